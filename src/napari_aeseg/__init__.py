@@ -1,0 +1,1 @@
+"""Label-free segmentation with a convolutional autoencoder and a merge tree."""
