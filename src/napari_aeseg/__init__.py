@@ -1,1 +1,68 @@
-"""Label-free segmentation with a convolutional autoencoder and a merge tree."""
+"""Label-free segmentation: learn an autoencoder from the images, merge patches that look alike.
+
+Names are loaded on first use: importing the package brings in neither torch nor Qt.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.errors import (
+        AesegError,
+        DeviceError,
+        InputError,
+        ModelFileError,
+        StoppedError,
+    )
+    from napari_aeseg.params import SegmentationParams, TrainingParams
+    from napari_aeseg.pipeline import build_hierarchy, load_model, segment, train
+    from napari_aeseg.regions.hierarchy import Hierarchy
+
+_HOME = {
+    "AesegError": "errors",
+    "DeviceError": "errors",
+    "Hierarchy": "regions.hierarchy",
+    "InputError": "errors",
+    "Model": "autoencoder.model",
+    "ModelFileError": "errors",
+    "SegmentationParams": "params",
+    "StoppedError": "errors",
+    "TrainingParams": "params",
+    "build_hierarchy": "pipeline",
+    "load_model": "pipeline",
+    "segment": "pipeline",
+    "train": "pipeline",
+}
+
+__all__ = [
+    "AesegError",
+    "DeviceError",
+    "Hierarchy",
+    "InputError",
+    "Model",
+    "ModelFileError",
+    "SegmentationParams",
+    "StoppedError",
+    "TrainingParams",
+    "build_hierarchy",
+    "load_model",
+    "segment",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("napari-aeseg")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

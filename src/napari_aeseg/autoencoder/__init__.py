@@ -1,0 +1,1 @@
+"""The network, its training, its file, its features: the only torch code."""

@@ -1,0 +1,323 @@
+"""A trained autoencoder: what it was trained on, what it can do with an image, its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from napari_aeseg.autoencoder.device import choose_device
+from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.intensity import Image, IntensityRange, read_image
+from napari_aeseg.images.tiles import plan_tiles, planes, read_tile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    from napari_aeseg.images.axes import Axes
+    from napari_aeseg.images.tiles import Tile
+
+Source = Literal["encoder", "decoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """What happened in training.
+
+    Parameters
+    ----------
+    params : dict
+        The `TrainingParams` used, as plain values.
+    images : tuple of dict
+        Name, shape and axes of each image.
+    steps : int
+        Optimisation steps taken; fewer than asked for when training was stopped.
+    losses : tuple of float
+        Mean squared reconstruction error of each step.
+    seconds : float
+        Wall time.
+    device : str
+        Where it ran.
+    notes : tuple of str
+        Whatever differed from what was asked for, such as a smaller batch.
+    """
+
+    params: dict[str, Any] = field(default_factory=dict)
+    images: tuple[dict[str, Any], ...] = ()
+    steps: int = 0
+    losses: tuple[float, ...] = ()
+    seconds: float = 0.0
+    device: str = ""
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for a file header."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTile:
+    """Features of one tile, each level at its own resolution, still on the device.
+
+    Parameters
+    ----------
+    plane : tuple of int
+        Index of the Y-X plane.
+    tile : Tile
+        Where it lies in the plane.
+    features : dict of int to Tensor
+        Level to (F, H / 2**max(level-1, 0), W / 2**max(level-1, 0)), margin included.
+    """
+
+    plane: tuple[int, ...]
+    tile: Tile
+    features: dict[int, torch.Tensor]
+
+
+class Model:
+    """A trained autoencoder.
+
+    Made by `napari_aeseg.train` or `napari_aeseg.load_model`.
+
+    Parameters
+    ----------
+    network : Autoencoder
+    intensity : IntensityRange or None
+        Range of the training images when every image is to be scaled by it; None when each image
+        is scaled by its own percentiles.
+    record : TrainingRecord
+    """
+
+    def __init__(
+        self,
+        network: Autoencoder,
+        intensity: IntensityRange | None = None,
+        record: TrainingRecord | None = None,
+    ) -> None:
+        self.network = network.eval()
+        self.intensity = intensity
+        self.record = record or TrainingRecord()
+
+    def __repr__(self) -> str:
+        a = self.architecture
+        return (
+            f"Model({a.channels} channel(s), {a.levels} levels from {a.width} channels, "
+            f"{a.decoder} decoder, {self.record.steps} steps)"
+        )
+
+    @property
+    def architecture(self) -> Architecture:
+        """How the network is built."""
+        return self.network.architecture
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Mean squared reconstruction error of each training step."""
+        return self.record.losses
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of architecture and weights: equal for equal models."""
+        digest = hashlib.sha256(json.dumps(self.architecture.as_dict(), sort_keys=True).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def read(self, image: Any, axes: str | Axes | None = None, name: str = "image") -> Image:
+        """Check an image, fit for this model, and scale it as the training images were.
+
+        Raises
+        ------
+        InputError
+            If the image cannot be used, or its channels are not those of the model.
+        """
+        read = read_image(image, axes, name=name)
+        if len(read.pixels) != self.architecture.channels:
+            raise InputError(
+                f"{name} has {len(read.pixels)} channel(s), read as {read.axes}, but the model was "
+                f"trained on {self.architecture.channels}. Choose other channels, name the axes "
+                "if they were misread, or train a model on this image."
+            )
+        return read if self.intensity is None else read_image(image, read.axes, self.intensity, name)
+
+    def levels(self, levels: tuple[int, ...] | list[int] | None) -> tuple[int, ...]:
+        """Return the levels asked for, all of them for None; raise `InputError` for others."""
+        known = tuple(range(self.architecture.levels + 1))
+        wrong = [level for level in levels or () if level not in known]
+        if wrong:
+            raise InputError(f"Level(s) {wrong} are not in this model; it has levels {known}.")
+        return known if levels is None else tuple(levels)
+
+    def encode_tiles(
+        self,
+        image: Image,
+        levels: tuple[int, ...],
+        source: Source = "encoder",
+        device: torch.device | None = None,
+        tile_size: int = 512,
+    ) -> Iterator[EncodedTile]:
+        """Encode an image tile by tile.
+
+        Parameters
+        ----------
+        image : Image
+            From `read`.
+        levels : tuple of int
+            0 is the image itself (for "decoder": the reconstruction).
+        source : {"encoder", "decoder"}
+        device : torch.device, optional
+        tile_size : int
+            Pixels along each side. The result does not depend on it.
+
+        Yields
+        ------
+        EncodedTile
+        """
+        architecture = self.architecture
+        device = device or torch.device("cpu")
+        # Tiles run through a copy on a device; the model itself stays where it is.
+        network = self.network if device.type == "cpu" else _copy_to(self.network, device)
+        margin = architecture.reach(decoded=source == "decoder")
+        rows, columns = image.pixels.shape[-2:]
+        tiles = plan_tiles((rows, columns), tile_size, margin, architecture.reduction)
+        for plane in planes(image.pixels.shape[1:]):
+            pixels = image.pixels[(slice(None), *plane)]
+            for tile in tiles:
+                with torch.inference_mode():
+                    x = torch.from_numpy(read_tile(pixels, tile)).to(device)[None]
+                    x = x.contiguous(memory_format=torch.channels_last)
+                    found = (
+                        network.encoder_features(x, max(levels))
+                        if source == "encoder"
+                        else network.decoder_features(x)
+                    )
+                    yield EncodedTile(plane, tile, {i: found[i][0] for i in levels})
+
+    def features(
+        self,
+        image: Any,
+        levels: tuple[int, ...] | list[int] | None = None,
+        *,
+        source: Source = "encoder",
+        axes: str | None = None,
+        device: str = "auto",
+    ) -> np.ndarray:
+        """Return encoder features at image resolution.
+
+        Parameters
+        ----------
+        image : array_like
+            With the channels the model was trained on.
+        levels : sequence of int, optional
+            1 is the finest level; 0 is the image itself, as scaled for the network. By default all
+            levels from 1.
+        source : {"encoder", "decoder"}
+            Which half of the network; level 0 of the decoder is the reconstruction.
+        axes : str, optional
+            One letter per dimension, such as "CYX".
+        device : str
+            "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+        Returns
+        -------
+        ndarray of float32, shape (F, *space)
+            The levels one after the other, coarse ones enlarged linearly.
+
+        Raises
+        ------
+        InputError
+            If the image or a level does not fit the model.
+
+        Examples
+        --------
+        >>> model = Model(Autoencoder(Architecture(channels=1, levels=2, width=4)))
+        >>> model.features(np.eye(20), levels=[1], device="cpu").shape
+        (4, 20, 20)
+        """
+        wanted = self.levels(tuple(range(1, self.architecture.levels + 1)) if levels is None
+                             else tuple(levels))
+        read = self.read(image, axes)
+        number = sum(self.architecture.level_channels[level] for level in wanted)
+        if source == "decoder":
+            number = sum(self._decoder_channels(level) for level in wanted)
+        out = np.empty((number, *read.pixels.shape[1:]), np.float32)
+        for encoded in self.encode_tiles(read, wanted, source, choose_device(device)):
+            grown = [
+                F.interpolate(f[None], size=encoded.tile.size, mode="bilinear")[0]
+                for f in encoded.features.values()
+            ]
+            kept = torch.cat(grown)[(slice(None), *encoded.tile.keep)]
+            out[(slice(None), *encoded.plane, *encoded.tile.inner)] = kept.float().cpu().numpy()
+        return out
+
+    def _decoder_channels(self, level: int) -> int:
+        return self.architecture.level_channels[max(level - 1, 1) if level else 0]
+
+    def reconstruct(
+        self, image: Any, *, axes: str | None = None, device: str = "auto"
+    ) -> np.ndarray:
+        """Return what the autoencoder makes of an image, in the units of the image.
+
+        Parameters
+        ----------
+        image : array_like
+            With the channels the model was trained on.
+        axes : str, optional
+            One letter per dimension, such as "CYX".
+        device : str
+            "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+        Returns
+        -------
+        ndarray of float32
+            Same shape as `image`. Intensities beyond the image's 0.5th and 99.5th percentile are
+            compressed on the way in, so hot pixels do not come back.
+
+        Examples
+        --------
+        >>> model = Model(Autoencoder(Architecture(channels=1, levels=2, width=4)))
+        >>> model.reconstruct(np.eye(20), device="cpu").shape
+        (20, 20)
+        """
+        read = self.read(image, axes)
+        scaled = self.features(image, [0], source="decoder", axes=read.axes.letters, device=device)
+        shape = (-1, *[1] * (scaled.ndim - 1))
+        low, high = (np.reshape(v, shape) for v in (read.intensity.low, read.intensity.high))
+        out = (low + scaled * (high - low)).astype(np.float32)
+        # (C, *space in the order T, Z, Y, X) back to the order of the image.
+        letters = [a for a in "CTZYX" if a in read.axes.letters]
+        if "C" not in letters:
+            out = out[0]
+        return out.transpose([letters.index(a) for a in read.axes.letters])
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a file, conventionally named ``*.aeseg.safetensors``.
+
+        The file is written beside its final place and then renamed: an interruption leaves the
+        old file or the new one.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the folder is missing or cannot be written.
+        """
+        from napari_aeseg.autoencoder.model_file import write_model
+
+        write_model(self, path)
+
+
+def _copy_to(network: Autoencoder, device: torch.device) -> Autoencoder:
+    copy = Autoencoder(network.architecture)
+    copy.load_state_dict(network.state_dict())
+    return copy.to(device, memory_format=torch.channels_last).eval()

@@ -1,0 +1,1 @@
+"""Arrays in: axes, intensities, tiles. numpy and dask only."""

@@ -1,0 +1,160 @@
+"""Which dimension of an array is what: read, said aloud, and overridable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LETTERS = "TCZYX"
+_MEANING = {"T": "time points", "C": "channels", "Z": "slices"}
+# More channels than this along an unnamed axis are taken for slices.
+_MOST_CHANNELS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """How the dimensions of an image are read.
+
+    Parameters
+    ----------
+    letters : str
+        One letter per dimension: T time, C channel, Z slice, Y row, X column.
+    shape : tuple of int
+        Shape of the image.
+    inferred : bool
+        True when nobody named the axes and the shape was interpreted.
+    """
+
+    letters: str
+    shape: tuple[int, ...]
+    inferred: bool = False
+
+    @property
+    def space(self) -> str:
+        """The axes that labels have: all but the channels."""
+        return self.letters.replace("C", "")
+
+    @property
+    def space_shape(self) -> tuple[int, ...]:
+        """Shape of the labels."""
+        return tuple(n for a, n in zip(self.letters, self.shape, strict=True) if a != "C")
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, 1 without a channel axis."""
+        return self.shape[self.letters.index("C")] if "C" in self.letters else 1
+
+    def __str__(self) -> str:
+        size = dict(zip(self.letters, self.shape, strict=True))
+        parts = [
+            f"{size[a]} {_MEANING[a] if size[a] != 1 else _MEANING[a][:-1]}"
+            for a in "TCZ"
+            if a in size
+        ]
+        parts.append(f"{size['Y']} x {size['X']} pixels")
+        how = "inferred from the shape" if self.inferred else "as given"
+        return f"{', '.join(parts)} ({self.letters}, {how})"
+
+
+def read_axes(
+    shape: Sequence[int], axes: str | None = None, labels: Sequence[str] | None = None
+) -> Axes:
+    """Read what the dimensions of an image are.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the image.
+    axes : str, optional
+        One letter per dimension out of T, C, Z, Y, X, such as "YX", "YXC" or "CYX".
+    labels : sequence of str, optional
+        Names from a viewer or a file. They count only when each is one of the letters (or
+        "time", "channel"/"c", "z", "y", "x" in any case); otherwise they are ignored.
+
+    Returns
+    -------
+    Axes
+        With `inferred` True when neither `axes` nor `labels` said it.
+
+    Raises
+    ------
+    InputError
+        If `axes` does not fit the shape, or the shape has less than two or more than five
+        dimensions, or a dimension of size zero.
+
+    Examples
+    --------
+    >>> print(read_axes((512, 256, 3)))
+    3 channels, 512 x 256 pixels (YXC, inferred from the shape)
+    >>> print(read_axes((3, 512, 256), "ZYX"))
+    3 slices, 512 x 256 pixels (ZYX, as given)
+    """
+    shape = tuple(int(n) for n in shape)
+    if not 2 <= len(shape) <= 5:
+        raise InputError(
+            f"An image of shape {shape} has {len(shape)} dimension(s); 2 to 5 are understood "
+            "(rows and columns, with channels, slices or time points)."
+        )
+    if 0 in shape:
+        raise InputError(f"The image of shape {shape} is empty: one of its dimensions has size 0.")
+    if axes is not None:
+        return Axes(_checked(axes, shape), shape)
+    named = _from_labels(labels, len(shape))
+    if named is not None:
+        return Axes(named, shape)
+    return Axes(_inferred(shape), shape, inferred=True)
+
+
+def _checked(axes: str, shape: tuple[int, ...]) -> str:
+    letters = str(axes).upper()
+    if (
+        len(letters) != len(shape)
+        or len(set(letters)) != len(letters)
+        or not set(letters) <= set(_LETTERS)
+        or not {"Y", "X"} <= set(letters)
+    ):
+        raise InputError(
+            f"axes={axes!r} does not fit an image of shape {shape}: give one letter for each of "
+            f"its {len(shape)} dimensions, each out of T, C, Z, Y, X and used once, Y and X among "
+            f"them, for example {_inferred(shape)!r}."
+        )
+    return letters
+
+
+def _from_labels(labels: Sequence[str] | None, ndim: int) -> str | None:
+    words = {"TIME": "T", "CHANNEL": "C", "CHANNELS": "C"}
+    letters = [words.get(str(a).upper(), str(a).upper()) for a in labels or ()]
+    if len(letters) != ndim or len(set(letters)) != ndim or not {"Y", "X"} <= set(letters):
+        return None
+    return "".join(letters) if set(letters) <= set(_LETTERS) else None
+
+
+def _inferred(shape: tuple[int, ...]) -> str:
+    channels_last = len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shape[-1]
+    if channels_last:
+        return {3: "YXC", 4: "ZYXC", 5: "TZYXC"}[len(shape)]
+    if len(shape) == 3:
+        return "CYX" if shape[0] <= _MOST_CHANNELS and shape[0] < min(shape[1:]) else "ZYX"
+    if len(shape) == 4:
+        return "CZYX" if shape[0] <= _MOST_CHANNELS or shape[0] <= shape[1] else "ZCYX"
+    return {2: "YX", 5: "TCZYX"}[len(shape)]
+
+
+def channels_first(image: Any, axes: Axes) -> Any:
+    """Return `image` as (C, *space), space in the order T, Z, Y, X, without copying.
+
+    Examples
+    --------
+    >>> channels_first(np.zeros((4, 5, 3)), read_axes((4, 5, 3))).shape
+    (3, 4, 5)
+    """
+    order = [axes.letters.index(a) for a in "CTZYX" if a in axes.letters]
+    moved = image.transpose(order)
+    return moved if "C" in axes.letters else moved[np.newaxis]

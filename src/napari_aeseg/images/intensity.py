@@ -1,0 +1,144 @@
+"""Images of any dtype as float32 arrays of comparable intensity, checked on the way in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import Axes, channels_first, read_axes
+
+# Percentiles that are mapped to 0 and 1: robust against a few hot pixels.
+_LOW, _HIGH = 0.5, 99.5
+
+
+@dataclass(frozen=True, slots=True)
+class IntensityRange:
+    """Per channel, the intensities that become 0 and 1.
+
+    Parameters
+    ----------
+    low, high : tuple of float
+        One value per channel, in the units of the image.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> IntensityRange:
+        """Measure the 0.5th and 99.5th percentile of each channel of (C, *space) pixels."""
+        flat = pixels.reshape(len(pixels), -1)
+        # A million pixels give a percentile well within the noise of the scaling.
+        sample = flat[:, :: max(1, flat.shape[1] // 1_000_000)]
+        low, high = np.percentile(sample, (_LOW, _HIGH), axis=1)
+        # Rare bright spots on a flat ground: the percentiles coincide, the extremes do not.
+        flat_channels = high <= low
+        low = np.where(flat_channels, flat.min(axis=1), low)
+        high = np.where(flat_channels, flat.max(axis=1), high)
+        return cls(tuple(low.tolist()), tuple(high.tolist()))
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Scale (C, *space) pixels to float32, `low` to 0 and `high` to 1.
+
+        A constant channel becomes 0. Values beyond the range are compressed smoothly into
+        (-1, 2), so that one hot pixel cannot drown the rest.
+        """
+        shape = (-1, *[1] * (pixels.ndim - 1))
+        low = np.reshape(self.low, shape)
+        span = np.reshape(self.high, shape) - low
+        scaled = (pixels - low) / np.where(span > 0, span, np.inf)
+        above = np.maximum(scaled - 1, 0)
+        below = np.minimum(scaled, 0)
+        inside = np.clip(scaled, 0, 1)
+        return (inside + np.tanh(above) + np.tanh(below)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A checked image, ready for the network.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32, shape (C, *space)
+        Scaled so that most values lie in [0, 1].
+    axes : Axes
+        How the dimensions were read.
+    intensity : IntensityRange
+        What was mapped to 0 and 1.
+    name : str
+        What errors and records call it.
+    """
+
+    pixels: np.ndarray
+    axes: Axes
+    intensity: IntensityRange
+    name: str
+
+    @property
+    def is_constant(self) -> bool:
+        """True when every channel has one value only."""
+        return self.intensity.low == self.intensity.high
+
+
+def read_image(
+    image: Any,
+    axes: str | Axes | None = None,
+    intensity: IntensityRange | None = None,
+    name: str = "image",
+) -> Image:
+    """Check an array and scale its intensities.
+
+    Parameters
+    ----------
+    image : array_like
+        numpy, dask or zarr array of any real dtype. It is never written to.
+    axes : str or Axes, optional
+        One letter per dimension, such as "YXC"; inferred from the shape when not given.
+    intensity : IntensityRange, optional
+        Used instead of the image's own percentiles.
+    name : str
+        What errors call the image.
+
+    Returns
+    -------
+    Image
+
+    Raises
+    ------
+    InputError
+        If the image is empty, complex, not numeric, or has NaN or infinite values, or if the
+        axes do not fit.
+
+    Examples
+    --------
+    >>> read_image(np.arange(12).reshape(3, 4)).pixels.shape
+    (1, 3, 4)
+    """
+    shape = np.shape(image)
+    reading = axes if isinstance(axes, Axes) else read_axes(shape, axes)
+    array = np.asarray(image)
+    if array.dtype.kind not in "buif":
+        what = "complex: pass its magnitude (np.abs) or its phase" if array.dtype.kind == "c" else (
+            f"of dtype {array.dtype}: pass numbers"
+        )
+        raise InputError(f"{name} is {what}.")
+    # float32 holds 24 bits: enough for every camera; wide integers and doubles keep float64.
+    wide = array.dtype.itemsize > 4 or array.dtype in (np.dtype("int32"), np.dtype("uint32"))
+    pixels = channels_first(array, reading).astype(np.float64 if wide else np.float32)
+    bad = int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
+    if bad:
+        raise InputError(
+            f"{name} has {bad} NaN or infinite value(s) among {pixels.size}; replace them first, "
+            "for example with np.nan_to_num(image), or crop them away."
+        )
+    if intensity is None:
+        intensity = IntensityRange.of(pixels)
+    elif len(intensity.low) != len(pixels):
+        raise InputError(
+            f"{name} has {len(pixels)} channel(s), read as {reading}; "
+            f"{len(intensity.low)} are expected."
+        )
+    return Image(intensity.apply(pixels), reading, intensity, name)

@@ -1,0 +1,207 @@
+"""Parameters of each stage: frozen models that drive the API, the command line and the form.
+
+Titles and descriptions are what a user reads in the window and in `--help`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from napari_aeseg.errors import InputError
+
+
+class _Params(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: object) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InputError(_explain(type(self), error)) from error
+
+    def but(self, **changes: object) -> _Params:
+        """Return a copy with some values changed; the copy is validated like a new one.
+
+        Examples
+        --------
+        >>> TrainingParams().but(steps=10).steps
+        10
+        """
+        return type(self)(**{**self.model_dump(), **changes})
+
+
+def _explain(kind: type[BaseModel], error: ValidationError) -> str:
+    """Turn pydantic's report into one line per value, with what is allowed."""
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"]) or "value"
+        if item["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields)
+            lines.append(f"{kind.__name__} has no parameter '{name}'; it has: {known}.")
+        else:
+            lines.append(f"{kind.__name__}.{name} = {item['input']!r}: {item['msg']}.")
+    return "\n".join(lines)
+
+
+class TrainingParams(_Params):
+    """How the autoencoder is built and trained.
+
+    Examples
+    --------
+    >>> TrainingParams(steps=100).width
+    16
+    >>> TrainingParams(steps=0)
+    Traceback (most recent call last):
+    ...
+    napari_aeseg.errors.InputError: TrainingParams.steps = 0: Input should be greater than or equal to 1.
+    """
+
+    levels: int = Field(
+        3,
+        ge=1,
+        le=6,
+        title="Levels",
+        description="Convolution and pooling levels of the encoder; each halves the resolution.",
+    )
+    width: int = Field(
+        16,
+        ge=2,
+        le=256,
+        title="Width",
+        description="Channels of the first level; every further level has twice as many.",
+    )
+    convolutions: int = Field(
+        2, ge=1, le=4, title="Convolutions", description="3 x 3 convolutions in each level."
+    )
+    decoder: Literal["transposed", "unpooling"] = Field(
+        "transposed",
+        title="Decoder",
+        description="How the decoder grows back: transposed convolutions, or un-pooling that puts "
+        "values back where the pooling took them from.",
+    )
+    crop_size: int = Field(
+        64,
+        ge=16,
+        le=1024,
+        multiple_of=8,
+        title="Crop size",
+        description="Side in pixels of the random crops that training looks at.",
+    )
+    batch_size: int = Field(
+        16, ge=1, le=1024, title="Batch size", description="Crops looked at in one step."
+    )
+    steps: int = Field(
+        400, ge=1, le=1_000_000, title="Steps", description="Optimisation steps (batches)."
+    )
+    learning_rate: float = Field(
+        0.004,
+        ge=0.00001,
+        le=0.1,
+        json_schema_extra={"step": 0.00001},
+        title="Learning rate",
+        description="Highest step size of the optimiser; it warms up and decays by itself.",
+    )
+    weight_decay: float = Field(
+        0.0001,
+        ge=0,
+        le=1,
+        json_schema_extra={"step": 0.00001},
+        title="Weight decay",
+        description="How strongly AdamW pulls weights to zero.",
+    )
+    noise: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        json_schema_extra={"step": 0.01},
+        title="Noise",
+        description="Standard deviation of the noise added to the crops; the clean crop is to be "
+        "reconstructed. In units of normalised intensity.",
+    )
+    augment: bool = Field(
+        True, title="Augment", description="Flip and turn the crops at random."
+    )
+    normalisation: Literal["image", "training"] = Field(
+        "image",
+        title="Normalisation",
+        description="Scale intensities by each image's own percentiles, or every image by those "
+        "of the training images (for calibrated intensities).",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        title="Seed",
+        description="Same seed, same device, same images: same model.",
+    )
+
+
+class SegmentationParams(_Params):
+    """How an image is cut into patches and how patches are compared.
+
+    Examples
+    --------
+    >>> SegmentationParams(patch_size=12).patches
+    'watershed'
+    """
+
+    patches: Literal["watershed", "grid"] = Field(
+        "watershed",
+        title="Patches",
+        description="Small starting regions that follow edges (watershed) or square cells (grid).",
+    )
+    patch_size: int = Field(
+        8,
+        ge=2,
+        le=256,
+        title="Patch size",
+        description="Side in pixels of an average patch; nothing smaller can be separated.",
+    )
+    source: Literal["encoder", "decoder"] = Field(
+        "encoder", title="Features from", description="Which half of the network describes patches."
+    )
+    levels: tuple[int, ...] | None = Field(
+        None,
+        title="Levels used",
+        description="Which levels describe the patches: 0 is the image itself, 1 the first level. "
+        "None takes all.",
+    )
+    balance: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        json_schema_extra={"step": 0.01},
+        title="Brightness - texture",
+        description="0 compares brightness and colour, 1 compares texture.",
+    )
+    scale: float | Literal["auto"] = Field(
+        "auto",
+        title="Scale",
+        description="Patches averaged over before they are compared: 1 is fine, 100 coarse; "
+        "'auto' chooses from the image.",
+    )
+    tile_size: int = Field(
+        512,
+        ge=32,
+        le=8192,
+        multiple_of=8,
+        title="Tile size",
+        description="Side in pixels of the tiles that are encoded one after the other. Changes "
+        "memory and speed, not the result.",
+    )
+
+    @field_validator("levels", mode="after")
+    @classmethod
+    def _levels_are_distinct(cls, levels: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if levels is not None and (not levels or len(set(levels)) < len(levels) or min(levels) < 0):
+            raise ValueError("levels must be distinct numbers from 0, at least one")
+        return levels
+
+    @field_validator("scale", mode="after")
+    @classmethod
+    def _scale_is_positive(cls, scale: float | str) -> float | str:
+        if isinstance(scale, float | int) and not 1 <= scale <= 10_000:
+            raise ValueError("scale must be 'auto' or a number from 1 to 10000")
+        return scale

@@ -1,0 +1,315 @@
+"""The stages joined: what the public functions, the command line and the dock widget all call.
+
+Each stage is a generator of frozen events that returns its result; the plain functions drain it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.model_file import load_model_file
+from napari_aeseg.autoencoder.pooling import pooling_steps
+from napari_aeseg.autoencoder.training import training_steps
+from napari_aeseg.errors import InputError
+from napari_aeseg.events import Progress, drain, raise_if_stopped
+from napari_aeseg.images.axes import channels_first
+from napari_aeseg.images.intensity import Image, IntensityRange, read_image
+from napari_aeseg.params import SegmentationParams, TrainingParams
+from napari_aeseg.regions.graph import region_graph
+from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.patches import make_patches
+from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from os import PathLike
+
+    from napari_aeseg.events import StopFlag
+
+    ProgressCallback = Callable[[Progress], object]
+
+
+def train_steps(
+    images: Any,
+    params: TrainingParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    init: Model | str | PathLike[str] | None = None,
+    stop: StopFlag | None = None,
+    names: Sequence[str] | None = None,
+) -> Generator[Progress, None, Model]:
+    """Train as `train` does; a generator of `Progress` events that returns the model.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        What errors and the training record call the images.
+    """
+    params = params or TrainingParams()
+    start = init if init is None or isinstance(init, Model) else load_model(init)
+    listed = list(images) if isinstance(images, list | tuple) else [images]
+    if not listed:
+        raise InputError("There is no image to train on: the list is empty.")
+    names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
+    read: list[Image] = []
+    for i, (image, name) in enumerate(zip(listed, names, strict=True)):
+        raise_if_stopped(stop, "read")
+        read.append(read_image(image, axes, name=name))
+        yield Progress("read", i + 1, len(listed))
+    intensity = None
+    if params.normalisation == "training" and len({len(i.pixels) for i in read}) == 1:
+        intensity = IntensityRange(
+            tuple(map(min, zip(*(i.intensity.low for i in read), strict=True))),
+            tuple(map(max, zip(*(i.intensity.high for i in read), strict=True))),
+        )
+        read = [
+            read_image(image, i.axes, intensity, i.name)
+            for image, i in zip(listed, read, strict=True)
+        ]
+    return (yield from training_steps(read, params, device, start, stop, intensity))
+
+
+def train(
+    images: Any,
+    params: TrainingParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    init: Model | str | PathLike[str] | None = None,
+    progress: ProgressCallback | None = None,
+    stop: StopFlag | None = None,
+) -> Model:
+    """Train an autoencoder on one image or several.
+
+    Parameters
+    ----------
+    images : array_like or list of array_like
+        numpy, dask or zarr arrays of any real dtype, with equal numbers of channels; sizes may
+        differ. Images smaller than a crop are mirrored to its size.
+    params : TrainingParams, optional
+    axes : str, optional
+        One letter per dimension, such as "YX", "YXC", "CYX"; the same for all images. Inferred
+        from each shape when not given: what was inferred is in ``model.record.images``.
+    device : str
+        "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+    init : Model or path, optional
+        Weights to start from.
+    progress : callable, optional
+        Called with every `Progress` event.
+    stop : threading.Event or alike, optional
+        Checked at every step. The model so far is returned.
+
+    Returns
+    -------
+    Model
+        On the CPU. ``model.losses`` has the loss of every step.
+
+    Raises
+    ------
+    InputError
+        If an image is empty, complex, constant, has NaN or infinite values, or does not fit the
+        others or `axes`.
+    StoppedError
+        If stopped before the first step.
+    DeviceError
+        If the device is not there, or out of memory even with single crops.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = train(np.eye(64), TrainingParams(steps=2, width=4), device="cpu")
+    >>> len(model.losses)
+    2
+    """
+    return drain(train_steps(images, params, axes, device, init, stop), progress)
+
+
+def load_model(path: str | PathLike[str]) -> Model:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``*.aeseg.safetensors`` file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, foreign, or of a newer format.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import napari_aeseg as aeseg, numpy as np, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "tissue.aeseg.safetensors"
+    >>> params = aeseg.TrainingParams(steps=1, width=4)
+    >>> aeseg.train(np.eye(64), params, device="cpu").save(path)
+    >>> load_model(path).architecture.width
+    4
+    """
+    return load_model_file(path)
+
+
+def hierarchy_steps(
+    image: Any,
+    model: Model | str | PathLike[str],
+    params: SegmentationParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    stop: StopFlag | None = None,
+    name: str = "image",
+) -> Generator[Progress, None, Hierarchy]:
+    """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
+
+    Parameters
+    ----------
+    name : str
+        What errors call the image.
+    """
+    params = params or SegmentationParams()
+    if not isinstance(model, Model):
+        model = load_model(model)
+    levels = model.levels(params.levels)
+    read = model.read(image, axes, name)
+    yield Progress("read", 1, 1)
+    raise_if_stopped(stop, "read")
+    patches = make_patches(read.pixels, params.patch_size, params.patches)
+    yield Progress("patches", 1, 1)
+    raise_if_stopped(stop, "patches")
+    notes = []
+    work = pooling_steps(
+        model, read, patches, levels, params.source, device, params.tile_size, stop
+    )
+    while True:
+        try:
+            event = next(work)
+        except StopIteration as end:
+            pooled = end.value
+            break
+        if event.message:
+            notes.append(event.message)
+        yield event
+    graph = region_graph(patches)
+    count, centroid = geometry(patches)
+    statistics = PatchStatistics(
+        count,
+        pooled.mean,
+        pooled.second,
+        pooled.level,
+        centroid,
+        channel_means(patches, channels_first(np.asarray(image), read.axes), count),
+    )
+    yield Progress("graph", 1, 1)
+    raise_if_stopped(stop, "graph")
+    hierarchy = Hierarchy(
+        patches, statistics, graph, read.axes, params, model.fingerprint, tuple(notes)
+    ).prepare()
+    yield Progress("tree", 1, 1)
+    return hierarchy
+
+
+def build_hierarchy(
+    image: Any,
+    model: Model | str | PathLike[str],
+    params: SegmentationParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    stop: StopFlag | None = None,
+) -> Hierarchy:
+    """Encode an image and build the tree of all its segmentations.
+
+    Parameters
+    ----------
+    image : array_like
+        numpy, dask or zarr array with the channels the model was trained on.
+    model : Model or path
+        From `train` or `load_model`.
+    params : SegmentationParams, optional
+    axes : str, optional
+        One letter per dimension, such as "YXC"; inferred from the shape when not given:
+        ``tree.axes`` says how.
+    device : str
+        "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+    progress : callable, optional
+        Called with every `Progress` event.
+    stop : threading.Event or alike, optional
+        Checked between stages and at every tile.
+
+    Returns
+    -------
+    Hierarchy
+
+    Raises
+    ------
+    InputError
+        If the image cannot be used, or does not fit the model.
+    StoppedError
+        When asked to stop.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = train(np.eye(64), TrainingParams(steps=1, width=4), device="cpu")
+    >>> build_hierarchy(np.eye(64), model, device="cpu").regions(n_regions=3).max()
+    np.int32(3)
+    """
+    return drain(hierarchy_steps(image, model, params, axes, device, stop), progress)
+
+
+def segment(
+    image: Any,
+    model: Model | str | PathLike[str] | None = None,
+    n_regions: int | None = None,
+    n_classes: int | None = None,
+    *,
+    params: SegmentationParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    stop: StopFlag | None = None,
+) -> np.ndarray:
+    """Segment an image in one call.
+
+    Parameters
+    ----------
+    image : array_like
+        The image.
+    model : Model or path, optional
+        Without one, a model is trained on the image first.
+    n_regions : int, optional
+        Number of connected segments. When neither number is given, the number is suggested by
+        the image (`Hierarchy.suggest_n_regions`).
+    n_classes : int, optional
+        Number of classes instead: the same texture gets the same label wherever it is.
+    params, axes, device, progress, stop
+        As of `build_hierarchy`.
+
+    Returns
+    -------
+    ndarray of int32, shape of the space axes
+        Labels from 1.
+
+    Raises
+    ------
+    InputError
+        If both numbers are given, or as `train` and `build_hierarchy` do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = train(np.eye(64), TrainingParams(steps=1, width=4), device="cpu")
+    >>> segment(np.eye(64), model, n_regions=4, device="cpu").shape
+    (64, 64)
+    """
+    if n_regions is not None and n_classes is not None:
+        raise InputError("Give n_regions or n_classes, not both.")
+    if model is None:
+        model = train(image, axes=axes, device=device, progress=progress, stop=stop)
+    hierarchy = build_hierarchy(image, model, params, axes, device, progress, stop)
+    if n_classes is not None:
+        return hierarchy.classes(n_classes)
+    return hierarchy.regions(hierarchy.suggest_n_regions() if n_regions is None else n_regions)

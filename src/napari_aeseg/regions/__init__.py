@@ -1,0 +1,1 @@
+"""Patches, region graph, merge tree, cuts: arrays in, arrays out, never torch."""

@@ -1,0 +1,266 @@
+"""The hierarchy of one image: patches, what is known of them, and the merge tree to cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.regions.classes import Prototypes, class_tree, nearest_prototype
+from napari_aeseg.regions.descriptor import Descriptor, describe
+from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
+from napari_aeseg.regions.table import region_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_aeseg.images.axes import Axes
+    from napari_aeseg.params import SegmentationParams
+    from napari_aeseg.regions.graph import RegionGraph
+    from napari_aeseg.regions.statistics import PatchStatistics
+
+# Square root of Ward's cost at which the threshold is 0.5; see `Hierarchy.regions`.
+_HALF_WAY = 30.0
+# No image is first looked at in more pieces than this.
+_MOST_SUGGESTED = 64
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """All segmentations of one image, coarse to fine.
+
+    Made by `napari_aeseg.build_hierarchy`. Every method that returns labels is a look-up over the
+    patches and answers at once.
+
+    Parameters
+    ----------
+    patches : ndarray of int32, shape space
+        Patch ids 0 .. P-1.
+    statistics : PatchStatistics
+    graph : RegionGraph
+    axes : Axes
+        How the image's dimensions were read.
+    params : SegmentationParams
+    model_fingerprint : str
+        Hash of the model that encoded the image.
+    notes : tuple of str
+        Whatever differed from what was asked for, such as a fallback to the CPU.
+
+    Examples
+    --------
+    >>> import napari_aeseg as aeseg
+    >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+    >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+    >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+    >>> np.unique(tree.regions(n_regions=2)).tolist()
+    [1, 2]
+    """
+
+    patches: np.ndarray
+    statistics: PatchStatistics
+    graph: RegionGraph
+    axes: Axes
+    params: SegmentationParams
+    model_fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Hierarchy({self.n_patches} patches of {self.axes})"
+
+    @property
+    def n_patches(self) -> int:
+        """Number of patches: the largest possible number of regions."""
+        return self.graph.number
+
+    @cached_property
+    def descriptor(self) -> Descriptor:
+        """What patches are compared by, for the current balance and scale."""
+        return describe(self.statistics, self.graph, self.params.balance, self.params.scale)
+
+    @cached_property
+    def tree(self) -> MergeTree:
+        """The merge tree for the current balance and scale."""
+        return ward_tree(self.graph.edges, self.descriptor.values, self.statistics.count)
+
+    @cached_property
+    def _class_tree(self) -> tuple[np.ndarray, MergeTree]:
+        return class_tree(self.tree, self.descriptor.values, self.statistics.count)
+
+    def prepare(self) -> Hierarchy:
+        """Build the merge tree now instead of at the first cut; return the hierarchy itself."""
+        _ = self.tree
+        return self
+
+    def reweighted(
+        self, balance: float | None = None, scale: float | Literal["auto"] | None = None
+    ) -> Hierarchy:
+        """Return a hierarchy that compares the same patches differently; nothing is encoded again.
+
+        Parameters
+        ----------
+        balance : float, optional
+            0 compares brightness and colour, 1 compares texture.
+        scale : float or "auto", optional
+            Patches averaged over before they are compared.
+
+        Raises
+        ------
+        InputError
+            If a value is out of range.
+        """
+        changes = {
+            name: value
+            for name, value in (("balance", balance), ("scale", scale))
+            if value is not None
+        }
+        return replace(self, params=self.params.but(**changes))
+
+    def paint(self, lut: np.ndarray) -> np.ndarray:
+        """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
+        return np.take(lut, self.patches)
+
+    def region_of_patch(
+        self, n_regions: int | None = None, threshold: float | None = None
+    ) -> np.ndarray:
+        """Return the region of each patch, shape (P,); parameters as of `regions`."""
+        if (n_regions is None) == (threshold is None):
+            raise InputError("Give either n_regions or threshold.")
+        if threshold is not None:
+            n_regions = self.n_regions_at(threshold)
+        return self.tree.cut(_checked_number("n_regions", n_regions, self.n_patches, "patches"))
+
+    def class_of_patch(
+        self, n_classes: int = 3, prototypes: Prototypes | None = None
+    ) -> np.ndarray:
+        """Return the class of each patch, shape (P,); parameters as of `classes`."""
+        if prototypes is not None:
+            base, _ = self._class_tree
+            found = nearest_prototype(prototypes, self.descriptor, self.statistics.count, base)
+            return found
+        base, tree = self._class_tree
+        n_classes = _checked_number("n_classes", n_classes, tree.leaves, "distinct regions")
+        labels = tree.cut(n_classes)[base]
+        # By brightness, so that class 1 is the darkest whatever the order of merges.
+        intensity = self.statistics.intensity.mean(axis=1)
+        weight = np.bincount(labels, self.statistics.count)[1:]
+        brightness = np.bincount(labels, self.statistics.count * intensity)[1:] / weight
+        rank = np.empty(n_classes, np.int32)
+        rank[np.argsort(brightness, kind="stable")] = np.arange(1, n_classes + 1)
+        return rank[labels - 1]
+
+    def n_regions_at(self, threshold: float) -> int:
+        """Return how many regions a threshold leaves; see `regions`."""
+        if not 0 <= threshold <= 1:
+            raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
+        if threshold == 1:
+            return 1
+        return self.tree.count_below((threshold / (1 - threshold) * _HALF_WAY) ** 2)
+
+    def threshold_at(self, n_regions: int) -> float:
+        """Return the smallest threshold that leaves at most `n_regions` regions."""
+        n_regions = _checked_number("n_regions", n_regions, self.n_patches, "patches")
+        if n_regions == self.n_patches:
+            return 0.0
+        root = float(np.sqrt(self.tree.cost[self.n_patches - 1 - n_regions]))
+        return float(np.nextafter(root / (root + _HALF_WAY), 1))
+
+    def regions(self, n_regions: int | None = None, threshold: float | None = None) -> np.ndarray:
+        """Cut the merge tree into connected segments.
+
+        Parameters
+        ----------
+        n_regions : int, optional
+            1 to the number of patches.
+        threshold : float, optional
+            0 leaves every patch on its own, 1 gives one region. Merges are done while
+            ``h / (h + 30) < threshold``, where ``h**2`` is Ward's cost of the merge in units of
+            the noise between neighbouring patches. The same threshold therefore asks for the same
+            dissimilarity in every image.
+
+        Returns
+        -------
+        ndarray of int32, shape of the space axes
+            Labels 1 .. n. Cuts are nested; with one region more, only the part that is split off
+            gets a new label.
+
+        Raises
+        ------
+        InputError
+            If neither or both are given, or a value is out of range.
+        """
+        return self.paint(self.region_of_patch(n_regions, threshold))
+
+    def classes(self, n_classes: int = 3, prototypes: Prototypes | None = None) -> np.ndarray:
+        """Group regions by appearance: the same texture has the same label wherever it is.
+
+        Parameters
+        ----------
+        n_classes : int
+            1 to the number of distinct regions.
+        prototypes : Prototypes, optional
+            From `prototypes` of another image's hierarchy: class ids and appearance are taken
+            from there, and `n_classes` is ignored.
+
+        Returns
+        -------
+        ndarray of int32, shape of the space axes
+            Labels 1 .. n_classes, from dark to bright. Not every class of `prototypes` need occur.
+
+        Raises
+        ------
+        InputError
+            If `n_classes` is out of range.
+        """
+        return self.paint(self.class_of_patch(n_classes, prototypes))
+
+    def prototypes(self, n_classes: int = 3) -> Prototypes:
+        """Return the appearance of each class, to find the same classes in other images."""
+        return Prototypes.of(
+            self.descriptor, self.class_of_patch(n_classes), self.statistics.count
+        )
+
+    def suggest_n_regions(self) -> int:
+        """Return the number of regions where the cost of merging jumps.
+
+        Of all cuts into 2 to 64 regions, the one where undoing one more merge would gain least
+        beside what the last one gained: the largest ratio of successive merge costs.
+        """
+        cost = self.tree.cost[::-1][:_MOST_SUGGESTED]
+        if len(cost) < 2 or cost[0] <= 0:
+            return 1
+        ratio = cost[:-1] / np.maximum(cost[1:], cost[0] * 1e-12)
+        return int(np.argmax(ratio)) + 2
+
+    def table(self, labels: np.ndarray) -> pd.DataFrame:
+        """Measure labelled segments.
+
+        Parameters
+        ----------
+        labels : ndarray of int, shape of the space axes
+            0 is left out. Usually from `regions` or `classes`, but any labels of this shape do.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per label: "index" (the label), "area" (pixels), "centroid_y" and "centroid_x"
+            (and "centroid_z"; pixels), "mean_1" ... (mean of each channel in the units of the
+            image; exact for unions of patches, else from the patches that the label overlaps).
+
+        Raises
+        ------
+        InputError
+            If the shape differs, or the labels are not whole numbers of 0 or more.
+        """
+        return region_table(labels, self.patches, self.statistics, self.axes.space)
+
+
+def _checked_number(name: str, value: object, most: int, of_what: str) -> int:
+    """Return a whole number from 1 to `most`, else raise InputError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= most:
+        raise InputError(
+            f"{name} = {value!r}: give a whole number from 1 to {most} (the number of {of_what})."
+        )
+    return int(value)
