@@ -107,6 +107,6 @@ def drain(
         try:
             event = next(work)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            return end.value
         if progress is not None:
             progress(event)

@@ -5,7 +5,7 @@ Titles and descriptions are what a user reads in the window and in `--help`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -21,7 +21,7 @@ class _Params(BaseModel):
         except ValidationError as error:
             raise InputError(_explain(type(self), error)) from error
 
-    def but(self, **changes: object) -> _Params:
+    def but(self, **changes: object) -> Self:
         """Return a copy with some values changed; the copy is validated like a new one.
 
         Examples
@@ -52,10 +52,10 @@ class TrainingParams(_Params):
     --------
     >>> TrainingParams(steps=100).width
     16
-    >>> TrainingParams(steps=0)
+    >>> TrainingParams(width=1)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    napari_aeseg.errors.InputError: TrainingParams.steps = 0: Input should be greater than or equal to 1.
+    napari_aeseg.errors.InputError: TrainingParams.width = 1: Input should be ... or equal to 2.
     """
 
     levels: int = Field(
@@ -120,9 +120,7 @@ class TrainingParams(_Params):
         description="Standard deviation of the noise added to the crops; the clean crop is to be "
         "reconstructed. In units of normalised intensity.",
     )
-    augment: bool = Field(
-        True, title="Augment", description="Flip and turn the crops at random."
-    )
+    augment: bool = Field(True, title="Augment", description="Flip and turn the crops at random.")
     normalisation: Literal["image", "training"] = Field(
         "image",
         title="Normalisation",

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def train_steps(
     images: Any,
     params: TrainingParams | None = None,
-    axes: str | None = None,
+    axes: str | Sequence[str | None] | None = None,
     device: str = "auto",
     init: Model | str | PathLike[str] | None = None,
     stop: StopFlag | None = None,
@@ -45,6 +45,8 @@ def train_steps(
 
     Parameters
     ----------
+    axes : str or sequence of (str or None), optional
+        For all images, or one for each.
     names : sequence of str, optional
         What errors and the training record call the images.
     """
@@ -54,10 +56,11 @@ def train_steps(
     if not listed:
         raise InputError("There is no image to train on: the list is empty.")
     names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
+    given = [axes] * len(listed) if axes is None or isinstance(axes, str) else list(axes)
     read: list[Image] = []
-    for i, (image, name) in enumerate(zip(listed, names, strict=True)):
+    for i, (image, letters, name) in enumerate(zip(listed, given, names, strict=True)):
         raise_if_stopped(stop, "read")
-        read.append(read_image(image, axes, name=name))
+        read.append(read_image(image, letters, name=name))
         yield Progress("read", i + 1, len(listed))
     intensity = None
     if params.normalisation == "training" and len({len(i.pixels) for i in read}) == 1:
@@ -254,8 +257,8 @@ def build_hierarchy(
     --------
     >>> import numpy as np
     >>> model = train(np.eye(64), TrainingParams(steps=1, width=4), device="cpu")
-    >>> build_hierarchy(np.eye(64), model, device="cpu").regions(n_regions=3).max()
-    np.int32(3)
+    >>> int(build_hierarchy(np.eye(64), model, device="cpu").regions(n_regions=3).max())
+    3
     """
     return drain(hierarchy_steps(image, model, params, axes, device, stop), progress)
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.device import choose_device
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+from napari_aeseg.autoencoder.network import Architecture, Autoencoder, placed
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.images.tiles import plan_tiles, planes, read_tile
@@ -145,7 +145,9 @@ class Model:
                 f"trained on {self.architecture.channels}. Choose other channels, name the axes "
                 "if they were misread, or train a model on this image."
             )
-        return read if self.intensity is None else read_image(image, read.axes, self.intensity, name)
+        return (
+            read if self.intensity is None else read_image(image, read.axes, self.intensity, name)
+        )
 
     def levels(self, levels: tuple[int, ...] | list[int] | None) -> tuple[int, ...]:
         """Return the levels asked for, all of them for None; raise `InputError` for others."""
@@ -153,6 +155,10 @@ class Model:
         wrong = [level for level in levels or () if level not in known]
         if wrong:
             raise InputError(f"Level(s) {wrong} are not in this model; it has levels {known}.")
+        if levels is not None and (not levels or len(set(levels)) < len(levels)):
+            raise InputError(
+                f"levels = {list(levels)}: give distinct levels, at least one, out of {known}."
+            )
         return known if levels is None else tuple(levels)
 
     def encode_tiles(
@@ -188,7 +194,9 @@ class Model:
         rows, columns = image.pixels.shape[-2:]
         tiles = plan_tiles((rows, columns), tile_size, margin, architecture.reduction)
         for plane in planes(image.pixels.shape[1:]):
-            pixels = image.pixels[(slice(None), *plane)]
+            # An index of slices and numbers is more than numpy's stubs can follow.
+            whole_plane: Any = (slice(None), *plane)
+            pixels = image.pixels[whole_plane]
             for tile in tiles:
                 with torch.inference_mode():
                     x = torch.from_numpy(read_tile(pixels, tile)).to(device)[None]
@@ -241,8 +249,9 @@ class Model:
         >>> model.features(np.eye(20), levels=[1], device="cpu").shape
         (4, 20, 20)
         """
-        wanted = self.levels(tuple(range(1, self.architecture.levels + 1)) if levels is None
-                             else tuple(levels))
+        wanted = self.levels(
+            tuple(range(1, self.architecture.levels + 1)) if levels is None else tuple(levels)
+        )
         read = self.read(image, axes)
         number = sum(self.architecture.level_channels[level] for level in wanted)
         if source == "decoder":
@@ -254,7 +263,8 @@ class Model:
                 for f in encoded.features.values()
             ]
             kept = torch.cat(grown)[(slice(None), *encoded.tile.keep)]
-            out[(slice(None), *encoded.plane, *encoded.tile.inner)] = kept.float().cpu().numpy()
+            here: Any = (slice(None), *encoded.plane, *encoded.tile.inner)
+            out[here] = kept.float().cpu().numpy()
         return out
 
     def _decoder_channels(self, level: int) -> int:
@@ -320,4 +330,4 @@ class Model:
 def _copy_to(network: Autoencoder, device: torch.device) -> Autoencoder:
     copy = Autoencoder(network.architecture)
     copy.load_state_dict(network.state_dict())
-    return copy.to(device, memory_format=torch.channels_last).eval()
+    return placed(copy, device).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from importlib.metadata import version
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 #: The key of the safetensors metadata that holds the JSON text.
 HEADER_KEY = "napari-aeseg"
+_PARTS = ("package_version", "torch_version", "architecture", "intensity", "training")
 
 
 def write_model(model: Model, path: str | PathLike[str]) -> None:
@@ -107,6 +109,9 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
             f"{header.get('package_version', '?')}; this version reads up to format "
             f"{FORMAT_VERSION}. Update napari-aeseg to read it."
         )
+    missing = [name for name in _PARTS if name not in header]
+    if missing:
+        raise ModelFileError(f"The header of {path.name} is incomplete: no {', '.join(missing)}.")
     return dict(header)
 
 
@@ -127,28 +132,30 @@ def load_model_file(path: str | PathLike[str]) -> Model:
         _check(architecture)
         with torch.device("meta"):
             expected = {
-                k: (tuple(v.shape), v.dtype) for k, v in Autoencoder(architecture).state_dict().items()
+                k: (tuple(v.shape), v.dtype)
+                for k, v in Autoencoder(architecture).state_dict().items()
             }
         intensity = header["intensity"]
         if intensity is not None:
             intensity = IntensityRange(
                 tuple(map(float, intensity["low"])), tuple(map(float, intensity["high"]))
             )
+            _check_intensity(intensity, architecture.channels)
         training = dict(header["training"])
         for name in ("images", "losses", "notes"):
             training[name] = tuple(training[name])
         record = TrainingRecord(**training)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"The header of {path.name} is incomplete or wrong ({error}).") from error
+        raise ModelFileError(
+            f"The header of {path.name} is incomplete or wrong ({error})."
+        ) from error
     try:
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelFileError(f"The weights of {path.name} cannot be read ({error}).") from error
     found = {k: (tuple(v.shape), v.dtype) for k, v in tensors.items()}
     if found != expected:
-        odd = sorted(
-            k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k)
-        )
+        odd = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
         raise ModelFileError(
             f"The weights of {path.name} do not fit its architecture; differing: "
             f"{', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}."
@@ -169,3 +176,10 @@ def _check(architecture: Architecture) -> None:
             raise ValueError(f"{name} = {value!r} is not a whole number from 1 to {most}")
     if architecture.decoder not in ("transposed", "unpooling"):
         raise ValueError(f"decoder = {architecture.decoder!r} is not known")
+
+
+def _check_intensity(intensity: IntensityRange, channels: int) -> None:
+    """Raise ValueError for a range that does not have two finite numbers for each channel."""
+    for name, values in (("low", intensity.low), ("high", intensity.high)):
+        if len(values) != channels or not all(map(math.isfinite, values)):
+            raise ValueError(f"intensity {name} = {values} for {channels} channel(s)")

@@ -67,6 +67,13 @@ def _convolutions(inputs: int, outputs: int, number: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def placed(network: Autoencoder, device: torch.device) -> Autoencoder:
+    """Move a network to a device, its weights laid out channels last (twice as fast on CPUs)."""
+    # torch's stubs do not know the argument.
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
 def _initialise(module: nn.Module) -> None:
     """He initialisation; torch's default loses two thirds of the variance in every layer.
 
@@ -139,7 +146,7 @@ class Autoencoder(nn.Module):
         """Return decoder features, level 1 (image resolution) first."""
         features = []
         for i in reversed(range(self.architecture.levels)):
-            grown = F.max_unpool2d(code, indices[i], 2) if indices else self.grow[i](code)
+            grown = F.max_unpool2d(code, indices[i], [2, 2]) if indices else self.grow[i](code)
             code = self.decoder[i](grown)
             features.append(code)
         return features[::-1]

@@ -104,8 +104,8 @@ def pooling_steps(
                 tile_size //= 2
                 message = f"{chosen} ran out of memory: going on with tiles of {tile_size}."
             elif chosen.type != "cpu":
+                message = f"{chosen} ran out of memory: going on with the CPU."
                 chosen, tile_size = torch.device("cpu"), 512
-                message = f"{device} ran out of memory: going on with the CPU."
             else:
                 raise DeviceError(
                     "The CPU ran out of memory with the smallest tiles; close other programs or "

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.device import choose_device, is_out_of_memory
 from napari_aeseg.autoencoder.model import Model, TrainingRecord
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+from napari_aeseg.autoencoder.network import Architecture, Autoencoder, placed
 from napari_aeseg.errors import DeviceError, InputError
-from napari_aeseg.events import Clock, TrainingProgress
+from napari_aeseg.events import Clock, TrainingProgress, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -68,7 +68,10 @@ def training_steps(
     Raises
     ------
     InputError
-        If all images are constant, their channels differ, or they differ from those of `init`.
+        If all images are constant, their channels differ, or they differ from those of `init`;
+        or if the learning rate is so high that the loss is no longer a number.
+    StoppedError
+        If asked to stop before the first step.
     DeviceError
         If the device runs out of memory even with single crops.
 
@@ -87,7 +90,7 @@ def training_steps(
         network = Autoencoder(architecture)
     if init is not None:
         network.load_state_dict(init.network.state_dict())
-    network = network.to(chosen, memory_format=torch.channels_last).train()
+    placed(network, chosen).train()
 
     sampler = CropSampler(images, params, architecture.reduction, chosen)
     optimizer = torch.optim.AdamW(
@@ -101,15 +104,17 @@ def training_steps(
     reported = 0
 
     for step in range(params.steps):
+        if step == 0:
+            raise_if_stopped(stop, "train")
         if stop is not None and stop.is_set():
             notes.append(f"Stopped after {step} of {params.steps} steps.")
             break
         for group in optimizer.param_groups:
             group["lr"] = params.learning_rate * _schedule(step, params.steps)
+        message = ""
         while True:
             clean = sampler.draw(batch_size, rng)
             noise = torch.randn(clean.shape, generator=torch_generator).to(chosen)
-            message = ""
             try:
                 loss = _step(network, optimizer, clean, clean + params.noise * noise)
                 break
@@ -125,13 +130,24 @@ def training_steps(
             batch_size //= 2
             message = f"{chosen} ran out of memory: going on with batches of {batch_size}."
             notes.append(message)
+        if not math.isfinite(loss):
+            raise InputError(
+                f"Training went astray: the loss of step {step + 1} is {loss}. Choose a learning "
+                f"rate below {params.learning_rate}."
+            )
         losses.append(loss)
         now = time.perf_counter()
         if now - last_event > _SECONDS_BETWEEN_EVENTS or step + 1 == params.steps or message:
             last_event = now
             yield TrainingProgress(
-                "train", step + 1, params.steps, str(chosen), clock.seconds_left(step + 1), message,
-                loss=loss, losses=tuple(losses[reported:]),
+                "train",
+                step + 1,
+                params.steps,
+                str(chosen),
+                clock.seconds_left(step + 1),
+                message,
+                loss=loss,
+                losses=tuple(losses[reported:]),
             )
             reported = len(losses)
 
@@ -186,7 +202,7 @@ def _step(
     """Take one optimisation step on a batch and return its loss."""
     optimizer.zero_grad(set_to_none=True)
     loss = F.mse_loss(network(noisy), clean)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     # One step on a rare bright crop must not undo the steps before it.
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimizer.step()

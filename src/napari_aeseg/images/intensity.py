@@ -121,12 +121,14 @@ def read_image(
     reading = axes if isinstance(axes, Axes) else read_axes(shape, axes)
     array = np.asarray(image)
     if array.dtype.kind not in "buif":
-        what = "complex: pass its magnitude (np.abs) or its phase" if array.dtype.kind == "c" else (
-            f"of dtype {array.dtype}: pass numbers"
+        what = (
+            "complex: pass its magnitude (np.abs) or its phase"
+            if array.dtype.kind == "c"
+            else (f"of dtype {array.dtype}: pass numbers")
         )
         raise InputError(f"{name} is {what}.")
     # float32 holds 24 bits: enough for every camera; wide integers and doubles keep float64.
-    wide = array.dtype.itemsize > 4 or array.dtype in (np.dtype("int32"), np.dtype("uint32"))
+    wide = array.dtype.itemsize > (4 if array.dtype.kind == "f" else 2)
     pixels = channels_first(array, reading).astype(np.float64 if wide else np.float32)
     bad = int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
     if bad:

@@ -87,6 +87,4 @@ def nearest_prototype(
 def _means(values: np.ndarray, group: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Weighted mean of the rows of each group 0 .. G-1."""
     total = np.bincount(group, weight)
-    return np.stack(
-        [np.bincount(group, weight * column) / total for column in values.T], axis=1
-    )
+    return np.stack([np.bincount(group, weight * column) / total for column in values.T], axis=1)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.statistics import PatchStatistics
 
 # Square root of Ward's cost at which the threshold is 0.5; see `Hierarchy.regions`.
-_HALF_WAY = 30.0
+_HALF_WAY = 200.0
 # No image is first looked at in more pieces than this.
 _MOST_SUGGESTED = 64
 
@@ -83,11 +83,16 @@ class Hierarchy:
     @cached_property
     def tree(self) -> MergeTree:
         """The merge tree for the current balance and scale."""
-        return ward_tree(self.graph.edges, self.descriptor.values, self.statistics.count)
+        return ward_tree(self.graph.edges, self.descriptor.values, self._weight)
+
+    @property
+    def _weight(self) -> np.ndarray:
+        """Size of each patch in units of the average patch that was asked for."""
+        return self.statistics.count / self.params.patch_size**self.patches.ndim
 
     @cached_property
     def _class_tree(self) -> tuple[np.ndarray, MergeTree]:
-        return class_tree(self.tree, self.descriptor.values, self.statistics.count)
+        return class_tree(self.tree, self.descriptor.values, self._weight)
 
     def prepare(self) -> Hierarchy:
         """Build the merge tree now instead of at the first cut; return the hierarchy itself."""
@@ -176,9 +181,9 @@ class Hierarchy:
             1 to the number of patches.
         threshold : float, optional
             0 leaves every patch on its own, 1 gives one region. Merges are done while
-            ``h / (h + 30) < threshold``, where ``h**2`` is Ward's cost of the merge in units of
-            the noise between neighbouring patches. The same threshold therefore asks for the same
-            dissimilarity in every image.
+            ``h / (h + 200) < threshold``, where ``h**2`` is Ward's cost of the merge, counted in
+            patches and in units of the noise between neighbouring patches. The same threshold
+            therefore asks for the same dissimilarity in every image.
 
         Returns
         -------
@@ -218,9 +223,7 @@ class Hierarchy:
 
     def prototypes(self, n_classes: int = 3) -> Prototypes:
         """Return the appearance of each class, to find the same classes in other images."""
-        return Prototypes.of(
-            self.descriptor, self.class_of_patch(n_classes), self.statistics.count
-        )
+        return Prototypes.of(self.descriptor, self.class_of_patch(n_classes), self.statistics.count)
 
     def suggest_n_regions(self) -> int:
         """Return the number of regions where the cost of merging jumps.

@@ -43,9 +43,8 @@ class MergeTree:
     def _order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Leaves in an order in which every node is a run; each node's start and length."""
         leaves = self.leaves
-        length = np.ones(2 * leaves - 1, np.int64)
         first, second = self.children[:, 0].tolist(), self.children[:, 1].tolist()
-        lengths = length.tolist()
+        lengths = [1] * (2 * leaves - 1)
         for merge, (a, b) in enumerate(zip(first, second, strict=True), leaves):
             lengths[merge] = lengths[a] + lengths[b]
         starts = [0] * (2 * leaves - 1)
@@ -53,10 +52,10 @@ class MergeTree:
             start = starts[leaves + merge]
             starts[first[merge]] = start
             starts[second[merge]] = start + lengths[first[merge]]
-        start = np.array(starts)
+        first_leaf = np.array(starts)
         order = np.empty(leaves, np.int64)
-        order[start[:leaves]] = np.arange(leaves)
-        return order, start, np.array(lengths)
+        order[first_leaf[:leaves]] = np.arange(leaves)
+        return order, first_leaf, np.array(lengths)
 
     @cached_property
     def _names(self) -> np.ndarray:

@@ -1,0 +1,80 @@
+# All a developer types; needs make and Python 3.11 or newer, the rest goes into .venv.
+#   make test ARGS="-k markers"        arguments for what the target runs
+#   make demo PYTHON=python3.12        another Python than the first that fits
+
+VENV = .venv
+BIN = $(VENV)/bin
+PYTHON =
+ARGS =
+
+.PHONY: help demo test lint pictures bench-quality bench-speed bench-scale wheel clean FORCE
+# one pip at a time, whatever -j says
+.NOTPARALLEL:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 16
+
+demo: $(VENV)/.demo ## train on real images, segment them, write out/demo (and open napari)
+	$(BIN)/napari-aeseg demo --output out/demo $(ARGS)
+
+test: $(VENV)/.test ## run all tests, in Xvfb where there is no display
+	$(BIN)/python tools/with_display $(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## check style and types
+	$(BIN)/ruff check . tools/with_display
+	$(BIN)/ruff format --check . tools/with_display
+	$(BIN)/mypy
+
+pictures: $(VENV)/.demo ## make the pictures of the README and docs again
+	$(BIN)/python tools/with_display $(BIN)/python docs/make_pictures.py $(ARGS)
+
+bench-quality: $(VENV)/.bench ## compare results with other methods
+	$(BIN)/python benchmarks/quality.py $(ARGS)
+
+bench-speed: $(VENV)/.bench ## time every stage
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+bench-scale: $(VENV)/.bench ## time and memory against image size
+	$(BIN)/python benchmarks/scale.py $(ARGS)
+
+wheel: $(VENV)/.test ## build dist/*.whl and the source archive
+	$(BIN)/python -m build --no-isolation $(ARGS)
+
+clean: ## remove what was made, but for .venv
+	rm -rf out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: .venv/.GROUP is newer than what it was installed from.
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.dev: $(VENV)/.place pyproject.toml constraints.txt
+	@group=$@; group=$${group##*.}; \
+	echo "installing napari-aeseg and the group $$group into $(VENV)"; \
+	$(BIN)/python -m pip install -c constraints.txt -e . --group $$group
+	@touch $@
+
+# .venv is made anew when its Python is gone or too old, when PYTHON names another one, or when
+# the checkout was moved (its scripts hold full paths); .place changes only then.
+$(VENV)/.place: FORCE
+	@facts='import sys, ensurepip; assert sys.version_info >= (3, 11); print(sys.base_prefix, sys.version)'; \
+	facts_of() { "$$1" -c "$$facts" 2>/dev/null; }; \
+	python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then \
+	  for python in $(BIN)/python python3.11 python3.12 python3.13 python3.14 python3 none; do \
+	    facts_of $$python >/dev/null && break; \
+	  done; \
+	fi; \
+	wanted=`facts_of "$$python"` || { \
+	  echo "no Python 3.11 or newer that can make a venv. Install one, or name it:" >&2; \
+	  echo "  make PYTHON=/path/to/python3.12 ...    (Debian and Ubuntu: apt-get install python3-venv)" >&2; \
+	  exit 1; }; \
+	place=`cat $@ 2>/dev/null || pwd`; \
+	if [ "`facts_of $(BIN)/python`" != "$$wanted" ] || [ "$$place" != "`pwd`" ]; then \
+	  echo "making $(VENV) with Python $$wanted"; \
+	  "$$python" -m venv --clear $(VENV) || exit 1; \
+	fi; \
+	[ -f $@ ] && exit 0; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip; \
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' || { \
+	  echo "pip 25.1 or newer is needed for dependency groups and could not be installed" >&2; exit 1; }; \
+	pwd > $@
+
+FORCE:

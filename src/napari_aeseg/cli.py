@@ -1,0 +1,368 @@
+"""Command line: ``napari-aeseg demo | train | segment | info``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
+
+from napari_aeseg.errors import AesegError, InputError
+from napari_aeseg.params import SegmentationParams, TrainingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.events import Progress
+    from napari_aeseg.regions.hierarchy import Hierarchy
+
+_P = TypeVar("_P", bound="BaseModel")
+_MODEL_SUFFIX = ".aeseg.safetensors"
+# What the demo cuts each sample into.
+_DEMO_CUTS = {
+    "tissue": {"n_classes": 3},
+    "retina": {"n_regions": 12},
+    "coins": {"n_regions": 30},
+    "textures": {"n_regions": 7},
+}
+_DEMO_STEPS = 200
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 done, 1 an error said on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (AesegError, OSError) as error:
+        print(f"napari-aeseg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("napari-aeseg: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="napari-aeseg",
+        description="Label-free segmentation: learn an autoencoder from the images, "
+        "merge patches that look alike.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="demo | train | segment | info")
+
+    demo = commands.add_parser("demo", help="train and segment sample images, show them in napari")
+    demo.set_defaults(run=_demo)
+    demo.add_argument(
+        "--output", type=Path, default=Path("out/demo"), help="folder for the results"
+    )
+    demo.add_argument("--no-window", action="store_true", help="do not open napari at the end")
+    _add_device(demo)
+
+    train = commands.add_parser("train", help="train a model on image files")
+    train.set_defaults(run=_train)
+    train.add_argument("images", nargs="+", type=Path, help="image files")
+    train.add_argument("--output", type=Path, required=True, help=f"model file (*{_MODEL_SUFFIX})")
+    train.add_argument("--init", type=Path, help="model file to start from")
+    _add_common(train)
+    _add_params(train, TrainingParams)
+
+    segment = commands.add_parser("segment", help="segment image files")
+    segment.set_defaults(run=_segment)
+    segment.add_argument("images", nargs="+", type=Path, help="image files")
+    segment.add_argument("--output", type=Path, required=True, help="folder for the results")
+    segment.add_argument(
+        "--model", type=Path, help="model file; without one, a model is trained on the images"
+    )
+    cut = segment.add_mutually_exclusive_group()
+    cut.add_argument("--regions", type=int, help="number of connected regions (default: suggested)")
+    cut.add_argument("--threshold", type=float, help="dissimilarity 0 .. 1 up to which to merge")
+    cut.add_argument("--classes", type=int, help="number of classes")
+    segment.add_argument("--table", action="store_true", help="write measurements as CSV as well")
+    _add_common(segment)
+    _add_params(segment, SegmentationParams)
+
+    info = commands.add_parser("info", help="print what a model file holds")
+    info.set_defaults(run=_info)
+    info.add_argument("model", type=Path, help=f"model file (*{_MODEL_SUFFIX})")
+    info.add_argument("--json", action="store_true", help="the whole header, as JSON")
+    return parser
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    _add_device(parser)
+    parser.add_argument("--axes", help="one letter per dimension, such as YXC (default: inferred)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def _add_params(parser: argparse.ArgumentParser, kind: type[BaseModel]) -> None:
+    """Add an option for every parameter of a stage."""
+    group = parser.add_argument_group(f"{kind.__name__}")
+    for name, field in kind.model_fields.items():
+        option = f"--{name.replace('_', '-')}"
+        text = f"{field.description} (default: {field.default})".replace("%", "%%")
+        if field.annotation is bool:
+            group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            group.add_argument(option, type=_reader(field), metavar=_metavar(field), help=text)
+
+
+def _reader(field: FieldInfo) -> Callable[[str], Any]:
+    """Return what turns the text of an option into a value; pydantic checks it afterwards."""
+    if "tuple" in str(field.annotation):
+        return lambda text: tuple(int(part) for part in text.split(","))
+    return str
+
+
+def _metavar(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is not None and all(
+        isinstance(a, str) for a in get_args(field.annotation)
+    ):
+        return "{" + ",".join(get_args(field.annotation)) + "}"
+    return "N[,N...]" if "tuple" in str(field.annotation) else "VALUE"
+
+
+def _params(options: argparse.Namespace, kind: type[_P]) -> _P:
+    """Build the parameters of a stage from the options that were given."""
+    given = {n: getattr(options, n) for n in kind.model_fields}
+    return kind(**{n: v for n, v in given.items() if v is not None})
+
+
+class _Bars:
+    """Shows events as progress bars on stderr, one per stage."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._tqdm = tqdm
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(self, event: Progress) -> None:
+        if event.message:
+            self._tqdm.write(event.message, file=sys.stderr)
+        if event.total == 1:  # a bar of one step is noise
+            return
+        if event.stage != self._stage:
+            self.close()
+            self._stage = event.stage
+            self._bar = self._tqdm(
+                total=event.total,
+                desc=f"{event.stage} ({event.device})",
+                # In a log file every refresh is a line of its own.
+                mininterval=0.1 if sys.stderr.isatty() else 10,
+            )
+        loss = getattr(event, "loss", None)
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        self._bar.update(event.done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._stage = None, ""
+
+
+def _train_on(
+    images: list[Any],
+    names: list[str],
+    options: argparse.Namespace,
+    params: TrainingParams,
+    axes: list[str | None],
+    init: Path | None = None,
+) -> Model:
+    """Train with progress bars and say how it went."""
+    from napari_aeseg.events import drain
+    from napari_aeseg.pipeline import train_steps
+
+    bars = _Bars()
+    try:
+        model = drain(train_steps(images, params, axes, options.device, init, names=names), bars)
+    finally:
+        bars.close()
+    record = model.record
+    print(
+        f"trained {record.steps} steps on {', '.join(names)} in {record.seconds:.1f} s "
+        f"on {record.device}; loss {record.losses[-1]:.4f}"
+    )
+    return model
+
+
+def _build(
+    image: Any,
+    name: str,
+    model: Model,
+    options: argparse.Namespace,
+    params: SegmentationParams,
+    axes: str | None,
+) -> Hierarchy:
+    from napari_aeseg.events import drain
+    from napari_aeseg.pipeline import hierarchy_steps
+
+    bars, start = _Bars(), time.perf_counter()
+    try:
+        tree = drain(hierarchy_steps(image, model, params, axes, options.device, name=name), bars)
+    finally:
+        bars.close()
+    print(
+        f"{name}: {tree.axes}; {tree.n_patches} patches merged "
+        f"in {time.perf_counter() - start:.1f} s"
+    )
+    return tree
+
+
+def _refuse_existing(paths: list[Path], options: argparse.Namespace) -> None:
+    existing = [str(p) for p in paths if p.exists()]
+    if existing and not options.overwrite:
+        raise InputError(
+            f"{', '.join(existing)} exists already; choose another --output or add --overwrite."
+        )
+
+
+def _read_all(options: argparse.Namespace) -> tuple[list[Any], list[str | None]]:
+    from napari_aeseg.images.files import read_file
+
+    read = [read_file(path) for path in options.images]
+    return [image for image, _ in read], [options.axes or axes for _, axes in read]
+
+
+def _train(options: argparse.Namespace) -> None:
+    path: Path = options.output
+    if not path.name.endswith(_MODEL_SUFFIX):
+        path = path.with_name(path.name + _MODEL_SUFFIX)
+    params = _params(options, TrainingParams)
+    _refuse_existing([path], options)
+    images, axes = _read_all(options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [p.name for p in options.images]
+    _train_on(images, names, options, params, axes, options.init).save(path)
+    print(f"wrote {path}")
+
+
+def _segment(options: argparse.Namespace) -> None:
+    from napari_aeseg.images.files import overlay, write_labels, write_picture
+    from napari_aeseg.pipeline import load_model
+
+    params = _params(options, SegmentationParams)
+    stems = [p.name.removesuffix(p.suffix) for p in options.images]
+    if len(set(stems)) < len(stems):
+        raise InputError("Two of the images have the same name: their results would collide.")
+    folder: Path = options.output
+    model_path = folder / f"model{_MODEL_SUFFIX}"
+    planned = [folder / f"{stem}_labels.tif" for stem in stems]
+    planned += [folder / f"{stem}_overlay.png" for stem in stems]
+    planned += [folder / f"{stem}_table.csv" for stem in stems if options.table]
+    planned += [model_path] if options.model is None else []
+    _refuse_existing(planned, options)
+    images, axes = _read_all(options)
+    names = [p.name for p in options.images]
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.model is not None:
+        model = load_model(options.model)
+    else:
+        model = _train_on(images, names, options, TrainingParams(), axes)
+        model.save(model_path)
+        print(f"wrote {model_path}")
+    for image, stem, name, letters in zip(images, stems, names, axes, strict=True):
+        tree = _build(image, name, model, options, params, letters)
+        labels = _cut(tree, options.regions, options.classes, options.threshold)
+        write_labels(labels, folder / f"{stem}_labels.tif")
+        written = [f"{stem}_labels.tif"]
+        if tree.axes.space == "YX":
+            write_picture(overlay(image, labels, tree.axes.letters), folder / f"{stem}_overlay.png")
+            written.append(f"{stem}_overlay.png")
+        if options.table:
+            tree.table(labels).to_csv(folder / f"{stem}_table.csv", index=False)
+            written.append(f"{stem}_table.csv")
+        print(f"{name}: {labels.max()} labels; wrote {', '.join(written)} in {folder}")
+
+
+def _cut(tree: Hierarchy, regions: int | None, classes: int | None, threshold: float | None) -> Any:
+    if classes is not None:
+        return tree.classes(classes)
+    if threshold is not None:
+        return tree.regions(threshold=threshold)
+    return tree.regions(tree.suggest_n_regions() if regions is None else regions)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from napari_aeseg.images.files import overlay, write_labels, write_picture
+    from napari_aeseg.samples import SAMPLES
+
+    folder: Path = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    for name, cut in _DEMO_CUTS.items():
+        image = SAMPLES[name]()
+        print(f"\n{name}: {image.shape} {image.dtype}")
+        model = _train_on([image], [name], options, TrainingParams(steps=_DEMO_STEPS), [None])
+        model.save(folder / f"{name}{_MODEL_SUFFIX}")
+        tree = _build(image, name, model, options, SegmentationParams(), None)
+        labels = _cut(tree, cut.get("n_regions"), cut.get("n_classes"), None)
+        write_labels(labels, folder / f"{name}_labels.tif")
+        write_picture(overlay(image, labels, tree.axes.letters), folder / f"{name}_overlay.png")
+        what = "classes" if "n_classes" in cut else "regions"
+        print(f"{name}: {labels.max()} {what}; wrote {name}_* in {folder}")
+    print(f"\nAll done in {time.perf_counter() - start:.0f} s. Results are in {folder.resolve()}")
+    if options.no_window:
+        return
+    if not _has_display():
+        print("There is no display: napari is not opened.")
+        return
+    try:
+        from napari_aeseg._napari.demo_window import show
+    except ImportError as error:
+        print(f"napari cannot be opened here ({error}).")
+        return
+    show(folder, list(_DEMO_CUTS))
+
+
+def _has_display() -> bool:
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _info(options: argparse.Namespace) -> None:
+    from napari_aeseg.autoencoder.model_file import read_header
+
+    header = read_header(options.model)
+    if options.json:
+        print(json.dumps(header, indent=2))
+        return
+    training = header["training"]
+    losses = training["losses"]
+    rows = {
+        "format": f"{header['format_version']} (napari-aeseg {header['package_version']}, "
+        f"torch {header['torch_version']})",
+        "network": ", ".join(f"{k} {v}" for k, v in header["architecture"].items()),
+        "intensity": "each image by its own percentiles"
+        if header["intensity"] is None
+        else f"as the training images: {header['intensity']}",
+        "images": "; ".join(
+            f"{i['name']} {tuple(i['shape'])} {i['axes']}" for i in training["images"]
+        ),
+        "training": f"{training['steps']} steps in {training['seconds']:.1f} s "
+        f"on {training['device']}, seed {training['params'].get('seed')}",
+        "loss": f"{losses[0]:.4f} at first, {losses[-1]:.4f} at last" if losses else "none",
+        "parameters": ", ".join(f"{k} {v}" for k, v in training["params"].items()),
+        "notes": "; ".join(training["notes"]) or "none",
+    }
+    for name, value in rows.items():
+        print(f"{name:11} {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
