@@ -195,6 +195,9 @@ def hierarchy_steps(
         if event.message:
             notes.append(event.message)
         yield event
+    # From here on as the labels will lie: in the order of the image's axes.
+    patches = np.ascontiguousarray(read.axes.as_given(patches))
+    pixels = read.axes.as_given(channels_first(np.asarray(image), read.axes))
     graph = region_graph(patches)
     count, centroid = geometry(patches)
     statistics = PatchStatistics(
@@ -203,7 +206,7 @@ def hierarchy_steps(
         pooled.second,
         pooled.level,
         centroid,
-        channel_means(patches, channels_first(np.asarray(image), read.axes), count),
+        channel_means(patches, pixels, count),
     )
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")

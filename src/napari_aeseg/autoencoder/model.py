@@ -265,7 +265,7 @@ class Model:
             kept = torch.cat(grown)[(slice(None), *encoded.tile.keep)]
             here: Any = (slice(None), *encoded.plane, *encoded.tile.inner)
             out[here] = kept.float().cpu().numpy()
-        return out
+        return read.axes.as_given(out)
 
     def _decoder_channels(self, level: int) -> int:
         return self.architecture.level_channels[max(level - 1, 1) if level else 0]
@@ -301,11 +301,8 @@ class Model:
         shape = (-1, *[1] * (scaled.ndim - 1))
         low, high = (np.reshape(v, shape) for v in (read.intensity.low, read.intensity.high))
         out = (low + scaled * (high - low)).astype(np.float32)
-        # (C, *space in the order T, Z, Y, X) back to the order of the image.
-        letters = [a for a in "CTZYX" if a in read.axes.letters]
-        if "C" not in letters:
-            out = out[0]
-        return out.transpose([letters.index(a) for a in read.axes.letters])
+        letters = read.axes.letters
+        return np.moveaxis(out, 0, letters.index("C")) if "C" in letters else out[0]
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file, conventionally named ``*.aeseg.safetensors``.

@@ -97,7 +97,7 @@ def pooling_steps(
             return (
                 yield from _pool(model, image, patches, levels, source, chosen, tile_size, stop)
             )
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if tile_size // 2 >= _SMALLEST_TILE:

@@ -118,7 +118,7 @@ def training_steps(
             try:
                 loss = _step(network, optimizer, clean, clean + params.noise * noise)
                 break
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if batch_size == 1:

@@ -51,6 +51,20 @@ class Axes:
         """Number of channels, 1 without a channel axis."""
         return self.shape[self.letters.index("C")] if "C" in self.letters else 1
 
+    def as_given(self, array: np.ndarray) -> np.ndarray:
+        """Bring (..., *space in the order T, Z, Y, X) to the order of the image, without copying.
+
+        Examples
+        --------
+        >>> read_axes((4, 5), "XY").as_given(np.zeros((3, 5, 4))).shape
+        (3, 4, 5)
+        """
+        in_order = [a for a in "TZYX" if a in self.letters]
+        first = array.ndim - len(in_order)
+        return array.transpose(
+            [*range(first), *(first + in_order.index(a) for a in self.letters if a != "C")]
+        )
+
     def __str__(self) -> str:
         size = dict(zip(self.letters, self.shape, strict=True))
         parts = [

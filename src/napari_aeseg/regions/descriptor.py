@@ -20,6 +20,9 @@ _SCALE_BY_GROWTH = ((1.8, 1.0), (2.8, 6.0), (np.inf, 16.0))
 # Part of a feature's mean variance that is added before the logarithm: without it, the difference
 # between nearly flat and quite flat patches would outweigh all others.
 _FLOOR = 0.1
+# A feature whose variance is a smaller part of its mean square than this is the same everywhere:
+# rounding in float32 makes up to 1e-6 of it.
+_FLAT = 1e-5
 # Share of the edges, the quietest, from which the noise is estimated; the others may cross borders.
 _QUIET = 0.8
 # Noise is shrunk towards equal noise in all directions: it is estimated from few edges.
@@ -108,7 +111,8 @@ def _describe(
     energy = np.log(variance + _FLOOR * variance.mean(axis=0) + np.finfo(np.float32).tiny)
     raw = np.concatenate([mean, energy], axis=1).astype(np.float64)
     spread = raw.std(axis=0)
-    spread[spread < 1e-6] = np.inf  # a feature that is the same everywhere says nothing
+    flat = variance.mean(axis=0) + mean.var(axis=0) <= _FLAT * second.mean(axis=0)
+    spread[np.tile(flat, 2) | (spread == 0)] = np.inf
     z = (raw - raw.mean(axis=0)) / spread
     # The symmetric root keeps the axes, so that brightness and texture can be weighted after it.
     whitening = _inverse_root(_noise(z, graph.edges))

@@ -125,7 +125,7 @@ class Hierarchy:
 
     def paint(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
-        return np.take(lut, self.patches)
+        return lut[self.patches]
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
@@ -170,7 +170,10 @@ class Hierarchy:
         if n_regions == self.n_patches:
             return 0.0
         root = float(np.sqrt(self.tree.cost[self.n_patches - 1 - n_regions]))
-        return float(np.nextafter(root / (root + _HALF_WAY), 1))
+        threshold = root / (root + _HALF_WAY)
+        while self.n_regions_at(threshold) > n_regions:  # rounded down, by a few units at most
+            threshold = float(np.nextafter(threshold, 1))
+        return threshold
 
     def regions(self, n_regions: int | None = None, threshold: float | None = None) -> np.ndarray:
         """Cut the merge tree into connected segments.

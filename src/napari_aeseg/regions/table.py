@@ -27,6 +27,32 @@ def region_table(
         )
     if labels.dtype.kind not in "bui" or (labels.size and labels.min() < 0):
         raise InputError("labels must be whole numbers of 0 or more; 0 is left out.")
+    label_of_patch = np.zeros(len(statistics.count), np.int64)
+    label_of_patch[patches.ravel()] = labels.ravel()
+    if np.array_equal(label_of_patch[patches], labels):
+        columns = _union_columns(label_of_patch, statistics)
+    else:
+        columns = _painted_columns(labels, patches, statistics)
+    names = ["index", "area", *(f"centroid_{letter.lower()}" for letter in space)]
+    names += [f"mean_{channel + 1}" for channel in range(statistics.intensity.shape[1])]
+    return pd.DataFrame(dict(zip(names, columns, strict=True)))
+
+
+def _union_columns(label_of_patch: np.ndarray, statistics: PatchStatistics) -> list[np.ndarray]:
+    """Measure labels that are unions of patches: no pixel is looked at."""
+    inside = label_of_patch > 0
+    index, row = np.unique(label_of_patch[inside], return_inverse=True)
+    pixels = statistics.count[inside]
+    area = np.bincount(row, pixels, len(index))
+    known = np.concatenate([statistics.centroid, statistics.intensity], axis=1)[inside]
+    means = [np.bincount(row, pixels * values, len(index)) / area for values in known.T]
+    return [index, area.astype(np.int64), *means]
+
+
+def _painted_columns(
+    labels: np.ndarray, patches: np.ndarray, statistics: PatchStatistics
+) -> list[np.ndarray]:
+    """Measure any labels: places by the pixel, intensities by the patches that a label overlaps."""
     # Every (label, patch) overlap once: few pairs, whatever the size of the image.
     number = len(statistics.count)
     pairs, pixels = np.unique(
@@ -35,13 +61,11 @@ def region_table(
     label, patch = pairs // number, pairs % number
     label, patch, pixels = (a[label > 0] for a in (label, patch, pixels))
     index, row = np.unique(label, return_inverse=True)
-    area = np.bincount(row, pixels, minlength=len(index))
-    columns: dict[str, np.ndarray] = {"index": index, "area": area.astype(np.int64)}
+    area = np.bincount(row, pixels, len(index))
     inside = labels > 0
     row_of_pixel = np.searchsorted(index, labels[inside])
-    for letter, where in zip(space, np.nonzero(inside), strict=True):
-        total = np.bincount(row_of_pixel, where, minlength=len(index))
-        columns[f"centroid_{letter.lower()}"] = total / area
-    for channel, mean in enumerate(statistics.intensity.T, 1):
-        columns[f"mean_{channel}"] = np.bincount(row, pixels * mean[patch], len(index)) / area
-    return pd.DataFrame(columns)
+    centroid = [np.bincount(row_of_pixel, at, len(index)) / area for at in np.nonzero(inside)]
+    means = [
+        np.bincount(row, pixels * mean[patch], len(index)) / area for mean in statistics.intensity.T
+    ]
+    return [index, area.astype(np.int64), *centroid, *means]

@@ -1,0 +1,260 @@
+"""Small Qt controls."""
+
+from __future__ import annotations
+
+import math
+
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
+from qtpy.QtGui import QPainter, QPalette, QPen
+from qtpy.QtWidgets import (
+    QDoubleSpinBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QSlider,
+    QSpinBox,
+    QStyle,
+    QStyleOptionSlider,
+    QVBoxLayout,
+    QWidget,
+)
+
+_STEPS = 1000  # positions of a slider
+_NUMBER_WIDTH = 96  # pixels: five digits between napari's buttons for less and more
+
+
+class _WheelFilter(QObject):
+    """Passes the mouse wheel on to the scroll area, unless the control was clicked before."""
+
+    def eventFilter(self, control: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Wheel and not control.hasFocus():
+            event.ignore()
+            return True
+        return False
+
+
+def ignore_wheel(control: QWidget) -> None:
+    """Keep scrolling the dock from turning values that happen to lie under the pointer."""
+    control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    control.installEventFilter(_WheelFilter(control))
+
+
+def heading(text: str) -> QLabel:
+    """Return a line that opens a section."""
+    label = QLabel(text)
+    font = label.font()
+    font.setBold(True)
+    label.setFont(font)
+    return label
+
+
+class WrappedLabel(QLabel):
+    """A label that breaks its lines instead of widening the dock, and takes the height it needs."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.setWordWrap(True)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+
+    # A scroll area does not ask for the height at a width, so the hint is for the width there is.
+    def hasHeightForWidth(self) -> bool:
+        return False
+
+    def sizeHint(self) -> QSize:
+        return QSize(0, self.heightForWidth(max(self.width(), 100)))
+
+    def minimumSizeHint(self) -> QSize:
+        return self.sizeHint()
+
+    def resizeEvent(self, event: QEvent) -> None:
+        super().resizeEvent(event)
+        self.updateGeometry()
+
+
+class Scroll(QScrollArea):
+    """Scrolls its content where there is too little room, and takes no more than it needs."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        content.installEventFilter(self)
+
+    def sizeHint(self) -> QSize:
+        return self.widget().sizeHint()
+
+    def minimumSizeHint(self) -> QSize:
+        # Nothing is cut off at the side, with the bar for the height or without.
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(self.widget().minimumSizeHint().width() + bar, 100)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
+
+
+class Fold(QWidget):
+    """Content that hides under its title until the title is clicked.
+
+    Parameters
+    ----------
+    title : str
+    content : QWidget
+    tooltip : str
+    """
+
+    def __init__(self, title: str, content: QWidget, tooltip: str = "") -> None:
+        super().__init__()
+        self.title = title
+        self.content = content
+        self.button = QPushButton()
+        self.button.setCheckable(True)
+        self.button.setFlat(True)
+        self.button.setToolTip(tooltip)
+        self.button.setStyleSheet("text-align: left; border: none; background: transparent;")
+        self.button.toggled.connect(self._unfold)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.button)
+        layout.addWidget(content)
+        self._unfold(False)
+
+    def _unfold(self, unfolded: bool) -> None:
+        self.button.setText(f"{'▾' if unfolded else '▸'} {self.title}")
+        self.content.setVisible(unfolded)
+
+
+class MarkedSlider(QSlider):
+    """A horizontal slider with a mark at one value."""
+
+    def __init__(self) -> None:
+        super().__init__(Qt.Orientation.Horizontal)
+        self.mark: int | None = None
+
+    def set_mark(self, position: int | None) -> None:
+        """Mark a position, or none."""
+        self.mark = position
+        self.update()
+
+    def paintEvent(self, event: QEvent) -> None:
+        super().paintEvent(event)
+        if self.mark is None:
+            return
+        option = QStyleOptionSlider()
+        self.initStyleOption(option)
+        slider, handle = QStyle.ComplexControl.CC_Slider, QStyle.SubControl.SC_SliderHandle
+        handle = self.style().subControlRect(slider, option, handle, self).width()
+        x = handle // 2 + QStyle.sliderPositionFromValue(
+            self.minimum(), self.maximum(), self.mark, self.width() - handle
+        )
+        painter = QPainter(self)
+        painter.setPen(QPen(self.palette().color(QPalette.ColorRole.Highlight), 2))
+        painter.drawLine(x, 0, x, self.height())
+
+    def sizeHint(self) -> QSize:
+        return super().sizeHint().expandedTo(QSize(60, 18))
+
+
+class NumberSlider(QWidget):
+    """A slider with the number beside it, to type into.
+
+    Parameters
+    ----------
+    smallest, largest : float
+        The ends.
+    decimals : int
+        0 for whole numbers.
+    logarithmic : bool
+        Spread the positions over the logarithm of the value; `smallest` has to be above 0 then.
+    """
+
+    changed = Signal(float)  # by the user only
+
+    def __init__(
+        self, smallest: float, largest: float, decimals: int = 0, logarithmic: bool = True
+    ) -> None:
+        super().__init__()
+        self._logarithmic = logarithmic
+        self._kind = float if decimals else int
+        self.slider = MarkedSlider()
+        self.slider.setRange(0, _STEPS)
+        self.number = QDoubleSpinBox() if decimals else QSpinBox()
+        if decimals:
+            self.number.setDecimals(decimals)
+            self.number.setSingleStep(10.0**-decimals)
+        self.number.setKeyboardTracking(False)  # 12 on the way to 128 is nobody's choice
+        self.number.setFixedWidth(_NUMBER_WIDTH)
+        for control in (self.slider, self.number):
+            ignore_wheel(control)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.slider, stretch=1)
+        layout.addWidget(self.number)
+        self._mark: float | None = None
+        self.set_range(smallest, largest)
+        self.slider.valueChanged.connect(self._slid)
+        self.number.valueChanged.connect(self._typed)
+
+    def describe(self, name: str, tooltip: str) -> None:
+        """Give both parts a tooltip, and a name for screen readers."""
+        for control in (self, self.slider, self.number):
+            control.setToolTip(tooltip)
+            control.setAccessibleName(name)
+
+    def set_range(self, smallest: float, largest: float) -> None:
+        """Set the ends; the value moves inside them without a signal."""
+        self._ends = float(smallest), float(max(largest, smallest))
+        self.number.blockSignals(True)
+        self.number.setRange(self._kind(smallest), self._kind(self._ends[1]))
+        self.number.blockSignals(False)
+        self.set_mark(self._mark)
+        self.value = self.value
+
+    @property
+    def value(self) -> float:
+        """The number shown; setting it sends no signal."""
+        return self.number.value()
+
+    @value.setter
+    def value(self, value: float) -> None:
+        self._show(self.number, self._kind(value))
+        self._show(self.slider, self._position(value))
+
+    def set_mark(self, value: float | None) -> None:
+        """Mark a value on the slider, or none."""
+        self._mark = value
+        self.slider.set_mark(None if value is None else self._position(value))
+
+    def _show(self, control: QSlider | QSpinBox | QDoubleSpinBox, value: float) -> None:
+        control.blockSignals(True)
+        control.setValue(value)
+        control.blockSignals(False)
+
+    def _position(self, value: float) -> int:
+        low, high = (self._scaled(end) for end in self._ends)
+        value = min(max(value, self._ends[0]), self._ends[1])
+        return round(_STEPS * (self._scaled(value) - low) / (high - low)) if high > low else 0
+
+    def _scaled(self, value: float) -> float:
+        return math.log(value) if self._logarithmic else value
+
+    def _slid(self, position: int) -> None:
+        low, high = (self._scaled(end) for end in self._ends)
+        value = low + (high - low) * position / _STEPS
+        value = math.exp(value) if self._logarithmic else value
+        before = self.value
+        self._show(self.number, value if self._kind is float else round(value))
+        if self.value != before:
+            self.changed.emit(self.value)
+
+    def _typed(self, value: float) -> None:
+        self._show(self.slider, self._position(value))
+        self.changed.emit(value)

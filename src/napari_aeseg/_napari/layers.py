@@ -1,0 +1,134 @@
+"""Between napari layers and arrays: what is read from an image, what its labels are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import Axes, read_axes
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+# An RGB layer says what its last axis is; the axes before it have only one likely reading.
+_RGB_LETTERS = {3: "YXC", 4: "ZYXC", 5: "TZYXC"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """An image as it was when work on it began; safe to hand to a thread.
+
+    Parameters
+    ----------
+    name : str
+        Name of the layer.
+    data : array
+        numpy, dask or zarr; not copied. The finest level of a multiscale image; RGB without alpha.
+    axes : Axes
+        How its dimensions are read.
+    """
+
+    name: str
+    data: Any
+    axes: Axes
+
+    @property
+    def axes_argument(self) -> str | None:
+        """What to pass as `axes`: None leaves the inference to the core, which then says so."""
+        return None if self.axes.inferred else self.axes.letters
+
+
+def unwrapped(layer: Any) -> Any:
+    """Return the layer itself out of the proxy that napari hands to plugins."""
+    return getattr(layer, "__wrapped__", layer)
+
+
+def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
+    """Read an Image layer; to be called on the GUI thread.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        Single- or multiscale.
+    axes : str, optional
+        One letter per dimension of the array (the channel axis of an RGB layer included). By
+        default the layer tells: whether it is RGB, and its axis labels where they are names.
+
+    Returns
+    -------
+    Snapshot
+
+    Raises
+    ------
+    InputError
+        If `axes` does not fit, or the image has too few or too many dimensions.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    if layer.rgb and data.shape[-1] == 4:
+        data = data[..., :3]
+    try:
+        reading = _read_rgb(layer, data.shape, axes) if layer.rgb else None
+        reading = reading or read_axes(data.shape, axes, labels=layer.axis_labels)
+    except InputError as error:
+        raise InputError(f"{layer.name}: {error}") from error
+    return Snapshot(layer.name, data, reading)
+
+
+def _read_rgb(layer: Image, shape: tuple[int, ...], axes: str | None) -> Axes:
+    if axes is not None:
+        reading = read_axes(shape, axes)
+        if reading.letters[-1] != "C":
+            raise InputError(
+                f"axes={axes!r}: the last axis of an RGB layer is its colour and must be C, "
+                f"for example {_RGB_LETTERS.get(len(shape), 'YXC')!r}."
+            )
+        return reading
+    # Axis labels of an RGB layer leave the colour out; labels that are no names are passed over.
+    reading = read_axes(shape, labels=(*layer.axis_labels, "C"))
+    return reading if not reading.inferred else read_axes(shape, _RGB_LETTERS.get(len(shape)))
+
+
+def labels_arguments(layer: Image, axes: Axes) -> dict[str, Any]:
+    """Return what a Labels layer needs to lie on an image, as keyword arguments.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        What the labels are to lie on.
+    axes : Axes
+        How the image was read; the channel axis is left out.
+
+    Returns
+    -------
+    dict
+        scale, translate, rotate, shear, affine, units, and axis_labels where they are names.
+    """
+    keep = [i for i, letter in enumerate(axes.letters) if letter != "C"]
+    square = np.ix_(keep, keep)
+    matrix = np.asarray(layer.affine.affine_matrix)
+    arguments = {
+        "scale": np.asarray(layer.scale)[keep],
+        "translate": np.asarray(layer.translate)[keep],
+        "rotate": np.asarray(layer.rotate)[square],
+        "shear": _shear_matrix(layer)[square],
+        "affine": matrix[np.ix_([*keep, -1], [*keep, -1])],
+        "units": tuple(layer.units[i] for i in keep),
+    }
+    labels = tuple(layer.axis_labels[i] for i in keep)
+    # '-2' and the like stand for "no name", counted from the last axis: wrong once one is dropped.
+    if not any(label.startswith("-") for label in labels):
+        arguments["axis_labels"] = labels
+    return arguments
+
+
+def _shear_matrix(layer: Image) -> np.ndarray:
+    """Return the shear as a matrix; napari gives the upper triangle as a vector where it can."""
+    shear = np.asarray(layer.shear, dtype=float)
+    if shear.ndim == 2:
+        return shear
+    matrix = np.eye(layer.ndim)
+    matrix[np.triu_indices(layer.ndim, 1)] = shear
+    return matrix

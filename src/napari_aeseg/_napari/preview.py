@@ -1,0 +1,85 @@
+"""The plugin's own Labels layer for an image: it follows the controls and owns nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_aeseg._napari.layers import labels_arguments, unwrapped
+
+if TYPE_CHECKING:
+    import numpy as np
+    from napari.layers import Image, Labels
+    from napari.viewer import Viewer
+
+    from napari_aeseg.images.axes import Axes
+
+
+class Preview:
+    """One image's preview layer.
+
+    The layer is made when there is something to show, and again when the user has removed it. Once
+    the user paints into it or gives it other data, it is the user's: it is left as it is and a new
+    preview takes over. The arrays shown are replaced, never written to.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    image : napari.layers.Image
+        What the labels lie on.
+    """
+
+    def __init__(self, viewer: Viewer, image: Image) -> None:
+        self._viewer = viewer
+        self._image = image
+        self._layer: Labels | None = None
+        self._showing = False
+
+    @property
+    def layer(self) -> Labels | None:
+        """The layer, if it is in the viewer and still the plugin's."""
+        return self._layer if self._layer in self._viewer.layers else None
+
+    def show(self, labels: np.ndarray, axes: Axes, place: bool = False) -> Labels:
+        """Show labels, in the layer that is there or a new one.
+
+        Parameters
+        ----------
+        labels : ndarray of int, shape of the space axes
+            Not written to.
+        axes : Axes
+            How the image was read.
+        place : bool
+            Put a layer that is there where the image is now.
+        """
+        layer = self.layer
+        if layer is None or layer.data.shape != labels.shape:
+            layer = self._new(labels, axes)
+        else:
+            self._showing = True
+            try:
+                layer.data = labels
+            finally:
+                self._showing = False
+            if place:
+                for name, value in labels_arguments(self._image, axes).items():
+                    setattr(layer, name, value)
+        return layer
+
+    def _let_go(self, *_: object) -> None:
+        """Leave the layer to the user."""
+        if self._layer is not None and not self._showing:
+            self._layer.events.paint.disconnect(self._let_go)
+            self._layer.events.data.disconnect(self._let_go)
+            self._layer = None
+
+    def _new(self, labels: np.ndarray, axes: Axes) -> Labels:
+        self._let_go()
+        self._layer = unwrapped(
+            self._viewer.add_labels(
+                labels, name=f"{self._image.name} preview", **labels_arguments(self._image, axes)
+            )
+        )
+        # Painting, filling and erasing send the one, being given an array the other.
+        self._layer.events.paint.connect(self._let_go)
+        self._layer.events.data.connect(self._let_go)
+        return self._layer

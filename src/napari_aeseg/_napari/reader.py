@@ -1,0 +1,47 @@
+"""Opens model files in the dock: File > Open, a file dropped on the window, `viewer.open`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SUFFIX = ".aeseg.safetensors"
+
+
+def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] | None:
+    """Return a reader for a model file, or None for anything else (npe2 reader contribution)."""
+    paths = [path] if isinstance(path, str) else path
+    return _read if all(str(p).endswith(_SUFFIX) for p in paths) else None
+
+
+def _read(path: str | list[str]) -> list[tuple[None]]:
+    """Load a model into the dock of the current viewer; there is no layer to return.
+
+    Raises
+    ------
+    InputError
+        If several models are opened at once, or there is no window.
+    ModelFileError
+        If the file is damaged, foreign, or of a newer format.
+    """
+    from napari import current_viewer
+
+    from napari_aeseg.errors import InputError
+
+    paths = [path] if isinstance(path, str) else path
+    if len(paths) != 1:
+        raise InputError(
+            f"{len(paths)} models at once: open one, the dock works with one at a time."
+        )
+    viewer = current_viewer()
+    if viewer is None:
+        raise InputError(
+            "A model opens in napari's dock, and there is no viewer. In a script, use "
+            "napari_aeseg.load_model(path)."
+        )
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
+    dock.show()
+    widget.load_model(paths[0])
+    return [(None,)]

@@ -1,0 +1,68 @@
+"""A model and a hierarchy made once, and a widget on a viewer without a window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
+
+import napari_aeseg as aeseg
+from napari_aeseg._napari.worker import JobRunner
+
+QUICK = aeseg.TrainingParams(steps=3, width=2, levels=2, batch_size=2, crop_size=16)
+
+
+def halves(side: int = 48, seed: int = 0) -> np.ndarray:
+    """A dark left half and a bright right half, with some noise: float32, shape (side, side)."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(0, 0.05, (side, side))
+    image[:, side // 2 :] += 1
+    return image.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def model():
+    return aeseg.train(halves(), QUICK, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def hierarchy(model):
+    return aeseg.build_hierarchy(halves(), model, device="cpu")
+
+
+@pytest.fixture
+def runner(qtbot):
+    """A job runner whose last worker has ended when the test has."""
+    runner = JobRunner()
+    yield runner
+    runner.leave()
+    join_workers(qtbot)
+
+
+@pytest.fixture
+def widget(qtbot):
+    """The dock widget on a viewer model with one image; no window is opened."""
+    from napari_aeseg._napari.widget import AESegWidget
+
+    viewer = ViewerModel()
+    viewer.add_layer(Image(halves(), name="halves", scale=(2, 3)))
+    widget = AESegWidget(viewer)
+    qtbot.addWidget(widget.native)
+    widget.viewer_model = viewer
+    viewer.layers.events.inserted.connect(widget.reset_choices)
+    viewer.layers.events.removed.connect(widget.reset_choices)
+    widget.training_params = QUICK
+    widget.device = "cpu"
+    yield widget
+    widget.stop()
+    widget._controller.close()
+    join_workers(qtbot)
+
+
+def join_workers(qtbot) -> None:
+    """Wait for the threads, and have what they sent delivered."""
+    from napari.qt.threading import WorkerBase
+
+    WorkerBase.await_workers(10_000)
+    qtbot.wait(10)

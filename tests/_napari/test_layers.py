@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+from napari_aeseg import InputError
+from napari_aeseg._napari.layers import labels_arguments, snapshot
+
+
+def test_grey_image_is_read_from_its_shape():
+    shot = snapshot(Image(np.zeros((4, 5)), name="grey"))
+
+    assert shot.name == "grey"
+    assert shot.axes.letters == "YX"
+    assert shot.axes.inferred
+    assert shot.axes_argument is None
+
+
+def test_axis_labels_that_are_names_are_the_truth():
+    shot = snapshot(Image(np.zeros((3, 4, 5)), axis_labels=("z", "y", "x")))
+
+    assert shot.axes.letters == "ZYX"
+    assert shot.axes_argument == "ZYX"
+
+
+def test_what_is_typed_wins_over_axis_labels():
+    shot = snapshot(Image(np.zeros((3, 4, 5)), axis_labels=("z", "y", "x")), "CYX")
+
+    assert shot.axes.letters == "CYX"
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_rgb_has_its_colour_last_and_loses_alpha(channels):
+    shot = snapshot(Image(np.zeros((4, 5, channels), np.uint8), rgb=True))
+
+    assert shot.axes.letters == "YXC"
+    assert not shot.axes.inferred
+    assert shot.data.shape == (4, 5, 3)
+
+
+def test_rgb_stack_takes_axis_labels_of_the_layer():
+    shot = snapshot(Image(np.zeros((2, 4, 5, 3)), rgb=True, axis_labels=("t", "y", "x")))
+
+    assert shot.axes.letters == "TYXC"
+
+
+def test_tiny_rgb_image_is_not_mistaken_for_a_stack():
+    assert snapshot(Image(np.zeros((3, 3, 3)), rgb=True)).axes.letters == "YXC"
+
+
+def test_axes_of_rgb_must_end_with_the_colour():
+    layer = Image(np.zeros((4, 5, 3)), rgb=True, name="photo")
+
+    assert snapshot(layer, "yxc").axes.letters == "YXC"
+    with pytest.raises(InputError, match="photo: axes='CYX': the last axis of an RGB layer"):
+        snapshot(layer, "CYX")
+
+
+def test_axes_that_do_not_fit_name_the_layer():
+    with pytest.raises(InputError, match=r"grey: axes='YXC' does not fit .*\(4, 5\)"):
+        snapshot(Image(np.zeros((4, 5)), name="grey"), "YXC")
+
+
+def test_multiscale_gives_its_finest_level():
+    layer = Image([np.zeros((8, 8)), np.zeros((4, 4))], multiscale=True)
+
+    assert snapshot(layer).data.shape == (8, 8)
+
+
+def test_lazy_arrays_stay_lazy():
+    assert isinstance(snapshot(Image(da.zeros((8, 8)))).data, da.Array)
+
+
+def transformed(shape: tuple[int, ...], rgb: bool = False) -> Image:
+    """An image with every transform there is; the first axis is not mixed with the others."""
+    n = len(shape) - rgb
+    rotate, affine = np.eye(n), np.eye(n + 1)
+    rotate[-2:, -2:] = [[0.6, -0.8], [0.8, 0.6]]
+    affine[n - 2 : n, n - 2 : n] = [[1.5, 0.2], [0.1, 0.7]]
+    affine[:n, n] = np.arange(n) + 1
+    shear = np.eye(n)
+    shear[-2, -1] = 0.3
+    return Image(
+        np.zeros(shape),
+        rgb=rgb,
+        scale=np.arange(n) + 2.0,
+        translate=np.arange(n) + 7.0,
+        rotate=rotate,
+        shear=shear,
+        affine=affine,
+        units=("pixel", "um", "um")[-n:],
+        axis_labels=("c", "y", "x")[-n:],
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "space"),
+    [
+        (transformed((6, 7)), [0, 1]),
+        (transformed((6, 7, 3), rgb=True), [0, 1]),
+        (transformed((3, 6, 7)), [1, 2]),
+    ],
+    ids=["YX", "YXC rgb", "CYX"],
+)
+def test_labels_lie_on_the_image(image, space):
+    shot = snapshot(image)
+
+    labels = Labels(np.zeros((6, 7), int), **labels_arguments(image, shot.axes))
+
+    for point in ((0, 0), (5, 0), (2, 6)):
+        there = np.zeros(image.ndim)
+        there[space] = point
+        assert np.allclose(labels.data_to_world(point), np.take(image.data_to_world(there), space))
+    assert labels.axis_labels == ("y", "x")
+    assert labels.units == tuple(image.units[i] for i in space)
+
+
+def test_labels_without_named_axes_keep_their_default():
+    image = Image(np.zeros((4, 5, 2)))
+    shot = snapshot(image, "YXC")
+
+    labels = Labels(np.zeros((4, 5), int), **labels_arguments(image, shot.axes))
+
+    assert labels.axis_labels == ("-2", "-1")
