@@ -30,7 +30,7 @@ def gallery() -> None:
         plain = image if image.ndim == 3 else np.repeat(image[..., np.newaxis], 3, axis=-1)
         pair = [_square(plain), _square(overlay(image, labels, tree.axes.letters))]
         columns.append(np.concatenate(pair, axis=0))
-    write_picture(np.concatenate(columns, axis=1), FOLDER / "gallery.png")
+    write_picture(np.concatenate(columns, axis=1), FOLDER / "gallery.jpg")
 
 
 def _square(picture: np.ndarray) -> np.ndarray:

@@ -1,0 +1,187 @@
+import numpy as np
+import pytest
+import torch
+
+from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.errors import DeviceError, InputError
+from napari_aeseg.images.intensity import IntensityRange
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 200, (21, 26)).astype(np.uint8)
+RGB = RNG.integers(0, 200, (21, 26, 3)).astype(np.uint8)
+SOURCES = ["encoder", "decoder"]
+DECODERS = ["transposed", "unpooling"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_features_do_not_depend_on_the_tiling(monkeypatch, make_model, source, decoder, levels):
+    model = make_model(1, levels, 3, 1, decoder)
+    image = np.random.default_rng(1).random((75, 101))
+    everything = range(levels + 1)
+    whole = model.features(image, everything, source=source, device="cpu")
+    encode, sizes = Model.encode_tiles, []
+
+    def in_small_tiles(self, *arguments):
+        for encoded in encode(self, *arguments, tile_size=32):
+            sizes.append(encoded.tile.size)
+            yield encoded
+
+    monkeypatch.setattr(Model, "encode_tiles", in_small_tiles)
+    tiled = model.features(image, everything, source=source, device="cpu")
+    assert len(sizes) == 12
+    np.testing.assert_allclose(tiled, whole, atol=1e-5 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (7, 5), (33, 64)])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_any_size_has_features_and_a_reconstruction(make_model, shape, decoder):
+    model = make_model(levels=3, decoder=decoder)
+    image = np.random.default_rng(0).random(shape)
+    assert model.features(image, device="cpu").shape == (4 + 8 + 16, *shape)
+    assert model.reconstruct(image, device="cpu").shape == shape
+
+
+def test_levels_come_one_after_the_other(make_model):
+    model = make_model(levels=2)
+    first = model.features(GREY, [1], device="cpu")
+    second = model.features(GREY, (2,), device="cpu")
+    assert (len(first), len(second)) == (4, 8)
+    both = model.features(GREY, device="cpu")
+    assert np.array_equal(both, np.concatenate([first, second]))
+    assert np.array_equal(
+        model.features(GREY, [2, 1], device="cpu"), np.concatenate([second, first])
+    )
+
+
+def test_level_0_is_the_scaled_image(make_model):
+    model = make_model(channels=3)
+    assert np.array_equal(model.features(RGB, [0], device="cpu"), model.read(RGB).pixels)
+
+
+def test_decoder_features_are_those_of_the_decoder(make_model):
+    model = make_model(levels=2)
+    decoded = model.features(GREY, [0, 1, 2], source="decoder", device="cpu")
+    assert len(decoded) == 1 + 4 + 4
+    low, high = model.read(GREY).intensity.low[0], model.read(GREY).intensity.high[0]
+    np.testing.assert_allclose(
+        decoded[0] * (high - low) + low, model.reconstruct(GREY, device="cpu"), rtol=1e-5, atol=1e-3
+    )
+    encoded = model.features(GREY, [1], device="cpu")
+    assert not np.allclose(decoded[1:5], encoded)
+
+
+@pytest.mark.parametrize(
+    ("axes", "change"),
+    [
+        ("CYX", lambda image: np.moveaxis(image, -1, 0)),
+        ("YCX", lambda image: np.moveaxis(image, -1, 1)),
+        ("YXC", np.ascontiguousarray),
+        ("YXC", np.asfortranarray),
+    ],
+)
+def test_order_of_axes_and_memory_does_not_matter(make_model, axes, change):
+    model = make_model(channels=3)
+    image = change(RGB)
+    assert np.array_equal(
+        model.features(image, axes=axes, device="cpu"), model.features(RGB, device="cpu")
+    )
+    found = model.reconstruct(image, axes=axes, device="cpu")
+    assert found.shape == image.shape
+    assert np.array_equal(found, change(model.reconstruct(RGB, device="cpu")))
+
+
+def test_rows_and_columns_may_be_swapped(make_model):
+    model = make_model()
+    found = model.features(GREY.T, axes="XY", device="cpu")
+    assert np.array_equal(found, model.features(GREY, device="cpu").swapaxes(1, 2))
+    found = model.reconstruct(GREY.T, axes="XY", device="cpu")
+    assert np.array_equal(found, model.reconstruct(GREY, device="cpu").T)
+
+
+def test_stack_has_features_plane_by_plane(make_model):
+    model = make_model()
+    stack = np.stack([GREY, GREY[::-1]])
+    found = model.features(stack, axes="ZYX", device="cpu")
+    assert found.shape == (12, *stack.shape)
+    assert model.reconstruct(stack, axes="ZYX", device="cpu").shape == stack.shape
+    # The range of intensities is that of the stack, which both planes share here.
+    np.testing.assert_allclose(found[:, 0], model.features(GREY, device="cpu"), atol=1e-5)
+
+
+def test_brightness_and_contrast_do_not_change_features(make_model):
+    model = make_model()
+    bright = GREY * 40.0 + 3000
+    np.testing.assert_allclose(
+        model.features(bright, device="cpu"), model.features(GREY, device="cpu"), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        model.reconstruct(bright, device="cpu"),
+        model.reconstruct(GREY, device="cpu") * 40 + 3000,
+        rtol=1e-4,
+    )
+
+
+def test_brightness_counts_when_the_model_has_a_range(make_model):
+    model = make_model(intensity=IntensityRange((0.0,), (200.0,)))
+    dark, bright = (model.features(a, [0], device="cpu") for a in (GREY, GREY // 2 + 100))
+    np.testing.assert_allclose(dark[0], GREY / 200, atol=1e-6)
+    assert bright.min() >= 0.5
+
+
+def test_constant_image_is_reconstructed_as_it_is(make_model):
+    found = make_model().reconstruct(np.full((9, 10), 7), device="cpu")
+    assert (found == 7).all()
+
+
+def test_inputs_are_never_written_to(make_model):
+    model = make_model(channels=3)
+    image = RGB.copy()
+    image.flags.writeable = False
+    model.features(image, device="cpu")
+    model.reconstruct(image, device="cpu")
+    assert np.array_equal(image, RGB)
+
+
+@pytest.mark.parametrize("image", [GREY, RGB[..., :2], np.zeros((4, 9, 10))])
+def test_other_channels_than_the_models_are_refused(make_model, image):
+    model = make_model(channels=3)
+    with pytest.raises(InputError, match=r"channel.*but the model was trained on 3\."):
+        model.features(image, axes=None if image.ndim == 2 else "YXC", device="cpu")
+    with pytest.raises(InputError, match="train a model on this image"):
+        model.reconstruct(image, device="cpu")
+
+
+def test_channels_error_says_how_the_axes_were_read(make_model):
+    with pytest.raises(InputError, match=r"tissue has 3 channel.*YXC, inferred from the shape"):
+        make_model().read(RGB, name="tissue")
+
+
+@pytest.mark.parametrize("levels", [[3], [-1], (1, 7), [], [1, 1]])
+def test_levels_that_cannot_be_given_are_refused(make_model, levels):
+    with pytest.raises(InputError, match=r"[Ll]evel.*\(0, 1, 2\)"):
+        make_model(levels=2).features(GREY, levels, device="cpu")
+
+
+def test_absent_device_is_refused(make_model):
+    with pytest.raises(DeviceError, match="'cuda:99'"):
+        make_model().features(GREY, device="cuda:99")
+
+
+def test_fingerprint_is_that_of_architecture_and_weights(make_model):
+    fingerprint = make_model().fingerprint
+    assert fingerprint == make_model().fingerprint
+    others = [make_model(seed=1), make_model(levels=1), make_model(decoder="unpooling")]
+    assert len({fingerprint, *(m.fingerprint for m in others)}) == 4
+    changed = make_model()
+    with torch.no_grad():
+        changed.network.readout.bias += 1e-6
+    assert changed.fingerprint != fingerprint
+
+
+def test_repr_says_what_the_model_is(make_model):
+    text = repr(make_model(channels=3, decoder="unpooling"))
+    assert "3 channel" in text
+    assert "2 levels" in text
+    assert "unpooling" in text

@@ -1,0 +1,266 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from napari_aeseg.autoencoder import training
+from napari_aeseg.autoencoder.training import CropSampler, training_steps
+from napari_aeseg.errors import DeviceError, InputError, StoppedError
+from napari_aeseg.events import drain
+from napari_aeseg.images.intensity import read_image
+from napari_aeseg.params import TrainingParams
+
+CPU = torch.device("cpu")
+
+
+def trained(images, params, progress=None, **options):
+    images = [read_image(image, name=f"image {i}") for i, image in enumerate(images, 1)]
+    return drain(training_steps(images, params, "cpu", **options), progress)
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.network.parameters()])
+
+
+@pytest.mark.parametrize("decoder", ["transposed", "unpooling"])
+def test_training_lowers_the_loss(stripes, tiny_params, decoder):
+    params = tiny_params.but(steps=60, decoder=decoder, learning_rate=0.02)
+    losses = trained([stripes], params).losses
+    assert len(losses) == 60
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_same_seed_same_model_bit_for_bit(stripes, tiny_params):
+    first, second = (trained([stripes], tiny_params) for _ in range(2))
+    assert torch.equal(weights(first), weights(second))
+    assert first.losses == second.losses
+    assert first.fingerprint == second.fingerprint
+
+
+def test_the_seed_is_the_only_source_of_chance(stripes, tiny_params):
+    first = trained([stripes], tiny_params)
+    np.random.default_rng(1)
+    torch.manual_seed(123)
+    state = torch.random.get_rng_state()
+    assert torch.equal(weights(trained([stripes], tiny_params)), weights(first))
+    assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's is touched
+
+
+def test_other_seed_other_model(stripes, tiny_params):
+    first, second = (trained([stripes], tiny_params.but(seed=s)) for s in (0, 1))
+    assert not torch.equal(weights(first), weights(second))
+
+
+def test_network_is_built_as_the_params_say(stripes):
+    params = TrainingParams(
+        levels=1, width=3, convolutions=3, decoder="unpooling", crop_size=16, steps=1, batch_size=1
+    )
+    architecture = trained([stripes], params).architecture
+    assert architecture.as_dict() == {
+        "channels": 1,
+        "levels": 1,
+        "width": 3,
+        "convolutions": 3,
+        "decoder": "unpooling",
+    }
+
+
+def test_record_says_what_happened(stripes, tiny_params):
+    record = trained([stripes, stripes[:30]], tiny_params).record
+    assert record.params == tiny_params.model_dump()
+    assert record.steps == len(record.losses) == tiny_params.steps
+    assert record.device == "cpu"
+    assert record.seconds > 0
+    assert record.notes == ()
+    assert record.images == (
+        {"name": "image 1", "shape": [48, 40], "axes": "YX"},
+        {"name": "image 2", "shape": [30, 40], "axes": "YX"},
+    )
+
+
+def test_events_carry_every_loss_once_and_end_at_the_last_step(monkeypatch, stripes, tiny_params):
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    events = []
+    model = trained([stripes], tiny_params, progress=events.append)
+    assert [e.done for e in events] == list(range(1, tiny_params.steps + 1))
+    assert {(e.stage, e.total, e.device) for e in events} == {("train", tiny_params.steps, "cpu")}
+    assert tuple(loss for e in events for loss in e.losses) == model.losses
+    assert all(e.loss == e.losses[-1] for e in events)
+    assert events[-1].seconds_left == 0
+
+
+def test_events_are_rare_enough_for_a_window(monkeypatch, stripes, tiny_params):
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 1000)
+    events = []
+    model = trained([stripes], tiny_params, progress=events.append)
+    assert len(events) == 1
+    assert events[0].losses == model.losses
+
+
+def test_stop_keeps_the_steps_so_far(monkeypatch, stripes, tiny_params):
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    stop = threading.Event()
+    model = trained(
+        [stripes],
+        tiny_params.but(steps=1000),
+        stop=stop,
+        progress=lambda event: event.done == 3 and stop.set(),
+    )
+    assert model.record.steps == len(model.losses) == 3
+    assert model.record.notes == ("Stopped after 3 of 1000 steps.",)
+    assert not torch.equal(weights(model), weights(trained([stripes], tiny_params.but(steps=1))))
+
+
+def test_stop_before_the_first_step_leaves_no_model(stripes, tiny_params):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StoppedError):
+        trained([stripes], tiny_params, stop=stop)
+
+
+def test_training_goes_on_from_a_model(stripes, tiny_params):
+    params = tiny_params.but(steps=60, learning_rate=0.02)
+    start = trained([stripes], params)
+    before = weights(start).clone()
+    # Another architecture is asked for; that of the model is kept.
+    further = trained([stripes], params.but(steps=5, levels=3, learning_rate=1e-5), init=start)
+    assert further.architecture == start.architecture
+    assert np.mean(further.losses) < 0.5 * np.mean(start.losses[:5])
+    assert torch.equal(weights(start), before)
+    assert not torch.equal(weights(further), before)
+
+
+def test_model_to_start_from_must_have_the_channels(stripes, tiny_params, model):
+    rgb = np.stack([stripes, stripes.T[:48].repeat(2, axis=1)[:, :40].repeat(2, axis=0)[:48]] * 2)
+    with pytest.raises(InputError, match=r"have 4 channel.*start from has 1"):
+        drain(training_steps([read_image(rgb, "CYX")], tiny_params, "cpu", init=model))
+
+
+def test_images_with_different_channels_are_refused_by_name(stripes, tiny_params):
+    rgb = np.stack([stripes] * 3, axis=-1)
+    with pytest.raises(InputError, match=r"different numbers of channels \(image 1: 1, image 2: 3"):
+        trained([stripes, rgb], tiny_params)
+
+
+def test_constant_images_alone_are_refused_by_name(tiny_params):
+    with pytest.raises(InputError, match="image 1, image 2 has one value only"):
+        trained([np.zeros((20, 20)), np.ones((20, 20))], tiny_params)
+
+
+def test_constant_image_among_others_teaches_nothing(stripes, tiny_params):
+    alone = trained([stripes], tiny_params)
+    beside = trained([stripes, np.ones((500, 500))], tiny_params)
+    assert min(beside.losses) > 0.5 * min(alone.losses)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (15, 40), (17, 16)])
+@pytest.mark.parametrize("augment", [False, True])
+def test_images_smaller_than_a_crop_are_mirrored(shape, augment, tiny_params):
+    image = np.random.default_rng(0).random(shape)
+    params = tiny_params.but(augment=augment, steps=2)
+    assert trained([image], params).record.steps == 2
+    read = read_image(image)
+    sampler = CropSampler([read], params, 4, CPU)
+    crops = sampler.draw(5, np.random.default_rng(0))
+    assert crops.shape == (5, 1, 16, 16)
+    # Mirroring invents no intensity.
+    assert set(crops.unique().tolist()) <= set(read.pixels.ravel().tolist())
+
+
+def test_crops_are_as_large_as_whole_cells_of_the_code(stripes):
+    params = TrainingParams(levels=6, crop_size=72)
+    sampler = CropSampler([read_image(np.tile(stripes, (4, 4)))], params, 64, CPU)
+    assert sampler.draw(2, np.random.default_rng(0)).shape == (2, 1, 128, 128)
+
+
+def test_crops_lie_anywhere_in_the_image(tiny_params):
+    ramp = np.arange(20 * 19, dtype=float).reshape(20, 19)
+    sampler = CropSampler([read_image(ramp)], tiny_params.but(augment=False), 4, CPU)
+    crops = sampler.draw(300, np.random.default_rng(0))
+    starts = {float(crop[0, 0, 0]) for crop in crops}
+    assert len(starts) == 5 * 4
+    assert crops.max() == read_image(ramp).pixels.max()
+
+
+def test_augmented_crops_are_turned_and_flipped(tiny_params):
+    image = np.random.default_rng(0).random((16, 16))
+    draw = {
+        augment: CropSampler([read_image(image)], tiny_params.but(augment=augment), 4, CPU)
+        .draw(100, np.random.default_rng(0))
+        .numpy()[:, 0]
+        for augment in (False, True)
+    }
+    plain = read_image(image).pixels[0]
+    assert (draw[False] == plain).all()
+    turned = [np.rot90(p, k) for p in (plain, plain[:, ::-1]) for k in range(4)]
+    seen = {next(i for i, t in enumerate(turned) if np.array_equal(crop, t)) for crop in draw[True]}
+    assert seen == set(range(8))
+
+
+def test_images_are_drawn_as_often_as_their_area_says(tiny_params):
+    rng = np.random.default_rng(0)
+    small, large = rng.random((20, 20)), rng.random((60, 60))
+    sampler = CropSampler([read_image(small), read_image(large)], tiny_params, 4, CPU)
+    assert sampler.chances.tolist() == pytest.approx([0.1, 0.9])
+
+
+def test_every_channel_and_plane_is_drawn(tiny_params):
+    stack = np.arange(3.0)[:, None, None, None] * 10 + np.arange(2.0)[:, None, None]
+    stack = np.tile(stack, (1, 1, 16, 16))
+    sampler = CropSampler([read_image(stack, "ZCYX")], tiny_params, 4, CPU)
+    crops = sampler.draw(50, np.random.default_rng(0))
+    assert crops.shape == (50, 2, 16, 16)
+    assert len(crops[:, 0].unique()) == 3
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_training_that_goes_astray_asks_for_a_lower_learning_rate(
+    monkeypatch, stripes, tiny_params, loss
+):
+    monkeypatch.setattr(training, "_step", lambda *_: loss)
+    with pytest.raises(InputError, match=rf"step 1 is {loss}.*learning rate below 0\.05"):
+        trained([stripes], tiny_params.but(learning_rate=0.05))
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(monkeypatch, stripes, tiny_params):
+    step, batches = training._step, []
+
+    def with_little_memory(network, optimizer, clean, noisy):
+        batches.append(len(clean))
+        if len(clean) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(network, optimizer, clean, noisy)
+
+    monkeypatch.setattr(training, "_step", with_little_memory)
+    events = []
+    model = trained([stripes], tiny_params.but(batch_size=8), progress=events.append)
+    assert batches == [8, 4, *[2] * tiny_params.steps]
+    assert model.record.steps == tiny_params.steps
+    assert np.isfinite(model.losses).all()
+    assert len(model.record.notes) == 2
+    assert "batches of 2" in model.record.notes[-1]
+    assert any("batches of 2" in event.message for event in events)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()]
+)
+def test_out_of_memory_with_a_single_crop_is_a_device_error(
+    monkeypatch, stripes, tiny_params, error
+):
+    def without_memory(*_):
+        raise error
+
+    monkeypatch.setattr(training, "_step", without_memory)
+    with pytest.raises(DeviceError, match=r"single crop of 16 pixels.*smaller crops"):
+        trained([stripes], tiny_params)
+
+
+def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, stripes, tiny_params):
+    def broken(*_):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(training, "_step", broken)
+    with pytest.raises(RuntimeError, match="multiplied"):
+        trained([stripes], tiny_params)

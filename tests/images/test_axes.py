@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import channels_first, read_axes
+
+
+@pytest.mark.parametrize(
+    ("shape", "letters"),
+    [
+        ((9, 10), "YX"),
+        ((1, 1), "YX"),
+        ((9, 10, 3), "YXC"),
+        ((9, 10, 4), "YXC"),
+        ((3, 9, 10), "CYX"),
+        ((1, 9, 10), "CYX"),
+        ((5, 9, 10), "CYX"),
+        ((6, 9, 10), "ZYX"),
+        ((20, 9, 10), "ZYX"),
+        ((20, 9, 10, 3), "ZYXC"),
+        ((2, 20, 9, 10), "CZYX"),
+        ((20, 2, 9, 10), "ZCYX"),
+        ((7, 20, 9, 10, 3), "TZYXC"),
+        ((7, 2, 20, 9, 10), "TCZYX"),
+    ],
+)
+def test_shape_says_what_the_dimensions_are(shape, letters):
+    axes = read_axes(shape)
+    assert axes.letters == letters
+    assert axes.inferred
+    assert str(axes).endswith(f"({letters}, inferred from the shape)")
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"), [((3, 9, 10), "ZYX"), ((9, 10, 3), "yxz"), ((4, 9, 10), "TYX")]
+)
+def test_given_axes_win_over_the_shape(shape, given):
+    axes = read_axes(shape, given)
+    assert axes.letters == given.upper()
+    assert not axes.inferred
+    assert "as given" in str(axes)
+
+
+def test_said_aloud_with_sizes():
+    text = str(read_axes((7, 2, 1, 512, 256), "TCZYX"))
+    assert text == "7 time points, 2 channels, 1 slice, 512 x 256 pixels (TCZYX, as given)"
+
+
+@pytest.mark.parametrize(
+    ("labels", "letters", "inferred"),
+    [
+        (("z", "y", "x"), "ZYX", False),
+        (("channel", "y", "x"), "CYX", False),
+        (("Time", "Y", "X"), "TYX", False),
+        (("-3", "-2", "-1"), "CYX", True),  # napari's names for "unknown"
+        (("y", "x"), "CYX", True),
+        (("y", "y", "x"), "CYX", True),
+        (None, "CYX", True),
+    ],
+)
+def test_labels_of_a_viewer_count_when_they_mean_something(labels, letters, inferred):
+    axes = read_axes((3, 9, 10), labels=labels)
+    assert (axes.letters, axes.inferred) == (letters, inferred)
+
+
+def test_given_axes_win_over_labels():
+    assert read_axes((3, 9, 10), "TYX", labels=("z", "y", "x")).letters == "TYX"
+
+
+@pytest.mark.parametrize("axes", ["YX", "YXCZ", "YYX", "YXQ", "CZX", "", "Y X", "YX C"])
+def test_axes_that_do_not_fit_are_refused_with_an_example_that_does(axes):
+    with pytest.raises(InputError) as error:
+        read_axes((9, 10, 3), axes)
+    text = str(error.value)
+    assert repr(axes) in text
+    assert "(9, 10, 3)" in text
+    assert "T, C, Z, Y, X" in text
+    assert "'YXC'" in text
+
+
+@pytest.mark.parametrize("shape", [(), (10,), (2, 2, 2, 2, 9, 10)])
+def test_too_few_or_too_many_dimensions_are_refused(shape):
+    with pytest.raises(InputError, match="2 to 5") as error:
+        read_axes(shape)
+    assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(0, 10), (9, 0), (3, 9, 0)])
+@pytest.mark.parametrize("given", [False, True])
+def test_empty_image_is_refused(shape, given):
+    with pytest.raises(InputError, match="empty") as error:
+        read_axes(shape, "CYX"[-len(shape) :] if given else None)
+    assert str(shape) in str(error.value)
+
+
+def test_space_is_all_but_the_channels():
+    axes = read_axes((7, 2, 9, 10), "TCYX")
+    assert (axes.space, axes.space_shape, axes.channels) == ("TYX", (7, 9, 10), 2)
+    assert read_axes((9, 10)).channels == 1
+
+
+@pytest.mark.parametrize("letters", ["YX", "XY", "CXY", "XYC", "YZX", "XCTY", "TCZYX"])
+def test_results_go_back_to_the_order_of_the_image(letters):
+    shape = tuple("TCZYX".index(a) + 2 for a in letters)
+    image = np.random.default_rng(0).random(shape)
+    axes = read_axes(shape, letters)
+    plane = channels_first(image, axes)
+    index = letters.index("C") if "C" in letters else None
+    expected = image[np.newaxis] if index is None else np.moveaxis(image, index, 0)
+    assert np.array_equal(axes.as_given(plane), expected)
+    assert axes.as_given(plane[0]).shape == axes.space_shape
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "moved"),
+    [
+        ("YX", (4, 5), (1, 4, 5)),
+        ("YXC", (4, 5, 3), (3, 4, 5)),
+        ("CYX", (3, 4, 5), (3, 4, 5)),
+        ("ZCYX", (6, 3, 4, 5), (3, 6, 4, 5)),
+        ("TZYXC", (2, 6, 4, 5, 3), (3, 2, 6, 4, 5)),
+    ],
+)
+def test_channels_move_to_the_front_without_a_copy(axes, shape, moved):
+    image = np.arange(np.prod(shape)).reshape(shape)
+    result = channels_first(image, read_axes(shape, axes))
+    assert result.shape == moved
+    assert np.shares_memory(result, image)
+    if "C" in axes:
+        last = np.take(image, -1, axis=axes.index("C"))
+        assert np.array_equal(result[-1], last)

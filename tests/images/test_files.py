@@ -1,0 +1,94 @@
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tifffile
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.files import overlay, read_file, write_labels, write_picture
+
+GREY = np.arange(90, dtype=np.uint8).reshape(9, 10)
+RGB = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
+TWO = np.stack([GREY, GREY[:, ::-1]]).astype(np.uint16)
+
+
+@pytest.mark.parametrize("image", [GREY, RGB], ids=["grey", "rgb"])
+@pytest.mark.parametrize("name", ["a.png", "a", "a.dat"])
+def test_png_has_pixels_but_no_axes(tmp_path, image, name):
+    (tmp_path / name).write_bytes(imageio.imwrite("<bytes>", image, extension=".png"))
+    found, axes = read_file(tmp_path / name)
+    assert np.array_equal(found, image)
+    assert axes is None
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "options", "axes"),
+    [
+        (GREY, "a.tif", {}, "YX"),
+        (RGB, "a.tiff", {"photometric": "rgb"}, "YXC"),
+        (TWO, "a.ome.tif", {"metadata": {"axes": "CYX"}}, "CYX"),
+        (TWO, "a.ome.tif", {"metadata": {"axes": "TYX"}}, "TYX"),
+        (TWO, "a.tif", {"imagej": True, "metadata": {"axes": "ZYX"}}, "ZYX"),
+        (TWO.astype(np.float32), "a.TIF", {"photometric": "minisblack"}, None),
+    ],
+    ids=["grey", "rgb", "ome channels", "ome time", "imagej", "unnamed"],
+)
+def test_tiff_says_its_axes(tmp_path, image, name, options, axes):
+    tifffile.imwrite(tmp_path / name, image, **options)
+    found, found_axes = read_file(str(tmp_path / name))
+    assert np.array_equal(found, image)
+    assert found.dtype == image.dtype
+    assert found_axes == axes
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no image file.*lost\.png"):
+        read_file(tmp_path / "lost.png")
+    with pytest.raises(InputError, match="no image file"):
+        read_file(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.txt"])
+@pytest.mark.parametrize("content", [b"", b"no image at all"], ids=["empty", "text"])
+def test_file_that_is_no_image_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} cannot be read as an image"):
+        read_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(("most", "dtype"), [(5, np.uint16), (65535, np.uint16), (65536, np.int32)])
+def test_labels_survive_in_the_smallest_type_that_holds_them(tmp_path, most, dtype):
+    labels = np.array([[0, 1], [2, most]], np.int32)
+    write_labels(labels, tmp_path / "labels.tif")
+    found, _ = read_file(tmp_path / "labels.tif")
+    assert found.dtype == dtype
+    assert np.array_equal(found, labels)
+
+
+@pytest.mark.parametrize(
+    ("image", "axes"), [(GREY, "YX"), (RGB, "YXC"), (TWO, "CYX"), (GREY / 7 - 3, "YX")]
+)
+def test_overlay_tints_each_label_in_its_own_colour(image, axes):
+    labels = np.repeat([[0, 1, 2, 3, 3]], 9, axis=0).repeat(2, axis=1)
+    before = image.copy()
+    picture = overlay(np.zeros_like(image), labels, axes)
+    assert (picture.shape, picture.dtype) == ((9, 10, 3), np.uint8)
+    assert np.array_equal(overlay(image, labels, axes).shape, (9, 10, 3))
+    assert np.array_equal(image, before)
+    # Away from outlines: unlabelled stays black, labels differ in colour.
+    inside = picture[4, [0, 9]]
+    assert inside[0].tolist() == [0, 0, 0]
+    assert inside[1].max() > 50
+
+
+def test_overlay_shows_the_image_and_the_outlines():
+    labels = np.ones((9, 10), int)
+    labels[:, 5:] = 2
+    picture = overlay(GREY, labels, "YX").astype(int)
+    assert picture[8, 1].sum() > picture[0, 1].sum()  # the image gets brighter downwards
+    assert (picture[:, 4:6, :2] == 255).all()  # yellow along the border
+    assert not (picture[:, :3, :2] == 255).all()
+
+
+def test_picture_file_holds_what_was_written(tmp_path):
+    write_picture(RGB, tmp_path / "a.png")
+    assert np.array_equal(imageio.imread(tmp_path / "a.png"), RGB)

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from napari_aeseg.errors import InputError
+
+
+def pieces(labels: np.ndarray) -> int:
+    """Number of connected pieces, each label by itself."""
+    return sum(ndimage.label(labels == i)[1] for i in np.unique(labels))
+
+
+@pytest.mark.parametrize("n_regions", [1, 2, 3, 17, 89, 90])
+def test_regions_are_as_many_as_asked_for_and_connected(noisy, n_regions):
+    labels = noisy.regions(n_regions=n_regions)
+    assert labels.dtype == np.int32
+    assert labels.shape == noisy.axes.space_shape == (36, 40)
+    assert np.array_equal(np.unique(labels), np.arange(1, n_regions + 1))
+    assert pieces(labels) == n_regions
+
+
+@given(st.integers(1, 89))
+def test_with_one_region_more_the_rest_stays(noisy, n_regions):
+    before, after = noisy.regions(n_regions), noisy.regions(n_regions + 1)
+    new = after == n_regions + 1
+    assert new.any()
+    assert np.array_equal(before[~new], after[~new])
+
+
+def test_regions_are_unions_of_patches(noisy):
+    labels = noisy.regions(10)
+    pairs = np.unique(np.stack([noisy.patches.ravel(), labels.ravel()]), axis=1)
+    assert pairs.shape[1] == noisy.n_patches
+
+
+def test_threshold_0_is_every_patch_and_1_is_one_region(noisy):
+    assert noisy.regions(threshold=0).max() == noisy.n_patches
+    assert noisy.regions(threshold=1).max() == 1
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_threshold_never_leaves_more_regions(noisy, first, second):
+    low, high = sorted([first, second])
+    assert noisy.n_regions_at(low) >= noisy.n_regions_at(high)
+    assert noisy.regions(threshold=low).max() == noisy.n_regions_at(low)
+
+
+@given(st.integers(1, 90))
+def test_threshold_at_a_number_gives_that_number(noisy, n_regions):
+    threshold = noisy.threshold_at(n_regions)
+    assert 0 <= threshold <= 1
+    # Merges of equal cost happen together: at most as many as asked for.
+    assert noisy.n_regions_at(threshold) <= n_regions
+    if threshold > 1e-6:
+        assert noisy.n_regions_at(threshold - 1e-6) >= n_regions
+
+
+@pytest.mark.parametrize("n_regions", [0, -1, 91, 2.0, "2", True, None])
+def test_number_of_regions_is_checked(noisy, n_regions):
+    with pytest.raises(InputError, match="n_regions") as error:
+        noisy.regions(n_regions)
+    if n_regions is not None:
+        assert f"{n_regions!r}: give a whole number from 1 to 90" in str(error.value)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_threshold_is_checked(noisy, threshold):
+    with pytest.raises(InputError, match=f"threshold = {threshold!r}: .* from 0 to 1"):
+        noisy.regions(threshold=threshold)
+
+
+def test_number_and_threshold_together_are_refused(noisy):
+    with pytest.raises(InputError, match="either n_regions or threshold"):
+        noisy.regions(n_regions=3, threshold=0.5)
+
+
+def test_numpy_numbers_are_numbers(noisy):
+    assert noisy.regions(np.int64(5)).max() == 5
+    assert noisy.regions(threshold=np.float32(0.25)).max() >= 1
+
+
+def test_painting_is_a_look_up(noisy):
+    values = np.random.default_rng(0).integers(0, 200, noisy.n_patches).astype(np.uint8)
+    painted = noisy.paint(values)
+    assert painted.dtype == np.uint8
+    assert np.array_equal(painted, values[noisy.patches])
+    assert np.array_equal(noisy.paint(noisy.region_of_patch(7)), noisy.regions(7))
+    assert np.array_equal(noisy.paint(noisy.class_of_patch(3)), noisy.classes(3))
+
+
+def test_cuts_can_be_written_to_without_harm(noisy):
+    for cut in (lambda: noisy.regions(5), lambda: noisy.regions(1), lambda: noisy.classes(3)):
+        before = cut()
+        cut()[:] = 0
+        assert np.array_equal(cut(), before)
+
+
+def test_reweighting_changes_how_the_same_patches_are_compared(noisy):
+    changed = noisy.reweighted(balance=1, scale=16)
+    assert (changed.params.balance, changed.params.scale) == (1, 16)
+    assert changed.patches is noisy.patches
+    assert changed.statistics is noisy.statistics
+    assert not np.array_equal(changed.regions(12), noisy.regions(12))
+
+
+def test_reweighting_leaves_the_first_hierarchy_alone(noisy):
+    before = noisy.regions(12)
+    noisy.reweighted(balance=0.9).regions(12)
+    assert noisy.params.balance == 0.5
+    assert np.array_equal(noisy.regions(12), before)
+
+
+def test_reweighting_to_the_same_gives_the_same(noisy):
+    again = noisy.reweighted(balance=0.9).reweighted(balance=noisy.params.balance)
+    assert np.array_equal(again.regions(12), noisy.regions(12))
+    assert noisy.reweighted().params == noisy.params
+
+
+@pytest.mark.parametrize("change", [{"balance": 2}, {"scale": 0}, {"scale": "fine"}])
+def test_reweighting_checks_its_values(noisy, change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        noisy.reweighted(**change)
+
+
+@pytest.mark.parametrize(
+    "balance",
+    [
+        0,
+        pytest.param(
+            0.5,
+            marks=pytest.mark.xfail(
+                reason="patches along a border, described by both sides, differ from either most"
+            ),
+        ),
+    ],
+)
+def test_four_different_quadrants_are_suggested_to_be_four(hierarchy, quadrants, balance):
+    tree = hierarchy.reweighted(balance=balance)
+    assert tree.suggest_n_regions() == 4
+    labels = tree.regions(4)
+    assert len({int(labels[y, x]) for y in (10, 53) for x in (10, 53)}) == 4
+    for value in (0.1, 0.4, 0.7, 1.0):
+        inside = np.abs(quadrants - value) < 0.1
+        assert np.mean(labels[inside] == np.median(labels[inside])) > 0.95
+
+
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_clear_bands_are_suggested_one_each(hierarchy_of, number):
+    bands = np.repeat(np.arange(number), 24) * np.ones((40, 1))
+    image = bands + np.random.default_rng(0).normal(0, 0.02, bands.shape)
+    assert hierarchy_of(image, 4, scale=1).suggest_n_regions() == number
+
+
+def test_constant_image_is_suggested_to_be_one(hierarchy_of):
+    assert hierarchy_of(np.full((16, 16), 3.0), 4).suggest_n_regions() == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 4), (4, 8)])
+def test_one_or_two_patches_can_be_cut(hierarchy_of, shape):
+    tree = hierarchy_of(np.arange(np.prod(shape)).reshape(shape), 4)
+    assert tree.n_patches == max(1, shape[1] // 4)
+    assert tree.regions(tree.suggest_n_regions()).shape == shape
+    for number in range(1, tree.n_patches + 1):
+        assert tree.regions(number).max() == tree.classes(number).max() == number
+    assert tree.threshold_at(1) <= 1
+
+
+def test_repr_says_what_it_is(noisy):
+    assert "90 patches" in repr(noisy)
+    assert "CYX" in repr(noisy)

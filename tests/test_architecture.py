@@ -1,0 +1,169 @@
+"""What may import what: the rules of the layout, held by reading every import of the package."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import napari_aeseg
+
+ROOT = Path(napari_aeseg.__file__).parent
+NAME = "napari_aeseg"
+# Which parts of the package each part may import.
+BASE = {"errors", "events", "params"}
+ALLOWED = {
+    "errors": set(),
+    "events": {"errors"},
+    "params": {"errors"},
+    "samples": set(),
+    "images": BASE,
+    "autoencoder": BASE | {"images"},
+    "regions": BASE | {"images"},
+    "pipeline": BASE | {"images", "autoencoder", "regions"},
+    "cli": BASE | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"},
+    "_napari": BASE | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"},
+    # The public names, for type checkers.
+    "__init__": BASE | {"autoencoder", "regions", "pipeline"},
+}
+TORCH = {"torch", "safetensors"}
+WINDOW = {"napari", "qtpy", "magicgui", "superqt", "psygnal", "PyQt5", "PyQt6", "PySide6", "npe2"}
+PUBLIC = {*napari_aeseg.__all__, "__version__"}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports_of(path: Path) -> list[tuple[str, int, bool]]:
+    """Every imported module of a file: dotted name, line, and whether it is inside a function."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lazy = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for child in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}:{node.lineno}: relative import"
+            names = [node.module]
+            if node.module == NAME:
+                # `from napari_aeseg import x`: a part of the package, or one of its public names.
+                names = [
+                    f"{NAME}.{'__init__' if alias.name in PUBLIC else alias.name}"
+                    for alias in node.names
+                ]
+        else:
+            continue
+        found += [(name, node.lineno, node in lazy) for name in names]
+    return found
+
+
+def say(path: Path, line: int, what: str) -> str:
+    return f"{path.relative_to(ROOT)}:{line}: {what}"
+
+
+def test_every_part_of_the_package_has_a_rule():
+    assert {part_of(path) for path in FILES} == set(ALLOWED)
+
+
+def test_imports_within_the_package_run_one_way():
+    wrong = []
+    for path in FILES:
+        for name, line, lazy in imports_of(path):
+            if not name.startswith(f"{NAME}."):
+                continue
+            part = part_of(path)
+            target = name.split(".")[1]
+            opens_window = part == "cli" and target == "_napari" and lazy
+            if target != part and target not in ALLOWED[part] and not opens_window:
+                wrong.append(say(path, line, f"{part} imports {target}"))
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("libraries", "home"), [(TORCH, "autoencoder"), (WINDOW, "_napari")], ids=["torch", "window"]
+)
+def test_heavy_libraries_stay_in_their_part(libraries, home):
+    wrong = [
+        say(path, line, name)
+        for path in FILES
+        if part_of(path) != home
+        for name, line, _ in imports_of(path)
+        if name.split(".")[0] in libraries
+    ]
+    assert not wrong
+
+
+REGIONS = [
+    f"{NAME}.{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}".removesuffix(".__init__")
+    for path in sorted((ROOT / "regions").glob("*.py"))
+]
+LIGHT = [
+    [NAME],
+    [f"{NAME}.params"],
+    [f"{NAME}.events", f"{NAME}.errors", f"{NAME}.samples"],
+    REGIONS,
+    [f"{NAME}.images.{name}" for name in ("axes", "files", "intensity", "tiles")],
+    [f"{NAME}.cli"],
+]
+
+
+@pytest.mark.parametrize("modules", LIGHT, ids=lambda modules: modules[0])
+def test_importing_loads_neither_torch_nor_a_window(modules):
+    code = (
+        f"import sys, {', '.join(modules)}\n"
+        "heavy = {'torch', 'qtpy', 'napari', 'magicgui', 'superqt', 'PyQt5', 'PyQt6', 'PySide6'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT.parent
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_public_names_are_those_of_the_design():
+    assert set(napari_aeseg.__all__) == {
+        "AesegError",
+        "DeviceError",
+        "Hierarchy",
+        "InputError",
+        "Model",
+        "ModelFileError",
+        "SegmentationParams",
+        "StoppedError",
+        "TrainingParams",
+        "build_hierarchy",
+        "load_model",
+        "segment",
+        "train",
+    }
+    assert napari_aeseg.__all__ == sorted(napari_aeseg.__all__)
+
+
+@pytest.mark.parametrize("name", [*napari_aeseg.__all__, "__version__"])
+def test_every_public_name_loads_and_is_listed(name):
+    assert getattr(napari_aeseg, name) is not None
+    assert name in dir(napari_aeseg)
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"'napari_aeseg'.*'trian'"):
+        _ = napari_aeseg.trian
+
+
+def test_no_error_is_a_runtime_error():
+    # superqt's generator workers swallow those: the window would wait for ever.
+    from napari_aeseg import errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert all(issubclass(kind, errors.AesegError) for kind in kinds)
+    assert not any(issubclass(kind, RuntimeError) for kind in kinds)
+    assert issubclass(errors.InputError, ValueError)

@@ -1,0 +1,518 @@
+import csv
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tifffile
+
+from napari_aeseg import InputError, SegmentationParams, TrainingParams, cli, load_model, pipeline
+from napari_aeseg.cli import main
+
+# A training that takes a blink, as options.
+QUICK = ["--levels=2", "--width=4", "--convolutions=1", "--crop-size=16", "--batch-size=4"]
+QUICK += ["--steps=3", "--device=cpu"]
+SMALL = ["--patch-size=4", "--device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, stripes):
+    """Image files: grey, RGB, and one with two channels."""
+    folder = tmp_path_factory.mktemp("images")
+    rgb = np.stack([stripes, stripes[::-1], stripes[:, ::-1]], axis=-1)
+    two = np.stack([stripes, stripes[::-1]]).astype(np.uint16)
+    imageio.imwrite(folder / "grey.png", stripes)
+    tifffile.imwrite(folder / "rgb.tif", rgb, photometric="rgb")
+    tifffile.imwrite(folder / "two.ome.tif", two, metadata={"axes": "CYX"})
+    (folder / "broken.tif").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def grey_model(tmp_path_factory, files):
+    path = tmp_path_factory.mktemp("models") / "grey.aeseg.safetensors"
+    assert main(["train", str(files / "grey.png"), f"--output={path}", *QUICK]) == 0
+    return path
+
+
+@pytest.fixture
+def run(capsys):
+    """Return a function that runs a command line: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = main([str(a) for a in arguments])
+        said = capsys.readouterr()
+        return SimpleNamespace(code=code, out=said.out, err=said.err)
+
+    return run
+
+
+@pytest.fixture
+def quick_training(monkeypatch, tiny_params):
+    """Let every training take a blink, whatever is asked for; the list of what was."""
+    train_steps, asked = pipeline.train_steps, []
+
+    def quick(images, params, *arguments, **options):
+        asked.append(params)
+        return train_steps(images, tiny_params, *arguments, **options)
+
+    monkeypatch.setattr(pipeline, "train_steps", quick)
+    return asked
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Fail the test when anything is trained or encoded."""
+
+    def work(*_, **__):
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(pipeline, "train_steps", work)
+    monkeypatch.setattr(pipeline, "hierarchy_steps", work)
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# -- train
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "axes"),
+    [("grey.png", 1, "YX"), ("rgb.tif", 3, "YXC"), ("two.ome.tif", 2, "CYX")],
+)
+def test_train_writes_a_model_of_the_image(run, files, tmp_path, name, channels, axes):
+    path = tmp_path / "new" / "tissue.aeseg.safetensors"
+    done = run("train", files / name, "--output", path, *QUICK)
+    assert done.code == 0
+    assert "trained 3 steps" in done.out
+    assert str(path) in done.out
+    model = load_model(path)
+    assert model.architecture.channels == channels
+    assert model.record.steps == 3
+    assert model.record.images == ({"name": name, "shape": _shape(files / name), "axes": axes},)
+
+
+def _shape(path):
+    image = imageio.imread(path) if path.suffix == ".png" else tifffile.imread(path)
+    return list(image.shape)
+
+
+def test_train_takes_several_images_and_adds_the_suffix(run, files, tmp_path):
+    images = [files / "grey.png", files / "grey.png"]
+    assert run("train", *images, "--output", tmp_path / "both", *QUICK).code == 0
+    assert names_in(tmp_path) == ["both.aeseg.safetensors"]
+    assert len(load_model(tmp_path / "both.aeseg.safetensors").record.images) == 2
+
+
+def test_train_goes_on_from_a_model(run, files, grey_model, tmp_path):
+    path = tmp_path / "further.aeseg.safetensors"
+    options = [*QUICK, "--levels=1", "--init", grey_model]
+    assert run("train", files / "grey.png", "--output", path, *options).code == 0
+    assert load_model(path).architecture == load_model(grey_model).architecture
+
+
+def test_progress_goes_to_stderr(run, files, tmp_path):
+    done = run("train", files / "grey.png", "--output", tmp_path / "m", *QUICK)
+    assert "train (cpu)" in done.err
+    assert "loss=" in done.err
+    assert len(done.out.splitlines()) == 2
+
+
+# -- segment
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        (["--regions=5"], lambda tree: tree.regions(5)),
+        (["--classes=2"], lambda tree: tree.classes(2)),
+        (["--threshold=0.3"], lambda tree: tree.regions(threshold=0.3)),
+        ([], lambda tree: tree.regions(tree.suggest_n_regions())),
+    ],
+    ids=["regions", "classes", "threshold", "suggested"],
+)
+def test_segment_writes_what_the_api_returns(
+    run, files, grey_model, tmp_path, stripes, cut, expected
+):
+    done = run(
+        "segment", files / "grey.png", "--model", grey_model, "--output", tmp_path, *cut, *SMALL
+    )
+    assert done.code == 0, done.err
+    tree = pipeline.build_hierarchy(
+        stripes, grey_model, SegmentationParams(patch_size=4), device="cpu"
+    )
+    labels = tifffile.imread(tmp_path / "grey_labels.tif")
+    assert np.array_equal(labels, expected(tree))
+    assert names_in(tmp_path) == ["grey_labels.tif", "grey_overlay.png"]
+    assert imageio.imread(tmp_path / "grey_overlay.png").shape == (*stripes.shape, 3)
+    assert f"{labels.max()} labels" in done.out
+    assert "YX, inferred" in done.out or "YX, as given" in done.out
+
+
+@pytest.mark.parametrize(("name", "stem"), [("rgb.tif", "rgb"), ("two.ome.tif", "two.ome")])
+def test_segment_without_a_model_trains_and_keeps_one(
+    run, files, tmp_path, stripes, quick_training, name, stem
+):
+    done = run("segment", files / name, "--output", tmp_path, "--regions=4", "--table", *SMALL)
+    assert done.code == 0, done.err
+    assert names_in(tmp_path) == sorted(
+        ["model.aeseg.safetensors"]
+        + [f"{stem}_{what}" for what in ("labels.tif", "overlay.png", "table.csv")]
+    )
+    assert quick_training == [TrainingParams()]
+    labels = tifffile.imread(tmp_path / f"{stem}_labels.tif")
+    assert labels.shape == stripes.shape
+    with (tmp_path / f"{stem}_table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["index"] for row in rows] == ["1", "2", "3", "4"]
+    assert sum(int(row["area"]) for row in rows) == labels.size
+    channels = load_model(tmp_path / "model.aeseg.safetensors").architecture.channels
+    assert f"mean_{channels}" in rows[0]
+    assert f"mean_{channels + 1}" not in rows[0]
+
+
+def test_segment_takes_several_images(run, files, tmp_path, stripes, grey_model):
+    imageio.imwrite(tmp_path / "other.png", stripes[:20])
+    out = tmp_path / "out"
+    images = [files / "grey.png", tmp_path / "other.png"]
+    assert run("segment", *images, "--model", grey_model, "--output", out, *SMALL).code == 0
+    assert tifffile.imread(out / "grey_labels.tif").shape == stripes.shape
+    assert tifffile.imread(out / "other_labels.tif").shape == (20, 40)
+
+
+def test_axes_win_over_those_of_the_file(run, files, tmp_path, grey_model):
+    options = ["--axes=ZYX", "--regions=3", "--model", grey_model, *SMALL]
+    done = run("segment", files / "two.ome.tif", "--output", tmp_path, *options)
+    assert done.code == 0, done.err
+    assert "2 slices" in done.out
+    assert tifffile.imread(tmp_path / "two.ome_labels.tif").shape == (2, 48, 40)
+    assert names_in(tmp_path) == ["two.ome_labels.tif"]  # no overlay of a stack
+
+
+# -- nothing is lost
+
+
+def test_train_refuses_to_overwrite_before_any_work(run, files, tmp_path, no_work):
+    path = tmp_path / "old.aeseg.safetensors"
+    path.write_bytes(b"precious")
+    for name in ("old.aeseg.safetensors", "old"):
+        done = run("train", files / "grey.png", "--output", tmp_path / name, *QUICK)
+        assert done.code == 1
+        assert str(path) in done.err
+        assert "--overwrite" in done.err
+    assert path.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("name", ["grey_labels.tif", "grey_overlay.png", "grey_table.csv"])
+def test_segment_refuses_to_overwrite_before_any_work(
+    run, files, tmp_path, grey_model, no_work, name
+):
+    (tmp_path / name).write_bytes(b"precious")
+    command = ["segment", files / "grey.png", "--model", grey_model, "--output", tmp_path]
+    done = run(*command, "--table", *SMALL)
+    assert done.code == 1
+    assert name in done.err
+    assert "--overwrite" in done.err
+    assert (tmp_path / name).read_bytes() == b"precious"
+    assert names_in(tmp_path) == [name]
+
+
+def test_segment_refuses_to_overwrite_the_model_it_would_train(run, files, tmp_path, no_work):
+    (tmp_path / "model.aeseg.safetensors").write_bytes(b"precious")
+    done = run("segment", files / "grey.png", "--output", tmp_path, *SMALL)
+    assert done.code == 1
+    assert "model.aeseg.safetensors" in done.err
+
+
+def test_overwrite_overwrites(run, files, tmp_path, grey_model):
+    command = ["segment", files / "grey.png", "--model", grey_model, "--output", tmp_path, *SMALL]
+    assert run(*command, "--regions=5").code == 0
+    assert run(*command, "--regions=3", "--overwrite").code == 0
+    assert tifffile.imread(tmp_path / "grey_labels.tif").max() == 3
+    path = tmp_path / "m.aeseg.safetensors"
+    for extra in ([], ["--overwrite"]):
+        assert run("train", files / "grey.png", "--output", path, *QUICK, *extra).code == 0
+
+
+def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, grey_model, no_work):
+    imageio.imwrite(tmp_path / "grey.tif", np.zeros((9, 10), np.uint8))
+    images = [files / "grey.png", tmp_path / "grey.tif"]
+    done = run("segment", *images, "--model", grey_model, "--output", tmp_path / "out", *SMALL)
+    assert done.code == 1
+    assert "same name" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+# -- errors: one line, exit code 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "{files}/lost.png", "--output={tmp}/m"], "no image file"),
+        (["train", "{files}/broken.tif", "--output={tmp}/m"], "broken.tif cannot be read"),
+        (["train", "{files}/grey.png", "--output={tmp}/m", "--axes=YXC"], "'YXC'"),
+        (["train", "{files}/grey.png", "--output={tmp}/m", "--steps=0"], "TrainingParams.steps"),
+        (["train", "{files}/grey.png", "--output={tmp}/m", "--width=wide"], "TrainingParams.width"),
+        (["train", "{files}/grey.png", "--output={tmp}/m", "--device=cuda:99"], "'cuda:99'"),
+        (["train", "{files}/grey.png", "--output={tmp}/m", "--init={files}/grey.png"], "grey.png"),
+        (
+            ["train", "{files}/grey.png", "{files}/rgb.tif", "--output={tmp}/m", *QUICK],
+            "grey.png: 1, rgb.tif: 3",
+        ),
+        (["segment", "{files}/grey.png", "--output={tmp}", "--model={tmp}/lost"], "no model file"),
+        (
+            ["segment", "{files}/rgb.tif", "--output={tmp}", "--model={model}", "--device=cpu"],
+            "rgb.tif has 3 channel",
+        ),
+        (
+            ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--regions=0"],
+            "n_regions = 0",
+        ),
+        (
+            ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--threshold=2"],
+            "threshold = 2.0",
+        ),
+        (
+            ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--scale=low"],
+            "SegmentationParams.scale",
+        ),
+        (
+            ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--levels=0,9"],
+            "[9] are not in this model",
+        ),
+        (
+            ["segment", "{files}/grey.png", "--output={model}", "--model={model}"],
+            "grey.aeseg",
+        ),
+        (["info", "{files}/lost"], "no model file"),
+        (["info", "{files}/grey.png"], "grey.png is not a model file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_error_is_said_in_words(run, files, grey_model, tmp_path, arguments, words):
+    places = {"files": files, "model": grey_model, "tmp": tmp_path}
+    done = run(*(a.format(**places) for a in arguments))
+    assert done.code == 1
+    last = done.err[done.err.index("napari-aeseg: ") :]
+    assert words in last
+    assert "Traceback" not in done.err
+    assert not list(tmp_path.glob("*labels*"))
+    assert not list(tmp_path.glob("m*"))
+
+
+def test_error_of_the_real_command_has_no_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_aeseg.cli", "info", tmp_path / "lost"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("napari-aeseg: There is no model file")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_interruption_is_not_an_error(run, files, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "train_steps", interrupt)
+    done = run("train", files / "grey.png", "--output", tmp_path / "m", *QUICK)
+    assert done.code == 130
+    assert "interrupted" in done.err
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["paint"],
+        ["train"],
+        ["train", "a.png"],
+        ["train", "a.png", "--output=m", "--step=3", "--colour=red"],
+        ["segment", "a.png", "--output=o", "--regions=3", "--classes=2"],
+        ["segment", "a.png", "--output=o", "--regions=three"],
+        ["segment", "a.png", "--output=o", "--levels=1,x"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_shown(capsys, arguments):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: napari-aeseg" in capsys.readouterr().err
+
+
+# -- every parameter is an option
+
+OTHER = {
+    TrainingParams: {
+        "levels": 2,
+        "width": 5,
+        "convolutions": 3,
+        "decoder": "unpooling",
+        "crop_size": 32,
+        "batch_size": 7,
+        "steps": 9,
+        "learning_rate": 0.01,
+        "weight_decay": 0.5,
+        "noise": 0.2,
+        "augment": False,
+        "normalisation": "training",
+        "seed": 11,
+    },
+    SegmentationParams: {
+        "patches": "grid",
+        "patch_size": 9,
+        "source": "decoder",
+        "levels": (0, 2),
+        "balance": 0.75,
+        "scale": 3.5,
+        "tile_size": 64,
+    },
+}
+OPTIONS = [(kind, name) for kind in OTHER for name in kind.model_fields]
+
+
+def as_option(name, value):
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return option if value else f"--no-{name}"
+    return f"{option}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+@pytest.fixture
+def params_of(run, files, grey_model, tmp_path, monkeypatch):
+    """Return a function that gives the params with which the work would begin."""
+    seen = []
+
+    def caught(_, second, third, *__, **___):
+        seen.extend(p for p in (second, third) if isinstance(p, tuple(OTHER)))
+        raise InputError("seen")
+
+    monkeypatch.setattr(pipeline, "train_steps", caught)
+    monkeypatch.setattr(pipeline, "hierarchy_steps", caught)
+
+    def params_of(kind, *options):
+        command = "train" if kind is TrainingParams else "segment"
+        model = [] if kind is TrainingParams else ["--model", grey_model]
+        run(command, files / "grey.png", "--output", tmp_path / "o", *model, *options)
+        return seen.pop()
+
+    return params_of
+
+
+@pytest.mark.parametrize(("kind", "name"), OPTIONS)
+def test_every_parameter_is_an_option_that_reaches_the_core(params_of, kind, name):
+    value = OTHER[kind][name]
+    assert value != kind.model_fields[name].default
+    assert params_of(kind, as_option(name, value)) == kind(**{name: value})
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_without_options_the_defaults_hold(params_of, kind):
+    assert params_of(kind) == kind()
+
+
+def test_words_and_numbers_reach_the_core(params_of):
+    assert params_of(SegmentationParams, "--scale=auto").scale == "auto"
+    assert params_of(TrainingParams, "--augment").augment is True
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_help_explains_every_parameter(capsys, kind):
+    with pytest.raises(SystemExit) as end:
+        main(["train" if kind is TrainingParams else "segment", "--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, field in kind.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert " ".join(field.description.split())[:30] in text
+        assert f"(default: {field.default})" in text
+
+
+# -- info
+
+
+def test_info_tells_what_a_model_is(run, grey_model):
+    done = run("info", grey_model)
+    assert done.code == 0
+    for words in ("channels 1", "levels 2", "3 steps", "grey.png", "(48, 40) YX", "seed 0", "loss"):
+        assert words in done.out
+
+
+def test_info_as_json_is_the_header(run, grey_model):
+    header = json.loads(run("info", grey_model, "--json").out)
+    assert header["architecture"]["width"] == 4
+    assert header["training"]["losses"] == list(load_model(grey_model).losses)
+
+
+# -- demo
+
+
+@pytest.fixture
+def tiny_samples(monkeypatch, stripes, quick_training):
+    from napari_aeseg.samples import SAMPLES
+
+    rgb = np.stack([stripes] * 3, axis=-1)
+    for name in SAMPLES:
+        image = np.tile(rgb, (2, 2, 1)) if SAMPLES[name]().ndim == 3 else np.tile(stripes, (2, 2))
+        monkeypatch.setitem(SAMPLES, name, lambda image=image: image)
+    return list(SAMPLES)
+
+
+def assert_demo_is_complete(folder, samples):
+    for name in samples:
+        labels = tifffile.imread(folder / f"{name}_labels.tif")
+        assert labels.shape == (96, 80)
+        assert labels.max() > 1
+        assert imageio.imread(folder / f"{name}_overlay.png").shape == (96, 80, 3)
+        assert load_model(folder / f"{name}.aeseg.safetensors").record.images[0]["name"] == name
+    assert len(names_in(folder)) == 3 * len(samples)
+
+
+def test_demo_writes_labels_overlay_and_model_of_each_sample(run, tmp_path, tiny_samples):
+    done = run("demo", "--output", tmp_path / "demo", "--no-window", "--device=cpu")
+    assert done.code == 0, done.err
+    assert_demo_is_complete(tmp_path / "demo", tiny_samples)
+    for name in tiny_samples:
+        assert f"{name}: " in done.out
+    assert "on cpu" in done.out
+    assert str(tmp_path / "demo") in done.out
+    # Again: the demo's results may be replaced.
+    assert run("demo", "--output", tmp_path / "demo", "--no-window", "--device=cpu").code == 0
+
+
+def test_demo_without_a_display_says_so(run, tmp_path, tiny_samples, monkeypatch):
+    monkeypatch.setattr(cli, "_has_display", lambda: False)
+    done = run("demo", "--output", tmp_path / "demo", "--device=cpu")
+    assert done.code == 0
+    assert "no display" in done.out
+    assert_demo_is_complete(tmp_path / "demo", tiny_samples)
+
+
+def test_demo_with_a_display_shows_the_results(run, tmp_path, tiny_samples, monkeypatch):
+    shown = []
+    window = SimpleNamespace(show=lambda folder, names: shown.append((folder, names)))
+    monkeypatch.setitem(sys.modules, "napari_aeseg._napari.demo_window", window)
+    monkeypatch.setattr(cli, "_has_display", lambda: True)
+    assert run("demo", "--output", tmp_path / "demo", "--device=cpu").code == 0
+    assert shown == [(tmp_path / "demo", tiny_samples)]
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="there is always a display")
+@pytest.mark.parametrize("variable", [None, "DISPLAY", "WAYLAND_DISPLAY"])
+def test_display_is_what_the_environment_says(monkeypatch, variable):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, ":0")
+    assert cli._has_display() is (variable is not None)
