@@ -76,7 +76,10 @@ class Preview:
         self._let_go()
         self._layer = unwrapped(
             self._viewer.add_labels(
-                labels, name=f"{self._image.name} preview", **labels_arguments(self._image, axes)
+                labels,
+                name=f"{self._image.name} preview",
+                opacity=0.5,  # the image is what the labels are judged by
+                **labels_arguments(self._image, axes),
             )
         )
         # Painting, filling and erasing send the one, being given an array the other.
