@@ -172,10 +172,16 @@ def _architecture(
     channels = {len(i.pixels) for i in images}
     if len(channels) > 1:
         listing = ", ".join(f"{i.name}: {len(i.pixels)}" for i in images)
-        raise InputError(f"The images have different numbers of channels ({listing}).")
+        raise InputError(
+            f"The images have different numbers of channels ({listing}): name the axes if they "
+            "were misread, or train on them one by one."
+        )
     if all(i.is_constant for i in images):
         names = ", ".join(i.name for i in images)
-        raise InputError(f"Nothing to learn from: every channel of {names} has one value only.")
+        raise InputError(
+            f"Nothing to learn from: every channel of {names} has one value only. "
+            "Choose other images."
+        )
     if init is None:
         return Architecture(
             channels.pop(), params.levels, params.width, params.convolutions, params.decoder
