@@ -273,11 +273,11 @@ def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, gr
         ),
         (
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--regions=0"],
-            "n_regions = 0",
+            "--regions 0",
         ),
         (
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--threshold=2"],
-            "threshold = 2.0",
+            "--threshold 2.0",
         ),
         (
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--scale=low"],

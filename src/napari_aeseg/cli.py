@@ -256,6 +256,11 @@ def _segment(options: argparse.Namespace) -> None:
     from napari_aeseg.pipeline import load_model
 
     params = _params(options, SegmentationParams)
+    for name in ("regions", "classes"):
+        if (number := getattr(options, name)) is not None and number < 1:
+            raise InputError(f"--{name} {number}: give a whole number of 1 or more.")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise InputError(f"--threshold {options.threshold}: give a number from 0 to 1.")
     stems = [p.name.removesuffix(p.suffix) for p in options.images]
     if len(set(stems)) < len(stems):
         raise InputError("Two of the images have the same name: their results would collide.")
@@ -336,29 +341,29 @@ def _has_display() -> bool:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from napari_aeseg.autoencoder.model_file import read_header
+    from napari_aeseg.autoencoder.model_file import load_model_file, read_header
 
     header = read_header(options.model)
     if options.json:
         print(json.dumps(header, indent=2))
         return
-    training = header["training"]
-    losses = training["losses"]
+    # Loading checks all that is printed below.
+    model = load_model_file(options.model)
+    record = model.record
     rows = {
         "format": f"{header['format_version']} (napari-aeseg {header['package_version']}, "
         f"torch {header['torch_version']})",
-        "network": ", ".join(f"{k} {v}" for k, v in header["architecture"].items()),
+        "network": ", ".join(f"{k} {v}" for k, v in model.architecture.as_dict().items()),
         "intensity": "each image by its own percentiles"
-        if header["intensity"] is None
-        else f"as the training images: {header['intensity']}",
-        "images": "; ".join(
-            f"{i['name']} {tuple(i['shape'])} {i['axes']}" for i in training["images"]
-        ),
-        "training": f"{training['steps']} steps in {training['seconds']:.1f} s "
-        f"on {training['device']}, seed {training['params'].get('seed')}",
-        "loss": f"{losses[0]:.4f} at first, {losses[-1]:.4f} at last" if losses else "none",
-        "parameters": ", ".join(f"{k} {v}" for k, v in training["params"].items()),
-        "notes": "; ".join(training["notes"]) or "none",
+        if model.intensity is None
+        else f"as the training images: {model.intensity.low} to {model.intensity.high}",
+        "images": "; ".join(f"{i['name']} {tuple(i['shape'])} {i['axes']}" for i in record.images),
+        "training": f"{record.steps} steps in {record.seconds:.1f} s on {record.device}",
+        "loss": f"{record.losses[0]:.4f} at first, {record.losses[-1]:.4f} at last"
+        if record.losses
+        else "none",
+        "parameters": ", ".join(f"{k} {v}" for k, v in record.params.items()),
+        "notes": "; ".join(record.notes) or "none",
     }
     for name, value in rows.items():
         print(f"{name:11} {value}")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
+from napari_aeseg.errors import InputError
 from napari_aeseg.regions.descriptor import describe
 from napari_aeseg.regions.merge_tree import ward_tree
 
@@ -110,3 +111,9 @@ def test_statistics_are_not_written_to(hierarchy_of):
     for array in (tree.statistics.mean, tree.statistics.second, tree.statistics.count):
         array.flags.writeable = False
     describe(tree.statistics, tree.graph, 0.3, 16)
+
+
+def test_brightness_alone_needs_the_image_among_the_levels(hierarchy_of):
+    tree = hierarchy_of(np.random.default_rng(0).normal(0, 1, (1, 16, 16)), 4, levels=[1])
+    with pytest.raises(InputError, match="level 0"):
+        describe(tree.statistics, tree.graph, balance=0)

@@ -170,3 +170,9 @@ def test_one_or_two_patches_can_be_cut(hierarchy_of, shape):
 def test_repr_says_what_it_is(noisy):
     assert "90 patches" in repr(noisy)
     assert "CYX" in repr(noisy)
+
+
+@pytest.mark.parametrize("threshold", ["x", None, True, 1.01, -0.1, float("nan")])
+def test_threshold_that_is_no_share_is_refused_by_name(hierarchy, threshold):
+    with pytest.raises(InputError, match="threshold"):
+        hierarchy.n_regions_at(threshold)

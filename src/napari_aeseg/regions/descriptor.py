@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_aeseg.errors import InputError
 from napari_aeseg.regions.graph import averaged
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ def describe(
     .. [1] A. A. Green et al., A transformation for ordering multispectral data in terms of image
            quality with implications for noise removal (minimum noise fraction), IEEE TGRS 26, 1988.
     """
+    if balance == 0 and not (statistics.level == 0).any():
+        raise InputError(
+            "balance = 0 compares brightness and colour only, which are level 0, and level 0 is "
+            "not among the levels used: add it, or raise the balance."
+        )
     if scale != "auto":
         return _describe(statistics, graph, balance, float(scale))[0]
     fine, contrast = _describe(statistics, graph, balance, 1.0)

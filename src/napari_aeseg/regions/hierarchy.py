@@ -158,7 +158,8 @@ class Hierarchy:
 
     def n_regions_at(self, threshold: float) -> int:
         """Return how many regions a threshold leaves; see `regions`."""
-        if not 0 <= threshold <= 1:
+        is_number = isinstance(threshold, int | float | np.number) and threshold is not True
+        if not is_number or not 0 <= threshold <= 1:
             raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
         if threshold == 1:
             return 1
