@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTHON =
 ARGS =
 
-.PHONY: help demo test lint pictures bench-quality bench-speed bench-scale wheel clean FORCE
+.PHONY: help demo test lint pictures bench-quality wheel clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
@@ -30,12 +30,6 @@ pictures: $(VENV)/.demo ## make the pictures of the README and docs again
 
 bench-quality: $(VENV)/.bench ## compare results with other methods
 	$(BIN)/python benchmarks/quality.py $(ARGS)
-
-bench-speed: $(VENV)/.bench ## time every stage
-	$(BIN)/python benchmarks/speed.py $(ARGS)
-
-bench-scale: $(VENV)/.bench ## time and memory against image size
-	$(BIN)/python benchmarks/scale.py $(ARGS)
 
 wheel: $(VENV)/.test ## build dist/*.whl and the source archive
 	$(BIN)/python -m build --no-isolation $(ARGS)

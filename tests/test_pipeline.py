@@ -454,3 +454,16 @@ def test_device_that_is_not_there_is_explained(stripes, tiny_params, model):
     ):
         with pytest.raises(aeseg.DeviceError, match=r"'cuda:99'.*choose one of"):
             work()
+
+
+def test_parameters_of_another_kind_are_refused_by_name():
+    with pytest.raises(InputError, match="params is a dict: give TrainingParams"):
+        train(np.eye(32), params={"steps": 2})
+    with pytest.raises(InputError, match="params is a SegmentationParams: give TrainingParams"):
+        train(np.eye(32), params=SegmentationParams())
+
+
+def test_record_names_the_network_that_was_built(tiny_params):
+    first = train(np.eye(32), params=tiny_params)
+    second = train(np.eye(32), params=tiny_params.but(width=9), init=first)
+    assert second.record.params["width"] == first.architecture.width == 4

@@ -5,11 +5,13 @@ Titles and descriptions are what a user reads in the window and in `--help`.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_aeseg.errors import InputError
+
+_P = TypeVar("_P", bound="_Params")
 
 
 class _Params(BaseModel):
@@ -30,6 +32,17 @@ class _Params(BaseModel):
         10
         """
         return type(self)(**{**self.model_dump(), **changes})
+
+
+def checked_params(kind: type[_P], params: object) -> _P:
+    """Return `params`, or the defaults for None; raise `InputError` for anything else."""
+    if params is None:
+        return kind()
+    if not isinstance(params, kind):
+        raise InputError(
+            f"params is a {type(params).__name__}: give {kind.__name__}(...), or nothing."
+        )
+    return params
 
 
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:

@@ -17,7 +17,7 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain, raise_if_stopped
 from napari_aeseg.images.axes import channels_first
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
-from napari_aeseg.params import SegmentationParams, TrainingParams
+from napari_aeseg.params import SegmentationParams, TrainingParams, checked_params
 from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches import make_patches
@@ -50,7 +50,7 @@ def train_steps(
     names : sequence of str, optional
         What errors and the training record call the images.
     """
-    params = params or TrainingParams()
+    params = checked_params(TrainingParams, params)
     start = init if init is None or isinstance(init, Model) else load_model(init)
     listed = list(images) if isinstance(images, list | tuple) else [images]
     if not listed:
@@ -172,7 +172,7 @@ def hierarchy_steps(
     name : str
         What errors call the image.
     """
-    params = params or SegmentationParams()
+    params = checked_params(SegmentationParams, params)
     if not isinstance(model, Model):
         model = load_model(model)
     levels = model.levels(params.levels)

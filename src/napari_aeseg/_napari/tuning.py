@@ -73,8 +73,8 @@ class Cut:
         if self.mode == "regions":
             return hierarchy.region_of_patch(self.regions_in(hierarchy))
         if example is None or example is hierarchy:
-            return hierarchy.class_of_patch(min(int(self.n_classes), hierarchy.n_patches))
-        wanted = min(int(self.n_classes), example.n_patches)
+            return hierarchy.class_of_patch(min(int(self.n_classes), hierarchy.max_classes))
+        wanted = min(int(self.n_classes), example.max_classes)
         return hierarchy.class_of_patch(wanted, example.prototypes(wanted))
 
     def title(self, hierarchy: Hierarchy) -> str:

@@ -281,6 +281,9 @@ class AESegWidget(Container):
 
     @n_classes.setter
     def n_classes(self, n_classes: int) -> None:
+        most = max((h.max_classes for h in self.hierarchies.values()), default=n_classes)
+        if n_classes > most:
+            raise InputError(f"n_classes = {n_classes}: give 1 to {most}, as there are regions.")
         self._controller.set_cut(n_classes=n_classes)
 
     @property

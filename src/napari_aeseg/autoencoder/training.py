@@ -82,6 +82,10 @@ def training_steps(
     .. [2] I. Loshchilov, F. Hutter, Decoupled weight decay regularization, ICLR 2019.
     """
     architecture = _architecture(images, params, init)
+    # What is recorded is what was built: with `init`, its architecture.
+    built = architecture.as_dict()
+    del built["channels"]
+    params = params.but(**built)
     chosen = choose_device(device)
     torch_generator = torch.Generator().manual_seed(params.seed)
     rng = np.random.default_rng(params.seed)

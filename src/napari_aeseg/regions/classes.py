@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.descriptor import Descriptor
 
 # Regions that are compared with each other: enough for fine detail, few enough for all pairs.
-_BASE_REGIONS = 300
+BASE_REGIONS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def class_tree(
     MergeTree
         Over the B regions.
     """
-    base = tree.cut(min(_BASE_REGIONS, tree.leaves)) - 1
+    base = tree.cut(min(BASE_REGIONS, tree.leaves)) - 1
     size = np.bincount(base, weight)
     pairs = np.array(list(combinations(range(len(size)), 2)), np.int64).reshape(-1, 2)
     return base, ward_tree(pairs, _means(positions, base, weight), size)
@@ -73,6 +73,11 @@ def nearest_prototype(
     prototypes: Prototypes, descriptor: Descriptor, weight: np.ndarray, base: np.ndarray
 ) -> np.ndarray:
     """Return the class 1 .. K of each patch: that of the prototype nearest to its base region."""
+    if not isinstance(prototypes, Prototypes):
+        raise InputError(
+            f"prototypes is a {type(prototypes).__name__}: take it from `prototypes` of the "
+            "hierarchy whose classes are to be found again."
+        )
     if descriptor.raw.shape[1] != prototypes.centres.shape[1]:
         raise InputError(
             f"The prototypes describe patches by {prototypes.centres.shape[1]} numbers, this "

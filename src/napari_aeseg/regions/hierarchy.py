@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.classes import Prototypes, class_tree, nearest_prototype
+from napari_aeseg.regions.classes import BASE_REGIONS, Prototypes, class_tree, nearest_prototype
 from napari_aeseg.regions.descriptor import Descriptor, describe
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 from napari_aeseg.regions.table import region_table
@@ -74,6 +74,11 @@ class Hierarchy:
     def n_patches(self) -> int:
         """Number of patches: the largest possible number of regions."""
         return self.graph.number
+
+    @property
+    def max_classes(self) -> int:
+        """Largest possible number of classes."""
+        return min(BASE_REGIONS, self.n_patches)
 
     @cached_property
     def descriptor(self) -> Descriptor:
