@@ -32,7 +32,7 @@ _DEMO_CUTS = {
     "coins": {"n_regions": 30},
     "textures": {"n_regions": 7},
 }
-_DEMO_STEPS = 200
+_DEMO_STEPS = 150
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
