@@ -20,6 +20,7 @@ from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.params import SegmentationParams, TrainingParams, checked_params
 from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.objects import brightness_of
 from napari_aeseg.regions.patches import make_patches
 from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
 
@@ -196,6 +197,7 @@ def hierarchy_steps(
             notes.append(event.message)
         yield event
     # From here on as the labels will lie: in the order of the image's axes.
+    brightness = np.ascontiguousarray(read.axes.as_given(brightness_of(read.pixels)))
     patches = np.ascontiguousarray(read.axes.as_given(patches))
     pixels = read.axes.as_given(channels_first(np.asarray(image), read.axes))
     graph = region_graph(patches)
@@ -211,7 +213,14 @@ def hierarchy_steps(
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
     hierarchy = Hierarchy(
-        patches, statistics, graph, read.axes, params, model.fingerprint, tuple(notes)
+        patches,
+        statistics,
+        graph,
+        read.axes,
+        params,
+        brightness,
+        model.fingerprint,
+        tuple(notes),
     ).prepare()
     yield Progress("tree", 1, 1)
     return hierarchy

@@ -7,6 +7,7 @@ from napari_aeseg.images.axes import read_axes
 from napari_aeseg.params import SegmentationParams
 from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.objects import brightness_of
 from napari_aeseg.regions.patches import make_patches
 from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
 
@@ -35,7 +36,8 @@ def hierarchy_of():
             mean,
         )
         axes = read_axes(pixels.shape, "CYX")
-        return Hierarchy(patches, statistics, region_graph(patches), axes, params)
+        brightness = brightness_of(pixels.astype(np.float32))
+        return Hierarchy(patches, statistics, region_graph(patches), axes, params, brightness)
 
     return build
 

@@ -124,18 +124,7 @@ def test_reweighting_checks_its_values(noisy, change):
         noisy.reweighted(**change)
 
 
-@pytest.mark.parametrize(
-    "balance",
-    [
-        0,
-        pytest.param(
-            0.5,
-            marks=pytest.mark.xfail(
-                reason="patches along a border, described by both sides, differ from either most"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("balance", [0, 0.5])
 def test_four_different_quadrants_are_suggested_to_be_four(hierarchy, quadrants, balance):
     tree = hierarchy.reweighted(balance=balance)
     assert tree.suggest_n_regions() == 4

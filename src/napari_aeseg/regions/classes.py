@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.regions.borders import region_means
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 
 if TYPE_CHECKING:
@@ -28,15 +29,19 @@ class Prototypes:
         Mean descriptor of each class, before whitening; row i is class i + 1.
     whitening : ndarray of float64, shape (D, E)
         How differences are measured, from the image the prototypes were taken from.
+    scale : float
+        Patches averaged over.
     """
 
     centres: np.ndarray
     whitening: np.ndarray
+    scale: float
 
     @classmethod
     def of(cls, descriptor: Descriptor, labels: np.ndarray, weight: np.ndarray) -> Prototypes:
         """Take the prototypes of labels 1 .. K, shape (P,)."""
-        return cls(_means(descriptor.raw, labels - 1, weight), descriptor.whitening)
+        centres = region_means(descriptor.raw, labels - 1, weight)
+        return cls(centres, descriptor.whitening, descriptor.scale)
 
 
 def class_tree(
@@ -66,13 +71,11 @@ def class_tree(
     base = tree.cut(min(BASE_REGIONS, tree.leaves)) - 1
     size = np.bincount(base, weight)
     pairs = np.array(list(combinations(range(len(size)), 2)), np.int64).reshape(-1, 2)
-    return base, ward_tree(pairs, _means(positions, base, weight), size)
+    return base, ward_tree(pairs, region_means(positions, base, weight), size)
 
 
-def nearest_prototype(
-    prototypes: Prototypes, descriptor: Descriptor, weight: np.ndarray, base: np.ndarray
-) -> np.ndarray:
-    """Return the class 1 .. K of each patch: that of the prototype nearest to its base region."""
+def check_prototypes(prototypes: object, descriptor: Descriptor) -> None:
+    """Raise InputError if these are no prototypes, or not for such descriptors."""
     if not isinstance(prototypes, Prototypes):
         raise InputError(
             f"prototypes is a {type(prototypes).__name__}: take it from `prototypes` of the "
@@ -83,13 +86,13 @@ def nearest_prototype(
             f"The prototypes describe patches by {prototypes.centres.shape[1]} numbers, this "
             f"hierarchy by {descriptor.raw.shape[1]}: use the same model and levels for both."
         )
-    here = _means(descriptor.raw, base, weight) @ prototypes.whitening
+
+
+def nearest_prototype(
+    prototypes: Prototypes, descriptor: Descriptor, weight: np.ndarray, base: np.ndarray
+) -> np.ndarray:
+    """Return the class 1 .. K of each patch: that of the prototype nearest to its base region."""
+    here = region_means(descriptor.raw, base, weight) @ prototypes.whitening
     there = prototypes.centres @ prototypes.whitening
     distance = ((here[:, np.newaxis] - there) ** 2).sum(axis=2)
     return (distance.argmin(axis=1) + 1).astype(np.int32)[base]
-
-
-def _means(values: np.ndarray, group: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted mean of the rows of each group 0 .. G-1."""
-    total = np.bincount(group, weight)
-    return np.stack([np.bincount(group, weight * column) / total for column in values.T], axis=1)

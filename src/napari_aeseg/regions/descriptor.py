@@ -8,53 +8,62 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.regions.borders import with_sharp_borders
 from napari_aeseg.regions.graph import averaged
+from napari_aeseg.regions.light import without_gradient
+from napari_aeseg.regions.whitening import noise_of, quiet_differences, whitening
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.statistics import PatchStatistics
 
 # "auto" averages over six patches and looks how much the contrast grows. If neighbouring patches of
-# a texture are independent draws, it grows nearly with their number; if they already show parts of
-# one thing, it does not grow. Growth up to which each scale is taken:
-_SCALE_BY_GROWTH = ((1.8, 1.0), (2.8, 6.0), (np.inf, 16.0))
+# a texture are independent draws, it grows with their number, else it hardly does. Growth from
+# which the image is taken for textures, and the scale then taken:
+_GROWTH_OF_TEXTURES, _SCALE_OF_TEXTURES = 2.7, 16.0
+# Where a feature has a contrast above this, patches are clear enough without averaging.
+_CLEAR = 25.0
+# Scale from which patches are compared as parts of textures.
+_COARSE = 3.5
+# Below it, regions are told apart by the image and the first level alone: what deeper levels see
+# reaches across borders.
+_DEEPEST_LEVEL_OF_FINE_REGIONS = 1
+# Tolerance (see `whitening`) where neighbouring regions are compared.
+_TOLERANCE = 1.0
+# Highest contrast of a feature at which the tolerance of classes is 1; it grows with the square.
+_CONTRAST = 10.0
 # Part of a feature's mean variance that is added before the logarithm: without it, the difference
 # between nearly flat and quite flat patches would outweigh all others.
 _FLOOR = 0.1
 # A feature whose variance is a smaller part of its mean square than this is the same everywhere:
 # rounding in float32 makes up to 1e-6 of it.
 _FLAT = 1e-5
-# Share of the edges, the quietest, from which the noise is estimated; the others may cross borders.
-_QUIET = 0.8
-# Noise is shrunk towards equal noise in all directions: it is estimated from few edges.
-_SHRINKAGE = 0.1
-# Directions of the whitened space that are kept: the rest adds time, not difference.
-_MOST_DIRECTIONS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """Positions of patches in the space in which they are compared.
+    """Positions of patches in the spaces in which they are compared.
 
     Parameters
     ----------
+    values : ndarray of float64, shape (P, E)
+        What neighbouring regions are compared by. The noise between neighbouring patches of one
+        texture has about unit variance in every direction.
     raw : ndarray of float64, shape (P, D)
         Mean and log-energy of each feature, averaged over neighbours.
-    whitening : ndarray of float64, shape (D, E)
-        Linear map to the space in which patches are compared; there, the noise between
-        neighbouring patches of one texture has unit variance in every direction.
+    whitening : ndarray of float64, shape (D, E2)
+        Linear map from `raw` to the space in which appearance is compared across the image.
+    appearance : ndarray of float64, shape (P, E3)
+        What regions are grouped into classes by.
     scale : float
         Patches averaged over; what "auto" has chosen.
     """
 
+    values: np.ndarray
     raw: np.ndarray
     whitening: np.ndarray
+    appearance: np.ndarray
     scale: float
-
-    @property
-    def values(self) -> np.ndarray:
-        """Positions, shape (P, E)."""
-        return self.raw @ self.whitening
 
 
 def describe(
@@ -66,9 +75,14 @@ def describe(
     """Assemble the descriptor of every patch.
 
     Each feature gives two numbers, its mean and the logarithm of its variance ("energy"), both
-    over the patch and its neighbours. The whole is whitened by the covariance of differences
-    between neighbouring patches, without the largest fifth of them, which may cross borders.
-    Ward's criterion on whitened positions is a likelihood-ratio test for "same texture" [1]_.
+    over the patch and its neighbours. A gradient of light along the image is removed, and the whole
+    is whitened by the differences between neighbouring patches. Ward's criterion on whitened
+    positions is a likelihood-ratio test for "same texture".
+
+    Whitening helps where differences are small beside the noise. Where the contrast of single
+    features is high, unlike parts of one phase differ by more than noise, and the finest
+    directions, which whitening would stretch most, say least: there, classes are compared by
+    features divided by their own noise.
 
     Parameters
     ----------
@@ -77,72 +91,87 @@ def describe(
     balance : float
         0 compares brightness and colour (means of level 0) only, 1 texture (all the rest) only.
     scale : float or "auto"
-        Patches averaged over. "auto" takes 1, 6 or 16, the larger, the more the contrast (the
-        largest variance between patches, in units of the noise) grows by averaging over six.
+        Patches averaged over. "auto" takes 16 for textures: where no feature has a variance of 25
+        times its noise, and the largest variance between patches in units of the noise grows by
+        more than 2.7 when six are averaged. Else it takes 1.
 
     Returns
     -------
     Descriptor
-
-    References
-    ----------
-    .. [1] A. A. Green et al., A transformation for ordering multispectral data in terms of image
-           quality with implications for noise removal (minimum noise fraction), IEEE TGRS 26, 1988.
     """
     if balance == 0 and not (statistics.level == 0).any():
         raise InputError(
             "balance = 0 compares brightness and colour only, which are level 0, and level 0 is "
             "not among the levels used: add it, or raise the balance."
         )
-    if scale != "auto":
-        return _describe(statistics, graph, balance, float(scale))[0]
-    fine, contrast = _describe(statistics, graph, balance, 1.0)
-    averaged_six, grown = _describe(statistics, graph, balance, 6.0)
-    chosen = next(s for most, s in _SCALE_BY_GROWTH if grown <= most * max(contrast, 1e-12))
-    if chosen == 1.0:
-        return fine
-    if chosen == averaged_six.scale:
-        return averaged_six
-    return _describe(statistics, graph, balance, chosen)[0]
+    fine = _Moments(statistics, graph, 1.0, balance)
+    contrast = fine.highest_contrast()
+    tolerance = (contrast / _CONTRAST) ** 2
+    if scale == "auto":
+        scale = 1.0
+        if contrast < _CLEAR:
+            six = _Moments(statistics, graph, 6.0, balance)
+            if six.spread_along(tolerance) > _GROWTH_OF_TEXTURES * fine.spread_along(tolerance):
+                scale = _SCALE_OF_TEXTURES
+    moments = fine if scale == 1 else _Moments(statistics, graph, scale, balance)
+    return _fine(moments, tolerance) if scale < _COARSE else _coarse(moments, fine)
 
 
-def _describe(
-    statistics: PatchStatistics, graph: RegionGraph, balance: float, scale: float
-) -> tuple[Descriptor, float]:
-    """Return the descriptor and its contrast: the largest variance in units of the noise."""
-    steps = round((scale - 1) / 5)
-    mean = averaged(graph, statistics.mean, statistics.count, steps)
-    second = averaged(graph, statistics.second, statistics.count, steps)
-    variance = np.maximum(second - mean**2, 0)
-    energy = np.log(variance + _FLOOR * variance.mean(axis=0) + np.finfo(np.float32).tiny)
-    raw = np.concatenate([mean, energy], axis=1).astype(np.float64)
-    spread = raw.std(axis=0)
-    flat = variance.mean(axis=0) + mean.var(axis=0) <= _FLAT * second.mean(axis=0)
-    spread[np.tile(flat, 2) | (spread == 0)] = np.inf
-    z = (raw - raw.mean(axis=0)) / spread
-    # The symmetric root keeps the axes, so that brightness and texture can be weighted after it.
-    whitening = _inverse_root(_noise(z, graph.edges))
-    is_brightness = np.concatenate([statistics.level == 0, np.zeros(mean.shape[1], bool)])
-    whitening *= np.where(is_brightness, 2 * (1 - balance), 2 * balance)
-    covariance = whitening.T @ (z.T @ z / len(z)) @ whitening
-    contrasts, directions = np.linalg.eigh(covariance)
-    directions = directions[:, ::-1][:, :_MOST_DIRECTIONS]
-    return Descriptor(raw, whitening @ directions / spread[:, np.newaxis], scale), contrasts[-1]
+def _fine(moments: _Moments, tolerance: float) -> Descriptor:
+    """Return the descriptor for things: neighbours compared by what does not cross borders."""
+    shallow = moments.level <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, moments.level.min())
+    if not (moments.weight * shallow).any():
+        shallow[:] = True
+    values = moments.z[:, shallow] @ moments.whitening(_TOLERANCE, shallow)
+    white = moments.whitening(tolerance)
+    return Descriptor(values, moments.raw, moments.map_of(white), moments.z @ white, moments.scale)
 
 
-def _noise(z: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Covariance of the noise: half that of differences across the quieter edges."""
-    if not len(edges):
-        return np.eye(z.shape[1])
-    difference = z[edges[:, 0]] - z[edges[:, 1]]
-    length = (difference**2).sum(axis=1)
-    difference = difference[length <= np.quantile(length, _QUIET)]
-    covariance = difference.T @ difference / (2 * len(difference))
-    level = np.trace(covariance) / len(covariance)
-    return covariance + np.eye(len(covariance)) * (_SHRINKAGE * level or 1.0)
+def _coarse(moments: _Moments, fine: _Moments) -> Descriptor:
+    """Return the descriptor for textures: all levels, averaged, with sharp borders."""
+    white = moments.whitening(_TOLERANCE)
+    own = fine.z @ fine.whitening(_TOLERANCE)
+    values = with_sharp_borders(moments.z @ white, own, moments.edges, moments.count)
+    return Descriptor(values, moments.raw, moments.map_of(white), values, moments.scale)
 
 
-def _inverse_root(covariance: np.ndarray) -> np.ndarray:
-    """Symmetric inverse square root of a positive definite matrix."""
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors / np.sqrt(values)) @ vectors.T
+class _Moments:
+    """Mean and energy of each feature at one scale, standardised and without light gradient."""
+
+    def __init__(
+        self, statistics: PatchStatistics, graph: RegionGraph, scale: float, balance: float
+    ) -> None:
+        self.scale = float(scale)
+        self.edges = graph.edges
+        self.count = statistics.count
+        steps = (scale - 1) / 5
+        mean = averaged(graph, statistics.mean, statistics.count, steps)
+        second = averaged(graph, statistics.second, statistics.count, steps)
+        variance = np.maximum(second - mean**2, 0)
+        energy = np.log(variance + _FLOOR * variance.mean(axis=0) + np.finfo(np.float32).tiny)
+        self.raw = np.concatenate([mean, energy], axis=1).astype(np.float64)
+        self.spread = self.raw.std(axis=0)
+        flat = variance.mean(axis=0) + mean.var(axis=0) <= _FLAT * second.mean(axis=0)
+        self.spread[np.tile(flat, 2) | (self.spread == 0)] = np.inf
+        z = (self.raw - self.raw.mean(axis=0)) / self.spread
+        self.z = without_gradient(z, self.edges, statistics.centroid)
+        self.level = np.tile(statistics.level, 2)
+        is_brightness = np.concatenate([statistics.level == 0, np.zeros(mean.shape[1], bool)])
+        self.weight = np.where(is_brightness, 2 * (1 - balance), 2 * balance)
+
+    def whitening(self, tolerance: float, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return the map from `z` (of the chosen features) to the space of comparison."""
+        return whitening(self.z[:, chosen], self.edges, tolerance, self.weight[chosen])
+
+    def map_of(self, white: np.ndarray) -> np.ndarray:
+        """Return a map from `z` as one from `raw`."""
+        return white / self.spread[:, np.newaxis]
+
+    def highest_contrast(self) -> float:
+        """Return the largest variance of a feature in units of its noise."""
+        noise = noise_of(quiet_differences(self.z, self.edges))
+        return float((self.z.var(axis=0) / noise).max())
+
+    def spread_along(self, tolerance: float) -> float:
+        """Return the largest variance in any direction of the whitened space."""
+        return float((self.z @ self.whitening(tolerance)[:, :1]).var())

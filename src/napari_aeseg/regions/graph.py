@@ -58,11 +58,14 @@ def region_graph(patches: np.ndarray) -> RegionGraph:
     return RegionGraph(number, edges, border.astype(np.float32))
 
 
-def averaged(graph: RegionGraph, values: np.ndarray, weight: np.ndarray, steps: int) -> np.ndarray:
+def averaged(
+    graph: RegionGraph, values: np.ndarray, weight: np.ndarray, steps: float
+) -> np.ndarray:
     """Average values over neighbouring patches, several times.
 
     Each step replaces a patch's value by the mean over itself and its neighbours, weighted by
-    `weight`. After k steps a patch has averaged over about 5 k + 1 patches.
+    `weight`. After k steps a patch has averaged over about 5 k + 1 patches; a part of a step goes
+    that part of the way.
 
     Parameters
     ----------
@@ -70,7 +73,8 @@ def averaged(graph: RegionGraph, values: np.ndarray, weight: np.ndarray, steps: 
     values : ndarray of float, shape (P, F)
     weight : ndarray of float, shape (P,)
         Pixel counts.
-    steps : int
+    steps : float
+        0 or more.
 
     Returns
     -------
@@ -91,6 +95,7 @@ def averaged(graph: RegionGraph, values: np.ndarray, weight: np.ndarray, steps: 
         (weight[columns].astype(values.dtype), (rows, columns)), shape=(graph.number, graph.number)
     )
     matrix = sparse.diags_array((1 / matrix.sum(axis=1)).astype(values.dtype)) @ matrix
-    for _ in range(steps):
+    for _ in range(int(steps)):
         values = matrix @ values
-    return values
+    part = steps % 1
+    return values + values.dtype.type(part) * (matrix @ values - values) if part else values

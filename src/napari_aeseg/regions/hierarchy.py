@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.classes import BASE_REGIONS, Prototypes, class_tree, nearest_prototype
+from napari_aeseg.regions.classes import (
+    BASE_REGIONS,
+    Prototypes,
+    check_prototypes,
+    class_tree,
+    nearest_prototype,
+)
 from napari_aeseg.regions.descriptor import Descriptor, describe
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
+from napari_aeseg.regions.objects import find_objects
 from napari_aeseg.regions.table import region_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from napari_aeseg.images.axes import Axes
@@ -44,6 +53,8 @@ class Hierarchy:
     axes : Axes
         How the image's dimensions were read.
     params : SegmentationParams
+    brightness : ndarray of float16, shape space
+        The image as objects are looked for in it.
     model_fingerprint : str
         Hash of the model that encoded the image.
     notes : tuple of str
@@ -64,6 +75,7 @@ class Hierarchy:
     graph: RegionGraph
     axes: Axes
     params: SegmentationParams
+    brightness: np.ndarray
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
 
@@ -97,7 +109,7 @@ class Hierarchy:
 
     @cached_property
     def _class_tree(self) -> tuple[np.ndarray, MergeTree]:
-        return class_tree(self.tree, self.descriptor.values, self._weight)
+        return class_tree(self.tree, self.descriptor.appearance, self._weight)
 
     def prepare(self) -> Hierarchy:
         """Build the merge tree now instead of at the first cut; return the hierarchy itself."""
@@ -147,9 +159,7 @@ class Hierarchy:
     ) -> np.ndarray:
         """Return the class of each patch, shape (P,); parameters as of `classes`."""
         if prototypes is not None:
-            base, _ = self._class_tree
-            found = nearest_prototype(prototypes, self.descriptor, self.statistics.count, base)
-            return found
+            return self._nearest_class(prototypes)
         base, tree = self._class_tree
         n_classes = _checked_number("n_classes", n_classes, tree.leaves, "distinct regions")
         labels = tree.cut(n_classes)[base]
@@ -160,6 +170,14 @@ class Hierarchy:
         rank = np.empty(n_classes, np.int32)
         rank[np.argsort(brightness, kind="stable")] = np.arange(1, n_classes + 1)
         return rank[labels - 1]
+
+    def _nearest_class(self, prototypes: Prototypes) -> np.ndarray:
+        """Return the class of each patch, compared as where the prototypes were taken."""
+        check_prototypes(prototypes, self.descriptor)
+        if self.descriptor.scale != prototypes.scale:
+            return self.reweighted(scale=prototypes.scale)._nearest_class(prototypes)
+        base, _ = self._class_tree
+        return nearest_prototype(prototypes, self.descriptor, self.statistics.count, base)
 
     def n_regions_at(self, threshold: float) -> int:
         """Return how many regions a threshold leaves; see `regions`."""
@@ -229,6 +247,49 @@ class Hierarchy:
             If `n_classes` is out of range.
         """
         return self.paint(self.class_of_patch(n_classes, prototypes))
+
+    def objects(
+        self,
+        class_ids: int | Sequence[int] | None = None,
+        n_classes: int = 3,
+        prototypes: Prototypes | None = None,
+        min_size: int | None = None,
+    ) -> np.ndarray:
+        """Find separate objects such as nuclei, cells or particles.
+
+        Parameters
+        ----------
+        class_ids : int or sequence of int, optional
+            Which classes the objects are made of, of ``classes(n_classes, prototypes)``. By
+            default, whatever stands out from what is around it: bright on dark or dark on bright,
+            whichever looks more like objects.
+        n_classes : int
+        prototypes : Prototypes, optional
+        min_size : int, optional
+            Pixels of the smallest object, 1 or more. Without it, objects too small and faint
+            beside the others, or to be told from noise, are left out.
+
+        Returns
+        -------
+        ndarray of int32, shape of the space axes
+            0 for background, 1 .. n for objects, each connected. They follow the pixels, not the
+            patches: see `napari_aeseg.regions.objects.find_objects`.
+
+        Raises
+        ------
+        InputError
+            If a class or size is out of range.
+        """
+        if class_ids is None:
+            return find_objects(self.brightness, None, min_size)
+        classes = self.class_of_patch(n_classes, prototypes)
+        most = n_classes if prototypes is None else len(prototypes.centres)
+        asked = [class_ids] if isinstance(class_ids, int | np.integer) else list(class_ids)
+        if not asked:
+            raise InputError("class_ids is empty: give at least one class, or None.")
+        for k in asked:
+            _checked_number("class_ids", k, most, "classes")
+        return find_objects(self.brightness, self.paint(np.isin(classes, asked)), min_size)
 
     def prototypes(self, n_classes: int = 3) -> Prototypes:
         """Return the appearance of each class, to find the same classes in other images."""
