@@ -16,6 +16,7 @@ import peers
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.objects import brightness_of
 from napari_aeseg.regions.patches import make_patches
 from napari_aeseg.regions.statistics import PatchStatistics, geometry
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 #: Where the merge trees are cut for partitions: one threshold for the set, or one per image.
 THRESHOLDS = np.linspace(0.02, 0.98, 49)
 #: The two controls of a user, three positions each.
-BALANCES, SCALES = (0.0, 0.5, 1.0), (1, 10, 100)
+BALANCES, SCALES = (0.25, 0.5, 0.75), (1, 3, 16)
 
 
 def axes_of(image: NDArray) -> str:
@@ -37,11 +38,23 @@ def axes_of(image: NDArray) -> str:
     return "YXC" if image.shape[-1] == 3 else "ZYX"[-image.ndim :]
 
 
+_last: tuple[int, aeseg.Model] | None = None
+
+
+def trained(images: Sequence[NDArray]) -> aeseg.Model:
+    """The default model of a set; kept until the next set, as several methods use the same."""
+    global _last
+    key = hash(tuple(image.tobytes() for image in images))
+    if _last is None or _last[0] != key:
+        _last = key, aeseg.train(list(images), axes=axes_of(images[0]))
+    return _last[1]
+
+
 class Ours:
     """The default configuration, whatever the set."""
 
     def __init__(self, images: Sequence[NDArray]) -> None:
-        self.model = aeseg.train(list(images), axes=axes_of(images[0]))
+        self.model = trained(images)
 
     def hierarchy(self, image: NDArray) -> Hierarchy:
         return aeseg.build_hierarchy(image, self.model, axes=axes_of(image))
@@ -54,7 +67,7 @@ class Ours:
             return [hierarchy.regions(n_regions=n)]
         if kind == "partitions":
             return [hierarchy.regions(threshold=t) for t in THRESHOLDS]
-        return []  # objects: not there yet
+        return [hierarchy.objects()]
 
 
 class NinePositions(Ours):
@@ -100,7 +113,12 @@ class HandMade(Ours):
         read = read_image(image, axes_of(image))
         patches = make_patches(read.pixels, params.patch_size, params.patches)
         statistics = pooled(self.features(image), patches, read.pixels)
-        return Hierarchy(patches, statistics, region_graph(patches), read.axes, params)
+        graph, brightness = region_graph(patches), brightness_of(read.pixels)
+        return Hierarchy(patches, statistics, graph, read.axes, params, brightness)
+
+    def __call__(self, kind: str, image: NDArray, n: int) -> list[NDArray]:
+        # Objects are found in the image itself, whatever the features
+        return [] if kind.startswith("objects") else super().__call__(kind, image, n)
 
     @classmethod
     def of(cls, features: Callable[[NDArray], NDArray]) -> Callable[[Sequence[NDArray]], HandMade]:

@@ -117,3 +117,27 @@ def test_brightness_alone_needs_the_image_among_the_levels(hierarchy_of):
     tree = hierarchy_of(np.random.default_rng(0).normal(0, 1, (1, 16, 16)), 4, levels=[1])
     with pytest.raises(InputError, match="level 0"):
         describe(tree.statistics, tree.graph, balance=0)
+
+
+def test_auto_averages_textures(hierarchy_of):
+    # Neighbouring patches of a texture are independent draws.
+    noise = np.random.default_rng(0).normal(0, 1, (96, 96))
+    truth = np.repeat([0.6, 1.0], 48) * np.ones((96, 1))
+    tree = hierarchy_of(noise * truth, 3, levels=[1])
+    assert describe(tree.statistics, tree.graph).scale == 16
+
+
+def test_auto_does_not_average_clear_things(hierarchy_of):
+    y, x = np.indices((96, 96))
+    discs = (np.hypot(y % 24 - 12, x % 24 - 12) < 8).astype(float)
+    tree = hierarchy_of(discs + np.random.default_rng(0).normal(0, 0.05, discs.shape), 3)
+    assert describe(tree.statistics, tree.graph).scale == 1
+
+
+def test_scales_in_between_differ(hierarchy_of):
+    tree = hierarchy_of(np.random.default_rng(0).random((64, 64)), 4)
+    rough = [
+        np.abs(np.diff(describe(tree.statistics, tree.graph, 0.5, scale).raw[:, 0])).mean()
+        for scale in (1, 2, 3, 4, 6)
+    ]
+    assert all(after < before for before, after in pairwise(rough))

@@ -165,3 +165,55 @@ def test_repr_says_what_it_is(noisy):
 def test_threshold_that_is_no_share_is_refused_by_name(hierarchy, threshold):
     with pytest.raises(InputError, match="threshold"):
         hierarchy.n_regions_at(threshold)
+
+
+@pytest.fixture(scope="module")
+def three_discs(hierarchy_of):
+    """A hierarchy of two bright discs and a dark one on grey, and the discs: 1, 2 and 3."""
+    y, x = np.indices((96, 96))
+    truth = np.zeros((96, 96), int)
+    for k, (row, column) in enumerate([(24, 24), (24, 72), (72, 48)], 1):
+        truth[np.hypot(y - row, x - column) < 11] = k
+    noise = np.random.default_rng(0).normal(0, 0.02, truth.shape)
+    image = np.array([0.5, 0.9, 0.9, 0.1])[truth] + noise
+    return hierarchy_of(image, 6, patches=None), truth
+
+
+def test_objects_are_found_at_pixel_resolution(three_discs):
+    tree, truth = three_discs
+    labels = tree.objects()
+    assert labels.dtype == np.int32
+    assert np.array_equal(np.unique(labels), [0, 1, 2])
+    assert np.mean((labels > 0) == np.isin(truth, [1, 2])) > 0.98
+
+
+@pytest.mark.parametrize(("class_ids", "discs"), [(3, [1, 2]), ([1], [3])])
+def test_objects_of_a_class(three_discs, class_ids, discs):
+    tree, truth = three_discs
+    labels = tree.objects(class_ids, n_classes=3)  # from dark to bright
+    assert labels.max() == len(discs)
+    assert np.mean((labels > 0) == np.isin(truth, discs)) > 0.95
+
+
+@pytest.mark.parametrize("class_ids", [0, 4, [1, 9], [], True, ["a"]])
+def test_classes_that_are_not_there_have_no_objects(three_discs, class_ids):
+    with pytest.raises(InputError, match="class_ids"):
+        three_discs[0].objects(class_ids, n_classes=3)
+
+
+def test_objects_can_be_asked_to_be_large(three_discs):
+    assert not three_discs[0].objects(min_size=2000).any()
+    with pytest.raises(InputError, match="min_size"):
+        three_discs[0].objects(min_size=0)
+
+
+def test_prototypes_bring_their_scale(hierarchy_of):
+    rng = np.random.default_rng(0)
+    sides = np.repeat([0.2, 1.0], 40) * np.ones((80, 1))
+    first, second = (
+        hierarchy_of(rng.normal(0, 1, sides.shape) * flip, 4, levels=[1], scale=scale)
+        for flip, scale in ((sides, 16), (sides[:, ::-1], 1))
+    )
+    classes = second.classes(prototypes=first.prototypes(2))
+    expected = first.classes(2)[:, ::-1]
+    assert np.mean(classes == expected) > 0.9

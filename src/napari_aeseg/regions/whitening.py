@@ -44,6 +44,7 @@ def whitening(
     Parameters
     ----------
     values : ndarray of float64, shape (P, D)
+        Standardised, so that no feature alone decides which edges are quiet.
     edges : ndarray of int, shape (E, 2)
     tolerance : float
     weight : ndarray, shape (D,)
