@@ -16,17 +16,17 @@ from napari_aeseg.samples import SAMPLES
 
 FOLDER = Path(__file__).parent / "pictures"
 SIDE = 320
-CUTS = {"tissue": {"n_classes": 3}, "coins": {"n_regions": 30}, "textures": {"n_classes": 3}}
+CUTS = {"tissue": ("classes", 3), "coins": ("objects", None), "textures": ("classes", 3)}
 
 
 def gallery() -> None:
     """Each image, and below it its segmentation."""
     columns = []
-    for name, cut in CUTS.items():
+    for name, (what, number) in CUTS.items():
         image = SAMPLES[name]()
         model = aeseg.train(image)
         tree = aeseg.build_hierarchy(image, model)
-        labels = tree.classes(**cut) if "n_classes" in cut else tree.regions(**cut)
+        labels = getattr(tree, what)(number)
         plain = image if image.ndim == 3 else np.repeat(image[..., np.newaxis], 3, axis=-1)
         pair = [_square(plain), _square(overlay(image, labels, tree.axes.letters))]
         columns.append(np.concatenate(pair, axis=0))

@@ -133,9 +133,10 @@ def test_progress_goes_to_stderr(run, files, tmp_path):
         (["--regions=5"], lambda tree: tree.regions(5)),
         (["--classes=2"], lambda tree: tree.classes(2)),
         (["--threshold=0.3"], lambda tree: tree.regions(threshold=0.3)),
+        (["--objects"], lambda tree: tree.objects()),
         ([], lambda tree: tree.regions(tree.suggest_n_regions())),
     ],
-    ids=["regions", "classes", "threshold", "suggested"],
+    ids=["regions", "classes", "threshold", "objects", "suggested"],
 )
 def test_segment_writes_what_the_api_returns(
     run, files, grey_model, tmp_path, stripes, cut, expected
@@ -339,6 +340,7 @@ def test_interruption_is_not_an_error(run, files, tmp_path, monkeypatch):
         ["train", "a.png"],
         ["train", "a.png", "--output=m", "--step=3", "--colour=red"],
         ["segment", "a.png", "--output=o", "--regions=3", "--classes=2"],
+        ["segment", "a.png", "--output=o", "--objects", "--classes=2"],
         ["segment", "a.png", "--output=o", "--regions=three"],
         ["segment", "a.png", "--output=o", "--levels=1,x"],
     ],

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _P = TypeVar("_P", bound="BaseModel")
 _MODEL_SUFFIX = ".aeseg.safetensors"
-# What the demo cuts each sample into.
-_DEMO_CUTS = {
-    "tissue": {"n_classes": 3},
-    "retina": {"n_regions": 12},
-    "coins": {"n_regions": 30},
-    "textures": {"n_regions": 7},
+# What the demo cuts each sample into: a method of the hierarchy and its argument.
+_DEMO_CUTS: dict[str, tuple[str, int | None]] = {
+    "tissue": ("classes", 3),
+    "retina": ("regions", 12),
+    "coins": ("objects", None),
+    "textures": ("regions", 7),
 }
 _DEMO_STEPS = 150
 
@@ -84,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     cut.add_argument("--regions", type=int, help="number of connected regions (default: suggested)")
     cut.add_argument("--threshold", type=float, help="dissimilarity 0 .. 1 up to which to merge")
     cut.add_argument("--classes", type=int, help="number of classes")
+    cut.add_argument(
+        "--objects", action="store_true", help="separate objects, such as nuclei or particles"
+    )
     segment.add_argument("--table", action="store_true", help="write measurements as CSV as well")
     _add_common(segment)
     _add_params(segment, SegmentationParams)
@@ -282,7 +285,7 @@ def _segment(options: argparse.Namespace) -> None:
         print(f"wrote {model_path}")
     for image, stem, name, letters in zip(images, stems, names, axes, strict=True):
         tree = _build(image, name, model, options, params, letters)
-        labels = _cut(tree, options.regions, options.classes, options.threshold)
+        labels = _cut(tree, options)
         write_labels(labels, folder / f"{stem}_labels.tif")
         written = [f"{stem}_labels.tif"]
         if tree.axes.space == "YX":
@@ -294,12 +297,14 @@ def _segment(options: argparse.Namespace) -> None:
         print(f"{name}: {labels.max()} labels; wrote {', '.join(written)} in {folder}")
 
 
-def _cut(tree: Hierarchy, regions: int | None, classes: int | None, threshold: float | None) -> Any:
-    if classes is not None:
-        return tree.classes(classes)
-    if threshold is not None:
-        return tree.regions(threshold=threshold)
-    return tree.regions(tree.suggest_n_regions() if regions is None else regions)
+def _cut(tree: Hierarchy, options: argparse.Namespace) -> Any:
+    if options.objects:
+        return tree.objects()
+    if options.classes is not None:
+        return tree.classes(options.classes)
+    if options.threshold is not None:
+        return tree.regions(threshold=options.threshold)
+    return tree.regions(tree.suggest_n_regions() if options.regions is None else options.regions)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -309,16 +314,15 @@ def _demo(options: argparse.Namespace) -> None:
     folder: Path = options.output
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    for name, cut in _DEMO_CUTS.items():
+    for name, (what, number) in _DEMO_CUTS.items():
         image = SAMPLES[name]()
         print(f"\n{name}: {image.shape} {image.dtype}")
         model = _train_on([image], [name], options, TrainingParams(steps=_DEMO_STEPS), [None])
         model.save(folder / f"{name}{_MODEL_SUFFIX}")
         tree = _build(image, name, model, options, SegmentationParams(), None)
-        labels = _cut(tree, cut.get("n_regions"), cut.get("n_classes"), None)
+        labels = getattr(tree, what)(number)
         write_labels(labels, folder / f"{name}_labels.tif")
         write_picture(overlay(image, labels, tree.axes.letters), folder / f"{name}_overlay.png")
-        what = "classes" if "n_classes" in cut else "regions"
         print(f"{name}: {labels.max()} {what}; wrote {name}_* in {folder}")
     print(f"\nAll done in {time.perf_counter() - start:.0f} s. Results are in {folder.resolve()}")
     if options.no_window:

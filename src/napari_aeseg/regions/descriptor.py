@@ -49,7 +49,7 @@ class Descriptor:
     values : ndarray of float64, shape (P, E)
         What neighbouring regions are compared by. The noise between neighbouring patches of one
         texture has about unit variance in every direction.
-    raw : ndarray of float64, shape (P, D)
+    raw : ndarray of float32, shape (P, D)
         Mean and log-energy of each feature, averaged over neighbours.
     whitening : ndarray of float64, shape (D, E2)
         Linear map from `raw` to the space in which appearance is compared across the image.
@@ -149,11 +149,12 @@ class _Moments:
         second = averaged(graph, statistics.second, statistics.count, steps)
         variance = np.maximum(second - mean**2, 0)
         energy = np.log(variance + _FLOOR * variance.mean(axis=0) + np.finfo(np.float32).tiny)
-        self.raw = np.concatenate([mean, energy], axis=1).astype(np.float64)
-        self.spread = self.raw.std(axis=0)
+        self.raw = np.concatenate([mean, energy], axis=1)
+        self.spread = self.raw.std(axis=0, dtype=np.float64)
         flat = variance.mean(axis=0) + mean.var(axis=0) <= _FLAT * second.mean(axis=0)
         self.spread[np.tile(flat, 2) | (self.spread == 0)] = np.inf
-        z = (self.raw - self.raw.mean(axis=0)) / self.spread
+        z = self.raw - self.raw.mean(axis=0)
+        z *= (1 / self.spread).astype(z.dtype)
         self.z = without_gradient(z, self.edges, statistics.centroid)
         self.level = np.tile(statistics.level, 2)
         is_brightness = np.concatenate([statistics.level == 0, np.zeros(mean.shape[1], bool)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_aeseg.regions.whitening import QUIET
+from napari_aeseg.regions.whitening import QUIET, some_of
 
 # The gradient is looked for again without the edges that it does not explain.
 _ROUNDS = 3
@@ -23,13 +23,13 @@ def without_gradient(values: np.ndarray, edges: np.ndarray, centroid: np.ndarray
 
     Parameters
     ----------
-    values : ndarray of float64, shape (P, D)
+    values : ndarray of float, shape (P, D)
     edges : ndarray of int, shape (E, 2)
     centroid : ndarray of float64, shape (P, ndim)
 
     Returns
     -------
-    ndarray of float64, shape (P, D)
+    ndarray of the same type, shape (P, D)
 
     Examples
     --------
@@ -45,6 +45,7 @@ def without_gradient(values: np.ndarray, edges: np.ndarray, centroid: np.ndarray
         return values
     extent = np.ptp(centroid, axis=0)
     place = (centroid - centroid.mean(axis=0)) / np.where(extent > 0, extent, 1)
+    edges = some_of(edges)
     step = place[edges[:, 0]] - place[edges[:, 1]]
     difference = values[edges[:, 0]] - values[edges[:, 1]]
     usual = np.abs(difference).mean(axis=0)
@@ -54,9 +55,14 @@ def without_gradient(values: np.ndarray, edges: np.ndarray, centroid: np.ndarray
         length = (((difference - step @ slope) / usual) ** 2).sum(axis=1)
         quiet = length <= np.quantile(length, QUIET)
         slope = np.linalg.lstsq(step[quiet], difference[quiet], rcond=None)[0]
-    gradient = place @ slope
-    size = (gradient**2).sum(axis=0)
-    share = np.clip((values * gradient).sum(axis=0) / np.where(size > 0, size, 1), 0, 1)
-    changed = values - share * gradient
-    gained = changed.var(axis=0) < (1 - _LEAST_GAIN) * values.var(axis=0)
-    return np.where(gained, changed, values)
+    # What the variance of each feature would be without a share of its gradient, from moments only.
+    place = place.astype(values.dtype)
+    scatter = place.T @ place / len(place)
+    size = np.einsum("id,ij,jd->d", slope, scatter, slope)
+    along = np.einsum("id,id->d", slope, place.T @ values / len(values))
+    share = np.clip(along / np.where(size > 0, size, 1), 0, 1)
+    gain = share * (2 * along - share * size)
+    taken = np.where(gain > _LEAST_GAIN * values.var(axis=0), share * slope, 0)
+    if not taken.any():
+        return values
+    return values - place @ taken.astype(values.dtype)
