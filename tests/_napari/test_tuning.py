@@ -17,6 +17,7 @@ from napari_aeseg._napari.tuning import Cut, most_patches
         {"n_regions": 2.5},
         {"n_regions": True},
         {"n_classes": 0},
+        {"min_size": 0},
         {"threshold": -0.1},
         {"threshold": 1.1},
         {"n_regions": 2, "threshold": 0.5},
@@ -62,6 +63,8 @@ def test_classes_take_their_ids_from_the_example(hierarchy):
 def test_titles(hierarchy):
     assert Cut(n_regions=4).title(hierarchy) == "regions 4"
     assert Cut("classes", n_classes=2).title(hierarchy) == "classes 2"
+    assert Cut("objects").title(hierarchy) == "objects"
+    assert Cut("objects", min_size=50).title(hierarchy) == "objects 50"
 
 
 def test_the_record_says_how_to_make_the_labels_again(hierarchy):

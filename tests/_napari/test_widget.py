@@ -470,6 +470,25 @@ def test_keep_before_segmenting_says_what_to_do(widget):
         widget.keep()
 
 
+def test_objects_are_found_and_kept(segmented):
+    tree = segmented.hierarchy
+    segmented.mode = "objects"
+    segmented.wait(60)
+    assert np.array_equal(segmented.preview.data, tree.objects())
+    segmented.balance = 0.3  # does not change objects
+    segmented.wait(60)
+    segmented.min_size = 200
+    segmented.wait(60)
+    assert np.array_equal(segmented.preview.data, tree.objects(min_size=200))
+    (kept,) = segmented.keep()
+    assert kept.name.endswith("objects 200")
+    assert kept.data.dtype == np.int32
+    assert not np.shares_memory(kept.data, segmented.preview.data)
+    assert kept.metadata["napari-aeseg"]["min_size"] == 200
+    segmented.mode = "classes"
+    assert segmented.preview.data.max() == segmented.n_classes
+
+
 def test_a_painted_preview_is_left_to_the_user(segmented):
     painted = segmented.preview
     painted.paint((5, 5), 77)

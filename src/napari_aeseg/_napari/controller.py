@@ -79,7 +79,7 @@ class Controller:
         session.loaded.connect(self._on_model)
         session.segmented.connect(self._on_segmented)
         session.failed.connect(self.report)
-        session.results.reweighted.connect(self._on_reweighted)
+        session.results.changed.connect(self._on_changed_results)
         session.results.failed.connect(self.report)
 
     def _listen_to_dock(self) -> None:
@@ -184,7 +184,7 @@ class Controller:
 
     @property
     def _at_rest(self) -> bool:
-        if self.session.busy or self.session.results.runner.busy:
+        if self.session.busy or self.session.results.busy:
             return False
         return not isalive(self.dock) or not self._timer.isActive()
 
@@ -285,6 +285,6 @@ class Controller:
         self.refresh()
         self.segmented.emit(hierarchy)
 
-    def _on_reweighted(self) -> None:
+    def _on_changed_results(self) -> None:
         self._update_previews()
         self.refresh()

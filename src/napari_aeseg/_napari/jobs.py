@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from os import PathLike
     from threading import Event
 
+    import numpy as np
+
     from napari_aeseg._napari.layers import Snapshot
     from napari_aeseg._napari.worker import Work
     from napari_aeseg.autoencoder.model import Model
@@ -67,6 +69,21 @@ def reweighting(
                 break
             new[key] = _warm(hierarchy.reweighted(balance, scale))
         return new
+
+    return work
+
+
+def finding_objects(hierarchies: dict[Any, Hierarchy], min_size: int | None) -> Work:
+    """Find objects; the result is a dict of labels with the same keys."""
+
+    def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
+        yield from ()
+        found = {}
+        for key, hierarchy in hierarchies.items():
+            if stop.is_set():
+                break
+            found[key] = hierarchy.objects(min_size=min_size)
+        return found
 
     return work
 

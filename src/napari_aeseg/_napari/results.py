@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from napari.layers import Labels
 from psygnal import Signal
 
-from napari_aeseg._napari.jobs import reweighting
+from napari_aeseg._napari.jobs import finding_objects, reweighting
 from napari_aeseg._napari.layers import labels_arguments
 from napari_aeseg._napari.preview import Preview
 from napari_aeseg._napari.worker import Done, Failed, Job, JobRunner
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
+@dataclass(frozen=True, slots=True)
+class _Objects:
+    """Objects found in an image, and what they depend on."""
+
+    brightness: np.ndarray
+    min_size: int | None
+    labels: np.ndarray
+
+
 class Results:
     """Hierarchies and previews by image layer.
 
@@ -34,12 +44,12 @@ class Results:
 
     Attributes
     ----------
-    reweighted : psygnal.Signal()
-        Hierarchies compare patches differently now; not yet shown.
+    changed : psygnal.Signal()
+        Hierarchies compare patches differently now, or objects are found; not yet shown.
     failed : psygnal.Signal(Exception)
     """
 
-    reweighted = Signal()
+    changed = Signal()
     failed = Signal(object)
 
     def __init__(self, viewer: Viewer) -> None:
@@ -48,13 +58,27 @@ class Results:
         self._previews: dict[Image, Preview] = {}
         self.runner = JobRunner()
         self.runner.ended.connect(self._on_reweighted)
+        self._finder = JobRunner()
+        self._finder.ended.connect(self._on_found)
+        self._objects: dict[Image, _Objects] = {}
         self._wanted: tuple[float, float | Literal["auto"]] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything that the previews wait for is going on."""
+        return self.runner.busy or self._finder.busy
+
+    def leave(self) -> None:
+        """Leave what is going on, and be silent from now on."""
+        self.runner.leave()
+        self._finder.leave()
 
     def forget_removed(self) -> None:
         """Give up what belongs to images that are no longer in the viewer; layers stay."""
         for image in [i for i in self.hierarchies if i not in self._viewer.layers]:
             del self.hierarchies[image]
             self._previews.pop(image, None)
+            self._objects.pop(image, None)
 
     def preview_of(self, image: Image) -> Labels | None:
         """Return the preview layer of an image, if there is one."""
@@ -67,17 +91,49 @@ class Results:
         if not images:
             return
         # Painted first: a cut that is refused must not leave some previews changed.
-        example = self.hierarchies[images[0]]
-        painted = []
-        for image in images:
-            hierarchy = self.hierarchies[image]
-            lut = cut.of_patch(hierarchy, example)
-            # napari draws 16 bits without converting them, in little more than half the time.
-            lut = lut.astype(np.uint16) if lut.max() < 2**16 else lut
-            painted.append(hierarchy.paint(lut))
+        if cut.mode == "objects":
+            self._find_objects(images, cut)
+            images = [image for image in images if self._known(image, cut) is not None]
+        painted = [self._labels(image, cut, self.hierarchies[images[0]]) for image in images]
         for image, labels in zip(images, painted, strict=True):
             preview = self._previews.setdefault(image, Preview(self._viewer, image))
             preview.show(labels, self.hierarchies[image].axes, place)
+
+    def _labels(self, image: Image, cut: Cut, example: Hierarchy) -> np.ndarray:
+        """Labels of a cut as they are shown."""
+        hierarchy = self.hierarchies[image]
+        if cut.mode == "objects":
+            known = self._known(image, cut)
+            return _narrow(hierarchy.objects(min_size=cut.min_size) if known is None else known)
+        return hierarchy.paint(_narrow(cut.of_patch(hierarchy, example)))
+
+    def _known(self, image: Image, cut: Cut) -> np.ndarray | None:
+        """Objects of an image as far as they are found; they do not depend on the weights."""
+        found = self._objects.get(image)
+        asked = (self.hierarchies[image].brightness, cut.min_size)
+        if found is None or found.brightness is not asked[0] or found.min_size != asked[1]:
+            return None
+        return found.labels
+
+    def _find_objects(self, images: list[Image], cut: Cut) -> None:
+        """Look for objects in a thread, where they are not known; `changed` follows."""
+        missing = {i: self.hierarchies[i] for i in images if self._known(i, cut) is None}
+        if missing and not self._finder.busy:  # else it is asked for again when that is done
+            self._looking = (missing, cut.min_size)
+            job = Job("looking for objects", finding_objects(missing, cut.min_size))
+            self._finder.start(job, in_activity_dock=False)
+
+    def _on_found(self, outcome: Done | Stopped | Failed) -> None:
+        if isinstance(outcome, Done):
+            hierarchies, min_size = self._looking
+            for image, labels in outcome.result.items():
+                if image not in self.hierarchies:  # removed meanwhile
+                    continue
+                brightness = hierarchies[image].brightness
+                self._objects[image] = _Objects(brightness, min_size, labels)
+            self.changed.emit()
+        elif isinstance(outcome, Failed):
+            self.failed.emit(outcome.error)
 
     def keep(self, images: Iterable[Image], cut: Cut) -> list[Labels]:
         """Copy what a cut shows to new layers, which are the user's from then on."""
@@ -87,9 +143,9 @@ class Results:
         kept = []
         for image in images:
             hierarchy = self.hierarchies[image]
-            labels = hierarchy.paint(cut.of_patch(hierarchy, self.hierarchies[images[0]]))
+            labels = self._labels(image, cut, self.hierarchies[images[0]])
             layer = Labels(
-                labels,
+                labels.astype(np.int32),  # a copy: the preview may show the same array
                 name=f"{image.name} {cut.title(hierarchy)}",
                 features=hierarchy.table(labels),
                 metadata={"napari-aeseg": cut.record(hierarchy, image.name)},
@@ -136,6 +192,11 @@ class Results:
         if self._wanted is not None:
             self._start()
         if isinstance(outcome, Done):
-            self.reweighted.emit()
+            self.changed.emit()
         elif isinstance(outcome, Failed):
             self.failed.emit(outcome.error)
+
+
+def _narrow(labels: np.ndarray) -> np.ndarray:
+    """Labels in 16 bits if possible: napari draws them in little more than half the time."""
+    return labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels

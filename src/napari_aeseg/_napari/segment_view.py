@@ -32,16 +32,22 @@ if TYPE_CHECKING:
 _MODE_TIPS = {
     "regions": "Connected segments: every part of the image that hangs together has its own label.",
     "classes": "The same texture has the same label wherever it is in the image.",
+    "objects": "Separate things such as nuclei, cells or particles that stand out of what is "
+    "around them, each with a label of its own; 0 is background.",
 }
 _TIPS = {
     "n_regions": "How many regions. The slider is logarithmic, and the suggested number is marked.",
     "threshold": "How different neighbours may be and still merge: 0 leaves every patch on its "
     "own, 1 gives one region. The same threshold asks for the same difference in every image.",
     "n_classes": "How many classes, numbered from dark to bright.",
+    "min_size": "Pixels of the smallest object; 'auto' leaves out what is too small and faint "
+    "beside the others.",
     "balance": str(SegmentationParams.model_fields["balance"].description),
     "scale": str(SegmentationParams.model_fields["scale"].description),
 }
 _MOST_CLASSES = 30
+_LARGEST_MIN_SIZE = 10_000  # pixels, at the end of the slider
+_AUTO_MIN_SIZE = 15  # where that slider stands while "auto" is chosen
 _COARSEST = 1000  # patches averaged over, at the end of the slider
 _AUTO_START = 16  # where the scale slider stands while "auto" is chosen
 
@@ -98,6 +104,14 @@ class SegmentView(QWidget):
         self.n_classes = NumberSlider(1, _MOST_CLASSES)
         self.n_classes.changed.connect(lambda n: self._change(n_classes=int(n)))
 
+        self.min_size = NumberSlider(1, _LARGEST_MIN_SIZE)
+        self.min_size.changed.connect(lambda n: self._change(min_size=int(n)))
+        self.auto_min_size = QCheckBox("auto")
+        self.auto_min_size.setToolTip("Learn it from the image.")
+        self.auto_min_size.clicked.connect(
+            lambda auto: self._change(min_size=None if auto else int(self.min_size.value))
+        )
+
     def _make_weights(self) -> None:
         self.balance = NumberSlider(0, 1, decimals=2, logarithmic=False)
         self.balance.changed.connect(lambda b: self._weigh(b, self._weights[1]))
@@ -114,10 +128,7 @@ class SegmentView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(heading("3  Segments"))
         layout.addWidget(_in_a_row(self.segment_button, self.keep_button))
-        layout.addWidget(_in_a_row(*self.modes.values(), self.suggest_button))
-        policy = self.suggest_button.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)  # nothing jumps when the mode is changed
-        self.suggest_button.setSizePolicy(policy)
+        layout.addWidget(_in_a_row(*self.modes.values()))
         self._rows = QFormLayout()
         self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         layout.addLayout(self._rows)
@@ -125,9 +136,13 @@ class SegmentView(QWidget):
             ("n_regions", "Regions"),
             ("threshold", "Threshold"),
             ("n_classes", "Classes"),
-            ("balance", "Texture"),
         ):
             self._add_row(name, text, getattr(self, name))
+        self._rows.insertRow(2, "", self.suggest_button)
+        self._min_size_row = _in_a_row(self.auto_min_size, self.min_size)
+        self._add_row("min_size", "Min. size", self._min_size_row)
+        self.min_size.describe("Min. size", _TIPS["min_size"])
+        self._add_row("balance", "Texture", self.balance)
         self._add_row("scale", "Scale", _in_a_row(self.auto_scale, self.scale))
         self.scale.describe("Scale", _TIPS["scale"])
 
@@ -162,17 +177,21 @@ class SegmentView(QWidget):
         """Show a cut; what depends on an image is that of the first of `hierarchies`."""
         self.cut = cut
         self.modes[cut.mode].setChecked(True)
-        regions = cut.mode == "regions"
-        for control, shown in (
-            (self.n_regions, regions),
-            (self.threshold, regions),
-            (self.n_classes, not regions),
+        for control, mode in (
+            (self.n_regions, "regions"),
+            (self.threshold, "regions"),
+            (self.n_classes, "classes"),
+            (self._min_size_row, "objects"),
         ):
-            control.setVisible(shown)
-            self._rows.labelForField(control).setVisible(shown)
-        self.suggest_button.setVisible(regions)
-        for control in (self.n_regions, self.threshold, self.n_classes, self.suggest_button):
+            control.setVisible(cut.mode == mode)
+            self._rows.labelForField(control).setVisible(cut.mode == mode)
             control.setEnabled(bool(hierarchies))
+        self.suggest_button.setVisible(cut.mode == "regions")
+        self.suggest_button.setEnabled(bool(hierarchies))
+        self.auto_min_size.setChecked(cut.min_size is None)
+        self.min_size.setEnabled(cut.min_size is not None)
+        self.min_size.set_range(1, max(_LARGEST_MIN_SIZE, cut.min_size or 0))
+        self.min_size.value = cut.min_size or _AUTO_MIN_SIZE
         self.n_classes.set_range(1, max(_MOST_CLASSES, cut.n_classes))
         self.n_classes.value = cut.n_classes
         self.n_regions.set_range(1, most_patches(hierarchies))

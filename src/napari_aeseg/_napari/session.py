@@ -125,7 +125,7 @@ class Session:
         """Stop everything and be silent from now on; safe to call when Qt is going down."""
         self._queue.clear()
         self._runner.leave()
-        self.results.runner.leave()
+        self.results.leave()
 
     def _check_free(self) -> None:
         if self.busy:

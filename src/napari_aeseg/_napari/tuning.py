@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from napari_aeseg.regions.hierarchy import Hierarchy
 
-Mode = Literal["regions", "classes"]
-MODES: tuple[Mode, ...] = ("regions", "classes")
+Mode = Literal["regions", "classes", "objects"]
+MODES: tuple[Mode, ...] = ("regions", "classes", "objects")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +24,26 @@ class Cut:
 
     Parameters
     ----------
-    mode : {"regions", "classes"}
+    mode : {"regions", "classes", "objects"}
     n_regions, threshold : int and float or None
         Which regions; at most one is given. With neither, each image's own suggestion.
     n_classes : int
+    min_size : int or None
+        Pixels of the smallest object; None has it learnt from each image.
     """
 
     mode: Mode = "regions"
     n_regions: int | None = None
     threshold: float | None = None
     n_classes: int = 3
+    min_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"mode = {self.mode!r}: choose one of {', '.join(MODES)}.")
         if self.n_regions is not None and self.threshold is not None:
             raise InputError("Give n_regions or threshold, not both.")
-        for name in ("n_regions", "n_classes"):
+        for name in ("n_regions", "n_classes", "min_size"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or value != int(value) or value < 1):
                 raise InputError(f"{name} = {value!r}: give a whole number of 1 or more.")
@@ -61,7 +64,7 @@ class Cut:
         return hierarchy.threshold_at(self.regions_in(hierarchy))
 
     def of_patch(self, hierarchy: Hierarchy, example: Hierarchy | None = None) -> np.ndarray:
-        """Return the label of each patch, shape (P,).
+        """Return the region or class of each patch, shape (P,); objects do not follow patches.
 
         Parameters
         ----------
@@ -79,19 +82,25 @@ class Cut:
 
     def title(self, hierarchy: Hierarchy) -> str:
         """Return what a layer with this cut is called, such as "regions 12"."""
-        number = self.regions_in(hierarchy) if self.mode == "regions" else self.n_classes
-        return f"{self.mode} {number}"
+        return " ".join([self.mode, *(str(v) for v in self._numbers(hierarchy).values() if v)])
+
+    def _numbers(self, hierarchy: Hierarchy) -> dict[str, int | None]:
+        """Arguments of the method of `Hierarchy` that is named like the mode."""
+        if self.mode == "regions":
+            return {"n_regions": self.regions_in(hierarchy)}
+        if self.mode == "classes":
+            return {"n_classes": self.n_classes}
+        return {"min_size": self.min_size}
 
     def record(self, hierarchy: Hierarchy, image: str) -> dict[str, Any]:
         """Return what is needed to make these labels again, as plain values."""
         from napari_aeseg import __version__
 
-        number = "n_regions" if self.mode == "regions" else "n_classes"
         return {
             "image": image,
             "axes": hierarchy.axes.letters,
             "mode": self.mode,
-            number: self.regions_in(hierarchy) if self.mode == "regions" else self.n_classes,
+            **self._numbers(hierarchy),
             "params": hierarchy.params.model_dump(mode="json"),
             "model": hierarchy.model_fingerprint,
             "version": __version__,

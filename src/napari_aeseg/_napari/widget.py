@@ -242,7 +242,10 @@ class AESegWidget(Container):
 
     @property
     def mode(self) -> Mode:
-        """Either "regions" (connected) or "classes" (the same texture has the same label)."""
+        """Either "regions" (connected), "classes" (the same texture has the same label), "objects".
+
+        Objects are looked for in a thread: the preview follows in a moment.
+        """
         return self._dock.segments.cut.mode
 
     @mode.setter
@@ -285,6 +288,15 @@ class AESegWidget(Container):
         if n_classes > most:
             raise InputError(f"n_classes = {n_classes}: give 1 to {most}, as there are regions.")
         self._controller.set_cut(n_classes=n_classes)
+
+    @property
+    def min_size(self) -> int | None:
+        """Pixels of the smallest object, for the mode "objects"; None has it learnt."""
+        return self._dock.segments.cut.min_size
+
+    @min_size.setter
+    def min_size(self, min_size: int | None) -> None:
+        self._controller.set_cut(min_size=min_size)
 
     @property
     def balance(self) -> float:
