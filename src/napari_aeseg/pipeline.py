@@ -61,7 +61,7 @@ def train_steps(
     read: list[Image] = []
     for i, (image, letters, name) in enumerate(zip(listed, given, names, strict=True)):
         raise_if_stopped(stop, "read")
-        read.append(read_image(image, letters, name=name))
+        read.append(read_image(image, letters, name=name, even=params.normalisation == "image"))
         yield Progress("read", i + 1, len(listed))
     intensity = None
     if params.normalisation == "training" and len({len(i.pixels) for i in read}) == 1:

@@ -301,6 +301,8 @@ class Model:
         shape = (-1, *[1] * (scaled.ndim - 1))
         low, high = (np.reshape(v, shape) for v in (read.intensity.low, read.intensity.high))
         out = (low + scaled * (high - low)).astype(np.float32)
+        if read.light is not None:
+            out *= read.axes.as_given(read.light)
         letters = read.axes.letters
         return np.moveaxis(out, 0, letters.index("C")) if "C" in letters else out[0]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
+from napari_aeseg.images.light import illumination
 
 # Percentiles that are mapped to 0 and 1: robust against a few hot pixels.
 _LOW, _HIGH = 0.5, 99.5
@@ -70,12 +71,15 @@ class Image:
         What was mapped to 0 and 1.
     name : str
         What errors and records call it.
+    light : ndarray of float32, shape space, or None
+        Illumination that the image was divided by before it was scaled.
     """
 
     pixels: np.ndarray
     axes: Axes
     intensity: IntensityRange
     name: str
+    light: np.ndarray | None = None
 
     @property
     def is_constant(self) -> bool:
@@ -88,8 +92,9 @@ def read_image(
     axes: str | Axes | None = None,
     intensity: IntensityRange | None = None,
     name: str = "image",
+    even: bool = True,
 ) -> Image:
-    """Check an array and scale its intensities.
+    """Check an array, even out its illumination and scale its intensities.
 
     Parameters
     ----------
@@ -98,9 +103,11 @@ def read_image(
     axes : str or Axes, optional
         One letter per dimension, such as "YXC"; inferred from the shape when not given.
     intensity : IntensityRange, optional
-        Used instead of the image's own percentiles.
+        Used instead of the image's own percentiles; the illumination is left as it is then.
     name : str
         What errors call the image.
+    even : bool
+        Whether to look for a gradient of the illumination (see `illumination`).
 
     Returns
     -------
@@ -136,6 +143,9 @@ def read_image(
             f"{name} has {bad} NaN or infinite value(s) among {pixels.size}; replace them first, "
             "for example with np.nan_to_num(image), or crop them away."
         )
+    light = illumination(pixels) if even and intensity is None else None
+    if light is not None:
+        pixels /= light
     if intensity is None:
         intensity = IntensityRange.of(pixels)
     elif len(intensity.low) != len(pixels):
@@ -143,4 +153,4 @@ def read_image(
             f"{name} has {len(pixels)} channel(s), read as {reading}; "
             f"{len(intensity.low)} are expected."
         )
-    return Image(intensity.apply(pixels), reading, intensity, name)
+    return Image(intensity.apply(pixels), reading, intensity, name, light)

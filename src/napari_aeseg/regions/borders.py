@@ -8,7 +8,7 @@ from scipy import sparse
 from napari_aeseg.regions.merge_tree import ward_tree
 
 # Numbers of regions at which borders are sharpened, one after the other.
-_REGIONS = (64, 32, 16)
+_REGIONS = (64, 48, 32, 24, 16)
 # Patches change sides at most this often at each of them.
 _ROUNDS = 6
 # What one neighbour in a region counts, in units of the squared noise.

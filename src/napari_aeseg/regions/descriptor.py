@@ -57,6 +57,9 @@ class Descriptor:
         What regions are grouped into classes by.
     scale : float
         Patches averaged over; what "auto" has chosen.
+    unit : float
+        One unit of `values` in units of the encoder's features, which are the same in every image
+        of one model: the geometric mean of the noise.
     """
 
     values: np.ndarray
@@ -64,6 +67,7 @@ class Descriptor:
     whitening: np.ndarray
     appearance: np.ndarray
     scale: float
+    unit: float
 
 
 def describe(
@@ -124,7 +128,9 @@ def _fine(moments: _Moments, tolerance: float) -> Descriptor:
         shallow[:] = True
     values = moments.z[:, shallow] @ moments.whitening(_TOLERANCE, shallow)
     white = moments.whitening(tolerance)
-    return Descriptor(values, moments.raw, moments.map_of(white), moments.z @ white, moments.scale)
+    return Descriptor(
+        values, moments.raw, moments.map_of(white), moments.z @ white, moments.scale, moments.unit()
+    )
 
 
 def _coarse(moments: _Moments, fine: _Moments) -> Descriptor:
@@ -132,7 +138,9 @@ def _coarse(moments: _Moments, fine: _Moments) -> Descriptor:
     white = moments.whitening(_TOLERANCE)
     own = fine.z @ fine.whitening(_TOLERANCE)
     values = with_sharp_borders(moments.z @ white, own, moments.edges, moments.count)
-    return Descriptor(values, moments.raw, moments.map_of(white), values, moments.scale)
+    return Descriptor(
+        values, moments.raw, moments.map_of(white), values, moments.scale, moments.unit()
+    )
 
 
 class _Moments:
@@ -167,6 +175,13 @@ class _Moments:
     def map_of(self, white: np.ndarray) -> np.ndarray:
         """Return a map from `z` as one from `raw`."""
         return white / self.spread[:, np.newaxis]
+
+    def unit(self) -> float:
+        """Return the usual noise of the means that regions without averaging are told apart by."""
+        means = self.raw[:, : self.raw.shape[1] // 2]
+        shallow = self.level[: means.shape[1]]
+        means = means[:, shallow <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, shallow.min())]
+        return float(np.exp(np.log(noise_of(quiet_differences(means, self.edges))).mean() / 2))
 
     def highest_contrast(self) -> float:
         """Return the largest variance of a feature in units of its noise."""

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.statistics import PatchStatistics
 
-# Square root of Ward's cost at which the threshold is 0.5; see `Hierarchy.regions`.
-_HALF_WAY = 200.0
+# Square root of Ward's cost, in units of the features, at which the threshold is 0.5.
+_HALF_WAY = 2.0
 # No image is first looked at in more pieces than this.
 _MOST_SUGGESTED = 64
 
@@ -186,14 +186,16 @@ class Hierarchy:
             raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
         if threshold == 1:
             return 1
-        return self.tree.count_below((threshold / (1 - threshold) * _HALF_WAY) ** 2)
+        height = threshold / (1 - threshold) * _HALF_WAY / self.descriptor.unit
+        return self.tree.count_below(height**2)
 
     def threshold_at(self, n_regions: int) -> float:
         """Return the smallest threshold that leaves at most `n_regions` regions."""
         n_regions = _checked_number("n_regions", n_regions, self.n_patches, "patches")
         if n_regions == self.n_patches:
             return 0.0
-        root = float(np.sqrt(self.tree.cost[self.n_patches - 1 - n_regions]))
+        cost = float(self.tree.cost[self.n_patches - 1 - n_regions])
+        root = float(np.sqrt(cost)) * self.descriptor.unit
         threshold = root / (root + _HALF_WAY)
         while self.n_regions_at(threshold) > n_regions:  # rounded down, by a few units at most
             threshold = float(np.nextafter(threshold, 1))
@@ -208,9 +210,9 @@ class Hierarchy:
             1 to the number of patches.
         threshold : float, optional
             0 leaves every patch on its own, 1 gives one region. Merges are done while
-            ``h / (h + 200) < threshold``, where ``h**2`` is Ward's cost of the merge, counted in
-            patches and in units of the noise between neighbouring patches. The same threshold
-            therefore asks for the same dissimilarity in every image.
+            ``h / (h + 2) < threshold``, where ``h**2`` is Ward's cost of the merge, counted in
+            patches and in units of the encoder's features. The same threshold therefore asks for
+            the same dissimilarity in every image of one model.
 
         Returns
         -------
