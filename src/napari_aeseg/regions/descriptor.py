@@ -30,6 +30,8 @@ _COARSE = 3.5
 _DEEPEST_LEVEL_OF_FINE_REGIONS = 1
 # Tolerance (see `whitening`) where neighbouring regions are compared.
 _TOLERANCE = 1.0
+# Above this contrast there is no texture at all: energy is where borders are, and nothing else.
+_NO_TEXTURE = 1000.0
 # Highest contrast of a feature at which the tolerance of classes is 1; it grows with the square.
 _CONTRAST = 10.0
 # Part of a feature's mean variance that is added before the logarithm: without it, the difference
@@ -118,6 +120,8 @@ def describe(
             if six.spread_along(tolerance) > _GROWTH_OF_TEXTURES * fine.spread_along(tolerance):
                 scale = _SCALE_OF_TEXTURES
     moments = fine if scale == 1 else _Moments(statistics, graph, scale, balance)
+    if contrast > _NO_TEXTURE and balance < 1:
+        moments.weight[len(statistics.level) :] = 0
     return _fine(moments, tolerance) if scale < _COARSE else _coarse(moments, fine)
 
 

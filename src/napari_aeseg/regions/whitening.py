@@ -10,8 +10,9 @@ QUIET = 0.8
 _ENOUGH_EDGES = 20_000
 # Directions of the whitened space that are kept: the rest adds time, not difference.
 _MOST_DIRECTIONS = 64
-# Noise of a feature is at least this part of the average: nothing is measured without error.
-_LEAST_NOISE = 1e-3
+# Noise of a feature is at least this part of the average, and this much: nothing is measured
+# without error.
+_LEAST_PART, _LEAST_NOISE = 1e-3, 1e-6
 
 
 def some_of(edges: np.ndarray) -> np.ndarray:
@@ -36,7 +37,7 @@ def quiet_differences(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def noise_of(difference: np.ndarray) -> np.ndarray:
     """Return the noise variance of each feature, shape (D,), from `quiet_differences`."""
     noise = (difference**2).sum(axis=0) / max(2 * len(difference), 1)
-    return noise + (_LEAST_NOISE * noise.mean() or 1.0)
+    return noise + max(_LEAST_PART * float(noise.mean()), _LEAST_NOISE)
 
 
 def whitening(
