@@ -8,6 +8,9 @@ _CELL = 16  # pixels along each side of the cells that are compared
 _FEWEST_CELLS = 6  # along each side, else the image is left alone
 _QUIET = 0.8  # share of the neighbouring cells, the most alike, that the gradient is fitted to
 _ROUNDS = 4
+# Where cells differ by less than this (standard deviation of the logarithm of brightness) but for
+# the gradient, it is fitted to the cells themselves.
+_HOMOGENEOUS = 0.2
 # Least share of the variance of brightness between cells that goes with the gradient.
 _LEAST_GAIN = 0.3
 
@@ -18,7 +21,8 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
     Light multiplies: where it falls off, brightness and contrast fall off by the same factor. Both
     are measured in cells of 16 x 16 pixels. An exponential gradient is fitted to the logarithm of
     brightness by the differences between the four fifths of neighbouring cells that differ least,
-    so that borders do not count. It is believed if dividing by it makes brightness clearly more
+    so that borders do not count, and, where
+    cells are nearly alike otherwise, to the cells themselves. It is believed if dividing by it makes brightness clearly more
     even, and contrast not less.
 
     Parameters
@@ -57,6 +61,9 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
         flat = values.ravel()
         if (flat - slope @ place).var() >= (1 - least_gain) * flat.var():
             return None
+    left = logs[0].ravel() - slope @ place
+    if left.std() < _HOMOGENEOUS:
+        slope = _refined(slope, logs[0].ravel(), place)
     y, x = (
         np.exp(s * (np.arange(n) - n / 2) / _CELL) for s, n in zip(slope, view.shape, strict=True)
     )
@@ -66,6 +73,18 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
 def _slope(values: np.ndarray) -> np.ndarray:
     """Change per cell along each axis, by the neighbours that differ least from it."""
     return np.array([_usual(np.diff(values, axis=axis).ravel()) for axis in (0, 1)])
+
+
+def _refined(slope: np.ndarray, values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Fit the gradient to the cells themselves, starting from it, without those furthest off."""
+    terms = np.vstack([place, np.ones(place.shape[1])])
+    left = values - slope @ place
+    fit = np.append(slope, np.median(left))
+    for _ in range(_ROUNDS):
+        distance = np.abs(values - fit @ terms)
+        near = distance <= np.quantile(distance, _QUIET)
+        fit = np.linalg.lstsq(terms[:, near].T, values[near], rcond=None)[0]
+    return fit[:2]
 
 
 def _usual(difference: np.ndarray) -> float:
