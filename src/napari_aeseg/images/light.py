@@ -21,9 +21,9 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
     Light multiplies: where it falls off, brightness and contrast fall off by the same factor. Both
     are measured in cells of 16 x 16 pixels. An exponential gradient is fitted to the logarithm of
     brightness by the differences between the four fifths of neighbouring cells that differ least,
-    so that borders do not count, and, where
-    cells are nearly alike otherwise, to the cells themselves. It is believed if dividing by it makes brightness clearly more
-    even, and contrast not less.
+    so that borders do not count, and, where cells are nearly alike otherwise, to the cells
+    themselves. It is believed if dividing by it makes brightness clearly more even, and contrast
+    not less.
 
     Parameters
     ----------
