@@ -127,9 +127,9 @@ def describe(
 
 def _fine(moments: _Moments, tolerance: float) -> Descriptor:
     """Return the descriptor for things: neighbours compared by what does not cross borders."""
-    shallow = moments.level <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, moments.level.min())
+    shallow = moments.shallow
     if not (moments.weight * shallow).any():
-        shallow[:] = True
+        shallow = np.ones_like(shallow)
     values = moments.z[:, shallow] @ moments.whitening(_TOLERANCE, shallow)
     white = moments.whitening(tolerance)
     return Descriptor(
@@ -168,7 +168,8 @@ class _Moments:
         z = self.raw - self.raw.mean(axis=0)
         z *= (1 / self.spread).astype(z.dtype)
         self.z = without_gradient(z, self.edges, statistics.centroid)
-        self.level = np.tile(statistics.level, 2)
+        level = np.tile(statistics.level, 2)
+        self.shallow = level <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, int(level.min()))
         is_brightness = np.concatenate([statistics.level == 0, np.zeros(mean.shape[1], bool)])
         self.weight = np.where(is_brightness, 2 * (1 - balance), 2 * balance)
 
@@ -182,9 +183,8 @@ class _Moments:
 
     def unit(self) -> float:
         """Return the usual noise of the means that regions without averaging are told apart by."""
-        means = self.raw[:, : self.raw.shape[1] // 2]
-        shallow = self.level[: means.shape[1]]
-        means = means[:, shallow <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, shallow.min())]
+        half = self.raw.shape[1] // 2
+        means = self.raw[:, :half][:, self.shallow[:half]]
         return float(np.exp(np.log(noise_of(quiet_differences(means, self.edges))).mean() / 2))
 
     def highest_contrast(self) -> float:
