@@ -184,6 +184,9 @@ def hierarchy_steps(
     yield Progress("patches", 1, 1)
     raise_if_stopped(stop, "patches")
     notes = []
+    if read.light is not None:
+        factor = float(read.light.max() / read.light.min())
+        notes.append(f"Light that falls off by a factor of {factor:.1f} was evened out.")
     work = pooling_steps(
         model, read, patches, levels, params.source, device, params.tile_size, stop
     )

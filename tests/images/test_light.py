@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from napari_aeseg import TrainingParams, build_hierarchy, train
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.images.light import illumination
 
@@ -40,6 +41,13 @@ def test_light_is_found(image):
 def test_what_is_no_light_is_left_alone(image):
     assert illumination(image[np.newaxis]) is None
     assert read_image(image, "YX").light is None
+
+
+def test_the_user_is_told():
+    params = TrainingParams(steps=1, width=2)
+    for image, told in ((TEXTURE * LIGHT, True), (TEXTURE, False)):
+        tree = build_hierarchy(image, train(image, params, device="cpu"), device="cpu")
+        assert any("evened out" in note for note in tree.notes) == told
 
 
 def test_stacks_are_left_alone():

@@ -143,7 +143,8 @@ class SegmentView(QWidget):
         self._add_row("min_size", "Min. size", self._min_size_row)
         self.min_size.describe("Min. size", _TIPS["min_size"])
         self._add_row("balance", "Texture", self.balance)
-        self._add_row("scale", "Scale", _in_a_row(self.auto_scale, self.scale))
+        self._scale_row = _in_a_row(self.auto_scale, self.scale)
+        self._add_row("scale", "Scale", self._scale_row)
         self.scale.describe("Scale", _TIPS["scale"])
 
     def _add_row(self, name: str, text: str, control: QWidget) -> None:
@@ -186,6 +187,9 @@ class SegmentView(QWidget):
             control.setVisible(cut.mode == mode)
             self._rows.labelForField(control).setVisible(cut.mode == mode)
             control.setEnabled(bool(hierarchies))
+        for control in (self.balance, self._scale_row):  # objects do not depend on them
+            control.setVisible(cut.mode != "objects")
+            self._rows.labelForField(control).setVisible(cut.mode != "objects")
         self.suggest_button.setVisible(cut.mode == "regions")
         self.suggest_button.setEnabled(bool(hierarchies))
         self.auto_min_size.setChecked(cut.min_size is None)
