@@ -14,7 +14,11 @@ from qtpy.QtCore import QEventLoop, QTimer
 
 from napari_aeseg._napari.dock import Dock
 from napari_aeseg._napari.jobs import finding_devices
-from napari_aeseg._napari.session import Session
+from napari_aeseg._napari.keeping import Keeper
+from napari_aeseg._napari.session import Origin, Session
+from napari_aeseg._napari.settings import read_settings
+from napari_aeseg._napari.steering import Steering
+from napari_aeseg._napari.watching import Watching
 from napari_aeseg._napari.worker import Done, Job, JobRunner
 from napari_aeseg.errors import AesegError
 from napari_aeseg.events import TrainingProgress
@@ -55,7 +59,12 @@ class Controller:
     failed = Signal(object)
 
     def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
         self.session = Session(viewer)
+        self.results = self.session.results
+        self.keeper = Keeper(viewer, self.results)
+        self.steering = Steering(viewer, self.results)
+        self.watching = Watching(viewer)
         self.dock = Dock(viewer)
         self.error: Exception | None = None
         self._popups = True
@@ -66,6 +75,9 @@ class Controller:
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_TO_PREVIEW)
         self._timer.timeout.connect(self._update_previews)
+        settings = read_settings()
+        self.dock.model.device = settings.device
+        self.dock.model.preset = settings.preset
         self._listen_to_session()
         self._listen_to_dock()
         self.refresh()
@@ -78,40 +90,56 @@ class Controller:
         session.trained.connect(self._on_model)
         session.loaded.connect(self._on_model)
         session.segmented.connect(self._on_segmented)
-        session.failed.connect(self.report)
-        session.results.changed.connect(self._on_changed_results)
-        session.results.failed.connect(self.report)
+        self.results.changed.connect(self._on_changed_results)
+        self.steering.changed.connect(self.want_previews)
+        self.steering.said.connect(self.dock.status.say)
+        for part in (session, self.results, self.keeper):
+            part.failed.connect(self.report)
 
     def _listen_to_dock(self) -> None:
         dock, model, segments = self.dock, self.dock.model, self.dock.segments
         for button, action in (
             (model.train_button, self.train),
+            (model.resume_button, self.resume),
             (model.load_button, self._ask_and_load),
             (model.save_button, self._ask_and_save),
             (segments.segment_button, self.segment),
             (segments.keep_button, self.keep),
             (dock.status.stop_button, self.stop),
         ):
-            button.clicked.connect(self._reporting(action))
+            button.clicked.connect(self.reporting(action))
         dock.images.changed.connect(self.refresh)
         model.device_box.opened.connect(self._find_devices)
         segments.cut_changed.connect(self._want_cut)
-        segments.weights_changed.connect(self.session.results.reweight)
+        segments.weights_changed.connect(self.results.reweight)
 
     # What buttons and scripts do
 
     def train(self) -> None:
         """Begin to train on the chosen images."""
         self.error = None
-        view = self.dock.model
-        self.session.train(self.dock.images.snapshots(), view.form.value, view.device)
+        view, images = self.dock.model, self.dock.images
+        shots = images.snapshots()
+        self.watching.begin(images.images[0], shots[0])
+        path = read_settings().autosave_path(shots[0].name)
+        watch = view.watch_box.isChecked()
+        self.session.train(shots, view.params, view.device, view.start_from, watch, path)
 
-    def segment(self) -> None:
-        """Begin to segment the chosen images, after training on them if there is no model."""
+    def resume(self) -> None:
+        """Go on with a training that was stopped."""
         self.error = None
         view, images = self.dock.model, self.dock.images
+        shots = images.snapshots()
+        self.watching.begin(images.images[0], shots[0])
+        path = read_settings().autosave_path(shots[0].name)
+        self.session.resume(shots, view.device, view.watch_box.isChecked(), path)
+
+    def segment(self) -> None:
+        """Begin to segment the chosen images."""
+        self.error = None
+        images = self.dock.images
         pairs = list(zip(images.images, images.snapshots(), strict=True))
-        self.session.segment(pairs, self.dock.segments.params, view.device, view.form.value)
+        self.session.segment(pairs, self.dock.segments.params, self.dock.model.device)
 
     def load(self, path: str | PathLike[str]) -> None:
         """Begin to load a model."""
@@ -133,9 +161,16 @@ class Controller:
         self.show_model()
         self.dock.status.say(f"Saved as {Path(path).name}.")
 
+    def take_model(self, model: Model | None) -> None:
+        """Use a model that a script has."""
+        self.session.take_model(model, Origin("Model of a script"))
+        self._on_model(model)
+        self.show_model()
+
     def keep(self) -> list[Labels]:
         """Copy what the previews show to layers of their own."""
-        kept = self.session.results.keep(self.dock.images.images, self.dock.segments.cut)
+        self.keeper.device = self.dock.model.device
+        kept = self.keeper.keep(self.dock.images.images, self.dock.segments.cut)
         names = " and ".join(f"'{layer.name}'" for layer in kept)
         self.dock.status.say(f"Kept as {names}, hidden for now.")
         return kept
@@ -149,19 +184,37 @@ class Controller:
     def set_cut(self, **changes: Any) -> None:
         """Show another cut at once; raise `InputError` and change nothing when it is refused."""
         cut = replace(self.dock.segments.cut, **changes)
-        self.session.results.show(self.dock.images.images, cut)
+        self.steering.style(cut.n_classes)
+        self.results.show(self.dock.images.images, cut)
         self._timer.stop()
-        self.dock.segments.show_cut(cut, list(self.hierarchies.values()))
+        self.show_cut(cut)
+
+    def show_cut(self, cut: Cut) -> None:
+        """Bring the controls in line with a cut."""
+        hierarchies = list(self.hierarchies.values())
+        self.steering.style(cut.n_classes)
+        self.dock.segments.show_cut(cut, hierarchies)
+        classes, image = self.results.classes, next(iter(self.hierarchies), None)
+        fixed = classes.prototypes is not None
+        number = len(classes.prototypes.centres) if fixed else cut.n_classes
+        checked = cut.class_ids if cut.mode == "objects" else None
+        self.dock.segments.classes.show_classes(
+            classes.names[:number], classes.colors[:number], fixed, checked
+        )
+        result = self.results.of.get(image)
+        done, undone = (0, 0) if result is None else (len(result.edits), len(result.undone))
+        self.dock.segments.regions.show_edits(done, undone)
 
     @property
     def hierarchies(self) -> dict[Image, Hierarchy]:
         """The hierarchy of each chosen image that has one."""
-        known = self.session.results.hierarchies
+        known = self.results.hierarchies
         return {image: known[image] for image in self.dock.images.images if image in known}
 
     def close(self) -> None:
         """Leave everything that runs, and be silent from now on."""
         self._finder.leave()
+        self.keeper.leave()
         self.session.close()
 
     def wait(self, timeout: float | None = None) -> None:
@@ -184,7 +237,7 @@ class Controller:
 
     @property
     def _at_rest(self) -> bool:
-        if self.session.busy or self.session.results.busy:
+        if self.session.busy or self.results.busy or self.keeper.busy:
             return False
         return not isalive(self.dock) or not self._timer.isActive()
 
@@ -192,13 +245,12 @@ class Controller:
 
     def refresh(self) -> None:
         """Bring the controls in line with what there is."""
-        hierarchies = list(self.hierarchies.values())
-        self.dock.segments.show_cut(self.dock.segments.cut, hierarchies)
-        self.dock.refresh(self.session.busy, self.session.model is not None, bool(hierarchies))
+        self.show_cut(self.dock.segments.cut)
+        self.dock.refresh(self.session.busy, self.session.model is not None, bool(self.hierarchies))
 
     def show_model(self) -> None:
         """Say which model is in use."""
-        self.dock.model.show_model(self.session.model, self.session.model_source)
+        self.dock.model.show_model(self.session.model, self.session.origin.text)
         self.refresh()
 
     def report(self, error: Exception) -> None:
@@ -219,21 +271,28 @@ class Controller:
         except (AesegError, OSError) as error:
             self.report(error)
 
-    def _reporting(self, action: Callable[[], object]) -> Callable[..., None]:
+    def reporting(self, action: Callable[..., object]) -> Callable[..., None]:
+        """Return a slot that does the action, without what the signal sends, and reports."""
+
         def slot(*_: object) -> None:
             with self.reported():
                 action()
 
         return slot
 
-    def _want_cut(self, cut: Cut) -> None:
-        self.dock.segments.show_cut(cut, list(self.hierarchies.values()))
+    def want_previews(self) -> None:
+        """Have the previews shown anew in a moment."""
         if not self._timer.isActive():
             self._timer.start()
 
+    def _want_cut(self, cut: Cut) -> None:
+        self.show_cut(cut)
+        self.want_previews()
+
     def _update_previews(self) -> None:
         with self.reported():
-            self.session.results.show(self.dock.images.images, self.dock.segments.cut)
+            self.results.show(self.dock.images.images, self.dock.segments.cut)
+            self.show_cut(self.dock.segments.cut)
 
     def _ask_and_load(self) -> None:
         if path := self.dock.ask_model_to_load():
@@ -263,25 +322,27 @@ class Controller:
         self.dock.status.show_event(event, self.session.subject)
         if isinstance(event, TrainingProgress):
             self.dock.model.show_training(event, start=self._new_curve)
+            self.watching.show(event)
             self._new_curve = False
-        if event.message:
+        if event.message and event.stage != "file":
             show_warning(event.message)
 
     def _on_ended(self, text: str) -> None:
         self.dock.status.end(text)
         self.show_model()
 
-    def _on_model(self, _: Model) -> None:
+    def _on_model(self, model: Model | None) -> None:
+        self.steering.take_over(model)
         self.show_model()
 
     def _on_segmented(self, image: Image, hierarchy: Hierarchy) -> None:
-        results, segments = self.session.results, self.dock.segments
+        segments = self.dock.segments
         chosen = self.dock.images.images
         with self.reported():
             # Whoever unchecked the image meanwhile still wants to see what came out.
             shown = chosen if image in chosen else [image]
-            results.show(shown, segments.cut, place=True)
-        results.reweight(segments.params.balance, segments.params.scale)
+            self.results.show(shown, segments.cut, place=True)
+        self.results.reweight(segments.params.balance, segments.params.scale)
         self.refresh()
         self.segmented.emit(hierarchy)
 

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_aeseg._napari.controls import WrappedLabel, heading
-from napari_aeseg._napari.layers import Snapshot, snapshot, unwrapped
+from napari_aeseg._napari.layers import OWN, Snapshot, snapshot, unwrapped
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ class ImagesView(QWidget):
         self._check(wanted)
 
     @property
+    def others(self) -> list[Image]:
+        """The layers that are not checked."""
+        return [layer for layer, item in self._rows() if item.checkState() != _CHECKED]
+
+    @property
     def axes(self) -> str | None:
         """What is typed in the axes field; None when it is left to the images."""
         return self.axes_field.text().strip() or None
@@ -110,7 +115,9 @@ class ImagesView(QWidget):
         """Follow the layers of the viewer; what was checked stays checked."""
         checked = self.images
         layers = [unwrapped(layer) for layer in self._viewer.layers]
-        self._layers = [layer for layer in layers if isinstance(layer, Image)]
+        self._layers = [
+            layer for layer in layers if isinstance(layer, Image) and OWN not in layer.metadata
+        ]
         self.list.blockSignals(True)
         self.list.clear()
         for layer in self._layers:

@@ -5,41 +5,85 @@ The core is imported inside the work, because it brings in torch, which takes se
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from os import PathLike
+    from pathlib import Path
     from threading import Event
 
     import numpy as np
 
     from napari_aeseg._napari.layers import Snapshot
+    from napari_aeseg._napari.tuning import Cut
     from napari_aeseg._napari.worker import Work
     from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.batch import BatchReport
     from napari_aeseg.events import Progress
     from napari_aeseg.params import SegmentationParams, TrainingParams
+    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
+_SECONDS_BETWEEN_SAVES = 30.0
+_SECONDS_BETWEEN_PICTURES = 1.0
 
-def training(images: Sequence[Snapshot], params: TrainingParams, device: str) -> Work:
-    """Train a model on all images; the result is a `Model`."""
+
+def training(
+    images: Sequence[Snapshot],
+    params: TrainingParams | None,
+    device: str,
+    init: Model | str | None = None,
+    resume: bool = False,
+    watch: bool = False,
+    autosave: Path | None = None,
+) -> Work:
+    """Train a model on all images; the result is a `Model`.
+
+    With `autosave`, the model so far is written to that file now and then, and at the end.
+    """
 
     def work(stop: Event) -> Generator[Progress, None, Model]:
         from napari_aeseg.pipeline import train_steps
 
-        return (
-            yield from train_steps(
-                [image.data for image in images],
-                params,
-                axes=[image.axes_argument for image in images],
-                device=device,
-                stop=stop,
-                names=[image.name for image in images],
-            )
+        if autosave is not None:  # a folder that cannot be written is told before the work
+            autosave.parent.mkdir(parents=True, exist_ok=True)
+        steps = train_steps(
+            [image.data for image in images],
+            params,
+            axes=[image.axes_argument for image in images],
+            device=device,
+            init=init,
+            resume=resume,
+            stop=stop,
+            names=[image.name for image in images],
+            snapshot_seconds=None if autosave is None else _SECONDS_BETWEEN_SAVES,
+            picture_seconds=_SECONDS_BETWEEN_PICTURES if watch else None,
         )
+        model = yield from _saving(steps, autosave)
+        if autosave is not None:
+            model.save(autosave)
+        return model
 
     return work
+
+
+def _saving(
+    steps: Generator[Progress, None, Model], autosave: Path | None
+) -> Generator[Progress, None, Model]:
+    """Pass events on; write the models that come with them here, and not on the GUI thread."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return end.value
+        snapshot = getattr(event, "snapshot", None)
+        if snapshot is not None:
+            if autosave is not None:
+                snapshot.save(autosave)
+            event = replace(event, snapshot=None)
+        yield event
 
 
 def segmenting(image: Snapshot, model: Model, params: SegmentationParams, device: str) -> Work:
@@ -73,17 +117,29 @@ def reweighting(
     return work
 
 
-def finding_objects(hierarchies: dict[Any, Hierarchy], min_size: int | None) -> Work:
+def finding_objects(
+    searches: dict[Any, tuple[Hierarchy, Cut, Prototypes | None]],
+) -> Work:
     """Find objects; the result is a dict of labels with the same keys."""
 
     def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
         yield from ()
-        found = {}
-        for key, hierarchy in hierarchies.items():
-            if stop.is_set():
-                break
-            found[key] = hierarchy.objects(min_size=min_size)
-        return found
+        return {
+            key: cut.labels(hierarchy, prototypes, stop=stop)
+            for key, (hierarchy, cut, prototypes) in searches.items()
+        }
+
+    return work
+
+
+def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
+    """Compute the reconstruction error of each pixel; the result is an array."""
+
+    def work(stop: Event) -> Generator[Progress, None, np.ndarray]:
+        from napari_aeseg.autoencoder.inspect import error_steps
+
+        read = model.fitted_to(image.data, image.axes_argument)
+        return (yield from error_steps(model, image.data, image.axes_argument, device, stop))
 
     return work
 
@@ -117,3 +173,19 @@ def _warm(hierarchy: Hierarchy) -> Hierarchy:
     hierarchy.region_of_patch(min(2, hierarchy.n_patches))
     hierarchy.class_of_patch(1)
     return hierarchy
+
+
+def segmenting_files(files: list[Path], output: Path, *settings: Any) -> Work:
+    """Segment files; the result is a `BatchReport`. Settings are those of `batch_steps`."""
+    model, cut, params, axes, device, existing = settings
+
+    def work(stop: Event) -> Generator[Progress, None, BatchReport]:
+        from napari_aeseg.batch import batch_steps
+
+        return (
+            yield from batch_steps(
+                files, output, model, cut, params, axes, device, existing=existing, stop=stop
+            )
+        )
+
+    return work

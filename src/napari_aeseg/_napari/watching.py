@@ -1,0 +1,67 @@
+"""The layer that shows, while training goes on, what the network makes of an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_aeseg._napari.layers import OWN, labels_arguments, unwrapped
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_aeseg._napari.layers import Snapshot
+    from napari_aeseg.events import TrainingProgress
+
+
+class Watching:
+    """Shows the pictures that come with training events.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._image: Image | None = None
+        self._layer: Image | None = None
+
+    def begin(self, image: Image, shot: Snapshot) -> None:
+        """Remember whose pictures will come."""
+        if image is not self._image:
+            self._layer = None
+        self._image, self._shot = image, shot
+
+    def show(self, event: TrainingProgress) -> None:
+        """Show the picture of an event, if it has one."""
+        picture = getattr(event, "picture", None)
+        if picture is None or self._image is None or self._image not in self._viewer.layers:
+            return
+        rgb = self._image.rgb
+        pixels = picture.pixels
+        if not rgb and "C" in picture.axes:  # channels that are no colours: their mean
+            pixels = pixels.mean(axis=picture.axes.index("C"))
+        layer = self._layer
+        if layer is not None and layer in self._viewer.layers and layer.data.shape == pixels.shape:
+            layer.data = pixels
+            return
+        limits = {} if rgb else {"contrast_limits": self._image.contrast_limits}
+        name = f"{self._image.name} in training"
+        placed = self._arguments(picture.offset[-2:])
+        layer = self._viewer.add_image(
+            pixels, name=name, rgb=rgb, metadata={OWN: {"shows": "training"}}, **limits, **placed
+        )
+        self._layer = unwrapped(layer)
+
+    def _arguments(self, offset: tuple[int, int]) -> dict[str, object]:
+        """Return where a part of the plane lies: as the image does, but for its corner."""
+        placed = labels_arguments(self._image, self._shot.axes)
+        planar = {name: placed[name][-2:] for name in ("scale", "units")}
+        rotate = np.asarray(placed["rotate"])[-2:, -2:]
+        planar["rotate"] = rotate
+        corner = rotate @ (np.asarray(offset) * np.asarray(planar["scale"]))
+        planar["translate"] = np.asarray(placed["translate"])[-2:] + corner
+        return planar
