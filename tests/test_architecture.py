@@ -12,11 +12,12 @@ import napari_aeseg
 ROOT = Path(napari_aeseg.__file__).parent
 NAME = "napari_aeseg"
 # Which parts of the package each part may import.
-BASE = {"errors", "events", "params"}
+BASE = {"errors", "events", "params", "prototypes"}
 ALLOWED = {
     "errors": set(),
     "events": {"errors"},
     "params": {"errors"},
+    "prototypes": {"errors"},
     "samples": set(),
     "images": BASE,
     "autoencoder": BASE | {"images"},
@@ -108,6 +109,7 @@ REGIONS = [
 LIGHT = [
     [NAME],
     [f"{NAME}.params"],
+    [f"{NAME}.prototypes"],
     [f"{NAME}.events", f"{NAME}.errors", f"{NAME}.samples"],
     REGIONS,
     [f"{NAME}.images.{name}" for name in ("axes", "files", "intensity", "tiles")],
@@ -137,6 +139,7 @@ def test_public_names_are_those_of_the_design():
         "InputError",
         "Model",
         "ModelFileError",
+        "Prototypes",
         "SegmentationParams",
         "StoppedError",
         "TrainingParams",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from napari_aeseg.params import SegmentationParams, TrainingParams
     from napari_aeseg.pipeline import build_hierarchy, load_model, segment, train
+    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _HOME = {
@@ -28,6 +29,7 @@ _HOME = {
     "InputError": "errors",
     "Model": "autoencoder.model",
     "ModelFileError": "errors",
+    "Prototypes": "prototypes",
     "SegmentationParams": "params",
     "StoppedError": "errors",
     "TrainingParams": "params",
@@ -44,6 +46,7 @@ __all__ = [
     "InputError",
     "Model",
     "ModelFileError",
+    "Prototypes",
     "SegmentationParams",
     "StoppedError",
     "TrainingParams",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
-from napari_aeseg.errors import AesegError, InputError
-from napari_aeseg.params import SegmentationParams, TrainingParams
+from napari_aeseg.errors import AesegError, InputError, StoppedError
+from napari_aeseg.params import PRESETS, SegmentationParams, TrainingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
@@ -40,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+    except (KeyboardInterrupt, StoppedError):
+        print("napari-aeseg: interrupted", file=sys.stderr)
+        return 130
     except (AesegError, OSError) as error:
         print(f"napari-aeseg: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("napari-aeseg: interrupted", file=sys.stderr)
-        return 130
     return 0
 
 
@@ -69,7 +72,23 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
     train.add_argument("images", nargs="+", type=Path, help="image files")
     train.add_argument("--output", type=Path, required=True, help=f"model file (*{_MODEL_SUFFIX})")
-    train.add_argument("--init", type=Path, help="model file to start from")
+    start = train.add_mutually_exclusive_group()
+    start.add_argument("--init", type=Path, help="model file to start from")
+    start.add_argument(
+        "--resume", type=Path, metavar="MODEL", help="unfinished model file to go on with"
+    )
+    train.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="parameters to begin with; the options below change single ones. "
+        + " ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items()),
+    )
+    train.add_argument(
+        "--autosave",
+        type=float,
+        metavar="SECONDS",
+        help="write the model so far every so many seconds, to be resumed if need be",
+    )
     _add_common(train)
     _add_params(train, TrainingParams)
 
@@ -139,8 +158,13 @@ def _metavar(field: FieldInfo) -> str:
 
 def _params(options: argparse.Namespace, kind: type[_P]) -> _P:
     """Build the parameters of a stage from the options that were given."""
-    given = {n: getattr(options, n) for n in kind.model_fields}
-    return kind(**{n: v for n, v in given.items() if v is not None})
+    return kind(**_given(options, kind))
+
+
+def _given(options: argparse.Namespace, kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the parameters that were given as options."""
+    values = {n: getattr(options, n) for n in kind.model_fields}
+    return {n: v for n, v in values.items() if v is not None}
 
 
 class _Bars:
@@ -182,17 +206,26 @@ def _train_on(
     images: list[Any],
     names: list[str],
     options: argparse.Namespace,
-    params: TrainingParams,
+    params: TrainingParams | None,
     axes: list[str | None],
-    init: Path | None = None,
+    autosave: Path | None = None,
+    **more: Any,
 ) -> Model:
-    """Train with progress bars and say how it went."""
+    """Train with progress bars, write snapshots to `autosave`, and say how it went."""
     from napari_aeseg.events import drain
     from napari_aeseg.pipeline import train_steps
 
     bars = _Bars()
+
+    def progress(event: Progress) -> None:
+        bars(event)
+        snapshot: Model | None = getattr(event, "snapshot", None)
+        if snapshot is not None and autosave is not None:
+            snapshot.save(autosave)
+
+    work = train_steps(images, params, axes, options.device, names=names, **more)
     try:
-        model = drain(train_steps(images, params, axes, options.device, init, names=names), bars)
+        model = drain(work, progress)
     finally:
         bars.close()
     record = model.record
@@ -245,13 +278,61 @@ def _train(options: argparse.Namespace) -> None:
     path: Path = options.output
     if not path.name.endswith(_MODEL_SUFFIX):
         path = path.with_name(path.name + _MODEL_SUFFIX)
-    params = _params(options, TrainingParams)
+    params = _training_params(options)
     _refuse_existing([path], options)
     images, axes = _read_all(options)
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = [p.name for p in options.images]
-    _train_on(images, names, options, params, axes, options.init).save(path)
+    with _stop_at_interrupt() as stop:
+        model = _train_on(
+            images,
+            [p.name for p in options.images],
+            options,
+            params,
+            axes,
+            autosave=path,
+            init=options.resume or options.init,
+            resume=options.resume is not None,
+            stop=stop,
+            snapshot_seconds=options.autosave,
+        )
+        model.save(path)
     print(f"wrote {path}")
+    if model.unfinished:
+        print(f"the training is unfinished; go on with --resume {path}")
+        raise KeyboardInterrupt
+
+
+def _training_params(options: argparse.Namespace) -> TrainingParams | None:
+    """Return what was asked for: preset, then single options; None to resume with the model's."""
+    changes = {} if options.preset is None else PRESETS[options.preset].changes
+    given = {**changes, **_given(options, TrainingParams)}
+    if options.resume is None:
+        return TrainingParams(**given)
+    if not given and options.preset is None:
+        return None
+    from napari_aeseg.pipeline import load_model
+
+    # So that an error names only what differs.
+    defaults = TrainingParams().model_dump() if options.preset is not None else {}
+    return TrainingParams(**{**load_model(options.resume).record.params, **defaults, **given})
+
+
+@contextmanager
+def _stop_at_interrupt() -> Iterator[Event]:
+    """Let Ctrl-C set an event, so that what was learnt can be kept; a second one interrupts."""
+    stop = Event()
+
+    def heard(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("stopping; what was learnt is kept (Ctrl-C again to give it up)", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, heard)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _segment(options: argparse.Namespace) -> None:
@@ -362,12 +443,16 @@ def _info(options: argparse.Namespace) -> None:
         if model.intensity is None
         else f"as the training images: {model.intensity.low} to {model.intensity.high}",
         "images": "; ".join(f"{i['name']} {tuple(i['shape'])} {i['axes']}" for i in record.images),
-        "training": f"{record.steps} steps in {record.seconds:.1f} s on {record.device}",
+        "training": f"{record.steps} steps in {record.seconds:.1f} s on {record.device}"
+        f"{', unfinished: can be resumed' * model.unfinished}",
         "loss": f"{record.losses[0]:.4f} at first, {record.losses[-1]:.4f} at last"
         if record.losses
         else "none",
         "parameters": ", ".join(f"{k} {v}" for k, v in record.params.items()),
         "notes": "; ".join(record.notes) or "none",
+        "prototypes": "none"
+        if model.prototypes is None
+        else f"{len(model.prototypes.centres)} classes {', '.join(model.prototypes.names)}".strip(),
     }
     for name, value in rows.items():
         print(f"{name:11} {value}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg.autoencoder.checkpoint import check_images_to_resume, params_to_resume
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.pooling import pooling_steps
@@ -41,6 +42,10 @@ def train_steps(
     init: Model | str | PathLike[str] | None = None,
     stop: StopFlag | None = None,
     names: Sequence[str] | None = None,
+    *,
+    resume: bool = False,
+    snapshot_seconds: float | None = None,
+    picture_seconds: float | None = None,
 ) -> Generator[Progress, None, Model]:
     """Train as `train` does; a generator of `Progress` events that returns the model.
 
@@ -51,29 +56,63 @@ def train_steps(
     names : sequence of str, optional
         What errors and the training record call the images.
     """
-    params = checked_params(TrainingParams, params)
     start = init if init is None or isinstance(init, Model) else load_model(init)
     listed = list(images) if isinstance(images, list | tuple) else [images]
     if not listed:
         raise InputError("There is no image to train on: the list is empty.")
     names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
     given = [axes] * len(listed) if axes is None or isinstance(axes, str) else list(axes)
-    read: list[Image] = []
-    for i, (image, letters, name) in enumerate(zip(listed, given, names, strict=True)):
-        raise_if_stopped(stop, "read")
-        read.append(read_image(image, letters, name=name, even=params.normalisation == "image"))
-        yield Progress("read", i + 1, len(listed))
-    intensity = None
-    if params.normalisation == "training" and len({len(i.pixels) for i in read}) == 1:
-        intensity = IntensityRange(
-            tuple(map(min, zip(*(i.intensity.low for i in read), strict=True))),
-            tuple(map(max, zip(*(i.intensity.high for i in read), strict=True))),
+    if resume:
+        params = params_to_resume(
+            start, None if params is None else checked_params(TrainingParams, params)
         )
-        read = [
-            read_image(image, i.axes, intensity, i.name)
-            for image, i in zip(listed, read, strict=True)
-        ]
-    return (yield from training_steps(read, params, device, start, stop, intensity))
+        assert start is not None  # noqa: S101 - has been checked
+        check_images_to_resume(
+            start.record, [(n, np.shape(i), None) for n, i in zip(names, listed, strict=True)]
+        )
+        given = [a or i["axes"] for a, i in zip(given, start.record.images, strict=True)]
+    params = checked_params(TrainingParams, params)
+    read, intensity = yield from _read_steps(
+        listed, given, names, params, stop, start.intensity if start and resume else None
+    )
+    return (
+        yield from training_steps(
+            read,
+            params,
+            device,
+            start,
+            stop,
+            intensity,
+            resume=resume,
+            snapshot_seconds=snapshot_seconds,
+            picture_seconds=picture_seconds,
+        )
+    )
+
+
+def _read_steps(
+    images: Sequence[Any],
+    axes: Sequence[str | None],
+    names: Sequence[str],
+    params: TrainingParams,
+    stop: StopFlag | None,
+    known: IntensityRange | None,
+) -> Generator[Progress, None, tuple[list[Image], IntensityRange | None]]:
+    """Read the images of a training; return them and the range that they have in common, if any."""
+    even = params.normalisation == "image"
+    read: list[Image] = []
+    for i, (image, letters, name) in enumerate(zip(images, axes, names, strict=True)):
+        raise_if_stopped(stop, "read")
+        read.append(read_image(image, letters, known, name, even))
+        yield Progress("read", i + 1, len(images))
+    if even or known is not None or len({len(i.pixels) for i in read}) > 1:
+        return read, known
+    intensity = IntensityRange(
+        tuple(map(min, zip(*(i.intensity.low for i in read), strict=True))),
+        tuple(map(max, zip(*(i.intensity.high for i in read), strict=True))),
+    )
+    again = zip(images, read, strict=True)
+    return [read_image(image, i.axes, intensity, i.name) for image, i in again], intensity
 
 
 def train(
@@ -84,6 +123,10 @@ def train(
     init: Model | str | PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
     stop: StopFlag | None = None,
+    *,
+    resume: bool = False,
+    snapshot_seconds: float | None = None,
+    picture_seconds: float | None = None,
 ) -> Model:
     """Train an autoencoder on one image or several.
 
@@ -99,22 +142,31 @@ def train(
     device : str
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
     init : Model or path, optional
-        Weights to start from.
+        Weights to start from; with `resume`, the training to go on with.
     progress : callable, optional
         Called with every `Progress` event.
     stop : threading.Event or alike, optional
-        Checked at every step. The model so far is returned.
+        Checked at every step. The model so far is returned; it is ``model.unfinished``.
+    resume : bool
+        Whether to go on with the unfinished training of `init` where it stopped. Images and
+        `params` must be those it began with; `params` and `axes` may be left out. On the CPU, the
+        result is that of a training that was never stopped, bit for bit.
+    snapshot_seconds : float, optional
+        How often an event carries the model so far as `snapshot`, for example to save it.
+    picture_seconds : float, optional
+        How often an event carries, as `picture`, what the model makes of the first image.
 
     Returns
     -------
     Model
-        On the CPU. ``model.losses`` has the loss of every step.
+        On the CPU. ``model.losses`` has the loss of every step, ``model.record.notes`` what looks
+        wrong with them.
 
     Raises
     ------
     InputError
         If an image is empty, complex, constant, has NaN or infinite values, or does not fit the
-        others or `axes`.
+        others or `axes`; or if the training cannot be resumed, or not with these images or params.
     StoppedError
         If stopped before the first step.
     DeviceError
@@ -124,10 +176,21 @@ def train(
     --------
     >>> import numpy as np
     >>> model = train(np.eye(64), TrainingParams(steps=2, width=4), device="cpu")
-    >>> len(model.losses)
-    2
+    >>> len(model.losses), model.unfinished
+    (2, False)
     """
-    return drain(train_steps(images, params, axes, device, init, stop), progress)
+    work = train_steps(
+        images,
+        params,
+        axes,
+        device,
+        init,
+        stop,
+        resume=resume,
+        snapshot_seconds=snapshot_seconds,
+        picture_seconds=picture_seconds,
+    )
+    return drain(work, progress)
 
 
 def load_model(path: str | PathLike[str]) -> Model:

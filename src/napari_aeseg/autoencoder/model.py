@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.device import choose_device
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder, placed
+from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.images.tiles import plan_tiles, planes, read_tile
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
+    from napari_aeseg.autoencoder.checkpoint import Checkpoint
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.images.tiles import Tile
+    from napari_aeseg.prototypes import Prototypes
 
 Source = Literal["encoder", "decoder"]
 
@@ -93,6 +95,10 @@ class Model:
         Range of the training images when every image is to be scaled by it; None when each image
         is scaled by its own percentiles.
     record : TrainingRecord
+    checkpoint : Checkpoint or None
+        State of an unfinished training, with which it can be resumed; None for a finished one.
+    prototypes : Prototypes or None
+        Classes that were found with this model, to find them again in other images. Saved with it.
     """
 
     def __init__(
@@ -100,17 +106,26 @@ class Model:
         network: Autoencoder,
         intensity: IntensityRange | None = None,
         record: TrainingRecord | None = None,
+        checkpoint: Checkpoint | None = None,
+        prototypes: Prototypes | None = None,
     ) -> None:
         self.network = network.eval()
         self.intensity = intensity
         self.record = record or TrainingRecord()
+        self.checkpoint = checkpoint
+        self.prototypes = prototypes
 
     def __repr__(self) -> str:
         a = self.architecture
         return (
             f"Model({a.channels} channel(s), {a.levels} levels from {a.width} channels, "
-            f"{a.decoder} decoder, {self.record.steps} steps)"
+            f"{a.decoder} decoder, {self.record.steps} steps{', unfinished' * self.unfinished})"
         )
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether its training was stopped before the end and can be resumed."""
+        return self.checkpoint is not None
 
     @property
     def architecture(self) -> Architecture:
@@ -189,7 +204,7 @@ class Model:
         architecture = self.architecture
         device = device or torch.device("cpu")
         # Tiles run through a copy on a device; the model itself stays where it is.
-        network = self.network if device.type == "cpu" else _copy_to(self.network, device)
+        network = self.network if device.type == "cpu" else copied(self.network, device)
         margin = architecture.reach(decoded=source == "decoder")
         rows, columns = image.pixels.shape[-2:]
         tiles = plan_tiles((rows, columns), tile_size, margin, architecture.reduction)
@@ -298,9 +313,7 @@ class Model:
         """
         read = self.read(image, axes)
         scaled = self.features(image, [0], source="decoder", axes=read.axes.letters, device=device)
-        shape = (-1, *[1] * (scaled.ndim - 1))
-        low, high = (np.reshape(v, shape) for v in (read.intensity.low, read.intensity.high))
-        out = (low + scaled * (high - low)).astype(np.float32)
+        out = read.intensity.undo(scaled)
         if read.light is not None:
             out *= read.axes.as_given(read.light)
         letters = read.axes.letters
@@ -324,9 +337,3 @@ class Model:
         from napari_aeseg.autoencoder.model_file import write_model
 
         write_model(self, path)
-
-
-def _copy_to(network: Autoencoder, device: torch.device) -> Autoencoder:
-    copy = Autoencoder(network.architecture)
-    copy.load_state_dict(network.state_dict())
-    return placed(copy, device).eval()

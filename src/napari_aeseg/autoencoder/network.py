@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -72,6 +73,11 @@ def placed(network: Autoencoder, device: torch.device) -> Autoencoder:
     # torch's stubs do not know the argument.
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def copied(network: Autoencoder, device: torch.device) -> Autoencoder:
+    """Return a copy on a device, for inference; later changes of the network do not reach it."""
+    return placed(deepcopy(network), device).eval()
 
 
 def _initialise(module: nn.Module) -> None:

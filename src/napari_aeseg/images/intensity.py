@@ -56,6 +56,18 @@ class IntensityRange:
         inside = np.clip(scaled, 0, 1)
         return (inside + np.tanh(above) + np.tanh(below)).astype(np.float32)
 
+    def undo(self, scaled: np.ndarray) -> np.ndarray:
+        """Bring scaled (C, *space) pixels back to the units of the image, as float32.
+
+        Examples
+        --------
+        >>> IntensityRange((10.0,), (30.0,)).undo(np.array([[0.0, 0.5]]))
+        array([[10., 20.]], dtype=float32)
+        """
+        shape = (-1, *[1] * (scaled.ndim - 1))
+        low, high = (np.reshape(v, shape) for v in (self.low, self.high))
+        return (low + scaled * (high - low)).astype(np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class Image:

@@ -11,10 +11,10 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.classes import (
     BASE_REGIONS,
-    Prototypes,
     check_prototypes,
     class_tree,
     nearest_prototype,
+    prototypes_of,
 )
 from napari_aeseg.regions.descriptor import Descriptor, describe
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.params import SegmentationParams
+    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.statistics import PatchStatistics
 
@@ -295,7 +296,7 @@ class Hierarchy:
 
     def prototypes(self, n_classes: int = 3) -> Prototypes:
         """Return the appearance of each class, to find the same classes in other images."""
-        return Prototypes.of(self.descriptor, self.class_of_patch(n_classes), self.statistics.count)
+        return prototypes_of(self.descriptor, self.class_of_patch(n_classes), self.statistics.count)
 
     def suggest_n_regions(self) -> int:
         """Return the number of regions where the cost of merging jumps.
