@@ -13,6 +13,9 @@ from napari_aeseg.errors import InputError
 
 _P = TypeVar("_P", bound="_Params")
 
+#: Given where a model file is asked for, this text means the model that ships with the package.
+BASE_MODEL = "base"
+
 
 class _Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

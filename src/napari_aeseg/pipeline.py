@@ -73,6 +73,9 @@ def train_steps(
             read_image(image, i.axes, intensity, i.name)
             for image, i in zip(listed, read, strict=True)
         ]
+    channels = {len(i.pixels) for i in read}
+    if start is not None and start.any_channels and len(channels) == 1:
+        start = start.fitted(channels.pop())
     return (yield from training_steps(read, params, device, start, stop, intensity))
 
 
@@ -98,8 +101,8 @@ def train(
         from each shape when not given: what was inferred is in ``model.record.images``.
     device : str
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
-    init : Model or path, optional
-        Weights to start from.
+    init : Model, path or "base", optional
+        Weights to start from; "base" are those that ship with the package.
     progress : callable, optional
         Called with every `Progress` event.
     stop : threading.Event or alike, optional
@@ -135,8 +138,9 @@ def load_model(path: str | PathLike[str]) -> Model:
 
     Parameters
     ----------
-    path : path-like
-        A ``*.aeseg.safetensors`` file.
+    path : path-like or "base"
+        A ``*.aeseg.safetensors`` file. "base" is the model that ships with the package, made for
+        any image; a file of that name is ``Path("base")`` or ``"./base"``.
 
     Raises
     ------
@@ -178,6 +182,7 @@ def hierarchy_steps(
         model = load_model(model)
     levels = model.levels(params.levels)
     read = model.read(image, axes, name)
+    model = model.fitted(len(read.pixels))
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
     patches = make_patches(read.pixels, params.patch_size, params.patches)
@@ -243,9 +248,9 @@ def build_hierarchy(
     Parameters
     ----------
     image : array_like
-        numpy, dask or zarr array with the channels the model was trained on.
-    model : Model or path
-        From `train` or `load_model`.
+        numpy, dask or zarr array with the channels the model was trained on; any for "base".
+    model : Model, path or "base"
+        From `train` or `load_model`; "base" is the model that ships with the package.
     params : SegmentationParams, optional
     axes : str, optional
         One letter per dimension, such as "YXC"; inferred from the shape when not given:
@@ -296,8 +301,8 @@ def segment(
     ----------
     image : array_like
         The image.
-    model : Model or path, optional
-        Without one, a model is trained on the image first.
+    model : Model, path or "base", optional
+        Without one, a model is trained on the image first; "base" needs no training.
     n_regions : int, optional
         Number of connected segments. When neither number is given, the number is suggested by
         the image (`Hierarchy.suggest_n_regions`).

@@ -18,6 +18,7 @@ from napari_aeseg.autoencoder.model import Model, TrainingRecord
 from napari_aeseg.autoencoder.network import Architecture, Autoencoder
 from napari_aeseg.errors import ModelFileError
 from napari_aeseg.images.intensity import IntensityRange
+from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 #: The key of the safetensors metadata that holds the JSON text.
 HEADER_KEY = "napari-aeseg"
+#: The model that ships with the package, made by tools/make_base_model.py.
+BASE_FILE = Path(__file__).parents[1] / f"{BASE_MODEL}.aeseg.safetensors"
 _PARTS = ("package_version", "torch_version", "architecture", "intensity", "training")
 
 
@@ -41,6 +44,7 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
         if model.intensity is None
         else {"low": model.intensity.low, "high": model.intensity.high},
         "training": model.record.as_dict(),
+        "any_channels": model.any_channels,
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
     data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header, allow_nan=False)})
@@ -60,18 +64,23 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
         raise
 
 
+def _file(path: str | PathLike[str]) -> Path:
+    """Return the file that is meant: only the very text "base" means the shipped one."""
+    return BASE_FILE if isinstance(path, str) and path == BASE_MODEL else Path(path)
+
+
 def read_header(path: str | PathLike[str]) -> dict[str, Any]:
     """Return the JSON header of a model file without reading its weights.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or "base"
 
     Returns
     -------
     dict
         With "format_version", "package_version", "torch_version", "architecture", "intensity" and
-        "training".
+        "training"; "any_channels" in files of today.
 
     Raises
     ------
@@ -80,7 +89,7 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
     FileNotFoundError
         If there is no such file.
     """
-    path = Path(path)
+    path = _file(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     try:
@@ -116,7 +125,7 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def load_model_file(path: str | PathLike[str]) -> Model:
-    """Read a model file.
+    """Read a model file; "base" is the one that ships with the package.
 
     Raises
     ------
@@ -125,7 +134,7 @@ def load_model_file(path: str | PathLike[str]) -> Model:
     FileNotFoundError
         If there is no such file.
     """
-    path = Path(path)
+    path = _file(path)
     header = read_header(path)
     try:
         architecture = Architecture(**header["architecture"])
@@ -141,6 +150,9 @@ def load_model_file(path: str | PathLike[str]) -> Model:
                 tuple(map(float, intensity["low"])), tuple(map(float, intensity["high"]))
             )
             _check_intensity(intensity, architecture.channels)
+        any_channels = header.get("any_channels", False)
+        if type(any_channels) is not bool or (any_channels and intensity is not None):
+            raise ValueError(f"any_channels = {any_channels!r} with intensity {intensity}")
         training = dict(header["training"])
         for name in ("images", "losses", "notes"):
             training[name] = tuple(training[name])
@@ -164,7 +176,7 @@ def load_model_file(path: str | PathLike[str]) -> Model:
         raise ModelFileError(f"{path.name} has weights that are NaN or infinite; train again.")
     network = Autoencoder(architecture)
     network.load_state_dict(tensors)
-    return Model(network, intensity, record)
+    return Model(network, intensity, record, any_channels)
 
 
 def _check(architecture: Architecture) -> None:
