@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _P = TypeVar("_P", bound="_Params")
 
+#: Given where a model file is asked for, this text means the model that ships with the package.
+BASE_MODEL = "base"
+
 
 class _Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

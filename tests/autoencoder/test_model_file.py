@@ -77,6 +77,7 @@ def test_header_can_be_read_by_anyone(path, model, tiny_params):
         "architecture",
         "intensity",
         "training",
+        "any_channels",
     }
     assert header["format_version"] == FORMAT_VERSION == 1
     assert header["architecture"]["levels"] == tiny_params.levels
@@ -285,4 +286,26 @@ def test_odd_weight_is_named(saved, change):
 def test_weights_that_are_no_numbers_are_refused(saved, value):
     rewrite(saved, tensors=lambda w: w | {"readout.bias": torch.tensor([value])})
     with pytest.raises(ModelFileError, match="NaN or infinite"):
+        load_model(saved)
+
+
+# -- any number of channels ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("any_channels", [True, False])
+def test_model_for_any_channels_stays_one(path, make_model, any_channels):
+    make_model(3, any_channels=any_channels).save(path)
+    assert load_model(path).any_channels is any_channels
+
+
+def test_file_from_before_there_were_such_models_is_for_its_channels_only(saved):
+    rewrite(saved, lambda header: header.pop("any_channels") and None)
+    assert load_model(saved).any_channels is False
+
+
+@pytest.mark.parametrize("value", [True, 1, "yes", None])
+def test_any_channels_that_cannot_be_is_refused(saved, value):
+    # True does not go with the intensities of one channel that this file has.
+    rewrite(saved, lambda header: header.update(any_channels=value))
+    with pytest.raises(ModelFileError, match="any_channels"):
         load_model(saved)

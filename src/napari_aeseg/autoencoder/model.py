@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from napari_aeseg.autoencoder.channels import with_channels
 from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied
 from napari_aeseg.errors import InputError
@@ -99,6 +100,8 @@ class Model:
         State of an unfinished training, with which it can be resumed; None for a finished one.
     prototypes : Prototypes or None
         Classes that were found with this model, to find them again in other images. Saved with it.
+    any_channels : bool
+        Whether the model was made to be fitted to other numbers of channels; see `fitted`.
     """
 
     def __init__(
@@ -108,18 +111,21 @@ class Model:
         record: TrainingRecord | None = None,
         checkpoint: Checkpoint | None = None,
         prototypes: Prototypes | None = None,
+        any_channels: bool = False,
     ) -> None:
         self.network = network.eval()
         self.intensity = intensity
         self.record = record or TrainingRecord()
         self.checkpoint = checkpoint
         self.prototypes = prototypes
+        self.any_channels = any_channels
 
     def __repr__(self) -> str:
         a = self.architecture
         return (
             f"Model({a.channels} channel(s), {a.levels} levels from {a.width} channels, "
-            f"{a.decoder} decoder, {self.record.steps} steps{', unfinished' * self.unfinished})"
+            f"{a.decoder} decoder, {self.record.steps} steps{', unfinished' * self.unfinished}"
+            f"{', fits any number of channels' if self.any_channels else ''})"
         )
 
     @property
@@ -145,21 +151,57 @@ class Model:
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def fitted(self, channels: int) -> Model:
+        """Return this model for images of so many channels.
+
+        Parameters
+        ----------
+        channels : int
+
+        Returns
+        -------
+        Model
+            The model itself when it has as many. Otherwise, for a model with `any_channels`, a copy
+            whose inputs see the channels mixed (`napari_aeseg.autoencoder.channels.shares`): one
+            channel is taken for grey in all inputs, of many each input sees the mean of a part.
+            Level 0 still is the channels themselves.
+
+        Raises
+        ------
+        InputError
+            If the model has another number of channels and was not made for any number.
+
+        Examples
+        --------
+        >>> import napari_aeseg as aeseg
+        >>> aeseg.load_model("base").fitted(5).architecture.channels
+        5
+        """
+        self._check_channels(channels, "The image")
+        if channels == self.architecture.channels:
+            return self
+        network = with_channels(self.network, channels)
+        return Model(network, self.intensity, self.record, None, self.prototypes, self.any_channels)
+
+    def _check_channels(self, channels: int, name: str, reading: str = "") -> None:
+        if channels != self.architecture.channels and not (self.any_channels and channels > 0):
+            raise InputError(
+                f"{name} has {channels} channel(s){reading}, but the model was trained on "
+                f"{self.architecture.channels}. Choose other channels, name the axes if they were "
+                "misread, or train a model on this image."
+            )
+
     def read(self, image: Any, axes: str | Axes | None = None, name: str = "image") -> Image:
         """Check an image, fit for this model, and scale it as the training images were.
 
         Raises
         ------
         InputError
-            If the image cannot be used, or its channels are not those of the model.
+            If the image cannot be used, or its channels are not those of the model and it has not
+            been made for any number.
         """
         read = read_image(image, axes, name=name)
-        if len(read.pixels) != self.architecture.channels:
-            raise InputError(
-                f"{name} has {len(read.pixels)} channel(s), read as {read.axes}, but the model was "
-                f"trained on {self.architecture.channels}. Choose other channels, name the axes "
-                "if they were misread, or train a model on this image."
-            )
+        self._check_channels(len(read.pixels), name, f", read as {read.axes}")
         return (
             read if self.intensity is None else read_image(image, read.axes, self.intensity, name)
         )
@@ -189,7 +231,7 @@ class Model:
         Parameters
         ----------
         image : Image
-            From `read`.
+            From `read`, with the channels of this model (see `fitted`).
         levels : tuple of int
             0 is the image itself (for "decoder": the reconstruction).
         source : {"encoder", "decoder"}
@@ -237,7 +279,7 @@ class Model:
         Parameters
         ----------
         image : array_like
-            With the channels the model was trained on.
+            With the channels the model was trained on, or any for a model with `any_channels`.
         levels : sequence of int, optional
             1 is the finest level; 0 is the image itself, as scaled for the network. By default all
             levels from 1.
@@ -268,11 +310,12 @@ class Model:
             tuple(range(1, self.architecture.levels + 1)) if levels is None else tuple(levels)
         )
         read = self.read(image, axes)
-        number = sum(self.architecture.level_channels[level] for level in wanted)
+        fitted = self.fitted(len(read.pixels))
+        number = sum(fitted.architecture.level_channels[level] for level in wanted)
         if source == "decoder":
-            number = sum(self._decoder_channels(level) for level in wanted)
+            number = sum(fitted._decoder_channels(level) for level in wanted)
         out = np.empty((number, *read.pixels.shape[1:]), np.float32)
-        for encoded in self.encode_tiles(read, wanted, source, choose_device(device)):
+        for encoded in fitted.encode_tiles(read, wanted, source, choose_device(device)):
             grown = [
                 F.interpolate(f[None], size=encoded.tile.size, mode="bilinear")[0]
                 for f in encoded.features.values()
@@ -293,7 +336,7 @@ class Model:
         Parameters
         ----------
         image : array_like
-            With the channels the model was trained on.
+            With the channels the model was trained on, or any for a model with `any_channels`.
         axes : str, optional
             One letter per dimension, such as "CYX".
         device : str

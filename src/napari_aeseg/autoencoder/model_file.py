@@ -24,6 +24,7 @@ from napari_aeseg.autoencoder.file_parts import (
 )
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import ModelFileError
+from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -34,6 +35,8 @@ FORMAT_VERSION = 1
 HEADER_KEY = "napari-aeseg"
 #: What the names of tensors begin with that are no weights.
 RESUME, PROTOTYPES = "resume.", "prototypes."
+#: The model that ships with the package, made by tools/make_base_model.py.
+BASE_FILE = Path(__file__).parents[1] / f"{BASE_MODEL}.aeseg.safetensors"
 _PARTS = ("package_version", "torch_version", "architecture", "intensity", "training")
 
 
@@ -49,6 +52,7 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
         if model.intensity is None
         else {"low": model.intensity.low, "high": model.intensity.high},
         "training": model.record.as_dict(),
+        "any_channels": model.any_channels,
     }
     tensors = model.network.state_dict()
     if model.checkpoint is not None:
@@ -75,18 +79,24 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
         raise
 
 
+def _file(path: str | PathLike[str]) -> Path:
+    """Return the file that is meant: only the very text "base" means the shipped one."""
+    return BASE_FILE if isinstance(path, str) and path == BASE_MODEL else Path(path)
+
+
 def read_header(path: str | PathLike[str]) -> dict[str, Any]:
     """Return the JSON header of a model file without reading its weights.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or "base"
 
     Returns
     -------
     dict
         With "format_version", "package_version", "torch_version", "architecture", "intensity" and
-        "training"; "resume" if the training is unfinished, "prototypes" if the model has them.
+        "training"; "any_channels" in files of today; "resume" if the training is unfinished,
+        "prototypes" if the model has them.
 
     Raises
     ------
@@ -95,7 +105,7 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
     FileNotFoundError
         If there is no such file.
     """
-    path = Path(path)
+    path = _file(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     try:
@@ -131,7 +141,7 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def load_model_file(path: str | PathLike[str]) -> Model:
-    """Read a model file.
+    """Read a model file; "base" is the one that ships with the package.
 
     Raises
     ------
@@ -140,12 +150,15 @@ def load_model_file(path: str | PathLike[str]) -> Model:
     FileNotFoundError
         If there is no such file.
     """
-    path = Path(path)
+    path = _file(path)
     header = read_header(path)
     try:
         architecture = architecture_of(header)
         intensity = intensity_of(header, architecture.channels)
         record = record_of(header)
+        any_channels = header.get("any_channels", False)
+        if type(any_channels) is not bool or (any_channels and intensity is not None):
+            raise ValueError(f"any_channels = {any_channels!r} with intensity {intensity}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(
             f"The header of {path.name} is incomplete or wrong ({error})."
@@ -159,6 +172,7 @@ def load_model_file(path: str | PathLike[str]) -> Model:
         for name, prefix in (("resume", RESUME), ("prototypes", PROTOTYPES))
     )
     model = Model(network_of(architecture, tensors, path.name), intensity, record)
+    model.any_channels = any_channels
     what = "state of the training"
     try:
         if resume is not None:
