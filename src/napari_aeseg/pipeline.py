@@ -75,9 +75,6 @@ def train_steps(
     read, intensity = yield from _read_steps(
         listed, given, names, params, stop, start.intensity if start and resume else None
     )
-    channels = {len(i.pixels) for i in read}
-    if start is not None and start.any_channels and not resume and len(channels) == 1:
-        start = start.fitted(channels.pop())
     return (
         yield from training_steps(
             read,
@@ -116,16 +113,287 @@ def _read_steps(
     )
     again = zip(images, read, strict=True)
     return [read_image(image, i.axes, intensity, i.name) for image, i in again], intensity
-        read = [
-            read_image(image, i.axes, intensity, i.name)
-            for image, i in zip(listed, read, strict=True)
-        ]
-    channels = {len(i.pixels) for i in read}
-    if start is not None and start.any_channels and len(channels) == 1:
-        start = start.fitted(channels.pop())
-    return (yield from training_steps(read, params, device, start, stop, intensity))
+
+
+def train(
+    images: Any,
+    params: TrainingParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    init: Model | str | PathLike[str] | None = None,
+    progress: ProgressCallback | None = None,
+    stop: StopFlag | None = None,
+    *,
+    resume: bool = False,
+    snapshot_seconds: float | None = None,
+    picture_seconds: float | None = None,
+) -> Model:
+    """Train an autoencoder on one image or several.
+
+    Parameters
+    ----------
+    images : array_like or list of array_like
+        numpy, dask or zarr arrays of any real dtype, with equal numbers of channels; sizes may
+        differ. Images smaller than a crop are mirrored to its size.
+    params : TrainingParams, optional
+    axes : str, optional
+        One letter per dimension, such as "YX", "YXC", "CYX"; the same for all images. Inferred
+        from each shape when not given: what was inferred is in ``model.record.images``.
+    device : str
+        "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
     init : Model, path or "base", optional
         Weights to start from ("base" are those that ship with the package); with `resume`, the
         training to go on with.
-    init : Model, path or "base", optional
-        Weights to start from; "base" are those that ship with the package.
+    progress : callable, optional
+        Called with every `Progress` event.
+    stop : threading.Event or alike, optional
+        Checked at every step. The model so far is returned; it is ``model.unfinished``.
+    resume : bool
+        Whether to go on with the unfinished training of `init` where it stopped. Images and
+        `params` must be those it began with; `params` and `axes` may be left out. On the CPU, the
+        result is that of a training that was never stopped, bit for bit.
+    snapshot_seconds : float, optional
+        How often an event carries the model so far as `snapshot`, for example to save it.
+    picture_seconds : float, optional
+        How often an event carries, as `picture`, what the model makes of the first image.
+
+    Returns
+    -------
+    Model
+        On the CPU. ``model.losses`` has the loss of every step, ``model.record.notes`` what looks
+        wrong with them.
+
+    Raises
+    ------
+    InputError
+        If an image is empty, complex, constant, has NaN or infinite values, or does not fit the
+        others or `axes`; or if the training cannot be resumed, or not with these images or params.
+    StoppedError
+        If stopped before the first step.
+    DeviceError
+        If the device is not there, or out of memory even with single crops.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = train(np.eye(64), TrainingParams(steps=2, width=4), device="cpu")
+    >>> len(model.losses), model.unfinished
+    (2, False)
+    """
+    work = train_steps(
+        images,
+        params,
+        axes,
+        device,
+        init,
+        stop,
+        resume=resume,
+        snapshot_seconds=snapshot_seconds,
+        picture_seconds=picture_seconds,
+    )
+    return drain(work, progress)
+
+
+def load_model(path: str | PathLike[str]) -> Model:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    path : path-like or "base"
+        A ``*.aeseg.safetensors`` file. "base" is the model that ships with the package, made for
+        any image; a file of that name is ``Path("base")`` or ``"./base"``.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, foreign, or of a newer format.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import napari_aeseg as aeseg, numpy as np, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "tissue.aeseg.safetensors"
+    >>> params = aeseg.TrainingParams(steps=1, width=4)
+    >>> aeseg.train(np.eye(64), params, device="cpu").save(path)
+    >>> load_model(path).architecture.width
+    4
+    """
+    return load_model_file(path)
+
+
+def hierarchy_steps(
+    image: Any,
+    model: Model | str | PathLike[str],
+    params: SegmentationParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    stop: StopFlag | None = None,
+    name: str = "image",
+) -> Generator[Progress, None, Hierarchy]:
+    """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
+
+    Parameters
+    ----------
+    name : str
+        What errors call the image.
+    """
+    params = checked_params(SegmentationParams, params)
+    if not isinstance(model, Model):
+        model = load_model(model)
+    levels = model.levels(params.levels)
+    read = model.read(image, axes, name)
+    model = model.fitted(len(read.pixels))
+    yield Progress("read", 1, 1)
+    raise_if_stopped(stop, "read")
+    patches = make_patches(read.pixels, params.patch_size, params.patches)
+    yield Progress("patches", 1, 1)
+    raise_if_stopped(stop, "patches")
+    notes = []
+    if read.light is not None:
+        factor = float(read.light.max() / read.light.min())
+        notes.append(f"Light that falls off by a factor of {factor:.1f} was evened out.")
+    work = pooling_steps(
+        model, read, patches, levels, params.source, device, params.tile_size, stop
+    )
+    while True:
+        try:
+            event = next(work)
+        except StopIteration as end:
+            pooled = end.value
+            break
+        if event.message:
+            notes.append(event.message)
+        yield event
+    # From here on as the labels will lie: in the order of the image's axes.
+    brightness = np.ascontiguousarray(read.axes.as_given(brightness_of(read.pixels)))
+    patches = np.ascontiguousarray(read.axes.as_given(patches))
+    pixels = read.axes.as_given(channels_first(np.asarray(image), read.axes))
+    graph = region_graph(patches)
+    count, centroid = geometry(patches)
+    statistics = PatchStatistics(
+        count,
+        pooled.mean,
+        pooled.second,
+        pooled.level,
+        centroid,
+        channel_means(patches, pixels, count),
+    )
+    yield Progress("graph", 1, 1)
+    raise_if_stopped(stop, "graph")
+    hierarchy = Hierarchy(
+        patches,
+        statistics,
+        graph,
+        read.axes,
+        params,
+        brightness,
+        model.fingerprint,
+        tuple(notes),
+    ).prepare()
+    yield Progress("tree", 1, 1)
+    return hierarchy
+
+
+def build_hierarchy(
+    image: Any,
+    model: Model | str | PathLike[str],
+    params: SegmentationParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    stop: StopFlag | None = None,
+) -> Hierarchy:
+    """Encode an image and build the tree of all its segmentations.
+
+    Parameters
+    ----------
+    image : array_like
+        numpy, dask or zarr array with the channels the model was trained on; any for "base".
+    model : Model, path or "base"
+        From `train` or `load_model`; "base" is the model that ships with the package.
+    params : SegmentationParams, optional
+    axes : str, optional
+        One letter per dimension, such as "YXC"; inferred from the shape when not given:
+        ``tree.axes`` says how.
+    device : str
+        "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+    progress : callable, optional
+        Called with every `Progress` event.
+    stop : threading.Event or alike, optional
+        Checked between stages and at every tile.
+
+    Returns
+    -------
+    Hierarchy
+
+    Raises
+    ------
+    InputError
+        If the image cannot be used, or does not fit the model.
+    StoppedError
+        When asked to stop.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = train(np.eye(64), TrainingParams(steps=1, width=4), device="cpu")
+    >>> int(build_hierarchy(np.eye(64), model, device="cpu").regions(n_regions=3).max())
+    3
+    """
+    return drain(hierarchy_steps(image, model, params, axes, device, stop), progress)
+
+
+def segment(
+    image: Any,
+    model: Model | str | PathLike[str] | None = None,
+    n_regions: int | None = None,
+    n_classes: int | None = None,
+    *,
+    params: SegmentationParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    stop: StopFlag | None = None,
+) -> np.ndarray:
+    """Segment an image in one call.
+
+    Parameters
+    ----------
+    image : array_like
+        The image.
+    model : Model, path or "base", optional
+        Without one, a model is trained on the image first; "base" needs no training.
+    n_regions : int, optional
+        Number of connected segments. When neither number is given, the number is suggested by
+        the image (`Hierarchy.suggest_n_regions`).
+    n_classes : int, optional
+        Number of classes instead: the same texture gets the same label wherever it is.
+    params, axes, device, progress, stop
+        As of `build_hierarchy`.
+
+    Returns
+    -------
+    ndarray of int32, shape of the space axes
+        Labels from 1.
+
+    Raises
+    ------
+    InputError
+        If both numbers are given, or as `train` and `build_hierarchy` do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = train(np.eye(64), TrainingParams(steps=1, width=4), device="cpu")
+    >>> segment(np.eye(64), model, n_regions=4, device="cpu").shape
+    (64, 64)
+    """
+    if n_regions is not None and n_classes is not None:
+        raise InputError("Give n_regions or n_classes, not both.")
+    if model is None:
+        model = train(image, axes=axes, device=device, progress=progress, stop=stop)
+    hierarchy = build_hierarchy(image, model, params, axes, device, progress, stop)
+    if n_classes is not None:
+        return hierarchy.classes(n_classes)
+    return hierarchy.regions(hierarchy.suggest_n_regions() if n_regions is None else n_regions)
