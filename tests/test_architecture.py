@@ -132,12 +132,15 @@ def test_importing_loads_neither_torch_nor_a_window(modules):
 def test_public_names_are_those_of_the_design():
     assert set(napari_aeseg.__all__) == {
         "AesegError",
+        "Cut",
         "DeviceError",
         "Hierarchy",
         "InputError",
+        "Merge",
         "Model",
         "ModelFileError",
         "SegmentationParams",
+        "Split",
         "StoppedError",
         "TrainingParams",
         "build_hierarchy",

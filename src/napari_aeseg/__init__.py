@@ -19,16 +19,21 @@ if TYPE_CHECKING:
     )
     from napari_aeseg.params import SegmentationParams, TrainingParams
     from napari_aeseg.pipeline import build_hierarchy, load_model, segment, train
+    from napari_aeseg.regions.cut import Cut
+    from napari_aeseg.regions.edits import Merge, Split
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _HOME = {
     "AesegError": "errors",
+    "Cut": "regions.cut",
     "DeviceError": "errors",
     "Hierarchy": "regions.hierarchy",
     "InputError": "errors",
+    "Merge": "regions.edits",
     "Model": "autoencoder.model",
     "ModelFileError": "errors",
     "SegmentationParams": "params",
+    "Split": "regions.edits",
     "StoppedError": "errors",
     "TrainingParams": "params",
     "build_hierarchy": "pipeline",
@@ -39,12 +44,15 @@ _HOME = {
 
 __all__ = [
     "AesegError",
+    "Cut",
     "DeviceError",
     "Hierarchy",
     "InputError",
+    "Merge",
     "Model",
     "ModelFileError",
     "SegmentationParams",
+    "Split",
     "StoppedError",
     "TrainingParams",
     "build_hierarchy",

@@ -105,7 +105,10 @@ class Results:
         if cut.mode == "objects":
             known = self._known(image, cut)
             return _narrow(hierarchy.objects(min_size=cut.min_size) if known is None else known)
-        return hierarchy.paint(_narrow(cut.of_patch(hierarchy, example)))
+        # Ids from one image, so that a class means the same in all.
+        shared = cut.mode == "classes" and example is not hierarchy
+        prototypes = cut.prototypes_of(example) if shared else None
+        return hierarchy.paint(_narrow(cut.of_patch(hierarchy, prototypes)))
 
     def _known(self, image: Image, cut: Cut) -> np.ndarray | None:
         """Objects of an image as far as they are found; they do not depend on the weights."""
