@@ -15,8 +15,9 @@ from qtpy.QtCore import QEventLoop, QTimer
 from napari_aeseg._napari.dock import Dock
 from napari_aeseg._napari.jobs import finding_devices
 from napari_aeseg._napari.session import Session
+from napari_aeseg._napari.tuning import MODES
 from napari_aeseg._napari.worker import Done, Job, JobRunner
-from napari_aeseg.errors import AesegError
+from napari_aeseg.errors import AesegError, InputError
 from napari_aeseg.events import TrainingProgress
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class Controller:
     def set_cut(self, **changes: Any) -> None:
         """Show another cut at once; raise `InputError` and change nothing when it is refused."""
         cut = replace(self.dock.segments.cut, **changes)
+        if cut.mode not in MODES:
+            raise InputError(f"mode = {cut.mode!r}: the dock has {', '.join(MODES)}.")
         self.session.results.show(self.dock.images.images, cut)
         self._timer.stop()
         self.dock.segments.show_cut(cut, list(self.hierarchies.values()))
