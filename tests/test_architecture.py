@@ -23,13 +23,16 @@ ALLOWED = {
     "autoencoder": BASE | {"images"},
     "regions": BASE | {"images"},
     "pipeline": BASE | {"images", "autoencoder", "regions"},
-    "cli": BASE | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"},
-    "_napari": BASE | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"},
+    "batch": BASE | {"images", "autoencoder", "regions", "pipeline"},
+    "cli": BASE | {"images", "autoencoder", "regions", "pipeline", "batch", "samples", "__init__"},
+    "_napari": BASE
+    | {"images", "autoencoder", "regions", "pipeline", "batch", "samples", "__init__"},
     # The public names, for type checkers.
-    "__init__": BASE | {"autoencoder", "regions", "pipeline"},
+    "__init__": BASE | {"autoencoder", "regions", "pipeline", "batch"},
 }
 TORCH = {"torch", "safetensors"}
 WINDOW = {"napari", "qtpy", "magicgui", "superqt", "psygnal", "PyQt5", "PyQt6", "PySide6", "npe2"}
+WINDOW |= {"pyqtgraph", "platformdirs"}
 PUBLIC = {*napari_aeseg.__all__, "__version__"}
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -134,18 +137,24 @@ def test_importing_loads_neither_torch_nor_a_window(modules):
 def test_public_names_are_those_of_the_design():
     assert set(napari_aeseg.__all__) == {
         "AesegError",
+        "BatchReport",
+        "Cut",
         "DeviceError",
         "Hierarchy",
         "InputError",
+        "Merge",
         "Model",
         "ModelFileError",
         "Prototypes",
         "SegmentationParams",
+        "Split",
         "StoppedError",
         "TrainingParams",
         "build_hierarchy",
+        "image_files",
         "load_model",
         "segment",
+        "segment_files",
         "train",
     }
     assert napari_aeseg.__all__ == sorted(napari_aeseg.__all__)

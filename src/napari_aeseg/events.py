@@ -24,7 +24,7 @@ class Progress:
     Parameters
     ----------
     stage : str
-        "read", "train", "patches", "encode", "graph" or "tree".
+        "read", "train", "patches", "encode", "graph", "tree" or "error".
     done, total : int
         Steps done and steps in all.
     device : str

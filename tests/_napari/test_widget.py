@@ -405,6 +405,7 @@ def test_a_number_chosen_before_segmenting_is_used(widget, model):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("n_regions", 0), ("n_regions", 10**6), ("threshold", 2), ("n_classes", 0), ("mode", "x"),
+     ("mode", "markers"),
      ("balance", 2), ("scale", -1)],
 )  # fmt: skip
 def test_a_refused_value_changes_nothing(segmented, name, value):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg._napari.jobs import measuring_error
 from napari_aeseg._napari.layers import OWN, labels_arguments, unwrapped
 from napari_aeseg.errors import InputError
 
@@ -138,7 +139,5 @@ def _computed(
     if what == "merge height":
         return hierarchy.merge_height(labels)
     if what == "reconstruction error":
-        from napari_aeseg.autoencoder.inspect import error_steps
-
-        return (yield from error_steps(result.model, shot.data, shot.axes_argument, device, stop))
+        return (yield from measuring_error(shot, result.model, device)(stop))
     return result.model.reconstruct(shot.data, axes=shot.axes_argument, device=device)

@@ -138,8 +138,9 @@ def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
     def work(stop: Event) -> Generator[Progress, None, np.ndarray]:
         from napari_aeseg.autoencoder.inspect import error_steps
 
-        read = model.fitted_to(image.data, image.axes_argument)
-        return (yield from error_steps(model, image.data, image.axes_argument, device, stop))
+        read = model.read(image.data, image.axes_argument, image.name)
+        fitted = model.fitted(len(read.pixels))
+        return (yield from error_steps(fitted, read, device, stop=stop))
 
     return work
 

@@ -19,7 +19,7 @@ _STAGES = {
     "encode": "Encoding",
     "graph": "Comparing patches of",
     "tree": "Merging patches of",
-    "reconstruct": "Reconstructing",
+    "error": "Reconstructing",
 }
 
 

@@ -73,8 +73,7 @@ class Steering:
         """Merge the regions at some places, in data coordinates of the labels."""
         result = self._result(image, cut)
         patches = tuple(self._patch(result, place) for place in places)
-        labels = self._results.cut_of(image, cut).of_patch(result.hierarchy)
-        if len({int(labels[patch]) for patch in patches}) < 2:
+        if len(set(patches)) < 2:
             raise InputError("These places are in one region already: choose another one.")
         self._edit(image, cut, Merge(patches))
 
@@ -105,8 +104,15 @@ class Steering:
 
     def _edit(self, image: Image, cut: Cut, edit: Edit) -> None:
         result = self._results.of[image]
+        before = replace(cut, edits=result.edits).of_patch(result.hierarchy)
         edits = (*result.edits, edit)
-        replace(cut, edits=edits).of_patch(result.hierarchy)  # raises where it cannot be done
+        if np.array_equal(before, replace(cut, edits=edits).of_patch(result.hierarchy)):
+            raise InputError(
+                "These places are in one region already: choose another one."
+                if isinstance(edit, Merge)
+                else "This region is a single patch, which cannot be split: choose a larger one, "
+                "or segment again with smaller patches."
+            )
         result.edits, result.undone = edits, ()
         self.changed.emit()
 

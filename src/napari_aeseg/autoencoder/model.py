@@ -15,6 +15,7 @@ from napari_aeseg.autoencoder.channels import with_channels
 from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied
 from napari_aeseg.errors import InputError
+from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.images.tiles import plan_tiles, planes, read_tile
 
@@ -361,6 +362,41 @@ class Model:
             out *= read.axes.as_given(read.light)
         letters = read.axes.letters
         return np.moveaxis(out, 0, letters.index("C")) if "C" in letters else out[0]
+
+    def reconstruction_error(
+        self, image: Any, axes: str | None = None, device: str = "auto"
+    ) -> np.ndarray:
+        """Return how far the reconstruction is from the image: large where the image is unusual.
+
+        Parameters
+        ----------
+        image : array_like
+            With the channels the model was trained on.
+        axes : str, optional
+            One letter per dimension, such as "CYX".
+        device : str
+            "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+        Returns
+        -------
+        ndarray of float32, shape of the space axes
+            Mean over channels of the squared difference, both scaled as for the network: the unit
+            of the training loss.
+
+        Raises
+        ------
+        InputError
+            If the image does not fit the model.
+
+        Examples
+        --------
+        >>> model = Model(Autoencoder(Architecture(channels=1, levels=2, width=4)))
+        >>> model.reconstruction_error(np.eye(20), device="cpu").shape
+        (20, 20)
+        """
+        from napari_aeseg.autoencoder.inspect import error_steps
+
+        return drain(error_steps(self, self.read(image, axes), device))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file, conventionally named ``*.aeseg.safetensors``.
