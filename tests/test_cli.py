@@ -1,5 +1,6 @@
 import csv
 import json
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -115,6 +116,110 @@ def test_train_goes_on_from_a_model(run, files, grey_model, tmp_path):
     options = [*QUICK, "--levels=1", "--init", grey_model]
     assert run("train", files / "grey.png", "--output", path, *options).code == 0
     assert load_model(path).architecture == load_model(grey_model).architecture
+
+
+@pytest.fixture
+def every_step(monkeypatch):
+    """Let every step of a training be an event."""
+    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Return a function that lets something happen in a step of the training."""
+
+    def at_step(number, happens):
+        from napari_aeseg.autoencoder import trainer
+
+        step, taken = trainer._step, []
+
+        def step_and_more(*arguments):
+            taken.append(1)
+            if len(taken) == number:
+                happens()
+            return step(*arguments)
+
+        monkeypatch.setattr(trainer, "_step", step_and_more)
+
+    return at_step
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def unfinished(run, files, tmp_path, at_step):
+    """A model whose training was interrupted in the second of three steps."""
+    path = tmp_path / "half.aeseg.safetensors"
+    at_step(2, interrupt)
+    done = run("train", files / "grey.png", "--output", path, *QUICK)
+    return SimpleNamespace(path=path, done=done)
+
+
+def test_interrupted_training_leaves_a_model_that_can_be_resumed(
+    run, files, grey_model, tmp_path, unfinished
+):
+    assert unfinished.done.code == 130
+    assert "what was learnt is kept" in unfinished.done.err
+    assert f"go on with --resume {unfinished.path}" in unfinished.done.out
+    assert load_model(unfinished.path).record.steps == 2
+    assert "2 steps in" in (said := run("info", unfinished.path).out)
+    assert "unfinished: can be resumed" in said
+    path = tmp_path / "whole.aeseg.safetensors"
+    resume = ["--resume", unfinished.path, "--device=cpu"]
+    assert run("train", files / "grey.png", "--output", path, *resume).code == 0
+    assert load_model(path).fingerprint == load_model(grey_model).fingerprint
+    assert load_model(path).losses == load_model(grey_model).losses
+
+
+def test_handler_of_interruptions_is_put_back(run, unfinished):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_second_interruption_gives_the_model_up(run, files, tmp_path, at_step):
+    at_step(2, lambda: (interrupt(), interrupt()))
+    done = run("train", files / "grey.png", "--output", tmp_path / "m", *QUICK)
+    assert done.code == 130
+    assert names_in(tmp_path) == []
+
+
+def test_autosave_leaves_a_model_whatever_happens(run, files, tmp_path, at_step, every_step):
+    def broken():
+        raise OSError("the power is gone")
+
+    at_step(3, broken)
+    path = tmp_path / "m.aeseg.safetensors"
+    done = run("train", files / "grey.png", "--output", path, "--autosave=0", *QUICK)
+    assert done.code == 1
+    assert load_model(path).unfinished
+    assert load_model(path).record.steps == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--steps=50"], "differing: steps = 50, not 3. Leave"),
+        (["--preset=balanced"], "differing: levels = 3, not 2, width = 16, not 4"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_resume_refuses_other_parameters(run, files, tmp_path, unfinished, options, words):
+    resume = ["--resume", unfinished.path, "--device=cpu"]
+    done = run("train", files / "grey.png", "--output", tmp_path / "m", *resume, *options)
+    assert done.code == 1
+    assert words in done.err
+
+
+def test_resume_takes_the_same_parameters(run, files, tmp_path, unfinished):
+    resume = ["--resume", unfinished.path, *QUICK]
+    assert run("train", files / "grey.png", "--output", tmp_path / "m", *resume).code == 0
+
+
+def test_finished_model_is_not_resumed(run, files, grey_model, tmp_path):
+    done = run("train", files / "grey.png", "--output", tmp_path / "m", "--resume", grey_model)
+    assert done.code == 1
+    assert "nothing to resume" in done.err
 
 
 def test_progress_goes_to_stderr(run, files, tmp_path):
@@ -339,6 +444,8 @@ def test_interruption_is_not_an_error(run, files, tmp_path, monkeypatch):
         ["train"],
         ["train", "a.png"],
         ["train", "a.png", "--output=m", "--step=3", "--colour=red"],
+        ["train", "a.png", "--output=m", "--preset=quick"],
+        ["train", "a.png", "--output=m", "--init=m", "--resume=m"],
         ["segment", "a.png", "--output=o", "--regions=3", "--classes=2"],
         ["segment", "a.png", "--output=o", "--objects", "--classes=2"],
         ["segment", "a.png", "--output=o", "--regions=three"],
@@ -410,6 +517,13 @@ def params_of(run, files, grey_model, tmp_path, monkeypatch):
         return seen.pop()
 
     return params_of
+
+
+@pytest.mark.parametrize("name", ["fast", "balanced", "thorough"])
+def test_preset_is_what_single_options_change(params_of, name):
+    preset = TrainingParams.preset(name)
+    assert params_of(TrainingParams, f"--preset={name}") == preset
+    assert params_of(TrainingParams, f"--preset={name}", "--steps=7") == preset.but(steps=7)
 
 
 @pytest.mark.parametrize(("kind", "name"), OPTIONS)

@@ -159,12 +159,89 @@ def test_images_smaller_than_a_crop_are_trained_on(shape, tiny_params):
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_training_that_goes_astray_asks_for_a_lower_learning_rate(
+def test_training_that_goes_astray_at_once_asks_for_a_lower_learning_rate(
     monkeypatch, stripes, tiny_params, loss
 ):
     monkeypatch.setattr(trainer, "_step", lambda *_: loss)
     with pytest.raises(InputError, match=rf"step 1 is {loss}.*learning rate below 0\.05"):
         trained([stripes], tiny_params.but(learning_rate=0.05))
+
+
+def losing_its_way(monkeypatch, at, after=float("nan")):
+    """Let training go astray at a step; return the weights before each step."""
+    step, seen = trainer._step, []
+
+    def astray(network, *arguments):
+        seen.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+        loss = step(network, *arguments)
+        if len(seen) < at:
+            return loss
+        with torch.no_grad():
+            network.readout.weight.fill_(torch.nan)
+        return after
+
+    monkeypatch.setattr(trainer, "_step", astray)
+    monkeypatch.setattr(trainer, "_STEPS_BETWEEN_COPIES", 5)
+    return seen
+
+
+@pytest.mark.parametrize("after", [float("nan"), float("inf")])
+def test_training_that_goes_astray_keeps_what_it_had_learnt(
+    monkeypatch, stripes, tiny_params, after
+):
+    seen = losing_its_way(monkeypatch, at=13, after=after)
+    events = []
+    model = trained([stripes], tiny_params.but(steps=100), progress=events.append)
+    kept = model.record.steps
+    assert kept in (5, 10)
+    assert torch.equal(weights(model), seen[kept])
+    assert len(model.losses) == kept
+    assert np.isfinite(model.losses).all()
+    assert len(seen) == 13
+    (note,) = model.record.notes
+    assert f"loss of step 13 is {after}. The model is that of step {kept}. Choose" in note
+    assert events[-1].message == note
+    assert events[-1].done == kept
+    assert events[-1].loss == model.losses[-1]
+    assert model.checkpoint is None  # to go on would lead to the same place
+
+
+def test_best_weights_are_kept_not_the_last(monkeypatch, stripes, tiny_params):
+    losses = iter([1.0] * 5 + [0.1] * 5 + [0.5] * 5 + [float("nan")])
+    monkeypatch.setattr(trainer, "_step", lambda *_: next(losses))
+    monkeypatch.setattr(trainer, "_STEPS_BETWEEN_COPIES", 5)
+    assert trained([stripes], tiny_params.but(steps=100)).record.steps == 10
+
+
+def test_gradient_that_is_no_number_counts_as_loss_of_the_weights(stripes, tiny_params):
+    from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+
+    network = Autoencoder(Architecture(1, 2, 4))
+    optimizer = torch.optim.AdamW(network.parameters())
+    crops = torch.rand(2, 1, 16, 16)
+    assert np.isfinite(trainer._step(network, optimizer, crops, crops))
+    network.readout.weight.register_hook(lambda gradient: gradient * torch.nan)
+    assert np.isnan(trainer._step(network, optimizer, crops, crops))
+
+
+def test_training_on_noise_is_told_of(tiny_params):
+    noise = np.random.default_rng(0).random((64, 64))
+    events = []
+    # A network that is too small to learn noise by heart.
+    params = tiny_params.but(steps=80, width=2, levels=3, learning_rate=0.01)
+    model = trained([noise], params, progress=events.append)
+    (note,) = model.record.notes
+    assert "learnt next to nothing" in note
+    assert events[-1].message == note
+
+
+def test_events_say_how_fast_it_goes(monkeypatch, stripes, tiny_params):
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    events = []
+    trained([stripes], tiny_params, progress=events.append)
+    assert all(e.steps_per_second > 0 for e in events)
+    assert all(e.images_per_second == e.steps_per_second * 4 for e in events)
+    assert {e.precision for e in events} == {"float32"}
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(monkeypatch, stripes, tiny_params):

@@ -15,9 +15,11 @@ from qtpy.QtCore import QEventLoop, QTimer
 from napari_aeseg._napari.dock import Dock
 from napari_aeseg._napari.jobs import finding_devices
 from napari_aeseg._napari.keeping import Keeper
+from napari_aeseg._napari.layers import unwrapped
 from napari_aeseg._napari.session import Origin, Session
 from napari_aeseg._napari.settings import read_settings
 from napari_aeseg._napari.steering import Steering
+from napari_aeseg._napari.tables import columns_of
 from napari_aeseg._napari.watching import Watching
 from napari_aeseg._napari.worker import Done, Job, JobRunner
 from napari_aeseg.errors import AesegError
@@ -246,7 +248,12 @@ class Controller:
     def refresh(self) -> None:
         """Bring the controls in line with what there is."""
         self.show_cut(self.dock.segments.cut)
-        self.dock.refresh(self.session.busy, self.session.model is not None, bool(self.hierarchies))
+        self.dock.refresh(
+            self.session.busy,
+            self.session.model is not None,
+            bool(self.hierarchies),
+            columns_of(unwrapped(self.viewer.layers.selection.active)),
+        )
 
     def show_model(self) -> None:
         """Say which model is in use."""

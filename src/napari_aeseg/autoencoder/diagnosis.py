@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_aeseg.params import TrainingParams
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -59,25 +61,31 @@ def warnings_about(losses: Sequence[float], variance: float, learning_rate: floa
             return []
         return ["The loss was still falling steeply at the end: more steps would help."]
     nothing = (
-        f"The network has learnt next to nothing: its loss, {tenths[-1]:.2g}, is about that of "
-        f"predicting the mean, {variance:.2g}."
+        f"The network has learnt next to nothing: its loss, {tenths[-1]:.2g}, is hardly better "
+        f"than that of predicting the mean, {variance:.2g}."
     )
-    if min(tenths) < tenths[-1] / 2:
-        return [
-            f"{nothing} The loss was {min(tenths):.2g} before it rose: choose a learning rate "
-            f"below {learning_rate:g}."
-        ]
+    return [f"{nothing} {_cause(tenths, fall, variance, learning_rate)}"]
+
+
+def _cause(tenths: Sequence[float], fall: float, variance: float, learning_rate: float) -> str:
+    """Return why nothing was learnt, most likely, and what to do."""
+    rose = min(tenths) < tenths[-1] / 2
+    if rose or (fall <= _FALLING and tenths[-1] > 2 * variance):
+        how = "rose in the end" if rose else "stayed far above it"
+        return f"The loss {how}: choose a learning rate below {learning_rate:g}."
     if variance < _CONSTANT:
-        return [
-            f"{nothing} The images are all but constant: crop them to where there is something to "
-            "see, or choose others."
-        ]
+        return (
+            "The images are all but constant: crop them to where there is something to see, or "
+            "choose others."
+        )
     if fall > _FALLING:
-        return [f"{nothing} It was still falling: take more steps, or a higher learning rate."]
-    return [
-        f"{nothing} Either neighbouring pixels have nothing in common, as in noise (smooth or bin "
-        f"the images), or the learning rate, {learning_rate:g}, does not suit (try a third of it)."
-    ]
+        return "It was still falling: take more steps, or a higher learning rate."
+    usual: float = TrainingParams.model_fields["learning_rate"].default
+    other = usual if learning_rate < usual / 4 else learning_rate / 3
+    return (
+        "Either neighbouring pixels have nothing in common, as in noise: then smooth or bin the "
+        f"images; or the learning rate, {learning_rate:g}, does not suit: then try {other:.2g}."
+    )
 
 
 def _fall(values: np.ndarray) -> float:

@@ -143,7 +143,8 @@ class Trainer:
         """Keep a copy of the weights if they are the best so far."""
         mean = running_mean(self.losses, _STEPS_BETWEEN_COPIES)
         if self._kept is None or mean < self._kept[1]:
-            self._kept = self.done, mean, copied(self.network, self.device)
+            # On the CPU: a GPU may have no memory to spare.
+            self._kept = self.done, mean, copied(self.network, torch.device("cpu"))
 
     def _go_back(self, loss: float) -> str:
         """Return to the best weights so far, because the loss is not a number any more."""
@@ -151,7 +152,8 @@ class Trainer:
         advice = f"Choose a learning rate below {self.params.learning_rate:g}."
         if self._kept is None:
             raise InputError(f"{text} {advice}")
-        steps, _, self.network = self._kept
+        steps, _, kept = self._kept
+        self.network.load_state_dict(kept.state_dict())
         del self.losses[steps:]
         self.astray = True
         return f"{text} The model is that of step {steps}. {advice}"
