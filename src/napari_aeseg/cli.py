@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from napari_aeseg.errors import AesegError, InputError
-from napari_aeseg.params import SegmentationParams, TrainingParams
+from napari_aeseg.params import BASE_MODEL, SegmentationParams, TrainingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
     train.add_argument("images", nargs="+", type=Path, help="image files")
     train.add_argument("--output", type=Path, required=True, help=f"model file (*{_MODEL_SUFFIX})")
-    train.add_argument("--init", type=Path, help="model file to start from")
+    train.add_argument(
+        "--init",
+        type=_model_or_base,
+        help="model file to start from, or 'base' for the one that comes along",
+    )
     _add_common(train)
     _add_params(train, TrainingParams)
 
@@ -78,7 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("images", nargs="+", type=Path, help="image files")
     segment.add_argument("--output", type=Path, required=True, help="folder for the results")
     segment.add_argument(
-        "--model", type=Path, help="model file; without one, a model is trained on the images"
+        "--model",
+        type=_model_or_base,
+        help="model file, or 'base' for the one that comes along; without it, a model is trained "
+        "on the images",
     )
     cut = segment.add_mutually_exclusive_group()
     cut.add_argument("--regions", type=int, help="number of connected regions (default: suggested)")
@@ -93,9 +100,14 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="print what a model file holds")
     info.set_defaults(run=_info)
-    info.add_argument("model", type=Path, help=f"model file (*{_MODEL_SUFFIX})")
+    info.add_argument("model", type=_model_or_base, help=f"model file (*{_MODEL_SUFFIX}) or 'base'")
     info.add_argument("--json", action="store_true", help="the whole header, as JSON")
     return parser
+
+
+def _model_or_base(text: str) -> Path | str:
+    """Return the path of a model file; only the very word means the model that comes along."""
+    return text if text == BASE_MODEL else Path(text)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -184,7 +196,7 @@ def _train_on(
     options: argparse.Namespace,
     params: TrainingParams,
     axes: list[str | None],
-    init: Path | None = None,
+    init: Path | str | None = None,
 ) -> Model:
     """Train with progress bars and say how it went."""
     from napari_aeseg.events import drain
@@ -358,6 +370,7 @@ def _info(options: argparse.Namespace) -> None:
         "format": f"{header['format_version']} (napari-aeseg {header['package_version']}, "
         f"torch {header['torch_version']})",
         "network": ", ".join(f"{k} {v}" for k, v in model.architecture.as_dict().items()),
+        "channels": "any number" if model.any_channels else "as in training",
         "intensity": "each image by its own percentiles"
         if model.intensity is None
         else f"as the training images: {model.intensity.low} to {model.intensity.high}",

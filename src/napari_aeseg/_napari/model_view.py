@@ -111,7 +111,9 @@ class ModelView(QWidget):
 def described(model: Model, source: str) -> str:
     """Return one line on a model for the dock."""
     channels = model.architecture.channels
-    parts = [f"{channels} channel{'s' if channels > 1 else ''}", f"{model.record.steps} steps"]
+    fits = f"{channels} channel{'s' if channels > 1 else ''}"
+    fits = "any number of channels" if model.any_channels else fits
+    parts = [fits, f"{model.record.steps} steps"]
     if model.losses:
         recent = model.losses[-20:]
         parts.append(f"loss {sum(recent) / len(recent):.4f}")
