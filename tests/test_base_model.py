@@ -57,7 +57,7 @@ def test_says_what_it_was_trained_on(base):
 def test_reconstructs_an_image_it_has_not_seen(base):
     coins = samples.coins()[::2, ::2].astype(float)
     error = np.mean((base.reconstruct(coins, axes="YX", device="cpu") - coins) ** 2)
-    assert error < 0.1 * coins.var()
+    assert error < 0.25 * coins.var()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
