@@ -39,10 +39,10 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def files(wheel) -> dict[str, str]:
-    """Path in the wheel, without the version of the dist-info folder, to text."""
+    """Path in the wheel, without the version of the dist-info folder, to text (if it is text)."""
     with zipfile.ZipFile(wheel) as archive:
         return {
-            name.partition(".dist-info/")[2] or name: archive.read(name).decode()
+            name.partition(".dist-info/")[2] or name: archive.read(name).decode(errors="replace")
             for name in archive.namelist()
         }
 
@@ -64,7 +64,8 @@ def test_holds_the_package_and_nothing_else(files):
         for path in PACKAGE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {"napari_aeseg/napari.yaml", "napari_aeseg/icon.svg", "napari_aeseg/py.typed"} <= package
+    shipped = ("napari.yaml", "icon.svg", "py.typed", "base.aeseg.safetensors")
+    assert {f"napari_aeseg/{name}" for name in shipped} <= package
     extra = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
     assert set(files) == package | extra
 

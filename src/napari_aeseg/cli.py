@@ -14,7 +14,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from napari_aeseg.errors import AesegError, InputError, StoppedError
-from napari_aeseg.params import PRESETS, SegmentationParams, TrainingParams
+from napari_aeseg.params import BASE_MODEL, PRESETS, SegmentationParams, TrainingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("images", nargs="+", type=Path, help="image files")
     train.add_argument("--output", type=Path, required=True, help=f"model file (*{_MODEL_SUFFIX})")
     start = train.add_mutually_exclusive_group()
-    start.add_argument("--init", type=Path, help="model file to start from")
+    start.add_argument(
+        "--init",
+        type=_model_or_base,
+        help="model file to start from, or 'base' for the one that comes along",
+    )
     start.add_argument(
         "--resume", type=Path, metavar="MODEL", help="unfinished model file to go on with"
     )
@@ -97,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("images", nargs="+", type=Path, help="image files")
     segment.add_argument("--output", type=Path, required=True, help="folder for the results")
     segment.add_argument(
-        "--model", type=Path, help="model file; without one, a model is trained on the images"
+        "--model",
+        type=_model_or_base,
+        help="model file, or 'base' for the one that comes along; without it, a model is trained "
+        "on the images",
     )
     cut = segment.add_mutually_exclusive_group()
     cut.add_argument("--regions", type=int, help="number of connected regions (default: suggested)")
@@ -112,9 +119,14 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="print what a model file holds")
     info.set_defaults(run=_info)
-    info.add_argument("model", type=Path, help=f"model file (*{_MODEL_SUFFIX})")
+    info.add_argument("model", type=_model_or_base, help=f"model file (*{_MODEL_SUFFIX}) or 'base'")
     info.add_argument("--json", action="store_true", help="the whole header, as JSON")
     return parser
+
+
+def _model_or_base(text: str) -> Path | str:
+    """Return the path of a model file; only the very word means the model that comes along."""
+    return text if text == BASE_MODEL else Path(text)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -439,6 +451,7 @@ def _info(options: argparse.Namespace) -> None:
         "format": f"{header['format_version']} (napari-aeseg {header['package_version']}, "
         f"torch {header['torch_version']})",
         "network": ", ".join(f"{k} {v}" for k, v in model.architecture.as_dict().items()),
+        "channels": "any number" if model.any_channels else "as in training",
         "intensity": "each image by its own percentiles"
         if model.intensity is None
         else f"as the training images: {model.intensity.low} to {model.intensity.high}",
