@@ -60,6 +60,9 @@ class LossCurve(QWidget):
         steps, means = curve_points(self.losses)
         self._curve.setData(steps, means)
         self._plot.setXRange(0, max(self.total, len(self.losses)), padding=0.02)
+        if means:
+            ticks = [(math.log10(v), f"{v:g}") for v in round_values(min(means), max(means))]
+            self._plot.getAxis("left").setTicks([ticks])
 
     def _make_plot(self) -> None:
         import pyqtgraph  # a quarter of a second, and only wanted once there is a loss
@@ -69,8 +72,9 @@ class LossCurve(QWidget):
         self._plot.setMouseEnabled(x=False, y=False)
         self._plot.setMenuEnabled(False)
         self._plot.hideButtons()
-        self._plot.setLabel("bottom", "step")
-        self._plot.setLabel("left", "loss")
+        # Everything takes room in a dock: what the axes are is said by the tooltip.
+        self._plot.getAxis("left").enableAutoSIPrefix(False)
+        self._plot.getAxis("left").setWidth(38)
         self._curve = self._plot.plot(antialias=True)
         self.layout().addWidget(self._plot)
         self._colour()
@@ -89,6 +93,24 @@ class LossCurve(QWidget):
             axis.setPen(ink)
             axis.setTextPen(ink)
         self._curve.setPen(pyqtgraph.mkPen(ink, width=1.5))
+
+
+def round_values(low: float, high: float) -> list[float]:
+    """Return two to four round numbers spread evenly over a logarithmic range.
+
+    Examples
+    --------
+    >>> round_values(0.011, 0.3)
+    [0.02, 0.05, 0.1, 0.2]
+    >>> round_values(0.03, 0.031)
+    [0.03, 0.031]
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [m * 10.0**e for e in decades for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    if len(found) < 2:
+        return [float(f"{low:.2g}"), float(f"{high:.2g}")]
+    step = math.ceil(len(found) / 4)
+    return [float(f"{v:.1g}") for v in found[::step]]
 
 
 def curve_points(losses: Sequence[float]) -> tuple[list[float], list[float]]:

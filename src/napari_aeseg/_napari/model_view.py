@@ -203,16 +203,10 @@ class ModelView(QWidget):
 def described(model: Model, source: str) -> str:
     """Return one line on a model for the dock."""
     channels = model.architecture.channels
-<<<<<<< HEAD
     parts = [] if model.any_channels else [f"{channels} channel{'s' if channels > 1 else ''}"]
     total = model.record.params.get("steps", model.record.steps)
     done = f"{model.record.steps} of {total}" if model.unfinished else f"{model.record.steps}"
     parts.append(f"{done} steps")
-=======
-    fits = f"{channels} channel{'s' if channels > 1 else ''}"
-    fits = "any number of channels" if model.any_channels else fits
-    parts = [fits, f"{model.record.steps} steps"]
->>>>>>> h1
     if model.losses:
         recent = model.losses[-20:]
         parts.append(f"loss {sum(recent) / len(recent):.4f}")

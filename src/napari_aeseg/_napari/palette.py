@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import colorsys
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from napari.utils.colormaps import DirectLabelColormap, label_colormap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari.utils.colormaps import CyclicLabelColormap
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart, without its black.
@@ -31,12 +30,14 @@ def class_color(number: int) -> str:
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
-def class_colormap(colors: Sequence[str]) -> DirectLabelColormap:
-    """Return a colormap in which label i has ``colors[i - 1]`` and background is transparent."""
+@lru_cache(maxsize=16)
+def class_colormap(colors: tuple[str, ...]) -> DirectLabelColormap:
+    """Return the colormap, always the same one, in which label i has ``colors[i - 1]`` and background is transparent."""
     table = {None: "transparent", 0: "transparent"}
     return DirectLabelColormap(color_dict={**table, **dict(enumerate(colors, 1))})
 
 
+@lru_cache(maxsize=1)
 def cyclic_colormap() -> CyclicLabelColormap:
-    """Return napari's own colours for labels."""
+    """Return napari's own colours for labels, always the same object."""
     return label_colormap()

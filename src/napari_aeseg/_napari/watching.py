@@ -1,4 +1,4 @@
-"""The layer that shows, while training goes on, what the network makes of an image."""
+"""The layer beside an image that shows, while training goes on, what the network makes of it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from napari_aeseg._napari.layers import Snapshot
     from napari_aeseg.events import TrainingProgress
+
+_GAP = 1.03  # of the width of the image, from its left border to that of the picture
 
 
 class Watching:
@@ -50,18 +52,21 @@ class Watching:
             return
         limits = {} if rgb else {"contrast_limits": self._image.contrast_limits}
         name = f"{self._image.name} in training"
-        placed = self._arguments(picture.offset[-2:])
+        placed = self._beside(picture.offset[-2:])
         layer = self._viewer.add_image(
             pixels, name=name, rgb=rgb, metadata={OWN: {"shows": "training"}}, **limits, **placed
         )
         self._layer = unwrapped(layer)
+        self._viewer.reset_view()  # both are to be seen
 
-    def _arguments(self, offset: tuple[int, int]) -> dict[str, object]:
-        """Return where a part of the plane lies: as the image does, but for its corner."""
+    def _beside(self, offset: tuple[int, int]) -> dict[str, object]:
+        """Return where a part of the plane lies, moved by the width of the image and a little."""
         placed = labels_arguments(self._image, self._shot.axes)
         planar = {name: placed[name][-2:] for name in ("scale", "units")}
         rotate = np.asarray(placed["rotate"])[-2:, -2:]
         planar["rotate"] = rotate
-        corner = rotate @ (np.asarray(offset) * np.asarray(planar["scale"]))
+        width = dict(zip(self._shot.axes.letters, self._shot.axes.shape, strict=True))["X"]
+        corner = np.asarray(offset) + [0, _GAP * width]
+        corner = rotate @ (corner * np.asarray(planar["scale"]))
         planar["translate"] = np.asarray(placed["translate"])[-2:] + corner
         return planar
