@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg._napari.jobs import measuring_error
-from napari_aeseg._napari.layers import OWN, labels_arguments, unwrapped
+from napari_aeseg._napari.layers import OWN, labels_arguments, like, unwrapped
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Inside:
         arguments = labels_arguments(image, result.hierarchy.axes)
         rgb = what == "features"
         if what == "reconstruction":
-            rgb = image.rgb
+            rgb, values = image.rgb, like(values, image)
             if not rgb and "C" in result.hierarchy.axes.letters:
                 arguments = image_arguments(image)
         layer = self._viewer.add_image(

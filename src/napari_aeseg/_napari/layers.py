@@ -164,3 +164,19 @@ def spacing_of(layer: Image, axes: Axes) -> tuple[tuple[float, ...] | None, str]
     if all(s == 1 for s in spacing) and unit == "pixel":
         return None, "pixel"
     return spacing, unit
+
+
+def like(values: np.ndarray, layer: Image) -> np.ndarray:
+    """Return float values of an image in the numbers of a layer: napari shows RGB floats from 0 to 1.
+
+    Parameters
+    ----------
+    values : ndarray of float
+        In the units of the layer.
+    layer : napari.layers.Image
+    """
+    kind = np.dtype(layer.dtype)
+    if kind.kind not in "ui":
+        return values
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(kind)

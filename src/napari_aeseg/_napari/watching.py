@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_aeseg._napari.layers import OWN, labels_arguments, unwrapped
+from napari_aeseg._napari.layers import OWN, labels_arguments, like, unwrapped
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -43,7 +43,7 @@ class Watching:
         if picture is None or self._image is None or self._image not in self._viewer.layers:
             return
         rgb = self._image.rgb
-        pixels = picture.pixels
+        pixels = like(picture.pixels, self._image)
         if not rgb and "C" in picture.axes:  # channels that are no colours: their mean
             pixels = pixels.mean(axis=picture.axes.index("C"))
         layer = self._layer
