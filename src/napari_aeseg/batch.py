@@ -141,7 +141,9 @@ def batch_steps(
     folder.mkdir(parents=True, exist_ok=True)
     outcomes: list[FileOutcome] = []
     for number, path in enumerate(files, 1):
-        yield Progress("file", number, len(files), message=f"{path.name} ({number} of {len(files)})")
+        yield Progress(
+            "file", number, len(files), message=f"{path.name} ({number} of {len(files)})"
+        )
         start = time.perf_counter()
         if stop is not None and stop.is_set():
             outcomes.append(FileOutcome(path, "stopped", "its turn never came"))
@@ -291,9 +293,7 @@ def _segment_file(
 ) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
     """Segment one file; return how it was read, the number of labels, and the files written."""
     image, named = read_file(path)
-    tree = yield from hierarchy_steps(
-        image, model, params, axes or named, device, stop, path.name
-    )
+    tree = yield from hierarchy_steps(image, model, params, axes or named, device, stop, path.name)
     labels = cut.labels(tree, prototypes=prototypes, stop=stop)
     labels_path, overlay_path, *table_path = _planned(path, folder, table)
     written = []

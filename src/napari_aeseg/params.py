@@ -202,7 +202,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "fast": Preset(
             "Fast",
-            "Four crops a step: about a quarter of the time on a CPU, reconstructions a little worse.",
+            "Four crops a step: a third of the time on a CPU, reconstructions a little worse.",
             {"batch_size": 4},
         ),
         "balanced": Preset("Balanced", "Good for most images.", {}),

@@ -237,6 +237,13 @@ def test_nothing_is_handed_out_unless_asked_for_or_before_it_is_due(
         assert (events[-1].picture is not None) == bool(options)
 
 
+@pytest.mark.parametrize("name", ["snapshot_seconds", "picture_seconds"])
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_times_that_are_none_are_refused(stripes, tiny_params, name, seconds):
+    with pytest.raises(InputError, match=f"Every {seconds} seconds: give a number of 0 or more"):
+        train(stripes, tiny_params, **{name: seconds})
+
+
 def test_no_memory_for_pictures_does_not_end_the_training(
     every_step, monkeypatch, stripes, tiny_params
 ):

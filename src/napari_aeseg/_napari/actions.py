@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Labels
 from psygnal import Signal
 from qtpy.QtWidgets import QApplication
 
@@ -20,7 +19,7 @@ from napari_aeseg.errors import InputError
 if TYPE_CHECKING:
     from os import PathLike
 
-    from napari.layers import Image, Layer
+    from napari.layers import Image, Labels
 
     from napari_aeseg._napari.controller import Controller
     from napari_aeseg.batch import BatchReport, Existing
@@ -86,7 +85,7 @@ class Actions:
     # Steering
 
     def _image(self, image: Image | None = None) -> Image:
-        """The image that is meant: the given one, else that of the active preview, else the first."""
+        """The image given, else that of the active preview, else the first."""
         if image is not None:
             return unwrapped(image)
         images = list(self._controller.hierarchies)

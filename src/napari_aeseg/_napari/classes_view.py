@@ -151,4 +151,3 @@ class ClassesPanel(QWidget):
         if fixed:
             self.n_classes.value = len(names)
         self.list.show_classes(names, colors, checked)
-

@@ -191,9 +191,7 @@ class CutProperties:
 
     # By hand; places are pixels of the labels, such as (row, column)
 
-    def merge(
-        self, *places: tuple[int, ...], image: Image | None = None
-    ) -> None:
+    def merge(self, *places: tuple[int, ...], image: Image | None = None) -> None:
         """Merge the regions at two places or more; one step of undo.
 
         Parameters

@@ -167,7 +167,7 @@ def spacing_of(layer: Image, axes: Axes) -> tuple[tuple[float, ...] | None, str]
 
 
 def like(values: np.ndarray, layer: Image) -> np.ndarray:
-    """Return float values of an image in the numbers of a layer: napari shows RGB floats from 0 to 1.
+    """Return float values in the numbers of a layer: napari shows RGB floats from 0 to 1 only.
 
     Parameters
     ----------

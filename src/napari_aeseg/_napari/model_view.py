@@ -23,8 +23,8 @@ _DEVICE_TIP = (
     "Where the network works. 'auto' takes a CUDA graphics card, else Apple's (MPS), else the "
     "processor. What this computer has is looked up when the list is opened."
 )
-_PRESET_TIP = (
-    "How thoroughly to train. " + " ".join(f"{p.title}: {p.description}" for p in PRESETS.values())
+_PRESET_TIP = "How thoroughly to train. " + " ".join(
+    f"{p.title}: {p.description}" for p in PRESETS.values()
 )
 _START_TIP = (
     "Which weights training starts from: new random ones, those of the base model that comes with "

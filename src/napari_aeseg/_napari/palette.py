@@ -32,7 +32,7 @@ def class_color(number: int) -> str:
 
 @lru_cache(maxsize=16)
 def class_colormap(colors: tuple[str, ...]) -> DirectLabelColormap:
-    """Return the colormap, always the same one, in which label i has ``colors[i - 1]`` and background is transparent."""
+    """Return the colormap in which label i has ``colors[i - 1]``, always the same object."""
     table = {None: "transparent", 0: "transparent"}
     return DirectLabelColormap(color_dict={**table, **dict(enumerate(colors, 1))})
 

@@ -92,7 +92,9 @@ class RegionsPanel(QWidget):
         for name, button in self.tools.items():
             button.setCheckable(True)
             button.setToolTip(_TIPS[name])
-            button.clicked.connect(lambda on, name=name: self.tool_chosen.emit(name if on else None))
+            button.clicked.connect(
+                lambda on, name=name: self.tool_chosen.emit(name if on else None)
+            )
         self.undo_button = QPushButton("Undo")
         self.undo_button.setToolTip("Take back the last merge or split (Ctrl+Z on the preview).")
         self.redo_button = QPushButton("Redo")

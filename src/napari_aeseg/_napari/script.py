@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +10,11 @@ from napari_aeseg import __version__
 from napari_aeseg._napari.settings import SUFFIX, new_path
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.files import read_file
-from napari_aeseg.params import SegmentationParams, TrainingParams
 from napari_aeseg.samples import SAMPLES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.layers import Image
 
     from napari_aeseg._napari.layers import Snapshot
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.session import Origin, Session
     from napari_aeseg._napari.tuning import Cut
     from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.params import SegmentationParams, TrainingParams
 
 _LARGEST_TO_COMPARE = 500_000_000  # bytes; larger files are taken to be what was opened
 
 
-def script_of(
-    session: Session, images: list[Image], cut: Cut, device: str, folder: Path
-) -> str:
+def script_of(session: Session, images: list[Image], cut: Cut, device: str, folder: Path) -> str:
     """Return a script for segmented images; what has no file of its own is saved to `folder`.
 
     Raises

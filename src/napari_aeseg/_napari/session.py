@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.layers import Snapshot
     from napari_aeseg._napari.worker import Failed, Work
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import Progress
     from napari_aeseg.params import SegmentationParams
     from napari_aeseg.regions.hierarchy import Hierarchy
 
@@ -165,12 +164,12 @@ class Session:
         )
         self._start(name, f"Loading {name}", jobs.loading(path), self._on_loaded)
 
-    def run(
-        self, subject: str, title: str, work: Work, then: Callable[[Any, bool], str]
-    ) -> None:
+    def run(self, subject: str, title: str, work: Work, then: Callable[[Any, bool], str]) -> None:
         """Begin any other work; `then` gets its result and whether it was stopped, says a line."""
         self._check_free()
-        self._start(subject, title, work, lambda r, stopped: self._finish(then(r, stopped), stopped))
+        self._start(
+            subject, title, work, lambda r, stopped: self._finish(then(r, stopped), stopped)
+        )
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file."""

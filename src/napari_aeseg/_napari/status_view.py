@@ -100,7 +100,9 @@ def described(event: Progress, title: str) -> str:
     if event.seconds_left is not None and event.done < event.total:
         parts.append(f"{time_text(event.seconds_left)} left")
     if training and event.steps_per_second is not None:
-        parts.append(f"{event.steps_per_second:.1f} steps/s ({event.images_per_second:.0f} crops/s)")
+        parts.append(
+            f"{event.steps_per_second:.1f} steps/s ({event.images_per_second:.0f} crops/s)"
+        )
     if event.device:
         parts.append(f"{event.device}, {event.precision}" if training else event.device)
     return f"{_STAGES.get(event.stage, event.stage)} {title}: {', '.join(parts)}".rstrip(": ")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from napari.layers import Labels
 from psygnal import Signal
 
 from napari_aeseg._napari.edit_tools import TOOLS, EditTools
@@ -19,7 +18,7 @@ from napari_aeseg.regions.edits import Merge, Split
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari.layers import Image
+    from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.results import Result, Results

@@ -66,7 +66,7 @@ class Watching:
         rotate = np.asarray(placed["rotate"])[-2:, -2:]
         planar["rotate"] = rotate
         width = dict(zip(self._shot.axes.letters, self._shot.axes.shape, strict=True))["X"]
-        corner = np.asarray(offset) + [0, _GAP * width]
+        corner = np.add(offset, (0, _GAP * width))
         corner = rotate @ (corner * np.asarray(planar["scale"]))
         planar["translate"] = np.asarray(placed["translate"])[-2:] + corner
         return planar

@@ -9,6 +9,7 @@ from napari_aeseg.autoencoder.checkpoint import check_images_to_resume, params_t
 from napari_aeseg.autoencoder.device import is_out_of_memory
 from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.watching import Watcher
+from napari_aeseg.errors import InputError
 from napari_aeseg.events import Pace, TrainingProgress, raise_if_stopped
 from napari_aeseg.params import TrainingParams
 
@@ -175,6 +176,8 @@ class _Timer:
     """Says when so many seconds have gone by; None means never."""
 
     def __init__(self, seconds: float | None) -> None:
+        if seconds is not None and not seconds >= 0:
+            raise InputError(f"Every {seconds} seconds: give a number of 0 or more, or None.")
         self._seconds = seconds
         self._last = time.perf_counter()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_aeseg.events import StopFlag
-    from napari_aeseg.regions.classes import Prototypes
+    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 Mode = Literal["regions", "classes", "objects", "markers"]
