@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,7 +69,7 @@ def class_tree(
     """
     base = tree.cut(min(BASE_REGIONS, tree.leaves)) - 1
     size = np.bincount(base, weight)
-    pairs = np.array(list(combinations(range(len(size)), 2)), np.int64).reshape(-1, 2)
+    pairs = np.stack(np.triu_indices(len(size), 1), axis=1)
     return base, ward_tree(pairs, region_means(positions, base, weight), size)
 
 

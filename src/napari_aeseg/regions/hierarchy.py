@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ from napari_aeseg.regions.classes import (
 )
 from napari_aeseg.regions.descriptor import Descriptor, describe
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
+from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import find_objects
 from napari_aeseg.regions.table import region_table
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.params import SegmentationParams
     from napari_aeseg.regions.graph import RegionGraph
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 _HALF_WAY = 2.0
 # No image is first looked at in more pieces than this.
 _MOST_SUGGESTED = 64
+# Pixels that labels are looked up for together.
+_PAINTED_TOGETHER = 500_000
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,12 @@ class Hierarchy:
     brightness: np.ndarray
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    # Shared with the hierarchies that `reweighted` returns.
+    _scales: Scales | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self._scales is None:
+            object.__setattr__(self, "_scales", Scales(self.statistics, self.graph))
 
     def __repr__(self) -> str:
         return f"Hierarchy({self.n_patches} patches of {self.axes})"
@@ -95,12 +105,16 @@ class Hierarchy:
     @cached_property
     def descriptor(self) -> Descriptor:
         """What patches are compared by, for the current balance and scale."""
-        return describe(self.statistics, self.graph, self.params.balance, self.params.scale)
+        return self._described()
 
     @cached_property
     def tree(self) -> MergeTree:
         """The merge tree for the current balance and scale."""
         return ward_tree(self.graph.edges, self.descriptor.values, self._weight)
+
+    def _described(self, stop: StopFlag | None = None) -> Descriptor:
+        balance, scale = self.params.balance, self.params.scale
+        return describe(self.statistics, self.graph, balance, scale, stop, self._scales)
 
     @property
     def _weight(self) -> np.ndarray:
@@ -111,9 +125,25 @@ class Hierarchy:
     def _class_tree(self) -> tuple[np.ndarray, MergeTree]:
         return class_tree(self.tree, self.descriptor.appearance, self._weight)
 
-    def prepare(self) -> Hierarchy:
-        """Build the merge tree now instead of at the first cut; return the hierarchy itself."""
-        _ = self.tree
+    def prepare(self, stop: StopFlag | None = None) -> Hierarchy:
+        """Build the merge tree now instead of at the first cut; return the hierarchy itself.
+
+        Parameters
+        ----------
+        stop : StopFlag, optional
+            Looked at every few tenths of a second.
+
+        Raises
+        ------
+        StoppedError
+            When asked to stop. What was built so far is kept.
+        """
+        # A cached property is what the instance's dictionary holds under its name.
+        known = vars(self)
+        if "descriptor" not in known:
+            known["descriptor"] = self._described(stop)
+        if "tree" not in known:
+            known["tree"] = ward_tree(self.graph.edges, self.descriptor.values, self._weight, stop)
         return self
 
     def reweighted(
@@ -142,7 +172,14 @@ class Hierarchy:
 
     def paint(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
-        return lut[self.patches]
+        lut = np.asarray(lut)
+        painted = np.empty(self.patches.shape, lut.dtype)
+        # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
+        step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
+        for start in range(0, len(painted), step):
+            rows = slice(start, start + step)
+            np.take(lut, self.patches[rows], mode="clip", out=painted[rows])
+        return painted
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
