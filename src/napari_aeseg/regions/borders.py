@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,14 +75,66 @@ def with_sharp_borders(
     tree = ward_tree(edges, averaged, weight, stop)
     region = tree.cut(min(_REGIONS[0], tree.leaves)) - 1
     result = averaged.copy()
+    # Sums are kept up to date: few patches change sides, and adding all again takes long.
+    blurred, alone, sharp = (_Sums.of(v, region, weight) for v in (averaged, own, averaged))
     for number in _REGIONS:
-        region = _fewer(region, result, edges, weight, number)
         raise_if_stopped(stop, "tree")
-        moved = _competed(region, own, edges, weight)
-        other = np.flatnonzero(moved != region)
-        result[other] = region_means(averaged, moved, weight)[moved[other]]
-        region = moved
+        new = _fewer(region, sharp, edges, number)
+        region, blurred, alone, sharp = (
+            new[region],
+            *(s.joined(new) for s in (blurred, alone, sharp)),
+        )
+        before = region
+        region = _competed(before, own, edges, weight, alone)
+        moved = np.flatnonzero(region != before)
+        share, sides = weight[moved], (before[moved], region[moved])
+        blurred.move(share, sides, averaged[moved], averaged[moved])
+        centre = blurred.means[sides[1]].astype(result.dtype)
+        sharp.move(share, sides, result[moved], centre)
+        result[moved] = centre
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Weight of each region (R,), and weighted sums of the rows of its patches (R, D)."""
+
+    size: np.ndarray
+    total: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> _Sums:
+        size = np.bincount(region, weight)
+        return cls(size, region_means(values, region, weight) * size[:, np.newaxis])
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean of each region, 0 for one that has lost all its patches."""
+        return self.total / np.where(self.size > 0, self.size, 1)[:, np.newaxis]
+
+    def joined(self, new: np.ndarray) -> _Sums:
+        """Return the sums when region i becomes a part of region ``new[i]``."""
+        total = np.zeros((int(new.max()) + 1, self.total.shape[1]))
+        np.add.at(total, new, self.total)
+        return _Sums(np.bincount(new, self.size), total)
+
+    def move(
+        self,
+        weight: np.ndarray,
+        sides: tuple[np.ndarray, np.ndarray],
+        old: np.ndarray,
+        new: np.ndarray,
+    ) -> None:
+        """Take patches with their old rows from one side and give them to the other with new."""
+        if not len(weight):
+            return
+        before, after = sides
+        np.subtract.at(self.total, before, old * weight[:, np.newaxis])
+        np.add.at(self.total, after, new * weight[:, np.newaxis])
+        np.subtract.at(self.size, before, weight)
+        np.add.at(self.size, after, weight)
+        empty = self.size < 0.5 * weight.min()  # what rounding leaves is nothing
+        self.size[empty], self.total[empty] = 0, 0
 
 
 def region_means(values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -91,17 +144,16 @@ def region_means(values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> 
     return (own @ values) / np.where(total > 0, total, 1)[:, np.newaxis]
 
 
-def _fewer(
-    region: np.ndarray, values: np.ndarray, edges: np.ndarray, weight: np.ndarray, number: int
-) -> np.ndarray:
-    """Merge neighbouring regions by Ward's criterion until there are `number`."""
-    present = np.bincount(region) > 0
-    region = (np.cumsum(present) - 1)[region]
+def _fewer(region: np.ndarray, sums: _Sums, edges: np.ndarray, number: int) -> np.ndarray:
+    """Region 0 .. `number` - 1 of each region when neighbours merge by Ward's criterion."""
+    present = sums.size > 0
+    new = np.maximum(np.cumsum(present) - 1, 0)  # empty ones are joined to any
+    region = new[region]
     pairs = _touching(region, edges)
     if region.max() < number or not len(pairs):
-        return region
-    tree = ward_tree(pairs, region_means(values, region, weight), np.bincount(region, weight))
-    return (tree.cut(number) - 1)[region]
+        return new
+    tree = ward_tree(pairs, sums.means[present], sums.size[present])
+    return (tree.cut(number) - 1)[new]
 
 
 def _touching(region: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -117,25 +169,17 @@ def _touching(region: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _competed(
-    region: np.ndarray, own: np.ndarray, edges: np.ndarray, weight: np.ndarray
+    region: np.ndarray, own: np.ndarray, edges: np.ndarray, weight: np.ndarray, sums: _Sums
 ) -> np.ndarray:
-    """Let patches at borders take sides until none changes."""
+    """Let patches at borders take sides until none changes; `sums` of their rows follow."""
     region = region.copy()
-    number = int(region.max()) + 1
-    size = np.bincount(region, weight, number)
-    total = region_means(own, region, weight) * size[:, np.newaxis]
     for _ in range(_ROUNDS):
-        centre = total / np.where(size > 0, size, 1)[:, np.newaxis]
-        which, best = _best_sides(region, own, edges, centre)
+        which, best = _best_sides(region, own, edges, sums.means)
         moving = best != region[which]
         if not moving.any():
             break
         which, best = which[moving], best[moving]
-        before, share = region[which], weight[which]
-        gone = own[which] * share[:, np.newaxis]
-        np.subtract.at(total, before, gone)
-        np.add.at(total, best, gone)
-        size += np.bincount(best, share, number) - np.bincount(before, share, number)
+        sums.move(weight[which], (region[which], best), own[which], own[which])
         region[which] = best
     return region
 
@@ -144,28 +188,17 @@ def _best_sides(
     region: np.ndarray, own: np.ndarray, edges: np.ndarray, centre: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Patches that touch another region, and the region that suits each of them best."""
-    number = len(centre)
-    border = edges[region[edges[:, 0]] != region[edges[:, 1]]]
     at_border = np.zeros(len(region), bool)
-    at_border[border] = True
+    at_border[edges[region[edges[:, 0]] != region[edges[:, 1]]]] = True
     which = np.flatnonzero(at_border)
-    both = np.concatenate([edges, edges[:, ::-1]])
+    near = edges[at_border[edges[:, 0]] | at_border[edges[:, 1]]]
+    both = np.concatenate([near, near[:, ::-1]])
     here, there = both[at_border[both[:, 0]]].T
-    around = np.searchsorted(which, here) * number + region[there]
+    place, number = np.cumsum(at_border) - 1, len(centre)
+    around = np.bincount(place[here] * number + region[there], minlength=len(which) * number)
+    around = around.reshape(-1, number).astype(np.float64)
     # Its own region is always an option, and the one that is taken when others are as good.
-    option, times = _counted(
-        np.concatenate([around, np.arange(len(which)) * number + region[which]])
-    )
-    index, candidate = option // number, option % number
-    neighbours = times - (1 - 1e-9) * (candidate == region[which[index]])
-    cost = ((own[which[index]] - centre[candidate]) ** 2).sum(axis=1) - _NEIGHBOUR * neighbours
-    order = np.lexsort((cost, index))
-    first = np.flatnonzero(np.diff(index[order], prepend=-1))
-    return which, candidate[order][first]
-
-
-def _counted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return distinct keys, sorted, and how often each occurs."""
-    keys = np.sort(keys)
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
-    return keys[first], np.diff(first, append=len(keys))
+    around[np.arange(len(which)), region[which]] += 1e-9
+    # Squared distances, but for what is the same for all regions.
+    distance = (centre**2).sum(axis=1) - 2 * (own[which] @ centre.T)
+    return which, np.where(around > 0, distance - _NEIGHBOUR * around, np.inf).argmin(axis=1)

@@ -293,6 +293,7 @@ class Hierarchy:
         n_classes: int = 3,
         prototypes: Prototypes | None = None,
         min_size: int | None = None,
+        stop: StopFlag | None = None,
     ) -> np.ndarray:
         """Find separate objects such as nuclei, cells or particles.
 
@@ -307,6 +308,8 @@ class Hierarchy:
         min_size : int, optional
             Pixels of the smallest object, 1 or more. Without it, objects too small and faint
             beside the others, or to be told from noise, are left out.
+        stop : StopFlag, optional
+            Checked between the steps.
 
         Returns
         -------
@@ -318,9 +321,11 @@ class Hierarchy:
         ------
         InputError
             If a class or size is out of range.
+        StoppedError
+            When asked to stop.
         """
         if class_ids is None:
-            return find_objects(self.brightness, None, min_size)
+            return find_objects(self.brightness, None, min_size, stop)
         classes = self.class_of_patch(n_classes, prototypes)
         most = n_classes if prototypes is None else len(prototypes.centres)
         asked = [class_ids] if isinstance(class_ids, int | np.integer) else list(class_ids)
@@ -328,7 +333,8 @@ class Hierarchy:
             raise InputError("class_ids is empty: give at least one class, or None.")
         for k in asked:
             _checked_number("class_ids", k, most, "classes")
-        return find_objects(self.brightness, self.paint(np.isin(classes, asked)), min_size)
+        foreground = self.paint(np.isin(classes, asked))
+        return find_objects(self.brightness, foreground, min_size, stop)
 
     def prototypes(self, n_classes: int = 3) -> Prototypes:
         """Return the appearance of each class, to find the same classes in other images."""

@@ -83,8 +83,8 @@ def gradient_of(
     for _ in range(_ROUNDS):
         rest = (difference - step @ slope) / usual
         length = np.einsum("ij,ij->i", rest, rest)
-        quiet = length <= np.quantile(length, QUIET)
-        slope = np.linalg.pinv(step[quiet]) @ difference[quiet]
+        quiet = step * (length <= np.quantile(length, QUIET))[:, np.newaxis]
+        slope = np.linalg.pinv(quiet.T @ quiet, hermitian=True) @ (quiet.T @ difference)
     # What the variance of each feature would be without a share of its gradient, from moments only.
     scatter = place.T @ place / len(place)
     size = np.einsum("id,ij,jd->d", slope, scatter, slope)

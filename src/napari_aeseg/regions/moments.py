@@ -32,7 +32,7 @@ _FLOOR = 0.1
 # rounding in float32 makes up to 1e-6 of it.
 _FLAT = 1e-5
 # Patches that are enough to know how features vary; of more, every so many-th is taken.
-_ENOUGH_PATCHES = 16_384
+_ENOUGH_PATCHES = 8_192
 # Scales whose moments are kept besides 1.
 _SCALES_KEPT = 2
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 # Edges priced together: their ends stay in the processor's cache.
 _TOGETHER = 2048
+# A round merges no pair dearer than this share of the regions' cheapest pairs: what is merged late
+# in the exact order should see its final neighbours.
+_CHEAPEST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,8 @@ def _pairs(
     cheapest = np.full(regions, np.inf)
     np.minimum.at(cheapest, a, price)
     np.minimum.at(cheapest, b, price)
-    edge = np.flatnonzero((price == cheapest[a]) & (price == cheapest[b]))
+    limit = np.quantile(cheapest, _CHEAPEST, method="higher")
+    edge = np.flatnonzero((price <= limit) & (price == cheapest[a]) & (price == cheapest[b]))
     # Of pairs that cost the same, chance decides: by their order, few of a flat image could merge.
     turn = rng.permutation(len(edge))
     first = np.full(regions, len(edge))

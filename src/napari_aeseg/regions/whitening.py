@@ -9,7 +9,7 @@ import numpy as np
 # Share of the edges, the quietest, from which the noise is estimated; the others may cross borders.
 QUIET = 0.8
 # Edges that are enough to know the noise; of more, every so many-th is taken.
-_ENOUGH_EDGES = 20_000
+_ENOUGH_EDGES = 10_000
 # Directions of the whitened space that are kept: the rest adds time, not difference.
 _MOST_DIRECTIONS = 64
 # Noise of a feature is at least this part of the average, and this much: nothing is measured
