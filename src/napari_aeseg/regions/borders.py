@@ -97,26 +97,29 @@ def with_sharp_borders(
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Weight of each region (R,), and weighted sums of the rows of its patches (R, D)."""
+    """Patches and weight of each region (R,), and weighted sums of its patches' rows (R, D)."""
 
+    patches: np.ndarray
     size: np.ndarray
     total: np.ndarray
 
     @classmethod
     def of(cls, values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> _Sums:
         size = np.bincount(region, weight)
-        return cls(size, region_means(values, region, weight) * size[:, np.newaxis])
+        total = region_means(values, region, weight) * size[:, np.newaxis]
+        return cls(np.bincount(region), size, total)
 
     @property
     def means(self) -> np.ndarray:
         """Mean of each region, 0 for one that has lost all its patches."""
-        return self.total / np.where(self.size > 0, self.size, 1)[:, np.newaxis]
+        return self.total / np.where(self.patches > 0, self.size, 1)[:, np.newaxis]
 
     def joined(self, new: np.ndarray) -> _Sums:
         """Return the sums when region i becomes a part of region ``new[i]``."""
         total = np.zeros((int(new.max()) + 1, self.total.shape[1]))
         np.add.at(total, new, self.total)
-        return _Sums(np.bincount(new, self.size), total)
+        patches = np.bincount(new, self.patches).astype(np.int64)
+        return _Sums(patches, np.bincount(new, self.size), total)
 
     def move(
         self,
@@ -126,14 +129,14 @@ class _Sums:
         new: np.ndarray,
     ) -> None:
         """Take patches with their old rows from one side and give them to the other with new."""
-        if not len(weight):
-            return
         before, after = sides
         np.subtract.at(self.total, before, old * weight[:, np.newaxis])
         np.add.at(self.total, after, new * weight[:, np.newaxis])
         np.subtract.at(self.size, before, weight)
         np.add.at(self.size, after, weight)
-        empty = self.size < 0.5 * weight.min()  # what rounding leaves is nothing
+        np.subtract.at(self.patches, before, 1)
+        np.add.at(self.patches, after, 1)
+        empty = self.patches == 0  # what rounding leaves is nothing
         self.size[empty], self.total[empty] = 0, 0
 
 
@@ -146,7 +149,7 @@ def region_means(values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> 
 
 def _fewer(region: np.ndarray, sums: _Sums, edges: np.ndarray, number: int) -> np.ndarray:
     """Region 0 .. `number` - 1 of each region when neighbours merge by Ward's criterion."""
-    present = sums.size > 0
+    present = sums.patches > 0
     new = np.maximum(np.cumsum(present) - 1, 0)  # empty ones are joined to any
     region = new[region]
     pairs = _touching(region, edges)
