@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.borders import region_means
-from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
+from napari_aeseg.regions.merge_tree import MergeTree, ward_tree_of_all
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.descriptor import Descriptor
@@ -69,8 +69,7 @@ def class_tree(
     """
     base = tree.cut(min(BASE_REGIONS, tree.leaves)) - 1
     size = np.bincount(base, weight)
-    pairs = np.stack(np.triu_indices(len(size), 1), axis=1)
-    return base, ward_tree(pairs, region_means(positions, base, weight), size)
+    return base, ward_tree_of_all(region_means(positions, base, weight), size)
 
 
 def check_prototypes(prototypes: object, descriptor: Descriptor) -> None:

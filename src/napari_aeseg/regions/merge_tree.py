@@ -177,6 +177,53 @@ def ward_tree(
     return _sorted_tree(*merges, weight)
 
 
+def ward_tree_of_all(positions: np.ndarray, weight: np.ndarray) -> MergeTree:
+    """Merge by Ward's criterion as `ward_tree` does, with every pair taken for neighbours.
+
+    For a few hundred nodes: a table of all pairs is kept.
+
+    Parameters
+    ----------
+    positions : ndarray of float, shape (P, D)
+    weight : ndarray of float, shape (P,)
+        Above 0.
+
+    Returns
+    -------
+    MergeTree
+
+    Examples
+    --------
+    >>> ward_tree_of_all(np.array([[0.0], [5.0], [0.1]]), np.ones(3)).cut(2)
+    array([1, 2, 1], dtype=int32)
+    """
+    leaves = len(positions)
+    x, w = np.array(positions, np.float64), np.array(weight, np.float64)
+    node = np.arange(leaves)
+    table = np.stack([_costs_to(i, x, w) for i in range(leaves)])
+    children, cost = np.empty((leaves - 1, 2), np.int64), np.empty(leaves - 1)
+    for merge in range(leaves - 1):
+        a, b = divmod(int(table.argmin()), leaves)
+        children[merge] = node[a], node[b]
+        cost[merge] = table[a, b]
+        x[a] += w[b] / (w[a] + w[b]) * (x[b] - x[a])
+        w[a] += w[b]
+        node[a] = leaves + merge
+        gone = np.isinf(table[a])
+        gone[[a, b]] = True
+        table[a] = table[:, a] = np.where(gone, np.inf, _costs_to(a, x, w))
+        table[b] = table[:, b] = np.inf
+    # Rounding aside, a merge costs no less than the ones before.
+    return _sorted_tree(children, np.maximum.accumulate(cost), np.asarray(weight, np.float64))
+
+
+def _costs_to(i: int, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Ward's cost of merging node i with each node, infinite with itself."""
+    cost = w * w[i] / (w + w[i]) * ((x - x[i]) ** 2).sum(axis=1)
+    cost[i] = np.inf
+    return cost
+
+
 def _ward_in_two(
     edges: np.ndarray, positions: np.ndarray, weight: np.ndarray, stop: StopFlag | None
 ) -> tuple[np.ndarray, np.ndarray]:
