@@ -113,10 +113,13 @@ class MergeTree:
         firm = 2 * leaves - 1 - (n_regions - 1)  # nodes below this stay merged
         nodes = self.children[firm - leaves :].ravel()
         nodes = nodes[nodes < firm]
-        order, start, length = self._order
-        nodes = nodes[np.argsort(start[nodes])]
+        order, start, _ = self.leaf_order
+        # Every region is a run in this order; its first leaf has the name, the others follow.
+        first, name = np.zeros(leaves, bool), np.empty(leaves, np.int32)
+        first[start[nodes]] = True
+        name[start[nodes]] = self._names[nodes]
         labels = np.empty(leaves, np.int32)
-        labels[order] = np.repeat(self._names[nodes], length[nodes])
+        labels[order] = name[first][np.cumsum(first) - 1]
         return labels
 
     def count_below(self, cost: float) -> int:
