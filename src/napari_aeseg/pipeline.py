@@ -246,7 +246,7 @@ def hierarchy_steps(
     model = model.fitted(len(read.pixels))
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
-    patches = make_patches(read.pixels, params.patch_size, params.patches)
+    patches = make_patches(read.pixels, params.patch_size, params.patches, stop)
     yield Progress("patches", 1, 1)
     raise_if_stopped(stop, "patches")
     notes = []
@@ -269,8 +269,10 @@ def hierarchy_steps(
     brightness = np.ascontiguousarray(read.axes.as_given(brightness_of(read.pixels)))
     patches = np.ascontiguousarray(read.axes.as_given(patches))
     pixels = read.axes.as_given(channels_first(np.asarray(image), read.axes))
-    graph = region_graph(patches)
+    raise_if_stopped(stop, "graph")
+    graph = region_graph(patches, stop)
     count, centroid = geometry(patches)
+    raise_if_stopped(stop, "graph")
     statistics = PatchStatistics(
         count,
         pooled.mean,
@@ -290,7 +292,7 @@ def hierarchy_steps(
         brightness,
         model.fingerprint,
         tuple(notes),
-    ).prepare()
+    ).prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy
 
@@ -321,7 +323,7 @@ def build_hierarchy(
     progress : callable, optional
         Called with every `Progress` event.
     stop : threading.Event or alike, optional
-        Checked between stages and at every tile.
+        Looked at several times a second, in every stage.
 
     Returns
     -------

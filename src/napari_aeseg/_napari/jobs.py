@@ -111,7 +111,7 @@ def reweighting(
         for key, hierarchy in hierarchies.items():
             if stop.is_set():
                 break
-            new[key] = _warm(hierarchy.reweighted(balance, scale))
+            new[key] = _warm(hierarchy.reweighted(balance, scale).prepare(stop))
         return new
 
     return work

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.prototypes import Prototypes
 from napari_aeseg.regions.borders import region_means
-from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
+from napari_aeseg.regions.merge_tree import MergeTree, ward_tree_of_all
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.descriptor import Descriptor
@@ -62,8 +61,7 @@ def class_tree(
     """
     base = tree.cut(min(BASE_REGIONS, tree.leaves)) - 1
     size = np.bincount(base, weight)
-    pairs = np.array(list(combinations(range(len(size)), 2)), np.int64).reshape(-1, 2)
-    return base, ward_tree(pairs, region_means(positions, base, weight), size)
+    return base, ward_tree_of_all(region_means(positions, base, weight), size)
 
 
 def check_prototypes(prototypes: object, descriptor: Descriptor) -> None:

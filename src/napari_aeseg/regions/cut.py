@@ -124,7 +124,7 @@ class Cut:
         raise_if_stopped(stop, self.mode)
         if self.mode == "objects":
             found = hierarchy.objects(
-                self.class_ids, self._classes_in(hierarchy), prototypes, self.min_size
+                self.class_ids, self._classes_in(hierarchy), prototypes, self.min_size, stop
             )
             raise_if_stopped(stop, self.mode)
             return found

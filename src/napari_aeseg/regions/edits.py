@@ -76,7 +76,7 @@ class Split:
 
     def apply(self, labels: np.ndarray, tree: MergeTree) -> None:
         """Change labels of patches in place; see `edited`."""
-        order = tree._order[0]
+        order = tree.leaf_order[0]
         places = np.flatnonzero(labels[order] == labels[self.patch])
         if len(places) == 1:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,7 @@ from napari_aeseg.regions.descriptor import Descriptor, describe
 from napari_aeseg.regions.inspection import Inspection
 from napari_aeseg.regions.markers import checked_markers, marked_patches, marks_on_top, spread
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
+from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import find_objects
 from napari_aeseg.regions.thresholds import cost_of, suggested_number, threshold_of
 from napari_aeseg.regions.ultrametric import joining_merges
@@ -27,11 +28,15 @@ from napari_aeseg.regions.ultrametric import joining_merges
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.params import SegmentationParams
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.statistics import PatchStatistics
+
+# Pixels that labels are looked up for together.
+_PAINTED_TOGETHER = 500_000
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,12 @@ class Hierarchy(Inspection):
     brightness: np.ndarray
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    # Shared with the hierarchies that `reweighted` returns.
+    _scales: Scales | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self._scales is None:
+            object.__setattr__(self, "_scales", Scales(self.statistics, self.graph))
 
     def __repr__(self) -> str:
         return f"Hierarchy({self.n_patches} patches of {self.axes})"
@@ -92,12 +103,16 @@ class Hierarchy(Inspection):
     @cached_property
     def descriptor(self) -> Descriptor:
         """What patches are compared by, for the current balance and scale."""
-        return describe(self.statistics, self.graph, self.params.balance, self.params.scale)
+        return self._described()
 
     @cached_property
     def tree(self) -> MergeTree:
         """The merge tree for the current balance and scale."""
         return ward_tree(self.graph.edges, self.descriptor.values, self._weight)
+
+    def _described(self, stop: StopFlag | None = None) -> Descriptor:
+        balance, scale = self.params.balance, self.params.scale
+        return describe(self.statistics, self.graph, balance, scale, stop, self._scales)
 
     @property
     def _weight(self) -> np.ndarray:
@@ -118,9 +133,25 @@ class Hierarchy(Inspection):
         """The threshold at which both ends of each edge become one region, shape (E,)."""
         return self.merge_thresholds[joining_merges(self.tree, self.graph.edges)]
 
-    def prepare(self) -> Hierarchy:
-        """Build the merge tree now instead of at the first cut; return the hierarchy itself."""
-        _ = self.tree
+    def prepare(self, stop: StopFlag | None = None) -> Hierarchy:
+        """Build the merge tree now instead of at the first cut; return the hierarchy itself.
+
+        Parameters
+        ----------
+        stop : StopFlag, optional
+            Looked at every few tenths of a second.
+
+        Raises
+        ------
+        StoppedError
+            When asked to stop. What was built so far is kept.
+        """
+        # A cached property is what the instance's dictionary holds under its name.
+        known = vars(self)
+        if "descriptor" not in known:
+            known["descriptor"] = self._described(stop)
+        if "tree" not in known:
+            known["tree"] = ward_tree(self.graph.edges, self.descriptor.values, self._weight, stop)
         return self
 
     def reweighted(
@@ -149,7 +180,14 @@ class Hierarchy(Inspection):
 
     def paint(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
-        return lut[self.patches]
+        lut = np.asarray(lut)
+        painted = np.empty(self.patches.shape, lut.dtype)
+        # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
+        step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
+        for start in range(0, len(painted), step):
+            rows = slice(start, start + step)
+            np.take(lut, self.patches[rows], mode="clip", out=painted[rows])
+        return painted
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
@@ -265,6 +303,7 @@ class Hierarchy(Inspection):
         n_classes: int = 3,
         prototypes: Prototypes | None = None,
         min_size: int | None = None,
+        stop: StopFlag | None = None,
     ) -> np.ndarray:
         """Find separate objects such as nuclei, cells or particles.
 
@@ -279,6 +318,8 @@ class Hierarchy(Inspection):
         min_size : int, optional
             Pixels of the smallest object, 1 or more. Without it, objects too small and faint
             beside the others, or to be told from noise, are left out.
+        stop : StopFlag, optional
+            Checked between the steps.
 
         Returns
         -------
@@ -290,9 +331,11 @@ class Hierarchy(Inspection):
         ------
         InputError
             If a class or size is out of range.
+        StoppedError
+            When asked to stop.
         """
         if class_ids is None:
-            return find_objects(self.brightness, None, min_size)
+            return find_objects(self.brightness, None, min_size, stop)
         classes = self.class_of_patch(n_classes, prototypes)
         most = n_classes if prototypes is None else len(prototypes.centres)
         asked = [class_ids] if isinstance(class_ids, int | np.integer) else list(class_ids)
@@ -300,7 +343,8 @@ class Hierarchy(Inspection):
             raise InputError("class_ids is empty: give at least one class, or None.")
         for k in asked:
             _checked_number("class_ids", k, most, "classes")
-        return find_objects(self.brightness, self.paint(np.isin(classes, asked)), min_size)
+        foreground = self.paint(np.isin(classes, asked))
+        return find_objects(self.brightness, foreground, min_size, stop)
 
     def from_markers(self, markers: np.ndarray) -> np.ndarray:
         """Divide the image among markers: every marker id becomes one segment.

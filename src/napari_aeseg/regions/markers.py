@@ -125,7 +125,7 @@ def pure_pieces(marked: np.ndarray, tree: MergeTree) -> tuple[np.ndarray, np.nda
     label : ndarray of int, one for each node
         0 without a mark.
     """
-    order, start, length = tree._order
+    order, start, length = tree.leaf_order
     in_order = marked[order]
     marks = in_order[in_order > 0]
     changes = np.concatenate([[0], np.cumsum(marks[1:] != marks[:-1])])

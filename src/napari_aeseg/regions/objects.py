@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import ndimage
 from skimage.measure import label as connected_pieces
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.events import raise_if_stopped
 from napari_aeseg.regions.component_tree import best_cut, component_tree, subtree_sums
 from napari_aeseg.regions.splitting import misfit_of, moments_of, neighbours, powers, split
+
+if TYPE_CHECKING:
+    from napari_aeseg.events import StopFlag
 
 _LUMINANCE = (0.2125, 0.7154, 0.0721)
 _LEVELS = 200  # grey levels of the component tree
@@ -42,7 +48,10 @@ def brightness_of(pixels: np.ndarray) -> np.ndarray:
 
 
 def find_objects(
-    brightness: np.ndarray, foreground: np.ndarray | None = None, min_size: int | None = None
+    brightness: np.ndarray,
+    foreground: np.ndarray | None = None,
+    min_size: int | None = None,
+    stop: StopFlag | None = None,
 ) -> np.ndarray:
     """Find objects such as nuclei, cells or particles, at pixel resolution and without labels.
 
@@ -63,6 +72,8 @@ def find_objects(
     min_size : int, optional
         Pixels of the smallest object, 1 or more. Without it, objects too small and faint beside
         the others, or to be told from noise, are left out.
+    stop : StopFlag, optional
+        Checked between the steps.
 
     Returns
     -------
@@ -74,6 +85,8 @@ def find_objects(
     InputError
         If the foreground is not a mask of the image's shape, or `min_size` is no whole number
         above 0.
+    StoppedError
+        When asked to stop.
 
     References
     ----------
@@ -91,10 +104,10 @@ def find_objects(
     _check(brightness.shape, foreground, min_size)
     smallest = _SMALLEST if min_size is None else int(min_size)
     view = brightness.astype(np.float32)
-    bright, dark = _brighter(view, smallest), _brighter(-view, smallest)
+    bright, dark = _brighter(view, smallest, stop), _brighter(-view, smallest, stop)
     if foreground is None:
         return bright[0] if bright[1] >= dark[1] else dark[0]
-    return _inside(foreground, [bright[0], dark[0]], smallest)
+    return _inside(foreground, [bright[0], dark[0]], smallest, stop)
 
 
 def _check(space: tuple[int, ...], foreground: np.ndarray | None, min_size: int | None) -> None:
@@ -108,16 +121,19 @@ def _check(space: tuple[int, ...], foreground: np.ndarray | None, min_size: int 
         )
 
 
-def _brighter(view: np.ndarray, smallest: int) -> tuple[np.ndarray, float]:
+def _brighter(view: np.ndarray, smallest: int, stop: StopFlag | None) -> tuple[np.ndarray, float]:
     """Objects that are brighter than what is around them, and how much like objects they look."""
+    raise_if_stopped(stop, "objects")
     gradient = ndimage.gaussian_gradient_magnitude(view, 1.0)
+    raise_if_stopped(stop, "objects")
     # Also when only larger ones are wanted: a small object must not grow until it is large enough.
-    blobs, contrast, value = _blobs(view, gradient, min(smallest, _SMALLEST))
+    blobs, contrast, value = _blobs(view, gradient, min(smallest, _SMALLEST), stop)
     if not len(value):
         return blobs, 0.0
+    raise_if_stopped(stop, "objects")
     usual = _quantile(misfit_of(moments_of(blobs)), value, 0.3)
     # A whole that is no further from an ellipse than a few times what is usual here stays whole.
-    labels, blob = split(blobs, float(np.clip(_SPLIT_MISFIT * usual, *_SPLIT_BOUNDS)))
+    labels, blob = split(blobs, float(np.clip(_SPLIT_MISFIT * usual, *_SPLIT_BOUNDS)), stop)
     moments = moments_of(labels)
     area, contrast = moments[:, 0], contrast[blob]
     bad = (misfit_of(moments) / _OBJECT_MISFIT) ** 2
@@ -153,14 +169,16 @@ def _quantile(values: np.ndarray, weight: np.ndarray, quantile: float) -> float:
 
 
 def _blobs(
-    view: np.ndarray, gradient: np.ndarray, smallest: int
+    view: np.ndarray, gradient: np.ndarray, smallest: int, stop: StopFlag | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The best set of nodes of the component tree: labels, contrast and value of each blob."""
     smooth = ndimage.gaussian_filter(view, 0.7)
     low, high = np.percentile(smooth, [0, 99.9])
     levels = np.rint((smooth - low) * (_LEVELS / max(high - low, 1e-9))).clip(0, _LEVELS)
     levels = levels.astype(np.int32)
+    raise_if_stopped(stop, "objects")
     parents, node = component_tree(levels)
+    raise_if_stopped(stop, "objects")
     # A pixel gains an outline towards lower neighbours and ends that of higher ones, so that sums
     # over a node are sums over its outline.
     steepness = np.log(gradient + np.float32(1e-8))
@@ -174,14 +192,19 @@ def _blobs(
         steep[there] -= mean
     margin = np.ones(view.shape, bool)
     margin[(slice(1, -1),) * view.ndim] = False
-    sums = subtree_sums(parents, node, [*powers(view.shape), length, steep, margin])
+    sums = []
+    for summed in subtree_sums(parents, node, [*powers(view.shape), length, steep, margin]):
+        raise_if_stopped(stop, "objects")
+        sums.append(summed)
     *moments, outline, steep_sum, cut = sums
     area = moments[0]
     contrast = np.exp(steep_sum / np.maximum(outline, 1))
     misfit = misfit_of(np.stack(moments, axis=1))
     value = area**0.75 * contrast**2 * np.exp(-((misfit / _BLOB_MISFIT) ** 2))
     value[(area < smallest) | (area > _LARGEST * view.size) | (cut > outline)] = 0
+    raise_if_stopped(stop, "objects")
     chosen, label = best_cut(parents, value)
+    raise_if_stopped(stop, "objects")
     return _filled(label[node].reshape(view.shape)), contrast[chosen], value[chosen]
 
 
@@ -196,7 +219,9 @@ def _filled(labels: np.ndarray) -> np.ndarray:
     return np.where(holes > 0, around[holes], labels)
 
 
-def _inside(foreground: np.ndarray, found: list[np.ndarray], smallest: int) -> np.ndarray:
+def _inside(
+    foreground: np.ndarray, found: list[np.ndarray], smallest: int, stop: StopFlag | None
+) -> np.ndarray:
     """The objects that cover the foreground best, clipped to it; else its own parts."""
     best, most = None, 0.5
     for labels in found:
@@ -210,6 +235,6 @@ def _inside(foreground: np.ndarray, found: list[np.ndarray], smallest: int) -> n
     if best is None:
         if not foreground.any():
             return np.zeros(foreground.shape, np.int32)
-        best, _ = split(ndimage.label(foreground)[0], _OBJECT_MISFIT)
+        best, _ = split(ndimage.label(foreground)[0], _OBJECT_MISFIT, stop)
     pieces = connected_pieces(best, connectivity=1)
     return _only(pieces, np.bincount(pieces.ravel())[1:] >= smallest)

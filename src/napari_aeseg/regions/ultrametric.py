@@ -35,7 +35,7 @@ def gap_merges(tree: MergeTree) -> np.ndarray:
     >>> gap_merges(ward_tree(edges, np.array([[0.0], [0.1], [5.0], [5.2]]), np.ones(4)))
     array([0, 2, 1])
     """
-    _, start, _ = tree._order
+    _, start, _ = tree.leaf_order
     merges = np.empty(tree.leaves - 1, np.int64)
     merges[start[tree.children].max(axis=1) - 1] = np.arange(tree.leaves - 1)
     return merges
@@ -49,7 +49,7 @@ def joining_merges(tree: MergeTree, pairs: np.ndarray) -> np.ndarray:
     tree : MergeTree
     pairs : ndarray of int, shape (E, 2)
     """
-    _, start, _ = tree._order
+    _, start, _ = tree.leaf_order
     places = start[pairs]
     return _range_maxima(gap_merges(tree), places.min(axis=1), places.max(axis=1))
 
@@ -84,7 +84,7 @@ def leaving_merges(tree: MergeTree, row: np.ndarray, number: int) -> np.ndarray:
     ndarray of int64, shape (number,)
         P - 1 where there is no other.
     """
-    in_order = row[tree._order[0]]
+    in_order = row[tree.leaf_order[0]]
     border = in_order[:-1] != in_order[1:]
     merges = gap_merges(tree)[border]
     first = np.full(number, tree.leaves - 1)
