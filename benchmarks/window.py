@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import subprocess
 import sys
 import time
@@ -99,13 +98,13 @@ class Window:
         self.widget.preview.events.data.connect(lambda *_: shown.append(time.perf_counter()))
         canvas.events.draw.connect(lambda *_: drawn.append(time.perf_counter()) if shown else None)
         times = []
-        rng = random.Random(0)
+        rng = np.random.default_rng(0)
         for _ in range(moves):
             self.live(0.05)
             drawn.clear()
             shown.clear()
             start = time.perf_counter()
-            control.setValue(rng.randrange(200, 900))
+            control.setValue(int(rng.integers(200, 900)))
             deadline = start + 3
             while not drawn and time.perf_counter() < deadline:
                 self.live(0.001)

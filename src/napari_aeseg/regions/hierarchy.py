@@ -21,7 +21,7 @@ from napari_aeseg.regions.inspection import Inspection
 from napari_aeseg.regions.markers import checked_markers, marked_patches, marks_on_top, spread
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 from napari_aeseg.regions.moments import Scales
-from napari_aeseg.regions.objects import find_objects
+from napari_aeseg.regions.objects import ObjectSearch
 from napari_aeseg.regions.thresholds import cost_of, suggested_number, threshold_of
 from napari_aeseg.regions.ultrametric import joining_merges
 
@@ -82,10 +82,13 @@ class Hierarchy(Inspection):
     notes: tuple[str, ...] = ()
     # Shared with the hierarchies that `reweighted` returns.
     _scales: Scales | None = field(default=None, repr=False, compare=False)
+    _search: ObjectSearch = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self._scales is None:
             object.__setattr__(self, "_scales", Scales(self.statistics, self.graph))
+        if self._search is None:
+            object.__setattr__(self, "_search", ObjectSearch(self.brightness))
 
     def __repr__(self) -> str:
         return f"Hierarchy({self.n_patches} patches of {self.axes})"
@@ -335,7 +338,7 @@ class Hierarchy(Inspection):
             When asked to stop.
         """
         if class_ids is None:
-            return find_objects(self.brightness, None, min_size, stop)
+            return self._search.find(None, min_size, stop)
         classes = self.class_of_patch(n_classes, prototypes)
         most = n_classes if prototypes is None else len(prototypes.centres)
         asked = [class_ids] if isinstance(class_ids, int | np.integer) else list(class_ids)
@@ -344,7 +347,7 @@ class Hierarchy(Inspection):
         for k in asked:
             _checked_number("class_ids", k, most, "classes")
         foreground = self.paint(np.isin(classes, asked))
-        return find_objects(self.brightness, foreground, min_size, stop)
+        return self._search.find(foreground, min_size, stop)
 
     def from_markers(self, markers: np.ndarray) -> np.ndarray:
         """Divide the image among markers: every marker id becomes one segment.

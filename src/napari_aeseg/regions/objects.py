@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 from skimage.measure import label as connected_pieces
@@ -45,6 +47,67 @@ def brightness_of(pixels: np.ndarray) -> np.ndarray:
     """
     weight = _LUMINANCE if len(pixels) == 3 else [1 / len(pixels)] * len(pixels)
     return np.tensordot(np.asarray(weight, np.float32), pixels, 1).astype(np.float16)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Parts of an image that may be objects, bright ones or dark ones.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape space
+    clear : ndarray of bool, shape (n,)
+        Which labels stand out enough.
+    area : ndarray of float, shape (n,)
+        Pixels of each label.
+    quality : float
+        How much like objects they look, all together.
+    """
+
+    labels: np.ndarray
+    clear: np.ndarray
+    area: np.ndarray
+    quality: float
+
+    def of_size(self, smallest: int) -> np.ndarray:
+        """Labels of those that are clear and not too small, numbered anew."""
+        return _only(self.labels, self.clear & (self.area >= smallest))
+
+
+class ObjectSearch:
+    """Remembers the candidates of an image: other smallest sizes and foregrounds are quick then.
+
+    Parameters
+    ----------
+    brightness : ndarray of float, shape space
+        From `brightness_of`.
+    """
+
+    def __init__(self, brightness: np.ndarray) -> None:
+        self.brightness = brightness
+        self._known: dict[int, tuple[_Candidates, _Candidates]] = {}
+
+    def find(
+        self,
+        foreground: np.ndarray | None = None,
+        min_size: int | None = None,
+        stop: StopFlag | None = None,
+    ) -> np.ndarray:
+        """Find objects; see `find_objects`."""
+        _check(self.brightness.shape, foreground, min_size)
+        smallest = _SMALLEST if min_size is None else int(min_size)
+        bright, dark = self._candidates(min(smallest, _SMALLEST), stop)
+        if foreground is None:
+            return (bright if bright.quality >= dark.quality else dark).of_size(smallest)
+        return _inside(foreground, [c.of_size(smallest) for c in (bright, dark)], smallest, stop)
+
+    def _candidates(self, smallest: int, stop: StopFlag | None) -> tuple[_Candidates, _Candidates]:
+        # A small object must not grow until it is large enough: above a size, all are the same.
+        if smallest not in self._known:
+            view = self.brightness.astype(np.float32)
+            found = _brighter(view, smallest, stop), _brighter(-view, smallest, stop)
+            self._known = {smallest: found}  # one, for memory
+        return self._known[smallest]
 
 
 def find_objects(
@@ -101,13 +164,7 @@ def find_objects(
     >>> int(labels.max()), bool(((labels > 0) == touching).mean() > 0.99)
     (2, True)
     """
-    _check(brightness.shape, foreground, min_size)
-    smallest = _SMALLEST if min_size is None else int(min_size)
-    view = brightness.astype(np.float32)
-    bright, dark = _brighter(view, smallest, stop), _brighter(-view, smallest, stop)
-    if foreground is None:
-        return bright[0] if bright[1] >= dark[1] else dark[0]
-    return _inside(foreground, [bright[0], dark[0]], smallest, stop)
+    return ObjectSearch(brightness).find(foreground, min_size, stop)
 
 
 def _check(space: tuple[int, ...], foreground: np.ndarray | None, min_size: int | None) -> None:
@@ -121,15 +178,14 @@ def _check(space: tuple[int, ...], foreground: np.ndarray | None, min_size: int 
         )
 
 
-def _brighter(view: np.ndarray, smallest: int, stop: StopFlag | None) -> tuple[np.ndarray, float]:
-    """Objects that are brighter than what is around them, and how much like objects they look."""
+def _brighter(view: np.ndarray, smallest: int, stop: StopFlag | None) -> _Candidates:
+    """Candidates that are brighter than what is around them."""
     raise_if_stopped(stop, "objects")
     gradient = ndimage.gaussian_gradient_magnitude(view, 1.0)
     raise_if_stopped(stop, "objects")
-    # Also when only larger ones are wanted: a small object must not grow until it is large enough.
-    blobs, contrast, value = _blobs(view, gradient, min(smallest, _SMALLEST), stop)
+    blobs, contrast, value = _blobs(view, gradient, smallest, stop)
     if not len(value):
-        return blobs, 0.0
+        return _Candidates(blobs, np.zeros(0, bool), np.zeros(0), 0.0)
     raise_if_stopped(stop, "objects")
     usual = _quantile(misfit_of(moments_of(blobs)), value, 0.3)
     # A whole that is no further from an ellipse than a few times what is usual here stays whole.
@@ -142,7 +198,7 @@ def _brighter(view: np.ndarray, smallest: int, stop: StopFlag | None) -> tuple[n
     clear = _quantile(score, area * contrast, 0.7)
     faintest = np.clip(_gap(score, area**0.75), *(clear + np.log(_FAINTEST)))
     noise = np.log(_NOISE[view.ndim] * float(np.median(gradient)) + 1e-12)
-    return _only(labels, (score >= max(faintest, noise)) & (area >= smallest)), quality
+    return _Candidates(labels, score >= max(faintest, noise), area, quality)
 
 
 def _only(labels: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -177,7 +233,7 @@ def _blobs(
     levels = np.rint((smooth - low) * (_LEVELS / max(high - low, 1e-9))).clip(0, _LEVELS)
     levels = levels.astype(np.int32)
     raise_if_stopped(stop, "objects")
-    parents, node = component_tree(levels)
+    parents, node = component_tree(levels, stop)
     raise_if_stopped(stop, "objects")
     # A pixel gains an outline towards lower neighbours and ends that of higher ones, so that sums
     # over a node are sums over its outline.
