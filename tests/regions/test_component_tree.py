@@ -77,5 +77,5 @@ def test_a_search_is_made_once_for_all_sizes_and_foregrounds(monkeypatch):
     for size, labels in expected.items():
         assert np.array_equal(search.find(min_size=size), labels)
     assert expected[300].max() == 1 < expected[None].max() == 3
-    inside = search.find(x < 48)
+    inside = search.find((image > 0) & (x < 48))
     assert inside.max() == 2
