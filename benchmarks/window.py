@@ -157,7 +157,6 @@ def close():
     window.viewer.close()
 QTimer.singleShot({after}, close)
 napari.run()
-import atexit
 print("closed", time.monotonic() - closed[0], flush=True)
 """
 
@@ -209,7 +208,12 @@ def measure(side: int) -> dict[str, dict[str, Any]]:
     moments = [took * share for share in (0.02, 0.06, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)]
     told("stop segmenting", window.stops(lambda w: w.segment(), moments))
     window.viewer.close()
-    for what, after in (("train", 4000), ("segment", 1500), ("segment", 5000)):
+    for what, after in (
+        ("wait", 4000),  # at rest: what napari and Python take by themselves
+        ("train", 4000),
+        ("segment", 1500),
+        ("segment", 5000),
+    ):
         told(f"close while {what} ({after} ms)", closing(side, what, after))
     return rows
 

@@ -16,6 +16,7 @@ from napari_aeseg._napari.dock import Dock
 from napari_aeseg._napari.jobs import finding_devices
 from napari_aeseg._napari.keeping import Keeper
 from napari_aeseg._napari.layers import unwrapped
+from napari_aeseg._napari.memory import Memory, recall, remember
 from napari_aeseg._napari.session import Origin, Session
 from napari_aeseg._napari.settings import read_settings
 from napari_aeseg._napari.steering import Steering
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 _MILLISECONDS_TO_PREVIEW = 15  # moves that come faster are shown together: the newest wins
 _MILLISECONDS_TO_LOOK = 10
+# After the dock has opened, torch is imported: it takes seconds, which the first click would wait.
+_MILLISECONDS_TO_TORCH = 700
 
 
 class Controller:
@@ -71,18 +74,60 @@ class Controller:
         self.error: Exception | None = None
         self._popups = True
         self._new_curve = False
+        self._closed = False
         self._finder = JobRunner()
         self._finder.ended.connect(self._on_devices)
         self._timer = QTimer(self.dock)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_TO_PREVIEW)
         self._timer.timeout.connect(self._update_previews)
+        self._warm_up = QTimer(self.dock)
+        self._warm_up.setSingleShot(True)
+        self._warm_up.timeout.connect(self._find_devices)
+        self._warm_up.start(_MILLISECONDS_TO_TORCH)
         settings = read_settings()
         self.dock.model.device = settings.device
         self.dock.model.preset = settings.preset
         self._listen_to_session()
         self._listen_to_dock()
+        if (memory := recall(viewer)) is not None:
+            self._restore(memory)
         self.refresh()
+
+    def _restore(self, memory: Memory) -> None:
+        """Go on where the dock of this viewer was when it was closed."""
+        self.session.take_model(memory.model, memory.origin)
+        self.results.classes = memory.classes
+        for image, result in memory.results.items():
+            self.results.of[image] = result
+            if result.preview.layer is not None:
+                self.results.shown.emit(image, result.preview.layer)
+        self.results.forget_removed()
+        dock = self.dock
+        dock.model.params, dock.model.device = memory.training, memory.device
+        dock.segments.params, dock.segments.cut = memory.segmentation, memory.cut
+        dock.images.axes = memory.axes
+        there = [image for image in memory.images if image in dock.images.all]
+        if there:
+            dock.images.images = there
+        self.steering.take_over(memory.model)
+        self.show_model()
+
+    def _remember(self) -> None:
+        dock = self.dock
+        memory = Memory(
+            self.session.model,
+            self.session.origin,
+            self.results.of,
+            self.results.classes,
+            dock.segments.cut,
+            dock.model.params,
+            dock.segments.params,
+            dock.images.images,
+            dock.images.axes,
+            dock.model.device,
+        )
+        remember(self.viewer, memory)
 
     def _listen_to_session(self) -> None:
         session = self.session
@@ -215,6 +260,11 @@ class Controller:
 
     def close(self) -> None:
         """Leave everything that runs, and be silent from now on."""
+        if isalive(self.dock) and not self._closed:
+            self._remember()
+        self._closed = True
+        if isalive(self._warm_up):
+            self._warm_up.stop()
         self._finder.leave()
         self.keeper.leave()
         self.session.close()
@@ -310,7 +360,7 @@ class Controller:
             self.save(path)
 
     def _find_devices(self) -> None:
-        # In a thread: it may have to import torch, which takes seconds.
+        # In a thread: it may have to import torch.
         if not self._finder.busy:
             self._finder.start(Job("looking for devices", finding_devices()), False)
 

@@ -90,6 +90,11 @@ class ImagesView(QWidget):
         self._check(wanted)
 
     @property
+    def all(self) -> list[Image]:
+        """All layers of the list, checked or not."""
+        return list(self._layers)
+
+    @property
     def others(self) -> list[Image]:
         """The layers that are not checked."""
         return [layer for layer, item in self._rows() if item.checkState() != _CHECKED]
