@@ -85,8 +85,9 @@ def batch_steps(
     if isinstance(model, str | os.PathLike):
         model = load_model(model)
     folder.mkdir(parents=True, exist_ok=True)
-    skipped = [path for path in files if existing == "skip" and _is_done(path, folder)]
-    job = _Job(folder, model, cut, params, axes, device, table, stop, prototypes, [*skipped])
+    there = [path for path in files if existing == "skip" and _is_done(path, folder)]
+    skipped = set(there)
+    job = _Job(folder, model, cut, params, axes, device, table, stop, prototypes, there)
     outcomes: list[FileOutcome] = []
     for number, path in enumerate(files, 1):
         yield Progress(
@@ -258,8 +259,7 @@ class _Job:
 
     @property
     def _lacks_classes(self) -> bool:
-        objects_in_classes = self.cut.mode == "objects" and self.cut.class_ids is not None
-        return self.prototypes is None and (self.cut.mode == "classes" or objects_in_classes)
+        return self.prototypes is None and self.cut.needs_classes
 
     def _find_earlier_classes(self) -> Generator[Progress, None, None]:
         """Find the classes of an earlier run again: they were those of its first file."""

@@ -155,7 +155,7 @@ class Actions:
     def apply_to_all(self) -> None:
         """Segment every open image like the one in hand."""
         cut = self._dock.segments.cut
-        if cut.mode == "classes" and self._results.classes.prototypes is None:
+        if cut.needs_classes and self._results.classes.prototypes is None:
             self.fix()
         chosen = self._dock.images.images
         self._dock.images.images = [*chosen, *self._dock.images.others]
@@ -168,7 +168,7 @@ class Actions:
         from napari_aeseg.batch import image_files
 
         cut = self._dock.segments.cut
-        if cut.mode == "classes" and self._results.classes.prototypes is None:
+        if cut.needs_classes and self._results.classes.prototypes is None:
             self.fix()
         files = image_files(folder)
         work = segmenting_files(
