@@ -334,7 +334,29 @@ def test_bad_file_does_not_keep_the_others_of_a_folder_from_it(run, three, tmp_p
     assert done.code == 1
     assert labels_in(out) == ["a_labels.tif", "c_labels.tif"]
     assert done.out.splitlines()[-1] == "3 files: 2 done, 1 failed"
-    assert "napari-aeseg: b.tif: b.tif cannot be read" in done.err
+    assert "napari-aeseg: b.tif cannot be read" in done.err
+
+
+def test_what_is_wrong_for_every_file_is_said_once(run, three, tmp_path, grey_model):
+    command = ["segment", three, "--model", grey_model, "--output", tmp_path / "out"]
+    for option, words in (("--device=cuda:99", "'cuda:99'"), ("--levels=9", "[9] are not in")):
+        done = run(*command, option)
+        assert done.code == 1
+        assert words in done.err
+        assert len(done.err.splitlines()) == 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_failure_names_the_file(run, three, tmp_path, grey_model, monkeypatch):
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(batch, "write_labels", full)
+    out = tmp_path / "out"
+    done = run("segment", three / "a.png", "--model", grey_model, "--output", out, *SMALL)
+    assert done.code == 1
+    assert "napari-aeseg: a.png: no space left on device" in done.err
+    assert labels_in(out) == []
 
 
 def test_training_first_does_without_a_bad_file(run, three, tmp_path, quick_training):
@@ -412,6 +434,14 @@ def test_classes_are_those_of_the_first_image(run, halves, tmp_path):
     again = ["segment", halves, "--output", tmp_path / "all", *options, "--skip-existing"]
     assert run(*again).code == 0
     assert np.array_equal(tifffile.imread(tmp_path / "all" / "two_labels.tif"), expected)
+    # Not when that is lost; it is said.
+    (tmp_path / "all" / "two_labels.tif").unlink()
+    (halves / "one.tif").write_bytes(b"lost")
+    done = run(*again)
+    assert done.code == 0
+    assert "one.tif no longer tells what the classes are: one.tif cannot be read" in done.err
+    own = tifffile.imread(tmp_path / "all" / "two_labels.tif")
+    assert np.array_equal(own, trees[1].classes(2))
 
 
 def test_classes_that_the_model_keeps_come_first(run, files, grey_model, tmp_path, stripes):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.batch_report import BatchReport, FileOutcome
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.events import Progress, drain
@@ -84,6 +85,9 @@ def batch_steps(
     check_batch(files, folder, cut, table=table, existing=existing)
     if isinstance(model, str | os.PathLike):
         model = load_model(model)
+    # What would go wrong with every file alike.
+    choose_device(device)
+    model.levels(params.levels)
     folder.mkdir(parents=True, exist_ok=True)
     there = [path for path in files if existing == "skip" and _is_done(path, folder)]
     skipped = set(there)
@@ -163,8 +167,10 @@ def segment_files(
     Raises
     ------
     InputError
-        If there are no files, two would write the same results, results exist, or the cut cannot
-        be made of files.
+        If there are no files, two would write the same results, results exist, the cut cannot be
+        made of files, or the model has no such levels.
+    DeviceError
+        If the device is not there.
 
     Examples
     --------

@@ -206,7 +206,8 @@ def _tell(report: BatchReport, folder: Path) -> int:
         elif file.status != "failed":
             print(f"{file.path.name}: {file.status}, {file.text}")
     for file in report.failed:
-        print(f"napari-aeseg: {file.path.name}: {file.text}", file=sys.stderr)
+        name = "" if file.path.name in file.text else f"{file.path.name}: "
+        print(f"napari-aeseg: {name}{file.text}", file=sys.stderr)
     print(report.summary)
     if any(file.status == "stopped" for file in report.files):
         raise KeyboardInterrupt
