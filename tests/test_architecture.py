@@ -23,12 +23,16 @@ ALLOWED = {
     "autoencoder": BASE | {"images"},
     "regions": BASE | {"images"},
     "pipeline": BASE | {"images", "autoencoder", "regions"},
-    "batch": BASE | {"images", "autoencoder", "regions", "pipeline"},
-    "cli": BASE | {"images", "autoencoder", "regions", "pipeline", "batch", "samples", "__init__"},
+    "batch": BASE | {"images", "autoencoder", "regions", "pipeline", "batch_report"},
+    "batch_report": set(),
+    "cli": BASE
+    | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"}
+    | {"batch", "batch_report"},
     "_napari": BASE
-    | {"images", "autoencoder", "regions", "pipeline", "batch", "samples", "__init__"},
+    | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"}
+    | {"batch", "batch_report"},
     # The public names, for type checkers.
-    "__init__": BASE | {"autoencoder", "regions", "pipeline", "batch"},
+    "__init__": BASE | {"autoencoder", "regions", "pipeline", "batch", "batch_report"},
 }
 TORCH = {"torch", "safetensors"}
 WINDOW = {"napari", "qtpy", "magicgui", "superqt", "psygnal", "PyQt5", "PyQt6", "PySide6", "npe2"}
@@ -113,7 +117,7 @@ LIGHT = [
     [NAME],
     [f"{NAME}.params"],
     [f"{NAME}.prototypes"],
-    [f"{NAME}.events", f"{NAME}.errors", f"{NAME}.samples"],
+    [f"{NAME}.events", f"{NAME}.errors", f"{NAME}.samples", f"{NAME}.batch_report"],
     REGIONS,
     [f"{NAME}.images.{name}" for name in ("axes", "files", "intensity", "tiles")],
     [f"{NAME}.cli"],

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.batch import BatchReport, image_files, segment_files
+    from napari_aeseg.batch import image_files, segment_files
+    from napari_aeseg.batch_report import BatchReport
     from napari_aeseg.errors import (
         AesegError,
         DeviceError,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AesegError": "errors",
-    "BatchReport": "batch",
+    "BatchReport": "batch_report",
     "Cut": "regions.cut",
     "DeviceError": "errors",
     "Hierarchy": "regions.hierarchy",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_aeseg.autoencoder.device import choose_device
+from napari_aeseg.batch_report import BatchReport, FileOutcome
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.events import Progress, drain
 from napari_aeseg.images.files import overlay, read_file, write_labels, write_picture
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from os import PathLike
 
+    import numpy as np
+
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.events import StopFlag
     from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.hierarchy import Hierarchy
 
     Paths = Sequence[str | PathLike[str]]
 
@@ -32,63 +37,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
 Existing = Literal["refuse", "skip", "replace"]
-
-
-@dataclass(frozen=True, slots=True)
-class FileOutcome:
-    """What became of one file.
-
-    Parameters
-    ----------
-    path : Path
-    status : {"done", "failed", "skipped", "stopped"}
-        "skipped" when its results exist already, "stopped" when its turn never came.
-    text : str
-        What was read, or what went wrong.
-    labels : int
-        Number of labels.
-    seconds : float
-    written : tuple of Path
-    """
-
-    path: Path
-    status: Literal["done", "failed", "skipped", "stopped"]
-    text: str = ""
-    labels: int = 0
-    seconds: float = 0.0
-    written: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BatchReport:
-    """What became of all files, in their order.
-
-    Examples
-    --------
-    >>> report = BatchReport((FileOutcome(Path("a.tif"), "failed", "no image"),))
-    >>> print(report)
-    1 file: 1 failed
-    a.tif: failed, no image
-    """
-
-    files: tuple[FileOutcome, ...]
-
-    @property
-    def failed(self) -> tuple[FileOutcome, ...]:
-        """The files that could not be segmented."""
-        return tuple(f for f in self.files if f.status == "failed")
-
-    @property
-    def summary(self) -> str:
-        """One line, such as "3 files: 2 done, 1 failed"."""
-        states = ("done", "skipped", "failed", "stopped")
-        counts = {s: sum(f.status == s for f in self.files) for s in states}
-        told = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
-        return f"{len(self.files)} file{'s' if len(self.files) != 1 else ''}: {told}"
-
-    def __str__(self) -> str:
-        lines = [f"{f.path.name}: {f.status}, {f.text}" for f in self.files if f.status != "done"]
-        return "\n".join([self.summary, *lines])
 
 
 def image_files(folder: str | PathLike[str]) -> list[Path]:
@@ -134,11 +82,16 @@ def batch_steps(
     cut = Cut() if cut is None else cut
     files = [Path(path) for path in paths]
     folder = Path(output)
-    _check(files, folder, table, existing, cut)
+    check_batch(files, folder, cut, table=table, existing=existing)
     if isinstance(model, str | os.PathLike):
         model = load_model(model)
-    prototypes = prototypes if prototypes is not None else model.prototypes
+    # What would go wrong with every file alike.
+    choose_device(device)
+    model.levels(params.levels)
     folder.mkdir(parents=True, exist_ok=True)
+    there = [path for path in files if existing == "skip" and _is_done(path, folder)]
+    skipped = set(there)
+    job = _Job(folder, model, cut, params, axes, device, table, stop, prototypes, there)
     outcomes: list[FileOutcome] = []
     for number, path in enumerate(files, 1):
         yield Progress(
@@ -148,14 +101,11 @@ def batch_steps(
         if stop is not None and stop.is_set():
             outcomes.append(FileOutcome(path, "stopped", "its turn never came"))
             continue
-        if existing == "skip" and all(p.exists() for p in _planned(path, folder, table)[:1]):
+        if path in skipped:
             outcomes.append(FileOutcome(path, "skipped", "its results exist"))
             continue
         try:
-            found = yield from _segment_file(
-                path, folder, model, cut, params, axes, device, table, prototypes, stop
-            )
-            text, labels, written = found
+            text, labels, written = yield from job.segment(path)
             seconds = time.perf_counter() - start
             outcomes.append(FileOutcome(path, "done", text, labels, seconds, written))
         except StoppedError:
@@ -202,8 +152,8 @@ def segment_files(
         What to do with files whose results exist: raise before any work is done, leave them out
         (to go on with a batch that was stopped), or write them anew.
     prototypes : Prototypes, optional
-        Classes, so that a class means the same in every file; by default those of the model.
-        Without any, classes are found in each file on its own.
+        What the classes are, in every file; by default those that the model keeps, else those of
+        the first file that can be segmented (with "skip", of the first that is there).
     progress : callable, optional
         Called with every `Progress` event; those of stage "file" tell which file has its turn.
     stop : threading.Event or alike, optional
@@ -217,8 +167,10 @@ def segment_files(
     Raises
     ------
     InputError
-        If there are no files, two would write the same results, results exist, or the cut cannot
-        be made of files.
+        If there are no files, two would write the same results, results exist, the cut cannot be
+        made of files, or the model has no such levels.
+    DeviceError
+        If the device is not there.
 
     Examples
     --------
@@ -248,12 +200,21 @@ def segment_files(
     )
 
 
-def _check(files: list[Path], folder: Path, table: bool, existing: Existing, cut: Cut) -> None:
+def check_batch(
+    paths: Paths,
+    output: str | PathLike[str],
+    cut: Cut | None = None,
+    *,
+    table: bool = True,
+    existing: Existing = "refuse",
+) -> None:
+    """Raise what `segment_files` would raise before any work; parameters as there."""
+    files, folder = [Path(path) for path in paths], Path(output)
     if not files:
         raise InputError("There is no file to segment: the list is empty.")
     if existing not in ("refuse", "skip", "replace"):
         raise InputError(f"existing = {existing!r}: choose refuse, skip or replace.")
-    if cut.mode == "markers" or cut.edits:
+    if cut is not None and (cut.mode == "markers" or cut.edits):
         raise InputError(
             "Strokes and edits by hand belong to one image: a batch takes regions, classes or "
             "objects without them."
@@ -265,7 +226,7 @@ def _check(files: list[Path], folder: Path, table: bool, existing: Existing, cut
             f"Two of the files are called {', '.join(twice)}: their results would collide. "
             "Segment them into different folders."
         )
-    there = [str(p) for path in files for p in _planned(path, folder, table) if p.exists()]
+    there = [str(p) for path in files for p in planned_files(path, folder, table) if p.exists()]
     if there and existing == "refuse":
         raise InputError(
             f"{', '.join(there[:3])}{' and others' if len(there) > 3 else ''} exist already: "
@@ -273,40 +234,90 @@ def _check(files: list[Path], folder: Path, table: bool, existing: Existing, cut
         )
 
 
-def _planned(path: Path, folder: Path, table: bool) -> list[Path]:
+def _is_done(path: Path, folder: Path) -> bool:
+    return planned_files(path, folder)[0].exists()
+
+
+def planned_files(path: Path, folder: Path, table: bool = True) -> list[Path]:
     """Return the files that may be written for an image; the labels come first."""
     endings = ["_labels.tif", "_overlay.png", *(["_table.csv"] if table else [])]
     return [folder / f"{path.stem}{ending}" for ending in endings]
 
 
-def _segment_file(
-    path: Path,
-    folder: Path,
-    model: Model,
-    cut: Cut,
-    params: SegmentationParams,
-    axes: str | None,
-    device: str,
-    table: bool,
-    prototypes: Prototypes | None,
-    stop: StopFlag | None,
-) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
-    """Segment one file; return how it was read, the number of labels, and the files written."""
-    image, named = read_file(path)
-    tree = yield from hierarchy_steps(image, model, params, axes or named, device, stop, path.name)
-    labels = cut.labels(tree, prototypes=prototypes, stop=stop)
-    labels_path, overlay_path, *table_path = _planned(path, folder, table)
-    written = []
-    # Labels last: they say that a file is done.
-    if tree.axes.space == "YX":
-        _write(overlay_path, lambda p: write_picture(overlay(image, labels, tree.axes.letters), p))
-        written.append(overlay_path)
-    if table_path:
-        frame = tree.table(labels)
-        _write(table_path[0], lambda p: frame.to_csv(p, index=False))
-        written.append(table_path[0])
-    _write(labels_path, lambda p: write_labels(labels, p))
-    return str(tree.axes), int(labels.max()), (labels_path, *written)
+@dataclass
+class _Job:
+    """What is done to every file; the classes are those of the first one if need be."""
+
+    folder: Path
+    model: Model
+    cut: Cut
+    params: SegmentationParams
+    axes: str | None
+    device: str
+    table: bool
+    stop: StopFlag | None
+    prototypes: Prototypes | None
+    done_before: list[Path]
+
+    def __post_init__(self) -> None:
+        if self.prototypes is None:
+            self.prototypes = self.model.prototypes
+
+    @property
+    def _lacks_classes(self) -> bool:
+        return self.prototypes is None and self.cut.needs_classes
+
+    def _find_earlier_classes(self) -> Generator[Progress, None, None]:
+        """Find the classes of an earlier run again: they were those of its first file."""
+        while self.done_before and self.prototypes is None:
+            path = self.done_before.pop(0)
+            try:
+                _, example = yield from self._build(path)
+                self.prototypes = self.cut.prototypes_of(example)
+            except (InputError, OSError) as error:  # its results are there, but it is not any more
+                message = f"{path.name} no longer tells what the classes are: {error}"
+                yield Progress("classes", 1, 1, message=message)
+
+    def _build(self, path: Path) -> Generator[Progress, None, tuple[Any, Hierarchy]]:
+        image, named = read_file(path)
+        tree = yield from hierarchy_steps(
+            image,
+            self.model,
+            self.params,
+            self.axes or named,
+            self.device,
+            self.stop,
+            path.name,
+        )
+        return image, tree
+
+    def segment(self, path: Path) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
+        """Segment one file; return how it was read, the number of labels, and what was written."""
+        if self._lacks_classes:
+            yield from self._find_earlier_classes()
+        image, tree = yield from self._build(path)
+        labels = self.cut.labels(tree, prototypes=self.prototypes, stop=self.stop)
+        written = self._write_all(path, image, tree, labels)
+        if self._lacks_classes:
+            self.prototypes = self.cut.prototypes_of(tree)
+        return str(tree.axes), int(labels.max()), written
+
+    def _write_all(
+        self, path: Path, image: Any, tree: Hierarchy, labels: np.ndarray
+    ) -> tuple[Path, ...]:
+        labels_path, overlay_path, *table_path = planned_files(path, self.folder, self.table)
+        written = [labels_path]
+        if tree.axes.space == "YX":
+            picture = overlay(image, labels, tree.axes.letters)
+            _write(overlay_path, lambda p: write_picture(picture, p))
+            written.append(overlay_path)
+        if table_path:
+            frame = tree.table(labels)
+            _write(table_path[0], lambda p: frame.to_csv(p, index=False))
+            written.append(table_path[0])
+        # Labels last: they say that a file is done.
+        _write(labels_path, lambda p: write_labels(labels, p))
+        return tuple(written)
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:

@@ -24,7 +24,8 @@ class Progress:
     Parameters
     ----------
     stage : str
-        "read", "train", "patches", "encode", "graph", "tree" or "error".
+        "read", "train", "patches", "encode", "graph", "tree" or "error"; "file" and "classes" in a
+        batch.
     done, total : int
         Steps done and steps in all.
     device : str

@@ -221,3 +221,17 @@ def test_a_record_makes_the_same_labels_again(hierarchy, markers, cut):
 def test_other_records_are_refused(record, hint):
     with pytest.raises(InputError, match=hint):
         Cut.from_record(record)
+
+
+@pytest.mark.parametrize(
+    ("cut", "needed"),
+    [
+        (Cut("classes"), True),
+        (Cut("objects", class_ids=(2,)), True),
+        (Cut("objects"), False),
+        (Cut("regions", class_ids=(2,)), False),
+        (Cut("markers"), False),
+    ],
+)
+def test_what_depends_on_classes(cut, needed):
+    assert cut.needs_classes is needed

@@ -299,8 +299,8 @@ class AESegWidget(CutProperties, Container):
     def apply_to_all(self) -> None:
         """Choose all open images and begin to segment them like the one in hand.
 
-        In the mode "classes", its classes are kept with the model first, so that a class means
-        the same everywhere.
+        With classes, or objects in classes, these are kept with the model first, so that a class
+        means the same everywhere.
         """
         with self._controller.reported():
             self._actions.apply_to_all()
