@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 from napari_aeseg._napari.layers import unwrapped
 
@@ -35,14 +34,16 @@ class Memory:
     device: str
 
 
-_MEMORIES: WeakKeyDictionary[Any, Memory] = WeakKeyDictionary()  # by viewer, gone with it
+# The results hold the viewer, by their layers: a table of memories would keep every viewer alive.
+# Kept with the viewer's own layer list, they go when it goes.
+_PLACE = "_napari_aeseg_memory"
 
 
 def remember(viewer: Viewer, memory: Memory) -> None:
     """Keep the state of the dock of a viewer that is being closed."""
-    _MEMORIES[unwrapped(viewer)] = memory
+    setattr(unwrapped(viewer).layers, _PLACE, memory)
 
 
 def recall(viewer: Viewer) -> Memory | None:
     """Return the state of the dock that a viewer had before, once."""
-    return _MEMORIES.pop(unwrapped(viewer), None)
+    return vars(unwrapped(viewer).layers).pop(_PLACE, None)
