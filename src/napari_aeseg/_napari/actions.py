@@ -61,7 +61,7 @@ class Actions:
         regions.undo_button.clicked.connect(report(self.undo))
         regions.redo_button.clicked.connect(report(self.redo))
         classes.list.renamed.connect(self.rename)
-        classes.list.recolored.connect(self._steering.recolor)
+        classes.list.recolored.connect(self.recolor)
         classes.fixed.connect(lambda on: self._reported(self.fix if on else self.release))
         dock.segments.markers.asked.connect(report(self.paint))
         dock.segments.apply_button.clicked.connect(report(self.apply_to_all))
@@ -123,6 +123,10 @@ class Actions:
     def rename(self, number: int, name: str) -> None:
         """Name a class."""
         self._steering.rename(number, name)
+
+    def recolor(self, number: int, color: str) -> None:
+        """Give a class a colour."""
+        self._steering.recolor(number, color)
 
     def fix(self) -> None:
         """Keep the classes of the image in hand with the model."""
@@ -219,6 +223,7 @@ class Actions:
         layer = self._labels(layer)
         color_by(layer, column or LABEL)
         layer.visible = True
+        self._dock.color_box.setCurrentText(column or LABEL)
 
     def export_table(self, path: str | PathLike[str], layer: Labels | None = None) -> None:
         """Write the features of a Labels layer as CSV."""

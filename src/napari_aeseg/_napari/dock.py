@@ -114,8 +114,10 @@ class Dock(QWidget):
             button.setEnabled(makes_sense)
         shown = ["label", *(columns or [])]
         if [self.color_box.itemText(i) for i in range(self.color_box.count())] != shown:
+            chosen = self.color_box.currentText()
             self.color_box.clear()
             self.color_box.addItems(shown)
+            self.color_box.setCurrentText(chosen)  # a column that came later changes nothing
 
     def ask_model_to_load(self) -> str | None:
         """Ask for a model file; None when the user thinks better of it."""

@@ -11,7 +11,7 @@ from psygnal import Signal
 
 from napari_aeseg._napari.jobs import measuring_error
 from napari_aeseg._napari.layers import labels_arguments, spacing_of
-from napari_aeseg._napari.palette import class_colormap
+from napari_aeseg._napari.palette import class_colormap, label_colors
 from napari_aeseg._napari.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
 
@@ -97,8 +97,8 @@ class Keeper:
             visible=False,  # it would shine through the preview once that moves on
             **labels_arguments(image, result.hierarchy.axes),
         )
-        if cut.mode == "classes":
-            layer.colormap = class_colormap(self._results.classes.colors)
+        named = cut.mode == "classes"
+        layer.colormap = class_colormap(self._results.classes.colors) if named else label_colors()
         self._put_under_preview(layer, image)
         if result.error is None:
             self._waiting.append(_Unmeasured(layer, image, result, classes))

@@ -41,6 +41,10 @@ NO_MODEL = (
     "None of your own yet. Segment uses the base model that comes with the plugin; training on "
     "your images takes a minute or more and fits them better."
 )
+BASE_MODEL = (
+    "Base model, which comes with the plugin. Training on your images takes a minute or more and "
+    "fits them better."
+)
 
 
 class DeviceBox(QComboBox):
@@ -195,6 +199,10 @@ class ModelView(QWidget):
             self.state.setText(NO_MODEL)
             self.curve.show_losses((), 0)
             return
+        if model.any_channels:
+            self.state.setText(BASE_MODEL)
+            self.curve.show_losses((), 0)  # of images that are not the user's
+            return
         self.state.setText(described(model, source))
         total = int(model.record.params.get("steps", len(model.losses)))
         self.curve.show_losses(model.losses, total)
@@ -203,7 +211,7 @@ class ModelView(QWidget):
 def described(model: Model, source: str) -> str:
     """Return one line on a model for the dock."""
     channels = model.architecture.channels
-    parts = [] if model.any_channels else [f"{channels} channel{'s' if channels > 1 else ''}"]
+    parts = [f"{channels} channel{'s' if channels > 1 else ''}"]
     total = model.record.params.get("steps", model.record.steps)
     done = f"{model.record.steps} of {total}" if model.unfinished else f"{model.record.steps}"
     parts.append(f"{done} steps")

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which people with any colour vision can tell apart, without its black.
 _FIRST = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 
+# Of napari's colours for labels, those whose first twelve differ most (napari's own choice, .5,
+# begins with two browns and two ochres).
+_SEED = 0.74
+
 
 def class_color(number: int) -> str:
     """Return the colour of class `number` (from 1) where the user has chosen none.
@@ -37,7 +41,12 @@ def class_colormap(colors: tuple[str, ...]) -> DirectLabelColormap:
     return DirectLabelColormap(color_dict={**table, **dict(enumerate(colors, 1))})
 
 
+def label_colors() -> CyclicLabelColormap:
+    """Return colours for any number of labels, for a layer of its own."""
+    return label_colormap(seed=_SEED)
+
+
 @lru_cache(maxsize=1)
 def cyclic_colormap() -> CyclicLabelColormap:
-    """Return napari's own colours for labels, always the same object."""
-    return label_colormap()
+    """Return `label_colors`, always the same object."""
+    return label_colors()

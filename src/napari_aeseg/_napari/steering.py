@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from napari_aeseg._napari.edit_tools import TOOLS, EditTools
 from napari_aeseg._napari.layers import labels_arguments, unwrapped
-from napari_aeseg._napari.palette import class_color
+from napari_aeseg._napari.palette import class_color, label_colors
 from napari_aeseg._napari.results import ClassStyle
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.edits import Merge, Split
@@ -153,6 +153,7 @@ class Steering:
             self._viewer.add_labels(
                 np.zeros(result.hierarchy.patches.shape, np.uint8),
                 name=f"{image.name} strokes",
+                colormap=label_colors(),  # a stroke has the colour of the segment it grows to
                 **labels_arguments(image, result.hierarchy.axes),
             )
         )

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 
-from napari_aeseg._napari.palette import class_color, cyclic_colormap
+from napari_aeseg._napari.palette import class_color, label_colors
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def columns_of(layer: Any) -> list[str] | None:
 
 
 def color_by(layer: Labels, column: str) -> None:
-    """Colour labels by a column of their features, or by "label" as napari does.
+    """Colour labels by a column of their features, or by "label" as the preview does.
 
     Numbers are shown in viridis between their 1st and 99th percentile, words in colours of their
     own.
@@ -39,7 +39,7 @@ def color_by(layer: Labels, column: str) -> None:
         If there is no such column.
     """
     if column == LABEL:
-        layer.colormap = cyclic_colormap()
+        layer.colormap = label_colors()
         return
     table = _table(layer)
     if column not in table:

@@ -325,7 +325,7 @@ class AESegWidget(CutProperties, Container):
             self._actions.segment_folder(folder, output, existing)
 
     def color_by(self, column: str, layer: Labels | None = None) -> None:
-        """Colour a Labels layer by a column of its features; "label" is napari's own way.
+        """Colour a Labels layer by a column of its features; "label" gives each its own.
 
         Parameters
         ----------
