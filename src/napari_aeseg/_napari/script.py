@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg import __version__
-from napari_aeseg._napari.settings import SUFFIX, new_path
+from napari_aeseg._napari.settings import SUFFIX, new_path, prepare_folder
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.files import read_file
 from napari_aeseg.samples import SAMPLES
@@ -113,7 +113,7 @@ class _Writer:
                 f"{name} is not in memory and was not opened from a file that a script can read: "
                 "save it as TIFF and open that."
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        prepare_folder(self.folder)
         path = new_path(self.folder, name, ".npy")
         np.save(path, data)
         self.imports.add("import numpy as np")
@@ -123,7 +123,7 @@ class _Writer:
         """Return the code that makes the model again, or else loads it."""
         code = None if origin is None else self._remade(origin)
         if code is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            prepare_folder(self.folder)
             path = new_path(self.folder, "model", SUFFIX)
             model.save(path)
             code = f"aeseg.load_model({str(path)!r})"
