@@ -32,13 +32,20 @@ def discs() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def model():
+def trained():
     return aeseg.train(halves(), QUICK, device="cpu")
 
 
+@pytest.fixture
+def model(trained):
+    """A trained model; classes that a test keeps with it are gone afterwards."""
+    yield trained
+    trained.prototypes = None
+
+
 @pytest.fixture(scope="session")
-def hierarchy(model):
-    return aeseg.build_hierarchy(halves(), model, device="cpu")
+def hierarchy(trained):
+    return aeseg.build_hierarchy(halves(), trained, device="cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -106,7 +106,7 @@ def test_a_folder_without_permission_is_told_as_well(widget, tmp_path, monkeypat
     monkeypatch.setattr("napari_aeseg.pipeline.train_steps", lambda *a, **k: trained.append(a))
 
     widget.train()
-    with pytest.raises(aeseg.InputError, match="locked.*Permission denied"):
+    with pytest.raises(aeseg.InputError, match=r"locked.*Permission denied"):
         widget.wait(20)
 
     assert trained == []

@@ -128,14 +128,19 @@ class Results:
         )
         return same or not before.edits
 
-    def forget_removed(self) -> None:
-        """Give up what belongs to images that are no longer in the viewer; layers stay."""
+    def forget_removed(self) -> bool:
+        """Give up what belongs to images that are no longer in the viewer; layers stay.
+
+        Return whether a preview now shows what is no longer so: its strokes were removed.
+        """
         for image in [i for i in self.of if i not in self._viewer.layers]:
             del self.of[image]
             self.finder.forget(image)
-        for result in self.of.values():
-            if result.markers is not None and result.markers not in self._viewer.layers:
-                result.markers = None
+        layers = self._viewer.layers
+        bare = [r for r in self.of.values() if r.markers is not None and r.markers not in layers]
+        for result in bare:
+            result.markers = None
+        return bool(bare)
 
     def preview_of(self, image: Image) -> Labels | None:
         """Return the preview layer of an image, if there is one."""

@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from napari_aeseg._napari.edit_tools import TOOLS, EditTools
 from napari_aeseg._napari.layers import labels_arguments, unwrapped
-from napari_aeseg._napari.palette import class_color
+from napari_aeseg._napari.palette import check_colors, class_color
 from napari_aeseg._napari.results import ClassStyle
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.edits import Merge, Split
@@ -50,7 +50,7 @@ class Steering:
     def __init__(self, viewer: Viewer, results: Results) -> None:
         self._viewer = viewer
         self._results = results
-        self.cut: Cut | None = None  # what the previews show
+        self._drawn: dict[Labels, np.ndarray] = {}  # strokes when they were drawn anew last
         self.tools = EditTools(viewer)
         results.shown.connect(self.tools.watch)
         self.tools.waiting.connect(lambda: self.said.emit("Now click the region to merge it with."))
@@ -157,11 +157,17 @@ class Steering:
             )
         )
         layer.brush_size = _BRUSH
-        # Painting, filling and erasing send the one (undo too), being given an array the other.
-        layer.events.paint.connect(lambda *_: self.changed.emit())
-        layer.events.data.connect(lambda *_: self.changed.emit())
-        layer.events.labels_update.connect(lambda *_: self.changed.emit())
+        # Strokes when they end, an array that is given, strokes while they go on.
+        for event in (layer.events.paint, layer.events.data, layer.events.labels_update):
+            event.connect(lambda *_: self.changed.emit())
+        layer.events.set_data.connect(lambda *_: self._on_drawn(layer))
         return layer
+
+    def _on_drawn(self, layer: Labels) -> None:
+        # All that napari tells of undo and redo, and it tells the same of every other slice.
+        if not np.array_equal(layer.data, self._drawn.get(layer)):
+            self._drawn[layer] = np.array(layer.data)
+            self.changed.emit()
 
     # Classes
 
@@ -184,6 +190,7 @@ class Steering:
 
     def recolor(self, number: int, color: str) -> None:
         """Give a class a colour, such as "#ff8800"."""
+        check_colors([color])
         classes = self._results.classes
         colors = list(classes.colors)
         colors[number - 1] = color
