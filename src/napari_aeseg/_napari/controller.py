@@ -95,6 +95,7 @@ class Controller:
         self.results.changed.connect(self._on_changed_results)
         self.steering.changed.connect(self.want_previews)
         self.steering.said.connect(self.dock.status.say)
+        self.keeper.completed.connect(lambda _: self.refresh())
         for part in (session, self.results, self.keeper):
             part.failed.connect(self.report)
 
