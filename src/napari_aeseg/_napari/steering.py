@@ -200,10 +200,14 @@ class Steering:
 
     def fix(self, model: Model, image: Image, n_classes: int) -> None:
         """Keep the classes of an image with its model."""
-        hierarchy = self._results.of[image].hierarchy
-        n_classes = min(n_classes, hierarchy.max_classes)
-        self._results.classes.prototypes = hierarchy.prototypes(n_classes)
-        self._model = model
+        result, classes = self._results.of[image], self._results.classes
+        if result.model is not model:
+            raise InputError(
+                f"{image.name} was segmented with another model than the one in use: segment it "
+                "again first."
+            )
+        n_classes = min(n_classes, result.hierarchy.max_classes)
+        classes.prototypes, classes.model = result.hierarchy.prototypes(n_classes), model
         self._store()
         self.changed.emit()
 
@@ -216,7 +220,6 @@ class Steering:
 
     def take_over(self, model: Model | None) -> None:
         """Use the classes that a model brings along, if any."""
-        self._model = model
         prototypes = None if model is None else model.prototypes
         if prototypes is None:
             self._results.classes.prototypes = None
@@ -224,7 +227,7 @@ class Steering:
         number = len(prototypes.centres)
         names = prototypes.names or tuple(f"class {i + 1}" for i in range(number))
         colors = prototypes.colors or tuple(class_color(i + 1) for i in range(number))
-        self._results.classes = ClassStyle(colors, names, prototypes)
+        self._results.classes = ClassStyle(colors, names, prototypes, model)
 
     def _store(self) -> None:
         """Write names and colours into the prototypes, and these into the model."""
@@ -235,5 +238,5 @@ class Steering:
         classes.prototypes = replace(
             classes.prototypes, names=classes.names[:number], colors=classes.colors[:number]
         )
-        if self._model is not None:
-            self._model.prototypes = classes.prototypes
+        if classes.model is not None:
+            classes.model.prototypes = classes.prototypes
