@@ -52,6 +52,8 @@ class Trainer:
         intensity: IntensityRange | None,
         resume: bool,
     ) -> None:
+        if init is not None and init.any_channels:
+            init = init.fitted(len(images[0].pixels))
         architecture = _architecture(images, params, init)
         # What is recorded is what was built: with `init`, its architecture.
         built = architecture.as_dict()
