@@ -98,6 +98,27 @@ def segmented(widget, model):
     return widget
 
 
+def train_and_stop(widget, steps: int = 3, of: int = 40) -> None:
+    """Train, and have it stopped after so many steps, whatever the machine's speed."""
+    from napari_aeseg.autoencoder.trainer import Trainer
+
+    widget.training_params = QUICK.but(steps=of)
+    step = Trainer.step
+
+    def step_and_stop(trainer):
+        message = step(trainer)
+        if trainer.done == steps:
+            widget._session.stop()
+        return message
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", step_and_stop)
+        widget.train()
+        widget.wait(30)
+    assert widget.model.unfinished
+    assert widget.model.record.steps == steps
+
+
 def add_image(widget, data: np.ndarray, name: str, choose: bool = True, **more) -> Image:
     """Open another image; `choose` takes it instead of those before."""
     image = Image(data, name=name, **more)

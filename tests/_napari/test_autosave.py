@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import napari_aeseg as aeseg
-from _napari.conftest import QUICK, heard
+from _napari.conftest import QUICK, heard, train_and_stop
 from napari_aeseg._napari import jobs
 from napari_aeseg._napari.settings import Settings
 
@@ -145,14 +145,9 @@ def test_nothing_is_saved_where_that_is_not_wanted(widget, saved, monkeypatch):
 
 
 def test_a_training_that_is_gone_on_with_is_saved_like_any_other(widget, saved, qtbot):
-    steps = 100
-    widget.training_params = QUICK.but(steps=steps)
     events = heard(widget, "stopped")
-    widget.progressed.connect(lambda event: event.stage == "train" and widget.stop())
-    widget.train()
-    widget.wait(30)
+    train_and_stop(widget, 3, of=20)
     assert len(events) == 1
-    widget.progressed.disconnect()
 
     assert not widget._dock.model.resume_button.isHidden()
     widget._dock.model.resume_button.click()
@@ -162,9 +157,9 @@ def test_a_training_that_is_gone_on_with_is_saved_like_any_other(widget, saved, 
     assert not widget.model.unfinished
     assert widget._dock.model.resume_button.isHidden()
     last = max(files(saved), key=lambda path: path.stat().st_mtime)
-    assert aeseg.load_model(last).record.steps == steps
+    assert aeseg.load_model(last).record.steps == 20
     # As if it had never been stopped.
     image = widget.viewer_model.layers["halves"].data
-    whole = aeseg.train(image, QUICK.but(steps=steps), device="cpu")
+    whole = aeseg.train(image, QUICK.but(steps=20), device="cpu")
     assert whole.fingerprint == widget.model.fingerprint
     assert np.array_equal(whole.losses, widget.model.losses)

@@ -13,7 +13,7 @@ import tifffile
 from qtpy.QtWidgets import QApplication
 
 import napari_aeseg as aeseg
-from _napari.conftest import QUICK, add_image, discs, halves
+from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
 from napari_aeseg import InputError
 from napari_aeseg._napari.settings import Settings
 
@@ -324,18 +324,8 @@ def test_what_a_training_started_from_may_be_overwritten(widget, run, model, tmp
     assert_same(widget, run(widget.script))
 
 
-def stop_early(widget) -> None:
-    widget.training_params = QUICK.but(steps=60)
-    stop = lambda event: event.stage == "train" and widget.stop()  # noqa: E731
-    widget.progressed.connect(stop)
-    widget.train()
-    widget.wait(30)
-    widget.progressed.disconnect(stop)
-    assert widget.model.unfinished
-
-
 def test_a_training_that_was_stopped_is_loaded_from_where_it_saved_itself(widget, run, saved):
-    stop_early(widget)
+    train_and_stop(widget)
     segment(widget)
 
     script = widget.script
@@ -349,7 +339,7 @@ def test_a_training_that_was_stopped_and_not_saved_is_saved(widget, run, monkeyp
     monkeypatch.setattr(
         "napari_aeseg._napari.controller.read_settings", lambda: Settings(autosave=False)
     )
-    stop_early(widget)
+    train_and_stop(widget)
     segment(widget)
     assert not saved.exists()
 
@@ -357,7 +347,7 @@ def test_a_training_that_was_stopped_and_not_saved_is_saved(widget, run, monkeyp
 
 
 def test_a_training_that_was_gone_on_with_is_trained_in_one_go(widget, run):
-    stop_early(widget)
+    train_and_stop(widget)
     widget.resume()
     widget.wait(30)
     segment(widget)
@@ -369,7 +359,7 @@ def test_a_training_that_was_gone_on_with_is_trained_in_one_go(widget, run):
 
 
 def test_a_training_of_another_session_that_was_gone_on_with_is_loaded(widget, run, tmp_path):
-    stop_early(widget)
+    train_and_stop(widget)
     path = tmp_path / "half.aeseg.safetensors"
     widget.save_model(path)
     widget.load_model(path)

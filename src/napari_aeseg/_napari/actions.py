@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_aeseg._napari.controller import Controller
-    from napari_aeseg._napari.tuning import Cut
     from napari_aeseg.batch import BatchReport, Existing
 
 
@@ -155,18 +154,12 @@ class Actions:
 
     def apply_to_all(self) -> None:
         """Segment every open image like the one in hand."""
-        self._fix_if_wanted()
+        cut = self._dock.segments.cut
+        if cut.needs_classes and self._results.classes.prototypes is None:
+            self.fix()
         chosen = self._dock.images.images
         self._dock.images.images = [*chosen, *self._dock.images.others]
         self._controller.segment()
-
-    def _fix_if_wanted(self) -> Cut:
-        """Keep the classes where they are shown or chosen from, and return the cut."""
-        cut = self._dock.segments.cut
-        numbered = cut.mode == "classes" or (cut.mode == "objects" and cut.class_ids is not None)
-        if numbered and self._results.classes.prototypes is None:
-            self.fix()
-        return cut
 
     def segment_folder(
         self, folder: str | PathLike[str], output: str | PathLike[str] | None, existing: Existing
@@ -174,8 +167,10 @@ class Actions:
         """Begin to segment all images of a folder."""
         from napari_aeseg.batch import image_files
 
+        cut = self._dock.segments.cut
+        if cut.needs_classes and self._results.classes.prototypes is None:
+            self.fix()
         files = image_files(folder)
-        cut = self._fix_if_wanted()
         work = segmenting_files(
             files,
             Path(folder) / "segments" if output is None else Path(output),

@@ -42,7 +42,7 @@ def script_of(session: Session, images: list[Image], cut: Cut, device: str, fold
             "These images were segmented with different models: press Segment, or choose one."
         )
     origin = session.origin if result.model is session.model else None
-    if _needs_classes(cut) and session.results.classes.fixed_for(result.model) is not None:
+    if cut.needs_classes and session.results.classes.fixed_for(result.model) is not None:
         origin = None  # a model that is trained again has no classes: the file brings them
     lines = [writer.model(origin, result.model), ""]
     for image in images:
@@ -55,10 +55,6 @@ def script_of(session: Session, images: list[Image], cut: Cut, device: str, fold
         *writer.definitions,
     ]
     return "\n".join([*head, *lines]).rstrip() + "\n"
-
-
-def _needs_classes(cut: Cut) -> bool:
-    return cut.mode == "classes" or (cut.mode == "objects" and cut.class_ids is not None)
 
 
 def call(name: str, **arguments: object) -> str:
@@ -165,7 +161,7 @@ class _Writer:
         axes = f", axes={result.shot.axes.letters!r}" if result.shot.axes_argument else ""
         self.imports.add("from napari_aeseg.images.files import write_labels")
         prototypes = None
-        if _needs_classes(cut) and results.classes.fixed_for(result.model) is not None:
+        if cut.needs_classes and results.classes.fixed_for(result.model) is not None:
             prototypes = "model.prototypes"
         elif number > 1 and cut.mode == "classes":
             first = results.of[images[0]].hierarchy
@@ -202,7 +198,6 @@ class _Writer:
             return code if prototypes is None else f"{code[:-1]}, prototypes={prototypes})"
         edits = ", ".join(f"aeseg.{edit!r}" for edit in cut.edits)
         return f"aeseg.Cut(n_regions={cut.n_regions}, edits=({edits},)).labels({tree})"
-
 
     def _file_name(self, name: str) -> str:
         plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip() or "image"

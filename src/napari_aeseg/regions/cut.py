@@ -90,6 +90,11 @@ class Cut:
         ):
             raise InputError(f"edits = {self.edits!r}: give a tuple of Merge and Split.")
 
+    @property
+    def needs_classes(self) -> bool:
+        """Whether the labels depend on what the classes are."""
+        return self.mode == "classes" or (self.mode == "objects" and self.class_ids is not None)
+
     def labels(
         self,
         hierarchy: Hierarchy,
