@@ -67,7 +67,7 @@ def test_from_the_image_to_labels_that_are_kept(viewer):
             assert getattr(widget.preview, name) == getattr(image, name)
         else:
             assert np.allclose(getattr(widget.preview, name), getattr(image, name))
-    widget._dock.segments.n_regions.slider.setValue(700)
+    widget._dock.segments.regions.n_regions.slider.setValue(700)
     widget.wait(5)
     assert widget.preview.data.max() == widget.n_regions > 2
     widget._dock.segments.modes["classes"].click()

@@ -41,6 +41,7 @@ class ClassRow(QWidget):
         super().__init__()
         self.box = QCheckBox()
         self.box.setToolTip("Objects are made of the classes that are checked.")
+        self.box.setAccessibleName(f"Class {number} is foreground")
         self.box.clicked.connect(lambda *_: owner.checked.emit(owner.foreground))
         self.swatch = QPushButton()
         self.swatch.setFixedSize(_SWATCH, _SWATCH)

@@ -140,6 +140,7 @@ class Controller:
         self.results.changed.connect(self._on_changed_results)
         self.steering.changed.connect(self.want_previews)
         self.steering.said.connect(self.dock.status.say)
+        self.keeper.completed.connect(lambda _: self.refresh())
         for part in (session, self.results, self.keeper):
             part.failed.connect(self.report)
 
@@ -240,7 +241,6 @@ class Controller:
         """Bring the controls in line with a cut."""
         hierarchies = list(self.hierarchies.values())
         self.steering.style(cut.n_classes)
-        self.dock.segments.show_cut(cut, hierarchies)
         classes, image = self.results.classes, next(iter(self.hierarchies), None)
         fixed = classes.prototypes is not None
         number = len(classes.prototypes.centres) if fixed else cut.n_classes
@@ -248,6 +248,7 @@ class Controller:
         self.dock.segments.classes.show_classes(
             classes.names[:number], classes.colors[:number], fixed, checked
         )
+        self.dock.segments.show_cut(cut, hierarchies)
         result = self.results.of.get(image)
         done, undone = (0, 0) if result is None else (len(result.edits), len(result.undone))
         self.dock.segments.regions.show_edits(done, undone)
@@ -341,6 +342,13 @@ class Controller:
         """Have the previews shown anew in a moment."""
         if not self._timer.isActive():
             self._timer.start()
+
+    def show_now(self) -> None:
+        """Show what `want_previews` asked for without waiting, and raise what goes wrong."""
+        if self._timer.isActive():
+            self._timer.stop()
+            self.results.show(self.dock.images.images, self.dock.segments.cut)
+        self.refresh()
 
     def _want_cut(self, cut: Cut) -> None:
         self.show_cut(cut)

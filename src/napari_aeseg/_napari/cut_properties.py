@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from napari_aeseg._napari.palette import check_colors
 from napari_aeseg._napari.tuning import most_patches
 from napari_aeseg.errors import InputError
 
@@ -150,8 +151,8 @@ class CutProperties:
     def class_names(self, names: Sequence[str]) -> None:
         self._check_number("class_names", names)
         for number, name in enumerate(names, 1):
-            self._actions.rename(number, name)
-        self._controller.refresh()
+            self._controller.steering.rename(number, name)
+        self._controller.show_now()
 
     @property
     def class_colors(self) -> tuple[str, ...]:
@@ -161,9 +162,10 @@ class CutProperties:
     @class_colors.setter
     def class_colors(self, colors: Sequence[str]) -> None:
         self._check_number("class_colors", colors)
+        check_colors(colors)
         for number, color in enumerate(colors, 1):
-            self._actions.recolor(number, color)
-        self._controller.refresh()
+            self._controller.steering.recolor(number, color)
+        self._controller.show_now()
 
     @property
     def _n_named(self) -> int:
@@ -188,6 +190,7 @@ class CutProperties:
             self._actions.fix()
         elif not fixed and self.classes_fixed:
             self._actions.release()
+        self._controller.show_now()
 
     # By hand; places are pixels of the labels, such as (row, column)
 
@@ -207,6 +210,7 @@ class CutProperties:
             If the mode is not "regions", or a place is outside or in the same region.
         """
         self._actions.merge(image, *places)
+        self._controller.show_now()
 
     def split(self, place: tuple[int, ...], image: Image | None = None) -> None:
         """Split the region at a place where its halves were merged last; one step of undo.
@@ -217,14 +221,19 @@ class CutProperties:
             As `merge`, and if the region is a single patch.
         """
         self._actions.split(image, place)
+        self._controller.show_now()
 
     def undo(self, image: Image | None = None) -> bool:
         """Take back the last merge or split; return False when there is none."""
-        return self._actions.undo(image)
+        done = self._actions.undo(image)
+        self._controller.show_now()
+        return done
 
     def redo(self, image: Image | None = None) -> bool:
         """Do the edit again that was taken back last; return False when there is none."""
-        return self._actions.redo(image)
+        done = self._actions.redo(image)
+        self._controller.show_now()
+        return done
 
     @property
     def tool(self) -> Literal["merge", "split"] | None:

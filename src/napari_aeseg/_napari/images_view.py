@@ -59,6 +59,7 @@ class ImagesView(QWidget):
         self.axes_field = QLineEdit()
         self.axes_field.setPlaceholderText("read from the image")
         self.axes_field.setToolTip(_AXES_TIP)
+        self.axes_field.setAccessibleName("Axes")
         self.reading = WrappedLabel()
         self.reading.setToolTip("How the dimensions of the checked images are read.")
         axes_label = QLabel("Axes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Inside:
         labels = dict.fromkeys(images)
         if what == "merge height":
             # Only regions are nodes of the tree.
-            shown = cut if cut.mode == "regions" else type(cut)(n_regions=cut.n_regions)
+            shown = replace(cut, mode="regions")
             labels = {i: self._results.labels(i, shown, images[0]) for i in images}
         results = {image: self._results.of[image] for image in images}
 
@@ -85,6 +86,8 @@ class Inside:
         result = self._results.of[image]
         if what == "reconstruction error":
             result.error = values
+        if what == "reconstruction":
+            values = like(values, image)
         layer = self._layers.get((image, what))
         if layer is not None and layer in self._viewer.layers and layer.data.shape == values.shape:
             layer.data = values
@@ -92,7 +95,7 @@ class Inside:
         arguments = labels_arguments(image, result.hierarchy.axes)
         rgb = what == "features"
         if what == "reconstruction":
-            rgb, values = image.rgb, like(values, image)
+            rgb = image.rgb
             if not rgb and "C" in result.hierarchy.axes.letters:
                 arguments = image_arguments(image)
         layer = self._viewer.add_image(

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_aeseg._napari.settings import prepare_folder
+from napari_aeseg.events import Progress
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from os import PathLike
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.worker import Work
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport
-    from napari_aeseg.events import Progress
     from napari_aeseg.params import SegmentationParams, TrainingParams
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
@@ -48,7 +50,7 @@ def training(
         from napari_aeseg.pipeline import train_steps
 
         if autosave is not None:  # a folder that cannot be written is told before the work
-            autosave.parent.mkdir(parents=True, exist_ok=True)
+            prepare_folder(autosave.parent)
         steps = train_steps(
             [image.data for image in images],
             params,
@@ -61,10 +63,7 @@ def training(
             snapshot_seconds=None if autosave is None else _SECONDS_BETWEEN_SAVES,
             picture_seconds=_SECONDS_BETWEEN_PICTURES if watch else None,
         )
-        model = yield from _saving(steps, autosave)
-        if autosave is not None:
-            model.save(autosave)
-        return model
+        return (yield from _saving(steps, autosave))
 
     return work
 
@@ -73,17 +72,34 @@ def _saving(
     steps: Generator[Progress, None, Model], autosave: Path | None
 ) -> Generator[Progress, None, Model]:
     """Pass events on; write the models that come with them here, and not on the GUI thread."""
+    told = ""
     while True:
         try:
             event = next(steps)
         except StopIteration as end:
-            return end.value
-        snapshot = getattr(event, "snapshot", None)
-        if snapshot is not None:
-            if autosave is not None:
-                snapshot.save(autosave)
-            event = replace(event, snapshot=None)
+            model: Model = end.value
+            break
+        if getattr(event, "snapshot", None) is not None:
+            wrong = _save(event.snapshot, autosave)
+            event = replace(event, snapshot=None, message=event.message or ("" if told else wrong))
+            told = told or wrong
         yield event
+    if wrong := _save(model, autosave):
+        yield Progress("train", 1, 1, message=wrong)
+    return model
+
+
+def _save(model: Model, path: Path | None) -> str:
+    """Write a model; return what went wrong: a full disk must not cost the training."""
+    if path is None:
+        return ""
+    try:
+        model.save(path)
+    except OSError as error:
+        return (
+            f"The model could not be saved as {path}: {error.strerror or error}. Save it by hand."
+        )
+    return ""
 
 
 def segmenting(image: Snapshot, model: Model, params: SegmentationParams, device: str) -> Work:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.results import Result, Results
     from napari_aeseg._napari.tuning import Cut
     from napari_aeseg._napari.worker import Stopped
+    from napari_aeseg.regions.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class _Unmeasured:
     layer: Labels
     image: Image
     result: Result
+    hierarchy: Hierarchy
     classes: np.ndarray | None
 
 
@@ -49,9 +51,12 @@ class Keeper:
 
     Attributes
     ----------
+    completed : psygnal.Signal(Labels layer)
+        The last column has come.
     failed : psygnal.Signal(Exception)
     """
 
+    completed = Signal(object)
     failed = Signal(object)
 
     def __init__(self, viewer: Viewer, results: Results) -> None:
@@ -77,14 +82,16 @@ class Keeper:
         images = [image for image in images if image in self._results.of]
         if not images:
             raise InputError("There is nothing to keep: segment an image first.")
-        return [self._keep(image, cut, images[0]) for image in images]
+        # Copies: the previews may show the same arrays.
+        shown = {i: self._results.labels(i, cut, images[0]).astype(np.int32) for i in images}
+        found = {image: labels for image, labels in shown.items() if labels.any()}
+        if not found:
+            names = " and ".join(image.name for image in images)
+            raise InputError(f"There is nothing to keep of {names}: no pixel has a label.")
+        return [self._keep(image, labels, cut, images[0]) for image, labels in found.items()]
 
-    def _keep(self, image: Image, cut: Cut, example: Image) -> Labels:
+    def _keep(self, image: Image, labels: np.ndarray, cut: Cut, example: Image) -> Labels:
         result = self._results.of[image]
-        # A copy: the preview may show the same array.
-        labels = self._results.labels(image, cut, example).astype(np.int32)
-        if not labels.any():
-            raise InputError(f"There is nothing to keep of {image.name}: no pixel has a label.")
         own = self._results.cut_of(image, cut)
         classes = None
         if cut.mode != "classes":
@@ -92,7 +99,7 @@ class Keeper:
         layer = Labels(
             labels,
             name=f"{image.name} {own.title(result.hierarchy)}",
-            features=self._table(image, result, labels, classes),
+            features=self._table(image, result.hierarchy, labels, classes, result.error),
             metadata={"napari-aeseg": own.record(result.hierarchy, image.name)},
             visible=False,  # it would shine through the preview once that moves on
             **labels_arguments(image, result.hierarchy.axes),
@@ -101,17 +108,22 @@ class Keeper:
         layer.colormap = class_colormap(self._results.classes.colors) if named else label_colors()
         self._put_under_preview(layer, image)
         if result.error is None:
-            self._waiting.append(_Unmeasured(layer, image, result, classes))
+            self._waiting.append(_Unmeasured(layer, image, result, result.hierarchy, classes))
             if not self._runner.busy:
                 self._measure()
         return layer
 
     def _table(
-        self, image: Image, result: Result, labels: np.ndarray, classes: np.ndarray | None
+        self,
+        image: Image,
+        hierarchy: Hierarchy,
+        labels: np.ndarray,
+        classes: np.ndarray | None,
+        error: np.ndarray | None,
     ) -> Any:
-        spacing, unit = spacing_of(image, result.hierarchy.axes)
-        maps = {} if result.error is None else {"reconstruction_error": result.error}
-        table = result.hierarchy.table(labels, classes, spacing, unit, **maps)
+        spacing, unit = spacing_of(image, hierarchy.axes)
+        maps = {} if error is None else {"reconstruction_error": error}
+        table = hierarchy.table(labels, classes, spacing, unit, **maps)
         names = dict(enumerate(self._results.classes.names, 1))
         numbers = table["index"] if classes is None else table["class"]
         table["class"] = [names.get(int(number), str(number)) for number in numbers]
@@ -135,9 +147,17 @@ class Keeper:
             self._complete(self._waiting.pop(0))
 
     def _complete(self, kept: _Unmeasured) -> None:
-        if kept.layer in self._viewer.layers:  # painted on meanwhile or not: measured as it is
-            labels = np.asarray(kept.layer.data)
-            kept.layer.features = self._table(kept.image, kept.result, labels, kept.classes)
+        if kept.layer not in self._viewer.layers:
+            return
+        labels = np.asarray(kept.layer.data)  # painted on meanwhile or not: measured as it is
+        try:
+            kept.layer.features = self._table(
+                kept.image, kept.hierarchy, labels, kept.classes, kept.result.error
+            )
+        except InputError as error:  # of another shape by now
+            self.failed.emit(error)
+        else:
+            self.completed.emit(kept.layer)
 
     def _on_measured(self, outcome: Done | Stopped | Failed) -> None:
         if not self._waiting:

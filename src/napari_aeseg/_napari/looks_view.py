@@ -50,6 +50,7 @@ class FolderField(QWidget):
         self.button = QToolButton()
         self.button.setText("…")
         self.button.setToolTip(f"{title}.")
+        self.button.setAccessibleName(title)
         self.button.clicked.connect(self._browse)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import colorsys
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from napari.utils.colormaps import DirectLabelColormap, label_colormap
 
+from napari_aeseg.errors import InputError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.utils.colormaps import CyclicLabelColormap
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart, without its black.
@@ -32,6 +37,13 @@ def class_color(number: int) -> str:
     # Then hues that step by the golden ratio, so that neighbours differ.
     red, green, blue = colorsys.hsv_to_rgb((number * 0.618034 + 0.35) % 1, 0.75, 0.9)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+def check_colors(colors: Sequence[str]) -> None:
+    """Raise `InputError` unless all are written as "#rrggbb"."""
+    for color in colors:
+        if not re.fullmatch("#[0-9a-fA-F]{6}", color):
+            raise InputError(f"class_colors: {color!r} is not written as '#rrggbb'.")
 
 
 @lru_cache(maxsize=16)

@@ -146,6 +146,7 @@ class ObjectsPanel(QWidget):
         self.min_size.changed.connect(lambda n: self.changed.emit({"min_size": int(n)}))
         self.auto_min_size = QCheckBox("auto")
         self.auto_min_size.setToolTip("Learn it from the image.")
+        self.auto_min_size.setAccessibleName("Automatic minimum size")
         self.auto_min_size.clicked.connect(
             lambda auto: self.changed.emit({"min_size": None if auto else int(self.min_size.value)})
         )

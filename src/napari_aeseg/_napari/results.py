@@ -61,11 +61,19 @@ class Result:
 
 @dataclass
 class ClassStyle:
-    """How classes are shown, and their prototypes where they are fixed."""
+    """How classes are shown, and their prototypes where they are fixed, with the model of these."""
 
     colors: tuple[str, ...]
     names: tuple[str, ...]
     prototypes: Prototypes | None = None
+    model: Model | None = None
+
+    def fixed_for(self, model: Model) -> Prototypes | None:
+        """Return the prototypes if they are of this model: with another one they mean nothing."""
+        if self.prototypes is None or self.model is None:
+            return None
+        same = model is self.model or model.fingerprint == self.model.fingerprint
+        return self.prototypes if same else None
 
 
 class Results:
@@ -128,14 +136,19 @@ class Results:
         )
         return same or not before.edits
 
-    def forget_removed(self) -> None:
-        """Give up what belongs to images that are no longer in the viewer; layers stay."""
+    def forget_removed(self) -> bool:
+        """Give up what belongs to images that are no longer in the viewer; layers stay.
+
+        Return whether a preview now shows what is no longer so: its strokes were removed.
+        """
         for image in [i for i in self.of if i not in self._viewer.layers]:
             del self.of[image]
             self.finder.forget(image)
-        for result in self.of.values():
-            if result.markers is not None and result.markers not in self._viewer.layers:
-                result.markers = None
+        layers = self._viewer.layers
+        bare = [r for r in self.of.values() if r.markers is not None and r.markers not in layers]
+        for result in bare:
+            result.markers = None
+        return bool(bare)
 
     def preview_of(self, image: Image) -> Labels | None:
         """Return the preview layer of an image, if there is one."""
@@ -182,10 +195,11 @@ class Results:
         return replace(cut, edits=edits)
 
     def _prototypes(self, image: Image, cut: Cut, example: Image) -> Prototypes | None:
-        if cut.mode != "classes" or self.classes.prototypes is not None:
-            return self.classes.prototypes if cut.mode == "classes" else None
-        if image is example:
+        if cut.mode != "classes":
             return None
+        fixed = self.classes.fixed_for(self.of[image].model)
+        if fixed is not None or image is example:
+            return fixed
         source = self.of[example].hierarchy
         return source.prototypes(min(cut.n_classes, source.max_classes))
 
@@ -197,8 +211,9 @@ class Results:
 
     def _objects(self, image: Image, cut: Cut) -> np.ndarray | None:
         """Objects as far as they are found; looks for them in a thread where they are not."""
-        prototypes = None if cut.class_ids is None else self.classes.prototypes
-        return self.finder.objects(image, self.of[image].hierarchy, cut, prototypes)
+        result = self.of[image]
+        prototypes = None if cut.class_ids is None else self.classes.fixed_for(result.model)
+        return self.finder.objects(image, result.hierarchy, cut, prototypes)
 
     def reweight(self, balance: float, scale: float | Literal["auto"]) -> None:
         """Compare patches differently, in a thread; the newest wish wins."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg import __version__
-from napari_aeseg._napari.settings import SUFFIX, new_path
+from napari_aeseg._napari.settings import SUFFIX, new_path, prepare_folder
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.files import read_file
 from napari_aeseg.samples import SAMPLES
@@ -42,6 +42,8 @@ def script_of(session: Session, images: list[Image], cut: Cut, device: str, fold
             "These images were segmented with different models: press Segment, or choose one."
         )
     origin = session.origin if result.model is session.model else None
+    if cut.needs_classes and session.results.classes.fixed_for(result.model) is not None:
+        origin = None  # a model that is trained again has no classes: the file brings them
     lines = [writer.model(origin, result.model), ""]
     for image in images:
         lines += writer.image(image, session.results, cut, device, images)
@@ -86,6 +88,7 @@ class _Writer:
         self.imports = {"import napari_aeseg as aeseg"}
         self.definitions: list[str] = []
         self._sources: list[tuple[Any, str]] = []  # data, name of the variable
+        self._names: list[str] = []  # of files with labels
 
     def source(self, shot: Snapshot) -> str:
         """Define a variable with the pixels of an image; return its name."""
@@ -113,7 +116,7 @@ class _Writer:
                 f"{name} is not in memory and was not opened from a file that a script can read: "
                 "save it as TIFF and open that."
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        prepare_folder(self.folder)
         path = new_path(self.folder, name, ".npy")
         np.save(path, data)
         self.imports.add("import numpy as np")
@@ -123,7 +126,7 @@ class _Writer:
         """Return the code that makes the model again, or else loads it."""
         code = None if origin is None else self._remade(origin)
         if code is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            prepare_folder(self.folder)
             path = new_path(self.folder, "model", SUFFIX)
             model.save(path)
             code = f"aeseg.load_model({str(path)!r})"
@@ -132,7 +135,8 @@ class _Writer:
     def _remade(self, origin: Origin) -> str | None:
         """Code for a model by where it comes from; None when that is not known well enough."""
         if origin.params is None or not origin.images:
-            return None if origin.path is None else f"aeseg.load_model({str(origin.path)!r})"
+            known = origin.path == "base" or (origin.path is not None and origin.path.is_file())
+            return f"aeseg.load_model({str(origin.path)!r})" if known else None
         arguments = [f"[{', '.join(map(self.source, origin.images))}]", params_code(origin.params)]
         axes = [shot.axes_argument for shot in origin.images]
         if any(axes):
@@ -157,18 +161,18 @@ class _Writer:
         axes = f", axes={result.shot.axes.letters!r}" if result.shot.axes_argument else ""
         self.imports.add("from napari_aeseg.images.files import write_labels")
         prototypes = None
-        if cut.mode == "classes" or cut.class_ids is not None:
-            if results.classes.prototypes is not None:
-                prototypes = "model.prototypes"
-            elif number > 1 and cut.mode == "classes":
-                prototypes = f"tree_1.prototypes({cut.n_classes})"
+        if cut.needs_classes and results.classes.fixed_for(result.model) is not None:
+            prototypes = "model.prototypes"
+        elif number > 1 and cut.mode == "classes":
+            first = results.of[images[0]].hierarchy
+            prototypes = f"tree_1.prototypes({min(cut.n_classes, first.max_classes)})"
         own = results.cut_of(image, cut)
         if cut.mode == "regions":  # what was suggested is written down
             own = type(cut)(n_regions=own.regions_in(result.hierarchy), edits=own.edits)
         lines = [
             f"{tree} = aeseg.build_hierarchy({name}, model, {params}{axes}, device={device!r})",
             f"{labels} = {self._cut(own, tree, result, prototypes)}",
-            f"write_labels({labels}, {_file_name(result.shot.name) + '_labels.tif'!r})",
+            f"write_labels({labels}, {self._file_name(result.shot.name)!r})",
             "",
         ]
         return lines
@@ -177,20 +181,29 @@ class _Writer:
         plain = not cut.edits and prototypes is None
         if cut.mode == "regions" and plain:
             return f"{tree}.regions(n_regions={cut.n_regions})"
+        n_classes = min(cut.n_classes, result.hierarchy.max_classes)
         if cut.mode == "classes":
-            argument = f"n_classes={cut.n_classes}" if plain else f"prototypes={prototypes}"
+            argument = f"n_classes={n_classes}" if plain else f"prototypes={prototypes}"
             return f"{tree}.classes({argument})"
         if cut.mode == "markers":
+            if result.markers is None:
+                raise InputError(f"{result.shot.name} has no strokes to grow segments from.")
             strokes = self._saved(np.asarray(result.markers.data), f"{result.shot.name} strokes")
             return f"{tree}.from_markers({strokes})"
         if cut.mode == "objects":
             arguments = {"min_size": cut.min_size}
             if cut.class_ids is not None:
-                arguments = {"class_ids": cut.class_ids, "n_classes": cut.n_classes, **arguments}
+                arguments = {"class_ids": cut.class_ids, "n_classes": n_classes, **arguments}
             code = call(f"{tree}.objects", **arguments)
             return code if prototypes is None else f"{code[:-1]}, prototypes={prototypes})"
         edits = ", ".join(f"aeseg.{edit!r}" for edit in cut.edits)
         return f"aeseg.Cut(n_regions={cut.n_regions}, edits=({edits},)).labels({tree})"
+
+    def _file_name(self, name: str) -> str:
+        plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip() or "image"
+        number = self._names.count(plain)
+        self._names.append(plain)
+        return f"{plain}{f' {number + 1}' if number else ''}_labels.tif"
 
 
 def _is_file_of(path: Path, data: Any) -> bool:
@@ -203,7 +216,3 @@ def _is_file_of(path: Path, data: Any) -> bool:
         return np.array_equal(read_file(path)[0], data)
     except InputError:  # a format that only another plugin knows
         return False
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip() or "image"

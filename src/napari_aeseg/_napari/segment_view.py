@@ -93,6 +93,7 @@ class SegmentView(QWidget):
         self.scale.changed.connect(lambda s: self._weigh(self._weights[0], s))
         self.auto_scale = QCheckBox("auto")
         self.auto_scale.setToolTip("Choose the scale from the image.")
+        self.auto_scale.setAccessibleName("Automatic scale")
         self.auto_scale.clicked.connect(
             lambda auto: self._weigh(self._weights[0], "auto" if auto else self.scale.value)
         )

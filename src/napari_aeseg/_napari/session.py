@@ -56,6 +56,10 @@ class Origin:
     params: TrainingParams | None = None
     init: Origin | None = None
 
+    def starts_from(self, path: Path) -> bool:
+        """Whether a file is needed to train it again."""
+        return self.init is not None and (self.init.path == path or self.init.starts_from(path))
+
 
 class Session:
     """Trains, loads and segments, one job after the other; knows no controls.
@@ -135,9 +139,10 @@ class Session:
         if self.model is None or not self.model.unfinished:
             raise InputError("There is no training to go on with: the model is finished, or none.")
         names = _listed(images)
-        # Resuming gives what training without a stop gives.
+        # Resuming gives what training without a stop gives; how that began, a file does not tell.
+        known = tuple(images) if self.origin.images else ()
         before = self.origin.init
-        self._after = Origin(f"Trained on {names}", autosave, tuple(images), device, init=before)
+        self._after = Origin(f"Trained on {names}", autosave, known, device, init=before)
         work = jobs.training(images, None, device, self.model, True, watch, autosave)
         self._start(names, f"Training on {names}", work, self._on_trained)
 
@@ -178,6 +183,8 @@ class Session:
         self.model.save(path)
         path = Path(path).absolute()
         self.origin = replace(self.origin, text=f"Saved as {path.name}", path=path)
+        if self.origin.starts_from(path):  # that file is no more: it cannot be trained again
+            self.origin = replace(self.origin, params=None)
 
     def take_model(self, model: Model | None, origin: Origin) -> None:
         """Use a model from now on."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+
+from napari_aeseg.errors import InputError
 
 PLUGIN = "napari-aeseg"
 SUFFIX = ".aeseg.safetensors"
@@ -57,6 +60,19 @@ def new_path(folder: Path, name: str, suffix: str) -> Path:
         number += 1
         path = folder / f"{stem} ({number}){suffix}"
     return path
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder for models if it is not there; raise `InputError` if it cannot be used."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"Nothing can be saved in {folder} ({error.strerror or error}): choose another folder "
+            "for models in napari's Preferences, or turn saving by itself off there."
+        ) from error
 
 
 def read_settings() -> Settings:

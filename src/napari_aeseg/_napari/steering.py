@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from napari_aeseg._napari.edit_tools import TOOLS, EditTools
 from napari_aeseg._napari.layers import labels_arguments, unwrapped
-from napari_aeseg._napari.palette import class_color, label_colors
+from napari_aeseg._napari.palette import check_colors, class_color, label_colors
 from napari_aeseg._napari.results import ClassStyle
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.edits import Merge, Split
@@ -50,7 +50,7 @@ class Steering:
     def __init__(self, viewer: Viewer, results: Results) -> None:
         self._viewer = viewer
         self._results = results
-        self.cut: Cut | None = None  # what the previews show
+        self._drawn: dict[Labels, np.ndarray] = {}  # strokes when they were drawn anew last
         self.tools = EditTools(viewer)
         results.shown.connect(self.tools.watch)
         self.tools.waiting.connect(lambda: self.said.emit("Now click the region to merge it with."))
@@ -158,11 +158,17 @@ class Steering:
             )
         )
         layer.brush_size = _BRUSH
-        # Painting, filling and erasing send the one (undo too), being given an array the other.
-        layer.events.paint.connect(lambda *_: self.changed.emit())
-        layer.events.data.connect(lambda *_: self.changed.emit())
-        layer.events.labels_update.connect(lambda *_: self.changed.emit())
+        # Strokes when they end, an array that is given, strokes while they go on.
+        for event in (layer.events.paint, layer.events.data, layer.events.labels_update):
+            event.connect(lambda *_: self.changed.emit())
+        layer.events.set_data.connect(lambda *_: self._on_drawn(layer))
         return layer
+
+    def _on_drawn(self, layer: Labels) -> None:
+        # All that napari tells of undo and redo, and it tells the same of every other slice.
+        if not np.array_equal(layer.data, self._drawn.get(layer)):
+            self._drawn[layer] = np.array(layer.data)
+            self.changed.emit()
 
     # Classes
 
@@ -185,6 +191,7 @@ class Steering:
 
     def recolor(self, number: int, color: str) -> None:
         """Give a class a colour, such as "#ff8800"."""
+        check_colors([color])
         classes = self._results.classes
         colors = list(classes.colors)
         colors[number - 1] = color
@@ -194,10 +201,14 @@ class Steering:
 
     def fix(self, model: Model, image: Image, n_classes: int) -> None:
         """Keep the classes of an image with its model."""
-        hierarchy = self._results.of[image].hierarchy
-        n_classes = min(n_classes, hierarchy.max_classes)
-        self._results.classes.prototypes = hierarchy.prototypes(n_classes)
-        self._model = model
+        result, classes = self._results.of[image], self._results.classes
+        if result.model is not model:
+            raise InputError(
+                f"{image.name} was segmented with another model than the one in use: segment it "
+                "again first."
+            )
+        n_classes = min(n_classes, result.hierarchy.max_classes)
+        classes.prototypes, classes.model = result.hierarchy.prototypes(n_classes), model
         self._store()
         self.changed.emit()
 
@@ -210,7 +221,6 @@ class Steering:
 
     def take_over(self, model: Model | None) -> None:
         """Use the classes that a model brings along, if any."""
-        self._model = model
         prototypes = None if model is None else model.prototypes
         if prototypes is None:
             self._results.classes.prototypes = None
@@ -218,7 +228,7 @@ class Steering:
         number = len(prototypes.centres)
         names = prototypes.names or tuple(f"class {i + 1}" for i in range(number))
         colors = prototypes.colors or tuple(class_color(i + 1) for i in range(number))
-        self._results.classes = ClassStyle(colors, names, prototypes)
+        self._results.classes = ClassStyle(colors, names, prototypes, model)
 
     def _store(self) -> None:
         """Write names and colours into the prototypes, and these into the model."""
@@ -229,5 +239,5 @@ class Steering:
         classes.prototypes = replace(
             classes.prototypes, names=classes.names[:number], colors=classes.colors[:number]
         )
-        if self._model is not None:
-            self._model.prototypes = classes.prototypes
+        if classes.model is not None:
+            classes.model.prototypes = classes.prototypes

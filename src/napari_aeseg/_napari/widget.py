@@ -103,7 +103,8 @@ class AESegWidget(CutProperties, Container):
 
     def reset_choices(self, *_: Any) -> None:
         """Follow the viewer's layers; napari calls it when one comes, goes, moves or is renamed."""
-        self._session.results.forget_removed()
+        if self._session.results.forget_removed():
+            self._controller.want_previews()
         self._dock.images.reset()
 
     @property
