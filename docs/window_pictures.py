@@ -73,7 +73,7 @@ def save(viewer: Any, path: Path) -> None:
 
 
 def tissue_step_by_step(folder: Path) -> None:
-    """Open, segment, classes, strokes."""
+    """Open, segment, classes, objects made of a class, strokes, features."""
     with window("tissue") as (viewer, _, widget):
         save(viewer, folder / "walk_1_open.png")
         widget.segment()
@@ -86,10 +86,21 @@ def tissue_step_by_step(folder: Path) -> None:
         widget.class_names = ("gland", "stroma", "empty")
         widget.class_colors = ("#d55e00", "#56b4e9", "#f0e442")
         save(viewer, folder / "walk_3_classes.png")
+        widget.mode = "objects"
+        widget.class_ids = [1]
+        widget.wait(60)
+        save(viewer, folder / "guide_objects.png")
         widget.mode = "markers"
         paint(widget.paint())
         widget.wait(60)
         save(viewer, folder / "walk_4_strokes.png")
+        for layer in viewer.layers[1:]:
+            layer.visible = False
+        widget.look("features")
+        widget.wait(60)
+        find(widget, "Look inside").click()
+        scroll_to(widget, "Look inside")
+        save(viewer, folder / "guide_features.png")
 
 
 def paint(strokes: Any) -> None:

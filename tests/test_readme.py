@@ -85,3 +85,32 @@ def test_the_citation_is_of_this_version():
     assert cited["version"] == project["version"]
     assert cited["license"] == project["license"]
     assert [a["name"] for a in cited["authors"]] == [a["name"] for a in project["authors"]]
+
+
+def test_the_user_guide_names_every_parameter_and_preference():
+    from napari_aeseg.params import PRESETS, SegmentationParams, TrainingParams
+
+    text = (ROOT / "docs" / "user_guide.md").read_text("utf-8")
+    elsewhere = {"Brightness - texture": "Texture"}  # its control has a shorter name
+    fields = [*TrainingParams.model_fields.values(), *SegmentationParams.model_fields.values()]
+    titles = [elsewhere.get(str(f.title), str(f.title)) for f in fields]
+    assert [t for t in titles if f"**{t}**" not in text] == []
+    assert [p.title for p in PRESETS.values() if f"*{p.title}*" not in text] == []
+    manifest = yaml.safe_load((ROOT / "napari.yaml").read_text("utf-8"))
+    pages = manifest["contributions"]["configurations"].values()
+    preferences = [p["title"] for page in pages for p in page["properties"].values()]
+    assert [p for p in preferences if f"| {p} |" not in text] == []
+
+
+def test_the_user_guide_explains_every_column():
+    import numpy as np
+
+    import napari_aeseg as aeseg
+
+    image = np.zeros((32, 32, 2), np.float32)
+    image[:, 16:] = 1
+    tree = aeseg.build_hierarchy(image, "base", axes="YXC", device="cpu")
+    labels = tree.regions(n_regions=2)
+    table = tree.table(labels, classes=labels, spacing=(2, 2), reconstruction_error=image[..., 0])
+    text = (ROOT / "docs" / "user_guide.md").read_text("utf-8")
+    assert [column for column in table if f"`{column}`" not in text] == []
