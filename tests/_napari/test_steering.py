@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import napari_aeseg as aeseg
-from _napari.conftest import add_image, discs, halves
+from _napari.conftest import QUICK, add_image, discs, halves
 from napari_aeseg import InputError, Merge, Split
 
 
@@ -511,3 +511,38 @@ def test_classes_that_are_not_there_are_told(segmented):
         segmented.wait(20)
     segmented.class_ids = None
     segmented.wait(20)
+
+
+def test_classes_of_another_model_do_not_reach_images_that_it_did_not_segment(classes):
+    other = aeseg.train(halves(), QUICK.but(seed=9), device="cpu")
+    other.prototypes = aeseg.build_hierarchy(halves(), other, device="cpu").prototypes(4)
+    classes.model = other
+    assert classes.classes_fixed
+
+    classes.n_classes = 3
+    assert np.array_equal(classes.preview.data, classes.hierarchy.classes(3))
+    classes.segment()
+    classes.wait(20)
+
+    expected = classes.hierarchy.classes(prototypes=other.prototypes)
+    assert np.array_equal(classes.preview.data, expected)
+
+
+def test_several_slices_of_a_volume_are_steered_alike(widget):
+    add_image(widget, np.stack([halves()] * 3), "volume", axis_labels=("z", "y", "x"))
+    widget.train()
+    widget.wait(20)
+    widget.segment()
+    widget.wait(30)
+    widget.n_regions = 5
+    merge(widget, 1, 2)
+    assert number(widget) == 4
+    widget.mode = "markers"
+    layer = widget.paint()
+    assert layer.data.shape == (3, 48, 48)
+    data = np.zeros((3, 48, 48), np.uint8)
+    data[0, 5, 3:9], data[2, 30, 40:44] = 1, 2
+    layer.data = data
+    widget.wait(5)
+
+    assert np.array_equal(widget.preview.data, widget.hierarchy.from_markers(data))
