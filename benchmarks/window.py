@@ -139,7 +139,7 @@ class Window:
             while self.widget.busy:
                 self.live(0.005)
             times.append(1000 * (time.perf_counter() - start))
-            self.widget._controller.error = None
+            self.widget._controller.reporter.clear()
         return {"stop": max(times, default=0.0), "stops": len(times)}
 
 

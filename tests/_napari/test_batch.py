@@ -83,7 +83,7 @@ def test_by_the_button(segmented, folder, tmp_path, monkeypatch):
 
 def test_without_a_folder_the_button_says_what_to_do(segmented, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_aeseg._napari.controller.show_error", shown.append)
+    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
 
     segmented._dock.batch.button.click()
 

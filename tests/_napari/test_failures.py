@@ -58,7 +58,7 @@ def test_an_error_is_told_once_and_work_goes_on(segmented, tmp_path, monkeypatch
     segmented.folder.mkdir()
     tifffile.imwrite(segmented.folder / "a.tif", halves())
     shown = []
-    monkeypatch.setattr("napari_aeseg._napari.controller.show_error", shown.append)
+    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
     events = heard(segmented)
     before = segmented.preview.data
 
@@ -136,7 +136,7 @@ def test_closing_the_dock_leaves_nothing_running(segmented, monkeypatch):
     controller.close()
 
     runners = {
-        controller._finder,
+        controller._finder._runner,
         controller.keeper._runner,
         controller.results.runner,
         controller.results.finder._runner,

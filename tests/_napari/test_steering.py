@@ -328,7 +328,7 @@ def test_painting_in_another_mode_changes_nothing(strokes):
 def test_wrong_strokes_are_told(strokes, monkeypatch):
     widget, layer = strokes
     told = []
-    monkeypatch.setattr("napari_aeseg._napari.controller.show_error", told.append)
+    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", told.append)
     layer.data = np.ones((3, 3), np.uint8)
     with pytest.raises(InputError, match="shape"):
         widget.wait(5)

@@ -290,7 +290,7 @@ def test_a_fallback_is_told_and_the_work_goes_on(widget, monkeypatch, model):
 
 def test_errors_are_shown_by_napari(widget, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_aeseg._napari.controller.show_error", shown.append)
+    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
     widget.images = []
 
     widget._dock.model.train_button.setEnabled(True)

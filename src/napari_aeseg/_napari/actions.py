@@ -55,7 +55,7 @@ class Actions:
         self._viewer.layers.selection.events.active.connect(self._on_active)
 
     def _listen(self) -> None:
-        dock, report = self._dock, self._controller.reporting
+        dock, report = self._dock, self._controller.reporter.reporting
         regions, classes = dock.segments.regions, dock.segments.classes
         regions.tool_chosen.connect(self.take)
         regions.undo_button.clicked.connect(report(self.undo))
@@ -80,7 +80,7 @@ class Actions:
         tools.redo.connect(self.redo)
 
     def _reported(self, action: Any, *arguments: Any) -> None:
-        with self._controller.reported():
+        with self._controller.reporter.reported():
             action(*arguments)
 
     # Steering
@@ -152,7 +152,7 @@ class Actions:
             self.looked.emit(self._inside.show(what, found))
             return ""
 
-        controller.error = None
+        controller.reporter.clear()
         self._session.run(what, f"Computing the {what}", work, show)
 
     # More images
@@ -190,7 +190,7 @@ class Actions:
             self._dock.model.device,
             existing,
         )
-        self._controller.error = None
+        self._controller.reporter.clear()
         self._session.run(f"{len(files)} files", f"Segmenting {len(files)} files", work, self._tell)
 
     def _segment_folder(self, folder: Path | None, output: Path | None, existing: Existing) -> None:

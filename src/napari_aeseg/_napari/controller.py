@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error, show_warning
+from napari.utils.notifications import show_warning
 from psygnal import Signal
 from qtpy.compat import isalive
-from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtCore import QTimer
 
+from napari_aeseg._napari.devices import DeviceFinder
 from napari_aeseg._napari.dock import Dock
-from napari_aeseg._napari.jobs import finding_devices
 from napari_aeseg._napari.keeping import Keeper
 from napari_aeseg._napari.layers import unwrapped
-from napari_aeseg._napari.memory import Memory, recall, remember
+from napari_aeseg._napari.memory import remember, restore
+from napari_aeseg._napari.reporting import Reporter
 from napari_aeseg._napari.session import Origin, Session
 from napari_aeseg._napari.settings import read_settings
 from napari_aeseg._napari.steering import Steering
 from napari_aeseg._napari.tables import columns_of
+from napari_aeseg._napari.waiting import wait_until
 from napari_aeseg._napari.watching import Watching
-from napari_aeseg._napari.worker import Done, Job, JobRunner
-from napari_aeseg.errors import AesegError
 from napari_aeseg.events import TrainingProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from os import PathLike
 
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
+    from napari_aeseg._napari.layers import Snapshot
     from napari_aeseg._napari.tuning import Cut
-    from napari_aeseg._napari.worker import Failed, Stopped
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.events import Progress
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _MILLISECONDS_TO_PREVIEW = 15  # moves that come faster are shown together: the newest wins
-_MILLISECONDS_TO_LOOK = 10
-# After the dock has opened, torch is imported: it takes seconds, which the first click would wait.
-_MILLISECONDS_TO_TORCH = 700
 
 
 class Controller:
@@ -71,63 +66,22 @@ class Controller:
         self.steering = Steering(viewer, self.results)
         self.watching = Watching(viewer)
         self.dock = Dock(viewer)
-        self.error: Exception | None = None
-        self._popups = True
+        self.reporter = Reporter()
+        self.reporter.failed.connect(self._on_failed)
         self._new_curve = False
         self._closed = False
-        self._finder = JobRunner()
-        self._finder.ended.connect(self._on_devices)
+        self._finder = DeviceFinder(self.dock)
         self._timer = QTimer(self.dock)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_TO_PREVIEW)
         self._timer.timeout.connect(self._update_previews)
-        self._warm_up = QTimer(self.dock)
-        self._warm_up.setSingleShot(True)
-        self._warm_up.timeout.connect(self._find_devices)
-        self._warm_up.start(_MILLISECONDS_TO_TORCH)
         settings = read_settings()
         self.dock.model.device = settings.device
         self.dock.model.preset = settings.preset
         self._listen_to_session()
         self._listen_to_dock()
-        if (memory := recall(viewer)) is not None:
-            self._restore(memory)
+        restore(self)
         self.refresh()
-
-    def _restore(self, memory: Memory) -> None:
-        """Go on where the dock of this viewer was when it was closed."""
-        self.session.take_model(memory.model, memory.origin)
-        self.results.classes = memory.classes
-        for image, result in memory.results.items():
-            self.results.of[image] = result
-            if result.preview.layer is not None:
-                self.results.shown.emit(image, result.preview.layer)
-        self.results.forget_removed()
-        dock = self.dock
-        dock.model.params, dock.model.device = memory.training, memory.device
-        dock.segments.params, dock.segments.cut = memory.segmentation, memory.cut
-        dock.images.axes = memory.axes
-        there = [image for image in memory.images if image in dock.images.all]
-        if there:
-            dock.images.images = there
-        self.steering.take_over(memory.model)
-        self.show_model()
-
-    def _remember(self) -> None:
-        dock = self.dock
-        memory = Memory(
-            self.session.model,
-            self.session.origin,
-            self.results.of,
-            self.results.classes,
-            dock.segments.cut,
-            dock.model.params,
-            dock.segments.params,
-            dock.images.images,
-            dock.images.axes,
-            dock.model.device,
-        )
-        remember(self.viewer, memory)
 
     def _listen_to_session(self) -> None:
         session = self.session
@@ -142,7 +96,7 @@ class Controller:
         self.steering.said.connect(self.dock.status.say)
         self.keeper.completed.connect(lambda _: self.refresh())
         for part in (session, self.results, self.keeper):
-            part.failed.connect(self.report)
+            part.failed.connect(self.reporter.report)
 
     def _listen_to_dock(self) -> None:
         dock, model, segments = self.dock, self.dock.model, self.dock.segments
@@ -155,9 +109,10 @@ class Controller:
             (segments.keep_button, self.keep),
             (dock.status.stop_button, self.stop),
         ):
-            button.clicked.connect(self.reporting(action))
+            button.clicked.connect(self.reporter.reporting(action))
         dock.images.changed.connect(self.refresh)
-        model.device_box.opened.connect(self._find_devices)
+        model.device_box.opened.connect(self._finder.look)
+        self._finder.found.connect(model.add_devices)
         segments.cut_changed.connect(self._want_cut)
         segments.weights_changed.connect(self.results.reweight)
 
@@ -165,43 +120,40 @@ class Controller:
 
     def train(self) -> None:
         """Begin to train on the chosen images."""
-        self.error = None
-        view, images = self.dock.model, self.dock.images
-        shots = images.snapshots()
-        self.watching.begin(images.images[0], shots[0])
-        path = read_settings().autosave_path(shots[0].name)
-        watch = view.watch_box.isChecked()
+        view, (shots, watch, path) = self.dock.model, self._to_train_on()
         self.session.train(shots, view.params, view.device, view.start_from, watch, path)
 
     def resume(self) -> None:
         """Go on with a training that was stopped."""
-        self.error = None
-        view, images = self.dock.model, self.dock.images
+        shots, watch, path = self._to_train_on()
+        self.session.resume(shots, self.dock.model.device, watch, path)
+
+    def _to_train_on(self) -> tuple[list[Snapshot], bool, Path | None]:
+        """Read what training needs: the images, whether to watch, and where to save."""
+        self.reporter.clear()
+        images = self.dock.images
         shots = images.snapshots()
         self.watching.begin(images.images[0], shots[0])
         path = read_settings().autosave_path(shots[0].name)
-        self.session.resume(shots, view.device, view.watch_box.isChecked(), path)
+        return shots, self.dock.model.watch_box.isChecked(), path
 
     def segment(self) -> None:
         """Begin to segment the chosen images."""
-        self.error = None
+        self.reporter.clear()
         images = self.dock.images
         pairs = list(zip(images.images, images.snapshots(), strict=True))
         self.session.segment(pairs, self.dock.segments.params, self.dock.model.device)
 
     def load(self, path: str | PathLike[str]) -> None:
         """Begin to load a model."""
-        self.error = None
+        self.reporter.clear()
         self.session.load(path)
 
     def load_now(self, path: str | PathLike[str]) -> None:
         """Load a model before returning; what goes wrong is raised instead of popping up."""
-        self._popups = False
-        try:
+        with self.reporter.quiet():
             self.load(path)
             self.wait()
-        finally:
-            self._popups = True
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file."""
@@ -262,31 +214,17 @@ class Controller:
     def close(self) -> None:
         """Leave everything that runs, and be silent from now on."""
         if isalive(self.dock) and not self._closed:
-            self._remember()
+            remember(self)
         self._closed = True
-        if isalive(self._warm_up):
-            self._warm_up.stop()
         self._finder.leave()
         self.keeper.leave()
         self.session.close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Let Qt work until nothing runs and nothing waits; then raise the last error."""
-        loop, look, end = QEventLoop(), QTimer(), QTimer()
-        look.timeout.connect(lambda: loop.quit() if self._at_rest else None)
-        look.start(_MILLISECONDS_TO_LOOK)
-        if timeout is not None:
-            end.timeout.connect(loop.quit)
-            end.start(int(1000 * timeout))
-        if not self._at_rest:
-            loop.exec_()
-        for timer in (look, end):  # a traceback may keep them alive
-            timer.stop()
-        if not self._at_rest:
+        if not wait_until(lambda: self._at_rest, timeout):
             raise TimeoutError(f"Still busy with {self.session.subject} after {timeout} s.")
-        if self.error is not None:
-            error, self.error = self.error, None
-            raise error
+        self.reporter.raise_last()
 
     @property
     def _at_rest(self) -> bool:
@@ -311,32 +249,10 @@ class Controller:
         self.dock.model.show_model(self.session.model, self.session.origin.text)
         self.refresh()
 
-    def report(self, error: Exception) -> None:
-        """Show an error to the user and to scripts."""
-        self.error = error
-        text = str(error) if isinstance(error, AesegError) else f"{type(error).__name__}: {error}"
+    def _on_failed(self, error: Exception, text: str) -> None:
         if not self.session.busy:
             self.dock.status.say(text)
-        if self._popups:
-            show_error(text)
         self.failed.emit(error)
-
-    @contextmanager
-    def reported(self) -> Iterator[None]:
-        """Report what goes wrong inside, instead of raising it."""
-        try:
-            yield
-        except (AesegError, OSError) as error:
-            self.report(error)
-
-    def reporting(self, action: Callable[..., object]) -> Callable[..., None]:
-        """Return a slot that does the action, without what the signal sends, and reports."""
-
-        def slot(*_: object) -> None:
-            with self.reported():
-                action()
-
-        return slot
 
     def want_previews(self) -> None:
         """Have the previews shown anew in a moment."""
@@ -355,7 +271,7 @@ class Controller:
         self.want_previews()
 
     def _update_previews(self) -> None:
-        with self.reported():
+        with self.reporter.reported():
             self.results.show(self.dock.images.images, self.dock.segments.cut)
             self.show_cut(self.dock.segments.cut)
 
@@ -367,16 +283,7 @@ class Controller:
         if path := self.dock.ask_where_to_save():
             self.save(path)
 
-    def _find_devices(self) -> None:
-        # In a thread: it may have to import torch.
-        if not self._finder.busy:
-            self._finder.start(Job("looking for devices", finding_devices()), False)
-
     # What the session tells
-
-    def _on_devices(self, outcome: Done | Stopped | Failed) -> None:
-        if isinstance(outcome, Done) and isalive(self.dock):
-            self.dock.model.add_devices(outcome.result)
 
     def _on_began(self, text: str) -> None:
         self._new_curve = True
@@ -403,7 +310,7 @@ class Controller:
     def _on_segmented(self, image: Image, hierarchy: Hierarchy) -> None:
         segments = self.dock.segments
         chosen = self.dock.images.images
-        with self.reported():
+        with self.reporter.reported():
             # Whoever unchecked the image meanwhile still wants to see what came out.
             shown = chosen if image in chosen else [image]
             self.results.show(shown, segments.cut, place=True)

@@ -9,8 +9,8 @@ from napari_aeseg._napari.layers import unwrapped
 
 if TYPE_CHECKING:
     from napari.layers import Image
-    from napari.viewer import Viewer
 
+    from napari_aeseg._napari.controller import Controller
     from napari_aeseg._napari.results import ClassStyle, Result
     from napari_aeseg._napari.session import Origin
     from napari_aeseg._napari.tuning import Cut
@@ -39,11 +39,41 @@ class Memory:
 _PLACE = "_napari_aeseg_memory"
 
 
-def remember(viewer: Viewer, memory: Memory) -> None:
-    """Keep the state of the dock of a viewer that is being closed."""
-    setattr(unwrapped(viewer).layers, _PLACE, memory)
+def remember(controller: Controller) -> None:
+    """Keep the state of a dock that is being closed, with its viewer."""
+    dock, session = controller.dock, controller.session
+    memory = Memory(
+        session.model,
+        session.origin,
+        session.results.of,
+        session.results.classes,
+        dock.segments.cut,
+        dock.model.params,
+        dock.segments.params,
+        dock.images.images,
+        dock.images.axes,
+        dock.model.device,
+    )
+    setattr(unwrapped(controller.viewer).layers, _PLACE, memory)
 
 
-def recall(viewer: Viewer) -> Memory | None:
-    """Return the state of the dock that a viewer had before, once."""
-    return vars(unwrapped(viewer).layers).pop(_PLACE, None)
+def restore(controller: Controller) -> None:
+    """Go on where the dock of this viewer was when it was closed, if there was one."""
+    memory = vars(unwrapped(controller.viewer).layers).pop(_PLACE, None)
+    if memory is None:
+        return
+    dock, results = controller.dock, controller.results
+    controller.session.take_model(memory.model, memory.origin)
+    results.classes = memory.classes
+    for image, result in memory.results.items():
+        results.of[image] = result
+        if result.preview.layer is not None:
+            results.shown.emit(image, result.preview.layer)
+    results.forget_removed()
+    dock.model.params, dock.model.device = memory.training, memory.device
+    dock.segments.params, dock.segments.cut = memory.segmentation, memory.cut
+    dock.images.axes = memory.axes
+    if there := [image for image in memory.images if image in dock.images.all]:
+        dock.images.images = there
+    controller.steering.take_over(memory.model)
+    controller.show_model()

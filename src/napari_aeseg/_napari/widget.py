@@ -12,6 +12,7 @@ from napari_aeseg._napari.actions import Actions
 from napari_aeseg._napari.controller import Controller
 from napari_aeseg._napari.cut_properties import CutProperties
 from napari_aeseg._napari.model_view import STARTS
+from napari_aeseg._napari.result_methods import ResultMethods
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import TrainingParams, checked_params
 
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.batch import Existing
 
 
-class AESegWidget(CutProperties, Container):
+class AESegWidget(CutProperties, ResultMethods, Container):
     """Learn an autoencoder from the open images, segment them, tune the result.
 
     Whatever a button does is a method, whatever a control holds is a property. `train` and
@@ -191,12 +191,12 @@ class AESegWidget(CutProperties, Container):
 
         The model saves itself now and then, and at the end, to the folder in the Preferences.
         """
-        with self._controller.reported():
+        with self._controller.reporter.reported():
             self._controller.train()
 
     def resume(self) -> None:
         """Go on with a training that was stopped, as if it had not been; then as `train`."""
-        with self._controller.reported():
+        with self._controller.reporter.reported():
             self._controller.resume()
 
     def load_model(self, path: str | PathLike[str]) -> None:
@@ -232,7 +232,7 @@ class AESegWidget(CutProperties, Container):
 
         `segmented` follows for each image, or `stopped`, or `failed`.
         """
-        with self._controller.reported():
+        with self._controller.reporter.reported():
             self._controller.segment()
 
     def stop(self) -> None:
@@ -271,87 +271,3 @@ class AESegWidget(CutProperties, Container):
     def preview(self) -> Labels | None:
         """The preview of the first chosen image that has one."""
         return next(iter(self.previews.values()), None)
-
-    def keep(self) -> list[Labels]:
-        """Copy what the previews show to new layers, hidden for now, and return these.
-
-        Their `features` hold measurements of every label; the column "reconstruction_error" comes
-        from a thread a moment later.
-
-        Raises
-        ------
-        InputError
-            If nothing is segmented yet, or no pixel has a label.
-        """
-        return self._controller.keep()
-
-    def look(self, what: str) -> None:
-        """Begin to compute a layer that shows what lies behind the segmentation; `looked` follows.
-
-        Parameters
-        ----------
-        what : str
-            "features", "reconstruction", "reconstruction error", "border strength" or
-            "merge height".
-        """
-        with self._controller.reported():
-            self._actions.look(what)
-
-    def apply_to_all(self) -> None:
-        """Choose all open images and begin to segment them like the one in hand.
-
-        With classes, or objects in classes, these are kept with the model first, so that a class
-        means the same everywhere.
-        """
-        with self._controller.reported():
-            self._actions.apply_to_all()
-
-    def segment_folder(
-        self,
-        folder: str | PathLike[str],
-        output: str | PathLike[str] | None = None,
-        existing: Existing = "skip",
-    ) -> None:
-        """Begin to segment all image files of a folder like the preview; `batch_done` follows.
-
-        Parameters
-        ----------
-        folder : path-like
-        output : path-like, optional
-            Where results go; by default the folder "segments" inside.
-        existing : {"skip", "refuse", "replace"}
-            What to do with images whose results are there.
-        """
-        with self._controller.reported():
-            self._actions.segment_folder(folder, output, existing)
-
-    def color_by(self, column: str, layer: Labels | None = None) -> None:
-        """Colour a Labels layer by a column of its features; "label" gives each its own.
-
-        Parameters
-        ----------
-        column : str
-        layer : napari.layers.Labels, optional
-            By default the active layer if it has measurements, else the newest that has.
-
-        Raises
-        ------
-        InputError
-            If there is no such layer or column.
-        """
-        self._actions.color_by(column, layer)
-
-    def export_table(self, path: str | PathLike[str], layer: Labels | None = None) -> None:
-        """Write the features of a Labels layer, chosen as for `color_by`, as CSV."""
-        self._actions.export_table(path, layer)
-
-    @property
-    def script(self) -> str:
-        """Python code that makes the current result again, without a window.
-
-        Raises
-        ------
-        InputError
-            If nothing is segmented, or an image can neither be read again nor be saved.
-        """
-        return self._actions.script

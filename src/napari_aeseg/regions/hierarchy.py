@@ -22,7 +22,7 @@ from napari_aeseg.regions.markers import checked_markers, marked_patches, marks_
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import ObjectSearch
-from napari_aeseg.regions.thresholds import cost_of, suggested_number, threshold_of
+from napari_aeseg.regions.thresholds import SMALLEST_THRESHOLD, cost_of, suggested_number, threshold_of
 from napari_aeseg.regions.ultrametric import joining_merges
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class Hierarchy(Inspection):
             return 0.0
         threshold = float(self.merge_thresholds[self.n_patches - 1 - n_regions])
         while self.n_regions_at(threshold) > n_regions:  # rounded down, by a few units at most
-            threshold = float(np.nextafter(threshold, 1))
+            threshold = max(float(np.nextafter(threshold, 1)), SMALLEST_THRESHOLD)
         return threshold
 
     def regions(self, n_regions: int | None = None, threshold: float | None = None) -> np.ndarray:

@@ -6,6 +6,8 @@ import numpy as np
 
 # Square root of Ward's cost, in units of the features, at which the threshold is 0.5.
 _HALF_WAY = 2.0
+#: Above 0. Costs of 0 have none between: the square of the next number after 0 is 0 again.
+SMALLEST_THRESHOLD = 1e-9
 # No image is first looked at in more pieces than this.
 _MOST_SUGGESTED = 64
 
