@@ -325,6 +325,21 @@ def test_painting_in_another_mode_changes_nothing(strokes):
     assert np.array_equal(widget.preview.data, shown)
 
 
+def test_strokes_are_seen_while_they_steer_only(strokes):
+    widget, layer = strokes
+    assert layer.visible
+
+    widget.mode = "regions"
+    assert not layer.visible
+    layer.visible = True  # what the user shows stays
+    widget.n_regions = 5
+    assert layer.visible
+    widget.mode = "classes"
+    assert not layer.visible
+    widget.mode = "markers"
+    assert layer.visible
+
+
 def test_wrong_strokes_are_told(strokes, monkeypatch):
     widget, layer = strokes
     told = []

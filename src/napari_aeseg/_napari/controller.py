@@ -191,6 +191,7 @@ class Controller:
 
     def show_cut(self, cut: Cut) -> None:
         """Bring the controls in line with a cut."""
+        self.steering.show_strokes(cut.mode)
         hierarchies = list(self.hierarchies.values())
         self.steering.style(cut.n_classes)
         classes, image = self.results.classes, next(iter(self.hierarchies), None)

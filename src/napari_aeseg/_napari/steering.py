@@ -51,6 +51,7 @@ class Steering:
         self._viewer = viewer
         self._results = results
         self._drawn: dict[Labels, np.ndarray] = {}  # strokes when they were drawn anew last
+        self._mode = ""
         self.tools = EditTools(viewer)
         results.shown.connect(self.tools.watch)
         self.tools.waiting.connect(lambda: self.said.emit("Now click the region to merge it with."))
@@ -141,9 +142,19 @@ class Steering:
             result.markers = self._new_markers(image, result)
         return result.markers
 
+    def show_strokes(self, mode: str) -> None:
+        """Show strokes while they steer, and hide them when another mode is chosen."""
+        if mode == self._mode:
+            return
+        self._mode = mode
+        for result in self._results.of.values():
+            if result.markers is not None:
+                result.markers.visible = mode == "markers"
+
     def begin_painting(self, image: Image) -> Labels:
         """Make the strokes layer the active one, with the brush in hand."""
         layer = self.markers_of(image)
+        layer.visible = True
         self._viewer.layers.selection.active = layer
         layer.mode = "paint"
         return layer

@@ -22,7 +22,12 @@ from napari_aeseg.regions.markers import checked_markers, marked_patches, marks_
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import ObjectSearch
-from napari_aeseg.regions.thresholds import SMALLEST_THRESHOLD, cost_of, suggested_number, threshold_of
+from napari_aeseg.regions.thresholds import (
+    SMALLEST_THRESHOLD,
+    cost_of,
+    suggested_number,
+    threshold_of,
+)
 from napari_aeseg.regions.ultrametric import joining_merges
 
 if TYPE_CHECKING:
