@@ -80,7 +80,8 @@ def test_code_through_the_widget_runs(quick, monkeypatch, make_napari_viewer, qt
     assert widget.model.prototypes.names == ("gland", "edge", "stroma")
     assert names["kept"].features["area"].sum() == 512 * 512
     assert Path("tissue.csv").exists()
-    assert len(list(Path("saved").glob("*.aeseg.safetensors"))) == 1
+    # As it was trained, and with its classes for the script.
+    assert len(list(Path("saved").glob("*.aeseg.safetensors"))) == 2
     compile(Path("again.py").read_text(encoding="utf-8"), "again.py", "exec")
     names["viewer"].close()
     WorkerBase.await_workers(10_000)
@@ -91,17 +92,18 @@ def public_names(kind):
     return {name for name in vars(kind) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("kind", ["AESegWidget", "CutProperties"])
+@pytest.mark.parametrize("kind", ["AESegWidget", "CutProperties", "ResultMethods"])
 def test_every_name_of_the_widget_is_in_a_table(kind):
-    from napari_aeseg._napari import cut_properties, widget
+    from napari_aeseg._napari import cut_properties, result_methods, widget
 
-    known = public_names({**vars(cut_properties), **vars(widget)}[kind])
+    modules = {**vars(cut_properties), **vars(result_methods), **vars(widget)}
+    known = public_names(modules[kind])
     _, text = SCRIPTING.split(BOUNDARY)
     cells = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
     listed = set(re.findall(r"`(\w+)", cells))
     assert known <= listed
-    every = public_names(cut_properties.CutProperties) | public_names(widget.AESegWidget)
-    assert listed <= every
+    parts = (cut_properties.CutProperties, result_methods.ResultMethods, widget.AESegWidget)
+    assert listed <= set().union(*map(public_names, parts))
     for name in re.findall(r"`(\w+)\(", cells):
         assert inspect.isfunction(inspect.getattr_static(widget.AESegWidget, name)), name
 
