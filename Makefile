@@ -7,12 +7,12 @@ BIN = $(VENV)/bin
 PYTHON =
 ARGS =
 
-.PHONY: help demo test lint pictures bench-quality wheel clean FORCE
+.PHONY: help demo test lint pictures bench-quality bench-responsiveness wheel clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 24
 
 demo: $(VENV)/.demo ## train on real images, segment them, write out/demo (and open napari)
 	$(BIN)/napari-aeseg demo --output out/demo $(ARGS)
@@ -30,6 +30,9 @@ pictures: $(VENV)/.demo ## make the pictures of the README and docs again
 
 bench-quality: $(VENV)/.bench ## compare results with other methods
 	$(BIN)/python benchmarks/quality.py $(ARGS)
+
+bench-responsiveness: $(VENV)/.bench ## how long work holds up a window, how soon it stops
+	$(BIN)/python benchmarks/responsiveness.py $(ARGS)
 
 wheel: $(VENV)/.test ## build dist/*.whl and the source archive
 	$(BIN)/python -m build --no-isolation $(ARGS)
@@ -58,7 +61,7 @@ $(VENV)/.place: FORCE
 	fi; \
 	wanted=`facts_of "$$python"` || { \
 	  echo "no Python 3.11 or newer that can make a venv. Install one, or name it:" >&2; \
-	  echo "  make PYTHON=/path/to/python3.12 ...    (Debian and Ubuntu: apt-get install python3-venv)" >&2; \
+	  echo "  make PYTHON=/path/to/python3.12 .PHONY: help demo test lint pictures bench-quality bench-responsiveness wheel    (Debian and Ubuntu: apt-get install python3-venv)" >&2; \
 	  exit 1; }; \
 	place=`cat $@ 2>/dev/null || pwd`; \
 	if [ "`facts_of $(BIN)/python`" != "$$wanted" ] || [ "$$place" != "`pwd`" ]; then \

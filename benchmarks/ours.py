@@ -70,6 +70,13 @@ class Ours:
         return [hierarchy.objects()]
 
 
+class Base(Ours):
+    """The model that ships with the package, trained on none of the images."""
+
+    def __init__(self, _images: Sequence[NDArray]) -> None:
+        self.model = aeseg.load_model("base")
+
+
 class NinePositions(Ours):
     """Every position of the two controls; OIS is what a user who tries them all can reach."""
 
@@ -155,6 +162,7 @@ def pooled(features: NDArray, patches: NDArray, pixels: NDArray) -> PatchStatist
 
 METHODS: dict[str, Callable[[Sequence[NDArray]], Method]] = {
     "napari-aeseg": Ours,
+    "napari-aeseg, base model": Base,
     "napari-aeseg, nine positions": NinePositions,
     "ablation: autoencoder + k-means": BareAutoencoder,
     "ablation: filter bank, merged": HandMade.of(peers.filter_bank),

@@ -1,68 +1,103 @@
 """Make the pictures of the README and the docs again: ``make pictures``.
 
-Everything shown is a result of the project itself on scikit-image's own images.
+Everything shown is a result of the project itself on images that come with scikit-image, or the
+real window. Some of them only: ``make pictures ARGS="gallery walk slider"``. A new network is
+trained for two of them; all of it takes about five minutes on two cores.
 """
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
+from skimage import data
 from skimage.transform import resize
 
 import napari_aeseg as aeseg
-from napari_aeseg.images.files import overlay, write_picture
+from napari_aeseg.images.files import overlay
 from napari_aeseg.samples import SAMPLES
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FOLDER = Path(__file__).parent / "pictures"
-SIDE = 320
-CUTS = {"tissue": ("classes", 3), "coins": ("objects", None), "textures": ("classes", 3)}
+SIDE = 300  # pixels of each half of a gallery picture, at most
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One picture of the gallery.
+
+    `cut` has the arguments of the method of `Hierarchy` that `mode` names.
+    """
+
+    image: Callable[[], np.ndarray]
+    mode: str
+    cut: dict[str, int]
+    balance: float = 0.5
+    trained: bool = False
+
+
+# The captions are in the README: what is clicked in the window to get the same.
+GALLERY = {
+    "tissue": Piece(SAMPLES["tissue"], "classes", {"n_classes": 3}, balance=0.9),
+    "coins": Piece(SAMPLES["coins"], "objects", {}),
+    "cell": Piece(data.cell, "regions", {"n_regions": 3}),
+    "textures": Piece(SAMPLES["textures"], "classes", {"n_classes": 3}, trained=True),
+    "galaxies": Piece(lambda: data.hubble_deep_field()[60:360, 100:400], "objects", {}),
+    "rocket": Piece(data.rocket, "regions", {"n_regions": 3}),
+    "retina": Piece(SAMPLES["retina"], "classes", {"n_classes": 4}),
+    "page": Piece(data.page, "classes", {"n_classes": 2}),
+}
 
 
 def gallery() -> None:
-    """Each image, and below it its segmentation."""
-    columns = []
-    for name, (what, number) in CUTS.items():
-        image = SAMPLES[name]()
-        model = aeseg.train(image)
-        tree = aeseg.build_hierarchy(image, model)
-        labels = getattr(tree, what)(number)
+    """Each image, and its segmentation to the right of it."""
+    for name, piece in GALLERY.items():
+        image = np.ascontiguousarray(piece.image())
+        model = aeseg.train(image, device="cpu") if piece.trained else "base"
+        params = aeseg.SegmentationParams(balance=piece.balance)
+        tree = aeseg.build_hierarchy(image, model, params=params, device="cpu")
+        labels = getattr(tree, piece.mode)(**piece.cut)
+        print(f"{name}: {piece.mode}, {labels.max()} labels, suggested {tree.suggest_n_regions()}")
         plain = image if image.ndim == 3 else np.repeat(image[..., np.newaxis], 3, axis=-1)
-        pair = [_square(plain), _square(overlay(image, labels, tree.axes.letters))]
-        columns.append(np.concatenate(pair, axis=0))
-    write_picture(np.concatenate(columns, axis=1), FOLDER / "gallery.jpg")
+        halves = [_small(plain), _small(overlay(image, labels, tree.axes.letters))]
+        gap = np.full((halves[0].shape[0], 6, 3), 255, np.uint8)
+        pair = np.concatenate([halves[0], gap, halves[1]], axis=1)
+        Image.fromarray(pair).save(FOLDER / f"gallery_{name}.jpg", quality=88, optimize=True)
 
 
-def _square(picture: np.ndarray) -> np.ndarray:
-    """Crop the middle square of an RGB picture and bring it to SIDE pixels, with a white rim."""
-    side = min(picture.shape[:2])
-    y, x = ((n - side) // 2 for n in picture.shape[:2])
-    small = resize(picture[y : y + side, x : x + side], (SIDE - 8, SIDE - 8), anti_aliasing=True)
-    rimmed = np.pad(small, [(4, 4), (4, 4), (0, 0)], constant_values=1.0)
-    return (rimmed * 255).astype(np.uint8)
+def _small(picture: np.ndarray) -> np.ndarray:
+    """Bring the longer side of an RGB picture to SIDE pixels."""
+    factor = SIDE / max(picture.shape[:2])
+    shape = [round(n * factor) for n in picture.shape[:2]]
+    return (resize(picture, shape, anti_aliasing=factor < 1) * 255).astype(np.uint8)
 
 
-def window() -> None:
-    """The dock widget in a real window, after training and segmenting the tissue sample."""
-    import napari
-    from qtpy.QtTest import QTest
+def walk() -> None:
+    """Screenshots of the steps that the README goes through."""
+    from window_pictures import coins_in_a_table, textures_in_training, tissue_step_by_step
 
-    viewer = napari.Viewer()
-    viewer.window.resize(1200, 800)
-    layer = viewer.add_image(SAMPLES["tissue"](), name="tissue")
-    _, widget = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
-    widget.images = [layer]
-    widget.segment()  # trains first: there is no model yet
-    widget.wait(600)
-    widget.mode = "classes"
-    widget.n_classes = 3
-    QTest.qWait(1000)
-    viewer.window.screenshot(str(FOLDER / "window.png"), flash=False, canvas_only=False)
-    viewer.close()
+    for make in (tissue_step_by_step, coins_in_a_table, textures_in_training):
+        make(FOLDER)
 
+
+def slider() -> None:
+    """The Regions slider being dragged, as an animated GIF."""
+    from window_pictures import regions_slider
+
+    regions_slider(FOLDER / "regions.gif")
+
+
+PARTS = {"gallery": gallery, "walk": walk, "slider": slider}
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    gallery()
-    window()
-    print(f"Wrote {', '.join(p.name for p in sorted(FOLDER.iterdir()))} to {FOLDER}")
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()
+    for path in sorted(FOLDER.iterdir()):
+        print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")

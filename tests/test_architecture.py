@@ -12,23 +12,31 @@ import napari_aeseg
 ROOT = Path(napari_aeseg.__file__).parent
 NAME = "napari_aeseg"
 # Which parts of the package each part may import.
-BASE = {"errors", "events", "params"}
+BASE = {"errors", "events", "params", "prototypes"}
 ALLOWED = {
     "errors": set(),
     "events": {"errors"},
     "params": {"errors"},
+    "prototypes": {"errors"},
     "samples": set(),
     "images": BASE,
     "autoencoder": BASE | {"images"},
     "regions": BASE | {"images"},
     "pipeline": BASE | {"images", "autoencoder", "regions"},
-    "cli": BASE | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"},
-    "_napari": BASE | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"},
+    "batch": BASE | {"images", "autoencoder", "regions", "pipeline", "batch_report"},
+    "batch_report": set(),
+    "cli": BASE
+    | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"}
+    | {"batch", "batch_report"},
+    "_napari": BASE
+    | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"}
+    | {"batch", "batch_report"},
     # The public names, for type checkers.
-    "__init__": BASE | {"autoencoder", "regions", "pipeline"},
+    "__init__": BASE | {"autoencoder", "regions", "pipeline", "batch", "batch_report"},
 }
 TORCH = {"torch", "safetensors"}
 WINDOW = {"napari", "qtpy", "magicgui", "superqt", "psygnal", "PyQt5", "PyQt6", "PySide6", "npe2"}
+WINDOW |= {"pyqtgraph", "platformdirs"}
 PUBLIC = {*napari_aeseg.__all__, "__version__"}
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -108,7 +116,8 @@ REGIONS = [
 LIGHT = [
     [NAME],
     [f"{NAME}.params"],
-    [f"{NAME}.events", f"{NAME}.errors", f"{NAME}.samples"],
+    [f"{NAME}.prototypes"],
+    [f"{NAME}.events", f"{NAME}.errors", f"{NAME}.samples", f"{NAME}.batch_report"],
     REGIONS,
     [f"{NAME}.images.{name}" for name in ("axes", "files", "intensity", "tiles")],
     [f"{NAME}.cli"],
@@ -132,17 +141,24 @@ def test_importing_loads_neither_torch_nor_a_window(modules):
 def test_public_names_are_those_of_the_design():
     assert set(napari_aeseg.__all__) == {
         "AesegError",
+        "BatchReport",
+        "Cut",
         "DeviceError",
         "Hierarchy",
         "InputError",
+        "Merge",
         "Model",
         "ModelFileError",
+        "Prototypes",
         "SegmentationParams",
+        "Split",
         "StoppedError",
         "TrainingParams",
         "build_hierarchy",
+        "image_files",
         "load_model",
         "segment",
+        "segment_files",
         "train",
     }
     assert napari_aeseg.__all__ == sorted(napari_aeseg.__all__)

@@ -1,7 +1,9 @@
 import csv
 import json
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import imageio.v3 as imageio
@@ -9,8 +11,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_aeseg import InputError, SegmentationParams, TrainingParams, cli, load_model, pipeline
-from napari_aeseg.cli import main
+from napari_aeseg import (
+    InputError,
+    SegmentationParams,
+    TrainingParams,
+    batch,
+    build_hierarchy,
+    load_model,
+    pipeline,
+)
+from napari_aeseg.cli import demo, main
 
 # A training that takes a blink, as options.
 QUICK = ["--levels=2", "--width=4", "--convolutions=1", "--crop-size=16", "--batch-size=4"]
@@ -72,7 +82,7 @@ def no_work(monkeypatch):
         raise AssertionError("work was begun")
 
     monkeypatch.setattr(pipeline, "train_steps", work)
-    monkeypatch.setattr(pipeline, "hierarchy_steps", work)
+    monkeypatch.setattr(batch, "hierarchy_steps", work)
 
 
 def names_in(folder):
@@ -115,6 +125,110 @@ def test_train_goes_on_from_a_model(run, files, grey_model, tmp_path):
     options = [*QUICK, "--levels=1", "--init", grey_model]
     assert run("train", files / "grey.png", "--output", path, *options).code == 0
     assert load_model(path).architecture == load_model(grey_model).architecture
+
+
+@pytest.fixture
+def every_step(monkeypatch):
+    """Let every step of a training be an event."""
+    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Return a function that lets something happen in a step of the training."""
+
+    def at_step(number, happens):
+        from napari_aeseg.autoencoder import trainer
+
+        step, taken = trainer._step, []
+
+        def step_and_more(*arguments):
+            taken.append(1)
+            if len(taken) == number:
+                happens()
+            return step(*arguments)
+
+        monkeypatch.setattr(trainer, "_step", step_and_more)
+
+    return at_step
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def unfinished(run, files, tmp_path, at_step):
+    """A model whose training was interrupted in the second of three steps."""
+    path = tmp_path / "half.aeseg.safetensors"
+    at_step(2, interrupt)
+    done = run("train", files / "grey.png", "--output", path, *QUICK)
+    return SimpleNamespace(path=path, done=done)
+
+
+def test_interrupted_training_leaves_a_model_that_can_be_resumed(
+    run, files, grey_model, tmp_path, unfinished
+):
+    assert unfinished.done.code == 130
+    assert "what was learnt is kept" in unfinished.done.err
+    assert f"go on with --resume {unfinished.path}" in unfinished.done.out
+    assert load_model(unfinished.path).record.steps == 2
+    assert "2 steps in" in (said := run("info", unfinished.path).out)
+    assert "unfinished: can be resumed" in said
+    path = tmp_path / "whole.aeseg.safetensors"
+    resume = ["--resume", unfinished.path, "--device=cpu"]
+    assert run("train", files / "grey.png", "--output", path, *resume).code == 0
+    assert load_model(path).fingerprint == load_model(grey_model).fingerprint
+    assert load_model(path).losses == load_model(grey_model).losses
+
+
+def test_handler_of_interruptions_is_put_back(run, unfinished):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_second_interruption_gives_the_model_up(run, files, tmp_path, at_step):
+    at_step(2, lambda: (interrupt(), interrupt()))
+    done = run("train", files / "grey.png", "--output", tmp_path / "m", *QUICK)
+    assert done.code == 130
+    assert names_in(tmp_path) == []
+
+
+def test_autosave_leaves_a_model_whatever_happens(run, files, tmp_path, at_step, every_step):
+    def broken():
+        raise OSError("the power is gone")
+
+    at_step(3, broken)
+    path = tmp_path / "m.aeseg.safetensors"
+    done = run("train", files / "grey.png", "--output", path, "--autosave=0", *QUICK)
+    assert done.code == 1
+    assert load_model(path).unfinished
+    assert load_model(path).record.steps == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--steps=50"], "differing: steps = 50, not 3. Leave"),
+        (["--preset=balanced"], "differing: levels = 3, not 2, width = 16, not 4"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_resume_refuses_other_parameters(run, files, tmp_path, unfinished, options, words):
+    resume = ["--resume", unfinished.path, "--device=cpu"]
+    done = run("train", files / "grey.png", "--output", tmp_path / "m", *resume, *options)
+    assert done.code == 1
+    assert words in done.err
+
+
+def test_resume_takes_the_same_parameters(run, files, tmp_path, unfinished):
+    resume = ["--resume", unfinished.path, *QUICK]
+    assert run("train", files / "grey.png", "--output", tmp_path / "m", *resume).code == 0
+
+
+def test_finished_model_is_not_resumed(run, files, grey_model, tmp_path):
+    done = run("train", files / "grey.png", "--output", tmp_path / "m", "--resume", grey_model)
+    assert done.code == 1
+    assert "nothing to resume" in done.err
 
 
 def test_progress_goes_to_stderr(run, files, tmp_path):
@@ -196,6 +310,191 @@ def test_axes_win_over_those_of_the_file(run, files, tmp_path, grey_model):
     assert names_in(tmp_path) == ["two.ome_labels.tif"]  # no overlay of a stack
 
 
+# -- many files
+
+
+@pytest.fixture
+def three(tmp_path, stripes):
+    """A folder of three grey images, the second of them damaged."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    imageio.imwrite(folder / "a.png", stripes)
+    (folder / "b.tif").write_bytes(b"no image")
+    imageio.imwrite(folder / "c.png", stripes[:, ::-1])
+    return folder
+
+
+def labels_in(folder):
+    return [name for name in names_in(folder) if name.endswith("_labels.tif")]
+
+
+def test_bad_file_does_not_keep_the_others_of_a_folder_from_it(run, three, tmp_path, grey_model):
+    out = tmp_path / "out"
+    done = run("segment", three, "--model", grey_model, "--output", out, "--regions=3", *SMALL)
+    assert done.code == 1
+    assert labels_in(out) == ["a_labels.tif", "c_labels.tif"]
+    assert done.out.splitlines()[-1] == "3 files: 2 done, 1 failed"
+    assert "napari-aeseg: b.tif cannot be read" in done.err
+
+
+def test_what_is_wrong_for_every_file_is_said_once(run, three, tmp_path, grey_model):
+    command = ["segment", three, "--model", grey_model, "--output", tmp_path / "out"]
+    for option, words in (("--device=cuda:99", "'cuda:99'"), ("--levels=9", "[9] are not in")):
+        done = run(*command, option)
+        assert done.code == 1
+        assert words in done.err
+        assert len(done.err.splitlines()) == 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_failure_names_the_file(run, three, tmp_path, grey_model, monkeypatch):
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(batch, "write_labels", full)
+    out = tmp_path / "out"
+    done = run("segment", three / "a.png", "--model", grey_model, "--output", out, *SMALL)
+    assert done.code == 1
+    assert "napari-aeseg: a.png: no space left on device" in done.err
+    assert labels_in(out) == []
+
+
+def test_training_first_does_without_a_bad_file(run, three, tmp_path, quick_training):
+    out = tmp_path / "out"
+    done = run("segment", three, "--output", out, "--regions=3", *SMALL)
+    assert done.code == 1
+    assert done.out.startswith("no --model: training on 3 images first (--model base needs no")
+    record = load_model(out / "model.aeseg.safetensors").record
+    assert [image["name"] for image in record.images] == ["a.png", "c.png"]
+    assert labels_in(out) == ["a_labels.tif", "c_labels.tif"]
+
+
+def test_images_are_read_one_at_a_time(run, three, tmp_path, grey_model, monkeypatch):
+    happened = []
+
+    def noted(name, before):
+        def function(*arguments, **options):
+            happened.append(name)
+            return before(*arguments, **options)
+
+        return function
+
+    for name in ("read_file", "write_labels"):
+        monkeypatch.setattr(batch, name, noted(name, getattr(batch, name)))
+    files = [three / "a.png", three / "c.png"]
+    run("segment", *files, "--model", grey_model, "--output", tmp_path / "out", *SMALL)
+    assert happened == ["read_file", "write_labels"] * 2
+
+
+def test_skipping_goes_on_with_what_is_left(run, three, tmp_path, quick_training):
+    out = tmp_path / "out"
+    command = ["segment", three, "--output", out, "--regions=3", *SMALL]
+    run(*command)
+    imageio.imwrite(three / "b.tif", imageio.imread(three / "a.png"))
+    before = {name: (out / name).stat().st_mtime_ns for name in names_in(out)}
+    done = run(*command, "--skip-existing")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == "3 files: 1 done, 2 skipped"
+    assert "a.png: skipped" in done.out
+    assert labels_in(out) == ["a_labels.tif", "b_labels.tif", "c_labels.tif"]
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
+    assert len(quick_training) == 1
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """Two images of a smooth and a striped half; beside the second one, a bright ground."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "halves"
+    folder.mkdir()
+    one = rng.normal(60, 3, (48, 48))
+    one[:, 24:] += 60
+    other = rng.normal(120, 3, (48, 48))
+    other[:, 24:] += 60
+    other[:, :8] = rng.normal(60, 3, (48, 8))
+    for name, image in (("one.tif", one), ("two.tif", other)):
+        tifffile.imwrite(folder / name, image.astype(np.uint8))
+    return folder
+
+
+def test_classes_are_those_of_the_first_image(run, halves, tmp_path):
+    options = ["--classes=2", "--model=base", *SMALL]
+    assert run("segment", halves, "--output", tmp_path / "all", *options).code == 0
+    model, params = load_model("base"), SegmentationParams(patch_size=4)
+    trees = [
+        build_hierarchy(tifffile.imread(halves / name), model, params, device="cpu")
+        for name in ("one.tif", "two.tif")
+    ]
+    expected = trees[1].classes(prototypes=trees[0].prototypes(2))
+    assert not np.array_equal(expected, trees[1].classes(2))
+    for name, labels in (("one", trees[0].classes(2)), ("two", expected)):
+        assert np.array_equal(tifffile.imread(tmp_path / "all" / f"{name}_labels.tif"), labels)
+    # Those of the first image, also when it was done before.
+    (tmp_path / "all" / "two_labels.tif").unlink()
+    again = ["segment", halves, "--output", tmp_path / "all", *options, "--skip-existing"]
+    assert run(*again).code == 0
+    assert np.array_equal(tifffile.imread(tmp_path / "all" / "two_labels.tif"), expected)
+    # Not when that is lost; it is said.
+    (tmp_path / "all" / "two_labels.tif").unlink()
+    (halves / "one.tif").write_bytes(b"lost")
+    done = run(*again)
+    assert done.code == 0
+    assert "one.tif no longer tells what the classes are: one.tif cannot be read" in done.err
+    own = tifffile.imread(tmp_path / "all" / "two_labels.tif")
+    assert np.array_equal(own, trees[1].classes(2))
+
+
+def test_classes_that_the_model_keeps_come_first(run, files, grey_model, tmp_path, stripes):
+    model = load_model(grey_model)
+    tree = build_hierarchy(stripes, model, SegmentationParams(patch_size=4), device="cpu")
+    model.prototypes = replace(tree.prototypes(2), names=("smooth", "striped"))
+    model.save(tmp_path / "kept.aeseg.safetensors")
+    flipped = tmp_path / "flipped.png"
+    imageio.imwrite(flipped, stripes[::-1, ::-1])
+    options = ["--model", tmp_path / "kept.aeseg.safetensors", "--output", tmp_path, *SMALL]
+    done = run("segment", flipped, *options, "--classes=3")
+    assert done.code == 1
+    assert "the model keeps 2 classes (smooth, striped). Give --classes 2" in done.err
+    assert run("segment", flipped, *options, "--classes=2").code == 0
+    other = build_hierarchy(
+        imageio.imread(flipped), model, SegmentationParams(patch_size=4), device="cpu"
+    )
+    expected = other.classes(prototypes=model.prototypes)
+    assert np.array_equal(tifffile.imread(tmp_path / "flipped_labels.tif"), expected)
+
+
+def test_smallest_object_can_be_chosen(run, files, grey_model, tmp_path, stripes):
+    options = ["--objects", "--min-size=30", "--model", grey_model, "--output", tmp_path, *SMALL]
+    assert run("segment", files / "grey.png", *options).code == 0
+    labels = tifffile.imread(tmp_path / "grey_labels.tif")
+    tree = build_hierarchy(
+        stripes, load_model(grey_model), SegmentationParams(patch_size=4), device="cpu"
+    )
+    assert np.array_equal(labels, tree.objects(min_size=30))
+    assert not np.array_equal(labels, tree.objects(min_size=1))
+
+
+def test_interrupted_run_keeps_images_that_are_done(run, three, tmp_path, grey_model, monkeypatch):
+    def interrupted(*arguments, write=batch.write_labels):
+        interrupt()
+        write(*arguments)
+
+    monkeypatch.setattr(batch, "write_labels", interrupted)
+    out = tmp_path / "out"
+    done = run("segment", three, "--model", grey_model, "--output", out, *SMALL)
+    assert done.code == 130
+    assert "images that are done are kept" in done.err
+    assert labels_in(out) == ["a_labels.tif"]
+    assert done.out.splitlines()[-1] == "3 files: 1 done, 2 stopped"
+
+
+def test_train_takes_the_images_of_a_folder(run, three, tmp_path):
+    (three / "b.tif").unlink()
+    assert run("train", three, "--output", tmp_path / "m", *QUICK).code == 0
+    record = load_model(tmp_path / "m.aeseg.safetensors").record
+    assert [image["name"] for image in record.images] == ["a.png", "c.png"]
+
+
 # -- nothing is lost
 
 
@@ -246,7 +545,7 @@ def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, gr
     images = [files / "grey.png", tmp_path / "grey.tif"]
     done = run("segment", *images, "--model", grey_model, "--output", tmp_path / "out", *SMALL)
     assert done.code == 1
-    assert "same name" in done.err
+    assert "called grey: their results would collide" in done.err
     assert not (tmp_path / "out").exists()
 
 
@@ -273,13 +572,11 @@ def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, gr
             "rgb.tif has 3 channel",
         ),
         (
-            ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--regions=0"],
-            "--regions 0",
+            ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--min-size=9"],
+            "--min-size 9 is for objects",
         ),
-        (
-            ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--threshold=2"],
-            "--threshold 2.0",
-        ),
+        (["segment", "{tmp}", "--output={tmp}", "--model={model}"], "no image (.tif"),
+        (["segment", "{files}/broken.tif", "--output={tmp}"], "broken.tif cannot be read"),
         (
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--scale=low"],
             "SegmentationParams.scale",
@@ -339,9 +636,18 @@ def test_interruption_is_not_an_error(run, files, tmp_path, monkeypatch):
         ["train"],
         ["train", "a.png"],
         ["train", "a.png", "--output=m", "--step=3", "--colour=red"],
+        ["train", "a.png", "--output=m", "--preset=quick"],
+        ["train", "a.png", "--output=m", "--init=m", "--resume=m"],
         ["segment", "a.png", "--output=o", "--regions=3", "--classes=2"],
         ["segment", "a.png", "--output=o", "--objects", "--classes=2"],
         ["segment", "a.png", "--output=o", "--regions=three"],
+        ["segment", "a.png", "--output=o", "--regions=0"],
+        ["segment", "a.png", "--output=o", "--classes=-1"],
+        ["segment", "a.png", "--output=o", "--objects", "--min-size=0"],
+        ["segment", "a.png", "--output=o", "--threshold=2"],
+        ["segment", "a.png", "--output=o", "--threshold=nan"],
+        ["segment", "a.png", "--output=o", "--threshold=half"],
+        ["segment", "a.png", "--output=o", "--overwrite", "--skip-existing"],
         ["segment", "a.png", "--output=o", "--levels=1,x"],
     ],
     ids=" ".join,
@@ -401,7 +707,7 @@ def params_of(run, files, grey_model, tmp_path, monkeypatch):
         raise InputError("seen")
 
     monkeypatch.setattr(pipeline, "train_steps", caught)
-    monkeypatch.setattr(pipeline, "hierarchy_steps", caught)
+    monkeypatch.setattr(batch, "hierarchy_steps", caught)
 
     def params_of(kind, *options):
         command = "train" if kind is TrainingParams else "segment"
@@ -410,6 +716,13 @@ def params_of(run, files, grey_model, tmp_path, monkeypatch):
         return seen.pop()
 
     return params_of
+
+
+@pytest.mark.parametrize("name", ["fast", "balanced", "thorough"])
+def test_preset_is_what_single_options_change(params_of, name):
+    preset = TrainingParams.preset(name)
+    assert params_of(TrainingParams, f"--preset={name}") == preset
+    assert params_of(TrainingParams, f"--preset={name}", "--steps=7") == preset.but(steps=7)
 
 
 @pytest.mark.parametrize(("kind", "name"), OPTIONS)
@@ -494,7 +807,7 @@ def test_demo_writes_labels_overlay_and_model_of_each_sample(run, tmp_path, tiny
 
 
 def test_demo_without_a_display_says_so(run, tmp_path, tiny_samples, monkeypatch):
-    monkeypatch.setattr(cli, "_has_display", lambda: False)
+    monkeypatch.setattr(demo, "_has_display", lambda: False)
     done = run("demo", "--output", tmp_path / "demo", "--device=cpu")
     assert done.code == 0
     assert "no display" in done.out
@@ -505,7 +818,7 @@ def test_demo_with_a_display_shows_the_results(run, tmp_path, tiny_samples, monk
     shown = []
     window = SimpleNamespace(show=lambda folder, names: shown.append((folder, names)))
     monkeypatch.setitem(sys.modules, "napari_aeseg._napari.demo_window", window)
-    monkeypatch.setattr(cli, "_has_display", lambda: True)
+    monkeypatch.setattr(demo, "_has_display", lambda: True)
     assert run("demo", "--output", tmp_path / "demo", "--device=cpu").code == 0
     assert shown == [(tmp_path / "demo", tiny_samples)]
 
@@ -517,4 +830,4 @@ def test_display_is_what_the_environment_says(monkeypatch, variable):
         monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv(variable, ":0")
-    assert cli._has_display() is (variable is not None)
+    assert demo._has_display() is (variable is not None)

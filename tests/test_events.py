@@ -2,10 +2,11 @@ import dataclasses
 import pickle
 import threading
 
+import numpy as np
 import pytest
 
 from napari_aeseg.errors import StoppedError
-from napari_aeseg.events import Clock, Progress, TrainingProgress, drain, raise_if_stopped
+from napari_aeseg.events import Clock, Pace, Progress, TrainingProgress, drain, raise_if_stopped
 
 
 @pytest.mark.parametrize("event", [Progress("encode", 1, 2), TrainingProgress("train", 1, 2)])
@@ -52,3 +53,50 @@ def test_clock_extends_the_speed_so_far(monkeypatch):
     clock = Clock(total=10)
     # 3 steps in 6 seconds: 7 more take 14.
     assert clock.seconds_left(3) == pytest.approx(14)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test sets: a list of one number."""
+    now = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    return now
+
+
+def test_pace_is_that_of_the_last_seconds(clock):
+    pace = Pace(total=1000, seconds=5)
+    for done in range(1, 11):  # one a second
+        clock[0] += 1
+        pace.mark(done)
+    assert pace.per_second == pytest.approx(1)
+    assert pace.seconds_left == pytest.approx(990)
+    for done in range(20, 70, 10):  # ten a second
+        clock[0] += 1
+        pace.mark(done)
+    assert pace.per_second == pytest.approx(10)
+    assert pace.seconds_left == pytest.approx(94)
+
+
+def test_pace_of_steps_longer_than_the_window(clock):
+    pace = Pace(total=4, seconds=5)
+    for done in (1, 2, 3):
+        clock[0] += 60
+        pace.mark(done)
+    assert pace.seconds_left == pytest.approx(60)
+
+
+def test_pace_of_resumed_work_does_not_count_what_was_done_before(clock):
+    pace = Pace(total=100, done=90)
+    assert pace.per_second is pace.seconds_left is None
+    clock[0] += 2
+    pace.mark(94)
+    assert pace.per_second == pytest.approx(2)
+    assert pace.seconds_left == pytest.approx(3)
+    pace.mark(100)
+    assert pace.seconds_left == 0
+
+
+def test_what_an_event_carries_is_not_compared_or_printed():
+    event = TrainingProgress("train", 1, 2, snapshot=np.zeros(3))
+    assert event == TrainingProgress("train", 1, 2)
+    assert "snapshot" not in repr(event)

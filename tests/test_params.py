@@ -1,6 +1,7 @@
 import pytest
 
 from napari_aeseg import InputError, SegmentationParams, TrainingParams
+from napari_aeseg.params import PRESETS
 
 KINDS = [TrainingParams, SegmentationParams]
 
@@ -79,3 +80,29 @@ def test_every_parameter_is_explained(kind):
     for name, field in kind.model_fields.items():
         assert field.title, name
         assert field.description.endswith("."), name
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_the_defaults_with_some_changes(name):
+    params = TrainingParams.preset(name)
+    changes = PRESETS[name].changes
+    assert params == TrainingParams().but(**changes)
+    default = TrainingParams()
+    assert all(getattr(params, k) != getattr(default, k) for k in changes)
+
+
+def test_presets_are_explained_and_ordered_by_the_work_they_are():
+    assert list(PRESETS) == ["fast", "balanced", "thorough"]
+    assert TrainingParams.preset("balanced") == TrainingParams()
+    work = [p.steps * p.batch_size for p in map(TrainingParams.preset, PRESETS)]
+    assert work == sorted(work)
+    for preset in PRESETS.values():
+        assert preset.title
+        assert preset.description.endswith(".")
+    with pytest.raises(TypeError):
+        PRESETS["fast"] = PRESETS["balanced"]
+
+
+def test_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="no preset 'quick'; choose one of: fast, balanced, tho"):
+        TrainingParams.preset("quick")

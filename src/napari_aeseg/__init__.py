@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.batch import image_files, segment_files
+    from napari_aeseg.batch_report import BatchReport
     from napari_aeseg.errors import (
         AesegError,
         DeviceError,
@@ -19,37 +21,54 @@ if TYPE_CHECKING:
     )
     from napari_aeseg.params import SegmentationParams, TrainingParams
     from napari_aeseg.pipeline import build_hierarchy, load_model, segment, train
+    from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.cut import Cut
+    from napari_aeseg.regions.edits import Merge, Split
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _HOME = {
     "AesegError": "errors",
+    "BatchReport": "batch_report",
+    "Cut": "regions.cut",
     "DeviceError": "errors",
     "Hierarchy": "regions.hierarchy",
     "InputError": "errors",
+    "Merge": "regions.edits",
     "Model": "autoencoder.model",
     "ModelFileError": "errors",
+    "Prototypes": "prototypes",
     "SegmentationParams": "params",
+    "Split": "regions.edits",
     "StoppedError": "errors",
     "TrainingParams": "params",
     "build_hierarchy": "pipeline",
+    "image_files": "batch",
     "load_model": "pipeline",
     "segment": "pipeline",
+    "segment_files": "batch",
     "train": "pipeline",
 }
 
 __all__ = [
     "AesegError",
+    "BatchReport",
+    "Cut",
     "DeviceError",
     "Hierarchy",
     "InputError",
+    "Merge",
     "Model",
     "ModelFileError",
+    "Prototypes",
     "SegmentationParams",
+    "Split",
     "StoppedError",
     "TrainingParams",
     "build_hierarchy",
+    "image_files",
     "load_model",
     "segment",
+    "segment_files",
     "train",
 ]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from napari_aeseg.errors import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+    import numpy as np
 
 _T = TypeVar("_T")
 
@@ -21,7 +24,8 @@ class Progress:
     Parameters
     ----------
     stage : str
-        "read", "train", "patches", "encode", "graph" or "tree".
+        "read", "train", "patches", "encode", "graph", "tree" or "error"; "file" and "classes" in a
+        batch.
     done, total : int
         Steps done and steps in all.
     device : str
@@ -40,6 +44,26 @@ class Progress:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A part of an image as the network makes it, to watch it learn.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32
+        In the units of the image, dimensions in the order of `axes`.
+    axes : str
+        "Y", "X" and, with channels, "C", in the order in which the image has them.
+    offset : tuple of int
+        Where the part lies: for each axis of the image but C, in its order, the first row or
+        column, or the index of the slice or time point.
+    """
+
+    pixels: np.ndarray
+    axes: str
+    offset: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingProgress(Progress):
     """Progress of training, with the loss.
@@ -50,10 +74,25 @@ class TrainingProgress(Progress):
         Mean squared reconstruction error of the last step, in units of normalised intensity.
     losses : tuple of float
         Losses since the previous event, the last one included.
+    steps_per_second, images_per_second : float or None
+        How fast it goes at present, in steps and in crops; None while that is not known.
+    precision : str
+        Kind of number that is trained with, such as "float32".
+    snapshot : Model or None
+        The model so far, if snapshots were asked for and one was due: a copy that nothing changes,
+        on the CPU, whose training can be resumed.
+    picture : Picture or None
+        What the network makes of the first image, if that was asked for and due.
     """
 
     loss: float = float("nan")
     losses: tuple[float, ...] = ()
+    steps_per_second: float | None = None
+    images_per_second: float | None = None
+    precision: str = ""
+    # Any: what passes on messages need not know torch.
+    snapshot: Any = field(default=None, repr=False, compare=False)
+    picture: Picture | None = field(default=None, repr=False, compare=False)
 
 
 class StopFlag(Protocol):
@@ -89,6 +128,53 @@ class Clock:
         if done == 0:
             return None
         return (time.perf_counter() - self.start) / done * (self.total - done)
+
+
+class Pace:
+    """Measures how fast steps are done at present, over the last few seconds.
+
+    Parameters
+    ----------
+    total : int
+        Steps in all.
+    done : int
+        Steps done before the measurement begins.
+    seconds : float
+        How far the measurement looks back.
+
+    Examples
+    --------
+    >>> pace = Pace(total=10)
+    >>> pace.per_second is None, pace.seconds_left is None
+    (True, True)
+    """
+
+    def __init__(self, total: int, done: int = 0, seconds: float = 5.0) -> None:
+        self.total = total
+        self.seconds = seconds
+        self._marks = deque([(time.perf_counter(), done)])
+
+    def mark(self, done: int) -> None:
+        """Note that so many steps are done by now."""
+        now = time.perf_counter()
+        self._marks.append((now, done))
+        # The last mark before the window opens stays: slow steps need two marks as well.
+        while len(self._marks) > 2 and self._marks[1][0] <= now - self.seconds:
+            self._marks.popleft()
+
+    @property
+    def per_second(self) -> float | None:
+        """Steps a second; None while none is done."""
+        (start, first), (end, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (end - start) if last > first and end > start else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds for the steps that remain at this pace; None while it is not known."""
+        left = self.total - self._marks[-1][1]
+        if left <= 0:
+            return 0.0
+        return None if self.per_second is None else left / self.per_second
 
 
 def drain(

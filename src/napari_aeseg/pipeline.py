@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg.autoencoder.checkpoint import check_images_to_resume, params_to_resume
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.pooling import pooling_steps
@@ -41,6 +42,10 @@ def train_steps(
     init: Model | str | PathLike[str] | None = None,
     stop: StopFlag | None = None,
     names: Sequence[str] | None = None,
+    *,
+    resume: bool = False,
+    snapshot_seconds: float | None = None,
+    picture_seconds: float | None = None,
 ) -> Generator[Progress, None, Model]:
     """Train as `train` does; a generator of `Progress` events that returns the model.
 
@@ -51,29 +56,63 @@ def train_steps(
     names : sequence of str, optional
         What errors and the training record call the images.
     """
-    params = checked_params(TrainingParams, params)
     start = init if init is None or isinstance(init, Model) else load_model(init)
     listed = list(images) if isinstance(images, list | tuple) else [images]
     if not listed:
         raise InputError("There is no image to train on: the list is empty.")
     names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
     given = [axes] * len(listed) if axes is None or isinstance(axes, str) else list(axes)
-    read: list[Image] = []
-    for i, (image, letters, name) in enumerate(zip(listed, given, names, strict=True)):
-        raise_if_stopped(stop, "read")
-        read.append(read_image(image, letters, name=name, even=params.normalisation == "image"))
-        yield Progress("read", i + 1, len(listed))
-    intensity = None
-    if params.normalisation == "training" and len({len(i.pixels) for i in read}) == 1:
-        intensity = IntensityRange(
-            tuple(map(min, zip(*(i.intensity.low for i in read), strict=True))),
-            tuple(map(max, zip(*(i.intensity.high for i in read), strict=True))),
+    if resume:
+        params = params_to_resume(
+            start, None if params is None else checked_params(TrainingParams, params)
         )
-        read = [
-            read_image(image, i.axes, intensity, i.name)
-            for image, i in zip(listed, read, strict=True)
-        ]
-    return (yield from training_steps(read, params, device, start, stop, intensity))
+        assert start is not None  # noqa: S101 - has been checked
+        check_images_to_resume(
+            start.record, [(n, np.shape(i), None) for n, i in zip(names, listed, strict=True)]
+        )
+        given = [a or i["axes"] for a, i in zip(given, start.record.images, strict=True)]
+    params = checked_params(TrainingParams, params)
+    read, intensity = yield from _read_steps(
+        listed, given, names, params, stop, start.intensity if start and resume else None
+    )
+    return (
+        yield from training_steps(
+            read,
+            params,
+            device,
+            start,
+            stop,
+            intensity,
+            resume=resume,
+            snapshot_seconds=snapshot_seconds,
+            picture_seconds=picture_seconds,
+        )
+    )
+
+
+def _read_steps(
+    images: Sequence[Any],
+    axes: Sequence[str | None],
+    names: Sequence[str],
+    params: TrainingParams,
+    stop: StopFlag | None,
+    known: IntensityRange | None,
+) -> Generator[Progress, None, tuple[list[Image], IntensityRange | None]]:
+    """Read the images of a training; return them and the range that they have in common, if any."""
+    even = params.normalisation == "image"
+    read: list[Image] = []
+    for i, (image, letters, name) in enumerate(zip(images, axes, names, strict=True)):
+        raise_if_stopped(stop, "read")
+        read.append(read_image(image, letters, known, name, even))
+        yield Progress("read", i + 1, len(images))
+    if even or known is not None or len({len(i.pixels) for i in read}) > 1:
+        return read, known
+    intensity = IntensityRange(
+        tuple(map(min, zip(*(i.intensity.low for i in read), strict=True))),
+        tuple(map(max, zip(*(i.intensity.high for i in read), strict=True))),
+    )
+    again = zip(images, read, strict=True)
+    return [read_image(image, i.axes, intensity, i.name) for image, i in again], intensity
 
 
 def train(
@@ -84,6 +123,10 @@ def train(
     init: Model | str | PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
     stop: StopFlag | None = None,
+    *,
+    resume: bool = False,
+    snapshot_seconds: float | None = None,
+    picture_seconds: float | None = None,
 ) -> Model:
     """Train an autoencoder on one image or several.
 
@@ -98,23 +141,33 @@ def train(
         from each shape when not given: what was inferred is in ``model.record.images``.
     device : str
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
-    init : Model or path, optional
-        Weights to start from.
+    init : Model, path or "base", optional
+        Weights to start from ("base" are those that ship with the package); with `resume`, the
+        training to go on with.
     progress : callable, optional
         Called with every `Progress` event.
     stop : threading.Event or alike, optional
-        Checked at every step. The model so far is returned.
+        Checked at every step. The model so far is returned; it is ``model.unfinished``.
+    resume : bool
+        Whether to go on with the unfinished training of `init` where it stopped. Images and
+        `params` must be those it began with; `params` and `axes` may be left out. On the CPU, the
+        result is that of a training that was never stopped, bit for bit.
+    snapshot_seconds : float, optional
+        How often an event carries the model so far as `snapshot`, for example to save it.
+    picture_seconds : float, optional
+        How often an event carries, as `picture`, what the model makes of the first image.
 
     Returns
     -------
     Model
-        On the CPU. ``model.losses`` has the loss of every step.
+        On the CPU. ``model.losses`` has the loss of every step, ``model.record.notes`` what looks
+        wrong with them.
 
     Raises
     ------
     InputError
         If an image is empty, complex, constant, has NaN or infinite values, or does not fit the
-        others or `axes`.
+        others or `axes`; or if the training cannot be resumed, or not with these images or params.
     StoppedError
         If stopped before the first step.
     DeviceError
@@ -124,10 +177,21 @@ def train(
     --------
     >>> import numpy as np
     >>> model = train(np.eye(64), TrainingParams(steps=2, width=4), device="cpu")
-    >>> len(model.losses)
-    2
+    >>> len(model.losses), model.unfinished
+    (2, False)
     """
-    return drain(train_steps(images, params, axes, device, init, stop), progress)
+    work = train_steps(
+        images,
+        params,
+        axes,
+        device,
+        init,
+        stop,
+        resume=resume,
+        snapshot_seconds=snapshot_seconds,
+        picture_seconds=picture_seconds,
+    )
+    return drain(work, progress)
 
 
 def load_model(path: str | PathLike[str]) -> Model:
@@ -135,8 +199,9 @@ def load_model(path: str | PathLike[str]) -> Model:
 
     Parameters
     ----------
-    path : path-like
-        A ``*.aeseg.safetensors`` file.
+    path : path-like or "base"
+        A ``*.aeseg.safetensors`` file. "base" is the model that ships with the package, made for
+        any image; a file of that name is ``Path("base")`` or ``"./base"``.
 
     Raises
     ------
@@ -178,9 +243,10 @@ def hierarchy_steps(
         model = load_model(model)
     levels = model.levels(params.levels)
     read = model.read(image, axes, name)
+    model = model.fitted(len(read.pixels))
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
-    patches = make_patches(read.pixels, params.patch_size, params.patches)
+    patches = make_patches(read.pixels, params.patch_size, params.patches, stop)
     yield Progress("patches", 1, 1)
     raise_if_stopped(stop, "patches")
     notes = []
@@ -203,8 +269,10 @@ def hierarchy_steps(
     brightness = np.ascontiguousarray(read.axes.as_given(brightness_of(read.pixels)))
     patches = np.ascontiguousarray(read.axes.as_given(patches))
     pixels = read.axes.as_given(channels_first(np.asarray(image), read.axes))
-    graph = region_graph(patches)
+    raise_if_stopped(stop, "graph")
+    graph = region_graph(patches, stop)
     count, centroid = geometry(patches)
+    raise_if_stopped(stop, "graph")
     statistics = PatchStatistics(
         count,
         pooled.mean,
@@ -224,7 +292,7 @@ def hierarchy_steps(
         brightness,
         model.fingerprint,
         tuple(notes),
-    ).prepare()
+    ).prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy
 
@@ -243,9 +311,9 @@ def build_hierarchy(
     Parameters
     ----------
     image : array_like
-        numpy, dask or zarr array with the channels the model was trained on.
-    model : Model or path
-        From `train` or `load_model`.
+        numpy, dask or zarr array with the channels the model was trained on; any for "base".
+    model : Model, path or "base"
+        From `train` or `load_model`; "base" is the model that ships with the package.
     params : SegmentationParams, optional
     axes : str, optional
         One letter per dimension, such as "YXC"; inferred from the shape when not given:
@@ -255,7 +323,7 @@ def build_hierarchy(
     progress : callable, optional
         Called with every `Progress` event.
     stop : threading.Event or alike, optional
-        Checked between stages and at every tile.
+        Looked at several times a second, in every stage.
 
     Returns
     -------
@@ -296,8 +364,8 @@ def segment(
     ----------
     image : array_like
         The image.
-    model : Model or path, optional
-        Without one, a model is trained on the image first.
+    model : Model, path or "base", optional
+        Without one, a model is trained on the image first; "base" needs no training.
     n_regions : int, optional
         Number of connected segments. When neither number is given, the number is suggested by
         the image (`Hierarchy.suggest_n_regions`).

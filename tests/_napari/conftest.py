@@ -8,6 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 import napari_aeseg as aeseg
+from napari_aeseg._napari.settings import Settings
 from napari_aeseg._napari.worker import JobRunner
 
 QUICK = aeseg.TrainingParams(steps=3, width=2, levels=2, batch_size=2, crop_size=16)
@@ -21,14 +22,42 @@ def halves(side: int = 48, seed: int = 0) -> np.ndarray:
     return image.astype(np.float32)
 
 
+def discs() -> np.ndarray:
+    """Bright discs of two sizes on dark ground: float32, shape (64, 64)."""
+    image = np.random.default_rng(0).normal(0, 0.02, (64, 64))
+    y, x = np.mgrid[:64, :64]
+    for row, column, radius in [(14, 14, 9), (14, 46, 9), (46, 14, 9), (40, 40, 4), (54, 54, 4)]:
+        image[(y - row) ** 2 + (x - column) ** 2 <= radius**2] += 1
+    return image.astype(np.float32)
+
+
 @pytest.fixture(scope="session")
-def model():
+def trained():
     return aeseg.train(halves(), QUICK, device="cpu")
 
 
+@pytest.fixture
+def model(trained):
+    """A trained model; classes that a test keeps with it are gone afterwards."""
+    yield trained
+    trained.prototypes = None
+
+
 @pytest.fixture(scope="session")
-def hierarchy(model):
-    return aeseg.build_hierarchy(halves(), model, device="cpu")
+def hierarchy(trained):
+    return aeseg.build_hierarchy(halves(), trained, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def saved(tmp_path, monkeypatch):
+    """The folder for models that save themselves: never that of whoever runs the tests."""
+    folder = tmp_path / "saved"
+    for module in ("controller", "actions"):
+        monkeypatch.setattr(
+            f"napari_aeseg._napari.{module}.read_settings",
+            lambda: Settings(autosave_folder=str(folder)),
+        )
+    return folder
 
 
 @pytest.fixture
@@ -58,6 +87,53 @@ def widget(qtbot):
     widget.stop()
     widget._controller.close()
     join_workers(qtbot)
+
+
+@pytest.fixture
+def segmented(widget, model):
+    """The widget with the preview of its image."""
+    widget.model = model
+    widget.segment()
+    widget.wait(20)
+    return widget
+
+
+def train_and_stop(widget, steps: int = 3, of: int = 40) -> None:
+    """Train, and have it stopped after so many steps, whatever the machine's speed."""
+    from napari_aeseg.autoencoder.trainer import Trainer
+
+    widget.training_params = QUICK.but(steps=of)
+    step = Trainer.step
+
+    def step_and_stop(trainer):
+        message = step(trainer)
+        if trainer.done == steps:
+            widget._session.stop()
+        return message
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", step_and_stop)
+        widget.train()
+        widget.wait(30)
+    assert widget.model.unfinished
+    assert widget.model.record.steps == steps
+
+
+def add_image(widget, data: np.ndarray, name: str, choose: bool = True, **more) -> Image:
+    """Open another image; `choose` takes it instead of those before."""
+    image = Image(data, name=name, **more)
+    widget.viewer_model.add_layer(image)
+    if choose:
+        widget.images = [image]
+    return image
+
+
+def heard(widget, *names: str) -> list[tuple[str, object]]:
+    """Record what the widget's signals tell from now on."""
+    events = []
+    for name in names or ("trained", "segmented", "stopped", "failed", "looked", "batch_done"):
+        getattr(widget, name).connect(lambda value, name=name: events.append((name, value)))
+    return events
 
 
 def join_workers(qtbot) -> None:

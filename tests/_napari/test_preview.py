@@ -6,6 +6,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_aeseg._napari.layers import snapshot
+from napari_aeseg._napari.palette import class_colormap, cyclic_colormap
 from napari_aeseg._napari.preview import Preview
 
 
@@ -16,9 +17,16 @@ def viewer():
     return viewer
 
 
+class Shown(Preview):
+    """A preview in napari's own colours, for tests that are not about colours."""
+
+    def show(self, labels, axes, colors=None, place=False):
+        return super().show(labels, axes, colors or cyclic_colormap(), place)
+
+
 @pytest.fixture
 def preview(viewer):
-    return Preview(viewer, viewer.layers["cells"])
+    return Shown(viewer, viewer.layers["cells"])
 
 
 def labels(value: int) -> np.ndarray:
@@ -112,3 +120,23 @@ def test_labels_of_another_shape_take_a_new_layer(preview, axes):
 
     assert new is not old
     assert new.data.shape == (3, 3)
+
+
+def test_colors_are_shown_and_those_of_the_user_stay_until_others_are_asked_for(preview, axes):
+    colors = class_colormap(("#ff0000", "#00ff00"))
+    layer = preview.show(labels(1), axes, colors)
+    assert np.allclose(layer.get_color(1), (1, 0, 0, 1))
+    assert np.allclose(layer.get_color(2), (0, 1, 0, 1))
+
+    layer.colormap = mine = class_colormap(("#0000ff",))
+    assert preview.show(labels(1), axes, colors).colormap == mine
+
+    preview.show(labels(1), axes, cyclic_colormap())
+    assert layer.colormap == cyclic_colormap()
+
+
+def test_a_new_layer_has_the_colors_as_well(viewer, preview, axes):
+    colors = class_colormap(("#ff0000",))
+    viewer.layers.remove(preview.show(labels(1), axes, colors))
+
+    assert np.allclose(preview.show(labels(1), axes, colors).get_color(1), (1, 0, 0, 1))

@@ -11,25 +11,9 @@ import torch
 from napari.layers import Image
 
 import napari_aeseg as aeseg
-from _napari.conftest import QUICK, halves
+from _napari.conftest import QUICK, add_image, discs, halves, heard
 from napari_aeseg import InputError, ModelFileError, SegmentationParams
 from napari_aeseg.events import Progress
-
-
-@pytest.fixture
-def segmented(widget, model):
-    widget.model = model
-    widget.segment()
-    widget.wait(20)
-    return widget
-
-
-def heard(widget) -> list[tuple[str, object]]:
-    """Record what the widget's signals tell from now on."""
-    events = []
-    for name in ("trained", "segmented", "stopped", "failed"):
-        getattr(widget, name).connect(lambda value, name=name: events.append((name, value)))
-    return events
 
 
 def buttons(widget) -> dict[str, bool]:
@@ -124,14 +108,16 @@ def test_train(widget):
     assert len(widget._dock.model.curve.losses) == QUICK.steps
 
 
-def test_segment_trains_first_where_there_is_no_model(widget):
+def test_segment_uses_the_base_model_where_there_is_none(widget):
     events = heard(widget)
 
     widget.segment()
-    widget.wait(20)
+    widget.wait(30)
 
-    assert [name for name, _ in events] == ["trained", "segmented"]
-    assert events[1][1] is widget.hierarchy
+    assert [name for name, _ in events] == ["segmented"]
+    assert widget.model.fingerprint == aeseg.load_model("base").fingerprint
+    assert widget._dock.model.state.text().startswith("Base model")
+    assert events[0][1] is widget.hierarchy
     assert widget.preview is widget.viewer_model.layers["halves preview"]
     assert widget.preview.data.max() == widget.n_regions == widget.hierarchy.suggest_n_regions()
     assert np.array_equal(widget.preview.scale, (2, 3))
@@ -144,6 +130,8 @@ def test_several_images_train_one_model_and_are_segmented_each(widget):
     widget.images = [viewer.layers["halves"], viewer.layers["more"]]
     events = heard(widget)
 
+    widget.train()
+    widget.wait(30)
     widget.segment()
     widget.wait(30)
 
@@ -174,13 +162,12 @@ def test_images_may_have_their_axes_in_different_order(widget):
 def test_stop_keeps_the_model_so_far(widget, qtbot):
     widget.training_params = QUICK.but(steps=1_000_000)
     events = heard(widget)
-    widget.segment()
+    widget.train()
     qtbot.waitUntil(lambda: bool(widget._dock.model.curve.losses), timeout=20_000)
 
     widget.stop()
     widget.wait(5)
 
-    # What comes after the training does not begin.
     assert [name for name, _ in events] == ["trained", "stopped"]
     assert 0 < widget.model.record.steps < 1_000_000
     assert "the model so far is kept" in events[1][1]
@@ -303,7 +290,7 @@ def test_a_fallback_is_told_and_the_work_goes_on(widget, monkeypatch, model):
 
 def test_errors_are_shown_by_napari(widget, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_aeseg._napari.controller.show_error", shown.append)
+    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
     widget.images = []
 
     widget._dock.model.train_button.setEnabled(True)
@@ -369,7 +356,7 @@ def test_the_preview_follows_the_properties(segmented):
 
 
 def test_the_preview_follows_the_slider_and_the_newest_wins(segmented, qtbot):
-    slider = segmented._dock.segments.n_regions.slider
+    slider = segmented._dock.segments.regions.n_regions.slider
     shown = []
     segmented.preview.events.set_data.connect(lambda: shown.append(segmented.preview.data.max()))
 
@@ -381,7 +368,7 @@ def test_the_preview_follows_the_slider_and_the_newest_wins(segmented, qtbot):
 
 
 def test_the_suggestion_is_marked_and_can_be_taken(segmented):
-    view = segmented._dock.segments
+    view = segmented._dock.segments.regions
     suggested = segmented.hierarchy.suggest_n_regions()
     segmented.n_regions = 9
 
@@ -405,6 +392,7 @@ def test_a_number_chosen_before_segmenting_is_used(widget, model):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("n_regions", 0), ("n_regions", 10**6), ("threshold", 2), ("n_classes", 0), ("mode", "x"),
+     ("min_size", 0), ("class_ids", ()),
      ("balance", 2), ("scale", -1)],
 )  # fmt: skip
 def test_a_refused_value_changes_nothing(segmented, name, value):
@@ -442,6 +430,8 @@ def test_sliders_for_balance_and_scale_reach_the_hierarchy(segmented):
 def test_forms_reach_the_next_job(widget):
     widget._dock.model.form.controls["steps"].value = 2
     widget._dock.segments.form.controls["patch_size"].value = 12
+    widget.train()
+    widget.wait(20)
     widget.segment()
     widget.wait(20)
 
@@ -457,7 +447,8 @@ def test_keep(segmented):
     assert kept.name == "halves regions 3"
     assert kept.data.max() == 3
     assert list(kept.features["index"]) == [1, 2, 3]
-    assert kept.features["area"].sum() == 48 * 48
+    assert kept.features["area_pixels"].sum() == 48 * 48
+    assert kept.features["area"].sum() == 48 * 48 * 2 * 3  # the image's scale
     assert kept.metadata["napari-aeseg"]["model"] == segmented.model.fingerprint
     assert np.array_equal(kept.scale, (2, 3))
     layers = [layer.name for layer in segmented.viewer_model.layers]
@@ -471,22 +462,42 @@ def test_keep_before_segmenting_says_what_to_do(widget):
 
 
 def test_objects_are_found_and_kept(segmented):
+    add_image(segmented, discs(), "discs")
+    segmented.segment()
+    segmented.wait(20)
     tree = segmented.hierarchy
+
     segmented.mode = "objects"
     segmented.wait(60)
     assert np.array_equal(segmented.preview.data, tree.objects())
+    assert segmented.preview.data.max() == 5
+    shown = segmented.preview.data
     segmented.balance = 0.3  # does not change objects
     segmented.wait(60)
-    segmented.min_size = 200
+    assert np.array_equal(segmented.preview.data, shown)
+    segmented.min_size = 100
     segmented.wait(60)
-    assert np.array_equal(segmented.preview.data, tree.objects(min_size=200))
+    assert np.array_equal(segmented.preview.data, tree.objects(min_size=100))
+    assert segmented.preview.data.max() == 3
     (kept,) = segmented.keep()
-    assert kept.name.endswith("objects 200")
+    assert kept.name.endswith("objects 100")
     assert kept.data.dtype == np.int32
     assert not np.shares_memory(kept.data, segmented.preview.data)
-    assert kept.metadata["napari-aeseg"]["min_size"] == 200
+    assert kept.metadata["napari-aeseg"]["min_size"] == 100
+    assert len(kept.features) == 3
     segmented.mode = "classes"
     assert segmented.preview.data.max() == segmented.n_classes
+
+
+def test_where_there_is_no_object_nothing_is_kept(segmented):
+    segmented.mode = "objects"
+    segmented.wait(60)
+    assert not segmented.preview.data.any()
+
+    with pytest.raises(InputError, match="nothing to keep of halves: no pixel has a label"):
+        segmented.keep()
+
+    assert len(segmented.viewer_model.layers) == 2
 
 
 def test_a_painted_preview_is_left_to_the_user(segmented):

@@ -8,7 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
+from vispy.app.canvas import MouseEvent
 
 from _napari.conftest import QUICK, halves, join_workers
 from napari_aeseg import ModelFileError
@@ -30,6 +31,26 @@ def open_dock(viewer):
     widget.training_params = QUICK
     widget.device = "cpu"
     return widget
+
+
+def drag(viewer, *places) -> None:
+    """Press the mouse on the first place of the world, release it on the last."""
+    canvas = viewer.window._qt_viewer.canvas
+    kinds = ["mouse_press", *["mouse_move"] * (len(places) - 1), "mouse_release"]
+    for kind, place in zip(kinds, [*places, places[-1]], strict=True):
+        event = MouseEvent(
+            kind, pos=canvas_position(canvas, place), button=1, buttons=[1], modifiers=()
+        )
+        if kind == "mouse_move":
+            event._press_event = MouseEvent("mouse_press", pos=(0, 0), button=1)
+        getattr(canvas._scene_canvas.events, kind)(event)
+
+
+def canvas_position(canvas, place) -> tuple[int, int]:
+    """Where a place of the world is drawn on the canvas."""
+    transform = canvas.view.scene.transform
+    x, y, *_ = transform.map((place[1], place[0], 0, 1))
+    return round(x), round(y)
 
 
 def test_from_the_image_to_labels_that_are_kept(viewer):
@@ -67,7 +88,7 @@ def test_from_the_image_to_labels_that_are_kept(viewer):
             assert getattr(widget.preview, name) == getattr(image, name)
         else:
             assert np.allclose(getattr(widget.preview, name), getattr(image, name))
-    widget._dock.segments.n_regions.slider.setValue(700)
+    widget._dock.segments.regions.n_regions.slider.setValue(700)
     widget.wait(5)
     assert widget.preview.data.max() == widget.n_regions > 2
     widget._dock.segments.modes["classes"].click()
@@ -85,6 +106,57 @@ def test_from_the_image_to_labels_that_are_kept(viewer):
     assert [layer.name for layer in widget.images] == ["renamed"]
     viewer.layers.remove(image)
     assert [layer.name for layer in widget.images] == ["second"]
+
+
+def test_keys_on_the_preview_and_the_features_table(viewer, model, tmp_path, qtbot):
+    viewer.window.show()
+    viewer.add_image(halves(), name="cells")
+    widget = open_dock(viewer)
+    widget.model = model
+    widget.segment()
+    widget.wait(20)
+    widget.n_regions = 6
+    data = widget.preview.data
+    one, two = (tuple(np.argwhere(data == label)[0]) for label in (1, 2))
+
+    # A drag over the canvas, as the mouse does it.
+    widget._dock.segments.regions.tools["merge"].click()
+    assert viewer.layers.selection.active is widget.preview
+    drag(viewer, one, two)
+    widget.wait(5)
+    assert widget.preview.data[one] == widget.preview.data[two]
+    merged = widget.preview.data
+    canvas = viewer.window._qt_viewer.canvas.native
+    canvas.setFocus()
+    qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    widget.wait(5)
+    assert np.array_equal(widget.preview.data, data)
+    both = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+    qtbot.keyClick(canvas, Qt.Key.Key_Z, both)
+    widget.wait(5)
+    assert np.array_equal(widget.preview.data, merged)
+    assert len(widget.preview._undo_history) == 0
+
+    (kept,) = widget.keep()
+    widget.wait(20)
+    viewer.layers.selection.active = kept
+    widget._dock.table_button.click()
+    assert any("table" in name.lower() for name in viewer.window.dock_widgets)
+    viewer.layers.save(str(tmp_path / "cells.csv"), selected=True, plugin="napari-aeseg")
+    assert len((tmp_path / "cells.csv").read_text().splitlines()) == 1 + len(kept.features)
+
+    # Strokes, undone with napari's own key.
+    widget.mode = "markers"
+    strokes = widget.paint()
+    strokes.selected_label = 4
+    drag(viewer, (5, 5), (5, 12))
+    widget.wait(5)
+    assert (widget.preview.data == 4).all()
+    canvas.setFocus()
+    qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    widget.wait(5)
+    assert not strokes.data.any()
+    assert not widget.preview.data.any()
 
 
 def test_a_model_file_opens_in_the_dock(viewer, model, tmp_path):
@@ -145,7 +217,8 @@ def test_the_window_stays_responsive_while_training(viewer, model):
 
 CLOSE_AT_WORK = """
 import napari, numpy, time
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
+from vispy.app.canvas import MouseEvent
 from napari_aeseg._napari import jobs
 from napari_aeseg.events import Progress
 

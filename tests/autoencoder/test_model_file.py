@@ -8,7 +8,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from napari_aeseg import load_model
+import napari_aeseg
+from napari_aeseg import Prototypes, load_model
 from napari_aeseg.autoencoder import model_file
 from napari_aeseg.autoencoder.model_file import FORMAT_VERSION, HEADER_KEY, read_header
 from napari_aeseg.errors import ModelFileError
@@ -77,6 +78,7 @@ def test_header_can_be_read_by_anyone(path, model, tiny_params):
         "architecture",
         "intensity",
         "training",
+        "any_channels",
     }
     assert header["format_version"] == FORMAT_VERSION == 1
     assert header["architecture"]["levels"] == tiny_params.levels
@@ -285,4 +287,282 @@ def test_odd_weight_is_named(saved, change):
 def test_weights_that_are_no_numbers_are_refused(saved, value):
     rewrite(saved, tensors=lambda w: w | {"readout.bias": torch.tensor([value])})
     with pytest.raises(ModelFileError, match="NaN or infinite"):
+        load_model(saved)
+
+
+# -- any number of channels ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("any_channels", [True, False])
+def test_model_for_any_channels_stays_one(path, make_model, any_channels):
+    make_model(3, any_channels=any_channels).save(path)
+    assert load_model(path).any_channels is any_channels
+
+
+def test_file_from_before_there_were_such_models_is_for_its_channels_only(saved):
+    rewrite(saved, lambda header: header.pop("any_channels") and None)
+    assert load_model(saved).any_channels is False
+
+
+@pytest.mark.parametrize("value", [True, 1, "yes", None])
+def test_any_channels_that_cannot_be_is_refused(saved, value):
+    # True does not go with the intensities of one channel that this file has.
+    rewrite(saved, lambda header: header.update(any_channels=value))
+    with pytest.raises(ModelFileError, match="any_channels"):
+        load_model(saved)
+
+
+# -- prototypes
+
+
+KINDS = Prototypes(
+    np.random.default_rng(0).random((2, 3)),
+    np.random.default_rng(1).random((3, 2)),
+    5.0,
+    ("gland", "Stützgewebe"),
+    ("#ff0000", "#00ff00"),
+)
+
+
+@pytest.fixture
+def with_prototypes(path, make_model):
+    make_model(prototypes=KINDS).save(path)
+    return path
+
+
+def test_prototypes_are_kept_bit_for_bit(with_prototypes):
+    found = load_model(with_prototypes).prototypes
+    assert np.array_equal(found.centres, KINDS.centres)
+    assert np.array_equal(found.whitening, KINDS.whitening)
+    assert (found.scale, found.names, found.colors) == (5.0, KINDS.names, KINDS.colors)
+
+
+def test_prototypes_can_be_set_and_taken_away(path, make_model):
+    model = make_model()
+    assert model.prototypes is None
+    model.prototypes = KINDS
+    model.save(path)
+    again = load_model(path)
+    assert again.prototypes.names == KINDS.names
+    assert again.fingerprint == make_model().fingerprint
+    again.prototypes = None
+    again.save(path)
+    assert load_model(path).prototypes is None
+    assert "prototypes" not in read_header(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        [],
+        {},
+        {"scale": 5.0, "names": []},
+        {"scale": 5.0, "names": [], "colors": [], "more": 1},
+        {"scale": "5", "names": [], "colors": []},
+        {"scale": 0, "names": [], "colors": []},
+        {"scale": 10**400, "names": [], "colors": []},
+        {"scale": float("nan"), "names": [], "colors": []},
+        {"scale": 5.0, "names": ["gland"], "colors": []},
+        {"scale": 5.0, "names": "ab", "colors": []},
+        {"scale": 5.0, "names": [1, 2], "colors": []},
+        {"scale": 5.0, "names": [], "colors": ["red", "green"]},
+    ],
+    ids=str,
+)
+def test_odd_prototypes_are_refused(with_prototypes, change):
+    rewrite(with_prototypes, lambda h: h | {"prototypes": change})
+    with pytest.raises(ModelFileError, match=r"prototypes in tissue\.aeseg.* cannot be used"):
+        load_model(with_prototypes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: {k: v for k, v in t.items() if k != "prototypes.centres"},
+        lambda t: t | {"prototypes.more": torch.zeros(1)},
+        lambda t: t | {"prototypes.centres": torch.zeros(2, 4, dtype=torch.float64)},
+        lambda t: t | {"prototypes.centres": torch.zeros(2, 3)},
+        lambda t: t | {"prototypes.centres": torch.zeros(2, 3, dtype=torch.bfloat16)},
+        lambda t: t | {"prototypes.centres": torch.full((2, 3), torch.nan, dtype=torch.float64)},
+        lambda t: t | {"prototypes.whitening": torch.zeros(3, 0, dtype=torch.float64)},
+    ],
+    ids=["missing", "unknown", "shape", "float32", "bfloat16", "nan", "empty"],
+)
+def test_odd_arrays_of_prototypes_are_refused(with_prototypes, change):
+    rewrite(with_prototypes, tensors=change)
+    with pytest.raises(ModelFileError, match=r"prototypes in tissue\.aeseg.* cannot be used"):
+        load_model(with_prototypes)
+
+
+def test_arrays_of_prototypes_that_the_header_does_not_name_are_refused(with_prototypes):
+    rewrite(with_prototypes, lambda h: {k: v for k, v in h.items() if k != "prototypes"})
+    with pytest.raises(ModelFileError, match=r"differing: prototypes\.centres"):
+        load_model(with_prototypes)
+
+
+# -- unfinished trainings
+
+
+@pytest.fixture(scope="module")
+def unfinished(stripes, tiny_params):
+    """A model whose training was stopped after three of six steps."""
+    events = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+        napari_aeseg.train(
+            stripes, tiny_params, device="cpu", progress=events.append, snapshot_seconds=0
+        )
+    return next(e.snapshot for e in events if e.stage == "train" and e.done == 3)
+
+
+@pytest.fixture
+def half(path, unfinished):
+    unfinished.save(path)
+    return path
+
+
+def test_checkpoint_is_kept_bit_for_bit(half, unfinished):
+    found, kept = load_model(half).checkpoint, unfinished.checkpoint
+    assert (found.batch_size, found.crops) == (kept.batch_size, kept.crops)
+    assert found.moments.keys() == kept.moments.keys()
+    assert all(torch.equal(found.moments[k], v) for k, v in kept.moments.items())
+    assert torch.equal(found.noise, kept.noise)
+
+
+def test_finished_model_has_nothing_to_resume_in_its_file(path, model):
+    model.save(path)
+    assert "resume" not in read_header(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        assert not [k for k in file.keys() if k.startswith("resume.")]  # noqa: SIM118 (no dict)
+
+
+def refused(path):
+    with pytest.raises(
+        ModelFileError, match=r"state of the training in tissue\.aeseg.* cannot be used"
+    ):
+        load_model(path)
+
+
+@pytest.mark.parametrize("change", [None, [], 3, "text", {}], ids=str)
+def test_state_of_another_kind_is_refused(half, change):
+    rewrite(half, lambda h: h | {"resume": change})
+    refused(half)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 0},
+        {"batch_size": 5},  # four were asked for
+        {"batch_size": 2.0},
+        {"batch_size": True},
+        {"crops": None},
+        {"crops": []},
+        {"crops": {}},
+    ],
+    ids=str,
+)
+def test_odd_state_is_refused(half, change):
+    rewrite(half, lambda h: h | {"resume": h["resume"] | change})
+    refused(half)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bit_generator": "MT19937"},
+        {"has_uint32": 2},
+        {"uinteger": -1},
+        {"uinteger": 2**32},
+        {"uinteger": 0.5},
+        {"more": 1},
+        {"state": None},
+        {"state": {"state": "1"}},
+        {"state": {"state": "1", "inc": "2"}},  # is never even
+        {"state": {"state": "-1", "inc": "1"}},
+        {"state": {"state": str(2**128), "inc": "1"}},
+        {"state": {"state": "9" * 5000, "inc": "1"}},
+        {"state": {"state": "one", "inc": "1"}},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_odd_random_state_is_refused(half, change):
+    rewrite(
+        half,
+        lambda h: h | {"resume": h["resume"] | {"crops": h["resume"]["crops"] | change}},
+    )
+    refused(half)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"steps": 6},
+        {"steps": 2},
+        {"steps": "3"},
+        {"losses": [0.1, 0.2]},
+        {"losses": [0.1, 0.2, "0.3"]},
+        {"losses": [0.1, 0.2, float("nan")]},
+        {"params": {}},  # another network, by default
+        {"params": []},
+        {"params": {"depth": 3}},
+        {"notes": [3]},
+        {"seconds": "long"},
+        {"seconds": 10**400},
+        {"images": [3]},
+        {"images": [{"shape": [3]}]},
+        {"images": [{"shape": [48, 40], "axes": "YXC"}]},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_record_that_cannot_be_gone_on_with_is_refused(half, change):
+    rewrite(half, lambda h: h | {"training": h["training"] | change})
+    refused(half)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: {k: v for k, v in t.items() if k != "resume.noise"},
+        lambda t: t | {"resume.noise": t["resume.noise"][:-1]},
+        lambda t: t | {"resume.noise": torch.zeros_like(t["resume.noise"])},
+        lambda t: t | {"resume.noise": torch.full_like(t["resume.noise"], 255)},
+        lambda t: t | {"resume.noise": t["resume.noise"].float()},
+        lambda t: {k: v for k, v in t.items() if k != "resume.exp_avg.readout.bias"},
+        lambda t: t | {"resume.exp_avg.readout.bias": torch.zeros(2)},
+        lambda t: t | {"resume.exp_avg.readout.bias": torch.zeros(1).double()},
+        lambda t: t | {"resume.exp_avg.readout.bias": torch.tensor([torch.nan])},
+        lambda t: t | {"resume.exp_avg_sq.readout.bias": torch.tensor([-1.0])},
+        lambda t: t | {"resume.exp_avg.readout.scale": torch.zeros(1)},
+    ],
+    ids=[
+        "no noise",
+        "short noise",
+        "zero noise",
+        "odd noise",
+        "float noise",
+        "missing",
+        "shape",
+        "dtype",
+        "nan",
+        "negative",
+        "unknown",
+    ],
+)
+def test_odd_tensors_of_the_state_are_refused(half, change):
+    rewrite(half, tensors=change)
+    refused(half)
+
+
+def test_state_that_the_header_does_not_name_is_refused(half):
+    rewrite(half, lambda h: {k: v for k, v in h.items() if k != "resume"})
+    with pytest.raises(ModelFileError, match=r"differing: resume\."):
+        load_model(half)
+
+
+def test_numbers_beyond_all_bounds_are_refused(saved):
+    rewrite(saved, lambda h: h | {"intensity": {"low": [10**400], "high": [1]}})
+    with pytest.raises(ModelFileError, match=saved.name):
         load_model(saved)

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_aeseg.autoencoder import training
-from napari_aeseg.autoencoder.training import CropSampler, training_steps
+from napari_aeseg.autoencoder import trainer, training
+from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import DeviceError, InputError, StoppedError
 from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.params import TrainingParams
-
-CPU = torch.device("cpu")
 
 
 def trained(images, params, progress=None, **options):
@@ -154,77 +152,100 @@ def test_constant_image_among_others_teaches_nothing(stripes, tiny_params):
     assert min(beside.losses) > 0.5 * min(alone.losses)
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (15, 40), (17, 16)])
-@pytest.mark.parametrize("augment", [False, True])
-def test_images_smaller_than_a_crop_are_mirrored(shape, augment, tiny_params):
+@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (15, 40)])
+def test_images_smaller_than_a_crop_are_trained_on(shape, tiny_params):
     image = np.random.default_rng(0).random(shape)
-    params = tiny_params.but(augment=augment, steps=2)
-    assert trained([image], params).record.steps == 2
-    read = read_image(image)
-    sampler = CropSampler([read], params, 4, CPU)
-    crops = sampler.draw(5, np.random.default_rng(0))
-    assert crops.shape == (5, 1, 16, 16)
-    # Mirroring invents no intensity.
-    assert set(crops.unique().tolist()) <= set(read.pixels.ravel().tolist())
-
-
-def test_crops_are_as_large_as_whole_cells_of_the_code(stripes):
-    params = TrainingParams(levels=6, crop_size=72)
-    sampler = CropSampler([read_image(np.tile(stripes, (4, 4)))], params, 64, CPU)
-    assert sampler.draw(2, np.random.default_rng(0)).shape == (2, 1, 128, 128)
-
-
-def test_crops_lie_anywhere_in_the_image(tiny_params):
-    ramp = np.arange(20 * 19, dtype=float).reshape(20, 19)
-    sampler = CropSampler([read_image(ramp)], tiny_params.but(augment=False), 4, CPU)
-    crops = sampler.draw(300, np.random.default_rng(0))
-    starts = {float(crop[0, 0, 0]) for crop in crops}
-    assert len(starts) == 5 * 4
-    assert crops.max() == read_image(ramp).pixels.max()
-
-
-def test_augmented_crops_are_turned_and_flipped(tiny_params):
-    image = np.random.default_rng(0).random((16, 16))
-    draw = {
-        augment: CropSampler([read_image(image)], tiny_params.but(augment=augment), 4, CPU)
-        .draw(100, np.random.default_rng(0))
-        .numpy()[:, 0]
-        for augment in (False, True)
-    }
-    plain = read_image(image).pixels[0]
-    assert (draw[False] == plain).all()
-    turned = [np.rot90(p, k) for p in (plain, plain[:, ::-1]) for k in range(4)]
-    seen = {next(i for i, t in enumerate(turned) if np.array_equal(crop, t)) for crop in draw[True]}
-    assert seen == set(range(8))
-
-
-def test_images_are_drawn_as_often_as_their_area_says(tiny_params):
-    rng = np.random.default_rng(0)
-    small, large = rng.random((20, 20)), rng.random((60, 60))
-    sampler = CropSampler([read_image(small), read_image(large)], tiny_params, 4, CPU)
-    assert sampler.chances.tolist() == pytest.approx([0.1, 0.9])
-
-
-def test_every_channel_and_plane_is_drawn(tiny_params):
-    stack = np.arange(3.0)[:, None, None, None] * 10 + np.arange(2.0)[:, None, None]
-    stack = np.tile(stack, (1, 1, 16, 16))
-    sampler = CropSampler([read_image(stack, "ZCYX")], tiny_params, 4, CPU)
-    crops = sampler.draw(50, np.random.default_rng(0))
-    assert crops.shape == (50, 2, 16, 16)
-    assert len(crops[:, 0].unique()) == 3
+    assert trained([image], tiny_params.but(steps=2)).record.steps == 2
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_training_that_goes_astray_asks_for_a_lower_learning_rate(
+def test_training_that_goes_astray_at_once_asks_for_a_lower_learning_rate(
     monkeypatch, stripes, tiny_params, loss
 ):
-    monkeypatch.setattr(training, "_step", lambda *_: loss)
+    monkeypatch.setattr(trainer, "_step", lambda *_: loss)
     with pytest.raises(InputError, match=rf"step 1 is {loss}.*learning rate below 0\.05"):
         trained([stripes], tiny_params.but(learning_rate=0.05))
 
 
+def losing_its_way(monkeypatch, at, after=float("nan")):
+    """Let training go astray at a step; return the weights before each step."""
+    step, seen = trainer._step, []
+
+    def astray(network, *arguments):
+        seen.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+        loss = step(network, *arguments)
+        if len(seen) < at:
+            return loss
+        with torch.no_grad():
+            network.readout.weight.fill_(torch.nan)
+        return after
+
+    monkeypatch.setattr(trainer, "_step", astray)
+    monkeypatch.setattr(trainer, "_STEPS_BETWEEN_COPIES", 5)
+    return seen
+
+
+@pytest.mark.parametrize("after", [float("nan"), float("inf")])
+def test_training_that_goes_astray_keeps_what_it_had_learnt(
+    monkeypatch, stripes, tiny_params, after
+):
+    seen = losing_its_way(monkeypatch, at=13, after=after)
+    events = []
+    model = trained([stripes], tiny_params.but(steps=100), progress=events.append)
+    kept = model.record.steps
+    assert kept in (5, 10)
+    assert torch.equal(weights(model), seen[kept])
+    assert len(model.losses) == kept
+    assert np.isfinite(model.losses).all()
+    assert len(seen) == 13
+    (note,) = model.record.notes
+    assert f"loss of step 13 is {after}. The model is that of step {kept}. Choose" in note
+    assert events[-1].message == note
+    assert events[-1].done == kept
+    assert events[-1].loss == model.losses[-1]
+    assert model.checkpoint is None  # to go on would lead to the same place
+
+
+def test_best_weights_are_kept_not_the_last(monkeypatch, stripes, tiny_params):
+    losses = iter([1.0] * 5 + [0.1] * 5 + [0.5] * 5 + [float("nan")])
+    monkeypatch.setattr(trainer, "_step", lambda *_: next(losses))
+    monkeypatch.setattr(trainer, "_STEPS_BETWEEN_COPIES", 5)
+    assert trained([stripes], tiny_params.but(steps=100)).record.steps == 10
+
+
+def test_gradient_that_is_no_number_counts_as_loss_of_the_weights(stripes, tiny_params):
+    from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+
+    network = Autoencoder(Architecture(1, 2, 4))
+    optimizer = torch.optim.AdamW(network.parameters())
+    crops = torch.rand(2, 1, 16, 16)
+    assert np.isfinite(trainer._step(network, optimizer, crops, crops))
+    network.readout.weight.register_hook(lambda gradient: gradient * torch.nan)
+    assert np.isnan(trainer._step(network, optimizer, crops, crops))
+
+
+def test_training_on_noise_is_told_of(tiny_params):
+    noise = np.random.default_rng(0).random((64, 64))
+    events = []
+    # A network that is too small to learn noise by heart.
+    params = tiny_params.but(steps=80, width=2, levels=3, learning_rate=0.01)
+    model = trained([noise], params, progress=events.append)
+    (note,) = model.record.notes
+    assert "learnt next to nothing" in note
+    assert events[-1].message == note
+
+
+def test_events_say_how_fast_it_goes(monkeypatch, stripes, tiny_params):
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    events = []
+    trained([stripes], tiny_params, progress=events.append)
+    assert all(e.steps_per_second > 0 for e in events)
+    assert all(e.images_per_second == e.steps_per_second * 4 for e in events)
+    assert {e.precision for e in events} == {"float32"}
+
+
 def test_out_of_memory_halves_the_batch_and_says_so(monkeypatch, stripes, tiny_params):
-    step, batches = training._step, []
+    step, batches = trainer._step, []
 
     def with_little_memory(network, optimizer, clean, noisy):
         batches.append(len(clean))
@@ -232,7 +253,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(monkeypatch, stripes, tiny_p
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return step(network, optimizer, clean, noisy)
 
-    monkeypatch.setattr(training, "_step", with_little_memory)
+    monkeypatch.setattr(trainer, "_step", with_little_memory)
     events = []
     model = trained([stripes], tiny_params.but(batch_size=8), progress=events.append)
     assert batches == [8, 4, *[2] * tiny_params.steps]
@@ -252,7 +273,7 @@ def test_out_of_memory_with_a_single_crop_is_a_device_error(
     def without_memory(*_):
         raise error
 
-    monkeypatch.setattr(training, "_step", without_memory)
+    monkeypatch.setattr(trainer, "_step", without_memory)
     with pytest.raises(DeviceError, match=r"single crop of 16 pixels.*smaller crops"):
         trained([stripes], tiny_params)
 
@@ -261,6 +282,6 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, stripes, ti
     def broken(*_):
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(training, "_step", broken)
+    monkeypatch.setattr(trainer, "_step", broken)
     with pytest.raises(RuntimeError, match="multiplied"):
         trained([stripes], tiny_params)

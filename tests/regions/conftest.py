@@ -47,3 +47,20 @@ def noisy(hierarchy_of):
     """Hierarchy of noise, 9 x 10 patches: merges of all kinds."""
     image = np.random.default_rng(0).random((2, 36, 40))
     return hierarchy_of(image, 4, levels=[0, 1])
+
+
+class CountedStop:
+    """Says how often it was looked at, and stops at one of these looks."""
+
+    def __init__(self, at=-1):
+        self.at, self.looks = at, 0
+
+    def is_set(self):
+        self.looks += 1
+        return self.looks == self.at
+
+
+@pytest.fixture(scope="session")
+def counted_stop():
+    """A stop flag that counts how often it was looked at: ``counted_stop(at)``."""
+    return CountedStop

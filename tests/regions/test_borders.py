@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_aeseg.regions.borders import region_means, with_sharp_borders
-from napari_aeseg.regions.graph import averaged, region_graph
+from napari_aeseg.regions.graph import averaged, averaging_matrix, region_graph
 from napari_aeseg.regions.merge_tree import ward_tree
 
 SIDE = 24
@@ -17,7 +17,7 @@ def test_borders_come_nearer_to_where_they_are(seed):
     truth = ((y // 8 + x // 8) % 2).ravel()
     # A texture of single patches: equal mean, told apart by what single patches look like
     own = np.random.default_rng(seed).normal(0, 1, (SIDE**2, 2)) + 2.5 * truth[:, np.newaxis]
-    blurred = averaged(GRAPH, own, WEIGHT, 3)
+    blurred = averaged(averaging_matrix(GRAPH, WEIGHT, own.dtype), own, 3)
     wrong = []
     for positions in (blurred, with_sharp_borders(blurred, own, GRAPH.edges, WEIGHT)):
         labels = ward_tree(GRAPH.edges, positions, WEIGHT).cut(9) - 1
@@ -28,7 +28,7 @@ def test_borders_come_nearer_to_where_they_are(seed):
 
 def test_the_inside_of_regions_is_left_alone():
     own = np.repeat([0.0, 8.0], SIDE**2 // 2)[:, np.newaxis] * np.ones((1, 2))
-    blurred = averaged(GRAPH, own, WEIGHT, 3)
+    blurred = averaged(averaging_matrix(GRAPH, WEIGHT, own.dtype), own, 3)
     sharp = with_sharp_borders(blurred, own, GRAPH.edges, WEIGHT)
     inside = np.abs(np.arange(SIDE**2) // SIDE - (SIDE - 1) / 2) > 5
     assert np.abs(sharp[inside] - blurred[inside]).max() < 0.5

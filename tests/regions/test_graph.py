@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from napari_aeseg.regions.graph import averaged, region_graph
+from napari_aeseg.regions.graph import averaged, averaging_matrix, region_graph
 
 labellings = arrays(
     np.int32, array_shapes(min_dims=1, max_dims=3, max_side=6), elements=st.integers(0, 5)
@@ -69,21 +69,25 @@ def test_average_is_over_itself_and_its_neighbours(steps):
     expected = values
     for _ in range(steps):
         expected = np.stack([np.average(expected, axis=0, weights=row * weight) for row in touches])
-    np.testing.assert_allclose(averaged(graph, values, weight, steps), expected)
+    np.testing.assert_allclose(
+        averaged(averaging_matrix(graph, weight, values.dtype), values, steps), expected
+    )
 
 
 def test_no_step_and_no_neighbour_change_nothing():
     graph = region_graph(np.array([[0, 1]]))
     values = np.array([[1.0], [5.0]])
-    assert np.array_equal(averaged(graph, values, np.ones(2), 0), values)
+    assert np.array_equal(averaged(averaging_matrix(graph, np.ones(2), float), values, 0), values)
     alone = region_graph(np.zeros((3, 3), int))
-    assert averaged(alone, np.array([[4.0]]), np.ones(1), 3).tolist() == [[4.0]]
+    assert averaged(averaging_matrix(alone, np.ones(1), float), np.array([[4.0]]), 3).tolist() == [
+        [4.0]
+    ]
 
 
 def test_averaging_keeps_constants_and_the_input():
     graph = region_graph(np.arange(9).reshape(3, 3))
     values = np.full((9, 2), 3, np.float32)
-    found = averaged(graph, values, np.arange(1.0, 10), 4)
+    found = averaged(averaging_matrix(graph, np.arange(1.0, 10), np.float32), values, 4)
     np.testing.assert_allclose(found, 3, rtol=1e-5)
     assert found.dtype == np.float32
     assert (values == 3).all()

@@ -217,3 +217,14 @@ def test_prototypes_bring_their_scale(hierarchy_of):
     classes = second.classes(prototypes=first.prototypes(2))
     expected = first.classes(2)[:, ::-1]
     assert np.mean(classes == expected) > 0.9
+
+
+def test_merges_that_cost_nothing_have_a_threshold_too(hierarchy):
+    """The search for one went on for ever, at a scale at which all patches were alike."""
+    free = hierarchy.reweighted(balance=0.5)
+    tree = free.tree
+    vars(free)["tree"] = type(tree)(tree.children, np.zeros_like(tree.cost), tree.size)
+
+    assert free.n_regions_at(free.threshold_at(5)) == 1
+    assert 0 < free.threshold_at(5) < 1e-6
+    assert free.threshold_at(free.n_patches) == 0

@@ -6,7 +6,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from napari_aeseg.regions import merge_tree
-from napari_aeseg.regions.merge_tree import ward_tree
+from napari_aeseg.regions.merge_tree import ward_tree, ward_tree_of_all
 
 
 @pytest.fixture(params=["higra", "plain"])
@@ -16,6 +16,16 @@ def engine(request, monkeypatch):
         monkeypatch.setattr(merge_tree, "higra", None)
     elif merge_tree.higra is None:
         pytest.skip("there are no wheels of higra for this machine")
+
+
+@pytest.fixture(params=["exact", "plain", "rounds"])
+def any_way(request, monkeypatch):
+    """Every way to a tree, that of large graphs too: rounds first, then the exact order."""
+    if request.param == "plain":
+        monkeypatch.setattr(merge_tree, "higra", None)
+    if request.param == "rounds":
+        monkeypatch.setattr(merge_tree, "_MOST_EXACT", 3)
+        monkeypatch.setattr(merge_tree, "_LEFT_BY_ROUNDS", 2)
 
 
 @st.composite
@@ -89,8 +99,19 @@ def test_higra_and_plain_python_agree(graph):
         assert parts(first.cut(number)) == parts(second.cut(number))
 
 
+@given(graphs(most=30))
+def test_all_pairs_are_a_graph_in_which_all_touch(graph):
+    _, positions, weight = graph
+    pairs = np.stack(np.triu_indices(len(weight), 1), axis=1)
+    expected, found = ward_tree(pairs, positions, weight), ward_tree_of_all(positions, weight)
+    np.testing.assert_allclose(found.cost, expected.cost, rtol=1e-9, atol=1e-12)
+    assert (np.diff(found.cost) >= 0).all()
+    for number in range(1, len(weight) + 1):
+        assert parts(found.cut(number)) == parts(expected.cut(number))
+
+
 @given(graphs())
-def test_cost_never_decreases_and_children_come_first(engine, graph):
+def test_cost_never_decreases_and_children_come_first(any_way, graph):
     tree = ward_tree(*graph)
     assert (np.diff(tree.cost) >= 0).all()
     assert tree.cost[0] >= 0
@@ -99,7 +120,7 @@ def test_cost_never_decreases_and_children_come_first(engine, graph):
 
 
 @given(graphs())
-def test_size_is_the_weight_of_all_leaves_below(engine, graph):
+def test_size_is_the_weight_of_all_leaves_below(any_way, graph):
     tree = ward_tree(*graph)
     assert tree.size[: tree.leaves].tolist() == graph[2].tolist()
     for merge, (a, b) in enumerate(tree.children):
@@ -108,7 +129,7 @@ def test_size_is_the_weight_of_all_leaves_below(engine, graph):
 
 
 @given(graphs())
-def test_cut_has_exactly_the_labels_asked_for(engine, graph):
+def test_cut_has_exactly_the_labels_asked_for(any_way, graph):
     tree = ward_tree(*graph)
     for number in range(1, tree.leaves + 1):
         labels = tree.cut(number)
@@ -117,7 +138,7 @@ def test_cut_has_exactly_the_labels_asked_for(engine, graph):
 
 
 @given(graphs())
-def test_every_region_is_connected(engine, graph):
+def test_every_region_is_connected(any_way, graph):
     edges = graph[0]
     tree = ward_tree(*graph)
     for number in range(1, tree.leaves + 1):
@@ -130,7 +151,7 @@ def test_every_region_is_connected(engine, graph):
 
 
 @given(graphs())
-def test_one_region_more_gives_only_the_part_split_off_a_new_label(engine, graph):
+def test_one_region_more_gives_only_the_part_split_off_a_new_label(any_way, graph):
     tree = ward_tree(*graph)
     for number in range(1, tree.leaves):
         before, after = tree.cut(number), tree.cut(number + 1)
@@ -142,14 +163,26 @@ def test_one_region_more_gives_only_the_part_split_off_a_new_label(engine, graph
         assert graph[2][new].sum() <= graph[2][split & ~new].sum() + 1e-9
 
 
+@given(graphs())
+def test_leaves_of_every_node_are_a_run(any_way, graph):
+    tree = ward_tree(*graph)
+    order, start, length = tree.leaf_order
+    below = [{i} for i in range(tree.leaves)]
+    for a, b in tree.children.tolist():
+        below.append(below[a] | below[b])
+    for leaves, first, number in zip(below, start, length, strict=True):
+        assert set(order[first : first + number].tolist()) == leaves
+        assert len(leaves) == number
+
+
 @given(graphs(), st.floats(0, 100))
-def test_regions_left_below_a_cost(engine, graph, cost):
+def test_regions_left_below_a_cost(any_way, graph, cost):
     tree = ward_tree(*graph)
     for limit in (cost, *tree.cost):  # a merge that costs as much as the limit is not below it
         assert tree.count_below(limit) == tree.leaves - (tree.cost < limit).sum()
 
 
-def test_a_single_node_is_a_tree(engine):
+def test_a_single_node_is_a_tree(any_way):
     tree = ward_tree(np.empty((0, 2), int), np.array([[3.0]]), np.ones(1))
     assert tree.leaves == 1
     assert tree.cut(1).tolist() == [1]
@@ -170,13 +203,13 @@ def test_weight_makes_merging_dearer(engine):
     assert parts(heavy.cut(3)) == {frozenset({0}), frozenset({1}), frozenset({2, 3})}
 
 
-def test_equal_positions_cost_nothing(engine):
+def test_equal_positions_cost_nothing(any_way):
     tree = ward_tree(np.array([[0, 1], [1, 2]]), np.zeros((3, 2)), np.ones(3))
     assert tree.cost.tolist() == [0, 0]
     assert np.unique(tree.cut(3)).tolist() == [1, 2, 3]
 
 
-def test_input_is_not_written_to(engine):
+def test_input_is_not_written_to(any_way):
     edges, positions, weight = np.array([[0, 1]]), np.array([[0.0], [1.0]]), np.ones(2)
     for array in (edges, positions, weight):
         array.flags.writeable = False

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error, show_warning
+from napari.utils.notifications import show_warning
 from psygnal import Signal
 from qtpy.compat import isalive
-from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtCore import QTimer
 
+from napari_aeseg._napari.devices import DeviceFinder
 from napari_aeseg._napari.dock import Dock
-from napari_aeseg._napari.jobs import finding_devices
-from napari_aeseg._napari.session import Session
-from napari_aeseg._napari.worker import Done, Job, JobRunner
-from napari_aeseg.errors import AesegError
+from napari_aeseg._napari.keeping import Keeper
+from napari_aeseg._napari.layers import unwrapped
+from napari_aeseg._napari.memory import remember, restore
+from napari_aeseg._napari.reporting import Reporter
+from napari_aeseg._napari.session import Origin, Session
+from napari_aeseg._napari.settings import read_settings
+from napari_aeseg._napari.steering import Steering
+from napari_aeseg._napari.tables import columns_of
+from napari_aeseg._napari.waiting import wait_until
+from napari_aeseg._napari.watching import Watching
 from napari_aeseg.events import TrainingProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from os import PathLike
 
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
+    from napari_aeseg._napari.layers import Snapshot
     from napari_aeseg._napari.tuning import Cut
-    from napari_aeseg._napari.worker import Failed, Stopped
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.events import Progress
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _MILLISECONDS_TO_PREVIEW = 15  # moves that come faster are shown together: the newest wins
-_MILLISECONDS_TO_LOOK = 10
 
 
 class Controller:
@@ -55,19 +59,28 @@ class Controller:
     failed = Signal(object)
 
     def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
         self.session = Session(viewer)
+        self.results = self.session.results
+        self.keeper = Keeper(viewer, self.results)
+        self.steering = Steering(viewer, self.results)
+        self.watching = Watching(viewer)
         self.dock = Dock(viewer)
-        self.error: Exception | None = None
-        self._popups = True
+        self.reporter = Reporter()
+        self.reporter.failed.connect(self._on_failed)
         self._new_curve = False
-        self._finder = JobRunner()
-        self._finder.ended.connect(self._on_devices)
+        self._closed = False
+        self._finder = DeviceFinder(self.dock)
         self._timer = QTimer(self.dock)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_TO_PREVIEW)
         self._timer.timeout.connect(self._update_previews)
+        settings = read_settings()
+        self.dock.model.device = settings.device
+        self.dock.model.preset = settings.preset
         self._listen_to_session()
         self._listen_to_dock()
+        restore(self)
         self.refresh()
 
     def _listen_to_session(self) -> None:
@@ -78,54 +91,69 @@ class Controller:
         session.trained.connect(self._on_model)
         session.loaded.connect(self._on_model)
         session.segmented.connect(self._on_segmented)
-        session.failed.connect(self.report)
-        session.results.changed.connect(self._on_changed_results)
-        session.results.failed.connect(self.report)
+        self.results.changed.connect(self._on_changed_results)
+        self.steering.changed.connect(self.want_previews)
+        self.steering.said.connect(self.dock.status.say)
+        self.keeper.completed.connect(lambda _: self.refresh())
+        for part in (session, self.results, self.keeper):
+            part.failed.connect(self.reporter.report)
 
     def _listen_to_dock(self) -> None:
         dock, model, segments = self.dock, self.dock.model, self.dock.segments
         for button, action in (
             (model.train_button, self.train),
+            (model.resume_button, self.resume),
             (model.load_button, self._ask_and_load),
             (model.save_button, self._ask_and_save),
             (segments.segment_button, self.segment),
             (segments.keep_button, self.keep),
             (dock.status.stop_button, self.stop),
         ):
-            button.clicked.connect(self._reporting(action))
+            button.clicked.connect(self.reporter.reporting(action))
         dock.images.changed.connect(self.refresh)
-        model.device_box.opened.connect(self._find_devices)
+        model.device_box.opened.connect(self._finder.look)
+        self._finder.found.connect(model.add_devices)
         segments.cut_changed.connect(self._want_cut)
-        segments.weights_changed.connect(self.session.results.reweight)
+        segments.weights_changed.connect(self.results.reweight)
 
     # What buttons and scripts do
 
     def train(self) -> None:
         """Begin to train on the chosen images."""
-        self.error = None
-        view = self.dock.model
-        self.session.train(self.dock.images.snapshots(), view.form.value, view.device)
+        view, (shots, watch, path) = self.dock.model, self._to_train_on()
+        self.session.train(shots, view.params, view.device, view.start_from, watch, path)
+
+    def resume(self) -> None:
+        """Go on with a training that was stopped."""
+        shots, watch, path = self._to_train_on()
+        self.session.resume(shots, self.dock.model.device, watch, path)
+
+    def _to_train_on(self) -> tuple[list[Snapshot], bool, Path | None]:
+        """Read what training needs: the images, whether to watch, and where to save."""
+        self.reporter.clear()
+        images = self.dock.images
+        shots = images.snapshots()
+        self.watching.begin(images.images[0], shots[0])
+        path = read_settings().autosave_path(shots[0].name)
+        return shots, self.dock.model.watch_box.isChecked(), path
 
     def segment(self) -> None:
-        """Begin to segment the chosen images, after training on them if there is no model."""
-        self.error = None
-        view, images = self.dock.model, self.dock.images
+        """Begin to segment the chosen images."""
+        self.reporter.clear()
+        images = self.dock.images
         pairs = list(zip(images.images, images.snapshots(), strict=True))
-        self.session.segment(pairs, self.dock.segments.params, view.device, view.form.value)
+        self.session.segment(pairs, self.dock.segments.params, self.dock.model.device)
 
     def load(self, path: str | PathLike[str]) -> None:
         """Begin to load a model."""
-        self.error = None
+        self.reporter.clear()
         self.session.load(path)
 
     def load_now(self, path: str | PathLike[str]) -> None:
         """Load a model before returning; what goes wrong is raised instead of popping up."""
-        self._popups = False
-        try:
+        with self.reporter.quiet():
             self.load(path)
             self.wait()
-        finally:
-            self._popups = True
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file."""
@@ -133,9 +161,16 @@ class Controller:
         self.show_model()
         self.dock.status.say(f"Saved as {Path(path).name}.")
 
+    def take_model(self, model: Model | None) -> None:
+        """Use a model that a script has."""
+        self.session.take_model(model, Origin("Model of a script"))
+        self._on_model(model)
+        self.show_model()
+
     def keep(self) -> list[Labels]:
         """Copy what the previews show to layers of their own."""
-        kept = self.session.results.keep(self.dock.images.images, self.dock.segments.cut)
+        self.keeper.device = self.dock.model.device
+        kept = self.keeper.keep(self.dock.images.images, self.dock.segments.cut)
         names = " and ".join(f"'{layer.name}'" for layer in kept)
         self.dock.status.say(f"Kept as {names}, hidden for now.")
         return kept
@@ -149,42 +184,52 @@ class Controller:
     def set_cut(self, **changes: Any) -> None:
         """Show another cut at once; raise `InputError` and change nothing when it is refused."""
         cut = replace(self.dock.segments.cut, **changes)
-        self.session.results.show(self.dock.images.images, cut)
+        self.steering.style(cut.n_classes)
+        self.results.show(self.dock.images.images, cut)
         self._timer.stop()
-        self.dock.segments.show_cut(cut, list(self.hierarchies.values()))
+        self.show_cut(cut)
+
+    def show_cut(self, cut: Cut) -> None:
+        """Bring the controls in line with a cut."""
+        self.steering.show_strokes(cut.mode)
+        hierarchies = list(self.hierarchies.values())
+        self.steering.style(cut.n_classes)
+        classes, image = self.results.classes, next(iter(self.hierarchies), None)
+        fixed = classes.prototypes is not None
+        number = len(classes.prototypes.centres) if fixed else cut.n_classes
+        checked = cut.class_ids if cut.mode == "objects" else None
+        self.dock.segments.classes.show_classes(
+            classes.names[:number], classes.colors[:number], fixed, checked
+        )
+        self.dock.segments.show_cut(cut, hierarchies)
+        result = self.results.of.get(image)
+        done, undone = (0, 0) if result is None else (len(result.edits), len(result.undone))
+        self.dock.segments.regions.show_edits(done, undone)
 
     @property
     def hierarchies(self) -> dict[Image, Hierarchy]:
         """The hierarchy of each chosen image that has one."""
-        known = self.session.results.hierarchies
+        known = self.results.hierarchies
         return {image: known[image] for image in self.dock.images.images if image in known}
 
     def close(self) -> None:
         """Leave everything that runs, and be silent from now on."""
+        if isalive(self.dock) and not self._closed:
+            remember(self)
+        self._closed = True
         self._finder.leave()
+        self.keeper.leave()
         self.session.close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Let Qt work until nothing runs and nothing waits; then raise the last error."""
-        loop, look, end = QEventLoop(), QTimer(), QTimer()
-        look.timeout.connect(lambda: loop.quit() if self._at_rest else None)
-        look.start(_MILLISECONDS_TO_LOOK)
-        if timeout is not None:
-            end.timeout.connect(loop.quit)
-            end.start(int(1000 * timeout))
-        if not self._at_rest:
-            loop.exec_()
-        for timer in (look, end):  # a traceback may keep them alive
-            timer.stop()
-        if not self._at_rest:
+        if not wait_until(lambda: self._at_rest, timeout):
             raise TimeoutError(f"Still busy with {self.session.subject} after {timeout} s.")
-        if self.error is not None:
-            error, self.error = self.error, None
-            raise error
+        self.reporter.raise_last()
 
     @property
     def _at_rest(self) -> bool:
-        if self.session.busy or self.session.results.busy:
+        if self.session.busy or self.results.busy or self.keeper.busy:
             return False
         return not isalive(self.dock) or not self._timer.isActive()
 
@@ -192,48 +237,44 @@ class Controller:
 
     def refresh(self) -> None:
         """Bring the controls in line with what there is."""
-        hierarchies = list(self.hierarchies.values())
-        self.dock.segments.show_cut(self.dock.segments.cut, hierarchies)
-        self.dock.refresh(self.session.busy, self.session.model is not None, bool(hierarchies))
+        self.show_cut(self.dock.segments.cut)
+        self.dock.refresh(
+            self.session.busy,
+            self.session.model is not None,
+            bool(self.hierarchies),
+            columns_of(unwrapped(self.viewer.layers.selection.active)),
+        )
 
     def show_model(self) -> None:
         """Say which model is in use."""
-        self.dock.model.show_model(self.session.model, self.session.model_source)
+        self.dock.model.show_model(self.session.model, self.session.origin.text)
         self.refresh()
 
-    def report(self, error: Exception) -> None:
-        """Show an error to the user and to scripts."""
-        self.error = error
-        text = str(error) if isinstance(error, AesegError) else f"{type(error).__name__}: {error}"
+    def _on_failed(self, error: Exception, text: str) -> None:
         if not self.session.busy:
             self.dock.status.say(text)
-        if self._popups:
-            show_error(text)
         self.failed.emit(error)
 
-    @contextmanager
-    def reported(self) -> Iterator[None]:
-        """Report what goes wrong inside, instead of raising it."""
-        try:
-            yield
-        except (AesegError, OSError) as error:
-            self.report(error)
-
-    def _reporting(self, action: Callable[[], object]) -> Callable[..., None]:
-        def slot(*_: object) -> None:
-            with self.reported():
-                action()
-
-        return slot
-
-    def _want_cut(self, cut: Cut) -> None:
-        self.dock.segments.show_cut(cut, list(self.hierarchies.values()))
+    def want_previews(self) -> None:
+        """Have the previews shown anew in a moment."""
         if not self._timer.isActive():
             self._timer.start()
 
+    def show_now(self) -> None:
+        """Show what `want_previews` asked for without waiting, and raise what goes wrong."""
+        if self._timer.isActive():
+            self._timer.stop()
+            self.results.show(self.dock.images.images, self.dock.segments.cut)
+        self.refresh()
+
+    def _want_cut(self, cut: Cut) -> None:
+        self.show_cut(cut)
+        self.want_previews()
+
     def _update_previews(self) -> None:
-        with self.reported():
-            self.session.results.show(self.dock.images.images, self.dock.segments.cut)
+        with self.reporter.reported():
+            self.results.show(self.dock.images.images, self.dock.segments.cut)
+            self.show_cut(self.dock.segments.cut)
 
     def _ask_and_load(self) -> None:
         if path := self.dock.ask_model_to_load():
@@ -243,16 +284,7 @@ class Controller:
         if path := self.dock.ask_where_to_save():
             self.save(path)
 
-    def _find_devices(self) -> None:
-        # In a thread: it may have to import torch, which takes seconds.
-        if not self._finder.busy:
-            self._finder.start(Job("looking for devices", finding_devices()), False)
-
     # What the session tells
-
-    def _on_devices(self, outcome: Done | Stopped | Failed) -> None:
-        if isinstance(outcome, Done) and isalive(self.dock):
-            self.dock.model.add_devices(outcome.result)
 
     def _on_began(self, text: str) -> None:
         self._new_curve = True
@@ -263,25 +295,27 @@ class Controller:
         self.dock.status.show_event(event, self.session.subject)
         if isinstance(event, TrainingProgress):
             self.dock.model.show_training(event, start=self._new_curve)
+            self.watching.show(event)
             self._new_curve = False
-        if event.message:
+        if event.message and event.stage != "file":
             show_warning(event.message)
 
     def _on_ended(self, text: str) -> None:
         self.dock.status.end(text)
         self.show_model()
 
-    def _on_model(self, _: Model) -> None:
+    def _on_model(self, model: Model | None) -> None:
+        self.steering.take_over(model)
         self.show_model()
 
     def _on_segmented(self, image: Image, hierarchy: Hierarchy) -> None:
-        results, segments = self.session.results, self.dock.segments
+        segments = self.dock.segments
         chosen = self.dock.images.images
-        with self.reported():
+        with self.reporter.reported():
             # Whoever unchecked the image meanwhile still wants to see what came out.
             shown = chosen if image in chosen else [image]
-            results.show(shown, segments.cut, place=True)
-        results.reweight(segments.params.balance, segments.params.scale)
+            self.results.show(shown, segments.cut, place=True)
+        self.results.reweight(segments.params.balance, segments.params.scale)
         self.refresh()
         self.segmented.emit(hierarchy)
 

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 _STEPS = 1000  # positions of a slider
+_LEAST_HEIGHT = 220  # pixels of the dock that another dock below leaves
 _NUMBER_WIDTH = 96  # pixels: five digits between napari's buttons for less and more
 
 
@@ -93,7 +94,7 @@ class Scroll(QScrollArea):
     def minimumSizeHint(self) -> QSize:
         # Nothing is cut off at the side, with the bar for the height or without.
         bar = self.verticalScrollBar().sizeHint().width()
-        return QSize(self.widget().minimumSizeHint().width() + bar, 100)
+        return QSize(self.widget().minimumSizeHint().width() + bar, _LEAST_HEIGHT)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.LayoutRequest:

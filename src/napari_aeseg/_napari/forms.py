@@ -67,6 +67,7 @@ class ParamsForm(QWidget):
         control = make_control(name, info)
         control.changed.connect(lambda shown: self._take(name, shown))
         self.controls[name] = control
+        control.native.setAccessibleName(control.label)
         control.native.setMinimumWidth(_NARROWEST)
         control.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         label = QLabel(control.label)

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_aeseg._napari.controls import WrappedLabel, heading
-from napari_aeseg._napari.layers import Snapshot, snapshot, unwrapped
+from napari_aeseg._napari.layers import OWN, Snapshot, snapshot, unwrapped
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class ImagesView(QWidget):
         self.axes_field = QLineEdit()
         self.axes_field.setPlaceholderText("read from the image")
         self.axes_field.setToolTip(_AXES_TIP)
+        self.axes_field.setAccessibleName("Axes")
         self.reading = WrappedLabel()
         self.reading.setToolTip("How the dimensions of the checked images are read.")
         axes_label = QLabel("Axes")
@@ -90,6 +91,16 @@ class ImagesView(QWidget):
         self._check(wanted)
 
     @property
+    def all(self) -> list[Image]:
+        """All layers of the list, checked or not."""
+        return list(self._layers)
+
+    @property
+    def others(self) -> list[Image]:
+        """The layers that are not checked."""
+        return [layer for layer, item in self._rows() if item.checkState() != _CHECKED]
+
+    @property
     def axes(self) -> str | None:
         """What is typed in the axes field; None when it is left to the images."""
         return self.axes_field.text().strip() or None
@@ -110,7 +121,9 @@ class ImagesView(QWidget):
         """Follow the layers of the viewer; what was checked stays checked."""
         checked = self.images
         layers = [unwrapped(layer) for layer in self._viewer.layers]
-        self._layers = [layer for layer in layers if isinstance(layer, Image)]
+        self._layers = [
+            layer for layer in layers if isinstance(layer, Image) and OWN not in layer.metadata
+        ]
         self.list.blockSignals(True)
         self.list.clear()
         for layer in self._layers:

@@ -5,41 +5,101 @@ The core is imported inside the work, because it brings in torch, which takes se
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from napari_aeseg._napari.settings import prepare_folder
+from napari_aeseg.events import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from os import PathLike
+    from pathlib import Path
     from threading import Event
 
     import numpy as np
 
     from napari_aeseg._napari.layers import Snapshot
+    from napari_aeseg._napari.tuning import Cut
     from napari_aeseg._napari.worker import Work
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import Progress
+    from napari_aeseg.batch import BatchReport
     from napari_aeseg.params import SegmentationParams, TrainingParams
+    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
+_SECONDS_BETWEEN_SAVES = 30.0
+_SECONDS_BETWEEN_PICTURES = 1.0
 
-def training(images: Sequence[Snapshot], params: TrainingParams, device: str) -> Work:
-    """Train a model on all images; the result is a `Model`."""
+
+def training(
+    images: Sequence[Snapshot],
+    params: TrainingParams | None,
+    device: str,
+    init: Model | str | None = None,
+    resume: bool = False,
+    watch: bool = False,
+    autosave: Path | None = None,
+) -> Work:
+    """Train a model on all images; the result is a `Model`.
+
+    With `autosave`, the model so far is written to that file now and then, and at the end.
+    """
 
     def work(stop: Event) -> Generator[Progress, None, Model]:
         from napari_aeseg.pipeline import train_steps
 
-        return (
-            yield from train_steps(
-                [image.data for image in images],
-                params,
-                axes=[image.axes_argument for image in images],
-                device=device,
-                stop=stop,
-                names=[image.name for image in images],
-            )
+        if autosave is not None:  # a folder that cannot be written is told before the work
+            prepare_folder(autosave.parent)
+        steps = train_steps(
+            [image.data for image in images],
+            params,
+            axes=[image.axes_argument for image in images],
+            device=device,
+            init=init,
+            resume=resume,
+            stop=stop,
+            names=[image.name for image in images],
+            snapshot_seconds=None if autosave is None else _SECONDS_BETWEEN_SAVES,
+            picture_seconds=_SECONDS_BETWEEN_PICTURES if watch else None,
         )
+        return (yield from _saving(steps, autosave))
 
     return work
+
+
+def _saving(
+    steps: Generator[Progress, None, Model], autosave: Path | None
+) -> Generator[Progress, None, Model]:
+    """Pass events on; write the models that come with them here, and not on the GUI thread."""
+    told = ""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            model: Model = end.value
+            break
+        if getattr(event, "snapshot", None) is not None:
+            wrong = _save(event.snapshot, autosave)
+            event = replace(event, snapshot=None, message=event.message or ("" if told else wrong))
+            told = told or wrong
+        yield event
+    if wrong := _save(model, autosave):
+        yield Progress("train", 1, 1, message=wrong)
+    return model
+
+
+def _save(model: Model, path: Path | None) -> str:
+    """Write a model; return what went wrong: a full disk must not cost the training."""
+    if path is None:
+        return ""
+    try:
+        model.save(path)
+    except OSError as error:
+        return (
+            f"The model could not be saved as {path}: {error.strerror or error}. Save it by hand."
+        )
+    return ""
 
 
 def segmenting(image: Snapshot, model: Model, params: SegmentationParams, device: str) -> Work:
@@ -67,23 +127,36 @@ def reweighting(
         for key, hierarchy in hierarchies.items():
             if stop.is_set():
                 break
-            new[key] = _warm(hierarchy.reweighted(balance, scale))
+            new[key] = _warm(hierarchy.reweighted(balance, scale).prepare(stop))
         return new
 
     return work
 
 
-def finding_objects(hierarchies: dict[Any, Hierarchy], min_size: int | None) -> Work:
+def finding_objects(
+    searches: dict[Any, tuple[Hierarchy, Cut, Prototypes | None]],
+) -> Work:
     """Find objects; the result is a dict of labels with the same keys."""
 
     def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
         yield from ()
-        found = {}
-        for key, hierarchy in hierarchies.items():
-            if stop.is_set():
-                break
-            found[key] = hierarchy.objects(min_size=min_size)
-        return found
+        return {
+            key: cut.labels(hierarchy, prototypes, stop=stop)
+            for key, (hierarchy, cut, prototypes) in searches.items()
+        }
+
+    return work
+
+
+def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
+    """Compute the reconstruction error of each pixel; the result is an array."""
+
+    def work(stop: Event) -> Generator[Progress, None, np.ndarray]:
+        from napari_aeseg.autoencoder.inspect import error_steps
+
+        read = model.read(image.data, image.axes_argument, image.name)
+        fitted = model.fitted(len(read.pixels))
+        return (yield from error_steps(fitted, read, device, stop=stop))
 
     return work
 
@@ -117,3 +190,19 @@ def _warm(hierarchy: Hierarchy) -> Hierarchy:
     hierarchy.region_of_patch(min(2, hierarchy.n_patches))
     hierarchy.class_of_patch(1)
     return hierarchy
+
+
+def segmenting_files(files: list[Path], output: Path, *settings: Any) -> Work:
+    """Segment files; the result is a `BatchReport`. Settings are those of `batch_steps`."""
+    model, cut, params, axes, device, existing = settings
+
+    def work(stop: Event) -> Generator[Progress, None, BatchReport]:
+        from napari_aeseg.batch import batch_steps
+
+        return (
+            yield from batch_steps(
+                files, output, model, cut, params, axes, device, existing=existing, stop=stop
+            )
+        )
+
+    return work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from napari_aeseg.images.axes import Axes, read_axes
 if TYPE_CHECKING:
     from napari.layers import Image
 
+#: Key of the metadata of layers that the plugin made for looking at.
+OWN = "napari-aeseg"
 # An RGB layer says what its last axis is; the axes before it have only one likely reading.
 _RGB_LETTERS = {3: "YXC", 4: "ZYXC", 5: "TZYXC"}
 
@@ -29,11 +32,17 @@ class Snapshot:
         numpy, dask or zarr; not copied. The finest level of a multiscale image; RGB without alpha.
     axes : Axes
         How its dimensions are read.
+    path : Path or None
+        The file that the layer was opened from.
+    sample : str or None
+        The sample image of this plugin that it is.
     """
 
     name: str
     data: Any
     axes: Axes
+    path: Path | None = None
+    sample: str | None = None
 
     @property
     def axes_argument(self) -> str | None:
@@ -74,7 +83,11 @@ def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
         reading = reading or read_axes(data.shape, axes, labels=layer.axis_labels)
     except InputError as error:
         raise InputError(f"{layer.name}: {error}") from error
-    return Snapshot(layer.name, data, reading)
+    path, sample = layer.source.path, layer.source.sample
+    ours = sample is not None and sample[0] == "napari-aeseg"
+    return Snapshot(
+        layer.name, data, reading, Path(path) if path else None, sample[1] if ours else None
+    )
 
 
 def _read_rgb(layer: Image, shape: tuple[int, ...], axes: str | None) -> Axes:
@@ -132,3 +145,38 @@ def _shear_matrix(layer: Image) -> np.ndarray:
     matrix = np.eye(layer.ndim)
     matrix[np.triu_indices(layer.ndim, 1)] = shear
     return matrix
+
+
+def spacing_of(layer: Image, axes: Axes) -> tuple[tuple[float, ...] | None, str]:
+    """Return the size of a pixel along each axis of the labels, and its unit.
+
+    Returns
+    -------
+    spacing : tuple of float or None
+        None when the layer has no scale: lengths are counted in pixels then.
+    unit : str
+        "pixel" when the axes have no unit, or not all the same one.
+    """
+    keep = [i for i, letter in enumerate(axes.letters) if letter != "C"]
+    spacing = tuple(abs(float(layer.scale[i])) for i in keep)
+    units = {str(layer.units[i]) for i in keep}
+    unit = units.pop() if len(units) == 1 else "pixel"
+    if all(s == 1 for s in spacing) and unit == "pixel":
+        return None, "pixel"
+    return spacing, unit
+
+
+def like(values: np.ndarray, layer: Image) -> np.ndarray:
+    """Return float values in the numbers of a layer: napari shows RGB floats from 0 to 1 only.
+
+    Parameters
+    ----------
+    values : ndarray of float
+        In the units of the layer.
+    layer : napari.layers.Image
+    """
+    kind = np.dtype(layer.dtype)
+    if kind.kind not in "ui":
+        return values
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(kind)

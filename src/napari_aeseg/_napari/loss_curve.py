@@ -1,20 +1,19 @@
-"""The loss so far as a small curve."""
+"""The loss so far as a curve."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QPointF, QSize, Qt
-from qtpy.QtGui import QPainter, QPalette, QPen, QPolygonF
-from qtpy.QtWidgets import QSizePolicy, QWidget
+from qtpy.QtCore import QEvent
+from qtpy.QtGui import QPalette
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qtpy.QtGui import QPaintEvent
-
-_MARGIN = 3
+_HEIGHT = 110  # pixels
+_MOST_POINTS = 400  # more than a dock has columns
 
 
 class LossCurve(QWidget):
@@ -24,72 +23,111 @@ class LossCurve(QWidget):
         super().__init__()
         self.losses: list[float] = []
         self.total = 0
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._plot: Any = None
+        self.setFixedHeight(_HEIGHT)
         self.setToolTip(
             "Reconstruction error of each training step, on a logarithmic scale. It should fall "
             "and then flatten; if it still falls at the end, more steps will help."
         )
         self.setAccessibleName("Loss curve")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
         self.setVisible(False)
 
     def show_losses(self, losses: Sequence[float], total: int) -> None:
         """Show the losses of a whole training."""
         self.losses, self.total = list(losses), total
         self.setVisible(bool(self.losses))
-        self.update()
+        if self.losses:
+            self._draw()
 
     def add(self, losses: Sequence[float], total: int, start: bool = False) -> None:
         """Add the losses of the newest steps; `start` forgets those of the training before."""
         self.show_losses([*([] if start else self.losses), *losses], total)
 
-    def sizeHint(self) -> QSize:
-        return QSize(120, 48)
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange):
+            self._colour()
 
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        frame = self.palette().color(QPalette.ColorRole.WindowText)
-        curve = QPen(frame, 1.5)
-        frame.setAlpha(70)
-        painter.setPen(QPen(frame, 1))
-        painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
-        points = curve_points(self.losses, self.total, self.width(), self.height())
-        painter.setPen(curve)
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.drawPolyline(QPolygonF([QPointF(x, y) for x, y in points]))
+    def showEvent(self, event: QEvent) -> None:
+        super().showEvent(event)
+        self._colour()
+
+    def _draw(self) -> None:
+        if self._plot is None:
+            self._make_plot()
+        steps, means = curve_points(self.losses)
+        self._curve.setData(steps, means)
+        self._plot.setXRange(0, max(self.total, len(self.losses)), padding=0.02)
+        if means:
+            ticks = [(math.log10(v), f"{v:g}") for v in round_values(min(means), max(means))]
+            self._plot.getAxis("left").setTicks([ticks])
+
+    def _make_plot(self) -> None:
+        import pyqtgraph  # a quarter of a second, and only wanted once there is a loss
+
+        self._plot = pyqtgraph.PlotWidget()
+        self._plot.setLogMode(y=True)
+        self._plot.setMouseEnabled(x=False, y=False)
+        self._plot.setMenuEnabled(False)
+        self._plot.hideButtons()
+        # Everything takes room in a dock: what the axes are is said by the tooltip.
+        self._plot.getAxis("left").enableAutoSIPrefix(False)
+        self._plot.getAxis("left").setWidth(38)
+        self._curve = self._plot.plot(antialias=True)
+        self.layout().addWidget(self._plot)
+        self._colour()
+
+    def _colour(self) -> None:
+        """Take over the colours of napari's theme."""
+        if self._plot is None:
+            return
+        import pyqtgraph
+
+        palette = self.palette()
+        ink = palette.color(QPalette.ColorRole.WindowText)
+        self._plot.setBackground(palette.color(QPalette.ColorRole.Window))
+        for side in ("bottom", "left"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(ink)
+            axis.setTextPen(ink)
+        self._curve.setPen(pyqtgraph.mkPen(ink, width=1.5))
 
 
-def curve_points(
-    losses: Sequence[float], total: int, width: int, height: int
-) -> list[tuple[float, float]]:
-    """Return where the curve runs, one point a pixel column at most.
-
-    Parameters
-    ----------
-    losses : sequence of float
-        Those of the first steps; what is not finite or not above 0 is left out.
-    total : int
-        Steps of the whole training.
-    width, height : int
-        Pixels.
+def round_values(low: float, high: float) -> list[float]:
+    """Return two to four round numbers spread evenly over a logarithmic range.
 
     Examples
     --------
-    >>> curve_points([1.0, 0.1], 2, 13, 13)
-    [(3.0, 3.0), (9.0, 9.0)]
+    >>> round_values(0.011, 0.3)
+    [0.02, 0.05, 0.1, 0.2]
+    >>> round_values(0.03, 0.031)
+    [0.03, 0.031]
     """
-    width, height = width - 2 * _MARGIN, height - 2 * _MARGIN
-    known = [(i, math.log(v)) for i, v in enumerate(losses) if math.isfinite(v) and v > 0]
-    if len(known) < 2 or width < 2 or height < 2:
-        return []
-    # Steps that share a column are averaged: the curve is drawn ten times a second.
-    columns: dict[int, list[float]] = {}
-    steps = max(total, len(losses), 2)
-    for i, value in known:
-        columns.setdefault(i * (width - 1) // (steps - 1), []).append(value)
-    means = {x: sum(values) / len(values) for x, values in columns.items()}
-    low, high = min(means.values()), max(means.values())
-    span = (high - low) or 1.0
-    return [
-        (float(_MARGIN + x), _MARGIN + (high - y) / span * (height - 1)) for x, y in means.items()
-    ]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [m * 10.0**e for e in decades for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    if len(found) < 2:
+        return [float(f"{low:.2g}"), float(f"{high:.2g}")]
+    step = math.ceil(len(found) / 4)
+    return [float(f"{v:.1g}") for v in found[::step]]
+
+
+def curve_points(losses: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return steps and losses to draw, neighbours averaged where there are very many.
+
+    What is not finite or not above 0 is left out.
+
+    Examples
+    --------
+    >>> curve_points([1.0, float("nan"), 0.5])
+    ([1.0, 3.0], [1.0, 0.5])
+    """
+    together = max(1, math.ceil(len(losses) / _MOST_POINTS))
+    steps, means = [], []
+    for start in range(0, len(losses), together):
+        known = [v for v in losses[start : start + together] if math.isfinite(v) and v > 0]
+        if known:
+            steps.append(start + (1 + together) / 2)
+            means.append(sum(known) / len(known))
+    return steps, means

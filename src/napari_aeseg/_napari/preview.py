@@ -9,9 +9,12 @@ from napari_aeseg._napari.layers import labels_arguments, unwrapped
 if TYPE_CHECKING:
     import numpy as np
     from napari.layers import Image, Labels
+    from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
     from napari.viewer import Viewer
 
     from napari_aeseg.images.axes import Axes
+
+    LabelColormap = CyclicLabelColormap | DirectLabelColormap
 
 
 class Preview:
@@ -33,13 +36,16 @@ class Preview:
         self._image = image
         self._layer: Labels | None = None
         self._showing = False
+        self._colors: LabelColormap | None = None
 
     @property
     def layer(self) -> Labels | None:
         """The layer, if it is in the viewer and still the plugin's."""
         return self._layer if self._layer in self._viewer.layers else None
 
-    def show(self, labels: np.ndarray, axes: Axes, place: bool = False) -> Labels:
+    def show(
+        self, labels: np.ndarray, axes: Axes, colors: LabelColormap, place: bool = False
+    ) -> Labels:
         """Show labels, in the layer that is there or a new one.
 
         Parameters
@@ -48,13 +54,16 @@ class Preview:
             Not written to.
         axes : Axes
             How the image was read.
+        colors : CyclicLabelColormap or DirectLabelColormap
         place : bool
             Put a layer that is there where the image is now.
         """
         layer = self.layer
         if layer is None or layer.data.shape != labels.shape:
             layer = self._new(labels, axes)
+            self._color(layer, colors)
         else:
+            self._color(layer, colors)
             self._showing = True
             try:
                 layer.data = labels
@@ -65,6 +74,10 @@ class Preview:
                     setattr(layer, name, value)
         return layer
 
+    def _color(self, layer: Labels, colors: LabelColormap) -> None:
+        if colors is not self._colors:  # what the user chose stays until the mode changes
+            layer.colormap = self._colors = colors
+
     def _let_go(self, *_: object) -> None:
         """Leave the layer to the user."""
         if self._layer is not None and not self._showing:
@@ -74,6 +87,7 @@ class Preview:
 
     def _new(self, labels: np.ndarray, axes: Axes) -> Labels:
         self._let_go()
+        self._colors = None
         self._layer = unwrapped(
             self._viewer.add_labels(
                 labels,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from napari.layers import Labels
 from psygnal import Signal
 
-from napari_aeseg._napari.jobs import finding_objects, reweighting
-from napari_aeseg._napari.layers import labels_arguments
+from napari_aeseg._napari.finder import ObjectFinder
+from napari_aeseg._napari.jobs import reweighting
+from napari_aeseg._napari.palette import class_colormap, cyclic_colormap
 from napari_aeseg._napari.preview import Preview
 from napari_aeseg._napari.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
@@ -18,21 +18,62 @@ from napari_aeseg.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari.layers import Image
+    from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.tuning import Cut
+    from napari_aeseg._napari.layers import Snapshot
+    from napari_aeseg._napari.tuning import Cut, Edit
     from napari_aeseg._napari.worker import Stopped
+    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
-@dataclass(frozen=True, slots=True)
-class _Objects:
-    """Objects found in an image, and what they depend on."""
+@dataclass
+class Result:
+    """What is known of one segmented image.
 
-    brightness: np.ndarray
-    min_size: int | None
-    labels: np.ndarray
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+    model : Model
+        That it was encoded by.
+    shot : Snapshot
+        The image as it was encoded.
+    preview : Preview
+    edits, undone : tuple of Merge and Split
+        What the user merged and split by hand, and what was taken back of it.
+    markers : Labels or None
+        Strokes.
+    error : ndarray or None
+        Reconstruction error of each pixel, once it was asked for.
+    """
+
+    hierarchy: Hierarchy
+    model: Model
+    shot: Snapshot
+    preview: Preview
+    edits: tuple[Edit, ...] = ()
+    undone: tuple[Edit, ...] = ()
+    markers: Labels | None = None
+    error: np.ndarray | None = None
+
+
+@dataclass
+class ClassStyle:
+    """How classes are shown, and their prototypes where they are fixed, with the model of these."""
+
+    colors: tuple[str, ...]
+    names: tuple[str, ...]
+    prototypes: Prototypes | None = None
+    model: Model | None = None
+
+    def fixed_for(self, model: Model) -> Prototypes | None:
+        """Return the prototypes if they are of this model: with another one they mean nothing."""
+        if self.prototypes is None or self.model is None:
+            return None
+        same = model is self.model or model.fingerprint == self.model.fingerprint
+        return self.prototypes if same else None
 
 
 class Results:
@@ -46,122 +87,133 @@ class Results:
     ----------
     changed : psygnal.Signal()
         Hierarchies compare patches differently now, or objects are found; not yet shown.
+    shown : psygnal.Signal(Image layer, Labels layer)
+        A preview was made.
     failed : psygnal.Signal(Exception)
     """
 
     changed = Signal()
+    shown = Signal(object, object)
     failed = Signal(object)
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self.hierarchies: dict[Image, Hierarchy] = {}
-        self._previews: dict[Image, Preview] = {}
+        self.of: dict[Image, Result] = {}
+        self.classes = ClassStyle((), ())
+        self.finder = ObjectFinder()
+        self.finder.found.connect(self.changed.emit)
+        self.finder.failed.connect(self.failed.emit)
         self.runner = JobRunner()
         self.runner.ended.connect(self._on_reweighted)
-        self._finder = JobRunner()
-        self._finder.ended.connect(self._on_found)
-        self._objects: dict[Image, _Objects] = {}
         self._wanted: tuple[float, float | Literal["auto"]] | None = None
+
+    @property
+    def hierarchies(self) -> dict[Image, Hierarchy]:
+        """The hierarchy of each segmented image."""
+        return {image: result.hierarchy for image, result in self.of.items()}
 
     @property
     def busy(self) -> bool:
         """Whether anything that the previews wait for is going on."""
-        return self.runner.busy or self._finder.busy
+        return self.runner.busy or self.finder.busy
 
     def leave(self) -> None:
         """Leave what is going on, and be silent from now on."""
         self.runner.leave()
-        self._finder.leave()
+        self.finder.leave()
 
-    def forget_removed(self) -> None:
-        """Give up what belongs to images that are no longer in the viewer; layers stay."""
-        for image in [i for i in self.hierarchies if i not in self._viewer.layers]:
-            del self.hierarchies[image]
-            self._previews.pop(image, None)
-            self._objects.pop(image, None)
+    def add(self, image: Image, hierarchy: Hierarchy, model: Model, shot: Snapshot) -> bool:
+        """Take over a new hierarchy; return False if edits by hand had to be given up."""
+        before = self.of.get(image)
+        if before is None:
+            self.of[image] = Result(hierarchy, model, shot, Preview(self._viewer, image))
+            return True
+        # Patches depend on the image and their size only: what was merged by hand fits again.
+        same = np.array_equal(before.hierarchy.patches, hierarchy.patches)
+        edits, undone = (before.edits, before.undone) if same else ((), ())
+        self.of[image] = Result(
+            hierarchy, model, shot, before.preview, edits, undone, before.markers
+        )
+        return same or not before.edits
+
+    def forget_removed(self) -> bool:
+        """Give up what belongs to images that are no longer in the viewer; layers stay.
+
+        Return whether a preview now shows what is no longer so: its strokes were removed.
+        """
+        for image in [i for i in self.of if i not in self._viewer.layers]:
+            del self.of[image]
+            self.finder.forget(image)
+        layers = self._viewer.layers
+        bare = [r for r in self.of.values() if r.markers is not None and r.markers not in layers]
+        for result in bare:
+            result.markers = None
+        return bool(bare)
 
     def preview_of(self, image: Image) -> Labels | None:
         """Return the preview layer of an image, if there is one."""
-        preview = self._previews.get(image)
-        return None if preview is None else preview.layer
+        result = self.of.get(image)
+        return None if result is None else result.preview.layer
 
     def show(self, images: Iterable[Image], cut: Cut, place: bool = False) -> None:
         """Show a cut in the previews of those images that are segmented."""
-        images = [image for image in images if image in self.hierarchies]
+        images = [image for image in images if image in self.of]
         if not images:
             return
         # Painted first: a cut that is refused must not leave some previews changed.
         if cut.mode == "objects":
-            self._find_objects(images, cut)
-            images = [image for image in images if self._known(image, cut) is not None]
-        painted = [self._labels(image, cut, self.hierarchies[images[0]]) for image in images]
+            known = {image: self._objects(image, cut) for image in images}
+            images = [image for image in images if known[image] is not None]
+        painted = [self.labels(image, cut, images[0]) for image in images]
+        colors = class_colormap(self.classes.colors) if cut.mode == "classes" else cyclic_colormap()
         for image, labels in zip(images, painted, strict=True):
-            preview = self._previews.setdefault(image, Preview(self._viewer, image))
-            preview.show(labels, self.hierarchies[image].axes, place)
+            preview = self.of[image].preview
+            before = preview.layer
+            layer = preview.show(labels, self.of[image].hierarchy.axes, colors, place)
+            if layer is not before:
+                self.shown.emit(image, layer)
 
-    def _labels(self, image: Image, cut: Cut, example: Hierarchy) -> np.ndarray:
-        """Labels of a cut as they are shown."""
-        hierarchy = self.hierarchies[image]
+    def labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
+        """Labels of a cut as they are shown; classes have their ids from the example."""
+        result = self.of[image]
+        hierarchy = result.hierarchy
         if cut.mode == "objects":
-            known = self._known(image, cut)
-            return _narrow(hierarchy.objects(min_size=cut.min_size) if known is None else known)
-        return hierarchy.paint(_narrow(cut.of_patch(hierarchy, example)))
+            labels = self._objects(image, cut)
+            if labels is None:
+                raise InputError("Objects are still being looked for: wait until they are shown.")
+            return narrow(labels)
+        if cut.mode == "markers":
+            return self._from_markers(result, cut)
+        cut = self.cut_of(image, cut)
+        prototypes = self._prototypes(image, cut, example)
+        return hierarchy.paint(narrow(cut.of_patch(hierarchy, prototypes)))
 
-    def _known(self, image: Image, cut: Cut) -> np.ndarray | None:
-        """Objects of an image as far as they are found; they do not depend on the weights."""
-        found = self._objects.get(image)
-        asked = (self.hierarchies[image].brightness, cut.min_size)
-        if found is None or found.brightness is not asked[0] or found.min_size != asked[1]:
+    def cut_of(self, image: Image, cut: Cut) -> Cut:
+        """Return the cut with what was merged and split by hand in this image."""
+        result = self.of.get(image)
+        edits = result.edits if result is not None and cut.mode == "regions" else ()
+        return replace(cut, edits=edits)
+
+    def _prototypes(self, image: Image, cut: Cut, example: Image) -> Prototypes | None:
+        if cut.mode != "classes":
             return None
-        return found.labels
+        fixed = self.classes.fixed_for(self.of[image].model)
+        if fixed is not None or image is example:
+            return fixed
+        source = self.of[example].hierarchy
+        return source.prototypes(min(cut.n_classes, source.max_classes))
 
-    def _find_objects(self, images: list[Image], cut: Cut) -> None:
-        """Look for objects in a thread, where they are not known; `changed` follows."""
-        missing = {i: self.hierarchies[i] for i in images if self._known(i, cut) is None}
-        if missing and not self._finder.busy:  # else it is asked for again when that is done
-            self._looking = (missing, cut.min_size)
-            job = Job("looking for objects", finding_objects(missing, cut.min_size))
-            self._finder.start(job, in_activity_dock=False)
+    def _from_markers(self, result: Result, cut: Cut) -> np.ndarray:
+        strokes = None if result.markers is None else np.asarray(result.markers.data)
+        if strokes is None or not strokes.any():
+            return np.zeros(result.hierarchy.patches.shape, np.uint16)  # nothing painted yet
+        return narrow(cut.labels(result.hierarchy, markers=strokes))
 
-    def _on_found(self, outcome: Done | Stopped | Failed) -> None:
-        if isinstance(outcome, Done):
-            hierarchies, min_size = self._looking
-            for image, labels in outcome.result.items():
-                if image not in self.hierarchies:  # removed meanwhile
-                    continue
-                brightness = hierarchies[image].brightness
-                self._objects[image] = _Objects(brightness, min_size, labels)
-            self.changed.emit()
-        elif isinstance(outcome, Failed):
-            self.failed.emit(outcome.error)
-
-    def keep(self, images: Iterable[Image], cut: Cut) -> list[Labels]:
-        """Copy what a cut shows to new layers, which are the user's from then on."""
-        images = [image for image in images if image in self.hierarchies]
-        if not images:
-            raise InputError("There is nothing to keep: segment an image first.")
-        kept = []
-        for image in images:
-            hierarchy = self.hierarchies[image]
-            labels = self._labels(image, cut, self.hierarchies[images[0]])
-            layer = Labels(
-                labels.astype(np.int32),  # a copy: the preview may show the same array
-                name=f"{image.name} {cut.title(hierarchy)}",
-                features=hierarchy.table(labels),
-                metadata={"napari-aeseg": cut.record(hierarchy, image.name)},
-                visible=False,  # it would shine through the preview once that moves on
-                **labels_arguments(image, hierarchy.axes),
-            )
-            self._put_under_preview(layer, image)
-            kept.append(layer)
-        return kept
-
-    def _put_under_preview(self, layer: Labels, image: Image) -> None:
-        layers = self._viewer.layers
-        selected = set(layers.selection)
-        preview = self.preview_of(image)
-        layers.insert(len(layers) if preview is None else layers.index(preview), layer)
-        layers.selection = selected  # a hidden layer is not what anybody wants to work on next
+    def _objects(self, image: Image, cut: Cut) -> np.ndarray | None:
+        """Objects as far as they are found; looks for them in a thread where they are not."""
+        result = self.of[image]
+        prototypes = None if cut.class_ids is None else self.classes.fixed_for(result.model)
+        return self.finder.objects(image, result.hierarchy, cut, prototypes)
 
     def reweight(self, balance: float, scale: float | Literal["auto"]) -> None:
         """Compare patches differently, in a thread; the newest wish wins."""
@@ -172,9 +224,9 @@ class Results:
     def _start(self) -> None:
         balance, scale = self._wanted or (0, 0)
         stale = {
-            image: hierarchy
-            for image, hierarchy in self.hierarchies.items()
-            if (hierarchy.params.balance, hierarchy.params.scale) != (balance, scale)
+            image: result.hierarchy
+            for image, result in self.of.items()
+            if (result.hierarchy.params.balance, result.hierarchy.params.scale) != (balance, scale)
         }
         self._wanted = None
         if stale:
@@ -186,8 +238,8 @@ class Results:
         if isinstance(outcome, Done):
             for image, hierarchy in outcome.result.items():
                 # An image that was segmented anew or removed meanwhile is left alone.
-                if self.hierarchies.get(image) is self._sources[image]:
-                    self.hierarchies[image] = hierarchy
+                if image in self.of and self.of[image].hierarchy is self._sources[image]:
+                    self.of[image].hierarchy = hierarchy
         self._sources = {}
         if self._wanted is not None:
             self._start()
@@ -197,6 +249,6 @@ class Results:
             self.failed.emit(outcome.error)
 
 
-def _narrow(labels: np.ndarray) -> np.ndarray:
+def narrow(labels: np.ndarray) -> np.ndarray:
     """Labels in 16 bits if possible: napari draws them in little more than half the time."""
     return labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels

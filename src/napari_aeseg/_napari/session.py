@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from napari_aeseg._napari import jobs
 from napari_aeseg._napari.results import Results
 from napari_aeseg._napari.worker import Done, Job, JobRunner, Stopped
 from napari_aeseg.errors import AesegError, InputError
+from napari_aeseg.params import TrainingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,9 +24,41 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.layers import Snapshot
     from napari_aeseg._napari.worker import Failed, Work
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import Progress
-    from napari_aeseg.params import SegmentationParams, TrainingParams
+    from napari_aeseg.params import SegmentationParams
     from napari_aeseg.regions.hierarchy import Hierarchy
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from, for the user and for a script that makes it again.
+
+    Parameters
+    ----------
+    text : str
+        For the user.
+    path : Path or "base" or None
+        The file that holds it.
+    images : tuple of Snapshot
+        What it was trained on in this session, from beginning to end.
+    device : str
+    params : TrainingParams or None
+        What it was trained with, to the end; None when it was stopped.
+    init : Origin or None
+        Where the weights come from that it started from.
+    """
+
+    text: str = ""
+    path: Path | str | None = None
+    images: tuple[Snapshot, ...] = ()
+    device: str = "auto"
+    params: TrainingParams | None = None
+    init: Origin | None = None
+
+    def starts_from(self, path: Path) -> bool:
+        """Whether a file is needed to train it again."""
+        return self.init is not None and (self.init.path == path or self.init.starts_from(path))
 
 
 class Session:
@@ -57,65 +91,104 @@ class Session:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self.model: Model | None = None
-        self.model_source = ""
+        self.origin = Origin()
         self.subject = ""  # what is being worked on
         self.results = Results(viewer)
         self._runner = JobRunner()
-        self._runner.progressed.connect(self._on_progress)
+        self._runner.progressed.connect(self.progressed.emit)
         self._runner.ended.connect(self._on_ended)
-        self._then: Callable[[Any, bool], None] = self._on_loaded
+        self._then: Callable[[Any, bool], str] = lambda result, stopped: ""
         self._queue: list[tuple[Image, Snapshot]] = []
         self._queued = 0
         self._settings: tuple[SegmentationParams, str] | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether training, segmenting or loading is going on."""
+        """Whether training, segmenting, loading or the like is going on."""
         return self._runner.busy
 
-    def train(self, images: Sequence[Snapshot], params: TrainingParams, device: str) -> None:
-        """Begin to train on images."""
+    def train(
+        self,
+        images: Sequence[Snapshot],
+        params: TrainingParams,
+        device: str,
+        start: str = "new",
+        watch: bool = False,
+        autosave: Path | None = None,
+    ) -> None:
+        """Begin to train on images, from "new" weights, those of the "base" model or "current"."""
         self._check_free()
-        names = " and ".join(i.name for i in images) if len(images) < 3 else f"{len(images)} images"
-        self._source_after = f"Trained on {names}"
-        self._start(names, f"Training on {names}", jobs.training(images, params, device))
-        self._then = self._on_trained
+        init: Any = {"new": None, "base": BASE, "current": self.model or BASE}[start]
+        before = self.origin if init is self.model and init is not None else Origin(path=BASE)
+        names = _listed(images)
+        self._after = Origin(
+            f"Trained on {names}",
+            autosave,
+            tuple(images),
+            device,
+            init=None if init is None else before,
+        )
+        work = jobs.training(images, params, device, init, False, watch, autosave)
+        self._start(names, f"Training on {names}", work, self._on_trained)
+
+    def resume(
+        self, images: Sequence[Snapshot], device: str, watch: bool, autosave: Path | None
+    ) -> None:
+        """Go on with a training that was stopped."""
+        self._check_free()
+        if self.model is None or not self.model.unfinished:
+            raise InputError("There is no training to go on with: the model is finished, or none.")
+        names = _listed(images)
+        # Resuming gives what training without a stop gives; how that began, a file does not tell.
+        known = tuple(images) if self.origin.images else ()
+        before = self.origin.init
+        self._after = Origin(f"Trained on {names}", autosave, known, device, init=before)
+        work = jobs.training(images, None, device, self.model, True, watch, autosave)
+        self._start(names, f"Training on {names}", work, self._on_trained)
 
     def segment(
-        self,
-        images: Sequence[tuple[Image, Snapshot]],
-        params: SegmentationParams,
-        device: str,
-        training_params: TrainingParams,
+        self, images: Sequence[tuple[Image, Snapshot]], params: SegmentationParams, device: str
     ) -> None:
-        """Begin to segment images, after training on them if there is no model."""
+        """Begin to segment images; without a model, with the base model."""
         self._check_free()
         self._settings = (params, device)
-        if self.model is None:
-            self.train([shot for _, shot in images], training_params, device)
-        self._queue = list(images)
-        self._queued = len(images)
+        self._queue, self._queued = list(images), len(images)
         if self.model is not None:
             self._segment_next()
+            return
+        self._after = Origin("Base model", BASE)
+        self._start("the base model", "Loading the base model", jobs.loading(BASE), self._on_loaded)
 
     def load(self, path: str | PathLike[str]) -> None:
-        """Begin to load a model file."""
+        """Begin to load a model file, or "base"."""
         self._check_free()
-        name = Path(path).name
-        self._source_after = f"Loaded {name}"
-        self._start(name, f"Loading {name}", jobs.loading(path))
-        self._then = self._on_loaded
+        name = "the base model" if path == BASE else Path(path).name
+        self._after = Origin(
+            "Base model" if path == BASE else f"Loaded {name}",
+            BASE if path == BASE else Path(path).absolute(),
+        )
+        self._start(name, f"Loading {name}", jobs.loading(path), self._on_loaded)
+
+    def run(self, subject: str, title: str, work: Work, then: Callable[[Any, bool], str]) -> None:
+        """Begin any other work; `then` gets its result and whether it was stopped, says a line."""
+        self._check_free()
+        self._start(
+            subject, title, work, lambda r, stopped: self._finish(then(r, stopped), stopped)
+        )
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file."""
         if self.model is None:
             raise InputError("There is no model to save: train or load one first.")
         self.model.save(path)
-        self.model_source = f"Saved as {Path(path).name}"
+        path = Path(path).absolute()
+        self.origin = replace(self.origin, text=f"Saved as {path.name}", path=path)
+        if self.origin.starts_from(path):  # that file is no more: it cannot be trained again
+            self.origin = replace(self.origin, params=None)
 
-    def take_model(self, model: Model | None, source: str) -> None:
+    def take_model(self, model: Model | None, origin: Origin) -> None:
         """Use a model from now on."""
-        self.model, self.model_source = model, source
+        self.model, self.origin = model, origin
 
     def stop(self) -> None:
         """Ask what is running to stop."""
@@ -133,23 +206,24 @@ class Session:
                 f"Still busy with {self.subject}: wait until it is done, or stop it first."
             )
 
-    def _start(self, subject: str, title: str, work: Work) -> None:
-        self.subject = subject
+    def _start(
+        self, subject: str, title: str, work: Work, then: Callable[[Any, bool], Any]
+    ) -> None:
+        self.subject, self._then = subject, then
         self._runner.start(Job(title, work))
         self.began.emit(title)
 
     def _segment_next(self) -> None:
         assert self._settings is not None and self.model is not None  # noqa: S101
         params, device = self._settings
-        self._layer, shot = self._queue.pop(0)
+        self._layer, self._shot = self._queue.pop(0)
         number = self._queued - len(self._queue)
-        subject = shot.name if self._queued == 1 else f"{shot.name} ({number} of {self._queued})"
-        work = jobs.segmenting(shot, self.model, params, device)
-        self._start(subject, f"Segmenting {subject}", work)
-        self._then = self._on_segmented
-
-    def _on_progress(self, event: Progress) -> None:
-        self.progressed.emit(event)
+        subject = self._shot.name
+        if self._queued > 1:
+            subject += f" ({number} of {self._queued})"
+        self._encoder = self.model
+        work = jobs.segmenting(self._shot, self.model, params, device)
+        self._start(subject, f"Segmenting {subject}", work, self._on_segmented)
 
     def _on_ended(self, outcome: Done | Stopped | Failed) -> None:
         if isinstance(outcome, Done):
@@ -158,10 +232,14 @@ class Session:
             self._then(outcome.result, outcome.stopped)
         elif isinstance(outcome, Stopped):
             self._queue.clear()
-            self.ended.emit(outcome.text)
-            self.stopped.emit(outcome.text)
+            self._finish(outcome.text, stopped=True)
         else:
             self._on_failed(outcome.error)
+
+    def _finish(self, text: str, stopped: bool = False) -> None:
+        self.ended.emit(text)
+        if stopped:
+            self.stopped.emit(text)
 
     def _on_failed(self, error: Exception) -> None:
         # One bad image does not keep the others from being segmented; a bad model does.
@@ -173,31 +251,41 @@ class Session:
         self.failed.emit(error)
 
     def _on_loaded(self, model: Model, stopped: bool) -> None:
-        self.take_model(model, self._source_after)
-        self.ended.emit("")
-        self.loaded.emit(model)
-
-    def _on_trained(self, model: Model, stopped: bool) -> None:
-        self.take_model(model, self._source_after)
-        done = f"{'Stopped' if stopped else 'Trained'} after {model.record.steps} steps"
-        text = f"{done}; the model so far is kept." if stopped else f"{done}."
+        self.take_model(model, self._after)
         # The next job begins first, so that `busy` does not flicker for those who listen.
         if self._queue:
             self._segment_next()
         else:
-            self.ended.emit(text)
+            self.ended.emit("")
+        self.loaded.emit(model)
+
+    def _on_trained(self, model: Model, stopped: bool) -> None:
+        params = None if model.unfinished else TrainingParams(**model.record.params)
+        self.take_model(model, replace(self._after, params=params))
+        steps = model.record.steps
+        text = f"Trained after {steps} steps."
+        if stopped:
+            text = f"Stopped after {steps} steps; the model so far is kept, Resume goes on."
+        self.ended.emit("\n".join([text, *model.record.notes]) if not stopped else text)
         self.trained.emit(model)
         if stopped:
             self.stopped.emit(text)
 
     def _on_segmented(self, hierarchy: Hierarchy, stopped: bool) -> None:
         layer = self._layer
-        if layer in self._viewer.layers:
-            self.results.hierarchies[layer] = hierarchy
+        notes = list(hierarchy.notes)
+        known = layer in self._viewer.layers
+        if known and not self.results.add(layer, hierarchy, self._encoder, self._shot):
+            notes.append("What was merged and split by hand is gone: the patches are others now.")
         if self._queue:
             self._segment_next()
         else:
-            self.ended.emit("\n".join(hierarchy.notes))
+            self.ended.emit("\n".join(notes))
         self.segmented.emit(layer, hierarchy)
         if stopped:
             self.stopped.emit(f"Stopped after {layer.name}; its segmentation is kept.")
+
+
+def _listed(images: Sequence[Snapshot]) -> str:
+    """Name images in a few words."""
+    return " and ".join(i.name for i in images) if len(images) < 3 else f"{len(images)} images"

@@ -19,6 +19,7 @@ _STAGES = {
     "encode": "Encoding",
     "graph": "Comparing patches of",
     "tree": "Merging patches of",
+    "error": "Reconstructing",
 }
 
 
@@ -42,10 +43,12 @@ class StatusView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         layout.addWidget(self.text)
+        self._file = ""
         self.end("")
 
     def begin(self, text: str) -> None:
         """Show that work has begun."""
+        self._file = ""
         self.bar.setRange(0, 0)
         self.text.setText(f"{text} …")
         self.text.show()
@@ -55,10 +58,12 @@ class StatusView(QWidget):
 
     def show_event(self, event: Progress, title: str) -> None:
         """Show how far work has got; `title` says on what."""
+        if event.stage == "file":  # the stages that follow are those of this file
+            self._file = event.message
         # A stage of one step has nothing to show but that it goes on.
         self.bar.setRange(0, event.total if event.total > 1 else 0)
         self.bar.setValue(event.done)
-        self.text.setText(described(event, title))
+        self.text.setText(described(event, self._file or title))
 
     def stopping(self) -> None:
         """Show that Stop was heard."""
@@ -88,13 +93,18 @@ def described(event: Progress, title: str) -> str:
     """
     if event.message:
         return event.message
+    training = isinstance(event, TrainingProgress)
     parts = [f"{event.done} of {event.total}"] if event.total > 1 else []
-    if isinstance(event, TrainingProgress):
+    if training:
         parts.append(f"loss {event.loss:.4f}")
     if event.seconds_left is not None and event.done < event.total:
         parts.append(f"{time_text(event.seconds_left)} left")
+    if training and event.steps_per_second is not None:
+        parts.append(
+            f"{event.steps_per_second:.1f} steps/s ({event.images_per_second:.0f} crops/s)"
+        )
     if event.device:
-        parts.append(event.device)
+        parts.append(f"{event.device}, {event.precision}" if training else event.device)
     return f"{_STAGES.get(event.stage, event.stage)} {title}: {', '.join(parts)}".rstrip(": ")
 
 

@@ -8,9 +8,13 @@ from magicgui.widgets import Container
 from psygnal import Signal
 from qtpy.QtWidgets import QSizePolicy
 
+from napari_aeseg._napari.actions import Actions
 from napari_aeseg._napari.controller import Controller
-from napari_aeseg._napari.tuning import most_patches
+from napari_aeseg._napari.cut_properties import CutProperties
+from napari_aeseg._napari.model_view import STARTS
+from napari_aeseg._napari.result_methods import ResultMethods
 from napari_aeseg.errors import InputError
+from napari_aeseg.params import TrainingParams, checked_params
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +23,10 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image, Labels
 
-    from napari_aeseg._napari.tuning import Mode
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.params import SegmentationParams, TrainingParams
-    from napari_aeseg.regions.hierarchy import Hierarchy
 
 
-class AESegWidget(Container):
+class AESegWidget(CutProperties, ResultMethods, Container):
     """Learn an autoencoder from the open images, segment them, tune the result.
 
     Whatever a button does is a method, whatever a control holds is a property. `train` and
@@ -48,6 +49,10 @@ class AESegWidget(Container):
         The text of the error says what to do. napari has shown it.
     progressed : psygnal.Signal(Progress)
         At most ten times a second.
+    looked : psygnal.Signal(list of Layer)
+        What `look` asked for is shown in these layers.
+    batch_done : psygnal.Signal(BatchReport)
+        `segment_folder` came to an end, or was stopped.
 
     Examples
     --------
@@ -55,7 +60,10 @@ class AESegWidget(Container):
 
         dock, widget = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
         widget.images = [viewer.layers["tissue"]]
-        widget.segment()  # trains first
+        widget.preset = "fast"
+        widget.train()
+        widget.wait()
+        widget.segment()
         widget.wait()
         widget.n_regions = 12
         widget.keep()
@@ -66,10 +74,13 @@ class AESegWidget(Container):
     stopped = Signal(str)
     failed = Signal(object)
     progressed = Signal(object)
+    looked = Signal(list)
+    batch_done = Signal(object)
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(labels=False)
         self._controller = controller = Controller(napari_viewer)
+        self._actions = Actions(controller)
         self._dock, self._session = controller.dock, controller.session
         self.native.layout().addWidget(self._dock)
         self.margins = (0, 0, 0, 0)
@@ -81,6 +92,8 @@ class AESegWidget(Container):
         self._session.progressed.connect(self.progressed.emit)
         controller.segmented.connect(self.segmented.emit)
         controller.failed.connect(self.failed.emit)
+        self._actions.looked.connect(self.looked.emit)
+        self._actions.batch_done.connect(self.batch_done.emit)
         self.native_parent_changed.connect(self._on_parent)
         self.native.destroyed.connect(controller.close)
 
@@ -90,7 +103,8 @@ class AESegWidget(Container):
 
     def reset_choices(self, *_: Any) -> None:
         """Follow the viewer's layers; napari calls it when one comes, goes, moves or is renamed."""
-        self._session.results.forget_removed()
+        if self._session.results.forget_removed():
+            self._controller.want_previews()
         self._dock.images.reset()
 
     @property
@@ -132,35 +146,63 @@ class AESegWidget(Container):
 
     @model.setter
     def model(self, model: Model | None) -> None:
-        self._session.take_model(model, "Model of a script")
-        self._controller.show_model()
+        self._controller.take_model(model)
 
     @property
     def training_params(self) -> TrainingParams:
         """How the next model is trained."""
-        return self._dock.model.form.value
+        return self._dock.model.params
 
     @training_params.setter
     def training_params(self, params: TrainingParams) -> None:
-        self._dock.model.form.value = params
+        self._dock.model.params = checked_params(TrainingParams, params)
 
     @property
-    def segmentation_params(self) -> SegmentationParams:
-        """How images are cut into patches, next time; balance and scale act at once."""
-        return self._dock.segments.params
+    def preset(self) -> str | None:
+        """Name of the training preset: "fast", "balanced", "thorough"; None for other params."""
+        return self._dock.model.preset
 
-    @segmentation_params.setter
-    def segmentation_params(self, params: SegmentationParams) -> None:
-        self._dock.segments.params = params
-        self._session.results.reweight(params.balance, params.scale)
+    @preset.setter
+    def preset(self, preset: str) -> None:
+        self._dock.model.preset = preset
+
+    @property
+    def start_from(self) -> Literal["new", "base", "current"]:
+        """Weights that training starts from: new ones, the base model's, those of `model`."""
+        return self._dock.model.start_from
+
+    @start_from.setter
+    def start_from(self, start: Literal["new", "base", "current"]) -> None:
+        if start not in STARTS:
+            raise InputError(f"start_from = {start!r}: choose one of {', '.join(STARTS)}.")
+        self._dock.model.start_from = start
+
+    @property
+    def watch(self) -> bool:
+        """Whether a layer shows the reconstruction while training goes on."""
+        return self._dock.model.watch_box.isChecked()
+
+    @watch.setter
+    def watch(self, watch: bool) -> None:
+        self._dock.model.watch_box.setChecked(watch)
 
     def train(self) -> None:
-        """Begin to train on the chosen images; `trained`, `stopped` or `failed` follows."""
-        with self._controller.reported():
+        """Begin to train on the chosen images; `trained`, `stopped` or `failed` follows.
+
+        The model saves itself now and then, and at the end, to the folder in the Preferences.
+        """
+        with self._controller.reporter.reported():
             self._controller.train()
 
+    def resume(self) -> None:
+        """Go on with a training that was stopped, as if it had not been; then as `train`."""
+        with self._controller.reporter.reported():
+            self._controller.resume()
+
     def load_model(self, path: str | PathLike[str]) -> None:
-        """Load a model file; the window stays alive meanwhile.
+        """Load a model file, or "base"; the window stays alive meanwhile.
+
+        Classes that were kept with the model are used from then on.
 
         Raises
         ------
@@ -186,11 +228,11 @@ class AESegWidget(Container):
         self._controller.save(path)
 
     def segment(self) -> None:
-        """Begin to segment the chosen images, after training on them if there is no model.
+        """Begin to segment the chosen images; without a model, with the base model.
 
         `segmented` follows for each image, or `stopped`, or `failed`.
         """
-        with self._controller.reported():
+        with self._controller.reporter.reported():
             self._controller.segment()
 
     def stop(self) -> None:
@@ -220,16 +262,6 @@ class AESegWidget(Container):
         self._controller.wait(timeout)
 
     @property
-    def hierarchies(self) -> dict[Image, Hierarchy]:
-        """The hierarchy of each chosen image that is segmented."""
-        return self._controller.hierarchies
-
-    @property
-    def hierarchy(self) -> Hierarchy | None:
-        """The hierarchy of the first chosen image that is segmented."""
-        return next(iter(self.hierarchies.values()), None)
-
-    @property
     def previews(self) -> dict[Image, Labels]:
         """The Labels layer of each chosen image that follows the controls."""
         found = {image: self._session.results.preview_of(image) for image in self.images}
@@ -239,89 +271,3 @@ class AESegWidget(Container):
     def preview(self) -> Labels | None:
         """The preview of the first chosen image that has one."""
         return next(iter(self.previews.values()), None)
-
-    @property
-    def mode(self) -> Mode:
-        """Either "regions" (connected), "classes" (the same texture has the same label), "objects".
-
-        Objects are looked for in a thread: the preview follows in a moment.
-        """
-        return self._dock.segments.cut.mode
-
-    @mode.setter
-    def mode(self, mode: Mode) -> None:
-        self._controller.set_cut(mode=mode)
-
-    @property
-    def n_regions(self) -> int | None:
-        """Number of regions, of the first image; set it to None for what each image suggests."""
-        cut, hierarchy = self._dock.segments.cut, self.hierarchy
-        return cut.n_regions if hierarchy is None else cut.regions_in(hierarchy)
-
-    @n_regions.setter
-    def n_regions(self, n_regions: int | None) -> None:
-        most = most_patches(self.hierarchies.values())
-        if self.hierarchies and n_regions is not None and n_regions > most:
-            raise InputError(
-                f"n_regions = {n_regions}: there are {most} patches, give 1 to {most}."
-            )
-        self._controller.set_cut(n_regions=n_regions, threshold=None)
-
-    @property
-    def threshold(self) -> float | None:
-        """The cut as a dissimilarity from 0 to 1, the same for every image; see `Hierarchy`."""
-        cut, hierarchy = self._dock.segments.cut, self.hierarchy
-        return cut.threshold if hierarchy is None else cut.threshold_in(hierarchy)
-
-    @threshold.setter
-    def threshold(self, threshold: float) -> None:
-        self._controller.set_cut(n_regions=None, threshold=threshold)
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes, for the mode "classes"."""
-        return self._dock.segments.cut.n_classes
-
-    @n_classes.setter
-    def n_classes(self, n_classes: int) -> None:
-        most = max((h.max_classes for h in self.hierarchies.values()), default=n_classes)
-        if n_classes > most:
-            raise InputError(f"n_classes = {n_classes}: give 1 to {most}, as there are regions.")
-        self._controller.set_cut(n_classes=n_classes)
-
-    @property
-    def min_size(self) -> int | None:
-        """Pixels of the smallest object, for the mode "objects"; None has it learnt."""
-        return self._dock.segments.cut.min_size
-
-    @min_size.setter
-    def min_size(self, min_size: int | None) -> None:
-        self._controller.set_cut(min_size=min_size)
-
-    @property
-    def balance(self) -> float:
-        """0 compares brightness and colour, 1 texture; the preview follows in a moment."""
-        return self.segmentation_params.balance
-
-    @balance.setter
-    def balance(self, balance: float) -> None:
-        self.segmentation_params = self.segmentation_params.but(balance=balance)
-
-    @property
-    def scale(self) -> float | Literal["auto"]:
-        """Patches averaged over before they are compared; the preview follows in a moment."""
-        return self.segmentation_params.scale
-
-    @scale.setter
-    def scale(self, scale: float | Literal["auto"]) -> None:
-        self.segmentation_params = self.segmentation_params.but(scale=scale)
-
-    def keep(self) -> list[Labels]:
-        """Copy what the previews show to new layers, hidden for now, and return these.
-
-        Raises
-        ------
-        InputError
-            If nothing is segmented yet.
-        """
-        return self._controller.keep()

@@ -97,8 +97,8 @@ def throttled(
 ) -> Generator[Progress, None, Any]:
     """Pass on as many events as a window can show, and return what `events` returns.
 
-    The first and the last of a stage and those with a message always get through; the losses of an
-    event that is held back come with the next one.
+    The first and the last of a stage and those with a message or a picture always get through; the
+    losses of an event that is held back come with the next one.
     """
     shown, stage = 0.0, ""
     losses: tuple[float, ...] = ()
@@ -111,6 +111,7 @@ def throttled(
             losses += event.losses
             event = replace(event, losses=losses)
         new = event.stage != stage or event.done >= event.total or event.message
+        new = new or getattr(event, "picture", None) is not None
         if new or time.monotonic() - shown >= seconds:
             shown, stage, losses = time.monotonic(), event.stage, ()
             yield event

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from napari_aeseg.autoencoder.channels import with_channels
 from napari_aeseg.autoencoder.device import choose_device
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder, placed
+from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied
 from napari_aeseg.errors import InputError
+from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.images.tiles import plan_tiles, planes, read_tile
 
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
+    from napari_aeseg.autoencoder.checkpoint import Checkpoint
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.images.tiles import Tile
+    from napari_aeseg.prototypes import Prototypes
 
 Source = Literal["encoder", "decoder"]
 
@@ -93,6 +97,12 @@ class Model:
         Range of the training images when every image is to be scaled by it; None when each image
         is scaled by its own percentiles.
     record : TrainingRecord
+    checkpoint : Checkpoint or None
+        State of an unfinished training, with which it can be resumed; None for a finished one.
+    prototypes : Prototypes or None
+        Classes that were found with this model, to find them again in other images. Saved with it.
+    any_channels : bool
+        Whether the model was made to be fitted to other numbers of channels; see `fitted`.
     """
 
     def __init__(
@@ -100,17 +110,29 @@ class Model:
         network: Autoencoder,
         intensity: IntensityRange | None = None,
         record: TrainingRecord | None = None,
+        checkpoint: Checkpoint | None = None,
+        prototypes: Prototypes | None = None,
+        any_channels: bool = False,
     ) -> None:
         self.network = network.eval()
         self.intensity = intensity
         self.record = record or TrainingRecord()
+        self.checkpoint = checkpoint
+        self.prototypes = prototypes
+        self.any_channels = any_channels
 
     def __repr__(self) -> str:
         a = self.architecture
         return (
             f"Model({a.channels} channel(s), {a.levels} levels from {a.width} channels, "
-            f"{a.decoder} decoder, {self.record.steps} steps)"
+            f"{a.decoder} decoder, {self.record.steps} steps{', unfinished' * self.unfinished}"
+            f"{', fits any number of channels' if self.any_channels else ''})"
         )
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether its training was stopped before the end and can be resumed."""
+        return self.checkpoint is not None
 
     @property
     def architecture(self) -> Architecture:
@@ -130,21 +152,57 @@ class Model:
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def fitted(self, channels: int) -> Model:
+        """Return this model for images of so many channels.
+
+        Parameters
+        ----------
+        channels : int
+
+        Returns
+        -------
+        Model
+            The model itself when it has as many. Otherwise, for a model with `any_channels`, a copy
+            whose inputs see the channels mixed (`napari_aeseg.autoencoder.channels.shares`): one
+            channel is taken for grey in all inputs, of many each input sees the mean of a part.
+            Level 0 still is the channels themselves.
+
+        Raises
+        ------
+        InputError
+            If the model has another number of channels and was not made for any number.
+
+        Examples
+        --------
+        >>> import napari_aeseg as aeseg
+        >>> aeseg.load_model("base").fitted(5).architecture.channels
+        5
+        """
+        self._check_channels(channels, "The image")
+        if channels == self.architecture.channels:
+            return self
+        network = with_channels(self.network, channels)
+        return Model(network, self.intensity, self.record, None, self.prototypes, self.any_channels)
+
+    def _check_channels(self, channels: int, name: str, reading: str = "") -> None:
+        if channels != self.architecture.channels and not (self.any_channels and channels > 0):
+            raise InputError(
+                f"{name} has {channels} channel(s){reading}, but the model was trained on "
+                f"{self.architecture.channels}. Choose other channels, name the axes if they were "
+                "misread, or train a model on this image."
+            )
+
     def read(self, image: Any, axes: str | Axes | None = None, name: str = "image") -> Image:
         """Check an image, fit for this model, and scale it as the training images were.
 
         Raises
         ------
         InputError
-            If the image cannot be used, or its channels are not those of the model.
+            If the image cannot be used, or its channels are not those of the model and it has not
+            been made for any number.
         """
         read = read_image(image, axes, name=name)
-        if len(read.pixels) != self.architecture.channels:
-            raise InputError(
-                f"{name} has {len(read.pixels)} channel(s), read as {read.axes}, but the model was "
-                f"trained on {self.architecture.channels}. Choose other channels, name the axes "
-                "if they were misread, or train a model on this image."
-            )
+        self._check_channels(len(read.pixels), name, f", read as {read.axes}")
         return (
             read if self.intensity is None else read_image(image, read.axes, self.intensity, name)
         )
@@ -174,7 +232,7 @@ class Model:
         Parameters
         ----------
         image : Image
-            From `read`.
+            From `read`, with the channels of this model (see `fitted`).
         levels : tuple of int
             0 is the image itself (for "decoder": the reconstruction).
         source : {"encoder", "decoder"}
@@ -189,7 +247,7 @@ class Model:
         architecture = self.architecture
         device = device or torch.device("cpu")
         # Tiles run through a copy on a device; the model itself stays where it is.
-        network = self.network if device.type == "cpu" else _copy_to(self.network, device)
+        network = self.network if device.type == "cpu" else copied(self.network, device)
         margin = architecture.reach(decoded=source == "decoder")
         rows, columns = image.pixels.shape[-2:]
         tiles = plan_tiles((rows, columns), tile_size, margin, architecture.reduction)
@@ -222,7 +280,7 @@ class Model:
         Parameters
         ----------
         image : array_like
-            With the channels the model was trained on.
+            With the channels the model was trained on, or any for a model with `any_channels`.
         levels : sequence of int, optional
             1 is the finest level; 0 is the image itself, as scaled for the network. By default all
             levels from 1.
@@ -253,11 +311,12 @@ class Model:
             tuple(range(1, self.architecture.levels + 1)) if levels is None else tuple(levels)
         )
         read = self.read(image, axes)
-        number = sum(self.architecture.level_channels[level] for level in wanted)
+        fitted = self.fitted(len(read.pixels))
+        number = sum(fitted.architecture.level_channels[level] for level in wanted)
         if source == "decoder":
-            number = sum(self._decoder_channels(level) for level in wanted)
+            number = sum(fitted._decoder_channels(level) for level in wanted)
         out = np.empty((number, *read.pixels.shape[1:]), np.float32)
-        for encoded in self.encode_tiles(read, wanted, source, choose_device(device)):
+        for encoded in fitted.encode_tiles(read, wanted, source, choose_device(device)):
             grown = [
                 F.interpolate(f[None], size=encoded.tile.size, mode="bilinear")[0]
                 for f in encoded.features.values()
@@ -278,7 +337,7 @@ class Model:
         Parameters
         ----------
         image : array_like
-            With the channels the model was trained on.
+            With the channels the model was trained on, or any for a model with `any_channels`.
         axes : str, optional
             One letter per dimension, such as "CYX".
         device : str
@@ -298,13 +357,46 @@ class Model:
         """
         read = self.read(image, axes)
         scaled = self.features(image, [0], source="decoder", axes=read.axes.letters, device=device)
-        shape = (-1, *[1] * (scaled.ndim - 1))
-        low, high = (np.reshape(v, shape) for v in (read.intensity.low, read.intensity.high))
-        out = (low + scaled * (high - low)).astype(np.float32)
+        out = read.intensity.undo(scaled)
         if read.light is not None:
             out *= read.axes.as_given(read.light)
         letters = read.axes.letters
         return np.moveaxis(out, 0, letters.index("C")) if "C" in letters else out[0]
+
+    def reconstruction_error(
+        self, image: Any, axes: str | None = None, device: str = "auto"
+    ) -> np.ndarray:
+        """Return how far the reconstruction is from the image: large where the image is unusual.
+
+        Parameters
+        ----------
+        image : array_like
+            With the channels the model was trained on.
+        axes : str, optional
+            One letter per dimension, such as "CYX".
+        device : str
+            "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+        Returns
+        -------
+        ndarray of float32, shape of the space axes
+            Mean over channels of the squared difference, both scaled as for the network: the unit
+            of the training loss.
+
+        Raises
+        ------
+        InputError
+            If the image does not fit the model.
+
+        Examples
+        --------
+        >>> model = Model(Autoencoder(Architecture(channels=1, levels=2, width=4)))
+        >>> model.reconstruction_error(np.eye(20), device="cpu").shape
+        (20, 20)
+        """
+        from napari_aeseg.autoencoder.inspect import error_steps
+
+        return drain(error_steps(self, self.read(image, axes), device))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file, conventionally named ``*.aeseg.safetensors``.
@@ -324,9 +416,3 @@ class Model:
         from napari_aeseg.autoencoder.model_file import write_model
 
         write_model(self, path)
-
-
-def _copy_to(network: Autoencoder, device: torch.device) -> Autoencoder:
-    copy = Autoencoder(network.architecture)
-    copy.load_state_dict(network.state_dict())
-    return placed(copy, device).eval()

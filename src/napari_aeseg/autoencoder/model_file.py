@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from importlib.metadata import version
@@ -14,10 +13,18 @@ import safetensors
 import safetensors.torch
 import torch
 
-from napari_aeseg.autoencoder.model import Model, TrainingRecord
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+from napari_aeseg.autoencoder.checkpoint import Checkpoint
+from napari_aeseg.autoencoder.file_parts import (
+    architecture_of,
+    intensity_of,
+    network_of,
+    prototype_parts,
+    prototypes_of,
+    record_of,
+)
+from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import ModelFileError
-from napari_aeseg.images.intensity import IntensityRange
+from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -26,6 +33,10 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 #: The key of the safetensors metadata that holds the JSON text.
 HEADER_KEY = "napari-aeseg"
+#: What the names of tensors begin with that are no weights.
+RESUME, PROTOTYPES = "resume.", "prototypes."
+#: The model that ships with the package, made by tools/make_base_model.py.
+BASE_FILE = Path(__file__).parents[1] / f"{BASE_MODEL}.aeseg.safetensors"
 _PARTS = ("package_version", "torch_version", "architecture", "intensity", "training")
 
 
@@ -41,8 +52,16 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
         if model.intensity is None
         else {"low": model.intensity.low, "high": model.intensity.high},
         "training": model.record.as_dict(),
+        "any_channels": model.any_channels,
     }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
+    tensors = model.network.state_dict()
+    if model.checkpoint is not None:
+        header["resume"] = model.checkpoint.values()
+        tensors |= {RESUME + k: v for k, v in model.checkpoint.tensors().items()}
+    if model.prototypes is not None:
+        header["prototypes"], arrays = prototype_parts(model.prototypes)
+        tensors |= {PROTOTYPES + k: v for k, v in arrays.items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header, allow_nan=False)})
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -60,18 +79,24 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
         raise
 
 
+def _file(path: str | PathLike[str]) -> Path:
+    """Return the file that is meant: only the very text "base" means the shipped one."""
+    return BASE_FILE if isinstance(path, str) and path == BASE_MODEL else Path(path)
+
+
 def read_header(path: str | PathLike[str]) -> dict[str, Any]:
     """Return the JSON header of a model file without reading its weights.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or "base"
 
     Returns
     -------
     dict
         With "format_version", "package_version", "torch_version", "architecture", "intensity" and
-        "training".
+        "training"; "any_channels" in files of today; "resume" if the training is unfinished,
+        "prototypes" if the model has them.
 
     Raises
     ------
@@ -80,7 +105,7 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
     FileNotFoundError
         If there is no such file.
     """
-    path = Path(path)
+    path = _file(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     try:
@@ -116,36 +141,25 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def load_model_file(path: str | PathLike[str]) -> Model:
-    """Read a model file.
+    """Read a model file; "base" is the one that ships with the package.
 
     Raises
     ------
     ModelFileError
-        If the file is damaged, foreign, newer, or its weights do not fit its architecture.
+        If the file is damaged, foreign, newer, or its parts do not fit each other.
     FileNotFoundError
         If there is no such file.
     """
-    path = Path(path)
+    path = _file(path)
     header = read_header(path)
     try:
-        architecture = Architecture(**header["architecture"])
-        _check(architecture)
-        with torch.device("meta"):
-            expected = {
-                k: (tuple(v.shape), v.dtype)
-                for k, v in Autoencoder(architecture).state_dict().items()
-            }
-        intensity = header["intensity"]
-        if intensity is not None:
-            intensity = IntensityRange(
-                tuple(map(float, intensity["low"])), tuple(map(float, intensity["high"]))
-            )
-            _check_intensity(intensity, architecture.channels)
-        training = dict(header["training"])
-        for name in ("images", "losses", "notes"):
-            training[name] = tuple(training[name])
-        record = TrainingRecord(**training)
-    except (KeyError, TypeError, ValueError) as error:
+        architecture = architecture_of(header)
+        intensity = intensity_of(header, architecture.channels)
+        record = record_of(header)
+        any_channels = header.get("any_channels", False)
+        if type(any_channels) is not bool or (any_channels and intensity is not None):
+            raise ValueError(f"any_channels = {any_channels!r} with intensity {intensity}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(
             f"The header of {path.name} is incomplete or wrong ({error})."
         ) from error
@@ -153,33 +167,25 @@ def load_model_file(path: str | PathLike[str]) -> Model:
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelFileError(f"The weights of {path.name} cannot be read ({error}).") from error
-    found = {k: (tuple(v.shape), v.dtype) for k, v in tensors.items()}
-    if found != expected:
-        odd = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
-        raise ModelFileError(
-            f"The weights of {path.name} do not fit its architecture; differing: "
-            f"{', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}."
-        )
-    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
-        raise ModelFileError(f"{path.name} has weights that are NaN or infinite; train again.")
-    network = Autoencoder(architecture)
-    network.load_state_dict(tensors)
-    return Model(network, intensity, record)
+    resume, prototypes = (
+        _taken(tensors, prefix) if name in header else None
+        for name, prefix in (("resume", RESUME), ("prototypes", PROTOTYPES))
+    )
+    model = Model(network_of(architecture, tensors, path.name), intensity, record)
+    model.any_channels = any_channels
+    what = "state of the training"
+    try:
+        if resume is not None:
+            model.checkpoint = Checkpoint.from_file(header["resume"], resume, model.network, record)
+        what = "prototypes"
+        if prototypes is not None:
+            model.prototypes = prototypes_of(header["prototypes"], prototypes)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ModelFileError(f"The {what} in {path.name} cannot be used ({error}).") from error
+    return model
 
 
-def _check(architecture: Architecture) -> None:
-    """Raise ValueError for values that no model of ours can have, before memory is taken."""
-    limits = {"channels": 4096, "levels": 6, "width": 256, "convolutions": 4}
-    for name, most in limits.items():
-        value = getattr(architecture, name)
-        if type(value) is not int or not 1 <= value <= most:
-            raise ValueError(f"{name} = {value!r} is not a whole number from 1 to {most}")
-    if architecture.decoder not in ("transposed", "unpooling"):
-        raise ValueError(f"decoder = {architecture.decoder!r} is not known")
-
-
-def _check_intensity(intensity: IntensityRange, channels: int) -> None:
-    """Raise ValueError for a range that does not have two finite numbers for each channel."""
-    for name, values in (("low", intensity.low), ("high", intensity.high)):
-        if len(values) != channels or not all(map(math.isfinite, values)):
-            raise ValueError(f"intensity {name} = {values} for {channels} channel(s)")
+def _taken(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Take the tensors of a prefix out of all, and return them without it."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}

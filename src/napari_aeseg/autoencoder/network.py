@@ -74,6 +74,16 @@ def placed(network: Autoencoder, device: torch.device) -> Autoencoder:
     return network
 
 
+def copied(network: Autoencoder, device: torch.device) -> Autoencoder:
+    """Return a copy on a device, for inference; later changes of the network do not reach it."""
+    # Without initial weights: neither is memory taken twice, nor anybody's random state changed.
+    with torch.device("meta"):
+        copy = Autoencoder(network.architecture)
+    copy.to_empty(device=device)
+    placed(copy, device).load_state_dict(network.state_dict())
+    return copy.eval()
+
+
 def _initialise(module: nn.Module) -> None:
     """He initialisation; torch's default loses two thirds of the variance in every layer.
 

@@ -125,7 +125,10 @@ def _pool(
     stop: StopFlag | None,
 ) -> Generator[Progress, None, PooledFeatures]:
     number = int(patches.max()) + 1
-    sampled = {level: _SampledPatches(patches, 2 ** max(level - 1, 0), number) for level in levels}
+    sampled = {}
+    for level in levels:
+        raise_if_stopped(stop, "encode")
+        sampled[level] = _SampledPatches(patches, 2 ** max(level - 1, 0), number)
     sums: dict[int, torch.Tensor] = {}
     total = len(plan_tiles(patches.shape[-2:], tile_size, 0, model.architecture.reduction))
     total *= int(np.prod(patches.shape[:-2]))

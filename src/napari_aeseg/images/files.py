@@ -70,7 +70,9 @@ def write_labels(labels: np.ndarray, path: str | PathLike[str]) -> None:
     import tifffile
 
     fits = labels.size == 0 or labels.max() < 2**16
-    tifffile.imwrite(path, labels.astype(np.uint16 if fits else np.int32), compression="zlib")
+    narrow = labels.astype(np.uint16 if fits else np.int32)
+    # Else three slices are stored as the planes of a colour image.
+    tifffile.imwrite(path, narrow, photometric="minisblack", compression="zlib")
 
 
 def overlay(image: Any, labels: np.ndarray, axes: str) -> np.ndarray:

@@ -47,14 +47,27 @@ class IntensityRange:
         A constant channel becomes 0. Values beyond the range are compressed smoothly into
         (-1, 2), so that one hot pixel cannot drown the rest.
         """
-        shape = (-1, *[1] * (pixels.ndim - 1))
-        low = np.reshape(self.low, shape)
-        span = np.reshape(self.high, shape) - low
-        scaled = (pixels - low) / np.where(span > 0, span, np.inf)
-        above = np.maximum(scaled - 1, 0)
-        below = np.minimum(scaled, 0)
-        inside = np.clip(scaled, 0, 1)
-        return (inside + np.tanh(above) + np.tanh(below)).astype(np.float32)
+        out = np.empty(pixels.shape, np.float32)
+        for channel, low, high, into in zip(pixels, self.low, self.high, out, strict=True):
+            # Python numbers leave float32 as it is.
+            scaled = (channel - low) * (1 / (high - low) if high > low else 0.0)
+            np.clip(scaled, 0, 1, out=into)
+            beyond = np.flatnonzero((scaled < 0) | (scaled > 1))
+            further = scaled.ravel()[beyond]
+            into.ravel()[beyond] += np.tanh(further - np.clip(further, 0, 1))
+        return out
+
+    def undo(self, scaled: np.ndarray) -> np.ndarray:
+        """Bring scaled (C, *space) pixels back to the units of the image, as float32.
+
+        Examples
+        --------
+        >>> IntensityRange((10.0,), (30.0,)).undo(np.array([[0.0, 0.5]]))
+        array([[10., 20.]], dtype=float32)
+        """
+        shape = (-1, *[1] * (scaled.ndim - 1))
+        low, high = (np.reshape(v, shape) for v in (self.low, self.high))
+        return (low + scaled * (high - low)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +149,8 @@ def read_image(
         raise InputError(f"{name} is {what}.")
     # float32 holds 24 bits: enough for every camera; wide integers and doubles keep float64.
     wide = array.dtype.itemsize > (4 if array.dtype.kind == "f" else 2)
-    pixels = channels_first(array, reading).astype(np.float64 if wide else np.float32)
+    pixels = channels_first(array, reading)
+    pixels = pixels.astype(np.float64 if wide else np.float32, order="C")
     bad = int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
     if bad:
         raise InputError(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import sparse
 
+from napari_aeseg.events import raise_if_stopped
 from napari_aeseg.regions.merge_tree import ward_tree
+
+if TYPE_CHECKING:
+    from napari_aeseg.events import StopFlag
 
 # Numbers of regions at which borders are sharpened, one after the other.
 _REGIONS = (64, 48, 32, 24, 16)
@@ -16,7 +23,11 @@ _NEIGHBOUR = 3.0
 
 
 def with_sharp_borders(
-    averaged: np.ndarray, own: np.ndarray, edges: np.ndarray, weight: np.ndarray
+    averaged: np.ndarray,
+    own: np.ndarray,
+    edges: np.ndarray,
+    weight: np.ndarray,
+    stop: StopFlag | None = None,
 ) -> np.ndarray:
     """Move patches to the neighbouring region that they themselves look like.
 
@@ -26,17 +37,24 @@ def with_sharp_borders(
 
     Parameters
     ----------
-    averaged : ndarray of float64, shape (P, E)
+    averaged : ndarray of float, shape (P, E)
         Positions averaged over neighbours.
-    own : ndarray of float64, shape (P, E')
+    own : ndarray of float, shape (P, E')
         Positions of the patches alone.
     edges : ndarray of int, shape (E, 2)
     weight : ndarray of float64, shape (P,)
         Sizes.
+    stop : StopFlag, optional
+        Checked at each number of regions.
 
     Returns
     -------
-    ndarray of float64, shape (P, E)
+    ndarray of the type of `averaged`, shape (P, E)
+
+    Raises
+    ------
+    StoppedError
+        When asked to stop.
 
     References
     ----------
@@ -54,19 +72,72 @@ def with_sharp_borders(
     """
     if not len(edges):
         return averaged
-    both = np.concatenate([edges, edges[:, ::-1]])
-    touching = sparse.csr_array((np.ones(len(both)), both.T), shape=(len(own),) * 2)
-    touching = touching + 1e-9 * sparse.eye_array(len(own))  # its own region is always an option
-    tree = ward_tree(edges, averaged, weight)
+    tree = ward_tree(edges, averaged, weight, stop)
     region = tree.cut(min(_REGIONS[0], tree.leaves)) - 1
-    result = averaged
+    result = averaged.copy()
+    # Sums are kept up to date: few patches change sides, and adding all again takes long.
+    blurred, alone, sharp = (_Sums.of(v, region, weight) for v in (averaged, own, averaged))
     for number in _REGIONS:
-        region = _fewer(region, result, edges, weight, number)
-        moved = _competed(region, own, touching, weight)
-        centre = region_means(averaged, moved, weight)
-        result = np.where((moved != region)[:, np.newaxis], centre[moved], result)
-        region = moved
+        raise_if_stopped(stop, "tree")
+        new = _fewer(region, sharp, edges, number)
+        region, blurred, alone, sharp = (
+            new[region],
+            *(s.joined(new) for s in (blurred, alone, sharp)),
+        )
+        before = region
+        region = _competed(before, own, edges, weight, alone)
+        moved = np.flatnonzero(region != before)
+        share, sides = weight[moved], (before[moved], region[moved])
+        blurred.move(share, sides, averaged[moved], averaged[moved])
+        centre = blurred.means[sides[1]].astype(result.dtype)
+        sharp.move(share, sides, result[moved], centre)
+        result[moved] = centre
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Patches and weight of each region (R,), and weighted sums of its patches' rows (R, D)."""
+
+    patches: np.ndarray
+    size: np.ndarray
+    total: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> _Sums:
+        size = np.bincount(region, weight)
+        total = region_means(values, region, weight) * size[:, np.newaxis]
+        return cls(np.bincount(region), size, total)
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean of each region, 0 for one that has lost all its patches."""
+        return self.total / np.where(self.patches > 0, self.size, 1)[:, np.newaxis]
+
+    def joined(self, new: np.ndarray) -> _Sums:
+        """Return the sums when region i becomes a part of region ``new[i]``."""
+        total = np.zeros((int(new.max()) + 1, self.total.shape[1]))
+        np.add.at(total, new, self.total)
+        patches = np.bincount(new, self.patches).astype(np.int64)
+        return _Sums(patches, np.bincount(new, self.size), total)
+
+    def move(
+        self,
+        weight: np.ndarray,
+        sides: tuple[np.ndarray, np.ndarray],
+        old: np.ndarray,
+        new: np.ndarray,
+    ) -> None:
+        """Take patches with their old rows from one side and give them to the other with new."""
+        before, after = sides
+        np.subtract.at(self.total, before, old * weight[:, np.newaxis])
+        np.add.at(self.total, after, new * weight[:, np.newaxis])
+        np.subtract.at(self.size, before, weight)
+        np.add.at(self.size, after, weight)
+        np.subtract.at(self.patches, before, 1)
+        np.add.at(self.patches, after, 1)
+        empty = self.patches == 0  # what rounding leaves is nothing
+        self.size[empty], self.total[empty] = 0, 0
 
 
 def region_means(values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -76,35 +147,61 @@ def region_means(values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> 
     return (own @ values) / np.where(total > 0, total, 1)[:, np.newaxis]
 
 
-def _fewer(
-    region: np.ndarray, values: np.ndarray, edges: np.ndarray, weight: np.ndarray, number: int
-) -> np.ndarray:
-    """Merge neighbouring regions by Ward's criterion until there are `number`."""
-    region = np.unique(region, return_inverse=True)[1]
-    pairs = np.unique(np.sort(region[edges], axis=1), axis=0)
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+def _fewer(region: np.ndarray, sums: _Sums, edges: np.ndarray, number: int) -> np.ndarray:
+    """Region 0 .. `number` - 1 of each region when neighbours merge by Ward's criterion."""
+    present = sums.patches > 0
+    new = np.maximum(np.cumsum(present) - 1, 0)  # empty ones are joined to any
+    region = new[region]
+    pairs = _touching(region, edges)
     if region.max() < number or not len(pairs):
-        return region
-    tree = ward_tree(pairs, region_means(values, region, weight), np.bincount(region, weight))
-    return (tree.cut(number) - 1)[region]
+        return new
+    tree = ward_tree(pairs, sums.means[present], sums.size[present])
+    return (tree.cut(number) - 1)[new]
+
+
+def _touching(region: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return which of a few regions touch: each pair once, shape (E', 2)."""
+    first, second = region[edges[:, 0]], region[edges[:, 1]]
+    apart = first != second
+    first, second = first[apart], second[apart]
+    number = int(region.max()) + 1
+    touch = np.bincount(
+        np.minimum(first, second) * number + np.maximum(first, second), minlength=number**2
+    )
+    return np.argwhere(touch.reshape(number, number))
 
 
 def _competed(
-    region: np.ndarray, own: np.ndarray, touching: sparse.csr_array, weight: np.ndarray
+    region: np.ndarray, own: np.ndarray, edges: np.ndarray, weight: np.ndarray, sums: _Sums
 ) -> np.ndarray:
-    """Let patches at borders take sides until none changes."""
-    patch = np.arange(len(region))
+    """Let patches at borders take sides until none changes; `sums` of their rows follow."""
+    region = region.copy()
     for _ in range(_ROUNDS):
-        centre = region_means(own, region, weight)
-        inside = sparse.csr_array((np.ones(len(region)), (patch, region)))
-        around = (touching @ inside).tocoo()
-        which, candidate = around.coords
-        cost = ((own[which] - centre[candidate]) ** 2).sum(axis=1) - _NEIGHBOUR * around.data
-        order = np.lexsort((cost, which))
-        which, first = np.unique(which[order], return_index=True)
-        best = region.copy()
-        best[which] = candidate[order][first]
-        if np.array_equal(best, region):
+        which, best = _best_sides(region, own, edges, sums.means)
+        moving = best != region[which]
+        if not moving.any():
             break
-        region = best
+        which, best = which[moving], best[moving]
+        sums.move(weight[which], (region[which], best), own[which], own[which])
+        region[which] = best
     return region
+
+
+def _best_sides(
+    region: np.ndarray, own: np.ndarray, edges: np.ndarray, centre: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Patches that touch another region, and the region that suits each of them best."""
+    at_border = np.zeros(len(region), bool)
+    at_border[edges[region[edges[:, 0]] != region[edges[:, 1]]]] = True
+    which = np.flatnonzero(at_border)
+    near = edges[at_border[edges[:, 0]] | at_border[edges[:, 1]]]
+    both = np.concatenate([near, near[:, ::-1]])
+    here, there = both[at_border[both[:, 0]]].T
+    place, number = np.cumsum(at_border) - 1, len(centre)
+    around = np.bincount(place[here] * number + region[there], minlength=len(which) * number)
+    around = around.reshape(-1, number).astype(np.float64)
+    # Its own region is always an option, and the one that is taken when others are as good.
+    around[np.arange(len(which)), region[which]] += 1e-9
+    # Squared distances, but for what is the same for all regions.
+    distance = (centre**2).sum(axis=1) - 2 * (own[which] @ centre.T)
+    return which, np.where(around > 0, distance - _NEIGHBOUR * around, np.inf).argmin(axis=1)

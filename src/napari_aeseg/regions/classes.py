@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.prototypes import Prototypes
 from napari_aeseg.regions.borders import region_means
-from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
+from napari_aeseg.regions.merge_tree import MergeTree, ward_tree_of_all
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.descriptor import Descriptor
@@ -19,29 +18,21 @@ if TYPE_CHECKING:
 BASE_REGIONS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Prototypes:
-    """The appearance of each class, to find the same classes in other images of the same model.
+def prototypes_of(descriptor: Descriptor, labels: np.ndarray, weight: np.ndarray) -> Prototypes:
+    """Return the prototypes of classes 1 .. K.
 
     Parameters
     ----------
-    centres : ndarray of float64, shape (K, D)
-        Mean descriptor of each class, before whitening; row i is class i + 1.
-    whitening : ndarray of float64, shape (D, E)
-        How differences are measured, from the image the prototypes were taken from.
-    scale : float
-        Patches averaged over.
+    descriptor : Descriptor
+        Of P patches.
+    labels : ndarray of int, shape (P,)
+        Class of each patch; every class occurs.
+    weight : ndarray, shape (P,)
+        Pixel counts.
     """
-
-    centres: np.ndarray
-    whitening: np.ndarray
-    scale: float
-
-    @classmethod
-    def of(cls, descriptor: Descriptor, labels: np.ndarray, weight: np.ndarray) -> Prototypes:
-        """Take the prototypes of labels 1 .. K, shape (P,)."""
-        centres = region_means(descriptor.raw, labels - 1, weight)
-        return cls(centres, descriptor.whitening, descriptor.scale)
+    centres = region_means(descriptor.raw, labels - 1, weight).astype(np.float64)
+    whitening = np.asarray(descriptor.whitening, np.float64)
+    return Prototypes(centres, whitening, float(descriptor.scale))
 
 
 def class_tree(
@@ -70,8 +61,7 @@ def class_tree(
     """
     base = tree.cut(min(BASE_REGIONS, tree.leaves)) - 1
     size = np.bincount(base, weight)
-    pairs = np.array(list(combinations(range(len(size)), 2)), np.int64).reshape(-1, 2)
-    return base, ward_tree(pairs, region_means(positions, base, weight), size)
+    return base, ward_tree_of_all(region_means(positions, base, weight), size)
 
 
 def check_prototypes(prototypes: object, descriptor: Descriptor) -> None:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
+
+from napari_aeseg.events import raise_if_stopped
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from napari_aeseg.events import StopFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +35,24 @@ class RegionGraph:
     border: np.ndarray
 
 
-def region_graph(patches: np.ndarray) -> RegionGraph:
+def region_graph(patches: np.ndarray, stop: StopFlag | None = None) -> RegionGraph:
     """Find which patches touch along a pixel face, and how long their borders are.
 
     Parameters
     ----------
     patches : ndarray of int, any shape
         Ids 0 .. P-1.
+    stop : StopFlag, optional
+        Checked for each axis.
 
     Returns
     -------
     RegionGraph
+
+    Raises
+    ------
+    StoppedError
+        When asked to stop.
 
     Examples
     --------
@@ -53,49 +68,71 @@ def region_graph(patches: np.ndarray) -> RegionGraph:
         differ = first != second
         a, b = first[differ].astype(np.int64), second[differ].astype(np.int64)
         keys.append(np.minimum(a, b) * number + np.maximum(a, b))
-    unique, border = np.unique(np.concatenate(keys), return_counts=True)
+        raise_if_stopped(stop, "graph")
+    # Sorted by hand: np.unique with counts takes several times as long.
+    key = np.sort(np.concatenate(keys))
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    unique, border = key[first], np.diff(first, append=len(key))
     edges = np.stack([unique // number, unique % number], axis=1)
     return RegionGraph(number, edges, border.astype(np.float32))
 
 
-def averaged(
-    graph: RegionGraph, values: np.ndarray, weight: np.ndarray, steps: float
-) -> np.ndarray:
-    """Average values over neighbouring patches, several times.
-
-    Each step replaces a patch's value by the mean over itself and its neighbours, weighted by
-    `weight`. After k steps a patch has averaged over about 5 k + 1 patches; a part of a step goes
-    that part of the way.
+def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -> sparse.csr_array:
+    """Return the matrix that replaces each patch's value by the mean over it and its neighbours.
 
     Parameters
     ----------
     graph : RegionGraph
-    values : ndarray of float, shape (P, F)
     weight : ndarray of float, shape (P,)
         Pixel counts.
+    dtype : dtype of float
+    """
+    a, b = graph.edges.T
+    own = np.arange(graph.number)
+    rows, columns = np.concatenate([own, a, b]), np.concatenate([own, b, a])
+    matrix = sparse.csr_array(
+        (weight[columns].astype(dtype), (rows, columns)), shape=(graph.number, graph.number)
+    )
+    return sparse.diags_array((1 / matrix.sum(axis=1)).astype(dtype)).tocsr() @ matrix
+
+
+def averaged(
+    matrix: sparse.csr_array, values: np.ndarray, steps: float, stop: StopFlag | None = None
+) -> np.ndarray:
+    """Average values over neighbouring patches, several times.
+
+    After k steps a patch has averaged over about 5 k + 1 patches; a part of a step goes that part
+    of the way.
+
+    Parameters
+    ----------
+    matrix : sparse array, shape (P, P)
+        From `averaging_matrix`.
+    values : ndarray of float, shape (P, F)
     steps : float
         0 or more.
+    stop : StopFlag, optional
+        Checked at every step.
 
     Returns
     -------
     ndarray, shape (P, F)
 
+    Raises
+    ------
+    StoppedError
+        When asked to stop.
+
     Examples
     --------
     >>> graph = region_graph(np.array([[0, 1, 2]]))
-    >>> averaged(graph, np.array([[0.0], [3.0], [3.0]]), np.ones(3), steps=1).ravel()
+    >>> matrix = averaging_matrix(graph, np.ones(3), float)
+    >>> averaged(matrix, np.array([[0.0], [3.0], [3.0]]), steps=1).ravel()
     array([1.5, 2. , 3. ])
     """
-    if steps == 0 or not len(graph.edges):
-        return values
-    a, b = graph.edges.T
-    own = np.arange(graph.number)
-    rows, columns = np.concatenate([own, a, b]), np.concatenate([own, b, a])
-    matrix = sparse.csr_array(
-        (weight[columns].astype(values.dtype), (rows, columns)), shape=(graph.number, graph.number)
-    )
-    matrix = sparse.diags_array((1 / matrix.sum(axis=1)).astype(values.dtype)) @ matrix
     for _ in range(int(steps)):
+        raise_if_stopped(stop, "tree")
         values = matrix @ values
     part = steps % 1
+    raise_if_stopped(stop, "tree")
     return values + values.dtype.type(part) * (matrix @ values - values) if part else values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -11,34 +11,41 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.classes import (
     BASE_REGIONS,
-    Prototypes,
     check_prototypes,
     class_tree,
     nearest_prototype,
+    prototypes_of,
 )
 from napari_aeseg.regions.descriptor import Descriptor, describe
+from napari_aeseg.regions.inspection import Inspection
+from napari_aeseg.regions.markers import checked_markers, marked_patches, marks_on_top, spread
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
-from napari_aeseg.regions.objects import find_objects
-from napari_aeseg.regions.table import region_table
+from napari_aeseg.regions.moments import Scales
+from napari_aeseg.regions.objects import ObjectSearch
+from napari_aeseg.regions.thresholds import (
+    SMALLEST_THRESHOLD,
+    cost_of,
+    suggested_number,
+    threshold_of,
+)
+from napari_aeseg.regions.ultrametric import joining_merges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
-
+    from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.params import SegmentationParams
+    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.statistics import PatchStatistics
 
-# Square root of Ward's cost, in units of the features, at which the threshold is 0.5.
-_HALF_WAY = 2.0
-# No image is first looked at in more pieces than this.
-_MOST_SUGGESTED = 64
+# Pixels that labels are looked up for together.
+_PAINTED_TOGETHER = 500_000
 
 
 @dataclass(frozen=True)
-class Hierarchy:
+class Hierarchy(Inspection):
     """All segmentations of one image, coarse to fine.
 
     Made by `napari_aeseg.build_hierarchy`. Every method that returns labels is a look-up over the
@@ -78,6 +85,15 @@ class Hierarchy:
     brightness: np.ndarray
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    # Shared with the hierarchies that `reweighted` returns.
+    _scales: Scales | None = field(default=None, repr=False, compare=False)
+    _search: ObjectSearch = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self._scales is None:
+            object.__setattr__(self, "_scales", Scales(self.statistics, self.graph))
+        if self._search is None:
+            object.__setattr__(self, "_search", ObjectSearch(self.brightness))
 
     def __repr__(self) -> str:
         return f"Hierarchy({self.n_patches} patches of {self.axes})"
@@ -95,12 +111,16 @@ class Hierarchy:
     @cached_property
     def descriptor(self) -> Descriptor:
         """What patches are compared by, for the current balance and scale."""
-        return describe(self.statistics, self.graph, self.params.balance, self.params.scale)
+        return self._described()
 
     @cached_property
     def tree(self) -> MergeTree:
         """The merge tree for the current balance and scale."""
         return ward_tree(self.graph.edges, self.descriptor.values, self._weight)
+
+    def _described(self, stop: StopFlag | None = None) -> Descriptor:
+        balance, scale = self.params.balance, self.params.scale
+        return describe(self.statistics, self.graph, balance, scale, stop, self._scales)
 
     @property
     def _weight(self) -> np.ndarray:
@@ -111,9 +131,35 @@ class Hierarchy:
     def _class_tree(self) -> tuple[np.ndarray, MergeTree]:
         return class_tree(self.tree, self.descriptor.appearance, self._weight)
 
-    def prepare(self) -> Hierarchy:
-        """Build the merge tree now instead of at the first cut; return the hierarchy itself."""
-        _ = self.tree
+    @cached_property
+    def merge_thresholds(self) -> np.ndarray:
+        """The largest threshold at which each merge is not done yet, shape (P - 1,)."""
+        return threshold_of(self.tree.cost, self.descriptor.unit)
+
+    @cached_property
+    def edge_strength(self) -> np.ndarray:
+        """The threshold at which both ends of each edge become one region, shape (E,)."""
+        return self.merge_thresholds[joining_merges(self.tree, self.graph.edges)]
+
+    def prepare(self, stop: StopFlag | None = None) -> Hierarchy:
+        """Build the merge tree now instead of at the first cut; return the hierarchy itself.
+
+        Parameters
+        ----------
+        stop : StopFlag, optional
+            Looked at every few tenths of a second.
+
+        Raises
+        ------
+        StoppedError
+            When asked to stop. What was built so far is kept.
+        """
+        # A cached property is what the instance's dictionary holds under its name.
+        known = vars(self)
+        if "descriptor" not in known:
+            known["descriptor"] = self._described(stop)
+        if "tree" not in known:
+            known["tree"] = ward_tree(self.graph.edges, self.descriptor.values, self._weight, stop)
         return self
 
     def reweighted(
@@ -142,7 +188,14 @@ class Hierarchy:
 
     def paint(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
-        return lut[self.patches]
+        lut = np.asarray(lut)
+        painted = np.empty(self.patches.shape, lut.dtype)
+        # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
+        step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
+        for start in range(0, len(painted), step):
+            rows = slice(start, start + step)
+            np.take(lut, self.patches[rows], mode="clip", out=painted[rows])
+        return painted
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
@@ -179,26 +232,28 @@ class Hierarchy:
         base, _ = self._class_tree
         return nearest_prototype(prototypes, self.descriptor, self.statistics.count, base)
 
+    def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
+        """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
+        checked = checked_markers(markers, self.patches.shape)
+        marked = marked_patches(checked, self.patches, self.n_patches)
+        values = self.descriptor.values
+        return spread(marked, self.tree, self.graph.edges, values, self._weight)
+
     def n_regions_at(self, threshold: float) -> int:
         """Return how many regions a threshold leaves; see `regions`."""
         is_number = isinstance(threshold, int | float | np.number) and threshold is not True
         if not is_number or not 0 <= threshold <= 1:
             raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
-        if threshold == 1:
-            return 1
-        height = threshold / (1 - threshold) * _HALF_WAY / self.descriptor.unit
-        return self.tree.count_below(height**2)
+        return self.tree.count_below(cost_of(threshold, self.descriptor.unit))
 
     def threshold_at(self, n_regions: int) -> float:
         """Return the smallest threshold that leaves at most `n_regions` regions."""
         n_regions = _checked_number("n_regions", n_regions, self.n_patches, "patches")
         if n_regions == self.n_patches:
             return 0.0
-        cost = float(self.tree.cost[self.n_patches - 1 - n_regions])
-        root = float(np.sqrt(cost)) * self.descriptor.unit
-        threshold = root / (root + _HALF_WAY)
+        threshold = float(self.merge_thresholds[self.n_patches - 1 - n_regions])
         while self.n_regions_at(threshold) > n_regions:  # rounded down, by a few units at most
-            threshold = float(np.nextafter(threshold, 1))
+            threshold = max(float(np.nextafter(threshold, 1)), SMALLEST_THRESHOLD)
         return threshold
 
     def regions(self, n_regions: int | None = None, threshold: float | None = None) -> np.ndarray:
@@ -256,6 +311,7 @@ class Hierarchy:
         n_classes: int = 3,
         prototypes: Prototypes | None = None,
         min_size: int | None = None,
+        stop: StopFlag | None = None,
     ) -> np.ndarray:
         """Find separate objects such as nuclei, cells or particles.
 
@@ -270,6 +326,8 @@ class Hierarchy:
         min_size : int, optional
             Pixels of the smallest object, 1 or more. Without it, objects too small and faint
             beside the others, or to be told from noise, are left out.
+        stop : StopFlag, optional
+            Checked between the steps.
 
         Returns
         -------
@@ -281,9 +339,11 @@ class Hierarchy:
         ------
         InputError
             If a class or size is out of range.
+        StoppedError
+            When asked to stop.
         """
         if class_ids is None:
-            return find_objects(self.brightness, None, min_size)
+            return self._search.find(None, min_size, stop)
         classes = self.class_of_patch(n_classes, prototypes)
         most = n_classes if prototypes is None else len(prototypes.centres)
         asked = [class_ids] if isinstance(class_ids, int | np.integer) else list(class_ids)
@@ -291,11 +351,46 @@ class Hierarchy:
             raise InputError("class_ids is empty: give at least one class, or None.")
         for k in asked:
             _checked_number("class_ids", k, most, "classes")
-        return find_objects(self.brightness, self.paint(np.isin(classes, asked)), min_size)
+        foreground = self.paint(np.isin(classes, asked))
+        return self._search.find(foreground, min_size, stop)
+
+    def from_markers(self, markers: np.ndarray) -> np.ndarray:
+        """Divide the image among markers: every marker id becomes one segment.
+
+        Parameters
+        ----------
+        markers : ndarray of int, shape of the space axes
+            0 for unmarked pixels. Several strokes may have the same id.
+
+        Returns
+        -------
+        ndarray of int32, shape of the space axes
+            The ids of the markers, in every pixel; see `napari_aeseg.regions.markers.spread`.
+            Marked pixels keep their id. A patch with several markers goes to the one with most
+            pixels in it, so that a marker which is nowhere in the majority keeps its pixels only.
+
+        Raises
+        ------
+        InputError
+            If the shape differs, there is no marker, or ids are negative or not whole numbers.
+
+        Examples
+        --------
+        >>> import napari_aeseg as aeseg
+        >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+        >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+        >>> markers = np.zeros((32, 32), int)
+        >>> markers[10, 4], markers[10, 28] = 1, 2
+        >>> tree.from_markers(markers)[[2, 30], [2, 30]]
+        array([1, 2], dtype=int32)
+        """
+        lut = self.marker_of_patch(markers)
+        return marks_on_top(self.paint(lut), np.asarray(markers), self.patches, lut, lut)
 
     def prototypes(self, n_classes: int = 3) -> Prototypes:
         """Return the appearance of each class, to find the same classes in other images."""
-        return Prototypes.of(self.descriptor, self.class_of_patch(n_classes), self.statistics.count)
+        return prototypes_of(self.descriptor, self.class_of_patch(n_classes), self.statistics.count)
 
     def suggest_n_regions(self) -> int:
         """Return the number of regions where the cost of merging jumps.
@@ -303,33 +398,7 @@ class Hierarchy:
         Of all cuts into 2 to 64 regions, the one where undoing one more merge would gain least
         beside what the last one gained: the largest ratio of successive merge costs.
         """
-        cost = self.tree.cost[::-1][:_MOST_SUGGESTED]
-        if len(cost) < 2 or cost[0] <= 0:
-            return 1
-        ratio = cost[:-1] / np.maximum(cost[1:], cost[0] * 1e-12)
-        return int(np.argmax(ratio)) + 2
-
-    def table(self, labels: np.ndarray) -> pd.DataFrame:
-        """Measure labelled segments.
-
-        Parameters
-        ----------
-        labels : ndarray of int, shape of the space axes
-            0 is left out. Usually from `regions` or `classes`, but any labels of this shape do.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per label: "index" (the label), "area" (pixels), "centroid_y" and "centroid_x"
-            (and "centroid_z"; pixels), "mean_1" ... (mean of each channel in the units of the
-            image; exact for unions of patches, else from the patches that the label overlaps).
-
-        Raises
-        ------
-        InputError
-            If the shape differs, or the labels are not whole numbers of 0 or more.
-        """
-        return region_table(labels, self.patches, self.statistics, self.axes.space)
+        return suggested_number(self.tree.cost)
 
 
 def _checked_number(name: str, value: object, most: int, of_what: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_aeseg.regions.whitening import QUIET, some_of
+from napari_aeseg.regions.whitening import QUIET, difference_across, some_of
 
 # The gradient is looked for again without the edges that it does not explain.
 _ROUNDS = 3
@@ -41,28 +41,54 @@ def without_gradient(values: np.ndarray, edges: np.ndarray, centroid: np.ndarray
     >>> bool((without_gradient(step, edges, place) == step).all())
     True
     """
-    if len(edges) < _FEWEST_EDGES:
-        return values
-    extent = np.ptp(centroid, axis=0)
-    place = (centroid - centroid.mean(axis=0)) / np.where(extent > 0, extent, 1)
+    place = relative_place(centroid)
     edges = some_of(edges)
-    step = place[edges[:, 0]] - place[edges[:, 1]]
-    difference = values[edges[:, 0]] - values[edges[:, 1]]
+    slope = gradient_of(
+        difference_across(values, edges), difference_across(place, edges), values, place
+    )
+    return values - (place @ slope).astype(values.dtype) if slope.any() else values
+
+
+def relative_place(centroid: np.ndarray) -> np.ndarray:
+    """Return where patches are, in units of the image's extent, about 0; shape (P, ndim)."""
+    extent = np.ptp(centroid, axis=0)
+    return (centroid - centroid.mean(axis=0)) / np.where(extent > 0, extent, 1)
+
+
+def gradient_of(
+    difference: np.ndarray, step: np.ndarray, values: np.ndarray, place: np.ndarray
+) -> np.ndarray:
+    """Return the gradient of each feature that `without_gradient` takes out; 0 for most.
+
+    Parameters
+    ----------
+    difference : ndarray of float64, shape (E, D)
+        Of the values, across some edges.
+    step : ndarray of float64, shape (E, ndim)
+        Of the places, across the same edges.
+    values : ndarray of float, shape (P, D)
+        Of all patches or enough of them.
+    place : ndarray of float64, shape (P, ndim)
+        From `relative_place`, of the same patches.
+
+    Returns
+    -------
+    ndarray of float64, shape (ndim, D)
+    """
+    if len(difference) < _FEWEST_EDGES:
+        return np.zeros((place.shape[1], values.shape[1]))
     usual = np.abs(difference).mean(axis=0)
     usual[usual == 0] = 1
     slope = np.zeros((place.shape[1], values.shape[1]))
     for _ in range(_ROUNDS):
-        length = (((difference - step @ slope) / usual) ** 2).sum(axis=1)
-        quiet = length <= np.quantile(length, QUIET)
-        slope = np.linalg.lstsq(step[quiet], difference[quiet], rcond=None)[0]
+        rest = (difference - step @ slope) / usual
+        length = np.einsum("ij,ij->i", rest, rest)
+        quiet = step * (length <= np.quantile(length, QUIET))[:, np.newaxis]
+        slope = np.linalg.pinv(quiet.T @ quiet, hermitian=True) @ (quiet.T @ difference)
     # What the variance of each feature would be without a share of its gradient, from moments only.
-    place = place.astype(values.dtype)
     scatter = place.T @ place / len(place)
     size = np.einsum("id,ij,jd->d", slope, scatter, slope)
-    along = np.einsum("id,id->d", slope, place.T @ values / len(values))
+    along = np.einsum("id,id->d", slope, place.T.astype(values.dtype) @ values / len(values))
     share = np.clip(along / np.where(size > 0, size, 1), 0, 1)
     gain = share * (2 * along - share * size)
-    taken = np.where(gain > _LEAST_GAIN * values.var(axis=0), share * slope, 0)
-    if not taken.any():
-        return values
-    return values - place @ taken.astype(values.dtype)
+    return np.where(gain > _LEAST_GAIN * values.var(axis=0), share * slope, 0)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import ndimage
 from skimage.measure import label as connected_pieces
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.events import raise_if_stopped
 from napari_aeseg.regions.component_tree import best_cut, component_tree, subtree_sums
 from napari_aeseg.regions.splitting import misfit_of, moments_of, neighbours, powers, split
+
+if TYPE_CHECKING:
+    from napari_aeseg.events import StopFlag
 
 _LUMINANCE = (0.2125, 0.7154, 0.0721)
 _LEVELS = 200  # grey levels of the component tree
@@ -41,8 +48,72 @@ def brightness_of(pixels: np.ndarray) -> np.ndarray:
     return np.tensordot(np.asarray(weight, np.float32), pixels, 1).astype(np.float16)
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Parts of an image that may be objects, bright ones or dark ones.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape space
+    clear : ndarray of bool, shape (n,)
+        Which labels stand out enough.
+    area : ndarray of float, shape (n,)
+        Pixels of each label.
+    quality : float
+        How much like objects they look, all together.
+    """
+
+    labels: np.ndarray
+    clear: np.ndarray
+    area: np.ndarray
+    quality: float
+
+    def of_size(self, smallest: int) -> np.ndarray:
+        """Labels of those that are clear and not too small, numbered anew."""
+        return _only(self.labels, self.clear & (self.area >= smallest))
+
+
+class ObjectSearch:
+    """Remembers the candidates of an image: other smallest sizes and foregrounds are quick then.
+
+    Parameters
+    ----------
+    brightness : ndarray of float, shape space
+        From `brightness_of`.
+    """
+
+    def __init__(self, brightness: np.ndarray) -> None:
+        self.brightness = brightness
+        self._known: dict[int, tuple[_Candidates, _Candidates]] = {}
+
+    def find(
+        self,
+        foreground: np.ndarray | None = None,
+        min_size: int | None = None,
+        stop: StopFlag | None = None,
+    ) -> np.ndarray:
+        """Find objects; see `find_objects`."""
+        _check(self.brightness.shape, foreground, min_size)
+        smallest = _SMALLEST if min_size is None else int(min_size)
+        bright, dark = self._candidates(min(smallest, _SMALLEST), stop)
+        if foreground is None:
+            return (bright if bright.quality >= dark.quality else dark).of_size(smallest)
+        return _inside(foreground, [c.of_size(smallest) for c in (bright, dark)], smallest, stop)
+
+    def _candidates(self, smallest: int, stop: StopFlag | None) -> tuple[_Candidates, _Candidates]:
+        # A small object must not grow until it is large enough: above a size, all are the same.
+        if smallest not in self._known:
+            view = self.brightness.astype(np.float32)
+            found = _brighter(view, smallest, stop), _brighter(-view, smallest, stop)
+            self._known = {smallest: found}  # one, for memory
+        return self._known[smallest]
+
+
 def find_objects(
-    brightness: np.ndarray, foreground: np.ndarray | None = None, min_size: int | None = None
+    brightness: np.ndarray,
+    foreground: np.ndarray | None = None,
+    min_size: int | None = None,
+    stop: StopFlag | None = None,
 ) -> np.ndarray:
     """Find objects such as nuclei, cells or particles, at pixel resolution and without labels.
 
@@ -63,6 +134,8 @@ def find_objects(
     min_size : int, optional
         Pixels of the smallest object, 1 or more. Without it, objects too small and faint beside
         the others, or to be told from noise, are left out.
+    stop : StopFlag, optional
+        Checked between the steps.
 
     Returns
     -------
@@ -74,6 +147,8 @@ def find_objects(
     InputError
         If the foreground is not a mask of the image's shape, or `min_size` is no whole number
         above 0.
+    StoppedError
+        When asked to stop.
 
     References
     ----------
@@ -88,13 +163,7 @@ def find_objects(
     >>> int(labels.max()), bool(((labels > 0) == touching).mean() > 0.99)
     (2, True)
     """
-    _check(brightness.shape, foreground, min_size)
-    smallest = _SMALLEST if min_size is None else int(min_size)
-    view = brightness.astype(np.float32)
-    bright, dark = _brighter(view, smallest), _brighter(-view, smallest)
-    if foreground is None:
-        return bright[0] if bright[1] >= dark[1] else dark[0]
-    return _inside(foreground, [bright[0], dark[0]], smallest)
+    return ObjectSearch(brightness).find(foreground, min_size, stop)
 
 
 def _check(space: tuple[int, ...], foreground: np.ndarray | None, min_size: int | None) -> None:
@@ -108,16 +177,18 @@ def _check(space: tuple[int, ...], foreground: np.ndarray | None, min_size: int 
         )
 
 
-def _brighter(view: np.ndarray, smallest: int) -> tuple[np.ndarray, float]:
-    """Objects that are brighter than what is around them, and how much like objects they look."""
+def _brighter(view: np.ndarray, smallest: int, stop: StopFlag | None) -> _Candidates:
+    """Candidates that are brighter than what is around them."""
+    raise_if_stopped(stop, "objects")
     gradient = ndimage.gaussian_gradient_magnitude(view, 1.0)
-    # Also when only larger ones are wanted: a small object must not grow until it is large enough.
-    blobs, contrast, value = _blobs(view, gradient, min(smallest, _SMALLEST))
+    raise_if_stopped(stop, "objects")
+    blobs, contrast, value = _blobs(view, gradient, smallest, stop)
     if not len(value):
-        return blobs, 0.0
+        return _Candidates(blobs, np.zeros(0, bool), np.zeros(0), 0.0)
+    raise_if_stopped(stop, "objects")
     usual = _quantile(misfit_of(moments_of(blobs)), value, 0.3)
     # A whole that is no further from an ellipse than a few times what is usual here stays whole.
-    labels, blob = split(blobs, float(np.clip(_SPLIT_MISFIT * usual, *_SPLIT_BOUNDS)))
+    labels, blob = split(blobs, float(np.clip(_SPLIT_MISFIT * usual, *_SPLIT_BOUNDS)), stop)
     moments = moments_of(labels)
     area, contrast = moments[:, 0], contrast[blob]
     bad = (misfit_of(moments) / _OBJECT_MISFIT) ** 2
@@ -126,7 +197,7 @@ def _brighter(view: np.ndarray, smallest: int) -> tuple[np.ndarray, float]:
     clear = _quantile(score, area * contrast, 0.7)
     faintest = np.clip(_gap(score, area**0.75), *(clear + np.log(_FAINTEST)))
     noise = np.log(_NOISE[view.ndim] * float(np.median(gradient)) + 1e-12)
-    return _only(labels, (score >= max(faintest, noise)) & (area >= smallest)), quality
+    return _Candidates(labels, score >= max(faintest, noise), area, quality)
 
 
 def _only(labels: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -153,14 +224,16 @@ def _quantile(values: np.ndarray, weight: np.ndarray, quantile: float) -> float:
 
 
 def _blobs(
-    view: np.ndarray, gradient: np.ndarray, smallest: int
+    view: np.ndarray, gradient: np.ndarray, smallest: int, stop: StopFlag | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The best set of nodes of the component tree: labels, contrast and value of each blob."""
     smooth = ndimage.gaussian_filter(view, 0.7)
     low, high = np.percentile(smooth, [0, 99.9])
     levels = np.rint((smooth - low) * (_LEVELS / max(high - low, 1e-9))).clip(0, _LEVELS)
     levels = levels.astype(np.int32)
-    parents, node = component_tree(levels)
+    raise_if_stopped(stop, "objects")
+    parents, node = component_tree(levels, stop)
+    raise_if_stopped(stop, "objects")
     # A pixel gains an outline towards lower neighbours and ends that of higher ones, so that sums
     # over a node are sums over its outline.
     steepness = np.log(gradient + np.float32(1e-8))
@@ -174,14 +247,19 @@ def _blobs(
         steep[there] -= mean
     margin = np.ones(view.shape, bool)
     margin[(slice(1, -1),) * view.ndim] = False
-    sums = subtree_sums(parents, node, [*powers(view.shape), length, steep, margin])
+    sums = []
+    for summed in subtree_sums(parents, node, [*powers(view.shape), length, steep, margin]):
+        raise_if_stopped(stop, "objects")
+        sums.append(summed)
     *moments, outline, steep_sum, cut = sums
     area = moments[0]
     contrast = np.exp(steep_sum / np.maximum(outline, 1))
     misfit = misfit_of(np.stack(moments, axis=1))
     value = area**0.75 * contrast**2 * np.exp(-((misfit / _BLOB_MISFIT) ** 2))
     value[(area < smallest) | (area > _LARGEST * view.size) | (cut > outline)] = 0
+    raise_if_stopped(stop, "objects")
     chosen, label = best_cut(parents, value)
+    raise_if_stopped(stop, "objects")
     return _filled(label[node].reshape(view.shape)), contrast[chosen], value[chosen]
 
 
@@ -196,7 +274,9 @@ def _filled(labels: np.ndarray) -> np.ndarray:
     return np.where(holes > 0, around[holes], labels)
 
 
-def _inside(foreground: np.ndarray, found: list[np.ndarray], smallest: int) -> np.ndarray:
+def _inside(
+    foreground: np.ndarray, found: list[np.ndarray], smallest: int, stop: StopFlag | None
+) -> np.ndarray:
     """The objects that cover the foreground best, clipped to it; else its own parts."""
     best, most = None, 0.5
     for labels in found:
@@ -210,6 +290,6 @@ def _inside(foreground: np.ndarray, found: list[np.ndarray], smallest: int) -> n
     if best is None:
         if not foreground.any():
             return np.zeros(foreground.shape, np.int32)
-        best, _ = split(ndimage.label(foreground)[0], _OBJECT_MISFIT)
+        best, _ = split(ndimage.label(foreground)[0], _OBJECT_MISFIT, stop)
     pieces = connected_pieces(best, connectivity=1)
     return _only(pieces, np.bincount(pieces.ravel())[1:] >= smallest)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import ndimage
+
+from napari_aeseg.events import raise_if_stopped
+
+if TYPE_CHECKING:
+    from napari_aeseg.events import StopFlag
 
 try:  # no wheels for Linux aarch64
     from bioimage_cpp.segmentation import watershed as _fast_watershed
@@ -19,7 +24,10 @@ _COMPACTNESS = 1.0
 
 
 def make_patches(
-    pixels: np.ndarray, size: int, kind: Literal["watershed", "grid"] = "watershed"
+    pixels: np.ndarray,
+    size: int,
+    kind: Literal["watershed", "grid"] = "watershed",
+    stop: StopFlag | None = None,
 ) -> np.ndarray:
     """Cut an image into patches.
 
@@ -31,11 +39,18 @@ def make_patches(
         Side of an average patch, in pixels.
     kind : {"watershed", "grid"}
         Regions that follow edges ("waterpixels" [1]_), or square cells.
+    stop : StopFlag, optional
+        Checked between the steps.
 
     Returns
     -------
     ndarray of int32, shape space
         Ids 0 .. P-1, each a connected patch.
+
+    Raises
+    ------
+    StoppedError
+        When asked to stop.
 
     References
     ----------
@@ -58,10 +73,12 @@ def make_patches(
         grid = grid * number + _along(index, axis, len(shape)).astype(np.int32)
     if kind == "grid":
         return grid
-    height = edge_strength(pixels)
+    height = edge_strength(pixels, stop=stop)
     step = float(np.median(height)) or float(height.mean()) or 1.0
     height += np.float32(_COMPACTNESS * step) * _distance_to_centre(shape, cells)
+    raise_if_stopped(stop, "patches")
     markers = _lowest_pixels(height, which, cells)
+    raise_if_stopped(stop, "patches")
     if _fast_watershed is not None and len(shape) in (2, 3):
         labels = _fast_watershed(height, markers)
     else:  # pragma: no cover
@@ -71,7 +88,9 @@ def make_patches(
     return np.asarray(labels - 1, np.int32)
 
 
-def edge_strength(pixels: np.ndarray, sigma: float = 1.0) -> np.ndarray:
+def edge_strength(
+    pixels: np.ndarray, sigma: float = 1.0, stop: StopFlag | None = None
+) -> np.ndarray:
     """Return the gradient magnitude over all channels, shape space, float32.
 
     Parameters
@@ -79,9 +98,17 @@ def edge_strength(pixels: np.ndarray, sigma: float = 1.0) -> np.ndarray:
     pixels : ndarray of float, shape (C, *space)
     sigma : float
         Standard deviation of the Gaussian derivative, in pixels.
+    stop : StopFlag, optional
+        Checked for each channel.
+
+    Raises
+    ------
+    StoppedError
+        When asked to stop.
     """
     total = np.zeros(pixels.shape[1:], np.float32)
     for channel in pixels:
+        raise_if_stopped(stop, "patches")
         total += ndimage.gaussian_gradient_magnitude(channel, sigma, output=np.float32) ** 2
     return np.sqrt(total)
 

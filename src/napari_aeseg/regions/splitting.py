@@ -9,24 +9,35 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from napari_aeseg.events import raise_if_stopped
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from napari_aeseg.events import StopFlag
 
 # What a split loses: the thickness of the neck relative to the thinner part, to this power.
 _NECK = 8
 
 
-def split(blobs: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    blobs: np.ndarray, tolerance: float, stop: StopFlag | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Part blobs at their necks; return the parts, and the blob (from 0) of each."""
+    raise_if_stopped(stop, "objects")
     inside = np.pad(blobs > 0, 1, mode="edge")  # the edge of the image makes no neck
     depth = ndimage.distance_transform_edt(inside)[(slice(1, -1),) * blobs.ndim] - 1
+    raise_if_stopped(stop, "objects")
     depth = ndimage.gaussian_filter(np.maximum(depth, 0).astype(np.float32), 0.7)
     peaks, number = ndimage.label((depth == ndimage.maximum_filter(depth, 3)) & (blobs > 0))
+    raise_if_stopped(stop, "objects")
     basins = watershed(-depth, peaks, mask=blobs > 0)
+    raise_if_stopped(stop, "objects")
     moments = list(moments_of(basins))
     joined, neck = _joined(basins, depth)
     for a, b in joined:
         moments.append(moments[a] + moments[b])
+    raise_if_stopped(stop, "objects")
     table = np.array(moments)
     best = (table[:, 0] * np.exp(-((misfit_of(table) / tolerance) ** 2))).tolist()
     whole = [True] * len(best)

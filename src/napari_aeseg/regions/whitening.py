@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 # Share of the edges, the quietest, from which the noise is estimated; the others may cross borders.
 QUIET = 0.8
 # Edges that are enough to know the noise; of more, every so many-th is taken.
-_ENOUGH_EDGES = 20_000
+_ENOUGH_EDGES = 10_000
 # Directions of the whitened space that are kept: the rest adds time, not difference.
 _MOST_DIRECTIONS = 64
 # Noise of a feature is at least this part of the average, and this much: nothing is measured
@@ -20,6 +22,19 @@ def some_of(edges: np.ndarray) -> np.ndarray:
     return edges[:: max(1, len(edges) // _ENOUGH_EDGES)]
 
 
+def difference_across(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return differences across edges, float64, shape (E, D)."""
+    return (values[edges[:, 0]] - values[edges[:, 1]]).astype(np.float64)
+
+
+def quiet(difference: np.ndarray) -> np.ndarray:
+    """Return the shorter of some differences, shape (E', D): longer ones may be borders."""
+    if not len(difference):
+        return difference
+    length = np.einsum("ij,ij->i", difference, difference)
+    return difference[length <= np.quantile(length, QUIET)]
+
+
 def quiet_differences(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return differences across the quieter of some edges, shape (E', D).
 
@@ -28,16 +43,63 @@ def quiet_differences(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     values : ndarray of float, shape (P, D)
     edges : ndarray of int, shape (E, 2)
     """
-    edges = some_of(edges)
-    difference = (values[edges[:, 0]] - values[edges[:, 1]]).astype(np.float64)
-    length = (difference**2).sum(axis=1)
-    return difference[length <= np.quantile(length, QUIET)] if len(length) else difference
+    return quiet(difference_across(values, some_of(edges)))
 
 
 def noise_of(difference: np.ndarray) -> np.ndarray:
     """Return the noise variance of each feature, shape (D,), from `quiet_differences`."""
     noise = (difference**2).sum(axis=0) / max(2 * len(difference), 1)
     return noise + max(_LEAST_PART * float(noise.mean()), _LEAST_NOISE)
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseModel:
+    """How features vary, between neighbours and over the image: all that whitening needs.
+
+    Parameters
+    ----------
+    own : ndarray of float64, shape (D,)
+        1 over the noise of each feature.
+    eigenvalues, vectors : ndarray of float64, shape (D,) and (D, D)
+        Of the covariance of the noise, in units of `own`.
+    covariance : ndarray of float64, shape (D, D)
+        Over the image.
+    """
+
+    own: np.ndarray
+    eigenvalues: np.ndarray
+    vectors: np.ndarray
+    covariance: np.ndarray
+
+    @classmethod
+    def of(cls, difference: np.ndarray, values: np.ndarray) -> NoiseModel:
+        """Estimate from differences between neighbours (E, D) and values of patches (P, D)."""
+        difference = quiet(difference)
+        own = 1 / np.sqrt(noise_of(difference))
+        noise = own[:, np.newaxis] * (difference.T @ difference) * own
+        eigenvalues, vectors = np.linalg.eigh(noise / max(2 * len(difference), 1))
+        centre = values.mean(axis=0, dtype=np.float64)
+        covariance = (values.T @ values) / len(values) - np.outer(centre, centre)
+        return cls(own, eigenvalues, vectors, covariance)
+
+    def map(self, tolerance: float, weight: np.ndarray) -> np.ndarray:
+        """Return the map that `whitening` describes, shape (D, min(D, 64))."""
+        # Few patches leave some directions without differences; rounding makes them negative.
+        root = np.sqrt(np.maximum(self.eigenvalues, 1e-3) + tolerance)
+        # The symmetric root keeps the axes, so that features can be weighted after it.
+        symmetric = (self.vectors / root) @ self.vectors.T
+        white = self.own[:, np.newaxis] * symmetric * weight
+        directions = np.linalg.eigh(white.T @ self.covariance @ white)[1]
+        return white @ directions[:, ::-1][:, :_MOST_DIRECTIONS]
+
+    def highest_contrast(self) -> float:
+        """Return the largest variance of a feature in units of its noise."""
+        return float((np.diagonal(self.covariance) * self.own**2).max())
+
+    def spread_along(self, tolerance: float, weight: np.ndarray) -> float:
+        """Return the largest variance in any direction of the whitened space."""
+        first = self.map(tolerance, weight)[:, 0]
+        return float(first @ self.covariance @ first)
 
 
 def whitening(
@@ -77,17 +139,4 @@ def whitening(
     >>> bool(np.ptp(white.std(axis=0)) < 0.1)
     True
     """
-    difference = quiet_differences(values, edges)
-    own = 1 / np.sqrt(noise_of(difference))
-    difference = difference * own
-    noise = difference.T @ difference / max(2 * len(difference), 1)
-    eigenvalues, vectors = np.linalg.eigh(noise)
-    # Few patches leave some directions without differences; rounding makes them negative.
-    root = np.sqrt(np.maximum(eigenvalues, 1e-3) + tolerance)
-    # The symmetric root keeps the axes, so that features can be weighted after it.
-    white = own[:, np.newaxis] * ((vectors / root) @ vectors.T) * weight
-    centre = values.mean(axis=0, dtype=np.float64)
-    spread = (values.T @ values) / len(values) - np.outer(centre, centre)
-    covariance = white.T @ spread @ white
-    directions = np.linalg.eigh(covariance)[1]
-    return white @ directions[:, ::-1][:, :_MOST_DIRECTIONS]
+    return NoiseModel.of(difference_across(values, some_of(edges)), values).map(tolerance, weight)

@@ -1,0 +1,68 @@
+"""Train a model on an image and segment the image in four ways, without napari.
+
+python examples/without_a_window.py                trains for some ten seconds
+python examples/without_a_window.py --steps 10     a quick look, with a poor model
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import napari_aeseg as aeseg
+from napari_aeseg.images.files import overlay, write_labels, write_picture
+from napari_aeseg.samples import SAMPLES
+
+
+def main() -> None:
+    """Segment the coins."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("out/without_a_window"))
+    parser.add_argument("--steps", type=int, default=400, help="training steps")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    image = SAMPLES["coins"]()  # any array: numpy, dask or zarr
+
+    # Train. A preset is a good beginning, `but` changes single parameters of it.
+    params = aeseg.TrainingParams.preset("fast").but(steps=options.steps, seed=1)
+    model = aeseg.train(image, params)
+    print(f"trained {model.record.steps} steps, the last loss is {model.losses[-1]:.4f}")
+    model.save(options.output / "coins.aeseg.safetensors")  # again: aeseg.load_model(path)
+
+    # Everything slow happens here, once. All that follows is a look-up.
+    tree = aeseg.build_hierarchy(image, model)
+    print(f"read as {tree.axes}; {tree.n_patches} patches")
+
+    # Regions are connected. How many is yours to say; `threshold=0.3` would be another way to.
+    print("numbers of regions: the image suggests", tree.suggest_n_regions())
+    regions = tree.regions(n_regions=40)
+    # Classes go by appearance: class 1 is the darkest.
+    classes = tree.classes(n_classes=2)
+    # Objects are separate things that stand out, at pixel resolution; 0 is the background.
+    objects = tree.objects(min_size=100)
+    # Markers: a few strokes, such as one on a coin and one on the ground, and the tree does the
+    # rest. Here two short lines; rows first.
+    strokes = np.zeros(image.shape, int)
+    strokes[45, 45:65] = 1
+    strokes[5, 100:200] = 2
+    shares = tree.from_markers(strokes)
+
+    for name, labels in (
+        ("regions", regions),
+        ("classes", classes),
+        ("objects", objects),
+        ("markers", shares),
+    ):
+        print(f"{name}: {labels.max()} labels")
+        write_labels(labels, options.output / f"{name}.tif")
+        write_picture(overlay(image, labels, "YX"), options.output / f"{name}.png")
+
+    # Measurements, in micrometres if the size of a pixel is known.
+    table = tree.table(objects, classes=classes, spacing=(0.5, 0.5), unit="micrometre")
+    table.to_csv(options.output / "objects.csv", index=False)
+    print(table[["index", "area", "centroid_y", "centroid_x", "mean_1"]].head().to_string())
+    print("wrote everything to", options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Layers that are kept: copies of what previews show, with measurements of every segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+from psygnal import Signal
+
+from napari_aeseg._napari.jobs import measuring_error
+from napari_aeseg._napari.layers import labels_arguments, spacing_of
+from napari_aeseg._napari.palette import class_colormap, label_colors
+from napari_aeseg._napari.worker import Done, Failed, Job, JobRunner
+from napari_aeseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_aeseg._napari.results import Result, Results
+    from napari_aeseg._napari.tuning import Cut
+    from napari_aeseg._napari.worker import Stopped
+    from napari_aeseg.regions.hierarchy import Hierarchy
+
+
+@dataclass(frozen=True, eq=False)
+class _Unmeasured:
+    """A kept layer whose table still lacks the reconstruction error."""
+
+    layer: Labels
+    image: Image
+    result: Result
+    hierarchy: Hierarchy
+    classes: np.ndarray | None
+
+
+class Keeper:
+    """Makes layers of cuts.
+
+    The reconstruction error needs the decoder, which takes seconds: that column of the table comes
+    a little later, from a thread.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    results : Results
+
+    Attributes
+    ----------
+    completed : psygnal.Signal(Labels layer)
+        The last column has come.
+    failed : psygnal.Signal(Exception)
+    """
+
+    completed = Signal(object)
+    failed = Signal(object)
+
+    def __init__(self, viewer: Viewer, results: Results) -> None:
+        self._viewer = viewer
+        self._results = results
+        self.device = "auto"
+        self._waiting: list[_Unmeasured] = []
+        self._runner = JobRunner()
+        self._runner.ended.connect(self._on_measured)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a table still waits for a column."""
+        return self._runner.busy
+
+    def leave(self) -> None:
+        """Leave what is going on, and be silent from now on."""
+        self._waiting.clear()
+        self._runner.leave()
+
+    def keep(self, images: Iterable[Image], cut: Cut) -> list[Labels]:
+        """Copy what a cut shows to new layers, which are the user's from then on."""
+        images = [image for image in images if image in self._results.of]
+        if not images:
+            raise InputError("There is nothing to keep: segment an image first.")
+        # Copies: the previews may show the same arrays.
+        shown = {i: self._results.labels(i, cut, images[0]).astype(np.int32) for i in images}
+        found = {image: labels for image, labels in shown.items() if labels.any()}
+        if not found:
+            names = " and ".join(image.name for image in images)
+            raise InputError(f"There is nothing to keep of {names}: no pixel has a label.")
+        return [self._keep(image, labels, cut, images[0]) for image, labels in found.items()]
+
+    def _keep(self, image: Image, labels: np.ndarray, cut: Cut, example: Image) -> Labels:
+        result = self._results.of[image]
+        own = self._results.cut_of(image, cut)
+        classes = None
+        if cut.mode != "classes":
+            classes = self._results.labels(image, replace(cut, mode="classes"), example)
+        layer = Labels(
+            labels,
+            name=f"{image.name} {own.title(result.hierarchy)}",
+            features=self._table(image, result.hierarchy, labels, classes, result.error),
+            metadata={"napari-aeseg": own.record(result.hierarchy, image.name)},
+            visible=False,  # it would shine through the preview once that moves on
+            **labels_arguments(image, result.hierarchy.axes),
+        )
+        named = cut.mode == "classes"
+        layer.colormap = class_colormap(self._results.classes.colors) if named else label_colors()
+        self._put_under_preview(layer, image)
+        if result.error is None:
+            self._waiting.append(_Unmeasured(layer, image, result, result.hierarchy, classes))
+            if not self._runner.busy:
+                self._measure()
+        return layer
+
+    def _table(
+        self,
+        image: Image,
+        hierarchy: Hierarchy,
+        labels: np.ndarray,
+        classes: np.ndarray | None,
+        error: np.ndarray | None,
+    ) -> Any:
+        spacing, unit = spacing_of(image, hierarchy.axes)
+        maps = {} if error is None else {"reconstruction_error": error}
+        table = hierarchy.table(labels, classes, spacing, unit, **maps)
+        names = dict(enumerate(self._results.classes.names, 1))
+        numbers = table["index"] if classes is None else table["class"]
+        table["class"] = [names.get(int(number), str(number)) for number in numbers]
+        return table
+
+    def _put_under_preview(self, layer: Labels, image: Image) -> None:
+        layers = self._viewer.layers
+        selected = set(layers.selection)
+        preview = self._results.preview_of(image)
+        layers.insert(len(layers) if preview is None else layers.index(preview), layer)
+        layers.selection = selected  # a hidden layer is not what anybody wants to work on next
+
+    def _measure(self) -> None:
+        """Look for the next layer that lacks a column, and have it measured."""
+        while self._waiting:
+            result = self._waiting[0].result
+            if result.error is None:
+                work = measuring_error(result.shot, result.model, self.device)
+                self._runner.start(Job("measuring", work), in_activity_dock=False)
+                return
+            self._complete(self._waiting.pop(0))
+
+    def _complete(self, kept: _Unmeasured) -> None:
+        if kept.layer not in self._viewer.layers:
+            return
+        labels = np.asarray(kept.layer.data)  # painted on meanwhile or not: measured as it is
+        try:
+            kept.layer.features = self._table(
+                kept.image, kept.hierarchy, labels, kept.classes, kept.result.error
+            )
+        except InputError as error:  # of another shape by now
+            self.failed.emit(error)
+        else:
+            self.completed.emit(kept.layer)
+
+    def _on_measured(self, outcome: Done | Stopped | Failed) -> None:
+        if not self._waiting:
+            return
+        if isinstance(outcome, Done):
+            self._waiting[0].result.error = outcome.result
+        else:
+            self._waiting.clear()
+        self._measure()
+        if isinstance(outcome, Failed):
+            self.failed.emit(outcome.error)

@@ -1,0 +1,79 @@
+"""What outlives the dock: closed and opened again, it goes on where it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_aeseg._napari.layers import unwrapped
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_aeseg._napari.controller import Controller
+    from napari_aeseg._napari.results import ClassStyle, Result
+    from napari_aeseg._napari.session import Origin
+    from napari_aeseg._napari.tuning import Cut
+    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.params import SegmentationParams, TrainingParams
+
+
+@dataclass
+class Memory:
+    """The state of a dock without its controls."""
+
+    model: Model | None
+    origin: Origin
+    results: dict[Image, Result]
+    classes: ClassStyle
+    cut: Cut
+    training: TrainingParams
+    segmentation: SegmentationParams
+    images: list[Image]
+    axes: str | None
+    device: str
+
+
+# The results hold the viewer, by their layers: a table of memories would keep every viewer alive.
+# Kept with the viewer's own layer list, they go when it goes.
+_PLACE = "_napari_aeseg_memory"
+
+
+def remember(controller: Controller) -> None:
+    """Keep the state of a dock that is being closed, with its viewer."""
+    dock, session = controller.dock, controller.session
+    memory = Memory(
+        session.model,
+        session.origin,
+        session.results.of,
+        session.results.classes,
+        dock.segments.cut,
+        dock.model.params,
+        dock.segments.params,
+        dock.images.images,
+        dock.images.axes,
+        dock.model.device,
+    )
+    setattr(unwrapped(controller.viewer).layers, _PLACE, memory)
+
+
+def restore(controller: Controller) -> None:
+    """Go on where the dock of this viewer was when it was closed, if there was one."""
+    memory = vars(unwrapped(controller.viewer).layers).pop(_PLACE, None)
+    if memory is None:
+        return
+    dock, results = controller.dock, controller.results
+    controller.session.take_model(memory.model, memory.origin)
+    results.classes = memory.classes
+    for image, result in memory.results.items():
+        results.of[image] = result
+        if result.preview.layer is not None:
+            results.shown.emit(image, result.preview.layer)
+    results.forget_removed()
+    dock.model.params, dock.model.device = memory.training, memory.device
+    dock.segments.params, dock.segments.cut = memory.segmentation, memory.cut
+    dock.images.axes = memory.axes
+    if there := [image for image in memory.images if image in dock.images.all]:
+        dock.images.images = there
+    controller.steering.take_over(memory.model)
+    controller.show_model()

@@ -1,0 +1,64 @@
+"""Colours of classes, in the list of classes and on the preview."""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from napari.utils.colormaps import DirectLabelColormap, label_colormap
+
+from napari_aeseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.utils.colormaps import CyclicLabelColormap
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart, without its black.
+_FIRST = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+
+# Of napari's colours for labels, those whose first twelve differ most (napari's own choice, .5,
+# begins with two browns and two ochres).
+_SEED = 0.74
+
+
+def class_color(number: int) -> str:
+    """Return the colour of class `number` (from 1) where the user has chosen none.
+
+    Examples
+    --------
+    >>> class_color(1), class_color(8)
+    ('#e69f00', '#62e639')
+    """
+    if number <= len(_FIRST):
+        return _FIRST[number - 1]
+    # Then hues that step by the golden ratio, so that neighbours differ.
+    red, green, blue = colorsys.hsv_to_rgb((number * 0.618034 + 0.35) % 1, 0.75, 0.9)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+def check_colors(colors: Sequence[str]) -> None:
+    """Raise `InputError` unless all are written as "#rrggbb"."""
+    for color in colors:
+        if not re.fullmatch("#[0-9a-fA-F]{6}", color):
+            raise InputError(f"class_colors: {color!r} is not written as '#rrggbb'.")
+
+
+@lru_cache(maxsize=16)
+def class_colormap(colors: tuple[str, ...]) -> DirectLabelColormap:
+    """Return the colormap in which label i has ``colors[i - 1]``, always the same object."""
+    table = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict={**table, **dict(enumerate(colors, 1))})
+
+
+def label_colors() -> CyclicLabelColormap:
+    """Return colours for any number of labels, for a layer of its own."""
+    return label_colormap(seed=_SEED)
+
+
+@lru_cache(maxsize=1)
+def cyclic_colormap() -> CyclicLabelColormap:
+    """Return `label_colors`, always the same object."""
+    return label_colors()

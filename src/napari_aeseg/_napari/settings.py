@@ -1,0 +1,93 @@
+"""What the user has set for this plugin in napari's Preferences (the manifest's configurations)."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from napari_aeseg.errors import InputError
+
+PLUGIN = "napari-aeseg"
+SUFFIX = ".aeseg.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Preferences, with the defaults of the manifest.
+
+    Parameters
+    ----------
+    device : str
+        Where torch works when a dock opens.
+    preset : str
+        Preset of the training parameters when a dock opens.
+    autosave : bool
+        Whether models are saved while they are trained, and when they are done.
+    autosave_folder : str
+        Where to; empty for the user's data folder.
+    """
+
+    device: str = "auto"
+    preset: str = "balanced"
+    autosave: bool = True
+    autosave_folder: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Folder for models that save themselves, and what a copied script needs."""
+        if self.autosave_folder.strip():
+            return Path(self.autosave_folder).expanduser()
+        return platformdirs.user_data_path(PLUGIN, appauthor=False)
+
+    def autosave_path(self, name: str) -> Path | None:
+        """Return a new file name for a model trained on images called `name`, if it is wanted."""
+        if not self.autosave:
+            return None
+        return new_path(self.folder, name, SUFFIX)
+
+
+def new_path(folder: Path, name: str, suffix: str) -> Path:
+    """Return a file name with the time in it that is not taken yet."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("._")[:60]
+    stem = f"{plain or 'image'} {datetime.now():%Y-%m-%d %H.%M.%S}"
+    path, number = folder / f"{stem}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem} ({number}){suffix}"
+    return path
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder for models if it is not there; raise `InputError` if it cannot be used."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"Nothing can be saved in {folder} ({error.strerror or error}): choose another folder "
+            "for models in napari's Preferences, or turn saving by itself off there."
+        ) from error
+
+
+def read_settings() -> Settings:
+    """Return the preferences as they are now; the defaults where napari is older than 0.9."""
+    try:
+        from napari.settings import get_plugin_settings
+    except ImportError:
+        return Settings()
+    try:
+        ours: Any = get_plugin_settings(PLUGIN)
+    except KeyError:  # the manifest is not known to this napari: the package was imported by hand
+        return Settings()
+    return Settings(
+        ours.training.device,
+        ours.training.preset,
+        ours.saving.autosave,
+        ours.saving.autosave_folder,
+    )

@@ -1,0 +1,89 @@
+"""What can be done with the features of a Labels layer: colour by a column, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
+
+from napari_aeseg._napari.palette import class_color, label_colors
+from napari_aeseg.errors import InputError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+
+LABEL = "label"
+
+
+def columns_of(layer: Any) -> list[str] | None:
+    """Return the columns of a Labels layer to colour by, None for other layers."""
+    if not isinstance(layer, Labels) or "index" not in layer.features:
+        return None
+    return [str(name) for name in layer.features.columns if name != "index"]
+
+
+def color_by(layer: Labels, column: str) -> None:
+    """Colour labels by a column of their features, or by "label" as the preview does.
+
+    Numbers are shown in viridis between their 1st and 99th percentile, words in colours of their
+    own.
+
+    Raises
+    ------
+    InputError
+        If there is no such column.
+    """
+    if column == LABEL:
+        layer.colormap = label_colors()
+        return
+    table = _table(layer)
+    if column not in table:
+        raise InputError(f"column = {column!r}: choose one of {', '.join(map(str, table))}.")
+    colors = _colors(table[column])
+    known = zip(table["index"].tolist(), colors, strict=True)
+    layer.colormap = DirectLabelColormap(
+        color_dict={None: "transparent", 0: "transparent", **dict(known)}
+    )
+
+
+def _colors(values: pd.Series) -> list[Any]:
+    if values.dtype.kind not in "biuf":
+        words = {word: class_color(i) for i, word in enumerate(sorted(set(values)), 1)}
+        return [words[word] for word in values]
+    numbers = values.to_numpy(float)
+    known = numbers[np.isfinite(numbers)]
+    low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
+    share = np.clip((numbers - low) / (high - low or 1.0), 0, 1)
+    colors = ensure_colormap("viridis").map(np.nan_to_num(share))
+    colors[~np.isfinite(numbers)] = (0.5, 0.5, 0.5, 1)  # not known: grey
+    return list(colors)
+
+
+def export_table(layer: Labels, path: str | PathLike[str]) -> None:
+    """Write the features of a Labels layer as CSV; a file of that name is replaced."""
+    _table(layer).to_csv(Path(path), index=False)
+
+
+def _table(layer: Labels) -> pd.DataFrame:
+    if columns_of(layer) is None:
+        raise InputError(
+            f"{layer.name} has no measurements: press Keep, and select the layer that it makes."
+        )
+    return layer.features
+
+
+def write_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write the features of a Labels layer that napari saves as CSV (npe2 writer contribution)."""
+    table = attributes.get("features")
+    if table is None or not len(table):
+        raise InputError(
+            f"{attributes.get('name', 'The layer')} has no features to write as CSV. Save it as "
+            "TIFF, or keep a segmentation with AE Segment, which measures every segment."
+        )
+    table.to_csv(path, index=False)
+    return [path]

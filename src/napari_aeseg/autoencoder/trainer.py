@@ -1,0 +1,241 @@
+"""One training: its network, its optimiser, and what happens in a step."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from napari_aeseg.autoencoder.checkpoint import Checkpoint
+from napari_aeseg.autoencoder.crops import CropSampler
+from napari_aeseg.autoencoder.device import choose_device, is_out_of_memory
+from napari_aeseg.autoencoder.diagnosis import running_mean, warnings_about
+from napari_aeseg.autoencoder.model import Model, TrainingRecord
+from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied, placed
+from napari_aeseg.errors import DeviceError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_aeseg.images.intensity import Image, IntensityRange
+    from napari_aeseg.params import TrainingParams
+
+# Every so many steps, the weights are kept if they are the best so far, in case training goes
+# astray.
+_STEPS_BETWEEN_COPIES = 50
+
+
+class Trainer:
+    """The network, the optimiser, and all that changes from step to step.
+
+    Parameters
+    ----------
+    images, params, device, init, intensity, resume
+        As of `training_steps`.
+
+    Raises
+    ------
+    InputError
+        If the images cannot be trained on together, or not from `init`.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Image],
+        params: TrainingParams,
+        device: str,
+        init: Model | None,
+        intensity: IntensityRange | None,
+        resume: bool,
+    ) -> None:
+        if init is not None and init.any_channels:
+            init = init.fitted(len(images[0].pixels))
+        architecture = _architecture(images, params, init)
+        # What is recorded is what was built: with `init`, its architecture.
+        built = architecture.as_dict()
+        del built["channels"]
+        self.params = params.but(**built)
+        self.images, self.intensity = images, intensity
+        self.device = choose_device(device)
+        self.noise = torch.Generator().manual_seed(params.seed)
+        self.rng = np.random.default_rng(params.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(params.seed)
+            self.network = Autoencoder(architecture)
+        if init is not None:
+            self.network.load_state_dict(init.network.state_dict())
+        placed(self.network, self.device).train()
+        self.sampler = CropSampler(images, params, architecture.reduction, self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
+        )
+        self.batch_size = params.batch_size
+        self.losses: list[float] = []
+        self.notes: list[str] = []
+        self.astray = False
+        self._start = time.perf_counter()
+        self._kept: tuple[int, float, Autoencoder] | None = None
+        if resume and init is not None and init.checkpoint is not None:
+            self._go_on(init.record, init.checkpoint)
+
+    def _go_on(self, record: TrainingRecord, checkpoint: Checkpoint) -> None:
+        """Take up an unfinished training, whose weights are there already."""
+        checkpoint.restore(self.network, self.optimizer, self.rng, self.noise, record.steps)
+        self.batch_size = checkpoint.batch_size
+        self.losses = list(record.losses)
+        self.notes = [*record.notes, f"Resumed after {record.steps} steps."]
+        self._start -= record.seconds
+        self._keep()
+
+    @property
+    def done(self) -> int:
+        """Steps taken."""
+        return len(self.losses)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no further step to take."""
+        return self.astray or self.done >= self.params.steps
+
+    def step(self) -> str:
+        """Take one step; return what the user should know of it, mostly nothing."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.params.learning_rate * _schedule(self.done, self.params.steps)
+        loss, notes = self._step_in_memory()
+        if math.isfinite(loss):
+            self.losses.append(loss)
+            if self.done % _STEPS_BETWEEN_COPIES == 0:
+                self._keep()
+        else:
+            notes.append(self._go_back(loss))
+        if self.ended:
+            notes += self._warnings()
+        self.notes += notes
+        return " ".join(notes)
+
+    def _step_in_memory(self) -> tuple[float, list[str]]:
+        """Take one step with a batch that fits into memory; return the loss and what was done."""
+        notes: list[str] = []
+        while True:
+            clean = self.sampler.draw(self.batch_size, self.rng)
+            noise = torch.randn(clean.shape, generator=self.noise).to(self.device)
+            noisy = clean + self.params.noise * noise
+            try:
+                return _step(self.network, self.optimizer, clean, noisy), notes
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.batch_size == 1:
+                    raise DeviceError(
+                        f"{self.device} ran out of memory with a single crop of "
+                        f"{self.sampler.size} pixels. Choose smaller crops, a smaller width, or "
+                        "the device 'cpu'."
+                    ) from error
+            self.optimizer.zero_grad(set_to_none=True)
+            self.batch_size //= 2
+            notes.append(
+                f"{self.device} ran out of memory: going on with batches of {self.batch_size}."
+            )
+
+    def _keep(self) -> None:
+        """Keep a copy of the weights if they are the best so far."""
+        mean = running_mean(self.losses, _STEPS_BETWEEN_COPIES)
+        if self._kept is None or mean < self._kept[1]:
+            # On the CPU: a GPU may have no memory to spare.
+            self._kept = self.done, mean, copied(self.network, torch.device("cpu"))
+
+    def _go_back(self, loss: float) -> str:
+        """Return to the best weights so far, because the loss is not a number any more."""
+        text = f"Training went astray: the loss of step {self.done + 1} is {loss}."
+        advice = f"Choose a learning rate below {self.params.learning_rate:g}."
+        if self._kept is None:
+            raise InputError(f"{text} {advice}")
+        steps, _, kept = self._kept
+        self.network.load_state_dict(kept.state_dict())
+        del self.losses[steps:]
+        self.astray = True
+        return f"{text} The model is that of step {steps}. {advice}"
+
+    def _warnings(self) -> list[str]:
+        """Return what looks wrong with the losses of a training that has ended."""
+        if self.astray:
+            return []
+        return warnings_about(self.losses, self.sampler.variance(), self.params.learning_rate)
+
+    def model(self) -> Model:
+        """Return the model so far: a copy on the CPU, to be resumed if steps are left."""
+        checkpoint = None
+        if not self.ended:
+            checkpoint = Checkpoint.of(
+                self.network, self.optimizer, self.rng, self.noise, self.batch_size
+            )
+        images = tuple(
+            {"name": i.name, "shape": list(i.axes.shape), "axes": i.axes.letters}
+            for i in self.images
+        )
+        record = TrainingRecord(
+            params=self.params.model_dump(),
+            images=images,
+            steps=self.done,
+            losses=tuple(self.losses),
+            seconds=time.perf_counter() - self._start,
+            device=str(self.device),
+            notes=tuple(self.notes),
+        )
+        network = copied(self.network, torch.device("cpu"))
+        return Model(network, self.intensity, record, checkpoint)
+
+
+def _architecture(
+    images: Sequence[Image], params: TrainingParams, init: Model | None
+) -> Architecture:
+    """Check that the images can be trained on together and return the network to build."""
+    channels = {len(i.pixels) for i in images}
+    if len(channels) > 1:
+        listing = ", ".join(f"{i.name}: {len(i.pixels)}" for i in images)
+        raise InputError(
+            f"The images have different numbers of channels ({listing}): name the axes if they "
+            "were misread, or train on them one by one."
+        )
+    if all(i.is_constant for i in images):
+        names = ", ".join(i.name for i in images)
+        raise InputError(
+            f"Nothing to learn from: every channel of {names} has one value only. "
+            "Choose other images."
+        )
+    if init is None:
+        return Architecture(
+            channels.pop(), params.levels, params.width, params.convolutions, params.decoder
+        )
+    if channels != {init.architecture.channels}:
+        raise InputError(
+            f"The images have {channels.pop()} channel(s), the model to start from has "
+            f"{init.architecture.channels}; start without it."
+        )
+    return init.architecture
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Linear warm-up over the first tenth, then a cosine to zero."""
+    warm = max(steps // 10, 1)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1)))
+
+
+def _step(
+    network: Autoencoder, optimizer: torch.optim.Optimizer, clean: torch.Tensor, noisy: torch.Tensor
+) -> float:
+    """Take one optimisation step on a batch and return its loss: NaN if the weights are lost."""
+    optimizer.zero_grad(set_to_none=True)
+    loss = F.mse_loss(network(noisy), clean)
+    loss.backward()
+    # One step on a rare bright crop must not undo the steps before it.
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    # A gradient that is no number spoils the weights, though the loss before the step was one.
+    return float(loss.detach() + 0 * norm)

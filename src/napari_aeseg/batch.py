@@ -1,0 +1,330 @@
+"""Many image files segmented alike: one bad file does not end it, and nothing is lost or replaced.
+
+Files are read one at a time; what is written appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_aeseg.autoencoder.device import choose_device
+from napari_aeseg.batch_report import BatchReport, FileOutcome
+from napari_aeseg.errors import AesegError, InputError, StoppedError
+from napari_aeseg.events import Progress, drain
+from napari_aeseg.images.files import overlay, read_file, write_labels, write_picture
+from napari_aeseg.params import SegmentationParams, checked_params
+from napari_aeseg.pipeline import hierarchy_steps, load_model
+from napari_aeseg.regions.cut import Cut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from os import PathLike
+
+    import numpy as np
+
+    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.events import StopFlag
+    from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.hierarchy import Hierarchy
+
+    Paths = Sequence[str | PathLike[str]]
+
+#: Endings of the files that are taken from a folder.
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+
+Existing = Literal["refuse", "skip", "replace"]
+
+
+def image_files(folder: str | PathLike[str]) -> list[Path]:
+    """Return the image files of a folder in the order of their names; results are left out.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {str(folder)!r}.")
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not path.name.startswith(".")
+        and not path.stem.endswith(("_labels", "_overlay"))
+    )
+    if not found:
+        raise InputError(f"There is no image ({', '.join(SUFFIXES)}) in {str(folder)!r}.")
+    return found
+
+
+def batch_steps(
+    paths: Paths,
+    output: str | PathLike[str],
+    model: Model | str | PathLike[str],
+    cut: Cut | None = None,
+    params: SegmentationParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    *,
+    table: bool = True,
+    existing: Existing = "refuse",
+    prototypes: Prototypes | None = None,
+    stop: StopFlag | None = None,
+) -> Generator[Progress, None, BatchReport]:
+    """Segment files as `segment_files` does; a generator of events that returns the report."""
+    params = checked_params(SegmentationParams, params)
+    cut = Cut() if cut is None else cut
+    files = [Path(path) for path in paths]
+    folder = Path(output)
+    check_batch(files, folder, cut, table=table, existing=existing)
+    if isinstance(model, str | os.PathLike):
+        model = load_model(model)
+    # What would go wrong with every file alike.
+    choose_device(device)
+    model.levels(params.levels)
+    folder.mkdir(parents=True, exist_ok=True)
+    there = [path for path in files if existing == "skip" and _is_done(path, folder)]
+    skipped = set(there)
+    job = _Job(folder, model, cut, params, axes, device, table, stop, prototypes, there)
+    outcomes: list[FileOutcome] = []
+    for number, path in enumerate(files, 1):
+        yield Progress(
+            "file", number, len(files), message=f"{path.name} ({number} of {len(files)})"
+        )
+        start = time.perf_counter()
+        if stop is not None and stop.is_set():
+            outcomes.append(FileOutcome(path, "stopped", "its turn never came"))
+            continue
+        if path in skipped:
+            outcomes.append(FileOutcome(path, "skipped", "its results exist"))
+            continue
+        try:
+            text, labels, written = yield from job.segment(path)
+            seconds = time.perf_counter() - start
+            outcomes.append(FileOutcome(path, "done", text, labels, seconds, written))
+        except StoppedError:
+            outcomes.append(FileOutcome(path, "stopped", "stopped before it was done"))
+        except (AesegError, OSError) as error:
+            seconds = time.perf_counter() - start
+            outcomes.append(FileOutcome(path, "failed", str(error), seconds=seconds))
+    return BatchReport(tuple(outcomes))
+
+
+def segment_files(
+    paths: Paths,
+    output: str | PathLike[str],
+    model: Model | str | PathLike[str],
+    cut: Cut | None = None,
+    params: SegmentationParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    *,
+    table: bool = True,
+    existing: Existing = "refuse",
+    prototypes: Prototypes | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    stop: StopFlag | None = None,
+) -> BatchReport:
+    """Segment image files with one model, and write labels, overlays and tables.
+
+    For ``NAME.tif``: ``NAME_labels.tif``, ``NAME_overlay.png`` (2D images) and ``NAME_table.csv``.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        For a folder, `image_files(folder)`.
+    output : path-like
+        Folder; made if it is not there.
+    model : Model or path or "base"
+    cut : Cut, optional
+        What to make of each hierarchy; by default the suggested number of regions.
+    params, axes, device
+        As of `build_hierarchy`; without `axes`, those that the file names.
+    table : bool
+        Write tables too.
+    existing : {"refuse", "skip", "replace"}
+        What to do with files whose results exist: raise before any work is done, leave them out
+        (to go on with a batch that was stopped), or write them anew.
+    prototypes : Prototypes, optional
+        What the classes are, in every file; by default those that the model keeps, else those of
+        the first file that can be segmented (with "skip", of the first that is there).
+    progress : callable, optional
+        Called with every `Progress` event; those of stage "file" tell which file has its turn.
+    stop : threading.Event or alike, optional
+        Files that are done are kept.
+
+    Returns
+    -------
+    BatchReport
+        Files that cannot be read or do not fit the model are told here, not raised.
+
+    Raises
+    ------
+    InputError
+        If there are no files, two would write the same results, results exist, the cut cannot be
+        made of files, or the model has no such levels.
+    DeviceError
+        If the device is not there.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from pathlib import Path
+    >>> from napari_aeseg.images.files import write_picture
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_picture(np.tile(np.eye(32, dtype=np.uint8)[..., None] * 200, 3), folder / "a.png")
+    >>> print(segment_files([folder / "a.png"], folder / "out", "base", device="cpu").summary)
+    1 file: 1 done
+    """
+    return drain(
+        batch_steps(
+            paths,
+            output,
+            model,
+            cut,
+            params,
+            axes,
+            device,
+            table=table,
+            existing=existing,
+            prototypes=prototypes,
+            stop=stop,
+        ),
+        progress,
+    )
+
+
+def check_batch(
+    paths: Paths,
+    output: str | PathLike[str],
+    cut: Cut | None = None,
+    *,
+    table: bool = True,
+    existing: Existing = "refuse",
+) -> None:
+    """Raise what `segment_files` would raise before any work; parameters as there."""
+    files, folder = [Path(path) for path in paths], Path(output)
+    if not files:
+        raise InputError("There is no file to segment: the list is empty.")
+    if existing not in ("refuse", "skip", "replace"):
+        raise InputError(f"existing = {existing!r}: choose refuse, skip or replace.")
+    if cut is not None and (cut.mode == "markers" or cut.edits):
+        raise InputError(
+            "Strokes and edits by hand belong to one image: a batch takes regions, classes or "
+            "objects without them."
+        )
+    stems = [path.stem for path in files]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise InputError(
+            f"Two of the files are called {', '.join(twice)}: their results would collide. "
+            "Segment them into different folders."
+        )
+    there = [str(p) for path in files for p in planned_files(path, folder, table) if p.exists()]
+    if there and existing == "refuse":
+        raise InputError(
+            f"{', '.join(there[:3])}{' and others' if len(there) > 3 else ''} exist already: "
+            "choose another folder, or to skip or replace what is there."
+        )
+
+
+def _is_done(path: Path, folder: Path) -> bool:
+    return planned_files(path, folder)[0].exists()
+
+
+def planned_files(path: Path, folder: Path, table: bool = True) -> list[Path]:
+    """Return the files that may be written for an image; the labels come first."""
+    endings = ["_labels.tif", "_overlay.png", *(["_table.csv"] if table else [])]
+    return [folder / f"{path.stem}{ending}" for ending in endings]
+
+
+@dataclass
+class _Job:
+    """What is done to every file; the classes are those of the first one if need be."""
+
+    folder: Path
+    model: Model
+    cut: Cut
+    params: SegmentationParams
+    axes: str | None
+    device: str
+    table: bool
+    stop: StopFlag | None
+    prototypes: Prototypes | None
+    done_before: list[Path]
+
+    def __post_init__(self) -> None:
+        if self.prototypes is None:
+            self.prototypes = self.model.prototypes
+
+    @property
+    def _lacks_classes(self) -> bool:
+        return self.prototypes is None and self.cut.needs_classes
+
+    def _find_earlier_classes(self) -> Generator[Progress, None, None]:
+        """Find the classes of an earlier run again: they were those of its first file."""
+        while self.done_before and self.prototypes is None:
+            path = self.done_before.pop(0)
+            try:
+                _, example = yield from self._build(path)
+                self.prototypes = self.cut.prototypes_of(example)
+            except (InputError, OSError) as error:  # its results are there, but it is not any more
+                message = f"{path.name} no longer tells what the classes are: {error}"
+                yield Progress("classes", 1, 1, message=message)
+
+    def _build(self, path: Path) -> Generator[Progress, None, tuple[Any, Hierarchy]]:
+        image, named = read_file(path)
+        tree = yield from hierarchy_steps(
+            image,
+            self.model,
+            self.params,
+            self.axes or named,
+            self.device,
+            self.stop,
+            path.name,
+        )
+        return image, tree
+
+    def segment(self, path: Path) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
+        """Segment one file; return how it was read, the number of labels, and what was written."""
+        if self._lacks_classes:
+            yield from self._find_earlier_classes()
+        image, tree = yield from self._build(path)
+        labels = self.cut.labels(tree, prototypes=self.prototypes, stop=self.stop)
+        written = self._write_all(path, image, tree, labels)
+        if self._lacks_classes:
+            self.prototypes = self.cut.prototypes_of(tree)
+        return str(tree.axes), int(labels.max()), written
+
+    def _write_all(
+        self, path: Path, image: Any, tree: Hierarchy, labels: np.ndarray
+    ) -> tuple[Path, ...]:
+        labels_path, overlay_path, *table_path = planned_files(path, self.folder, self.table)
+        written = [labels_path]
+        if tree.axes.space == "YX":
+            picture = overlay(image, labels, tree.axes.letters)
+            _write(overlay_path, lambda p: write_picture(picture, p))
+            written.append(overlay_path)
+        if table_path:
+            frame = tree.table(labels)
+            _write(table_path[0], lambda p: frame.to_csv(p, index=False))
+            written.append(table_path[0])
+        # Labels last: they say that a file is done.
+        _write(labels_path, lambda p: write_labels(labels, p))
+        return tuple(written)
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write under another name first, so that a file that is there is complete."""
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

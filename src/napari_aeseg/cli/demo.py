@@ -1,0 +1,90 @@
+"""``napari-aeseg demo``: sample images trained on, segmented, and shown in napari."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_aeseg.cli.options import MODEL_SUFFIX, Commands, add_device
+from napari_aeseg.cli.progress import say_trained, shown
+from napari_aeseg.params import TrainingParams
+
+if TYPE_CHECKING:
+    import argparse
+
+# What each sample is cut into: a method of the hierarchy and its argument.
+_CUTS: dict[str, tuple[str, int | None]] = {
+    "tissue": ("classes", 3),
+    "retina": ("regions", 12),
+    "coins": ("objects", None),
+    "textures": ("regions", 7),
+}
+_STEPS = 150
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "demo", help="train and segment sample images, show them in napari"
+    )
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "--output", type=Path, default=Path("out/demo"), help="folder for the results"
+    )
+    parser.add_argument("--no-window", action="store_true", help="do not open napari at the end")
+    add_device(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    folder: Path = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    for name in _CUTS:
+        _segment_sample(name, folder, options.device)
+    print(f"\nAll done in {time.perf_counter() - start:.0f} s. Results are in {folder.resolve()}")
+    if not options.no_window:
+        _show(folder)
+    return 0
+
+
+def _segment_sample(name: str, folder: Path, device: str) -> None:
+    from napari_aeseg.images.files import overlay, write_labels, write_picture
+    from napari_aeseg.pipeline import hierarchy_steps, train_steps
+    from napari_aeseg.samples import SAMPLES
+
+    image = SAMPLES[name]()
+    print(f"\n{name}: {image.shape} {image.dtype}")
+    params = TrainingParams(steps=_STEPS)
+    model = shown(train_steps([image], params, device=device, names=[name]))
+    say_trained(model, [name])
+    model.save(folder / f"{name}{MODEL_SUFFIX}")
+    start = time.perf_counter()
+    tree = shown(hierarchy_steps(image, model, device=device, name=name))
+    seconds = time.perf_counter() - start
+    print(f"{name}: {tree.axes}; {tree.n_patches} patches merged in {seconds:.1f} s")
+    what, number = _CUTS[name]
+    labels = getattr(tree, what)(number)
+    write_labels(labels, folder / f"{name}_labels.tif")
+    write_picture(overlay(image, labels, tree.axes.letters), folder / f"{name}_overlay.png")
+    print(f"{name}: {labels.max()} {what}; wrote {name}_* in {folder}")
+
+
+def _show(folder: Path) -> None:
+    if not _has_display():
+        print("There is no display: napari is not opened.")
+        return
+    try:
+        from napari_aeseg._napari.demo_window import show
+    except ImportError as error:
+        print(f"napari cannot be opened here ({error}).")
+        return
+    show(folder, list(_CUTS))
+
+
+def _has_display() -> bool:
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,100 @@
+"""What is shown while work is done, and what Ctrl-C does meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from threading import Event
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_aeseg.events import drain
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.events import Progress
+
+_T = TypeVar("_T")
+
+
+class Bars:
+    """Shows events as progress bars on stderr, one per stage."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._tqdm = tqdm
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(self, event: Progress) -> None:
+        """Show an event."""
+        if event.message:
+            self._tqdm.write(event.message, file=sys.stderr)
+        if event.total == 1 or event.stage == "file":  # a bar of one step is noise
+            return
+        if event.stage != self._stage:
+            self.close()
+            self._stage = event.stage
+            self._bar = self._tqdm(
+                total=event.total,
+                desc=f"{event.stage} ({event.device})",
+                # In a log file every refresh is a line of its own.
+                mininterval=0.1 if sys.stderr.isatty() else 10,
+            )
+        loss = getattr(event, "loss", None)
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        self._bar.update(event.done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the last bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._stage = None, ""
+
+
+def shown(work: Generator[Progress, None, _T], autosave: Path | None = None) -> _T:
+    """Do the work with progress bars; write the models that come with its events."""
+    bars = Bars()
+
+    def progress(event: Progress) -> None:
+        bars(event)
+        snapshot: Model | None = getattr(event, "snapshot", None)
+        if snapshot is not None and autosave is not None:
+            snapshot.save(autosave)
+
+    try:
+        return drain(work, progress)
+    finally:
+        bars.close()
+
+
+def say_trained(model: Model, names: list[str]) -> None:
+    """Say how a training went."""
+    record = model.record
+    print(
+        f"trained {record.steps} steps on {', '.join(names)} in {record.seconds:.1f} s "
+        f"on {record.device}; loss {record.losses[-1]:.4f}"
+    )
+
+
+@contextmanager
+def stop_at_interrupt(kept: str) -> Iterator[Event]:
+    """Let Ctrl-C set an event, so that something can be kept; a second one interrupts."""
+    stop = Event()
+
+    def heard(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print(f"stopping; {kept} (Ctrl-C again to end at once)", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, heard)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

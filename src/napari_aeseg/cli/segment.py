@@ -1,0 +1,214 @@
+"""``napari-aeseg segment``: labels, overlays and tables of image files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_aeseg.cli.options import (
+    MODEL_SUFFIX,
+    Commands,
+    add_axes,
+    add_device,
+    add_images,
+    add_params,
+    count,
+    given,
+    image_paths,
+    model_or_base,
+    refuse_existing,
+    share,
+)
+from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
+from napari_aeseg.errors import InputError
+from napari_aeseg.params import SegmentationParams, TrainingParams
+
+if TYPE_CHECKING:
+    import argparse
+
+    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.batch import Existing
+    from napari_aeseg.batch_report import BatchReport
+    from napari_aeseg.regions.cut import Cut
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "segment",
+        help="segment image files",
+        description="Segment image files. A file that cannot be segmented does not keep the others "
+        "from it; it is told at the end, and the exit code is 1.",
+    )
+    parser.set_defaults(run=_run)
+    add_images(parser)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--model",
+        type=model_or_base,
+        help="model file, or 'base' for the one that comes along, which needs no training; without "
+        f"it, a model is trained on all images first, and written as model{MODEL_SUFFIX}",
+    )
+    _add_cuts(parser)
+    parser.add_argument("--table", action="store_true", help="write measurements as CSV as well")
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    there.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="go on with a run that ended early: leave out images whose labels exist, and use the "
+        "model that was trained",
+    )
+    add_device(parser)
+    add_axes(parser)
+    add_params(parser, SegmentationParams)
+
+
+def _add_cuts(parser: argparse.ArgumentParser) -> None:
+    cut = parser.add_mutually_exclusive_group()
+    cut.add_argument(
+        "--regions", type=count, help="number of connected regions (default: suggested by each)"
+    )
+    cut.add_argument("--threshold", type=share, help="dissimilarity 0 .. 1 up to which to merge")
+    cut.add_argument(
+        "--classes",
+        type=count,
+        help="number of classes; they are the same in all images: those that the model keeps, else "
+        "those of the first image",
+    )
+    cut.add_argument(
+        "--objects", action="store_true", help="separate objects, such as nuclei or particles"
+    )
+    parser.add_argument(
+        "--min-size",
+        type=count,
+        metavar="PIXELS",
+        help="smallest object, with --objects (default: learnt from each image)",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from napari_aeseg.batch import batch_steps, check_batch, planned_files
+
+    params = SegmentationParams(**given(options, SegmentationParams))
+    cut = _cut(options)
+    existing = _existing(options)
+    files, folder = image_paths(options), options.output
+    check_batch(files, folder, cut, table=options.table, existing="replace")
+    model_path = folder / f"model{MODEL_SUFFIX}"
+    if existing == "refuse":
+        planned = [p for file in files for p in planned_files(file, folder, options.table)]
+        planned += [model_path] if options.model is None else []
+        refuse_existing(planned, "--overwrite or --skip-existing")
+    model = _model(options, files, model_path)
+    _check_classes(model, options)
+    with stop_at_interrupt("images that are done are kept") as stop:
+        report = shown(
+            batch_steps(
+                files,
+                folder,
+                model,
+                cut,
+                params,
+                options.axes,
+                options.device,
+                table=options.table,
+                existing=existing,
+                stop=stop,
+            )
+        )
+    return _tell(report, folder)
+
+
+def _existing(options: argparse.Namespace) -> Existing:
+    if options.overwrite:
+        return "replace"
+    return "skip" if options.skip_existing else "refuse"
+
+
+def _cut(options: argparse.Namespace) -> Cut:
+    from napari_aeseg.regions.cut import Cut
+
+    if options.min_size is not None and not options.objects:
+        raise InputError(f"--min-size {options.min_size} is for objects: add --objects.")
+    if options.objects:
+        return Cut("objects", min_size=options.min_size)
+    if options.classes is not None:
+        return Cut("classes", n_classes=options.classes)
+    return Cut("regions", n_regions=options.regions, threshold=options.threshold)
+
+
+def _model(options: argparse.Namespace, files: list[Path], path: Path) -> Model:
+    """Return the model that was asked for, that of an earlier run, or a new one."""
+    from napari_aeseg.pipeline import load_model
+
+    if options.model is not None:
+        return load_model(options.model)
+    if options.skip_existing and path.exists():
+        print(f"going on with {path}")
+        return load_model(path)
+    model = _train_on(files, options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model.save(path)
+    print(f"wrote {path}")
+    return model
+
+
+def _train_on(files: list[Path], options: argparse.Namespace) -> Model:
+    """Train on all images that can be read; those that cannot are told with the others."""
+    from napari_aeseg.images.files import read_file
+    from napari_aeseg.pipeline import train_steps
+
+    print(
+        f"no --model: training on {len(files)} image{'s' if len(files) > 1 else ''} first "
+        "(--model base needs no training)"
+    )
+    read: dict[str, tuple[Any, str | None]] = {}
+    errors: list[InputError] = []
+    for file in files:
+        try:
+            read[file.name] = read_file(file)
+        except InputError as error:
+            errors.append(error)
+    if not read:
+        raise InputError("\n".join(str(error) for error in errors))
+    names = list(read)
+    axes = [options.axes or letters for _, letters in read.values()]
+    images = [image for image, _ in read.values()]
+    model = shown(train_steps(images, TrainingParams(), axes, options.device, names=names))
+    say_trained(model, names)
+    return model
+
+
+def _check_classes(model: Model, options: argparse.Namespace) -> None:
+    """Refuse a number of classes that the classes of the model do not have."""
+    if options.classes is None or model.prototypes is None:
+        return
+    kept = len(model.prototypes.centres)
+    if options.classes != kept:
+        names = f" ({', '.join(model.prototypes.names)})" if model.prototypes.names else ""
+        raise InputError(
+            f"--classes {options.classes}: the model keeps {kept} classes{names}. Give --classes "
+            f"{kept} to find these, or another model."
+        )
+
+
+def _tell(report: BatchReport, folder: Path) -> int:
+    """Print what became of each file; return the exit code."""
+    for file in report.files:
+        if file.status == "done":
+            written = ", ".join(path.name for path in file.written)
+            print(
+                f"{file.path.name}: {file.text}; {file.labels} labels in {file.seconds:.1f} s; "
+                f"wrote {written} in {folder}"
+            )
+        elif file.status != "failed":
+            print(f"{file.path.name}: {file.status}, {file.text}")
+    for file in report.failed:
+        name = "" if file.path.name in file.text else f"{file.path.name}: "
+        print(f"napari-aeseg: {name}{file.text}", file=sys.stderr)
+    print(report.summary)
+    if any(file.status == "stopped" for file in report.files):
+        raise KeyboardInterrupt
+    return 1 if report.failed else 0

@@ -1,0 +1,108 @@
+"""``napari-aeseg train``: a model of image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_aeseg.cli.options import (
+    MODEL_SUFFIX,
+    Commands,
+    add_axes,
+    add_device,
+    add_images,
+    add_params,
+    given,
+    image_paths,
+    model_or_base,
+    refuse_existing,
+)
+from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
+from napari_aeseg.params import PRESETS, TrainingParams
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser("train", help="train a model on image files")
+    parser.set_defaults(run=_run)
+    add_images(parser)
+    parser.add_argument("--output", type=Path, required=True, help=f"model file (*{MODEL_SUFFIX})")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--init",
+        type=model_or_base,
+        help="model file to start from, or 'base' for the one that comes along",
+    )
+    start.add_argument(
+        "--resume", type=Path, metavar="MODEL", help="unfinished model file to go on with"
+    )
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="parameters to begin with; the options below change single ones. "
+        + " ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items()),
+    )
+    parser.add_argument(
+        "--autosave",
+        type=float,
+        metavar="SECONDS",
+        help="write the model so far every so many seconds, to be resumed if need be",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    add_device(parser)
+    add_axes(parser)
+    add_params(parser, TrainingParams)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from napari_aeseg.images.files import read_file
+    from napari_aeseg.pipeline import train_steps
+
+    path: Path = options.output
+    if not path.name.endswith(MODEL_SUFFIX):
+        path = path.with_name(path.name + MODEL_SUFFIX)
+    params = _params(options)
+    if not options.overwrite:
+        refuse_existing([path], "--overwrite")
+    files = image_paths(options)
+    names = [file.name for file in files]
+    read = [read_file(file) for file in files]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with stop_at_interrupt("what was learnt is kept") as stop:
+        work = train_steps(
+            [image for image, _ in read],
+            params,
+            [options.axes or axes for _, axes in read],
+            options.device,
+            options.resume or options.init,
+            stop,
+            names,
+            resume=options.resume is not None,
+            snapshot_seconds=options.autosave,
+        )
+        model = shown(work, path)
+        say_trained(model, names)
+        model.save(path)
+    print(f"wrote {path}")
+    if model.unfinished:
+        print(f"the training is unfinished; go on with --resume {path}")
+        raise KeyboardInterrupt
+    return 0
+
+
+def _params(options: argparse.Namespace) -> TrainingParams | None:
+    """Return what was asked for: preset, then single options; None to resume with the model's."""
+    changes = {} if options.preset is None else PRESETS[options.preset].changes
+    asked = {**changes, **given(options, TrainingParams)}
+    if options.resume is None:
+        return TrainingParams(**asked)
+    if not asked and options.preset is None:
+        return None
+    from napari_aeseg.pipeline import load_model
+
+    # So that an error names only what differs.
+    defaults = TrainingParams().model_dump() if options.preset is not None else {}
+    return TrainingParams(**{**load_model(options.resume).record.params, **defaults, **asked})

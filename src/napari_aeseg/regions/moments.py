@@ -1,0 +1,193 @@
+"""Moments of patches at one scale or several, with the statistics that comparing them needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_aeseg.events import raise_if_stopped
+from napari_aeseg.regions.graph import averaged, averaging_matrix
+from napari_aeseg.regions.light import gradient_of, relative_place
+from napari_aeseg.regions.whitening import (
+    NoiseModel,
+    difference_across,
+    noise_of,
+    quiet,
+    some_of,
+)
+
+if TYPE_CHECKING:
+    from napari_aeseg.events import StopFlag
+    from napari_aeseg.regions.graph import RegionGraph
+    from napari_aeseg.regions.statistics import PatchStatistics
+
+# Below the scale of textures, regions are told apart by the image and the first level alone: what
+# deeper levels see reaches across borders.
+_DEEPEST_LEVEL_OF_FINE_REGIONS = 1
+# Part of a feature's mean variance that is added before the logarithm: without it, the difference
+# between nearly flat and quite flat patches would outweigh all others.
+_FLOOR = 0.1
+# A feature whose variance is a smaller part of its mean square than this is the same everywhere:
+# rounding in float32 makes up to 1e-6 of it.
+_FLAT = 1e-5
+# Patches that are enough to know how features vary; of more, every so many-th is taken.
+_ENOUGH_PATCHES = 8_192
+# Scales whose moments are kept besides 1.
+_SCALES_KEPT = 2
+
+
+class Moments:
+    """Mean and energy of each feature at one scale, standardised and without light gradient.
+
+    Nothing in it depends on how features are weighted. What is standardised is never stored: it
+    is a linear map of `centred` and the places of patches, joined to whatever map comes next.
+
+    Parameters
+    ----------
+    statistics : PatchStatistics
+    edges : ndarray of int, shape (E, 2)
+    mean, second : ndarray of float32, shape (P, F)
+        Averaged over `scale` patches.
+    scale : float
+    stop : StopFlag, optional
+
+    Attributes
+    ----------
+    centred : ndarray of float32, shape (P, D)
+        Mean and log-energy of each feature, less its average over the image.
+    shallow : ndarray of bool, shape (D,)
+        What things are told apart by.
+    everything, things : NoiseModel
+        Of all numbers, and of the shallow ones.
+    unit : float
+        The usual noise of the means that things are told apart by.
+    """
+
+    def __init__(
+        self,
+        statistics: PatchStatistics,
+        edges: np.ndarray,
+        mean: np.ndarray,
+        second: np.ndarray,
+        scale: float,
+        stop: StopFlag | None = None,
+    ) -> None:
+        self.scale = float(scale)
+        level = np.tile(statistics.level, 2)
+        self.shallow = level <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, int(level.min()))
+        self.centred, flat = _mean_and_energy(mean, second)
+        raise_if_stopped(stop, "tree")
+        sample = slice(None, None, len(mean) // _ENOUGH_PATCHES | 1)  # odd: rows are even
+        self.offset = self.centred[sample].mean(axis=0)
+        self.centred -= self.offset
+        spread = self.centred[sample].std(axis=0, dtype=np.float64)
+        spread[np.tile(flat, 2) | (spread == 0)] = np.inf
+        self.spread = spread
+        raise_if_stopped(stop, "tree")
+        edges = some_of(edges)
+        difference = difference_across(self.centred, edges)
+        self.unit = _unit(difference[:, : mean.shape[1]][:, self.shallow[: mean.shape[1]]])
+        self._place = relative_place(statistics.centroid)
+        difference /= spread
+        values = self.centred[sample] * (1 / spread).astype(np.float32)
+        step = difference_across(self._place, edges)
+        self._slope = gradient_of(difference, step, values, self._place[sample])
+        if self._slope.any():
+            difference -= step @ self._slope
+            values -= (self._place[sample] @ self._slope).astype(np.float32)
+        raise_if_stopped(stop, "tree")
+        self.everything = NoiseModel.of(difference, values)
+        raise_if_stopped(stop, "tree")
+        self.things = NoiseModel.of(difference[:, self.shallow], values[:, self.shallow])
+
+    @property
+    def raw(self) -> np.ndarray:
+        """Mean and log-energy of each feature, shape (P, D)."""
+        return self.centred + self.offset
+
+    def map_of(self, white: np.ndarray) -> np.ndarray:
+        """Return a map of standardised numbers as one from `raw`."""
+        return white / self.spread[:, np.newaxis]
+
+    def positions(self, white: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return standardised numbers (the chosen ones) times `white`, float32, shape (P, E)."""
+        full = np.zeros((len(self.spread), white.shape[1]))
+        full[chosen] = white
+        found = self.centred @ self.map_of(full).astype(np.float32)
+        if self._slope.any():
+            found -= self._place.astype(np.float32) @ (self._slope @ full).astype(np.float32)
+        return found
+
+
+class Scales:
+    """Moments of one image at the scales asked for so far; those of a few scales are kept.
+
+    Hierarchies of the same patches with different weights share one.
+
+    Examples
+    --------
+    >>> import napari_aeseg as aeseg
+    >>> image = np.random.default_rng(0).random((64, 64))
+    >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+    >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+    >>> scales = Scales(tree.statistics, tree.graph)
+    >>> scales.at(6.0) is scales.at(6.0)
+    True
+    """
+
+    def __init__(self, statistics: PatchStatistics, graph: RegionGraph) -> None:
+        self._statistics, self._graph = statistics, graph
+        self._matrix = None
+        self._kept: dict[float, Moments] = {}
+        self._models: dict[float, NoiseModel] = {}
+
+    def at(self, scale: float, stop: StopFlag | None = None) -> Moments:
+        """Return the moments averaged over `scale` patches."""
+        found = self._kept.get(scale)
+        if found is None:
+            found = self._made(scale, stop)
+            others = [s for s in list(self._kept) if s != 1]
+            for old in others[: max(0, len(others) + 1 - _SCALES_KEPT)] if scale != 1 else []:
+                self._kept.pop(old, None)
+            self._kept[scale] = found
+        return found
+
+    def model_at(self, scale: float, stop: StopFlag | None = None) -> NoiseModel:
+        """Return how numbers vary at a scale whose moments need not be kept."""
+        if scale not in self._models:
+            kept = self._kept.get(scale)
+            self._models[scale] = (kept or self._made(scale, stop)).everything
+        return self._models[scale]
+
+    def _made(self, scale: float, stop: StopFlag | None) -> Moments:
+        given = self._statistics
+        mean, second = given.mean, given.second
+        steps = (scale - 1) / 5
+        if steps and len(self._graph.edges):
+            if self._matrix is None:
+                self._matrix = averaging_matrix(self._graph, given.count, mean.dtype)
+            mean = averaged(self._matrix, mean, steps, stop)
+            second = averaged(self._matrix, second, steps, stop)
+        return Moments(given, self._graph.edges, mean, second, scale, stop)
+
+
+def _mean_and_energy(mean: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and logarithm of the variance side by side; which features are the same everywhere."""
+    features = mean.shape[1]
+    both = np.empty((len(mean), 2 * features), np.float32)
+    both[:, :features] = mean
+    variance = both[:, features:]
+    np.multiply(mean, mean, out=variance)
+    np.subtract(second, variance, out=variance)
+    np.maximum(variance, 0, out=variance)
+    usual = variance.mean(axis=0)
+    flat = usual + mean.var(axis=0) <= _FLAT * second.mean(axis=0)
+    variance += _FLOOR * usual + np.finfo(np.float32).tiny
+    np.log(variance, out=variance)
+    return both, flat
+
+
+def _unit(difference: np.ndarray) -> float:
+    """Geometric mean of the noise."""
+    return float(np.exp(np.log(noise_of(quiet(difference))).mean() / 2))

@@ -1,0 +1,61 @@
+"""Colours mean the same on every layer and in every control."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import napari_aeseg as aeseg
+
+
+@pytest.fixture
+def segmented(widget, model):
+    widget.model = model
+    widget.segment()
+    widget.wait(60)
+    return widget
+
+
+def test_classes_have_the_colours_that_were_set(segmented):
+    segmented.mode = "classes"
+    segmented.n_classes = 2
+    segmented.class_colors = ("#ff0000", "#00ff00")
+    segmented.wait(10)
+    assert segmented.class_colors == ("#ff0000", "#00ff00")
+    assert np.allclose(segmented.preview.get_color(2), (0, 1, 0, 1))
+
+
+def test_a_stroke_has_the_colour_of_its_segment(segmented):
+    segmented.mode = "markers"
+    strokes = segmented.paint()
+    for label in (1, 2, 3, 12):
+        assert np.array_equal(strokes.get_color(label), segmented.preview.get_color(label))
+
+
+def test_a_kept_layer_has_the_colours_of_the_preview(segmented):
+    segmented.n_regions = 4
+    segmented.wait(10)
+    (kept,) = segmented.keep()
+    for label in (1, 2, 3, 4):
+        assert np.array_equal(kept.get_color(label), segmented.preview.get_color(label))
+
+
+def test_the_box_says_what_a_layer_is_coloured_by(segmented):
+    (kept,) = segmented.keep()
+    segmented.viewer_model.layers.selection.active = kept
+    segmented.color_by("area")
+    segmented.wait(60)  # until the column that comes later is there
+    assert "reconstruction_error" in kept.features
+    assert segmented._dock.color_box.currentText() == "area"
+
+
+def test_the_loss_of_the_base_model_is_not_shown(widget):
+    widget.load_model("base")
+    assert not widget._dock.model.curve.losses
+    assert "Base model" in widget._dock.model.state.text()
+
+
+def test_the_loss_of_a_model_of_ones_own_is_shown(widget, model):
+    widget.model = model
+    assert widget._dock.model.curve.losses == list(model.losses)
+    assert isinstance(widget.model, aeseg.Model)

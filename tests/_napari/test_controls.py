@@ -1,0 +1,526 @@
+"""No control without an effect, no parameter without a control."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QFileDialog,
+    QLineEdit,
+    QListWidget,
+    QScrollBar,
+)
+
+import napari_aeseg as aeseg
+from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
+from napari_aeseg import Cut, InputError, SegmentationParams, TrainingParams
+from napari_aeseg._napari.inside import LOOKS
+from napari_aeseg._napari.tuning import MODES
+from napari_aeseg.params import PRESETS
+
+KINDS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)
+
+
+def controls(widget) -> list:
+    """All controls of the dock; parts of other controls, and scroll bars, are not counted."""
+    found = {c for kind in KINDS for c in widget.native.findChildren(kind)}
+    return [c for c in found if not c.objectName().startswith("qt_") and type(c) is not QScrollBar]
+
+
+def at(widget, path: str):
+    """The control at a path such as "regions.tools['merge']" below the dock."""
+    return eval(path, {}, vars(widget._dock))
+
+
+def is_offered(widget, control) -> bool:
+    """Whether a user can get at it, if need be by unfolding."""
+    folded = [fold.content for fold in widget._dock.folds.values()]
+    while control is not widget._dock:
+        if control.isHidden() and control not in folded:
+            return False
+        control = control.parentWidget()
+    return True
+
+
+# Before: brings the widget into a state where the control makes sense.
+
+
+def edited(widget):
+    widget.n_regions = 6
+    data = widget.preview.data
+    widget.merge(*(tuple(np.argwhere(data == label)[0]) for label in (1, 2)))
+
+
+def undone(widget):
+    edited(widget)
+    widget.undo()
+
+
+def objects(widget):
+    add_image(widget, discs(), "discs")
+    widget.segment()
+    widget.wait(20)
+    widget.mode, widget.n_classes = "objects", 2
+    widget.wait(20)
+
+
+def objects_of_a_size(widget):
+    objects(widget)
+    widget.min_size = 20
+
+
+def objects_of_classes(widget):
+    objects(widget)
+    widget.n_classes, widget.class_ids = 3, (2, 3)
+
+
+def classes(widget):
+    widget.mode = "classes"
+
+
+def markers(widget):
+    widget.mode = "markers"
+
+
+def own_scale(widget):
+    widget.scale = 4.0
+    widget.wait(20)
+
+
+def unfinished(widget):
+    train_and_stop(widget)
+
+
+def at_work(widget):
+    widget.training_params = QUICK.but(steps=1_000_000)
+    widget.train()
+
+
+def second_image(widget):
+    add_image(widget, halves(seed=1), "second", choose=False)
+
+
+def kept(widget):
+    (layer,) = widget.keep()
+    widget.wait(20)
+    widget.viewer_model.layers.selection.active = layer
+
+
+def folder(widget):
+    widget._dock.batch.folder.line.setText(str(widget.folder))
+
+
+# The act: what the user does to the control.
+
+
+def click(control):
+    control.click()
+
+
+def choose(index: int):
+    def act(box):
+        box.setCurrentIndex(index)
+        box.activated.emit(index)
+
+    return act
+
+
+def slide(slider):
+    value = slider.value()
+    slider.setValue(value + 200 if value < 700 else value - 200)
+
+
+def step(spin_box):
+    spin_box.stepBy(1 if spin_box.value() < spin_box.maximum() else -1)
+
+
+def write(text: str):
+    def act(line):
+        line.setText(text)
+        line.editingFinished.emit()
+
+    return act
+
+
+def uncheck(rows):
+    rows.item(0).setCheckState(Qt.CheckState.Unchecked)
+
+
+# The effect: something that must differ afterwards.
+
+
+def shown(widget):
+    return widget.preview.data.tobytes()
+
+
+def layers(widget):
+    return len(widget.viewer_model.layers)
+
+
+def model(widget):
+    return id(widget.model)
+
+
+def files(widget):
+    return sorted(path.name for path in widget.folder.rglob("*"))
+
+
+def compared(widget):
+    return (widget.hierarchy.params, widget.segmentation_params)
+
+
+def value(path: str):
+    return lambda widget: eval(path, {}, {"widget": widget, "dock": widget._dock})
+
+
+def nothing(_):
+    pass
+
+
+#: Each control of the dock: what goes before, what the user does, and what it must change.
+CONTROLS = {
+    "images.list": (nothing, uncheck, value("len(widget.images)")),
+    "images.axes_field": (nothing, write("XY"), value("(widget.axes, widget.axes_text)")),
+    "model.train_button": (nothing, click, model),
+    "model.resume_button": (unfinished, click, value("widget.model.unfinished")),
+    "model.load_button": (nothing, click, model),
+    "model.save_button": (nothing, click, files),
+    "model.preset_box": (nothing, choose(2), value("widget.training_params")),
+    "model.device_box": (nothing, choose(0), value("widget.device")),
+    "model.start_box": (nothing, choose(1), value("widget.start_from")),
+    "model.watch_box": (nothing, click, value("widget.watch")),
+    "segments.segment_button": (nothing, click, value("id(widget.hierarchy)")),
+    "segments.keep_button": (nothing, click, layers),
+    "segments.apply_button": (second_image, click, value("len(widget.previews)")),
+    **{
+        f"segments.modes[{mode!r}]": (
+            classes if mode == "regions" else nothing, click, value("widget.mode")
+        )
+        for mode in MODES
+    },
+    "segments.regions.n_regions.slider": (nothing, slide, shown),
+    "segments.regions.n_regions.number": (nothing, step, shown),
+    "segments.regions.threshold.slider": (nothing, lambda slider: slider.setValue(10), shown),
+    "segments.regions.threshold.number": (nothing, step, value("widget.cut.threshold")),
+    "segments.regions.suggest_button": (edited, click, value("widget.n_regions")),
+    "segments.regions.tools['merge']": (nothing, click, value("widget.tool")),
+    "segments.regions.tools['split']": (nothing, click, value("widget.tool")),
+    "segments.regions.undo_button": (edited, click, shown),
+    "segments.regions.redo_button": (undone, click, shown),
+    "segments.objects.min_size.slider": (objects_of_a_size, slide, shown),
+    "segments.objects.min_size.number": (objects_of_a_size, step, value("widget.min_size")),
+    "segments.objects.auto_min_size": (objects, click, value("widget.min_size")),
+    "segments.objects.foreground": (objects, choose(1), shown),
+    "segments.classes.n_classes.slider": (classes, slide, shown),
+    "segments.classes.n_classes.number": (classes, step, shown),
+    "segments.classes.fix_box": (classes, click, value("widget.model.prototypes is None")),
+    **{
+        f"segments.classes.list.rows[{i}].{part}": entry
+        for i in range(3)
+        for part, entry in {
+            "box": (objects_of_classes, click, value("widget.class_ids")),
+            "swatch": (classes, click, value("widget.class_colors")),
+            "name": (classes, write("gland"), value("widget.class_names")),
+        }.items()
+    },
+    "segments.markers.button": (markers, click, layers),
+    "segments.balance.slider": (nothing, slide, compared),
+    "segments.balance.number": (nothing, step, compared),
+    "segments.scale.slider": (own_scale, slide, compared),
+    "segments.scale.number": (own_scale, step, compared),
+    "segments.auto_scale": (own_scale, click, compared),
+    **{
+        f"folds[{name!r}].button": (
+            nothing, click, value(f"dock.folds[{name!r}].content.isHidden()")
+        )
+        for name in ("training", "patches", "inside", "results", "batch")
+    },
+    **{f"looks.buttons[{what!r}]": (nothing, click, layers) for what in LOOKS},
+    "color_box": (kept, choose(1), value("widget.viewer_model.layers[-2].colormap")),
+    "table_button": (kept, click, value("list(widget.opened)")),
+    "export_button": (kept, click, files),
+    "script_button": (nothing, click, value("widget.clipboard()")),
+    "batch.folder.line": (nothing, write("here"), value("dock.batch.folder.folder")),
+    "batch.folder.button": (nothing, click, value("dock.batch.folder.folder")),
+    "batch.output.line": (nothing, write("there"), value("dock.batch.output.folder")),
+    "batch.output.button": (nothing, click, value("dock.batch.output.folder")),
+    "batch.existing": (nothing, choose(2), value("dock.batch.existing.currentData()")),
+    "batch.button": (folder, click, files),
+    "status.stop_button": (at_work, click, value("widget.busy")),
+}  # fmt: skip
+
+FORMS = {"model": TrainingParams, "segments": SegmentationParams}
+
+
+@pytest.fixture
+def ready(segmented, model, tmp_path, monkeypatch):
+    """The widget with answers to all dialogs, and a folder for what it writes."""
+    segmented.folder = tmp_path / "files"
+    segmented.folder.mkdir()
+    tifffile.imwrite(segmented.folder / "a.tif", halves())
+    path = tmp_path / "cells.aeseg.safetensors"
+    model.save(path)
+    segmented.opened = []
+    segmented.clipboard = lambda: QApplication.clipboard().text()
+    QApplication.clipboard().clear()
+    window = SimpleNamespace(add_plugin_dock_widget=lambda *asked: segmented.opened.append(asked))
+    monkeypatch.setattr(ViewerModel, "window", window, raising=False)
+    answers = {
+        "getOpenFileName": (str(path), ""),
+        "getSaveFileName": (str(segmented.folder / "saved"), ""),
+        "getExistingDirectory": str(segmented.folder),
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(QFileDialog, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(
+        "napari_aeseg._napari.classes_view.QColorDialog.getColor", lambda *_: QColor("#123456")
+    )
+    return segmented
+
+
+def test_every_control_is_known(widget):
+    known = {id(at(widget, path)) for path in CONTROLS}
+    for name in FORMS:
+        known |= {id(c.native) for c in at(widget, name).form.controls.values()}
+
+    unknown = [c for c in controls(widget) if id(c) not in known]
+
+    assert [(type(c).__name__, c.accessibleName() or c.toolTip()) for c in unknown] == []
+    assert len(controls(widget)) == len(known)
+
+
+def test_every_control_says_what_it_is_and_does(widget):
+    texts = {c: c.accessibleName() or getattr(c, "text", str)().strip() for c in controls(widget)}
+
+    assert [c.toolTip() for c, text in texts.items() if text in ("", "…")] == []
+    assert [text for c, text in texts.items() if not c.toolTip()] == []
+
+
+@pytest.mark.parametrize("path", CONTROLS)
+def test_every_control_has_an_effect(ready, path):
+    prepare, act, effect = CONTROLS[path]
+    prepare(ready)
+    control = at(ready, path)
+    assert control.isEnabled()
+    assert is_offered(ready, control)
+    before = effect(ready)
+
+    act(control)
+    ready.wait(30)
+
+    assert effect(ready) != before
+
+
+# Parameters
+
+
+def change(control) -> None:
+    """Give a control of a form another value, as the user would."""
+    native = control.native
+    if isinstance(native, QAbstractButton):
+        native.click()
+    elif isinstance(native, QComboBox):
+        native.setCurrentIndex(1 - native.currentIndex())
+    elif isinstance(native, QLineEdit):
+        native.setText("0, 1")
+        native.editingFinished.emit()
+    else:
+        step(native)
+
+
+@pytest.fixture
+def calls(widget, model, monkeypatch):
+    """What the dock calls the core with: (function, arguments), without any work."""
+    calls = []
+
+    def spy(name, *names):
+        def steps(*positional, **named):
+            calls.append((name, {**dict(zip(names, positional, strict=False)), **named}))
+            yield from ()
+            return model if name == "train" else hierarchy
+
+        monkeypatch.setattr(f"napari_aeseg.pipeline.{name}_steps", steps)
+
+    hierarchy = aeseg.build_hierarchy(halves(), model, device="cpu")
+    spy("train", "images", "params")
+    spy("hierarchy", "image", "model", "params", "axes", "device", "stop", "name")
+    widget.model = model
+    return calls
+
+
+def test_every_parameter_of_training_has_a_control_that_reaches_the_core(widget, calls):
+    widget.training_params = TrainingParams()
+    form = widget._dock.model.form
+    assert set(form.controls) == set(TrainingParams.model_fields)
+    for name in TrainingParams.model_fields:
+        change(form.controls[name])
+        widget.train()
+        widget.wait(20)
+        default = getattr(TrainingParams(), name)
+        assert getattr(calls[-1][1]["params"], name) == getattr(widget.training_params, name)
+        assert getattr(calls[-1][1]["params"], name) != default, name
+
+
+def test_every_parameter_of_segmentation_has_a_control_that_reaches_the_core(widget, calls):
+    view = widget._dock.segments
+    others = {"balance": view.balance.number, "scale": view.auto_scale}
+    assert set(view.form.controls) | set(others) == set(SegmentationParams.model_fields)
+    for name in SegmentationParams.model_fields:
+        if name in others:
+            act = click if name == "scale" else step
+            act(others[name])
+        else:
+            change(view.form.controls[name])
+        widget.segment()
+        widget.wait(20)
+        used = [arguments["params"] for call, arguments in calls if call == "hierarchy"][-1]
+        assert getattr(used, name) != getattr(SegmentationParams(), name), name
+        assert used == widget.segmentation_params
+
+
+def test_every_part_of_a_cut_has_a_control_that_reaches_the_core(ready, monkeypatch):
+    seen = []
+    for name in ("labels", "of_patch"):
+        original = getattr(Cut, name)
+
+        def spy(cut, *arguments, original=original, **named):
+            seen.append(cut)
+            return original(cut, *arguments, **named)
+
+        monkeypatch.setattr(Cut, name, spy)
+    view = ready._dock.segments
+    acts = {
+        "mode": lambda: click(view.modes["classes"]),
+        "n_regions": lambda: (ready._controller.set_cut(mode="regions"),
+                              step(view.regions.n_regions.number)),
+        "threshold": lambda: step(view.regions.threshold.number),
+        "n_classes": lambda: step(view.classes.n_classes.number),
+        "min_size": lambda: (click(view.modes["objects"]), click(view.objects.auto_min_size)),
+        "class_ids": lambda: choose(1)(view.objects.foreground),
+        "edits": lambda: (ready._controller.set_cut(mode="regions"), edited(ready)),
+    }  # fmt: skip
+    assert set(acts) == {field.name for field in fields(Cut)}
+    for name, act in acts.items():
+        seen.clear()
+        if name == "n_classes":
+            click(view.modes["classes"])
+        act()
+        ready.wait(30)
+        assert any(getattr(cut, name) != getattr(Cut(), name) for cut in seen), name
+
+
+@pytest.mark.parametrize(
+    ("act", "argument", "expected"),
+    [
+        (lambda w: choose(1)(w._dock.model.device_box), "device", "cpu"),
+        (lambda w: choose(1)(w._dock.model.start_box), "init", "base"),
+        (lambda w: choose(2)(w._dock.model.start_box), "init", "the model"),
+        (lambda w: write("XY")(w._dock.images.axes_field), "axes", ["XY"]),
+    ],
+)
+def test_other_choices_reach_the_training(widget, calls, act, argument, expected):
+    widget.device = "auto"
+    act(widget)
+    model = widget.model
+    widget.train()
+    widget.wait(20)
+
+    assert calls[-1][1][argument] == (model if expected == "the model" else expected)
+
+
+def test_device_and_axes_reach_the_segmentation(widget, calls):
+    choose(1)(widget._dock.model.device_box)
+    write("XY")(widget._dock.images.axes_field)
+    widget.segment()
+    widget.wait(20)
+
+    assert calls[-1][1]["device"] == "cpu"
+    assert calls[-1][1]["axes"] == "XY"
+
+
+def test_watching_reaches_the_training(widget, calls):
+    widget.train()
+    widget.wait(20)
+    assert calls[-1][1]["picture_seconds"] is None
+    click(widget._dock.model.watch_box)
+    widget.train()
+    widget.wait(20)
+
+    assert calls[-1][1]["picture_seconds"] == 1.0
+
+
+def test_resume_reaches_the_training(widget, calls, monkeypatch):
+    model = widget.model
+    monkeypatch.setattr(type(model), "unfinished", property(lambda _: True))
+    widget.resume()
+    widget.wait(20)
+
+    assert calls[-1][1]["resume"] is True
+    assert calls[-1][1]["init"] is model
+
+
+# Presets
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(widget, name):
+    widget.training_params = QUICK.but(seed=7)
+    box = widget._dock.model.preset_box
+    assert widget.preset is None
+    assert box.currentText() == "Custom"
+
+    choose(box.findData(name))(box)
+
+    assert widget.preset == name
+    assert widget.training_params == TrainingParams.preset(name).but(seed=7)
+    assert box.findText("Custom") < 0
+    change(widget._dock.model.form.controls["width"])
+    assert widget.preset is None
+    assert box.currentText() == "Custom"
+    widget.preset = name
+    assert widget._dock.model.form.controls["width"].value == widget.training_params.width
+
+
+def test_choosing_custom_changes_nothing(widget):
+    widget.training_params = QUICK
+    box = widget._dock.model.preset_box
+    choose(box.findText("Custom"))(box)
+
+    assert widget.training_params == QUICK
+
+
+def test_unknown_names_are_refused(widget):
+    with pytest.raises(InputError, match="no preset 'quick'"):
+        widget.preset = "quick"
+    with pytest.raises(InputError, match="start_from = 'scratch'"):
+        widget.start_from = "scratch"
+    assert widget.start_from == "new"
+
+
+def test_starting_from_the_current_model_without_one_takes_the_base_model(widget, calls):
+    widget.model = None
+    widget.start_from = "current"
+    widget.train()
+    widget.wait(20)
+
+    assert calls[-1][1]["init"] == "base"
+
+
+def test_resuming_without_a_stopped_training_says_so(widget, model):
+    widget.model = model
+    widget.resume()
+    with pytest.raises(InputError, match="no training to go on with"):
+        widget.wait(1)
+    assert widget._dock.model.resume_button.isHidden()

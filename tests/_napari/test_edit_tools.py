@@ -1,0 +1,241 @@
+"""Merging and splitting with the mouse, by events as napari sends them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+from napari.utils import interactions
+from napari.utils._proxies import ReadOnlyWrapper
+
+from _napari.conftest import halves
+from napari_aeseg import InputError
+from napari_aeseg._napari.edit_tools import EditTools
+
+SCALE = np.array((2.0, 3.0))
+
+
+def drag(layer, *places, button=1):
+    """Press on the first place (pixels), move over the others, release on the last."""
+
+    def event(kind, place):
+        position = np.multiply(place, SCALE)
+        return ReadOnlyWrapper(
+            SimpleNamespace(button=button, type=kind, position=position, is_dragging=True)
+        )
+
+    interactions.mouse_press_callbacks(layer, event("mouse_press", places[0]))
+    for place in places[1:]:
+        interactions.mouse_move_callbacks(layer, event("mouse_move", place))
+    interactions.mouse_release_callbacks(layer, event("mouse_release", places[-1]))
+    assert layer._mouse_drag_gen == {}
+
+
+@pytest.fixture
+def tools():
+    """Tools on a preview of two regions, 1 on the left and 2 on the right, and what they send."""
+    viewer = ViewerModel()
+    image = viewer.add_layer(Image(np.zeros((4, 6)), name="cells", scale=SCALE))
+    labels = np.ones((4, 6), int)
+    labels[:, 3:] = 2
+    layer = viewer.add_layer(Labels(labels, name="preview", scale=SCALE))
+    tools = EditTools(viewer)
+    tools.watch(image, layer)
+    sent = []
+    for name in ("merged", "split", "undo", "redo"):
+        getattr(tools, name).connect(lambda *values, name=name: sent.append((name, *values)))
+    tools.waiting.connect(lambda: sent.append(("waiting",)))
+    return SimpleNamespace(tools=tools, viewer=viewer, image=image, layer=layer, sent=sent)
+
+
+def test_without_a_tool_clicks_are_left_to_napari(tools):
+    drag(tools.layer, (1, 1), (1, 4))
+
+    assert tools.sent == []
+    assert tools.layer.mouse_pan
+
+
+def test_dragging_from_one_region_to_another_merges_them(tools):
+    tools.tools.take("merge", [tools.image])
+
+    drag(tools.layer, (1, 1), (2, 2), (3, 5))
+
+    assert tools.sent == [("merged", tools.image, (1, 1), (3, 5))]
+    assert not tools.layer.mouse_pan  # the canvas must not move with the drag
+
+
+def test_two_clicks_merge_as_well(tools):
+    tools.tools.take("merge", [tools.image])
+
+    drag(tools.layer, (1, 1))
+    assert tools.sent == [("waiting",)]
+    drag(tools.layer, (2, 5))
+
+    assert tools.sent[1:] == [("merged", tools.image, (1, 1), (2, 5))]
+    drag(tools.layer, (0, 0))
+    assert tools.sent[2:] == [("waiting",)]  # a new pair begins
+
+
+def test_taking_a_tool_anew_forgets_the_first_click(tools):
+    tools.tools.take("merge", [tools.image])
+    drag(tools.layer, (1, 1))
+    tools.tools.take("merge", [tools.image])
+    drag(tools.layer, (2, 5))
+
+    assert tools.sent == [("waiting",), ("waiting",)]
+
+
+def test_a_click_splits(tools):
+    tools.tools.take("split", [tools.image])
+    drag(tools.layer, (2, 4))
+
+    assert tools.sent == [("split", tools.image, (2, 4))]
+
+
+@pytest.mark.parametrize("tool", ["merge", "split"])
+def test_clicks_outside_and_other_buttons_do_nothing(tools, tool):
+    tools.tools.take(tool, [tools.image])
+
+    drag(tools.layer, (-3, 1))
+    drag(tools.layer, (1, 6))
+    drag(tools.layer, (1, 1), (1, 4), button=2)
+
+    assert tools.sent == []
+
+
+def test_a_drag_that_ends_outside_is_no_merge(tools):
+    tools.tools.take("merge", [tools.image])
+
+    drag(tools.layer, (1, 1), (1, 9))
+
+    assert [name for name, *_ in tools.sent] == ["waiting"]
+
+
+def test_taking_a_tool_makes_the_preview_the_active_layer_and_laying_it_down_pans_again(tools):
+    tools.viewer.layers.selection.active = tools.image
+    tools.tools.take("split", [tools.image])
+    assert tools.viewer.layers.selection.active is tools.layer
+
+    tools.tools.take(None, [tools.image])
+
+    assert tools.layer.mouse_pan
+
+
+def test_a_new_preview_takes_over_from_the_old_one(tools):
+    new = tools.viewer.add_layer(Labels(tools.layer.data, name="new", scale=SCALE))
+    tools.tools.take("split", [tools.image])
+    tools.tools.watch(tools.image, new)
+
+    drag(tools.layer, (1, 1))
+    assert tools.sent == []
+    assert not new.mouse_pan
+    drag(new, (1, 1))
+    assert tools.sent == [("split", tools.image, (1, 1))]
+
+
+# On the preview of the dock
+
+
+@pytest.fixture
+def cut(segmented):
+    segmented.n_regions = 6
+    return segmented
+
+
+def two_regions(widget) -> tuple[tuple[int, int], tuple[int, int]]:
+    """A place in region 1 and one in region 2."""
+    data = widget.preview.data
+    return tuple(tuple(int(i) for i in np.argwhere(data == label)[0]) for label in (1, 2))
+
+
+def test_merging_and_splitting_on_the_preview(cut):
+    regions = cut._dock.segments.regions
+    one, two = two_regions(cut)
+    regions.tools["merge"].click()
+    assert cut.tool == "merge"
+
+    drag(cut.preview, one, two)
+    cut.wait(5)
+    assert cut.preview.data[one] == cut.preview.data[two]
+    assert len(np.unique(cut.preview.data)) == 5
+    assert regions.undo_button.text() == "Undo (1)"
+
+    regions.tools["split"].click()
+    assert cut.tool == "split"
+    assert not regions.tools["merge"].isChecked()
+    drag(cut.preview, one)
+    cut.wait(5)
+    assert len(np.unique(cut.preview.data)) == 6
+
+    regions.tools["split"].click()
+    assert cut.tool is None
+    drag(cut.preview, one)
+    cut.wait(5)
+    assert len(np.unique(cut.preview.data)) == 6
+
+
+def test_the_undo_history_of_the_layer_is_not_touched(cut):
+    one, two = two_regions(cut)
+    cut.tool = "merge"
+    drag(cut.preview, one, two)
+    cut.wait(5)
+
+    layer = cut.preview
+    assert len(layer._undo_history) == len(layer._redo_history) == 0
+    assert cut.preview is layer  # a click is no painting
+
+
+def test_a_click_in_vain_is_told_and_changes_nothing(cut, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
+    before = cut.preview.data
+    cut.n_regions = cut.hierarchy.n_patches
+    cut.tool = "split"
+    drag(cut.preview, (5, 5))
+    cut.n_regions = 6
+
+    assert len(shown) == 1
+    assert "single patch" in shown[0]
+    assert np.array_equal(cut.preview.data, before)
+
+
+def test_keys_on_the_preview_undo_and_redo(cut):
+    one, two = two_regions(cut)
+    cut.merge(one, two)
+    cut.wait(5)
+    merged = cut.preview.data
+    keys = {str(key): action for key, action in cut.preview.keymap.items()}
+
+    keys["Ctrl+Z"](cut.preview)
+    cut.wait(5)
+    assert len(np.unique(cut.preview.data)) == 6
+    keys["Ctrl+Shift+Z"](cut.preview)
+    cut.wait(5)
+
+    assert np.array_equal(cut.preview.data, merged)
+
+
+def test_the_keys_belong_to_one_preview_only(cut):
+    other = Labels(halves().astype(int))
+
+    assert "Ctrl+Z" not in {str(key) for key in other.keymap}
+
+
+def test_an_unknown_tool_is_refused(cut):
+    with pytest.raises(InputError, match="tool = 'cut'"):
+        cut.tool = "cut"
+    assert cut.tool is None
+
+
+def test_the_tool_stays_in_hand_when_the_preview_is_made_anew(cut):
+    cut.tool = "split"
+    cut.viewer_model.layers.remove(cut.preview)
+    cut.n_regions = 5
+
+    drag(cut.preview, (5, 5))
+    cut.wait(5)
+
+    assert len(np.unique(cut.preview.data)) == 6

@@ -1,0 +1,145 @@
+"""Whatever fails at whatever stage: it is told once, and everything can be pressed again."""
+
+from __future__ import annotations
+
+import pytest
+import tifffile
+
+from _napari.conftest import add_image, halves, heard
+from napari_aeseg import InputError
+from napari_aeseg._napari.worker import JobRunner
+
+
+def broken(*_, **__):
+    """A stage of the core that fails in the way that workers swallow."""
+    yield from ()
+    raise RuntimeError("it broke")
+
+
+def refuse(*_, **__):
+    raise RuntimeError("it broke")
+
+
+def batch(widget) -> None:
+    widget.segment_folder(widget.folder)
+
+
+STAGES = {
+    "train": ("napari_aeseg.pipeline.train_steps", broken, lambda w: w.train()),
+    "segment": ("napari_aeseg.pipeline.hierarchy_steps", broken, lambda w: w.segment()),
+    "look": ("napari_aeseg.regions.hierarchy.Hierarchy.feature_colors", refuse,
+             lambda w: w.look("features")),
+    "batch": ("napari_aeseg.batch.batch_steps", broken, batch),
+    "objects": ("napari_aeseg.regions.hierarchy.Hierarchy.objects", refuse,
+                lambda w: setattr(w, "mode", "objects")),
+    "reweighting": ("napari_aeseg.regions.hierarchy.Hierarchy.reweighted", refuse,
+                    lambda w: setattr(w, "balance", 0.9)),
+    "measuring": ("napari_aeseg.autoencoder.inspect.error_steps", broken, lambda w: w.keep()),
+}  # fmt: skip
+
+
+def enabled(widget) -> dict[str, bool]:
+    dock = widget._dock
+    return {
+        "train": dock.model.train_button.isEnabled(),
+        "load": dock.model.load_button.isEnabled(),
+        "segment": dock.segments.segment_button.isEnabled(),
+        "keep": dock.segments.keep_button.isEnabled(),
+        "look": dock.looks.isEnabled(),
+        "batch": dock.batch.button.isEnabled(),
+        "no stop": dock.status.stop_button.isHidden(),
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_error_is_told_once_and_work_goes_on(segmented, tmp_path, monkeypatch, stage):
+    target, wrong, act = STAGES[stage]
+    segmented.folder = tmp_path / "images"
+    segmented.folder.mkdir()
+    tifffile.imwrite(segmented.folder / "a.tif", halves())
+    shown = []
+    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
+    events = heard(segmented)
+    before = segmented.preview.data
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, wrong)
+        act(segmented)
+        with pytest.raises(RuntimeError, match="it broke"):
+            segmented.wait(30)
+
+    assert [name for name, _ in events] == ["failed"]
+    assert shown == ["RuntimeError: it broke"]
+    assert "it broke" in segmented._dock.status.text.text()
+    assert all(enabled(segmented).values())
+    assert segmented.preview.data is before
+    segmented.wait(1)  # an error is raised once
+
+    segmented.mode = "regions"
+    segmented.segment()
+    segmented.wait(30)
+    segmented.n_regions = 3
+    assert segmented.preview.data.max() == 3
+
+
+def test_loading_that_fails_enables_everything_again(segmented, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        segmented.load_model(tmp_path / "nowhere")
+
+    assert all(enabled(segmented).values())
+    assert segmented.model is not None
+
+
+@pytest.mark.parametrize("stage", ["train", "segment", "look", "batch"])
+def test_while_one_thing_runs_nothing_else_begins(segmented, tmp_path, monkeypatch, stage):
+    def waiting(stop):
+        yield from ()
+        stop.wait(20)
+
+    segmented.folder = tmp_path
+    tifffile.imwrite(tmp_path / "a.tif", halves())
+    segmented._session.run("something", "Waiting", waiting, lambda *_: "")
+    assert not any(list(enabled(segmented).values())[:3])
+    events = heard(segmented)
+
+    STAGES[stage][2](segmented)
+
+    assert [name for name, _ in events] == ["failed"]
+    assert "Still busy with something" in str(events[0][1])
+    segmented.stop()
+    with pytest.raises(InputError, match="Still busy"):
+        segmented.wait(20)
+    assert all(enabled(segmented).values())
+
+
+def test_stopping_while_segmenting_keeps_the_images_that_are_done(segmented):
+    first = segmented.images[0]
+    second = add_image(segmented, halves(seed=1), "second", choose=False)
+    segmented.images = [first, second]
+    before = segmented.hierarchy
+    events = heard(segmented)
+    segmented.segmented.connect(lambda _: segmented.stop())
+
+    segmented.segment()
+    segmented.wait(30)
+
+    # Stop is heard when the first image is done and the second has begun.
+    assert [name for name, _ in events] == ["segmented", "stopped"]
+    assert segmented.hierarchies[first] is not before
+    assert all(enabled(segmented).values())
+
+
+def test_closing_the_dock_leaves_nothing_running(segmented, monkeypatch):
+    left = []
+    monkeypatch.setattr(JobRunner, "leave", lambda self, *_: left.append(self))
+    controller = segmented._controller
+    controller.close()
+
+    runners = {
+        controller._finder._runner,
+        controller.keeper._runner,
+        controller.results.runner,
+        controller.results.finder._runner,
+        controller.session._runner,
+    }
+    assert set(left) == runners

@@ -1,0 +1,214 @@
+"""Layers that are kept, and their measurements."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from _napari.conftest import add_image, discs, halves
+from napari_aeseg import InputError
+
+COLUMNS = ["index", "area", "area_pixels", "centroid_y", "centroid_x", "mean_1", "border_strength",
+           "merge_height", "class", "reconstruction_error"]  # fmt: skip
+
+
+def kept(widget, wait: bool = True):
+    (layer,) = widget.keep()
+    if wait:
+        widget.wait(30)
+    return layer
+
+
+def test_columns(segmented):
+    segmented.n_regions = 4
+    layer = kept(segmented, wait=False)
+    assert list(layer.features.columns) == COLUMNS[:-1]
+
+    segmented.wait(30)
+
+    table = layer.features
+    assert list(table.columns) == COLUMNS
+    labels, image = layer.data, segmented.images[0].data
+    error = segmented.model.reconstruction_error(image, device="cpu")
+    for _, row in table.iterrows():
+        here = labels == row["index"]
+        y, x = np.nonzero(here)
+        assert row["area_pixels"] == here.sum()
+        assert row["area"] == here.sum() * 2 * 3
+        assert np.allclose((row["centroid_y"], row["centroid_x"]), (y.mean() * 2, x.mean() * 3))
+        assert np.isclose(row["mean_1"], image[here].mean(), atol=1e-5)
+        assert np.isclose(row["reconstruction_error"], error[here].mean(), rtol=1e-4)
+        assert 0 < row["border_strength"] <= 1
+        assert row["merge_height"] == segmented.hierarchy.merge_height(labels)[here][0]
+    assert set(table["class"]) <= {"class 1", "class 2", "class 3"}
+
+
+def test_units(segmented):
+    image = segmented.images[0]
+    image.scale, image.units = (0.5, 0.25), ("um", "um")
+    layer = kept(segmented)
+
+    assert layer.features["area"].sum() == pytest.approx(48 * 48 / 8)
+    assert str(layer.units[0]) == "micrometer"
+
+
+def test_an_image_without_a_scale_is_measured_in_pixels(segmented):
+    segmented.images[0].scale = (1, 1)
+    table = kept(segmented).features
+
+    assert "area_pixels" not in table
+    assert table["area"].sum() == 48 * 48
+
+
+def test_a_volume_has_three_coordinates_and_channels_have_means(widget):
+    data = np.stack([np.stack([halves()] * 3), np.stack([halves(seed=1)] * 3)])
+    add_image(widget, data, "volume", axis_labels=("c", "z", "y", "x"), scale=(1, 5, 1, 1))
+    widget.train()
+    widget.wait(20)
+    widget.segment()
+    widget.wait(30)
+
+    table = kept(widget).features
+
+    columns = ["centroid_z", "centroid_y", "centroid_x", "mean_1", "mean_2"]
+    assert [name for name in table if name in columns] == columns
+    assert table["area"].sum() == 3 * 48 * 48 * 5
+
+
+def test_classes_are_told_by_name(segmented):
+    segmented.mode, segmented.n_classes = "classes", 2
+    segmented.class_names = ("dark", "bright")
+    segmented.class_colors = ("#112233", "#445566")
+    layer = kept(segmented)
+
+    assert list(layer.features["class"]) == ["dark", "bright"]
+    assert layer.features["mean_1"].is_monotonic_increasing
+    assert np.allclose(layer.get_color(1), np.array([0x11, 0x22, 0x33, 255]) / 255)
+    segmented.mode, segmented.n_regions = "regions", 2
+    assert set(kept(segmented).features["class"]) == {"dark", "bright"}
+
+
+def test_objects_have_a_class_too(segmented):
+    add_image(segmented, discs(), "discs")
+    segmented.segment()
+    segmented.wait(20)
+    segmented.mode, segmented.n_classes = "objects", 2
+    segmented.wait(30)
+    table = kept(segmented).features
+
+    assert list(table["index"]) == [1, 2, 3, 4, 5]
+    assert set(table["class"]) == {"class 2"}
+
+
+def test_a_second_layer_has_all_columns_at_once(segmented):
+    kept(segmented)
+    segmented.n_regions = 7
+
+    assert list(kept(segmented, wait=False).features.columns) == COLUMNS
+
+
+def test_segmenting_anew_measures_anew(segmented, model):
+    kept(segmented)
+    segmented.segment()
+    segmented.wait(20)
+
+    assert list(kept(segmented, wait=False).features.columns) == COLUMNS[:-1]
+
+
+def test_layers_kept_one_after_the_other_are_all_completed(segmented):
+    layers = []
+    for n in (3, 5, 7):
+        segmented.n_regions = n
+        layers.append(kept(segmented, wait=False))
+    segmented.wait(30)
+
+    assert [len(layer.features) for layer in layers] == [3, 5, 7]
+    assert all(list(layer.features.columns) == COLUMNS for layer in layers)
+
+
+def test_a_layer_that_is_removed_before_the_column_comes_is_left_alone(segmented):
+    layer = kept(segmented, wait=False)
+    segmented.viewer_model.layers.remove(layer)
+    segmented.n_regions = 3
+    other = kept(segmented)
+
+    assert list(layer.features.columns) == COLUMNS[:-1]
+    assert list(other.features.columns) == COLUMNS
+
+
+def test_a_layer_that_is_painted_on_meanwhile_is_measured_as_it_is(segmented):
+    segmented.n_regions = 3
+    layer = kept(segmented, wait=False)
+    layer.data[20:30, 20:30] = 9
+    segmented.wait(30)
+
+    table = layer.features
+    assert 9 in list(table["index"])
+    assert table.loc[table["index"] == 9, "area_pixels"].item() == 100
+    assert "reconstruction_error" in table
+
+
+def test_what_changes_meanwhile_does_not_reach_the_kept_layer(segmented):
+    segmented.n_regions = 5
+    layer = kept(segmented, wait=False)
+    heights = list(layer.features["merge_height"])
+    segmented.balance = 1.0
+    segmented.wait(30)
+
+    assert "reconstruction_error" in layer.features
+    assert list(layer.features["merge_height"]) == heights
+
+
+def test_a_layer_that_was_given_other_data_meanwhile_is_told(segmented):
+    layer = kept(segmented, wait=False)
+    layer.data = np.ones((3, 3), int)
+    with pytest.raises(InputError, match="shape"):
+        segmented.wait(30)
+    assert not segmented.busy
+    kept(segmented)  # and goes on
+
+
+def test_what_cannot_be_measured_is_told_and_the_layer_stays(segmented, monkeypatch):
+    def broken(*_, **__):
+        yield from ()
+        raise RuntimeError("no decoder")
+
+    monkeypatch.setattr("napari_aeseg.autoencoder.inspect.error_steps", broken)
+    layer = kept(segmented, wait=False)
+    with pytest.raises(RuntimeError, match="no decoder"):
+        segmented.wait(30)
+
+    assert layer in segmented.viewer_model.layers
+    assert list(layer.features.columns) == COLUMNS[:-1]
+    assert segmented._dock.segments.keep_button.isEnabled()
+
+
+def test_of_several_images_those_with_labels_are_kept(segmented):
+    first = segmented.images[0]
+    second = add_image(segmented, discs(), "discs", choose=False)
+    segmented.images = [first, second]
+    segmented.segment()
+    segmented.wait(20)
+    segmented.mode = "objects"
+    segmented.wait(60)
+
+    layers = segmented.keep()
+    segmented.wait(30)
+
+    assert [layer.name for layer in layers] == ["discs objects"]
+
+
+def test_objects_that_are_still_looked_for_cannot_be_kept(segmented):
+    segmented.mode = "objects"
+    with pytest.raises(InputError, match="still being looked for"):
+        segmented.keep()
+    segmented.wait(60)
+
+
+def test_the_button_keeps_and_says_so(segmented):
+    segmented._dock.segments.keep_button.click()
+    segmented.wait(30)
+
+    (layer,) = [one for one in segmented.viewer_model.layers if "regions" in one.name]
+    assert not layer.visible
+    assert f"Kept as '{layer.name}'" in segmented._dock.status.text.text()

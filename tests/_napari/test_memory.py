@@ -1,0 +1,116 @@
+"""A dock that is closed and opened again on the same viewer."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from _napari.conftest import QUICK, halves, join_workers
+from napari_aeseg._napari.widget import AESegWidget
+
+
+@pytest.fixture
+def reopened(widget, model, qtbot):
+    """Return a function that closes the widget and opens a new one on the same viewer."""
+    opened = []
+
+    def reopen() -> AESegWidget:
+        widget._controller.close()
+        again = AESegWidget(widget.viewer_model)
+        qtbot.addWidget(again.native)
+        opened.append(again)
+        return again
+
+    widget.model = model
+    yield reopen
+    for again in opened:
+        again._controller.close()
+    join_workers(qtbot)
+
+
+def test_it_goes_on_where_it_was(widget, reopened):
+    widget.segment()
+    widget.wait(20)
+    widget.n_regions = 9
+    widget.merge((2, 2), (40, 40))
+    widget.balance = 0.3
+    widget.wait(20)
+    layer, shown = widget.preview, widget.preview.data.copy()
+
+    again = reopened()
+
+    assert again.model is widget.model
+    assert again.training_params == QUICK
+    assert (again.n_regions, again.balance, again.device) == (9, 0.3, "cpu")
+    assert again.images == widget.images
+    assert again.preview is layer
+    assert np.array_equal(again.preview.data, shown)
+    assert again.undo()
+    again.wait(20)
+    assert again.preview is layer
+    assert not np.array_equal(again.preview.data, shown)
+    # And clicks on the layer reach the new dock.
+    again.tool = "merge"
+    assert not layer.mouse_pan
+
+
+def test_classes_that_were_kept_are_still_there(widget, reopened):
+    widget.segment()
+    widget.wait(20)
+    widget.mode = "classes"
+    widget.n_classes = 2
+    widget.classes_fixed = True
+    widget.class_names = ["dark", "bright"]
+
+    again = reopened()
+
+    assert again.classes_fixed
+    assert again.class_names == ("dark", "bright")
+    assert again.mode == "classes"
+
+
+def test_what_was_removed_meanwhile_is_forgotten(widget, reopened):
+    widget.segment()
+    widget.wait(20)
+    widget._controller.close()
+    widget.viewer_model.layers.clear()
+
+    again = reopened()
+
+    assert again.hierarchies == {}
+    assert again.model is widget.model
+
+
+def test_another_viewer_starts_anew(widget, reopened, qtbot):
+    reopened()
+    other = AESegWidget(ViewerModel())
+    qtbot.addWidget(other.native)
+
+    assert other.model is None
+    other._controller.close()
+
+
+def used_and_closed(model, qtbot) -> list[weakref.ref]:
+    """Open a viewer and the dock, segment, close the dock; what ought to be gone afterwards."""
+    viewer = ViewerModel()
+    image = viewer.add_image(halves())
+    widget = AESegWidget(viewer)
+    widget.model = model
+    widget.segment()
+    widget.wait(20)
+    widget._controller.close()
+    widget.native.deleteLater()
+    join_workers(qtbot)
+    return [weakref.ref(viewer), weakref.ref(image)]
+
+
+def test_nothing_is_kept_of_a_viewer_that_is_gone(model, qtbot):
+    gone = used_and_closed(model, qtbot)
+    qtbot.wait(20)
+    gc.collect()
+
+    assert [ref() for ref in gone] == [None, None]

@@ -1,0 +1,204 @@
+"""Colours by a column, and tables as files."""
+
+from __future__ import annotations
+
+import npe2
+import numpy as np
+import pandas as pd
+import pytest
+from napari.layers import Image, Labels
+from napari.utils.colormaps import ensure_colormap
+
+from napari_aeseg import InputError
+from napari_aeseg._napari.palette import class_color, cyclic_colormap
+from napari_aeseg._napari.tables import color_by, columns_of, export_table, write_table
+
+
+@pytest.fixture
+def layer():
+    """Labels 1, 2, 3 and 5 with measurements."""
+    table = pd.DataFrame(
+        {
+            "index": [1, 2, 3, 5],
+            "area": [10, 20, 30, 40],
+            "error": [0.5, np.nan, np.inf, 1.5],
+            "same": [7.0] * 4,
+            "class": ["b", "a", "b", "c"],
+        }
+    )
+    return Labels(np.array([[0, 1, 2], [3, 5, 6]]), features=table, name="kept")
+
+
+def hexed(color) -> str:
+    return "#" + "".join(f"{round(255 * c):02x}" for c in color[:3])
+
+
+def test_columns_are_offered_for_labels_with_measurements_only(layer):
+    assert columns_of(layer) == ["area", "error", "same", "class"]
+    assert columns_of(Labels(np.ones((2, 2), int))) is None
+    assert columns_of(Image(np.ones((2, 2)))) is None
+    assert columns_of(None) is None
+
+
+def test_numbers_are_shown_in_viridis(layer):
+    color_by(layer, "area")
+
+    ends = ensure_colormap("viridis").map(np.array([0.0, 1.0]))
+    assert np.allclose(layer.get_color(1), ends[0])
+    assert np.allclose(layer.get_color(5), ends[1])
+    assert len({tuple(layer.get_color(i)) for i in (1, 2, 3, 5)}) == 4
+
+
+def test_what_is_not_known_is_grey(layer):
+    color_by(layer, "error")
+
+    for label in (2, 3):
+        assert np.allclose(layer.get_color(label), (0.5, 0.5, 0.5, 1))
+    assert not np.allclose(layer.get_color(1), layer.get_color(5))
+
+
+def test_equal_numbers_have_one_color(layer):
+    color_by(layer, "same")
+
+    assert len({tuple(layer.get_color(i)) for i in (1, 2, 3, 5)}) == 1
+
+
+def test_words_have_colors_of_their_own(layer):
+    color_by(layer, "class")
+
+    assert [hexed(layer.get_color(i)) for i in (2, 1, 5)] == [class_color(i) for i in (1, 2, 3)]
+    assert np.array_equal(layer.get_color(1), layer.get_color(3))
+
+
+def test_background_and_labels_without_a_row_are_transparent(layer):
+    color_by(layer, "area")
+
+    assert layer.get_color(6)[3] == 0
+    assert layer.colormap.map(np.array([0]))[0, 3] == 0
+
+
+def test_back_to_colors_by_label(layer):
+    color_by(layer, "area")
+    color_by(layer, "label")
+
+    assert layer.colormap == cyclic_colormap()
+
+
+def test_an_unknown_column_is_refused_with_those_there_are(layer):
+    with pytest.raises(InputError, match="column = 'volume': choose one of index, area"):
+        color_by(layer, "volume")
+
+
+def test_a_layer_without_measurements_is_refused(tmp_path):
+    bare = Labels(np.ones((2, 2), int), name="bare")
+    with pytest.raises(InputError, match="bare has no measurements: press Keep"):
+        color_by(bare, "area")
+    with pytest.raises(InputError, match="bare has no measurements: press Keep"):
+        export_table(bare, tmp_path / "x.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_export(layer, tmp_path):
+    export_table(layer, tmp_path / "kept.csv")
+
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "kept.csv"), layer.features)
+
+
+def test_napari_saves_labels_as_csv(layer, tmp_path):
+    npe2.PluginManager.instance().discover()  # as napari does when its window opens
+    path = str(tmp_path / "kept.csv")
+
+    assert layer.save(path, plugin="napari-aeseg") == [path]
+
+    pd.testing.assert_frame_equal(pd.read_csv(path), layer.features)
+
+
+def test_labels_without_features_are_not_written(tmp_path):
+    path = str(tmp_path / "bare.csv")
+    with pytest.raises(InputError, match="bare has no features to write"):
+        write_table(path, np.ones((2, 2), int), {"name": "bare", "features": pd.DataFrame()})
+    assert not list(tmp_path.iterdir())
+
+
+# By the dock
+
+
+@pytest.fixture
+def kept(segmented):
+    segmented.n_regions = 4
+    (layer,) = segmented.keep()
+    segmented.wait(30)
+    return layer
+
+
+def test_the_dock_offers_the_columns_of_the_active_layer(segmented, kept):
+    dock, layers = segmented._dock, segmented.viewer_model.layers
+    assert not dock.color_box.isEnabled()
+    layers.selection.active = kept
+
+    shown = [dock.color_box.itemText(i) for i in range(dock.color_box.count())]
+    assert shown == ["label", *kept.features.columns[1:]]
+    assert dock.color_box.isEnabled()
+    assert dock.export_button.isEnabled()
+    layers.selection.active = segmented.preview
+    assert not dock.color_box.isEnabled()
+    assert not dock.table_button.isEnabled()
+
+
+def test_the_column_that_comes_later_is_offered_when_it_has_come(segmented):
+    (layer,) = segmented.keep()
+    segmented.viewer_model.layers.selection.active = layer
+    box = segmented._dock.color_box
+    assert box.findText("reconstruction_error") < 0
+    segmented.wait(30)
+
+    assert box.findText("reconstruction_error") > 0
+
+
+def test_coloring_by_the_dock(segmented, kept):
+    box = segmented._dock.color_box
+    segmented.viewer_model.layers.selection.active = kept
+    box.setCurrentText("area_pixels")
+    box.activated.emit(box.currentIndex())
+
+    table = kept.features.sort_values("area_pixels")
+    small, large = (kept.get_color(int(label)) for label in table["index"].iloc[[0, -1]])
+    assert small[2] > small[0]  # violet
+    assert large[0] > large[2]  # yellow
+    assert kept.visible
+
+
+def test_coloring_and_exporting_by_method(segmented, kept, tmp_path):
+    segmented.color_by("area")
+    assert kept.colormap != cyclic_colormap()
+    segmented.color_by("label", kept)
+    assert kept.colormap == cyclic_colormap()
+    segmented.export_table(tmp_path / "kept.csv")
+    assert len(pd.read_csv(tmp_path / "kept.csv")) == 4
+    with pytest.raises(InputError, match="column = 'volume'"):
+        segmented.color_by("volume")
+
+
+def test_without_a_kept_layer_methods_say_what_to_do(segmented, tmp_path):
+    with pytest.raises(InputError, match="press Keep"):
+        segmented.color_by("area")
+    with pytest.raises(InputError, match="press Keep"):
+        segmented.export_table(tmp_path / "x.csv")
+
+
+def test_the_export_button_asks_for_a_file(segmented, kept, tmp_path, monkeypatch):
+    asked = []
+
+    def answer(parent, title, name, kinds):
+        asked.append(name)
+        return answers.pop(0), kinds
+
+    answers = [str(tmp_path / "table"), ""]
+    monkeypatch.setattr("napari_aeseg._napari.dock.QFileDialog.getSaveFileName", answer)
+    segmented.viewer_model.layers.selection.active = kept
+    segmented._dock.export_button.click()
+    segmented._dock.export_button.click()  # and thinks better of it
+
+    assert asked == [f"{kept.name}.csv"] * 2
+    assert [path.name for path in tmp_path.glob("*.csv")] == ["table.csv"]
+    assert "Wrote table.csv" in segmented._dock.status.text.text()

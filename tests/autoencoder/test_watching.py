@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from napari_aeseg.autoencoder import watching
+from napari_aeseg.autoencoder.watching import Watcher
+from napari_aeseg.images.intensity import read_image
+
+RNG = np.random.default_rng(0)
+
+
+def picture_of(model, image, axes=None):
+    read = read_image(image, axes)
+    return Watcher(read, model.architecture).picture(model.network)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "channels"),
+    [((21, 34), "YX", 1), ((34, 21), "XY", 1), ((3, 20, 26), "CYX", 3), ((20, 26, 3), "YXC", 3)],
+)
+def test_small_image_is_shown_whole_and_as_it_lies(make_model, shape, axes, channels):
+    model = make_model(channels)
+    image = RNG.random(shape) * 50 + 100
+    picture = picture_of(model, image, axes)
+    assert picture.axes == axes
+    assert picture.offset == (0, 0)
+    assert picture.pixels.dtype == np.float32
+    expected = model.reconstruct(image, axes=axes, device="cpu")
+    np.testing.assert_allclose(picture.pixels, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("levels", "corner"), [(2, (16, 24)), (5, (0, 0))])
+def test_of_a_large_image_the_middle_is_shown(monkeypatch, make_model, levels, corner):
+    monkeypatch.setattr(watching, "_SIDE", 32)
+    model = make_model(levels=levels)
+    image = RNG.random((67, 83))
+    picture = picture_of(model, image)
+    y, x = picture.offset
+    assert (y, x) == corner  # on the grid of the pooling windows
+    assert picture.pixels.shape == (32, 32)
+    whole = model.reconstruct(image, device="cpu")
+    np.testing.assert_allclose(picture.pixels, whole[y : y + 32, x : x + 32], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "offset"),
+    [((5, 20, 18), "ZYX", (2, 0, 0)), ((2, 3, 1, 16, 16), "TZCYX", (1, 1, 0, 0))],
+)
+def test_of_a_stack_the_middle_plane_is_shown(make_model, shape, axes, offset):
+    model = make_model()
+    stack = RNG.random(shape)
+    picture = picture_of(model, stack, axes)
+    assert picture.offset == offset
+    assert picture.axes == axes.replace("T", "").replace("Z", "")
+    whole = model.reconstruct(stack, axes=axes, device="cpu")
+    plane = whole[offset[: len(offset) - 2]]
+    np.testing.assert_allclose(picture.pixels, plane, atol=1e-5)
+
+
+def test_light_that_was_evened_out_comes_back(make_model):
+    image = np.exp(-np.linspace(-1, 1, 128)) * (RNG.random((160, 128)) + 0.2)
+    assert read_image(image).light is not None
+    model = make_model()
+    expected = model.reconstruct(image, device="cpu")
+    np.testing.assert_allclose(picture_of(model, image).pixels, expected, rtol=1e-4)

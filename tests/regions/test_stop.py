@@ -1,0 +1,55 @@
+"""Every stage looks at the stop flag more than once, and stops at whichever look."""
+
+import numpy as np
+import pytest
+
+from napari_aeseg.errors import StoppedError
+from napari_aeseg.regions import merge_tree
+from napari_aeseg.regions.graph import region_graph
+from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.objects import find_objects
+from napari_aeseg.regions.patches import make_patches
+
+IMAGE = np.random.default_rng(0).random((2, 64, 64)).astype(np.float32)
+
+
+def discs():
+    y, x = np.indices((64, 64))
+    return (np.hypot(y % 32 - 16, x % 32 - 16) < 9).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("work", "least"),
+    [
+        (lambda stop: make_patches(IMAGE, 8, stop=stop), 4),
+        (lambda stop: region_graph(np.arange(64).reshape(8, 8), stop), 2),
+        (lambda stop: find_objects(discs(), stop=stop), 20),
+        (lambda stop: find_objects(discs(), np.ones((64, 64), bool), stop=stop), 20),
+    ],
+    ids=["patches", "graph", "objects", "objects inside"],
+)
+def test_a_stage_stops_at_any_of_its_looks(counted_stop, work, least):
+    free = counted_stop()
+    work(free)
+    assert free.looks >= least
+    for at in range(1, free.looks + 1):
+        with pytest.raises(StoppedError):
+            work(counted_stop(at))
+
+
+@pytest.mark.parametrize("scale", [1, 16, "auto"])
+def test_the_tree_stops_at_any_look_and_goes_on_where_it_was(
+    hierarchy_of, counted_stop, monkeypatch, scale
+):
+    monkeypatch.setattr(merge_tree, "_MOST_EXACT", 100)
+    monkeypatch.setattr(merge_tree, "_LEFT_BY_ROUNDS", 50)
+    tree = hierarchy_of(IMAGE, 4, levels=[0, 1], scale=scale)
+    parts = tree.patches, tree.statistics, tree.graph, tree.axes, tree.params, tree.brightness
+    free = counted_stop()
+    expected = Hierarchy(*parts).prepare(free).regions(20)
+    assert free.looks > 10
+    for at in range(1, free.looks + 1):
+        stopped = Hierarchy(*parts)
+        with pytest.raises(StoppedError):
+            stopped.prepare(counted_stop(at))
+        assert np.array_equal(stopped.regions(20), expected)

@@ -1,0 +1,233 @@
+"""Many files segmented alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+import napari_aeseg as aeseg
+from napari_aeseg import Cut, InputError, Merge
+
+
+@pytest.fixture
+def files(tmp_path, stripes) -> list[Path]:
+    """Three images, as they are in a folder."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, image in (("a", stripes), ("b", stripes[:, ::-1]), ("c", stripes[::-1])):
+        tifffile.imwrite(folder / f"{name}.tif", image)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def output(tmp_path) -> Path:
+    return tmp_path / "results"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def run(files, output, model, cut=None, **more):
+    return aeseg.segment_files(files, output, model, cut or Cut(n_regions=4), device="cpu", **more)
+
+
+def test_every_file_is_segmented_as_by_itself(files, output, model):
+    report = run(files, output, model)
+
+    assert report.summary == "3 files: 3 done"
+    assert names(output) == [f"{stem}_{kind}" for stem in "abc" for kind in
+                             ("labels.tif", "overlay.png", "table.csv")]  # fmt: skip
+    for path, outcome in zip(files, report.files, strict=True):
+        tree = aeseg.build_hierarchy(tifffile.imread(path), model, device="cpu")
+        labels = tifffile.imread(output / f"{path.stem}_labels.tif")
+        assert np.array_equal(labels, tree.regions(4))
+        assert len(pd.read_csv(output / f"{path.stem}_table.csv")) == 4
+        assert (outcome.path, outcome.status, outcome.labels) == (path, "done", 4)
+        assert set(outcome.written) == {output / n for n in names(output) if n[0] == path.stem}
+        assert outcome.seconds > 0
+
+
+def test_one_bad_file_does_not_end_it(files, output, model):
+    files[1].write_bytes(b"no image")
+    files.append(files[0].with_name("missing.tif"))
+    tifffile.imwrite(files[0].with_name("rgb.tif"), np.ones((48, 40, 3), np.uint8) * 7)
+    files.append(files[0].with_name("rgb.tif"))
+
+    report = run(files, output, model)
+
+    assert [f.status for f in report.files] == ["done", "failed", "done", "failed", "failed"]
+    assert report.summary == "5 files: 2 done, 3 failed"
+    assert [f.path.name for f in report.failed] == ["b.tif", "missing.tif", "rgb.tif"]
+    assert "cannot be read" in report.failed[0].text
+    assert "b.tif: failed, b.tif cannot be read" in str(report)
+    assert {name[0] for name in names(output)} == {"a", "c"}
+
+
+def test_results_that_exist_are_refused_before_any_work(files, output, model):
+    output.mkdir()
+    (output / "c_table.csv").write_text("mine")
+    events = []
+
+    with pytest.raises(InputError, match=r"c_table\.csv exist already"):
+        run(files, output, model, progress=events.append)
+
+    assert events == []
+    assert names(output) == ["c_table.csv"]
+
+
+def test_results_that_exist_are_left_alone_when_asked(files, output, model):
+    run(files[:1], output, model)
+    before = (output / "a_labels.tif").read_bytes()
+    report = run(files, output, model, Cut(n_regions=7), existing="skip")
+
+    assert [f.status for f in report.files] == ["skipped", "done", "done"]
+    assert (output / "a_labels.tif").read_bytes() == before
+    assert tifffile.imread(output / "b_labels.tif").max() == 7
+
+
+def test_results_that_exist_are_replaced_when_asked(files, output, model):
+    run(files, output, model)
+    report = run(files, output, model, Cut(n_regions=7), existing="replace")
+
+    assert report.summary == "3 files: 3 done"
+    assert [tifffile.imread(output / f"{s}_labels.tif").max() for s in "abc"] == [7, 7, 7]
+
+
+def test_a_file_that_was_half_done_is_done_by_skip(files, output, model):
+    run(files, output, model)
+    (output / "b_labels.tif").unlink()  # written last
+
+    report = run(files, output, model, existing="skip")
+
+    assert [f.status for f in report.files] == ["skipped", "done", "skipped"]
+
+
+def test_stop_keeps_what_is_done(files, output, model):
+    stop = Event()
+
+    def look(event):
+        if event.stage == "file" and event.done == 2:
+            stop.set()
+
+    report = run(files, output, model, progress=look, stop=stop)
+
+    assert [f.status for f in report.files] == ["done", "stopped", "stopped"]
+    assert {name[0] for name in names(output)} == {"a"}
+    assert run(files, output, model, existing="skip").summary == "3 files: 2 done, 1 skipped"
+
+
+def test_nothing_is_left_half_written(files, output, model, monkeypatch):
+    def full(labels, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("napari_aeseg.batch.write_labels", full)
+
+    report = run(files, output, model)
+
+    assert report.summary == "3 files: 3 failed"
+    assert "No space left" in report.failed[0].text
+    assert [name for name in names(output) if "labels" in name or "part" in name] == []
+
+
+def test_a_file_stays_whole_until_the_new_one_is(files, output, model, monkeypatch):
+    run(files, output, model)
+    before = (output / "a_labels.tif").read_bytes()
+
+    def full(labels, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("napari_aeseg.batch.write_labels", full)
+    run(files, output, model, existing="replace")
+
+    assert (output / "a_labels.tif").read_bytes() == before
+
+
+def test_prototypes_give_equal_ids_in_all_files(files, output, model, stripes):
+    kinds = aeseg.build_hierarchy(stripes, model, device="cpu").prototypes(2)
+    cut = Cut("classes", n_classes=5)  # passed over
+
+    run(files, output, model, cut, prototypes=kinds)
+
+    labels = {s: tifffile.imread(output / f"{s}_labels.tif") for s in "abc"}
+    for stem, image in (("b", stripes[:, ::-1]), ("c", stripes[::-1])):
+        tree = aeseg.build_hierarchy(image, model, device="cpu")
+        assert np.array_equal(labels[stem], tree.classes(prototypes=kinds))
+    # Mirrored, the stripes are on the left.
+    assert (labels["a"] == labels["b"][:, ::-1]).mean() > 0.8
+
+
+def test_classes_that_the_model_keeps_are_used(files, output, make_model, stripes):
+    kept = make_model()
+    kept.prototypes = aeseg.build_hierarchy(stripes, kept, device="cpu").prototypes(2)
+
+    run(files[1:2], output, kept, Cut("classes"))
+
+    tree = aeseg.build_hierarchy(stripes[:, ::-1], kept, device="cpu")
+    expected = tree.classes(prototypes=kept.prototypes)
+    assert np.array_equal(tifffile.imread(output / "b_labels.tif"), expected)
+
+
+def test_files_whose_results_would_collide_are_refused(files, output, model, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    tifffile.imwrite(other / "a.tif", np.eye(40))
+
+    with pytest.raises(InputError, match="called a: their results would collide"):
+        run([*files, other / "a.tif"], output, model)
+
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"cut": Cut("markers")}, "belong to one image"),
+        ({"cut": Cut(edits=(Merge((0, 1)),))}, "belong to one image"),
+        ({"existing": "ask"}, "existing = 'ask'"),
+        ({"files": []}, "the list is empty"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(files, output, model, more, words):
+    with pytest.raises(InputError, match=words):
+        run(more.pop("files", files), output, model, **more)
+    assert not output.exists()
+
+
+def test_tables_can_be_left_out(files, output, model):
+    run(files[:1], output, model, table=False)
+
+    assert names(output) == ["a_labels.tif", "a_overlay.png"]
+
+
+def test_a_volume_has_no_overlay(tmp_path, output, model, stripes):
+    tifffile.imwrite(tmp_path / "z.tif", np.stack([stripes] * 3), photometric="minisblack")
+
+    report = run([tmp_path / "z.tif"], output, model, axes="ZYX")
+
+    assert report.summary == "1 file: 1 done"
+    assert names(output) == ["z_labels.tif", "z_table.csv"]
+    assert tifffile.imread(output / "z_labels.tif").shape == (3, 48, 40)
+
+
+def test_files_of_a_folder(files):
+    folder = files[0].parent
+    for name in ("B.PNG", "x_labels.tif", "x_overlay.png", ".hidden.tif", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    (folder / "sub.tif").mkdir()
+
+    assert [path.name for path in aeseg.image_files(folder)] == ["B.PNG", "a.tif", "b.tif", "c.tif"]
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no image"):
+        aeseg.image_files(tmp_path)
+    with pytest.raises(InputError, match="no folder"):
+        aeseg.image_files(tmp_path / "nowhere")

@@ -1,0 +1,161 @@
+"""What the README and the docs say: code runs, commands exist, links lead somewhere."""
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from napari_aeseg import pipeline
+from napari_aeseg.cli import _parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTING = (ROOT / "docs" / "scripting.md").read_text(encoding="utf-8")
+BOUNDARY = "\n## Through the widget\n"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text, language):
+    """Return the code blocks of a language, with empty lines before them for tracebacks."""
+    return [
+        "\n" * (text[: match.start()].count("\n") + 1) + match[2]
+        for match in FENCE.finditer(text)
+        if match[1] == language
+    ]
+
+
+def run(codes, page):
+    """Run blocks one after the other, as if they were one script."""
+    names = {}
+    assert codes
+    for code in codes:
+        exec(compile(code, page, "exec"), names)
+    return names
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """Let trainings take four steps, and files be written to a folder of their own."""
+    train_steps = pipeline.train_steps
+
+    def quick_steps(images, params=None, *arguments, **options):
+        if not options.get("resume"):
+            params = (params or pipeline.TrainingParams()).but(steps=4, batch_size=2)
+        return train_steps(images, params, *arguments, **options)
+
+    monkeypatch.setattr(pipeline, "train_steps", quick_steps)
+    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_code_of_the_readme_runs(quick):
+    names = run(blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python"), "README.md")
+    assert names["labels"].max() == 12
+    assert Path("tissue.aeseg.safetensors").exists()
+
+
+def test_code_without_a_window_runs(quick, capsys):
+    headless, _ = SCRIPTING.split(BOUNDARY)
+    names = run(blocks(headless, "python"), "scripting.md")
+    assert names["part"].unfinished
+    assert not names["model"].unfinished
+    assert names["report"].summary == "2 files: 2 done"
+    assert names["table"].attrs["unit"] == "micrometre"
+    assert "('ground', 'coin')" in capsys.readouterr().out
+
+
+@pytest.mark.viewer
+def test_code_through_the_widget_runs(quick, monkeypatch, make_napari_viewer, qtbot):
+    import napari
+    from napari.qt.threading import WorkerBase
+
+    # Where models save themselves.
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_, **__: Path.cwd() / "saved")
+    monkeypatch.setattr(napari, "Viewer", make_napari_viewer)
+    _, through_the_widget = SCRIPTING.split(BOUNDARY)
+    names = run(blocks(through_the_widget, "python"), "scripting.md")
+    widget = names["widget"]
+    assert widget.model.prototypes.names == ("gland", "edge", "stroma")
+    assert names["kept"].features["area"].sum() == 512 * 512
+    assert Path("tissue.csv").exists()
+    # As it was trained, and with its classes for the script.
+    assert len(list(Path("saved").glob("*.aeseg.safetensors"))) == 2
+    compile(Path("again.py").read_text(encoding="utf-8"), "again.py", "exec")
+    names["viewer"].close()
+    WorkerBase.await_workers(10_000)
+    qtbot.wait(10)
+
+
+def public_names(kind):
+    return {name for name in vars(kind) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("kind", ["AESegWidget", "CutProperties", "ResultMethods"])
+def test_every_name_of_the_widget_is_in_a_table(kind):
+    from napari_aeseg._napari import cut_properties, result_methods, widget
+
+    modules = {**vars(cut_properties), **vars(result_methods), **vars(widget)}
+    known = public_names(modules[kind])
+    _, text = SCRIPTING.split(BOUNDARY)
+    cells = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+    listed = set(re.findall(r"`(\w+)", cells))
+    assert known <= listed
+    parts = (cut_properties.CutProperties, result_methods.ResultMethods, widget.AESegWidget)
+    assert listed <= set().union(*map(public_names, parts))
+    for name in re.findall(r"`(\w+)\(", cells):
+        assert inspect.isfunction(inspect.getattr_static(widget.AESegWidget, name)), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_fences_are_paired(page):
+    text = page.read_text(encoding="utf-8")
+    marks = re.findall(r"^```\w*$", text, re.MULTILINE)
+    assert [mark == "```" for mark in marks] == [False, True] * (len(marks) // 2)
+
+
+def commands():
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8"), "sh"):
+            lines = (line.partition("#")[0].strip() for line in block.splitlines())
+            yield from (line for line in lines if line.startswith("napari-aeseg "))
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_commands_are_understood(command):
+    _parser().parse_args(shlex.split(command)[1:])
+
+
+def links(text):
+    return re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text))
+
+
+def test_links_of_the_readme_work_on_pypi():
+    found = links((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert found
+    assert [link for link in found if not link.startswith(("https://", "#"))] == []
+    ours = "https://github.com/napari-aeseg/napari-aeseg/blob/main/"
+    for link in found:
+        if link.startswith(ours):
+            assert_leads_somewhere(ROOT, link.removeprefix(ours))
+
+
+def heading_ids(path):
+    titles = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def assert_leads_somewhere(folder, link, page=None):
+    name, _, heading = link.partition("#")
+    path = (folder / name) if name else page
+    assert path.exists(), link
+    if heading:
+        assert heading in heading_ids(path), link
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda path: path.parent.name + "/" + path.name)
+def test_links_of_the_docs_lead_somewhere(page):
+    for link in links(page.read_text(encoding="utf-8")):
+        if not link.startswith("https://"):
+            assert_leads_somewhere(page.parent, link, page)

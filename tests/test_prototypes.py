@@ -1,0 +1,49 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from napari_aeseg import InputError, Prototypes
+
+GOOD = {"centres": np.ones((2, 3)), "whitening": np.ones((3, 2)), "scale": 4.0}
+
+
+def test_prototypes_with_names_and_colors():
+    kinds = Prototypes(**GOOD, names=("gland", "stroma"), colors=("#ff0000", "#00FF7f"))
+    assert kinds.names == ("gland", "stroma")
+    assert kinds.colors == ("#ff0000", "#00FF7f")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        kinds.scale = 2.0
+
+
+def test_nobody_has_to_name_them():
+    assert Prototypes(**GOOD).names == Prototypes(**GOOD).colors == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"centres": np.ones(3)}, "centres are not a 2D array of float64"),
+        ({"centres": np.ones((2, 3), np.float32)}, "centres are not a 2D array of float64"),
+        ({"whitening": [[1.0, 2.0]]}, "whitening are not a 2D array of float64"),
+        ({"centres": np.ones((0, 3))}, r"shape \(0, 3\) are empty"),
+        ({"centres": np.full((2, 3), np.nan)}, "centres have NaN"),
+        ({"whitening": np.full((3, 2), np.inf)}, "whitening have NaN"),
+        ({"whitening": np.ones((2, 3))}, "do not fit each other"),
+        ({"scale": 0.5}, "scale = 0.5: give a number of 1 or more"),
+        ({"scale": float("nan")}, "scale = nan"),
+        ({"scale": "auto"}, "scale = 'auto' is no number"),
+        ({"scale": True}, "scale = True is no number"),
+        ({"names": ("gland",)}, r"2 class\(es\) but 1 name\(s\)"),
+        ({"names": "ab"}, "names = 'ab': give a tuple"),
+        ({"names": ("gland", 3)}, "give a tuple of texts"),
+        ({"colors": ("#ff0000",) * 3}, r"2 class\(es\) but 3 color\(s\)"),
+        ({"colors": ("#ff0000", "red")}, "'red' is not written as '#rrggbb'"),
+        ({"colors": ("#ff0000", "#ff00001")}, "'#ff00001' is not written"),
+        ({"colors": ("#ff0000", "#ff0000\n")}, "is not written"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value,
+)
+def test_what_does_not_fit_is_refused_by_name(change, words):
+    with pytest.raises(InputError, match=words):
+        Prototypes(**GOOD | change)

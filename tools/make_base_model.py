@@ -1,0 +1,199 @@
+"""Make the base model that ships with the package.
+
+    python tools/make_base_model.py --data FOLDER
+
+FOLDER holds the labelled sets of the benchmarks, `<set>/images/*.tif` or `.png`; only those named
+in `SETS` are read, and only their images. All other images come with scikit-image. Every licence
+lets weights trained on the pixels be given away; `LICENCES` and the model's training record say
+which.
+
+Each image is cut, zoomed and changed in intensity and colour into several views, and an autoencoder
+of three channels and otherwise default architecture is trained on all views as a user would train
+it on files. The same seed on the same machine gives the same model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from skimage import data
+from skimage.io import imread
+from skimage.transform import resize
+
+import napari_aeseg as aeseg
+from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.model_file import BASE_FILE
+from napari_aeseg.events import Progress, TrainingProgress
+from napari_aeseg.images.intensity import IntensityRange
+
+#: Images that come with scikit-image, with the licence that its documentation states for each.
+LICENCES = {
+    "astronaut": "public domain (NASA)",
+    "brick": "CC0",
+    "camera": "CC0",
+    "cell": "CC0",
+    "chelsea": "CC0",
+    "clock": "public domain",
+    "coffee": "CC0",
+    "grass": "CC0",
+    "gravel": "CC0",
+    "hubble_deep_field": "public domain (NASA)",
+    "microaneurysms": "CC0",
+    "retina": "CC0",
+    "rocket": "public domain (SpaceX)",
+    "text": "public domain",
+}
+#: Folders of labelled images, with their licence.
+SETS = {"dsb2018_fluo": "CC0 (BBBC038)", "dsb2018_he_white": "CC0 (BBBC038)"}
+#: Views of each image: kinds of which there are many images have fewer of each.
+VIEWS = {"skimage.data": 24, "dsb2018_fluo": 5, "dsb2018_he_white": 10}
+SIDE = 256  # pixels along the longer side of a view, at most
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to train on."""
+
+    group: str
+    name: str
+    licence: str
+    #: (Y, X, 1 or 3), scaled to 0 .. 1.
+    pixels: np.ndarray
+
+    @property
+    def grey(self) -> bool:
+        """True for one channel."""
+        return self.pixels.shape[-1] == 1
+
+
+def sources(folder: Path) -> list[Source]:
+    """Read all images, those of scikit-image first."""
+    found = [
+        Source("skimage.data", name, licence, scaled(getattr(data, name)()))
+        for name, licence in LICENCES.items()
+    ]
+    for group, licence in SETS.items():
+        files = sorted((folder / group / "images").glob("*"))
+        if not files:
+            raise SystemExit(f"There are no images in {folder / group / 'images'}.")
+        found += [Source(group, file.stem, licence, scaled(imread(file))) for file in files]
+    return found
+
+
+def scaled(image: np.ndarray) -> np.ndarray:
+    """Return (Y, X, C) pixels from 0 to 1, scaled as the package scales them but clipped."""
+    pixels = np.moveaxis(image[..., np.newaxis] if image.ndim == 2 else image[..., :3], -1, 0)
+    out = IntensityRange.of(pixels).apply(pixels.astype(np.float32))
+    return np.moveaxis(np.clip(out, 0, 1), 0, -1)
+
+
+def cut(pixels: np.ndarray, rng: np.random.Generator, zoom: float) -> np.ndarray:
+    """Return a random part, zoomed, with neither side longer than `SIDE`."""
+    size = [min(n, round(SIDE / zoom)) for n in pixels.shape[:2]]
+    y, x = (rng.integers(n - m + 1) for n, m in zip(pixels.shape[:2], size, strict=True))
+    part = pixels[y : y + size[0], x : x + size[1]]
+    if zoom == 1:
+        return part
+    shape = [max(round(m * zoom), 1) for m in size]
+    return resize(part, shape, order=1, anti_aliasing=zoom < 1).astype(np.float32)
+
+
+def plain_view(source: Source, rng: np.random.Generator) -> np.ndarray:
+    """Return a part as it is; every other one of a colour image is made grey."""
+    part = cut(source.pixels, rng, 1)
+    if not source.grey and rng.random() < 0.5:
+        part = part.mean(axis=-1, keepdims=True)
+    return np.broadcast_to(part, (*part.shape[:2], 3))
+
+
+def varied_view(source: Source, rng: np.random.Generator) -> np.ndarray:
+    """Return a part zoomed, mixed to grey or to other colours, its intensities bent or inverted."""
+    part = cut(source.pixels, rng, float(np.exp(rng.uniform(np.log(0.5), np.log(2)))))
+    channels = part.shape[-1]
+    if source.grey or rng.random() < 0.5:
+        part = part @ rng.dirichlet(np.ones(channels))[:, np.newaxis]
+    elif rng.random() < 0.5:
+        part = part[..., rng.permutation(channels)]
+    else:
+        part = part @ rng.dirichlet(np.ones(channels), 3).T
+    # One curve for all channels: bent separately, grey would become coloured.
+    part = np.clip(part, 0, 1) ** np.exp(rng.uniform(-0.7, 0.7))
+    if rng.random() < 0.3:
+        part = 1 - part
+    return np.broadcast_to(part.astype(np.float32), (*part.shape[:2], 3))
+
+
+def stacked(views: list[np.ndarray], number: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return images whose three channels show three different things, as stains do."""
+    out = []
+    for _ in range(number):
+        three = [views[i][..., 0] for i in rng.choice(len(views), 3, replace=False)]
+        rows, columns = (min(v.shape[axis] for v in three) for axis in (0, 1))
+        out.append(np.stack([v[:rows, :columns] for v in three], axis=-1))
+    return out
+
+
+AUGMENTATIONS = {"plain": plain_view, "varied": varied_view}
+
+
+def training_views(found: list[Source], augmentation: str, seed: int) -> list[np.ndarray]:
+    """Return all views of all sources, (Y, X, 3)."""
+    rng = np.random.default_rng(seed)
+    view = AUGMENTATIONS[augmentation]
+    views = [view(source, rng) for source in found for _ in range(VIEWS[source.group])]
+    if augmentation == "varied":
+        views += stacked(views, len(views) // 10, rng)
+    return views
+
+
+def report(event: Progress) -> None:
+    """Print the mean loss since the last event, every hundred steps or so."""
+    if isinstance(event, TrainingProgress) and event.done % 100 < len(event.losses):
+        loss = sum(event.losses) / len(event.losses)
+        print(f"step {event.done} of {event.total}, loss {loss:.5f}", flush=True)
+
+
+def main() -> None:
+    """Make the model and write it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
+    parser.add_argument("--output", type=Path, default=BASE_FILE, help="model file to write")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="varied")
+    args = parser.parse_args()
+
+    found = sources(args.data)
+    views = training_views(found, args.augmentation, args.seed)
+    print(f"{len(found)} images, {len(views)} views of them")
+    params = aeseg.TrainingParams(steps=args.steps, seed=args.seed)
+    trained = aeseg.train(views, params, axes="YXC", device="cpu", progress=report)
+    record = replace(
+        trained.record,
+        images=tuple(
+            {
+                "name": f"{source.group}/{source.name} ({source.licence})",
+                "shape": list(source.pixels.shape),
+                "axes": "YXC",
+            }
+            for source in found
+        ),
+        # Half the bytes, and nobody plots more digits.
+        losses=tuple(round(loss, 6) for loss in trained.losses),
+        notes=(
+            *trained.record.notes,
+            f"{len(views)} views of these images, augmentation {args.augmentation!r}, "
+            "made by tools/make_base_model.py.",
+        ),
+    )
+    Model(trained.network, record=record, any_channels=True).save(args.output)
+    print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.2f} MB)")
+
+
+if __name__ == "__main__":
+    main()
