@@ -24,9 +24,13 @@ class Shown(Preview):
         return super().show(labels, axes, colors or cyclic_colormap(), place)
 
 
+TOUCHED: list[tuple] = []
+
+
 @pytest.fixture
 def preview(viewer):
-    return Shown(viewer, viewer.layers["cells"])
+    TOUCHED.clear()
+    return Shown(viewer, viewer.layers["cells"], lambda *touched: TOUCHED.append(touched))
 
 
 def labels(value: int) -> np.ndarray:
@@ -65,6 +69,7 @@ def test_a_layer_that_was_painted_is_the_users(viewer, preview, axes):
 
     fresh = preview.show(labels(2), axes)
 
+    assert [layer for _, layer in TOUCHED] == [painted]
     assert fresh is not painted
     assert painted in viewer.layers
     assert np.array_equal(painted.data, drawn)

@@ -133,16 +133,50 @@ def kept(segmented):
 
 def test_the_dock_offers_the_columns_of_the_active_layer(segmented, kept):
     dock, layers = segmented._dock, segmented.viewer_model.layers
-    assert not dock.color_box.isEnabled()
     layers.selection.active = kept
 
     shown = [dock.color_box.itemText(i) for i in range(dock.color_box.count())]
     assert shown == ["label", *kept.features.columns[1:]]
     assert dock.color_box.isEnabled()
     assert dock.export_button.isEnabled()
+    # Without a measured layer in hand, the newest is meant.
     layers.selection.active = segmented.preview
+    assert dock.color_box.isEnabled()
+    assert dock.table_button.isEnabled()
+    layers.remove(kept)
     assert not dock.color_box.isEnabled()
     assert not dock.table_button.isEnabled()
+
+
+def test_what_was_painted_is_measured_before_it_is_used(segmented, kept, tmp_path):
+    before = kept.features.copy()
+    kept.visible = True
+    for column in range(20):
+        kept.paint((5, column), 600)
+
+    segmented.export_table(tmp_path / "table.csv", kept)
+
+    assert 600 not in set(before["index"])
+    assert 600 in set(kept.features["index"])
+    assert kept.features["area_pixels"].sum() == (kept.data > 0).sum()
+    assert "600" in (tmp_path / "table.csv").read_text(encoding="utf-8")
+    segmented.color_by("area", kept)
+    assert kept.colormap.map(600)[3] > 0
+    assert not segmented.preview.visible
+
+
+def test_a_preview_that_was_painted_has_a_name_and_a_table(segmented):
+    layer = segmented.preview
+    for column in range(10):
+        layer.paint((5, column), 900)
+
+    assert layer.name == "halves painted"
+    assert "yours now" in segmented._dock.status.text.text()
+    segmented.color_by("area", layer)
+    assert 900 in set(layer.features["index"])
+    segmented.n_regions = 7
+    segmented.wait(10)
+    assert segmented.preview is not layer
 
 
 def test_the_column_that_comes_later_is_offered_when_it_has_come(segmented):

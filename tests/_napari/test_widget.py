@@ -170,7 +170,7 @@ def test_stop_keeps_the_model_so_far(widget, qtbot):
 
     assert [name for name, _ in events] == ["trained", "stopped"]
     assert 0 < widget.model.record.steps < 1_000_000
-    assert "the model so far is kept" in events[1][1]
+    assert "The model so far is kept" in events[1][1]
     widget.segment()
     widget.wait(20)
     assert widget.preview is not None

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_aeseg._napari.inside import Inside
@@ -13,7 +15,7 @@ from napari_aeseg._napari.jobs import segmenting_files
 from napari_aeseg._napari.layers import unwrapped
 from napari_aeseg._napari.script import script_of
 from napari_aeseg._napari.settings import read_settings
-from napari_aeseg._napari.tables import LABEL, color_by, columns_of, export_table
+from napari_aeseg._napari.tables import LABEL, color_by, export_table, measured_layer
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -206,23 +208,40 @@ class Actions:
     # Kept layers
 
     def _on_active(self, *_: object) -> None:
+        if self._steering.tools.tool is not None:
+            QTimer.singleShot(0, self._put_down_tool)  # a new preview is active before it is known
         self._controller.refresh()
+
+    def _put_down_tool(self) -> None:
+        """Let go of the tool when another layer is active: clicks go there, it would do nothing."""
+        active = unwrapped(self._viewer.layers.selection.active)
+        previews = [self._results.preview_of(image) for image in self._results.of]
+        if isalive(self._dock) and self._steering.tools.tool is not None and active not in previews:
+            self.take(None)
+            self._dock.status.say("Another layer is selected: clicks go to that one.")
 
     def _labels(self, layer: Labels | None) -> Labels:
         """The layer that is meant: the given one, else the active one, else the newest kept."""
-        if layer is not None:
-            return unwrapped(layer)
-        layers = [self._viewer.layers.selection.active, *reversed(self._viewer.layers)]
-        for candidate in map(unwrapped, layers):
-            if columns_of(candidate) is not None:
-                return candidate
-        raise InputError("There is no Labels layer with measurements: press Keep to make one.")
+        if layer is None:
+            layer = self._newest()
+        self._controller.keeper.remeasure(unwrapped(layer))
+        return unwrapped(layer)
+
+    def _newest(self) -> Labels:
+        found = measured_layer(self._viewer)
+        if found is None:
+            raise InputError("There is no Labels layer with measurements: press Keep to make one.")
+        return found
 
     def color_by(self, column: str, layer: Labels | None = None) -> None:
         """Colour a Labels layer by a column of its features."""
         layer = self._labels(layer)
         color_by(layer, column or LABEL)
         layer.visible = True
+        for image in self._results.of:  # two layers of colours would mix
+            preview = self._results.preview_of(image)
+            if preview is not None and preview is not layer:
+                preview.visible = False
         self._dock.color_box.setCurrentText(column or LABEL)
 
     def export_table(self, path: str | PathLike[str], layer: Labels | None = None) -> None:

@@ -30,7 +30,7 @@ _SWATCH = 18  # pixels
 _N_TIP = "How many classes, numbered from dark to bright."
 _FIXED_TIP = (
     "Keep these classes with the model: class 3 is then the same in every image, slice, time point "
-    "and file, also after the model is saved and loaded."
+    "and file, also after the model is saved and loaded. Untick it to change their number."
 )
 
 

@@ -14,13 +14,12 @@ from qtpy.QtCore import QTimer
 from napari_aeseg._napari.devices import DeviceFinder
 from napari_aeseg._napari.dock import Dock
 from napari_aeseg._napari.keeping import Keeper
-from napari_aeseg._napari.layers import unwrapped
 from napari_aeseg._napari.memory import remember, restore
 from napari_aeseg._napari.reporting import Reporter
 from napari_aeseg._napari.session import Origin, Session
 from napari_aeseg._napari.settings import read_settings
 from napari_aeseg._napari.steering import Steering
-from napari_aeseg._napari.tables import columns_of
+from napari_aeseg._napari.tables import columns_of, measured_layer
 from napari_aeseg._napari.waiting import wait_until
 from napari_aeseg._napari.watching import Watching
 from napari_aeseg.events import TrainingProgress
@@ -95,6 +94,7 @@ class Controller:
         self.steering.changed.connect(self.want_previews)
         self.steering.said.connect(self.dock.status.say)
         self.keeper.completed.connect(lambda _: self.refresh())
+        self.results.touched.connect(self._on_touched)
         for part in (session, self.results, self.keeper):
             part.failed.connect(self.reporter.report)
 
@@ -242,7 +242,7 @@ class Controller:
             self.session.busy,
             self.session.model is not None,
             bool(self.hierarchies),
-            columns_of(unwrapped(self.viewer.layers.selection.active)),
+            columns_of(measured_layer(self.viewer)),
         )
 
     def show_model(self) -> None:
@@ -268,6 +268,10 @@ class Controller:
         self.refresh()
 
     def _want_cut(self, cut: Cut) -> None:
+        for image in self.dock.images.images:  # whoever moves a control wants to see what it does
+            preview = self.results.preview_of(image)
+            if preview is not None and not preview.visible:
+                preview.visible = True
         self.show_cut(cut)
         self.want_previews()
 
@@ -318,6 +322,12 @@ class Controller:
         self.results.reweight(segments.params.balance, segments.params.scale)
         self.refresh()
         self.segmented.emit(hierarchy)
+
+    def _on_touched(self, image: Image, layer: Labels) -> None:
+        self.dock.status.say(
+            f"You painted on the preview: it is yours now, as '{layer.name}'. The next change of a "
+            "control makes a new preview."
+        )
 
     def _on_changed_results(self) -> None:
         self._update_previews()

@@ -32,8 +32,8 @@ LOOKS = {
     "the image and its reconstruction, in units of normalised intensity.",
     "border strength": "At the borders between patches, the threshold up to which both sides stay "
     "apart: bright lines are borders in every segmentation, dim ones in fine ones only.",
-    "merge height": "Of each segment shown, the threshold at which it merges with its neighbour: "
-    "bright ones stay longest.",
+    "merge height": "Of each region shown at this moment, the threshold at which it merges with "
+    "its neighbour: bright ones stay longest. Ask again after the regions have changed.",
 }
 _COLORMAPS = {"reconstruction error": "magma", "border strength": "gray", "merge height": "viridis"}
 
@@ -107,6 +107,10 @@ class Inside:
             metadata={OWN: {"shows": what, "image": image.name}},
             **arguments,
         )
+        layers, preview = self._viewer.layers, self._results.preview_of(image)
+        if preview is not None:  # the preview stays on top, and is hidden until a control is moved
+            layers.move(layers.index(layer), layers.index(preview))
+            preview.visible = False
         self._layers[image, what] = unwrapped(layer)
         return self._layers[image, what]
 

@@ -64,6 +64,9 @@ class Keeper:
         self._results = results
         self.device = "auto"
         self._waiting: list[_Unmeasured] = []
+        self._measured: dict[Labels, _Unmeasured] = {}
+        self._changed: set[Labels] = set()
+        results.touched.connect(self.adopt)
         self._runner = JobRunner()
         self._runner.ended.connect(self._on_measured)
 
@@ -93,9 +96,7 @@ class Keeper:
     def _keep(self, image: Image, labels: np.ndarray, cut: Cut, example: Image) -> Labels:
         result = self._results.of[image]
         own = self._results.cut_of(image, cut)
-        classes = None
-        if cut.mode != "classes":
-            classes = self._results.labels(image, replace(cut, mode="classes"), example)
+        classes = self._classes(image, cut, example)
         layer = Labels(
             labels,
             name=f"{image.name} {own.title(result.hierarchy)}",
@@ -107,11 +108,41 @@ class Keeper:
         named = cut.mode == "classes"
         layer.colormap = class_colormap(self._results.classes.colors) if named else label_colors()
         self._put_under_preview(layer, image)
+        self._follow(layer, image, result, classes)
         if result.error is None:
-            self._waiting.append(_Unmeasured(layer, image, result, result.hierarchy, classes))
+            self._waiting.append(self._measured[layer])
             if not self._runner.busy:
                 self._measure()
         return layer
+
+    def _classes(self, image: Image, cut: Cut, example: Image) -> np.ndarray | None:
+        """The class of each pixel, for the column of the table; None where labels are classes."""
+        if cut.mode == "classes":
+            return None
+        return self._results.labels(image, replace(cut, mode="classes"), example)
+
+    def adopt(self, image: Image, layer: Labels) -> None:
+        """Treat a preview that was painted on as if it had been kept: it has a name and a table."""
+        if image in self._results.of:
+            layer.name = f"{image.name} painted"
+            cut = self._results.cut
+            self._follow(layer, image, self._results.of[image], self._classes(image, cut, image))
+            self._changed.add(layer)
+
+    def remeasure(self, layer: Labels) -> None:
+        """Measure a layer again if it was painted on since."""
+        if layer in self._changed:
+            self._changed.discard(layer)
+            self._complete(self._measured[layer])
+
+    def _follow(
+        self, layer: Labels, image: Image, result: Result, classes: np.ndarray | None
+    ) -> None:
+        there = self._viewer.layers
+        self._measured = {known: m for known, m in self._measured.items() if known in there}
+        self._measured[layer] = _Unmeasured(layer, image, result, result.hierarchy, classes)
+        for event in (layer.events.paint, layer.events.data):
+            event.connect(lambda e: self._changed.add(e.source))
 
     def _table(
         self,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from napari_aeseg._napari.layers import labels_arguments, unwrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from napari.layers import Image, Labels
     from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
@@ -29,11 +31,16 @@ class Preview:
     viewer : napari.viewer.Viewer
     image : napari.layers.Image
         What the labels lie on.
+    touched : callable
+        Gets the image and the layer when the user makes the layer theirs.
     """
 
-    def __init__(self, viewer: Viewer, image: Image) -> None:
+    def __init__(
+        self, viewer: Viewer, image: Image, touched: Callable[[Image, Labels], object]
+    ) -> None:
         self._viewer = viewer
         self._image = image
+        self._touched = touched
         self._layer: Labels | None = None
         self._showing = False
         self._colors: LabelColormap | None = None
@@ -78,12 +85,18 @@ class Preview:
         if colors is not self._colors:  # what the user chose stays until the mode changes
             layer.colormap = self._colors = colors
 
-    def _let_go(self, *_: object) -> None:
+    def _let_go(self) -> None:
         """Leave the layer to the user."""
         if self._layer is not None and not self._showing:
-            self._layer.events.paint.disconnect(self._let_go)
-            self._layer.events.data.disconnect(self._let_go)
+            self._layer.events.paint.disconnect(self._on_touched)
+            self._layer.events.data.disconnect(self._on_touched)
             self._layer = None
+
+    def _on_touched(self, *_: object) -> None:
+        layer = self._layer
+        self._let_go()
+        if layer is not None and layer is not self._layer:
+            self._touched(self._image, layer)
 
     def _new(self, labels: np.ndarray, axes: Axes) -> Labels:
         self._let_go()
@@ -97,6 +110,6 @@ class Preview:
             )
         )
         # Painting, filling and erasing send the one, being given an array the other.
-        self._layer.events.paint.connect(self._let_go)
-        self._layer.events.data.connect(self._let_go)
+        self._layer.events.paint.connect(self._on_touched)
+        self._layer.events.data.connect(self._on_touched)
         return self._layer

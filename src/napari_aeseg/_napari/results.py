@@ -12,6 +12,7 @@ from napari_aeseg._napari.finder import ObjectFinder
 from napari_aeseg._napari.jobs import reweighting
 from napari_aeseg._napari.palette import class_colormap, cyclic_colormap
 from napari_aeseg._napari.preview import Preview
+from napari_aeseg._napari.tuning import Cut
 from napari_aeseg._napari.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.layers import Snapshot
-    from napari_aeseg._napari.tuning import Cut, Edit
+    from napari_aeseg._napari.tuning import Edit
     from napari_aeseg._napari.worker import Stopped
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.prototypes import Prototypes
@@ -89,16 +90,20 @@ class Results:
         Hierarchies compare patches differently now, or objects are found; not yet shown.
     shown : psygnal.Signal(Image layer, Labels layer)
         A preview was made.
+    touched : psygnal.Signal(Image layer, Labels layer)
+        The user painted on what was a preview: it is theirs now.
     failed : psygnal.Signal(Exception)
     """
 
     changed = Signal()
     shown = Signal(object, object)
+    touched = Signal(object, object)
     failed = Signal(object)
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self.of: dict[Image, Result] = {}
+        self.cut = Cut()  # what was shown last
         self.classes = ClassStyle((), ())
         self.finder = ObjectFinder()
         self.finder.found.connect(self.changed.emit)
@@ -126,7 +131,9 @@ class Results:
         """Take over a new hierarchy; return False if edits by hand had to be given up."""
         before = self.of.get(image)
         if before is None:
-            self.of[image] = Result(hierarchy, model, shot, Preview(self._viewer, image))
+            self.of[image] = Result(
+                hierarchy, model, shot, Preview(self._viewer, image, self.touched.emit)
+            )
             return True
         # Patches depend on the image and their size only: what was merged by hand fits again.
         same = np.array_equal(before.hierarchy.patches, hierarchy.patches)
@@ -160,6 +167,7 @@ class Results:
         images = [image for image in images if image in self.of]
         if not images:
             return
+        self.cut = cut
         # Painted first: a cut that is refused must not leave some previews changed.
         if cut.mode == "objects":
             known = {image: self._objects(image, cut) for image in images}

@@ -263,10 +263,13 @@ class Session:
         params = None if model.unfinished else TrainingParams(**model.record.params)
         self.take_model(model, replace(self._after, params=params))
         steps = model.record.steps
-        text = f"Trained after {steps} steps."
+        text = f"Trained, {steps} steps. Press Segment to use the new model."
         if stopped:
-            text = f"Stopped after {steps} steps; the model so far is kept, Resume goes on."
-        self.ended.emit("\n".join([text, *model.record.notes]) if not stopped else text)
+            text = (
+                f"Stopped after {steps} steps. The model so far is kept: Resume goes on, Segment "
+                "uses it as it is."
+            )
+        self.ended.emit("\n".join([*model.record.notes, text]) if not stopped else text)
         self.trained.emit(model)
         if stopped:
             self.stopped.emit(text)

@@ -114,6 +114,7 @@ class Steering:
                 "or segment again with smaller patches."
             )
         result.edits, result.undone = edits, ()
+        self.said.emit("")
         self.changed.emit()
 
     def _result(self, image: Image, cut: Cut) -> Result:

@@ -9,6 +9,7 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 
+from napari_aeseg._napari.layers import unwrapped
 from napari_aeseg._napari.palette import class_color, label_colors
 from napari_aeseg.errors import InputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import pandas as pd
+    from napari.viewer import Viewer
 
 LABEL = "label"
 
@@ -25,6 +27,12 @@ def columns_of(layer: Any) -> list[str] | None:
     if not isinstance(layer, Labels) or "index" not in layer.features:
         return None
     return [str(name) for name in layer.features.columns if name != "index"]
+
+
+def measured_layer(viewer: Viewer) -> Labels | None:
+    """Return the active layer if it has measurements, else the topmost that has; None if none."""
+    layers = [viewer.layers.selection.active, *reversed(viewer.layers)]
+    return next((layer for layer in map(unwrapped, layers) if columns_of(layer) is not None), None)
 
 
 def color_by(layer: Labels, column: str) -> None:
