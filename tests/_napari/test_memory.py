@@ -114,3 +114,18 @@ def test_nothing_is_kept_of_a_viewer_that_is_gone(model, qtbot):
     gc.collect()
 
     assert [ref() for ref in gone] == [None, None]
+
+
+def test_a_training_that_closing_stopped_can_be_gone_on_with(widget, reopened, saved, qtbot):
+    widget.training_params = QUICK.but(steps=100_000)
+    widget.train()
+    qtbot.waitUntil(lambda: len(widget._dock.model.curve.losses) > 3, timeout=20_000)
+
+    again = reopened()
+    join_workers(qtbot)
+
+    (path,) = saved.glob("*.aeseg.safetensors")
+    assert str(path) in again._dock.status.text.text()
+    again.load_model(path)
+    assert again.model.unfinished
+    assert again.model.record.steps > 3

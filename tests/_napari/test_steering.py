@@ -505,11 +505,14 @@ def test_objects_made_of_classes(segmented):
     view.objects.foreground.setCurrentIndex(1)
     view.objects.foreground.activated.emit(1)
     segmented.wait(30)
-    assert segmented.class_ids == (1,)
+    # At first the class that stands out.
+    assert segmented.class_ids == (2,)
     assert not view.classes.isHidden()
-    assert [row.box.isChecked() for row in view.classes.list.rows[:2]] == [True, False]
+    assert [row.box.isChecked() for row in view.classes.list.rows[:2]] == [False, True]
 
-    view.classes.list.rows[1].box.click()
+    view.classes.list.rows[0].box.click()
+    segmented.wait(30)
+    assert segmented.class_ids == (1, 2)
     view.classes.list.rows[0].box.click()
     segmented.wait(30)
 
@@ -517,6 +520,10 @@ def test_objects_made_of_classes(segmented):
     expected = segmented.hierarchy.objects(class_ids=(2,), n_classes=2)
     assert expected.max() == 5
     assert np.array_equal(segmented.preview.data, expected)
+    assert view.objects.number.text() == "5 objects"
+    segmented.min_size = 4000
+    segmented.wait(30)
+    assert "No object is found" in view.objects.number.text()
 
 
 def test_classes_that_are_not_there_are_told(segmented):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,9 @@ class Actions:
         classes.list.renamed.connect(self.rename)
         classes.list.recolored.connect(self.recolor)
         classes.fixed.connect(lambda on: self._reported(self.fix if on else self.release))
+        dock.segments.objects.made_of_classes.connect(
+            lambda on: self._reported(self.make_of_classes, on)
+        )
         dock.segments.markers.asked.connect(report(self.paint))
         dock.segments.apply_button.clicked.connect(report(self.apply_to_all))
         dock.looks.asked.connect(lambda what: self._reported(self.look, what))
@@ -141,6 +145,13 @@ class Actions:
     def release(self) -> None:
         """Let classes follow each image again."""
         self._steering.release(self._session.model)
+
+    def make_of_classes(self, on: bool) -> None:
+        """Look for objects in classes, at first in that of which the largest part stands out."""
+        cut, controller = self._dock.segments.cut, self._controller
+        image = next(iter(controller.hierarchies), None)
+        chosen = self._results.foreground_class(image, cut) if on and image is not None else None
+        controller.want_cut(replace(cut, class_ids=(chosen or 1,) if on else None))
 
     # Looking inside
 

@@ -113,7 +113,7 @@ class Controller:
         dock.images.changed.connect(self.refresh)
         model.device_box.opened.connect(self._finder.look)
         self._finder.found.connect(model.add_devices)
-        segments.cut_changed.connect(self._want_cut)
+        segments.cut_changed.connect(self.want_cut)
         segments.weights_changed.connect(self.results.reweight)
 
     # What buttons and scripts do
@@ -203,8 +203,16 @@ class Controller:
         )
         self.dock.segments.show_cut(cut, hierarchies)
         result = self.results.of.get(image)
+        if cut.mode == "objects":
+            self.dock.segments.objects.show_number(self._number_of_objects(image, cut))
         done, undone = (0, 0) if result is None else (len(result.edits), len(result.undone))
         self.dock.segments.regions.show_edits(done, undone)
+
+    def _number_of_objects(self, image: Image | None, cut: Cut) -> int | None:
+        preview = None if image is None else self.results.preview_of(image)
+        if preview is None or self.results.finder.busy or self.results.cut != cut:
+            return None
+        return int(preview.data.max())
 
     @property
     def hierarchies(self) -> dict[Image, Hierarchy]:
@@ -267,7 +275,8 @@ class Controller:
             self.results.show(self.dock.images.images, self.dock.segments.cut)
         self.refresh()
 
-    def _want_cut(self, cut: Cut) -> None:
+    def want_cut(self, cut: Cut) -> None:
+        """Have another cut shown in a moment."""
         for image in self.dock.images.images:  # whoever moves a control wants to see what it does
             preview = self.results.preview_of(image)
             if preview is not None and not preview.visible:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from napari_aeseg._napari.layers import unwrapped
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.layers import Image
 
     from napari_aeseg._napari.controller import Controller
@@ -32,6 +34,7 @@ class Memory:
     images: list[Image]
     axes: str | None
     device: str
+    unfinished: Path | None  # where the model of a training is saved that was stopped by closing
 
 
 # The results hold the viewer, by their layers: a table of memories would keep every viewer alive.
@@ -53,6 +56,7 @@ def remember(controller: Controller) -> None:
         dock.images.images,
         dock.images.axes,
         dock.model.device,
+        session.autosaving,
     )
     setattr(unwrapped(controller.viewer).layers, _PLACE, memory)
 
@@ -77,3 +81,8 @@ def restore(controller: Controller) -> None:
         dock.images.images = there
     controller.steering.take_over(memory.model)
     controller.show_model()
+    if memory.unfinished is not None:
+        dock.status.say(
+            "The training was stopped when the dock was closed. The model as far as it got is in "
+            f"{memory.unfinished}: load it, and Resume goes on."
+        )

@@ -29,8 +29,8 @@ _TIPS = {
     "n_regions": "How many regions. The slider is logarithmic, and the suggested number is marked.",
     "threshold": "How different neighbours may be and still merge: 0 leaves every patch on its "
     "own, 1 gives one region. The same threshold asks for the same difference in every image.",
-    "min_size": "Pixels of the smallest object; 'auto' leaves out what is too small and faint "
-    "beside the others.",
+    "min_size": "Area of the smallest object in pixels; 'auto' leaves out what is too small and "
+    "faint beside the others.",
     "foreground": "What objects are made of: whatever stands out from what is around it, or the "
     "classes that are checked in the list of classes.",
     "merge": "Drag from one region of the preview to another, or click the one and then the "
@@ -136,9 +136,10 @@ class RegionsPanel(QWidget):
 
 
 class ObjectsPanel(QWidget):
-    """The smallest object, and what objects are made of."""
+    """The smallest object, what objects are made of, and how many there are."""
 
     changed = Signal(dict)
+    made_of_classes = Signal(bool)
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,14 +153,14 @@ class ObjectsPanel(QWidget):
         )
         self.foreground = QComboBox()
         self.foreground.addItems(["whatever stands out", "classes that are checked"])
-        self.foreground.activated.connect(
-            lambda index: self.changed.emit({"class_ids": (1,) if index else None})
-        )
+        self.foreground.activated.connect(lambda index: self.made_of_classes.emit(bool(index)))
         ignore_wheel(self.foreground)
+        self.number = WrappedLabel()
         form = Form()
         row = in_a_row(self.auto_min_size, self.min_size)
         form.add("Min. size", self.min_size, _TIPS["min_size"], row)
         form.add("Made of", self.foreground, _TIPS["foreground"])
+        form.addRow(self.number)
         self.setLayout(form)
 
     def show_cut(self, cut: Cut, hierarchies: Sequence[Hierarchy]) -> None:
@@ -170,6 +171,11 @@ class ObjectsPanel(QWidget):
         self.min_size.set_range(1, max(_LARGEST_MIN_SIZE, cut.min_size or 0))
         self.min_size.value = cut.min_size or _AUTO_MIN_SIZE
         self.foreground.setCurrentIndex(0 if cut.class_ids is None else 1)
+
+    def show_number(self, number: int | None) -> None:
+        """Say how many objects are shown; None while they are looked for."""
+        texts = {None: "", 0: "No object is found. Try a smaller size.", 1: "1 object"}
+        self.number.setText(texts.get(number, f"{number} objects"))
 
 
 class MarkersPanel(QWidget):

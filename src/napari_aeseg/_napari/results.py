@@ -223,6 +223,16 @@ class Results:
         prototypes = None if cut.class_ids is None else self.classes.fixed_for(result.model)
         return self.finder.objects(image, result.hierarchy, cut, prototypes)
 
+    def foreground_class(self, image: Image, cut: Cut) -> int:
+        """Return the class of which the largest part stands out; the brightest if none is known."""
+        classes = self.labels(image, replace(cut, mode="classes", class_ids=None), image)
+        objects = self._objects(image, replace(cut, mode="objects", class_ids=None))
+        if objects is None or not objects.any():
+            return int(classes.max())
+        size = np.bincount(classes.ravel())
+        inside = np.bincount(classes[objects > 0], minlength=len(size))
+        return int(np.argmax(inside / np.maximum(size, 1)))
+
     def reweight(self, balance: float, scale: float | Literal["auto"]) -> None:
         """Compare patches differently, in a thread; the newest wish wins."""
         self._wanted = (balance, scale)

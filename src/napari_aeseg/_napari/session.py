@@ -107,6 +107,11 @@ class Session:
         """Whether training, segmenting, loading or the like is going on."""
         return self._runner.busy
 
+    @property
+    def autosaving(self) -> Path | None:
+        """The file that the training that goes on is saved to; None without one."""
+        return self._after.path if self.busy and self._then == self._on_trained else None
+
     def train(
         self,
         images: Sequence[Snapshot],
