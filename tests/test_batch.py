@@ -64,8 +64,9 @@ def test_one_bad_file_does_not_end_it(files, output, model):
     assert [f.status for f in report.files] == ["done", "failed", "done", "failed", "failed"]
     assert report.summary == "5 files: 2 done, 3 failed"
     assert [f.path.name for f in report.failed] == ["b.tif", "missing.tif", "rgb.tif"]
-    assert "cannot be read" in report.failed[0].text
-    assert "b.tif: failed, b.tif cannot be read" in str(report)
+    assert report.failed[0].text.startswith("b.tif is damaged or no image (")
+    assert "\nb.tif: failed, is damaged or no image (" in str(report)
+    assert ", b.tif" not in str(report)
     assert {name[0] for name in names(output)} == {"a", "c"}
 
 
