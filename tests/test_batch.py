@@ -218,6 +218,26 @@ def test_a_volume_has_no_overlay(tmp_path, output, model, stripes):
     assert tifffile.imread(output / "z_labels.tif").shape == (3, 48, 40)
 
 
+def test_axes_count_for_files_that_they_fit(files, output, model, stripes):
+    tifffile.imwrite(files[0].with_name("z.tif"), stripes[None], photometric="minisblack")
+    files = [files[0], files[0].with_name("z.tif")]
+
+    strict = run(files, output, model, axes="ZYX")
+    assert [f.status for f in strict.files] == ["failed", "done"]
+    assert "axes='ZYX' does not fit" in strict.failed[0].text
+
+    report = run(files, output, model, axes="ZYX", axes_must_fit=False, existing="replace")
+    assert [f.text for f in report.files] == [
+        "48 x 40 pixels (YX, from the file)",
+        "1 slice, 48 x 40 pixels (ZYX, as given)",
+    ]
+
+
+def test_axes_that_are_none_fail_for_all_files(files, output, model):
+    report = run(files, output, model, axes="QX", axes_must_fit=False)
+    assert report.summary == "3 files: 3 failed"
+
+
 def test_files_of_a_folder(files):
     folder = files[0].parent
     for name in ("B.PNG", "x_labels.tif", "x_overlay.png", ".hidden.tif", "notes.txt"):

@@ -101,7 +101,9 @@ def _read_rgb(layer: Image, shape: tuple[int, ...], axes: str | None) -> Axes:
         return reading
     # Axis labels of an RGB layer leave the colour out; labels that are no names are passed over.
     reading = read_axes(shape, labels=(*layer.axis_labels, "C"))
-    return reading if not reading.inferred else read_axes(shape, _RGB_LETTERS.get(len(shape)))
+    if not reading.inferred:
+        return reading
+    return read_axes(shape, _RGB_LETTERS.get(len(shape)), source="layer")
 
 
 def labels_arguments(layer: Image, axes: Axes) -> dict[str, Any]:
