@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -163,6 +164,24 @@ def test_prototypes_give_equal_ids_in_all_files(files, output, model, stripes):
         assert np.array_equal(labels[stem], tree.classes(prototypes=kinds))
     # Mirrored, the stripes are on the left.
     assert (labels["a"] == labels["b"][:, ::-1]).mean() > 0.8
+
+
+@pytest.mark.parametrize("cut", [Cut("classes"), Cut("objects", class_ids=(2,), min_size=4)])
+@pytest.mark.parametrize("names", [(), ("ground", "stripe")])
+def test_tables_tell_the_class(files, output, model, stripes, cut, names):
+    kinds = aeseg.build_hierarchy(stripes, model, device="cpu").prototypes(2)
+
+    run(files, output, model, cut, prototypes=replace(kinds, names=names))
+
+    table = pd.read_csv(output / "b_table.csv")
+    expected = table["index"] if cut.mode == "classes" else [2] * len(table)
+    assert len(table)
+    assert table["class"].tolist() == [names[i - 1] if names else i for i in expected]
+
+
+def test_tables_of_regions_have_no_class(files, output, model):
+    run(files[:1], output, model)
+    assert "class" not in pd.read_csv(output / "a_table.csv")
 
 
 def test_classes_that_the_model_keeps_are_used(files, output, make_model, stripes):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -139,7 +139,8 @@ def segment_files(
 ) -> BatchReport:
     """Segment image files with one model, and write labels, overlays and tables.
 
-    For ``NAME.tif``: ``NAME_labels.tif``, ``NAME_overlay.png`` (2D images) and ``NAME_table.csv``.
+    For ``NAME.tif``: ``NAME_labels.tif``, ``NAME_overlay.png`` (2D images) and ``NAME_table.csv``,
+    which has the column "class" (name or id) when the cut depends on classes.
 
     Parameters
     ----------
@@ -330,12 +331,22 @@ class _Job:
             _write(overlay_path, lambda p: write_picture(picture, p))
             written.append(overlay_path)
         if table_path:
-            frame = tree.table(labels)
+            frame = self._table(tree, labels)
             _write(table_path[0], lambda p: frame.to_csv(p, index=False))
             written.append(table_path[0])
         # Labels last: they say that a file is done.
         _write(labels_path, lambda p: write_labels(labels, p))
         return tuple(written)
+
+    def _table(self, tree: Hierarchy, labels: np.ndarray) -> Any:
+        """Measure labels; with their class where the cut depends on classes."""
+        if not self.cut.needs_classes:
+            return tree.table(labels)
+        of_kind = replace(self.cut, mode="classes")
+        table = tree.table(labels, of_kind.labels(tree, self.prototypes, stop=self.stop))
+        if self.prototypes is not None and self.prototypes.names:
+            table["class"] = [self.prototypes.names[number - 1] for number in table["class"]]
+        return table
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
