@@ -105,6 +105,6 @@ def _write(table: pd.DataFrame, units: Any, path: str | PathLike[str]) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {str(folder)!r} to save in.")
     if "unit" not in table:
-        # napari does not keep what a table says of itself.
-        table = table.assign(unit=table.attrs.get("unit") or unit_of(units))
+        # Of the layer: napari does not keep the attrs of a table.
+        table = table.assign(unit=unit_of(units))
     table.to_csv(Path(path), index=False)
