@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -64,8 +65,9 @@ def test_one_bad_file_does_not_end_it(files, output, model):
     assert [f.status for f in report.files] == ["done", "failed", "done", "failed", "failed"]
     assert report.summary == "5 files: 2 done, 3 failed"
     assert [f.path.name for f in report.failed] == ["b.tif", "missing.tif", "rgb.tif"]
-    assert "cannot be read" in report.failed[0].text
-    assert "b.tif: failed, b.tif cannot be read" in str(report)
+    assert report.failed[0].text.startswith("b.tif is damaged or no image (")
+    assert "\nb.tif: failed, is damaged or no image (" in str(report)
+    assert ", b.tif" not in str(report)
     assert {name[0] for name in names(output)} == {"a", "c"}
 
 
@@ -164,6 +166,24 @@ def test_prototypes_give_equal_ids_in_all_files(files, output, model, stripes):
     assert (labels["a"] == labels["b"][:, ::-1]).mean() > 0.8
 
 
+@pytest.mark.parametrize("cut", [Cut("classes"), Cut("objects", class_ids=(2,), min_size=4)])
+@pytest.mark.parametrize("names", [(), ("ground", "stripe")])
+def test_tables_tell_the_class(files, output, model, stripes, cut, names):
+    kinds = aeseg.build_hierarchy(stripes, model, device="cpu").prototypes(2)
+
+    run(files, output, model, cut, prototypes=replace(kinds, names=names))
+
+    table = pd.read_csv(output / "b_table.csv")
+    expected = table["index"] if cut.mode == "classes" else [2] * len(table)
+    assert len(table)
+    assert table["class"].tolist() == [names[i - 1] if names else i for i in expected]
+
+
+def test_tables_of_regions_have_no_class(files, output, model):
+    run(files[:1], output, model)
+    assert "class" not in pd.read_csv(output / "a_table.csv")
+
+
 def test_classes_that_the_model_keeps_are_used(files, output, make_model, stripes):
     kept = make_model()
     kept.prototypes = aeseg.build_hierarchy(stripes, kept, device="cpu").prototypes(2)
@@ -215,6 +235,26 @@ def test_a_volume_has_no_overlay(tmp_path, output, model, stripes):
     assert report.summary == "1 file: 1 done"
     assert names(output) == ["z_labels.tif", "z_table.csv"]
     assert tifffile.imread(output / "z_labels.tif").shape == (3, 48, 40)
+
+
+def test_axes_count_for_files_that_they_fit(files, output, model, stripes):
+    tifffile.imwrite(files[0].with_name("z.tif"), stripes[None], photometric="minisblack")
+    files = [files[0], files[0].with_name("z.tif")]
+
+    strict = run(files, output, model, axes="ZYX")
+    assert [f.status for f in strict.files] == ["failed", "done"]
+    assert "axes='ZYX' does not fit" in strict.failed[0].text
+
+    report = run(files, output, model, axes="ZYX", axes_must_fit=False, existing="replace")
+    assert [f.text for f in report.files] == [
+        "48 x 40 pixels (YX, from the file)",
+        "1 slice, 48 x 40 pixels (ZYX, as given)",
+    ]
+
+
+def test_axes_that_are_none_fail_for_all_files(files, output, model):
+    report = run(files, output, model, axes="QX", axes_must_fit=False)
+    assert report.summary == "3 files: 3 failed"
 
 
 def test_files_of_a_folder(files):

@@ -334,7 +334,7 @@ def test_bad_file_does_not_keep_the_others_of_a_folder_from_it(run, three, tmp_p
     assert done.code == 1
     assert labels_in(out) == ["a_labels.tif", "c_labels.tif"]
     assert done.out.splitlines()[-1] == "3 files: 2 done, 1 failed"
-    assert "napari-aeseg: b.tif cannot be read" in done.err
+    assert "napari-aeseg: b.tif is damaged or no image" in done.err
 
 
 def test_what_is_wrong_for_every_file_is_said_once(run, three, tmp_path, grey_model):
@@ -439,7 +439,9 @@ def test_classes_are_those_of_the_first_image(run, halves, tmp_path):
     (halves / "one.tif").write_bytes(b"lost")
     done = run(*again)
     assert done.code == 0
-    assert "one.tif no longer tells what the classes are: one.tif cannot be read" in done.err
+    assert (
+        "one.tif no longer tells what the classes are: one.tif is damaged or no image" in done.err
+    )
     own = tifffile.imread(tmp_path / "all" / "two_labels.tif")
     assert np.array_equal(own, trees[1].classes(2))
 
@@ -556,7 +558,7 @@ def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, gr
     ("arguments", "words"),
     [
         (["train", "{files}/lost.png", "--output={tmp}/m"], "no image file"),
-        (["train", "{files}/broken.tif", "--output={tmp}/m"], "broken.tif cannot be read"),
+        (["train", "{files}/broken.tif", "--output={tmp}/m"], "broken.tif is damaged or no image"),
         (["train", "{files}/grey.png", "--output={tmp}/m", "--axes=YXC"], "'YXC'"),
         (["train", "{files}/grey.png", "--output={tmp}/m", "--steps=0"], "TrainingParams.steps"),
         (["train", "{files}/grey.png", "--output={tmp}/m", "--width=wide"], "TrainingParams.width"),
@@ -576,7 +578,7 @@ def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, gr
             "--min-size 9 is for objects",
         ),
         (["segment", "{tmp}", "--output={tmp}", "--model={model}"], "no image (.tif"),
-        (["segment", "{files}/broken.tif", "--output={tmp}"], "broken.tif cannot be read"),
+        (["segment", "{files}/broken.tif", "--output={tmp}"], "broken.tif is damaged or no image"),
         (
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--scale=low"],
             "SegmentationParams.scale",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.batch_report import BatchReport, FileOutcome
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.events import Progress, drain
+from napari_aeseg.images.axes import read_axes
 from napari_aeseg.images.files import overlay, read_file, write_labels, write_picture
 from napari_aeseg.params import SegmentationParams, checked_params
 from napari_aeseg.pipeline import hierarchy_steps, load_model
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.events import StopFlag
+    from napari_aeseg.images.axes import Axes
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
@@ -72,6 +75,7 @@ def batch_steps(
     axes: str | None = None,
     device: str = "auto",
     *,
+    axes_must_fit: bool = True,
     table: bool = True,
     existing: Existing = "refuse",
     prototypes: Prototypes | None = None,
@@ -91,7 +95,8 @@ def batch_steps(
     folder.mkdir(parents=True, exist_ok=True)
     there = [path for path in files if existing == "skip" and _is_done(path, folder)]
     skipped = set(there)
-    job = _Job(folder, model, cut, params, axes, device, table, stop, prototypes, there)
+    read = partial(_read, axes=axes, must_fit=axes_must_fit)
+    job = _Job(folder, model, cut, params, read, device, table, stop, prototypes, there)
     outcomes: list[FileOutcome] = []
     for number, path in enumerate(files, 1):
         yield Progress(
@@ -125,6 +130,7 @@ def segment_files(
     axes: str | None = None,
     device: str = "auto",
     *,
+    axes_must_fit: bool = True,
     table: bool = True,
     existing: Existing = "refuse",
     prototypes: Prototypes | None = None,
@@ -133,7 +139,8 @@ def segment_files(
 ) -> BatchReport:
     """Segment image files with one model, and write labels, overlays and tables.
 
-    For ``NAME.tif``: ``NAME_labels.tif``, ``NAME_overlay.png`` (2D images) and ``NAME_table.csv``.
+    For ``NAME.tif``: ``NAME_labels.tif``, ``NAME_overlay.png`` (2D images) and ``NAME_table.csv``,
+    which has the column "class" (name or id) when the cut depends on classes.
 
     Parameters
     ----------
@@ -146,6 +153,9 @@ def segment_files(
         What to make of each hierarchy; by default the suggested number of regions.
     params, axes, device
         As of `build_hierarchy`; without `axes`, those that the file names.
+    axes_must_fit : bool
+        Whether a file fails that has another number of dimensions than `axes`. If not, such a file
+        is read as without `axes`.
     table : bool
         Write tables too.
     existing : {"refuse", "skip", "replace"}
@@ -191,6 +201,7 @@ def segment_files(
             params,
             axes,
             device,
+            axes_must_fit=axes_must_fit,
             table=table,
             existing=existing,
             prototypes=prototypes,
@@ -234,6 +245,14 @@ def check_batch(
         )
 
 
+def _read(path: Path, axes: str | None, must_fit: bool) -> tuple[np.ndarray, Axes | str | None]:
+    """Return an image, and its axes as given, or else as the file names them."""
+    image, named = read_file(path)
+    if axes is not None and (must_fit or len(axes) == image.ndim):
+        return image, axes
+    return image, None if named is None else read_axes(image.shape, named, source="file")
+
+
 def _is_done(path: Path, folder: Path) -> bool:
     return planned_files(path, folder)[0].exists()
 
@@ -252,7 +271,7 @@ class _Job:
     model: Model
     cut: Cut
     params: SegmentationParams
-    axes: str | None
+    read: Callable[[Path], tuple[np.ndarray, Axes | str | None]]
     device: str
     table: bool
     stop: StopFlag | None
@@ -279,12 +298,12 @@ class _Job:
                 yield Progress("classes", 1, 1, message=message)
 
     def _build(self, path: Path) -> Generator[Progress, None, tuple[Any, Hierarchy]]:
-        image, named = read_file(path)
+        image, axes = self.read(path)
         tree = yield from hierarchy_steps(
             image,
             self.model,
             self.params,
-            self.axes or named,
+            axes,
             self.device,
             self.stop,
             path.name,
@@ -312,12 +331,22 @@ class _Job:
             _write(overlay_path, lambda p: write_picture(picture, p))
             written.append(overlay_path)
         if table_path:
-            frame = tree.table(labels)
+            frame = self._table(tree, labels)
             _write(table_path[0], lambda p: frame.to_csv(p, index=False))
             written.append(table_path[0])
         # Labels last: they say that a file is done.
         _write(labels_path, lambda p: write_labels(labels, p))
         return tuple(written)
+
+    def _table(self, tree: Hierarchy, labels: np.ndarray) -> Any:
+        """Measure labels; with their class where the cut depends on classes."""
+        if not self.cut.needs_classes:
+            return tree.table(labels)
+        of_kind = replace(self.cut, mode="classes")
+        table = tree.table(labels, of_kind.labels(tree, self.prototypes, stop=self.stop))
+        if self.prototypes is not None and self.prototypes.names:
+            table["class"] = [self.prototypes.names[number - 1] for number in table["class"]]
+        return table
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:

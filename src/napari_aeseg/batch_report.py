@@ -63,5 +63,12 @@ class BatchReport:
         return f"{len(self.files)} file{'s' if len(self.files) != 1 else ''}: {told}"
 
     def __str__(self) -> str:
-        lines = [f"{f.path.name}: {f.status}, {f.text}" for f in self.files if f.status != "done"]
+        lines = [_line(f) for f in self.files if f.status != "done"]
         return "\n".join([self.summary, *lines])
+
+
+def _line(file: FileOutcome) -> str:
+    name = file.path.name
+    # Errors begin with the name too.
+    text = file.text.removeprefix(name).lstrip(": ")
+    return f"{name}: {file.status}, {text}"

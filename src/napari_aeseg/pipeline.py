@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from napari_aeseg.events import StopFlag
+    from napari_aeseg.images.axes import Axes
 
     ProgressCallback = Callable[[Progress], object]
 
@@ -226,7 +227,7 @@ def hierarchy_steps(
     image: Any,
     model: Model | str | PathLike[str],
     params: SegmentationParams | None = None,
-    axes: str | None = None,
+    axes: str | Axes | None = None,
     device: str = "auto",
     stop: StopFlag | None = None,
     name: str = "image",

@@ -48,6 +48,16 @@ def test_a_folder_is_segmented_like_the_preview(segmented, folder):
     assert report.summary in segmented._dock.status.text.text()
 
 
+def test_axes_of_the_open_image_are_not_those_of_other_files(segmented, folder):
+    segmented.axes = "CYX"
+    events = heard(segmented, "batch_done")
+
+    segmented.segment_folder(folder)
+    segmented.wait(30)
+
+    assert [f.status for f in events[0][1].files] == ["done", "done", "failed"]
+
+
 def test_by_the_button(segmented, folder, tmp_path, monkeypatch):
     view = segmented._dock.batch
     answers = [str(folder), str(tmp_path / "out")]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_aeseg import SegmentationParams, TrainingParams
+from napari_aeseg import InputError, SegmentationParams, TrainingParams
 from napari_aeseg._napari.forms import ParamsForm, as_shown, as_value
 
 STAGES = [TrainingParams, SegmentationParams]
@@ -112,11 +112,28 @@ def test_text_that_does_not_fit_is_marked_and_not_taken(qtbot, text):
     assert form.value.levels == (1,)
     assert "SegmentationParams.levels" in control.native.toolTip()
     assert control.native.styleSheet()
+    assert form.errors == {"levels": control.native.toolTip()}
+    with pytest.raises(InputError, match=f"^Levels used: '{text}' does not fit"):
+        form.check()
 
     control.value = "all"
 
     assert form.value.levels is None
     assert not control.native.styleSheet()
+    assert form.errors == {}
+    form.check()
+
+
+def test_setting_the_value_clears_what_does_not_fit(qtbot):
+    form = ParamsForm(SegmentationParams())
+    qtbot.addWidget(form)
+    form.controls["levels"].value = "9, banana"
+    form.controls["scale"].value = "much"
+    assert list(form.errors) == ["levels", "scale"]
+
+    form.value = SegmentationParams()
+
+    form.check()
 
 
 def test_excluded_fields_keep_their_value(qtbot):

@@ -23,6 +23,7 @@ def test_axis_labels_that_are_names_are_the_truth():
 
     assert shot.axes.letters == "ZYX"
     assert shot.axes_argument == "ZYX"
+    assert str(shot.axes).endswith("(ZYX, from the layer)")
 
 
 def test_what_is_typed_wins_over_axis_labels():
@@ -36,7 +37,8 @@ def test_rgb_has_its_colour_last_and_loses_alpha(channels):
     shot = snapshot(Image(np.zeros((4, 5, channels), np.uint8), rgb=True))
 
     assert shot.axes.letters == "YXC"
-    assert not shot.axes.inferred
+    assert str(shot.axes) == "3 channels, 4 x 5 pixels (YXC, from the layer)"
+    assert shot.axes_argument == "YXC"
     assert shot.data.shape == (4, 5, 3)
 
 
@@ -53,7 +55,7 @@ def test_tiny_rgb_image_is_not_mistaken_for_a_stack():
 def test_axes_of_rgb_must_end_with_the_colour():
     layer = Image(np.zeros((4, 5, 3)), rgb=True, name="photo")
 
-    assert snapshot(layer, "yxc").axes.letters == "YXC"
+    assert str(snapshot(layer, "yxc").axes).endswith("(YXC, as given)")
     with pytest.raises(InputError, match="photo: axes='CYX': the last axis of an RGB layer"):
         snapshot(layer, "CYX")
 

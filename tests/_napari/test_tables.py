@@ -101,7 +101,30 @@ def test_a_layer_without_measurements_is_refused(tmp_path):
 def test_export(layer, tmp_path):
     export_table(layer, tmp_path / "kept.csv")
 
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "kept.csv"), layer.features)
+    expected = layer.features.assign(unit="pixel")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "kept.csv"), expected)
+    assert "unit" not in layer.features
+
+
+@pytest.mark.parametrize(
+    ("units", "unit"),
+    [(("um", "um"), "micrometer"), (("um", "nm"), "pixel"), (None, "pixel")],
+)
+def test_files_tell_the_unit(layer, tmp_path, units, unit):
+    layer.units = units
+    npe2.PluginManager.instance().discover()
+    export_table(layer, tmp_path / "kept.csv")
+    layer.save(str(tmp_path / "saved.csv"), plugin="napari-aeseg")
+
+    for name in ("kept.csv", "saved.csv"):
+        table = pd.read_csv(tmp_path / name)
+        assert list(table)[-1] == "unit"
+        assert table["unit"].tolist() == [unit] * 4
+
+
+def test_a_missing_folder_is_named(layer, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^There is no folder '.*lost' to save in\.$"):
+        export_table(layer, tmp_path / "lost" / "kept.csv")
 
 
 def test_napari_saves_labels_as_csv(layer, tmp_path):
@@ -110,7 +133,7 @@ def test_napari_saves_labels_as_csv(layer, tmp_path):
 
     assert layer.save(path, plugin="napari-aeseg") == [path]
 
-    pd.testing.assert_frame_equal(pd.read_csv(path), layer.features)
+    pd.testing.assert_frame_equal(pd.read_csv(path), layer.features.assign(unit="pixel"))
 
 
 def test_labels_without_features_are_not_written(tmp_path):

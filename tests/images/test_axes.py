@@ -61,6 +61,12 @@ def test_said_aloud_with_sizes():
 def test_labels_of_a_viewer_count_when_they_mean_something(labels, letters, inferred):
     axes = read_axes((3, 9, 10), labels=labels)
     assert (axes.letters, axes.inferred) == (letters, inferred)
+    assert str(axes).endswith(", inferred from the shape)" if inferred else ", from the layer)")
+
+
+def test_said_aloud_where_they_are_from():
+    assert str(read_axes((9, 10), "YX", source="file")) == "9 x 10 pixels (YX, from the file)"
+    assert not read_axes((9, 10), "YX", source="file").inferred
 
 
 def test_given_axes_win_over_labels():

@@ -191,6 +191,7 @@ class Actions:
         """Begin to segment all images of a folder."""
         from napari_aeseg.batch import image_files
 
+        self._dock.segments.form.check()
         files = image_files(folder)
         cut = self._fix_if_wanted()
         work = segmenting_files(

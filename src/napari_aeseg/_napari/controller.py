@@ -131,6 +131,7 @@ class Controller:
     def _to_train_on(self) -> tuple[list[Snapshot], bool, Path | None]:
         """Read what training needs: the images, whether to watch, and where to save."""
         self.reporter.clear()
+        self.dock.model.form.check()
         images = self.dock.images
         shots = images.snapshots()
         self.watching.begin(images.images[0], shots[0])
@@ -141,6 +142,7 @@ class Controller:
         """Begin to segment the chosen images."""
         self.reporter.clear()
         images = self.dock.images
+        self.dock.segments.form.check()
         pairs = list(zip(images.images, images.snapshots(), strict=True))
         self.session.segment(pairs, self.dock.segments.params, self.dock.model.device)
 

@@ -35,6 +35,11 @@ class ParamsForm(QWidget):
         What to start with.
     exclude : collection of str
         Fields without a control here, because they have one elsewhere.
+
+    Attributes
+    ----------
+    errors : dict of str to str
+        For each field whose control shows what does not fit: what is wrong with it.
     """
 
     changed = Signal(object)  # the new value; not for what is set by `value`
@@ -45,6 +50,7 @@ class ParamsForm(QWidget):
         super().__init__()
         self._value = value
         self.controls: dict[str, ValueWidget] = {}
+        self.errors: dict[str, str] = {}
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -62,6 +68,12 @@ class ParamsForm(QWidget):
     def value(self, value: TrainingParams | SegmentationParams) -> None:
         self._value = value
         self._show()
+
+    def check(self) -> None:
+        """Raise InputError if a control shows what does not fit, and so is not in `value`."""
+        for name, wrong in self.errors.items():
+            control = self.controls[name]
+            raise InputError(f"{control.label}: {control.value!r} does not fit. {wrong}")
 
     def _add(self, name: str, info: FieldInfo, layout: QFormLayout) -> None:
         control = make_control(name, info)
@@ -97,6 +109,9 @@ class ParamsForm(QWidget):
             self.changed.emit(value)
 
     def _mark(self, name: str, wrong: str) -> None:
+        self.errors.pop(name, None)
+        if wrong:
+            self.errors[name] = wrong
         control = self.controls[name]
         description = type(self._value).model_fields[name].description
         control.native.setToolTip(wrong or description)

@@ -201,7 +201,16 @@ def segmenting_files(files: list[Path], output: Path, *settings: Any) -> Work:
 
         return (
             yield from batch_steps(
-                files, output, model, cut, params, axes, device, existing=existing, stop=stop
+                files,
+                output,
+                model,
+                cut,
+                params,
+                axes,
+                device,
+                axes_must_fit=False,  # they were typed for the open images
+                existing=existing,
+                stop=stop,
             )
         )
 

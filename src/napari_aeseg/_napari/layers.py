@@ -12,6 +12,8 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, read_axes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari.layers import Image
 
 #: Key of the metadata of layers that the plugin made for looking at.
@@ -101,7 +103,9 @@ def _read_rgb(layer: Image, shape: tuple[int, ...], axes: str | None) -> Axes:
         return reading
     # Axis labels of an RGB layer leave the colour out; labels that are no names are passed over.
     reading = read_axes(shape, labels=(*layer.axis_labels, "C"))
-    return reading if not reading.inferred else read_axes(shape, _RGB_LETTERS.get(len(shape)))
+    if not reading.inferred:
+        return reading
+    return read_axes(shape, _RGB_LETTERS.get(len(shape)), source="layer")
 
 
 def labels_arguments(layer: Image, axes: Axes) -> dict[str, Any]:
@@ -159,11 +163,16 @@ def spacing_of(layer: Image, axes: Axes) -> tuple[tuple[float, ...] | None, str]
     """
     keep = [i for i, letter in enumerate(axes.letters) if letter != "C"]
     spacing = tuple(abs(float(layer.scale[i])) for i in keep)
-    units = {str(layer.units[i]) for i in keep}
-    unit = units.pop() if len(units) == 1 else "pixel"
+    unit = unit_of(layer.units[i] for i in keep)
     if all(s == 1 for s in spacing) and unit == "pixel":
         return None, "pixel"
     return spacing, unit
+
+
+def unit_of(units: Iterable[object]) -> str:
+    """Return the unit that all axes have, "pixel" when they have none or not all the same."""
+    names = {str(unit) for unit in units}
+    return names.pop() if len(names) == 1 else "pixel"
 
 
 def like(values: np.ndarray, layer: Image) -> np.ndarray:

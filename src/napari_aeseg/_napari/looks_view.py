@@ -103,7 +103,7 @@ class BatchView(QWidget):
         form = Form()
         form.add("Images", self.folder.line, _FOLDER_TIP, self.folder)
         form.add("Results", self.output.line, _OUTPUT_TIP, self.output)
-        form.add("If there", self.existing, _EXISTING_TIP)
+        form.add("Existing results", self.existing, _EXISTING_TIP)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)

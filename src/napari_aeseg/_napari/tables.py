@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 
-from napari_aeseg._napari.layers import unwrapped
+from napari_aeseg._napari.layers import unit_of, unwrapped
 from napari_aeseg._napari.palette import class_color, label_colors
 from napari_aeseg.errors import InputError
 
@@ -73,8 +73,18 @@ def _colors(values: pd.Series) -> list[Any]:
 
 
 def export_table(layer: Labels, path: str | PathLike[str]) -> None:
-    """Write the features of a Labels layer as CSV; a file of that name is replaced."""
-    _table(layer).to_csv(Path(path), index=False)
+    """Write the features of a Labels layer as CSV; a file of that name is replaced.
+
+    The last column, "unit", tells in what lengths are given.
+
+    Raises
+    ------
+    InputError
+        If the layer has no measurements.
+    FileNotFoundError
+        If there is no such folder.
+    """
+    _write(_table(layer), layer.units, path)
 
 
 def _table(layer: Labels) -> pd.DataFrame:
@@ -93,5 +103,15 @@ def write_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
             f"{attributes.get('name', 'The layer')} has no features to write as CSV. Save it as "
             "TIFF, or keep a segmentation with AE Segment, which measures every segment."
         )
-    table.to_csv(path, index=False)
+    _write(table, attributes.get("units") or (), path)
     return [path]
+
+
+def _write(table: pd.DataFrame, units: Any, path: str | PathLike[str]) -> None:
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(folder)!r} to save in.")
+    if "unit" not in table:
+        # Of the layer: napari does not keep the attrs of a table.
+        table = table.assign(unit=unit_of(units))
+    table.to_csv(Path(path), index=False)

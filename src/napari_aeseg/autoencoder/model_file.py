@@ -41,8 +41,16 @@ _PARTS = ("package_version", "torch_version", "architecture", "intensity", "trai
 
 
 def write_model(model: Model, path: str | PathLike[str]) -> None:
-    """Write `model` to `path`: to a temporary file beside it, then renamed."""
+    """Write `model` to `path`: to a temporary file beside it, then renamed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save in.")
     header = {
         "format_version": FORMAT_VERSION,
         "package_version": version("napari-aeseg"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,14 @@ _MEANING = {"T": "time points", "C": "channels", "Z": "slices"}
 # More channels than this along an unnamed axis are taken for slices.
 _MOST_CHANNELS = 5
 
+Source = Literal["given", "file", "layer", "shape"]
+_SOURCES: dict[Source, str] = {
+    "given": "as given",
+    "file": "from the file",
+    "layer": "from the layer",
+    "shape": "inferred from the shape",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Axes:
@@ -28,13 +36,19 @@ class Axes:
         One letter per dimension: T time, C channel, Z slice, Y row, X column.
     shape : tuple of int
         Shape of the image.
-    inferred : bool
-        True when nobody named the axes and the shape was interpreted.
+    source : {"given", "file", "layer", "shape"}
+        Who named the axes: the user, the image file, the layer of a viewer, or nobody, so that the
+        shape was interpreted.
     """
 
     letters: str
     shape: tuple[int, ...]
-    inferred: bool = False
+    source: Source = "given"
+
+    @property
+    def inferred(self) -> bool:
+        """Whether nobody named the axes and the shape was interpreted."""
+        return self.source == "shape"
 
     @property
     def space(self) -> str:
@@ -73,12 +87,14 @@ class Axes:
             if a in size
         ]
         parts.append(f"{size['Y']} x {size['X']} pixels")
-        how = "inferred from the shape" if self.inferred else "as given"
-        return f"{', '.join(parts)} ({self.letters}, {how})"
+        return f"{', '.join(parts)} ({self.letters}, {_SOURCES[self.source]})"
 
 
 def read_axes(
-    shape: Sequence[int], axes: str | None = None, labels: Sequence[str] | None = None
+    shape: Sequence[int],
+    axes: str | None = None,
+    labels: Sequence[str] | None = None,
+    source: Source = "given",
 ) -> Axes:
     """Read what the dimensions of an image are.
 
@@ -89,8 +105,10 @@ def read_axes(
     axes : str, optional
         One letter per dimension out of T, C, Z, Y, X, such as "YX", "YXC" or "CYX".
     labels : sequence of str, optional
-        Names from a viewer or a file. They count only when each is one of the letters (or
+        Names from the layer of a viewer. They count only when each is one of the letters (or
         "time", "channel"/"c", "z", "y", "x" in any case); otherwise they are ignored.
+    source : {"given", "file", "layer"}
+        Where `axes` are from.
 
     Returns
     -------
@@ -119,11 +137,11 @@ def read_axes(
     if 0 in shape:
         raise InputError(f"The image of shape {shape} is empty: one of its dimensions has size 0.")
     if axes is not None:
-        return Axes(_checked(axes, shape), shape)
+        return Axes(_checked(axes, shape), shape, source)
     named = _from_labels(labels, len(shape))
     if named is not None:
-        return Axes(named, shape)
-    return Axes(_inferred(shape), shape, inferred=True)
+        return Axes(named, shape, "layer")
+    return Axes(_inferred(shape), shape, "shape")
 
 
 def _checked(axes: str, shape: tuple[int, ...]) -> str:

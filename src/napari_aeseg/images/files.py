@@ -41,7 +41,7 @@ def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
         return _read_tiff(path) if path.suffix.lower() in _TIFF else (_read_other(path), None)
     # Decoders raise all kinds of errors on damaged files.
     except Exception as error:
-        raise InputError(f"{path.name} cannot be read as an image ({error}).") from error
+        raise InputError(f"{path.name} is damaged or no image ({error}).") from error
 
 
 def _read_tiff(path: Path) -> tuple[np.ndarray, str | None]:
