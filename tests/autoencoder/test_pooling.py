@@ -111,16 +111,17 @@ def test_stop_is_heard_at_the_next_tile(make_model):
 
 def out_of_memory_when(monkeypatch, condition, at_tile=1):
     """Let encoding fail at a tile, the second by default, while `condition` holds."""
-    encode, tried = Model.encode_tiles, []
+    map_tiles, tried = Model.map_tiles, []
 
-    def with_little_memory(self, image, levels, source, device, tile_size):
+    def with_little_memory(self, work, image, levels, source, device, tile_size):
         tried.append((device.type, tile_size))
-        for number, encoded in enumerate(encode(self, image, levels, source, CPU, tile_size)):
+        tiles = map_tiles(self, work, image, levels, source, CPU, tile_size)
+        for number, found in enumerate(tiles):
             if number == at_tile and condition(device.type, tile_size):
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            yield encoded
+            yield found
 
-    monkeypatch.setattr(Model, "encode_tiles", with_little_memory)
+    monkeypatch.setattr(Model, "map_tiles", with_little_memory)
     return tried
 
 
@@ -169,6 +170,6 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, make_model)
     def broken(*_):
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(Model, "encode_tiles", broken)
+    monkeypatch.setattr(Model, "map_tiles", broken)
     with pytest.raises(RuntimeError, match="multiplied"):
         pooled(make_model())
