@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -13,16 +14,16 @@ import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.channels import with_channels
-from napari_aeseg.autoencoder.device import choose_device
+from napari_aeseg.autoencoder.device import choose_device, keep_to_one_thread
 from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied, placed
-from napari_aeseg.autoencoder.threads import in_threads
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
+from napari_aeseg.images.threads import in_threads
 from napari_aeseg.images.tiles import plan_tiles, planes, read_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from os import PathLike
 
     from napari_aeseg.autoencoder.checkpoint import Checkpoint
@@ -229,7 +230,7 @@ class Model:
         source: Source = "encoder",
         device: torch.device | None = None,
         tile_size: int = 512,
-    ) -> Iterator[EncodedTile]:
+    ) -> Generator[EncodedTile, None, None]:
         """Encode an image tile by tile; parameters as of `map_tiles`.
 
         Yields
@@ -246,7 +247,7 @@ class Model:
         source: Source = "encoder",
         device: torch.device | None = None,
         tile_size: int = 512,
-    ) -> Iterator[R]:
+    ) -> Generator[R, None, None]:
         """Encode an image tile by tile and do some work on each; on the CPU, several at a time.
 
         Parameters
@@ -290,8 +291,11 @@ class Model:
             return work(EncodedTile(plane, tile, {i: found[i][0] for i in levels}))
 
         places = list(product(planes(image.pixels.shape[1:]), tiles))
-        threads = min(torch.get_num_threads(), len(places)) if device.type == "cpu" else 1
-        yield from in_threads(encoded, places, threads)
+        usual = torch.get_num_threads()
+        # Each tile to a thread scales better than all threads to each tile, and stands it when
+        # other programs take a core.
+        threads = min(usual, len(places)) if device.type == "cpu" else 1
+        return in_threads(encoded, places, threads, partial(keep_to_one_thread, usual))
 
     def features(
         self,
