@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTHON =
 ARGS =
 
-.PHONY: help demo test lint pictures bench-quality bench-responsiveness wheel clean FORCE
+.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window wheel clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
@@ -31,8 +31,14 @@ pictures: $(VENV)/.demo ## make the pictures of the README and docs again
 bench-quality: $(VENV)/.bench ## compare results with other methods
 	$(BIN)/python benchmarks/quality.py $(ARGS)
 
+bench-speed: $(VENV)/.bench ## compare times and memory with other methods
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
 bench-responsiveness: $(VENV)/.bench ## how long work holds up a window, how soon it stops
 	$(BIN)/python benchmarks/responsiveness.py $(ARGS)
+
+bench-window: $(VENV)/.bench ## how a real window feels at work
+	$(BIN)/python tools/with_display $(BIN)/python benchmarks/window.py $(ARGS)
 
 wheel: $(VENV)/.test ## build dist/*.whl and the source archive
 	$(BIN)/python -m build --no-isolation $(ARGS)

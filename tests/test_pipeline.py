@@ -368,15 +368,15 @@ def test_stop_while_training_keeps_the_model_so_far(stripes, tiny_params):
 def test_notes_of_a_fallback_are_kept(monkeypatch, stripes, model):
     from napari_aeseg.autoencoder.model import Model
 
-    encode, failed = Model.encode_tiles, []
+    map_tiles, failed = Model.map_tiles, []
 
     def fails_once(self, *arguments):
         if not failed:
             failed.append(True)
             raise MemoryError
-        return encode(self, *arguments)
+        return map_tiles(self, *arguments)
 
-    monkeypatch.setattr(Model, "encode_tiles", fails_once)
+    monkeypatch.setattr(Model, "map_tiles", fails_once)
     assert build(stripes, model).notes == ("cpu ran out of memory: going on with tiles of 256.",)
 
 

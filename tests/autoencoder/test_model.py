@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.images.intensity import IntensityRange
 
@@ -185,3 +186,12 @@ def test_repr_says_what_the_model_is(make_model):
     assert "3 channel" in text
     assert "2 levels" in text
     assert "unpooling" in text
+
+
+def test_features_come_channels_last_from_a_model_that_was_loaded(make_model, tmp_path):
+    make_model(channels=2, levels=2).save(tmp_path / "model")
+    model = load_model_file(tmp_path / "model")
+    read = model.read(np.random.default_rng(0).random((2, 16, 16)), "CYX")
+    (tile,) = model.encode_tiles(read, (1, 2))
+    for features in tile.features.values():
+        assert features[None].is_contiguous(memory_format=torch.channels_last)

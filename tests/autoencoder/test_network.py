@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+from napari_aeseg.autoencoder.network import Architecture, Autoencoder, halved
 
 DECODERS = ["transposed", "unpooling"]
 
@@ -107,3 +107,14 @@ def test_weights_are_those_of_the_seed():
     with torch.random.fork_rng(devices=[]):
         assert torch.equal(weights(1), weights(1))
         assert not torch.equal(weights(1), weights(2))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 2), (2, 3, 6, 10)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_halving_is_max_pooling_with_and_without_gradient(shape, layout):
+    images = random_images(*shape).contiguous(memory_format=layout)
+    expected = F.max_pool2d(images, 2)
+    assert torch.equal(halved(images), expected)
+    with torch.no_grad():
+        assert torch.equal(halved(images), expected)
+        assert halved(images).is_contiguous(memory_format=layout)

@@ -6,7 +6,7 @@ import torch
 
 from napari_aeseg.autoencoder import pooling
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.pooling import pooling_steps
+from napari_aeseg.autoencoder.pooling import _added_up, pooling_steps, sums_of_runs
 from napari_aeseg.errors import DeviceError, StoppedError
 from napari_aeseg.events import drain
 from napari_aeseg.regions.patches import make_patches
@@ -21,11 +21,41 @@ def pooled(model, image=IMAGE, size=6, kind="watershed", progress=None, axes=Non
     return drain(work, progress), patches
 
 
+@pytest.fixture
+def threads():
+    """Sets how many threads torch takes; afterwards it is as before."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 def moments(features, patches):
     """Mean and mean square of (F, *space) features per patch, the plain way."""
     ids = range(patches.max() + 1)
     mean = np.array([features[:, patches == i].mean(1) for i in ids])
     return mean, np.array([(features[:, patches == i] ** 2).mean(1) for i in ids])
+
+
+@pytest.mark.parametrize("features", [1, 3, 16])
+@pytest.mark.parametrize("sums", [sums_of_runs, _added_up])
+def test_sums_of_runs_are_those_of_their_rows(sums, features):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(50, features)).astype(np.float32)
+    cells, starts = rng.integers(50, size=40), np.array([0, 1, 7, 39])
+    runs = [rows[run] for run in np.split(cells, starts[1:])]
+    expected = [np.concatenate([r.sum(axis=0), (r**2).sum(axis=0)]) for r in runs]
+    found = sums(*map(torch.from_numpy, (rows.copy(), cells, starts)))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_moments_do_not_depend_on_the_number_of_threads(make_model, threads):
+    threads(1)
+    alone, _ = pooled(make_model(), tile_size=32)
+    threads(3)
+    shared, _ = pooled(make_model(), tile_size=32)
+    assert torch.get_num_threads() == 3
+    np.testing.assert_array_equal(shared.mean, alone.mean)
+    np.testing.assert_array_equal(shared.second, alone.second)
 
 
 @pytest.mark.parametrize("source", ["encoder", "decoder"])
@@ -111,16 +141,17 @@ def test_stop_is_heard_at_the_next_tile(make_model):
 
 def out_of_memory_when(monkeypatch, condition, at_tile=1):
     """Let encoding fail at a tile, the second by default, while `condition` holds."""
-    encode, tried = Model.encode_tiles, []
+    map_tiles, tried = Model.map_tiles, []
 
-    def with_little_memory(self, image, levels, source, device, tile_size):
+    def with_little_memory(self, work, image, levels, source, device, tile_size):
         tried.append((device.type, tile_size))
-        for number, encoded in enumerate(encode(self, image, levels, source, CPU, tile_size)):
+        tiles = map_tiles(self, work, image, levels, source, CPU, tile_size)
+        for number, found in enumerate(tiles):
             if number == at_tile and condition(device.type, tile_size):
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            yield encoded
+            yield found
 
-    monkeypatch.setattr(Model, "encode_tiles", with_little_memory)
+    monkeypatch.setattr(Model, "map_tiles", with_little_memory)
     return tried
 
 
@@ -169,6 +200,6 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, make_model)
     def broken(*_):
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(Model, "encode_tiles", broken)
+    monkeypatch.setattr(Model, "map_tiles", broken)
     with pytest.raises(RuntimeError, match="multiplied"):
         pooled(make_model())

@@ -131,3 +131,12 @@ def test_edge_strength_is_the_slope():
     np.testing.assert_allclose(edge_strength(ramp[np.newaxis])[inner], 1, rtol=1e-3)
     np.testing.assert_allclose(edge_strength(np.stack([3 * ramp, 4 * ramp.T]))[inner], 5, rtol=1e-3)
     assert not edge_strength(np.full((1, 9, 10), 7.0)).any()
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (1, 9), (9, 11, 7)])
+def test_edges_do_not_depend_on_the_strips(monkeypatch, shape):
+    image = np.random.default_rng(0).random((2, *shape)).astype(np.float32)
+    squares = [ndimage.gaussian_gradient_magnitude(c, 1.0, output=np.float32) ** 2 for c in image]
+    for pixels in (1, 200, 10**6):
+        monkeypatch.setattr(module, "_STRIP_PIXELS", pixels)
+        np.testing.assert_array_equal(edge_strength(image), np.sqrt(sum(squares)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import torch
 
 from napari_aeseg.errors import DeviceError
@@ -48,6 +50,15 @@ def choose_device(device: str = "auto") -> torch.device:
     if wanted not in found:
         raise DeviceError(f"Device {device!r} is not available here; choose one of: {found}.")
     return torch.device(wanted)
+
+
+def keep_to_one_thread(usual: int) -> None:
+    """Let torch work on the CPU in this thread alone; in other threads with `usual` many."""
+    torch.set_num_threads(1)
+    # Threads that start later take the number that was set last, by whichever thread.
+    passing = Thread(target=torch.set_num_threads, args=(usual,))
+    passing.start()
+    passing.join()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

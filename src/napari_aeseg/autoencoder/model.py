@@ -5,22 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.channels import with_channels
-from napari_aeseg.autoencoder.device import choose_device
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied
+from napari_aeseg.autoencoder.device import choose_device, keep_to_one_thread
+from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied, placed
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
+from napari_aeseg.images.threads import in_threads
 from napari_aeseg.images.tiles import plan_tiles, planes, read_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator
     from os import PathLike
 
     from napari_aeseg.autoencoder.checkpoint import Checkpoint
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from napari_aeseg.prototypes import Prototypes
 
 Source = Literal["encoder", "decoder"]
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Model:
         prototypes: Prototypes | None = None,
         any_channels: bool = False,
     ) -> None:
-        self.network = network.eval()
+        self.network = placed(network.eval(), next(network.parameters()).device)
         self.intensity = intensity
         self.record = record or TrainingRecord()
         self.checkpoint = checkpoint
@@ -226,11 +230,30 @@ class Model:
         source: Source = "encoder",
         device: torch.device | None = None,
         tile_size: int = 512,
-    ) -> Iterator[EncodedTile]:
-        """Encode an image tile by tile.
+    ) -> Generator[EncodedTile, None, None]:
+        """Encode an image tile by tile; parameters as of `map_tiles`.
+
+        Yields
+        ------
+        EncodedTile
+        """
+        return self.map_tiles(lambda encoded: encoded, image, levels, source, device, tile_size)
+
+    def map_tiles(
+        self,
+        work: Callable[[EncodedTile], R],
+        image: Image,
+        levels: tuple[int, ...],
+        source: Source = "encoder",
+        device: torch.device | None = None,
+        tile_size: int = 512,
+    ) -> Generator[R, None, None]:
+        """Encode an image tile by tile and do some work on each; on the CPU, several at a time.
 
         Parameters
         ----------
+        work : callable
+            Called with each `EncodedTile`, in the thread and the inference mode of its encoding.
         image : Image
             From `read`, with the channels of this model (see `fitted`).
         levels : tuple of int
@@ -242,7 +265,8 @@ class Model:
 
         Yields
         ------
-        EncodedTile
+        what `work` returns
+            In the order of planes and tiles.
         """
         architecture = self.architecture
         device = device or torch.device("cpu")
@@ -251,20 +275,27 @@ class Model:
         margin = architecture.reach(decoded=source == "decoder")
         rows, columns = image.pixels.shape[-2:]
         tiles = plan_tiles((rows, columns), tile_size, margin, architecture.reduction)
-        for plane in planes(image.pixels.shape[1:]):
+
+        @torch.inference_mode()
+        def encoded(place: tuple[tuple[int, ...], Tile]) -> R:
+            plane, tile = place
             # An index of slices and numbers is more than numpy's stubs can follow.
             whole_plane: Any = (slice(None), *plane)
-            pixels = image.pixels[whole_plane]
-            for tile in tiles:
-                with torch.inference_mode():
-                    x = torch.from_numpy(read_tile(pixels, tile)).to(device)[None]
-                    x = x.contiguous(memory_format=torch.channels_last)
-                    found = (
-                        network.encoder_features(x, max(levels))
-                        if source == "encoder"
-                        else network.decoder_features(x)
-                    )
-                    yield EncodedTile(plane, tile, {i: found[i][0] for i in levels})
+            x = torch.from_numpy(read_tile(image.pixels[whole_plane], tile)).to(device)[None]
+            x = x.contiguous(memory_format=torch.channels_last)
+            found = (
+                network.encoder_features(x, max(levels))
+                if source == "encoder"
+                else network.decoder_features(x)
+            )
+            return work(EncodedTile(plane, tile, {i: found[i][0] for i in levels}))
+
+        places = list(product(planes(image.pixels.shape[1:]), tiles))
+        usual = torch.get_num_threads()
+        # Each tile to a thread scales better than all threads to each tile, and stands it when
+        # other programs take a core.
+        threads = min(usual, len(places)) if device.type == "cpu" else 1
+        return in_threads(encoded, places, threads, partial(keep_to_one_thread, usual))
 
     def features(
         self,

@@ -63,8 +63,19 @@ def _convolutions(inputs: int, outputs: int, number: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(number):
         layers.append(nn.Conv2d(inputs if i == 0 else outputs, outputs, 3, padding=1))
-        layers.append(nn.LeakyReLU(0.1))
+        layers.append(nn.LeakyReLU(0.1, inplace=True))
     return nn.Sequential(*layers)
+
+
+def halved(x: Tensor) -> Tensor:
+    """Return the maximum of each 2 x 2 pixels; height and width are even.
+
+    On CPUs, seven times as fast as torch's pooling, which looks where each maximum is.
+    """
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return F.max_pool2d(x, 2)
+    x = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
+    return torch.maximum(x[..., ::2], x[..., 1::2])
 
 
 def placed(network: Autoencoder, device: torch.device) -> Autoencoder:
@@ -149,7 +160,7 @@ class Autoencoder(nn.Module):
                 x, index = F.max_pool2d(x, 2, return_indices=True)
                 indices.append(index)
             else:
-                x = F.max_pool2d(x, 2)
+                x = halved(x)
         return features, indices, x
 
     def _decode(self, code: Tensor, indices: list[Tensor]) -> list[Tensor]:
@@ -180,7 +191,7 @@ class Autoencoder(nn.Module):
         for i, level in enumerate(self.encoder):
             if levels is not None and i >= levels:
                 break
-            x = level(F.max_pool2d(x, 2) if i else x)
+            x = level(halved(x) if i else x)
             features.append(x)
         return features
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from napari_aeseg.events import raise_if_stopped
 from napari_aeseg.regions.merge_tree import ward_tree
@@ -142,6 +141,8 @@ class _Sums:
 
 def region_means(values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the weighted mean of the rows of each region 0 .. R-1, shape (R, D); 0 if empty."""
+    from scipy import sparse  # a window opens sooner without it
+
     own = sparse.csr_array((weight, (region, np.arange(len(region)))))
     total = own.sum(axis=1)
     return (own @ values) / np.where(total > 0, total, 1)[:, np.newaxis]

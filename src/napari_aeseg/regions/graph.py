@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from napari_aeseg.events import raise_if_stopped
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
+    from scipy import sparse
 
     from napari_aeseg.events import StopFlag
 
@@ -87,6 +87,8 @@ def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -
         Pixel counts.
     dtype : dtype of float
     """
+    from scipy import sparse  # a window opens sooner without it
+
     a, b = graph.edges.T
     own = np.arange(graph.number)
     rows, columns = np.concatenate([own, a, b]), np.concatenate([own, b, a])

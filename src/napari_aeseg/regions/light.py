@@ -80,9 +80,12 @@ def gradient_of(
     usual = np.abs(difference).mean(axis=0)
     usual[usual == 0] = 1
     slope = np.zeros((place.shape[1], values.shape[1]))
+    scaled = difference / usual
+    own = np.einsum("ij,ij->i", scaled, scaled)
     for _ in range(_ROUNDS):
-        rest = (difference - step @ slope) / usual
-        length = np.einsum("ij,ij->i", rest, rest)
+        # Squared length of scaled - step @ tilt, from products that are small.
+        tilt = slope / usual
+        length = own + np.einsum("ij,ij->i", step @ (tilt @ tilt.T) - 2 * (scaled @ tilt.T), step)
         quiet = step * (length <= np.quantile(length, QUIET))[:, np.newaxis]
         slope = np.linalg.pinv(quiet.T @ quiet, hermitian=True) @ (quiet.T @ difference)
     # What the variance of each feature would be without a share of its gradient, from moments only.

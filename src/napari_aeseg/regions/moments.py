@@ -175,16 +175,15 @@ class Scales:
 def _mean_and_energy(mean: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and logarithm of the variance side by side; which features are the same everywhere."""
     features = mean.shape[1]
-    both = np.empty((len(mean), 2 * features), np.float32)
-    both[:, :features] = mean
-    variance = both[:, features:]
-    np.multiply(mean, mean, out=variance)
+    variance = np.multiply(mean, mean)
     np.subtract(second, variance, out=variance)
     np.maximum(variance, 0, out=variance)
     usual = variance.mean(axis=0)
     flat = usual + mean.var(axis=0) <= _FLAT * second.mean(axis=0)
     variance += _FLOOR * usual + np.finfo(np.float32).tiny
-    np.log(variance, out=variance)
+    both = np.empty((len(mean), 2 * features), np.float32)
+    both[:, :features] = mean
+    np.log(variance, out=both[:, features:])
     return both, flat
 
 

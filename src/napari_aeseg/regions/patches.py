@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_aeseg.events import raise_if_stopped
+from napari_aeseg.images.threads import cores, in_threads
 
 if TYPE_CHECKING:
     from napari_aeseg.events import StopFlag
@@ -21,6 +22,8 @@ except ImportError:  # pragma: no cover
 # How much the distance from the cell's centre counts against the edge strength (as a multiple of
 # its median): enough to keep patches compact where there is no edge, too little to cross one.
 _COMPACTNESS = 1.0
+# Standard deviations after which a Gaussian ends, and pixels that edges are found in together.
+_TRUNCATE, _STRIP_PIXELS = 4.0, 131_072
 
 
 def make_patches(
@@ -74,6 +77,7 @@ def make_patches(
     if kind == "grid":
         return grid
     height = edge_strength(pixels, stop=stop)
+    raise_if_stopped(stop, "patches")
     step = float(np.median(height)) or float(height.mean()) or 1.0
     height += np.float32(_COMPACTNESS * step) * _distance_to_centre(shape, cells)
     raise_if_stopped(stop, "patches")
@@ -99,18 +103,36 @@ def edge_strength(
     sigma : float
         Standard deviation of the Gaussian derivative, in pixels.
     stop : StopFlag, optional
-        Checked for each channel.
+        Checked at every few rows.
 
     Raises
     ------
     StoppedError
         When asked to stop.
     """
-    total = np.zeros(pixels.shape[1:], np.float32)
-    for channel in pixels:
+    total = np.empty(pixels.shape[1:], np.float32)
+    rows = len(total)
+    reach = int(_TRUNCATE * sigma + 0.5)
+    # Strips stay in the processor's cache.
+    height = max(1, _STRIP_PIXELS * rows // max(total.size, 1))
+
+    def fill(start: int) -> None:
         raise_if_stopped(stop, "patches")
-        total += ndimage.gaussian_gradient_magnitude(channel, sigma, output=np.float32) ** 2
-    return np.sqrt(total)
+        stop_row = min(start + height, rows)
+        low, high = max(start - reach, 0), min(stop_row + reach, rows)
+        squares = np.zeros((high - low, *total.shape[1:]), np.float32)
+        for channel in pixels[:, low:high]:
+            squares += (
+                ndimage.gaussian_gradient_magnitude(
+                    channel, sigma, output=np.float32, truncate=_TRUNCATE
+                )
+                ** 2
+            )
+        np.sqrt(squares[start - low : stop_row - low], out=total[start:stop_row])
+
+    for _ in in_threads(fill, range(0, rows, height), cores()):
+        pass
+    return total
 
 
 def _along(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:

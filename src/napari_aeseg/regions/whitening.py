@@ -15,6 +15,8 @@ _MOST_DIRECTIONS = 64
 # Noise of a feature is at least this part of the average, and this much: nothing is measured
 # without error.
 _LEAST_PART, _LEAST_NOISE = 1e-3, 1e-6
+# Other directions than the largest are left out as far as they are smaller to the 1024th power.
+_SQUARINGS = 10
 
 
 def some_of(edges: np.ndarray) -> np.ndarray:
@@ -84,13 +86,18 @@ class NoiseModel:
 
     def map(self, tolerance: float, weight: np.ndarray) -> np.ndarray:
         """Return the map that `whitening` describes, shape (D, min(D, 64))."""
+        white, covariance = self._unrotated(tolerance, weight)
+        directions = np.linalg.eigh(covariance)[1]
+        return white @ directions[:, ::-1][:, :_MOST_DIRECTIONS]
+
+    def _unrotated(self, tolerance: float, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The map before its directions are sorted, and the covariance of what it gives."""
         # Few patches leave some directions without differences; rounding makes them negative.
         root = np.sqrt(np.maximum(self.eigenvalues, 1e-3) + tolerance)
         # The symmetric root keeps the axes, so that features can be weighted after it.
         symmetric = (self.vectors / root) @ self.vectors.T
         white = self.own[:, np.newaxis] * symmetric * weight
-        directions = np.linalg.eigh(white.T @ self.covariance @ white)[1]
-        return white @ directions[:, ::-1][:, :_MOST_DIRECTIONS]
+        return white, white.T @ self.covariance @ white
 
     def highest_contrast(self) -> float:
         """Return the largest variance of a feature in units of its noise."""
@@ -98,8 +105,16 @@ class NoiseModel:
 
     def spread_along(self, tolerance: float, weight: np.ndarray) -> float:
         """Return the largest variance in any direction of the whitened space."""
-        first = self.map(tolerance, weight)[:, 0]
-        return float(first @ self.covariance @ first)
+        return _largest_eigenvalue(self._unrotated(tolerance, weight)[1])
+
+
+def _largest_eigenvalue(matrix: np.ndarray) -> float:
+    """Of a symmetric matrix without negative ones; squaring leaves the largest alone."""
+    power = matrix
+    for _ in range(_SQUARINGS):
+        power = power / max(float(np.trace(power)), np.finfo(float).tiny)
+        power = power @ power
+    return float((power * matrix).sum() / max(float(np.trace(power)), np.finfo(float).tiny))
 
 
 def whitening(
