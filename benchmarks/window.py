@@ -51,7 +51,7 @@ def picture(side: int) -> np.ndarray:
 class Window:
     """A viewer with an image and the dock, and what was measured in it."""
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, settle: float = 8.0) -> None:
         import napari
 
         self.viewer = napari.Viewer()
@@ -64,7 +64,7 @@ class Window:
         self.timer = QTimer()
         self.timer.setInterval(TICK)
         self.timer.timeout.connect(lambda: self.ticks.append(time.perf_counter()))
-        self.live(1.0)
+        self.live(settle)
 
     def live(self, seconds: float) -> None:
         """Let the window work for a while."""
@@ -149,7 +149,7 @@ from qtpy.QtCore import QTimer
 sys.path.insert(0, {here!r})
 import napari
 from window import Window
-window = Window({side})
+window = Window({side}, settle=1)
 window.widget.{what}()
 closed = []
 def close():
@@ -193,7 +193,7 @@ def measure(side: int) -> dict[str, dict[str, Any]]:
         print(f"{name}: " + ", ".join(f"{k} {v:.0f}" for k, v in row.items()), flush=True)
 
     told("nothing", window.gaps(lambda: window.live(3)))
-    told("first segment (imports torch)", window.gaps(widget.segment))
+    told("first segment", window.gaps(widget.segment))
     told("segment", window.gaps(widget.segment))
     told("train", window.gaps(widget.train, stop_after=10))
     told("balance", window.gaps(lambda: setattr(widget, "balance", 0.7)))

@@ -174,12 +174,18 @@ def loading(path: str | PathLike[str]) -> Work:
 
 
 def finding_devices() -> Work:
-    """Ask torch for its devices; the result is a list of str."""
+    """Ask torch for its devices; the result is a list of str.
+
+    What takes long to load is loaded on the way: torch, and the library of the loss curve.
+    """
 
     def work(stop: Event) -> Generator[Progress, None, list[str]]:
         yield from ()
-        from napari_aeseg.autoencoder.device import available_devices
+        import pyqtgraph  # noqa: F401
 
+        from napari_aeseg.autoencoder.device import available_devices, warm_up
+
+        warm_up()
         return available_devices()
 
     return work

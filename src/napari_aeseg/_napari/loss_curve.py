@@ -65,7 +65,7 @@ class LossCurve(QWidget):
             self._plot.getAxis("left").setTicks([ticks])
 
     def _make_plot(self) -> None:
-        import pyqtgraph  # a quarter of a second, and only wanted once there is a loss
+        import pyqtgraph  # a quarter of a second, if it was not imported in a thread before
 
         self._plot = pyqtgraph.PlotWidget()
         self._plot.setLogMode(y=True)

@@ -25,6 +25,16 @@ def available_devices() -> list[str]:
     return [*devices, "cpu"]
 
 
+def warm_up() -> None:
+    """Have torch load what it loads when the first optimizer is made: 800 modules, a second.
+
+    Examples
+    --------
+    >>> warm_up()
+    """
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+
+
 def choose_device(device: str = "auto") -> torch.device:
     """Return the torch device for "auto", "cpu", "cuda", "cuda:1" or "mps".
 
