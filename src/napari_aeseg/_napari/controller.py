@@ -341,5 +341,6 @@ class Controller:
         )
 
     def _on_changed_results(self) -> None:
-        self._update_previews()
+        with self.reporter.reported():
+            self.results.show(self.dock.images.images, self.dock.segments.cut)
         self.refresh()

@@ -39,11 +39,11 @@ _START_TEXTS = ("new weights", "the base model", "the model in use")
 _CUSTOM = "Custom"
 NO_MODEL = (
     "None of your own yet. Segment uses the base model that comes with the plugin; training on "
-    "your images takes a minute or more and fits them better."
+    "your images takes a minute or more and may fit them better."
 )
 BASE_MODEL = (
     "Base model, which comes with the plugin. Training on your images takes a minute or more and "
-    "fits them better."
+    "may fit them better."
 )
 
 

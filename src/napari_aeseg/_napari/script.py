@@ -68,6 +68,7 @@ def params_code(params: TrainingParams | SegmentationParams) -> str:
 
     Examples
     --------
+    >>> from napari_aeseg.params import SegmentationParams
     >>> params_code(SegmentationParams(balance=0.7))
     'aeseg.SegmentationParams(balance=0.7)'
     """
