@@ -188,6 +188,20 @@ def test_what_was_painted_is_measured_before_it_is_used(segmented, kept, tmp_pat
     assert not segmented.preview.visible
 
 
+def test_a_layer_that_came_back_keeps_its_table(segmented, kept, tmp_path):
+    layers = segmented.viewer_model.layers
+    layers.remove(kept)
+    segmented.n_regions = 3
+    segmented.keep()
+    segmented.wait(30)
+    layers.append(kept)
+    kept.paint((5, 5), 600)
+
+    segmented.export_table(tmp_path / "table.csv", kept)
+
+    assert (tmp_path / "table.csv").exists()
+
+
 def test_a_preview_that_was_painted_has_a_name_and_a_table(segmented):
     layer = segmented.preview
     for column in range(10):

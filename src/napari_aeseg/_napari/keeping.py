@@ -131,7 +131,7 @@ class Keeper:
 
     def remeasure(self, layer: Labels) -> None:
         """Measure a layer again if it was painted on since."""
-        if layer in self._changed:
+        if layer in self._changed and layer in self._measured:
             self._changed.discard(layer)
             self._complete(self._measured[layer])
 
@@ -140,6 +140,7 @@ class Keeper:
     ) -> None:
         there = self._viewer.layers
         self._measured = {known: m for known, m in self._measured.items() if known in there}
+        self._changed = {known for known in self._changed if known in there}
         self._measured[layer] = _Unmeasured(layer, image, result, result.hierarchy, classes)
         for event in (layer.events.paint, layer.events.data):
             event.connect(lambda e: self._changed.add(e.source))
