@@ -1,9 +1,11 @@
 import threading
 import time
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
-from napari_aeseg.images.threads import cores, in_threads
+from napari_aeseg.images.threads import cores, in_threads, one_blas_thread
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
@@ -57,3 +59,31 @@ def test_nothing_goes_on_when_results_are_not_wanted_any_more(number):
 
 def test_there_is_a_core():
     assert cores() >= 1
+
+
+def blas_threads():
+    return [
+        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+    ]
+
+
+def test_numpy_multiplies_in_one_thread_meanwhile_and_in_as_many_as_before_after():
+    np.ones((2, 2)) @ np.ones((2, 2))
+    before = blas_threads()
+    with one_blas_thread():
+        assert set(blas_threads()) == {1}
+        with one_blas_thread():
+            pass
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == before
+
+
+def test_threads_of_numpy_come_back_when_two_callers_end_in_any_order():
+    before = blas_threads()
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert blas_threads() == before

@@ -24,8 +24,8 @@ def any_way(request, monkeypatch):
     if request.param == "plain":
         monkeypatch.setattr(merge_tree, "HAS_HIGRA", False)
     if request.param == "rounds":
-        monkeypatch.setattr(merge_tree, "_MOST_EXACT", 3)
-        monkeypatch.setattr(merge_tree, "_LEFT_BY_ROUNDS", 2)
+        monkeypatch.setattr(merge_tree, "MOST_EXACT", 3)
+        monkeypatch.setattr(merge_tree, "LEFT_BY_ROUNDS", 2)
 
 
 @st.composite

@@ -54,8 +54,8 @@ def test_the_tree_is_nearly_as_good_as_the_exact_one(monkeypatch, make, seed):
     positions = make(rng, 6)
     weight = rng.integers(20, 90, SIDE**2).astype(float)
     exact = ward_tree(EDGES, positions, weight)
-    monkeypatch.setattr(merge_tree, "_MOST_EXACT", 1000)
-    monkeypatch.setattr(merge_tree, "_LEFT_BY_ROUNDS", 400)
+    monkeypatch.setattr(merge_tree, "MOST_EXACT", 1000)
+    monkeypatch.setattr(merge_tree, "LEFT_BY_ROUNDS", 400)
     fast = ward_tree(EDGES, positions, weight)
     for number in (10, 50, 200):
         least = within(exact.cut(number), positions, weight)

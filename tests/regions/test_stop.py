@@ -41,8 +41,8 @@ def test_a_stage_stops_at_any_of_its_looks(counted_stop, work, least):
 def test_the_tree_stops_at_any_look_and_goes_on_where_it_was(
     hierarchy_of, counted_stop, monkeypatch, scale
 ):
-    monkeypatch.setattr(merge_tree, "_MOST_EXACT", 100)
-    monkeypatch.setattr(merge_tree, "_LEFT_BY_ROUNDS", 50)
+    monkeypatch.setattr(merge_tree, "MOST_EXACT", 100)
+    monkeypatch.setattr(merge_tree, "LEFT_BY_ROUNDS", 50)
     tree = hierarchy_of(IMAGE, 4, levels=[0, 1], scale=scale)
     parts = tree.patches, tree.statistics, tree.graph, tree.axes, tree.params, tree.brightness
     free = counted_stop()

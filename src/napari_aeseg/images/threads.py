@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Barrier
+from contextlib import contextmanager
+from threading import Barrier, Lock
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -78,3 +82,48 @@ def _prepared(number: int, prepare: Callable[[], object]) -> ThreadPoolExecutor:
         pool.submit(int)  # none is idle before all are there: each starts a thread
     ready.wait()
     return pool
+
+
+class _Blas:
+    """What numpy multiplies matrices with, and how many callers want it in one thread now."""
+
+    def __init__(self) -> None:
+        self._lock, self._users = Lock(), 0
+        self._controller: ThreadpoolController | None = None
+
+    @contextmanager
+    def in_one_thread(self) -> Iterator[None]:
+        from threadpoolctl import ThreadpoolController  # a window opens sooner without it
+
+        with self._lock:
+            if self._controller is None:
+                self._controller = ThreadpoolController().select(user_api="blas")
+            self._users += 1
+            if self._users == 1:
+                self._limit = self._controller.limit(limits=1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._limit.restore_original_limits()
+
+
+_blas = _Blas()
+
+
+def one_blas_thread() -> AbstractContextManager[None]:
+    """Let numpy multiply matrices and solve eigenvalue problems in one thread meanwhile.
+
+    Its threads wait for each other at every column. Where another program has one of two cores, the
+    eigenvalues of 230 x 230 numbers take 0.2 s and more, in one thread 10 ms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with one_blas_thread():
+    ...     np.linalg.eigvalsh(np.eye(2)).tolist()
+    [1.0, 1.0]
+    """
+    return _blas.in_one_thread()

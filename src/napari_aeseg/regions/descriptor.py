@@ -15,6 +15,7 @@ from napari_aeseg.regions.moments import Scales
 
 if TYPE_CHECKING:
     from napari_aeseg.events import StopFlag
+    from napari_aeseg.regions.early import EarlyMerges
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.moments import Moments
     from napari_aeseg.regions.statistics import PatchStatistics
@@ -44,31 +45,33 @@ class Descriptor:
     values : ndarray of float32, shape (P, E)
         What neighbouring regions are compared by. The noise between neighbouring patches of one
         texture has about unit variance in every direction.
-    moments : Moments
-        Of the patches, averaged over `scale` of them.
+    scale : float
+        Patches averaged over; what "auto" has chosen.
+    unit : float
+        One unit of `values` in units of the encoder's features: the noise's geometric mean. The
+        features' units are the same in every image of one model.
+    scales : Scales
+        Of the same patches.
     tolerance : float
         Of the whitening by which appearance is compared across the image.
     weight : ndarray of float64, shape (D,)
         Importance of each number.
+    early : EarlyMerges, optional
+        Merges with which a tree begins: patches averaged over many say nothing of the finest ones.
     """
 
     values: np.ndarray
-    moments: Moments
+    scale: float
+    unit: float
+    scales: Scales
     tolerance: float
     weight: np.ndarray
+    early: EarlyMerges | None = None
 
     @property
-    def scale(self) -> float:
-        """Patches averaged over; what "auto" has chosen."""
-        return self.moments.scale
-
-    @property
-    def unit(self) -> float:
-        """One unit of `values` in units of the encoder's features: the noise's geometric mean.
-
-        The features' units are the same in every image of one model.
-        """
-        return self.moments.unit
+    def moments(self) -> Moments:
+        """Moments of the patches, averaged over `scale` of them."""
+        return self.scales.at(self.scale)
 
     @cached_property
     def raw(self) -> np.ndarray:
@@ -153,17 +156,17 @@ def describe(
             six = scales.model_at(6.0, stop).spread_along(tolerance, weight)
             if six > _GROWTH_OF_TEXTURES * before:
                 scale = _SCALE_OF_TEXTURES
-    moments = scales.at(float(scale), stop)
-    raise_if_stopped(stop, "tree")
-    if _is_coarse(scale):
-        tolerance = _TOLERANCE
+    scale = float(scale)
     if contrast > _NO_TEXTURE and balance < 1:
         weight[len(statistics.level) :] = 0
-    if _is_coarse(scale):
-        values = _of_textures(moments, fine, weight, statistics.count, graph.edges, stop)
-    else:
-        values = _of_things(moments, weight)
-    return Descriptor(values, moments, tolerance, weight)
+    if not _is_coarse(scale):
+        values, unit = _of_things(scales, scale, weight, stop)
+        return Descriptor(values, scale, unit, scales, tolerance, weight)
+    moments, early = scales.at(scale, stop), scales.early(stop)
+    raise_if_stopped(stop, "tree")
+    values, part = _of_textures(moments, fine, weight, statistics.count, graph.edges, early, stop)
+    early = None if early is None else early.within(part)
+    return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight, early)
 
 
 def _is_coarse(scale: float) -> bool:
@@ -176,12 +179,18 @@ def _weight(level: np.ndarray, balance: float) -> np.ndarray:
     return np.where(is_brightness, 2 * (1 - balance), 2 * balance)
 
 
-def _of_things(moments: Moments, weight: np.ndarray) -> np.ndarray:
-    """Return what things are told apart by: what does not cross borders."""
-    shallow = moments.shallow
+def _of_things(
+    scales: Scales, scale: float, weight: np.ndarray, stop: StopFlag | None
+) -> tuple[np.ndarray, float]:
+    """Return what things are told apart by, which is what does not cross borders, and its unit."""
+    moments = scales.shallow_at(scale, stop)
+    raise_if_stopped(stop, "tree")
+    shallow = scales.at(1.0).shallow
     if not weight[shallow].any():
-        return moments.positions(moments.everything.map(_TOLERANCE, weight))
-    return moments.positions(moments.things.map(_TOLERANCE, weight[shallow]), shallow)
+        moments = scales.at(scale, stop)
+        return moments.positions(moments.everything.map(_TOLERANCE, weight)), moments.unit
+    white = moments.things.map(_TOLERANCE, weight[shallow])
+    return moments.positions(white, moments.shallow), moments.unit
 
 
 def _of_textures(
@@ -190,11 +199,12 @@ def _of_textures(
     weight: np.ndarray,
     count: np.ndarray,
     edges: np.ndarray,
+    early: EarlyMerges | None,
     stop: StopFlag | None,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what textures are told apart by: all levels, averaged, with sharp borders."""
     values = moments.positions(moments.everything.map(_TOLERANCE, weight))
     raise_if_stopped(stop, "tree")
     own = fine.positions(fine.everything.map(_TOLERANCE, weight))
     raise_if_stopped(stop, "tree")
-    return with_sharp_borders(values, own, edges, count, stop)
+    return with_sharp_borders(values, own, edges, count, stop, early)

@@ -95,7 +95,8 @@ def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -
     matrix = sparse.csr_array(
         (weight[columns].astype(dtype), (rows, columns)), shape=(graph.number, graph.number)
     )
-    return sparse.diags_array((1 / matrix.sum(axis=1)).astype(dtype)).tocsr() @ matrix
+    matrix.data /= np.repeat(matrix.sum(axis=1), np.diff(matrix.indptr))
+    return matrix
 
 
 def averaged(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.threads import one_blas_thread
 from napari_aeseg.regions.classes import (
     BASE_REGIONS,
     check_prototypes,
@@ -116,11 +117,16 @@ class Hierarchy(Inspection):
     @cached_property
     def tree(self) -> MergeTree:
         """The merge tree for the current balance and scale."""
-        return ward_tree(self.graph.edges, self.descriptor.values, self._weight)
+        return self._merged()
 
     def _described(self, stop: StopFlag | None = None) -> Descriptor:
         balance, scale = self.params.balance, self.params.scale
-        return describe(self.statistics, self.graph, balance, scale, stop, self._scales)
+        with one_blas_thread():
+            return describe(self.statistics, self.graph, balance, scale, stop, self._scales)
+
+    def _merged(self, stop: StopFlag | None = None) -> MergeTree:
+        known = self.descriptor
+        return ward_tree(self.graph.edges, known.values, self._weight, stop, known.early)
 
     @property
     def _weight(self) -> np.ndarray:
@@ -159,7 +165,7 @@ class Hierarchy(Inspection):
         if "descriptor" not in known:
             known["descriptor"] = self._described(stop)
         if "tree" not in known:
-            known["tree"] = ward_tree(self.graph.edges, self.descriptor.values, self._weight, stop)
+            known["tree"] = self._merged(stop)
         return self
 
     def reweighted(

@@ -15,13 +15,14 @@ from napari_aeseg.regions.rounds import merged_in_rounds
 
 if TYPE_CHECKING:
     from napari_aeseg.events import StopFlag
+    from napari_aeseg.regions.early import EarlyMerges
 
 # No wheels for Linux aarch64. Imported where it is used: a window opens half a second sooner.
 HAS_HIGRA = find_spec("higra") is not None
 
 # Nodes that are merged in exact order from the start, and regions left to that when there are more.
 # higra lets no other thread run meanwhile: 20 ms for 2,000 nodes, 1.2 s for 65,000.
-_MOST_EXACT, _LEFT_BY_ROUNDS = 5_000, 2_000
+MOST_EXACT, LEFT_BY_ROUNDS = 5_000, 2_000
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,11 @@ class MergeTree:
 
 
 def ward_tree(
-    edges: np.ndarray, positions: np.ndarray, weight: np.ndarray, stop: StopFlag | None = None
+    edges: np.ndarray,
+    positions: np.ndarray,
+    weight: np.ndarray,
+    stop: StopFlag | None = None,
+    early: EarlyMerges | None = None,
 ) -> MergeTree:
     """Merge neighbours by Ward's criterion until one region is left.
 
@@ -142,6 +147,8 @@ def ward_tree(
         Pixel counts, above 0.
     stop : StopFlag, optional
         Looked at while nodes are merged.
+    early : EarlyMerges, optional
+        Merges to begin with; see `napari_aeseg.regions.early`.
 
     Returns
     -------
@@ -167,8 +174,8 @@ def ward_tree(
     edges, weight = np.asarray(edges, np.int64), np.asarray(weight, np.float64)
     if len(positions) == 1:
         return MergeTree(np.empty((0, 2), np.int64), np.empty(0), weight)
-    if len(positions) > _MOST_EXACT:
-        merges = _ward_in_two(edges, positions, weight, stop)
+    if len(positions) > MOST_EXACT:
+        merges = _ward_in_two(edges, positions, weight, stop, early)
     else:
         merges = _ward_exact(edges, np.asarray(positions, np.float64), weight)
     raise_if_stopped(stop, "tree")
@@ -223,10 +230,14 @@ def _costs_to(i: int, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def _ward_in_two(
-    edges: np.ndarray, positions: np.ndarray, weight: np.ndarray, stop: StopFlag | None
+    edges: np.ndarray,
+    positions: np.ndarray,
+    weight: np.ndarray,
+    stop: StopFlag | None,
+    early: EarlyMerges | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Merge in rounds until few regions are left, then these in exact order."""
-    low = merged_in_rounds(edges, positions, weight, _LEFT_BY_ROUNDS, stop)
+    low = merged_in_rounds(edges, positions, weight, LEFT_BY_ROUNDS, stop, early)
     raise_if_stopped(stop, "tree")
     top, cost = _ward_exact(low.edges, low.positions.astype(np.float64), low.weight)
     height = np.concatenate([low.height, cost])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_aeseg.events import raise_if_stopped
+from napari_aeseg.images.threads import cores, in_threads
+from napari_aeseg.regions.early import early_merges
 from napari_aeseg.regions.graph import averaged, averaging_matrix
 from napari_aeseg.regions.light import gradient_of, relative_place
 from napari_aeseg.regions.whitening import (
@@ -19,6 +22,7 @@ from napari_aeseg.regions.whitening import (
 
 if TYPE_CHECKING:
     from napari_aeseg.events import StopFlag
+    from napari_aeseg.regions.early import EarlyMerges
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.statistics import PatchStatistics
 
@@ -33,6 +37,8 @@ _FLOOR = 0.1
 _FLAT = 1e-5
 # Patches that are enough to know how features vary; of more, every so many-th is taken.
 _ENOUGH_PATCHES = 8_192
+# Patches worked on together, and in one thread.
+_TOGETHER, _ROWS = 1024, 8192
 # Scales whose moments are kept besides 1.
 _SCALES_KEPT = 2
 
@@ -45,7 +51,10 @@ class Moments:
 
     Parameters
     ----------
-    statistics : PatchStatistics
+    level : ndarray of int, shape (F,)
+        Which level each feature comes from.
+    place : ndarray of float64, shape (P, ndim)
+        From `relative_place`.
     edges : ndarray of int, shape (E, 2)
     mean, second : ndarray of float32, shape (P, F)
         Averaged over `scale` patches.
@@ -66,7 +75,8 @@ class Moments:
 
     def __init__(
         self,
-        statistics: PatchStatistics,
+        level: np.ndarray,
+        place: np.ndarray,
         edges: np.ndarray,
         mean: np.ndarray,
         second: np.ndarray,
@@ -74,8 +84,7 @@ class Moments:
         stop: StopFlag | None = None,
     ) -> None:
         self.scale = float(scale)
-        level = np.tile(statistics.level, 2)
-        self.shallow = level <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, int(level.min()))
+        self.shallow = np.tile(_is_shallow(level), 2)
         self.centred, flat = _mean_and_energy(mean, second)
         raise_if_stopped(stop, "tree")
         sample = slice(None, None, len(mean) // _ENOUGH_PATCHES | 1)  # odd: rows are even
@@ -87,19 +96,20 @@ class Moments:
         raise_if_stopped(stop, "tree")
         edges = some_of(edges)
         difference = difference_across(self.centred, edges)
-        self.unit = _unit(difference[:, : mean.shape[1]][:, self.shallow[: mean.shape[1]]])
-        self._place = relative_place(statistics.centroid)
+        self.unit = _unit(difference[:, : len(level)][:, self.shallow[: len(level)]])
+        self._place = place
         difference /= spread
         values = self.centred[sample] * (1 / spread).astype(np.float32)
-        step = difference_across(self._place, edges)
-        self._slope = gradient_of(difference, step, values, self._place[sample])
+        step = difference_across(place, edges)
+        self._slope = gradient_of(difference, step, values, place[sample])
         if self._slope.any():
             difference -= step @ self._slope
-            values -= (self._place[sample] @ self._slope).astype(np.float32)
+            values -= (place[sample] @ self._slope).astype(np.float32)
         raise_if_stopped(stop, "tree")
-        self.everything = NoiseModel.of(difference, values)
-        raise_if_stopped(stop, "tree")
-        self.things = NoiseModel.of(difference[:, self.shallow], values[:, self.shallow])
+        self.everything = self.things = NoiseModel.of(difference, values)
+        if not self.shallow.all():
+            raise_if_stopped(stop, "tree")
+            self.things = NoiseModel.of(difference[:, self.shallow], values[:, self.shallow])
 
     @property
     def raw(self) -> np.ndarray:
@@ -114,9 +124,17 @@ class Moments:
         """Return standardised numbers (the chosen ones) times `white`, float32, shape (P, E)."""
         full = np.zeros((len(self.spread), white.shape[1]))
         full[chosen] = white
-        found = self.centred @ self.map_of(full).astype(np.float32)
-        if self._slope.any():
-            found -= self._place.astype(np.float32) @ (self._slope @ full).astype(np.float32)
+        matrix = self.map_of(full).astype(np.float32)
+        slope = (self._slope @ full).astype(np.float32)
+        found = np.empty((len(self.centred), white.shape[1]), np.float32)
+
+        def work(rows: slice) -> None:
+            np.matmul(self.centred[rows], matrix, out=found[rows])
+            if slope.any():
+                found[rows] -= self._place[rows].astype(np.float32) @ slope
+
+        parts = (slice(i, i + _ROWS) for i in range(0, len(found), _ROWS))
+        deque(in_threads(work, parts, min(2, cores()) if len(found) > _ROWS else 1), maxlen=0)
         return found
 
 
@@ -139,8 +157,10 @@ class Scales:
     def __init__(self, statistics: PatchStatistics, graph: RegionGraph) -> None:
         self._statistics, self._graph = statistics, graph
         self._matrix = None
+        self._shallow: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._kept: dict[float, Moments] = {}
         self._models: dict[float, NoiseModel] = {}
+        self._early: list[EarlyMerges | None] = []
 
     def at(self, scale: float, stop: StopFlag | None = None) -> Moments:
         """Return the moments averaged over `scale` patches."""
@@ -160,30 +180,78 @@ class Scales:
             self._models[scale] = (kept or self._made(scale, stop)).everything
         return self._models[scale]
 
+    def early(self, stop: StopFlag | None = None) -> EarlyMerges | None:
+        """Return the merges of patches that look alike as they are, at no other weight or scale."""
+        if not self._early:
+            fine = self.at(1.0, stop)
+            even = np.ones(int(fine.shallow.sum()))
+            positions = fine.positions(fine.things.map(1.0, even), fine.shallow)
+            count, edges = self._statistics.count, self._graph.edges
+            self._early.append(early_merges(edges, positions, count, stop))
+        return self._early[0]
+
+    def shallow_at(self, scale: float, stop: StopFlag | None = None) -> Moments:
+        """Return the moments of the shallow features alone: a sixth of them all.
+
+        At scale 1 all are known anyway, and returned.
+        """
+        if scale == 1:
+            return self.at(scale, stop)
+        given = self._statistics
+        if self._shallow is None:
+            shallow = _is_shallow(given.level)
+            self._shallow = given.level[shallow], given.mean[:, shallow], given.second[:, shallow]
+        return self._moments(*self._shallow, scale, stop)
+
     def _made(self, scale: float, stop: StopFlag | None) -> Moments:
         given = self._statistics
-        mean, second = given.mean, given.second
-        steps = (scale - 1) / 5
-        if steps and len(self._graph.edges):
+        return self._moments(given.level, given.mean, given.second, scale, stop)
+
+    def _moments(
+        self,
+        level: np.ndarray,
+        mean: np.ndarray,
+        second: np.ndarray,
+        scale: float,
+        stop: StopFlag | None,
+    ) -> Moments:
+        steps, edges = (scale - 1) / 5, self._graph.edges
+        if steps and len(edges):
             if self._matrix is None:
-                self._matrix = averaging_matrix(self._graph, given.count, mean.dtype)
-            mean = averaged(self._matrix, mean, steps, stop)
-            second = averaged(self._matrix, second, steps, stop)
-        return Moments(given, self._graph.edges, mean, second, scale, stop)
+                self._matrix = averaging_matrix(self._graph, self._statistics.count, mean.dtype)
+            matrix = self._matrix
+            both = in_threads(
+                lambda part: averaged(matrix, part, steps, stop), (mean, second), min(2, cores())
+            )
+            mean, second = both
+        place = relative_place(self._statistics.centroid)
+        return Moments(level, place, edges, mean, second, scale, stop)
+
+
+def _is_shallow(level: np.ndarray) -> np.ndarray:
+    """Which features things are told apart by: of the image and the first level."""
+    return level <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, int(level.min()))
 
 
 def _mean_and_energy(mean: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and logarithm of the variance side by side; which features are the same everywhere."""
     features = mean.shape[1]
-    variance = np.multiply(mean, mean)
-    np.subtract(second, variance, out=variance)
-    np.maximum(variance, 0, out=variance)
-    usual = variance.mean(axis=0)
-    flat = usual + mean.var(axis=0) <= _FLAT * second.mean(axis=0)
-    variance += _FLOOR * usual + np.finfo(np.float32).tiny
     both = np.empty((len(mean), 2 * features), np.float32)
     both[:, :features] = mean
-    np.log(variance, out=both[:, features:])
+    variance = both[:, features:]
+    usual = np.zeros(features)
+    parts = [slice(i, i + _TOGETHER) for i in range(0, len(mean), _TOGETHER)]
+    for rows in parts:  # that stay in the processor's cache
+        here = np.multiply(mean[rows], mean[rows])
+        np.subtract(second[rows], here, out=here)
+        np.maximum(here, 0, out=here)
+        usual += here.sum(axis=0)
+        variance[rows] = here
+    usual /= len(mean)
+    flat = usual + mean.var(axis=0) <= _FLAT * second.mean(axis=0)
+    floor = (_FLOOR * usual + np.finfo(np.float32).tiny).astype(np.float32)
+    for rows in parts:
+        np.log(variance[rows] + floor, out=variance[rows])
     return both, flat
 
 

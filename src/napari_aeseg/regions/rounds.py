@@ -11,6 +11,7 @@ from napari_aeseg.events import raise_if_stopped
 
 if TYPE_CHECKING:
     from napari_aeseg.events import StopFlag
+    from napari_aeseg.regions.early import EarlyMerges
 
 # Edges priced together: their ends stay in the processor's cache.
 _TOGETHER = 2048
@@ -37,6 +38,8 @@ class Merged:
     weight : ndarray of float64, shape (R,)
     edges : ndarray of int64, shape (E, 2)
         Which regions touch, each pair once.
+    pairs : list of (ndarray of int64, ndarray of int64)
+        The merges round by round, as in `EarlyMerges`.
     """
 
     children: np.ndarray
@@ -46,6 +49,7 @@ class Merged:
     positions: np.ndarray
     weight: np.ndarray
     edges: np.ndarray
+    pairs: list[tuple[np.ndarray, np.ndarray]]
 
 
 def merged_in_rounds(
@@ -54,6 +58,7 @@ def merged_in_rounds(
     weight: np.ndarray,
     number: int,
     stop: StopFlag | None = None,
+    early: EarlyMerges | None = None,
 ) -> Merged:
     """Merge neighbours by Ward's criterion, many pairs at a time, until `number` regions are left.
 
@@ -72,6 +77,8 @@ def merged_in_rounds(
         1 to P.
     stop : StopFlag, optional
         Checked before each round.
+    early : EarlyMerges, optional
+        Merges to begin with, whatever they cost here; they leave `number` regions or more.
 
     Raises
     ------
@@ -89,35 +96,25 @@ def merged_in_rounds(
     >>> merged_in_rounds(edges, x, np.ones(4), number=2).children.tolist()
     [[0, 1], [2, 3]]
     """
-    leaves = len(positions)
-    x = np.array(positions, np.float32)
-    w = np.array(weight, np.float64)
-    node, height = np.arange(leaves), np.zeros(leaves)
+    regions = _Regions.of(positions, weight)
     a, b = np.ascontiguousarray(np.asarray(edges, np.int64).T)
-    price = ward_costs(a, b, x, w)
+    if early is None:
+        price = ward_costs(a, b, regions.positions, regions.weight)
+    else:
+        for first, second in early.pairs:
+            raise_if_stopped(stop, "tree")
+            cost = ward_costs(first, second, regions.positions, regions.weight)
+            regions.merge(first, second, cost)
+        regions.place = early.place.copy()
+        everywhere = np.ones(len(positions), bool)
+        a, b, price = _repriced(a, b, np.empty(0), everywhere, regions)
     rng = np.random.default_rng(0)
-    children, costs, made = [np.empty((0, 2), np.int64)], [np.empty(0)], leaves
-    while len(x) > number:
+    while regions.left > number:
         raise_if_stopped(stop, "tree")
-        pairs = _pairs(a, b, price, len(x), len(x) - number, rng)
-        first, second = a[pairs], b[pairs]
-        cost = np.maximum(price[pairs], np.maximum(height[first], height[second]))
-        children.append(np.stack([node[first], node[second]], axis=1))
-        costs.append(cost)
-        both = w[first] + w[second]
-        part = (w[second] / both).astype(np.float32)[:, np.newaxis]
-        x[first] += part * (x[second] - x[first])
-        w[first], height[first] = both, cost
-        node[first] = np.arange(made, made + len(pairs))
-        made += len(pairs)
-        changed = np.zeros(len(x), bool)
-        changed[first] = True
-        new, stays = _renumbered(first, second, len(x))
-        x, w, node, height, changed = x[stays], w[stays], node[stays], height[stays], changed[stays]
-        a, b, price = _repriced(new[a], new[b], price, changed, x, w)
-    return Merged(
-        np.concatenate(children), np.concatenate(costs), node, height, x, w, np.stack([a, b], 1)
-    )
+        pairs = _pairs(a, b, price, len(positions), regions.left - number, rng)
+        changed = regions.merge(a[pairs], b[pairs], price[pairs])
+        a, b, price = _repriced(a, b, price, changed, regions)
+    return regions.found(a, b)
 
 
 def ward_costs(a: np.ndarray, b: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -135,54 +132,116 @@ def _pairs(
     a: np.ndarray,
     b: np.ndarray,
     price: np.ndarray,
-    regions: int,
+    places: int,
     most: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Edges whose ends are each other's cheapest neighbour, no region in two; the cheapest."""
-    cheapest = np.full(regions, np.inf)
+    cheapest = np.full(places, np.inf)
     np.minimum.at(cheapest, a, price)
     np.minimum.at(cheapest, b, price)
-    limit = np.quantile(cheapest, _CHEAPEST, method="higher")
-    edge = np.flatnonzero((price <= limit) & (price == cheapest[a]) & (price == cheapest[b]))
+    limit = np.quantile(cheapest[cheapest < np.inf], _CHEAPEST, method="higher")
+    edge = np.flatnonzero(price <= limit)
+    edge = edge[(price[edge] == cheapest[a[edge]]) & (price[edge] == cheapest[b[edge]])]
     # Of pairs that cost the same, chance decides: by their order, few of a flat image could merge.
     turn = rng.permutation(len(edge))
-    first = np.full(regions, len(edge))
-    np.minimum.at(first, a[edge], turn)
-    np.minimum.at(first, b[edge], turn)
-    edge = edge[(first[a[edge]] == turn) & (first[b[edge]] == turn)]
-    return edge[np.argsort(price[edge], kind="stable")[:most]]
-
-
-def _renumbered(
-    first: np.ndarray, second: np.ndarray, regions: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """New number of each region when `second` is joined to `first`; which regions stay."""
-    stays = np.ones(regions, bool)
-    stays[second] = False
-    new = np.cumsum(stays) - 1
-    new[second] = new[first]
-    return new, stays
+    one, other = a[edge], b[edge]
+    first = np.full(places, len(edge))
+    np.minimum.at(first, one, turn)
+    np.minimum.at(first, other, turn)
+    edge = edge[(first[one] == turn) & (first[other] == turn)]
+    return edge[np.argsort(price[edge], kind="stable")[:most]] if len(edge) > most else edge
 
 
 def _repriced(
-    a: np.ndarray,
-    b: np.ndarray,
-    price: np.ndarray,
-    changed: np.ndarray,
-    x: np.ndarray,
-    w: np.ndarray,
+    a: np.ndarray, b: np.ndarray, price: np.ndarray, changed: np.ndarray, regions: _Regions
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Edges between the regions there are now, each once, and their prices."""
-    touched = changed[a] | changed[b]
-    same = ~touched
-    outside = touched & (a != b)
-    low, high = np.minimum(a[outside], b[outside]), np.maximum(a[outside], b[outside])
-    key = np.sort(low * len(x) + high)
+    touched = changed[a]
+    touched |= changed[b]
+    same = np.flatnonzero(~touched)
+    touched = np.flatnonzero(touched)
+    one, other = regions.place[a[touched]], regions.place[b[touched]]
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    places = len(regions.place)
+    key = np.sort((low * places + high)[low != high])
     key = key[np.diff(key, prepend=-1) > 0]
-    low, high = key // len(x), key % len(x)
+    low = key // places
+    high = key - low * places
     return (
         np.concatenate([a[same], low]),
         np.concatenate([b[same], high]),
-        np.concatenate([price[same], ward_costs(low, high, x, w)]),
+        np.concatenate([price[same], ward_costs(low, high, regions.positions, regions.weight)]),
     )
+
+
+@dataclass(slots=True)
+class _Regions:
+    """Regions that merge: one of two keeps its place in the arrays, the other's is left as it was.
+
+    Nothing moves up to close the gaps: that would copy all positions in every round.
+    """
+
+    positions: np.ndarray
+    weight: np.ndarray
+    height: np.ndarray
+    node: np.ndarray
+    #: Where each region is found, for those that merged in the last round.
+    place: np.ndarray
+    left: int
+    children: list[np.ndarray]
+    costs: list[np.ndarray]
+    pairs: list[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, positions: np.ndarray, weight: np.ndarray) -> _Regions:
+        leaves = len(positions)
+        return cls(
+            np.array(positions, np.float32),
+            np.array(weight, np.float64),
+            np.zeros(leaves),
+            np.arange(leaves),
+            np.arange(leaves),
+            leaves,
+            [np.empty((0, 2), np.int64)],
+            [np.empty(0)],
+            [],
+        )
+
+    def merge(self, first: np.ndarray, second: np.ndarray, price: np.ndarray) -> np.ndarray:
+        """Join each `second` to its `first`; return which places have changed."""
+        x, w, height, node = self.positions, self.weight, self.height, self.node
+        cost = np.maximum(price, np.maximum(height[first], height[second]))
+        self.children.append(np.stack([node[first], node[second]], axis=1))
+        self.costs.append(cost)
+        self.pairs.append((first, second))
+        both = w[first] + w[second]
+        kept = x[first]
+        step = x[second]
+        step -= kept
+        step *= (w[second] / both).astype(np.float32)[:, np.newaxis]
+        kept += step
+        x[first] = kept
+        w[first], height[first] = both, cost
+        made = 2 * len(x) - self.left
+        node[first] = np.arange(made, made + len(first))
+        self.place[second] = first
+        self.left -= len(first)
+        changed = np.zeros(len(x), bool)
+        changed[first] = changed[second] = True
+        return changed
+
+    def found(self, a: np.ndarray, b: np.ndarray) -> Merged:
+        """Return the regions that are left, without gaps."""
+        stays = self.place == np.arange(len(self.place))
+        new = np.cumsum(stays) - 1
+        return Merged(
+            np.concatenate(self.children),
+            np.concatenate(self.costs),
+            self.node[stays],
+            self.height[stays],
+            self.positions[stays],
+            self.weight[stays],
+            np.stack([new[a], new[b]], axis=1),
+            self.pairs,
+        )
