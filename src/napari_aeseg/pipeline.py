@@ -267,20 +267,18 @@ def hierarchy_steps(
             notes.append(event.message)
         yield event
     # From here on as the labels will lie: in the order of the image's axes.
-    brightness = np.ascontiguousarray(read.axes.as_given(brightness_of(read.pixels)))
-    patches = np.ascontiguousarray(read.axes.as_given(patches))
-    pixels = read.axes.as_given(channels_first(np.asarray(image), read.axes))
+    reading = read.axes
+    brightness = np.ascontiguousarray(reading.as_given(brightness_of(read.pixels)))
+    del read, work  # the scaled image is large
+    patches = np.ascontiguousarray(reading.as_given(patches))
+    pixels = reading.as_given(channels_first(np.asarray(image), reading))
     raise_if_stopped(stop, "graph")
     graph = region_graph(patches, stop)
     count, centroid = geometry(patches)
     raise_if_stopped(stop, "graph")
+    intensity = channel_means(patches, pixels, count)
     statistics = PatchStatistics(
-        count,
-        pooled.mean,
-        pooled.second,
-        pooled.level,
-        centroid,
-        channel_means(patches, pixels, count),
+        count, pooled.mean, pooled.second, pooled.level, centroid, intensity
     )
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
@@ -288,7 +286,7 @@ def hierarchy_steps(
         patches,
         statistics,
         graph,
-        read.axes,
+        reading,
         params,
         brightness,
         model.fingerprint,

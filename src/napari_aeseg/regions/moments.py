@@ -56,8 +56,8 @@ class Moments:
     place : ndarray of float64, shape (P, ndim)
         From `relative_place`.
     edges : ndarray of int, shape (E, 2)
-    mean, second : ndarray of float32, shape (P, F)
-        Averaged over `scale` patches.
+    both : ndarray of float32, shape (P, 2 F)
+        Mean features and mean squared features, averaged over `scale` patches; written to.
     scale : float
     stop : StopFlag, optional
 
@@ -78,16 +78,16 @@ class Moments:
         level: np.ndarray,
         place: np.ndarray,
         edges: np.ndarray,
-        mean: np.ndarray,
-        second: np.ndarray,
+        both: np.ndarray,
         scale: float,
         stop: StopFlag | None = None,
     ) -> None:
         self.scale = float(scale)
         self.shallow = np.tile(_is_shallow(level), 2)
-        self.centred, flat = _mean_and_energy(mean, second)
+        flat = _mean_and_energy(both)
+        self.centred = both
         raise_if_stopped(stop, "tree")
-        sample = slice(None, None, len(mean) // _ENOUGH_PATCHES | 1)  # odd: rows are even
+        sample = slice(None, None, len(both) // _ENOUGH_PATCHES | 1)  # odd: rows are even
         self.offset = self.centred[sample].mean(axis=0)
         self.centred -= self.offset
         spread = self.centred[sample].std(axis=0, dtype=np.float64)
@@ -216,16 +216,22 @@ class Scales:
         stop: StopFlag | None,
     ) -> Moments:
         steps, edges = (scale - 1) / 5, self._graph.edges
+        both = np.empty((len(mean), 2 * len(level)), np.float32)
+        halves = both[:, : len(level)], both[:, len(level) :]
         if steps and len(edges):
             if self._matrix is None:
                 self._matrix = averaging_matrix(self._graph, self._statistics.count, mean.dtype)
             matrix = self._matrix
-            both = in_threads(
-                lambda part: averaged(matrix, part, steps, stop), (mean, second), min(2, cores())
-            )
-            mean, second = both
+
+            def fill(part: tuple[np.ndarray, np.ndarray]) -> None:
+                part[0][:] = averaged(matrix, part[1], steps, stop)
+
+            work = zip(halves, (mean, second), strict=True)
+            deque(in_threads(fill, work, min(2, cores())), maxlen=0)
+        else:
+            halves[0][:], halves[1][:] = mean, second
         place = relative_place(self._statistics.centroid)
-        return Moments(level, place, edges, mean, second, scale, stop)
+        return Moments(level, place, edges, both, scale, stop)
 
 
 def _is_shallow(level: np.ndarray) -> np.ndarray:
@@ -233,26 +239,24 @@ def _is_shallow(level: np.ndarray) -> np.ndarray:
     return level <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, int(level.min()))
 
 
-def _mean_and_energy(mean: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and logarithm of the variance side by side; which features are the same everywhere."""
-    features = mean.shape[1]
-    both = np.empty((len(mean), 2 * features), np.float32)
-    both[:, :features] = mean
-    variance = both[:, features:]
-    usual = np.zeros(features)
+def _mean_and_energy(both: np.ndarray) -> np.ndarray:
+    """Turn second moments into logarithms of variances; return which features are flat."""
+    mean, second = np.split(both, 2, axis=1)
+    usual, square = np.zeros(mean.shape[1]), np.zeros(mean.shape[1])
     parts = [slice(i, i + _TOGETHER) for i in range(0, len(mean), _TOGETHER)]
     for rows in parts:  # that stay in the processor's cache
-        here = np.multiply(mean[rows], mean[rows])
-        np.subtract(second[rows], here, out=here)
+        here = second[rows]
+        square += here.sum(axis=0)
+        here -= mean[rows] * mean[rows]
         np.maximum(here, 0, out=here)
         usual += here.sum(axis=0)
-        variance[rows] = here
     usual /= len(mean)
-    flat = usual + mean.var(axis=0) <= _FLAT * second.mean(axis=0)
+    flat = usual + mean.var(axis=0) <= _FLAT * square / len(mean)
     floor = (_FLOOR * usual + np.finfo(np.float32).tiny).astype(np.float32)
     for rows in parts:
-        np.log(variance[rows] + floor, out=variance[rows])
-    return both, flat
+        second[rows] += floor
+        np.log(second[rows], out=second[rows])
+    return np.asarray(flat)
 
 
 def _unit(difference: np.ndarray) -> float:

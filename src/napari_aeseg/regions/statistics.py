@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+# Pixels counted together.
+_TOGETHER = 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class PatchStatistics:
@@ -45,19 +48,31 @@ def geometry(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> count, centroid[1]
     (array([4., 2.]), array([0.5, 2. ]))
     """
-    flat = patches.ravel()
-    count = np.bincount(flat).astype(np.float64)
-    centroid = np.empty((len(count), patches.ndim))
-    for axis, n in enumerate(patches.shape):
-        index = np.arange(n).reshape([-1 if i == axis else 1 for i in range(patches.ndim)])
-        weights = np.broadcast_to(index, patches.shape).ravel()
-        centroid[:, axis] = np.bincount(flat, weights) / count
-    return count, centroid
+    number = int(patches.max()) + 1
+    count, total = np.zeros(number), np.zeros((number, patches.ndim))
+    for rows in _strips(patches.shape):
+        here = patches[rows]
+        flat = here.ravel().astype(np.intp)
+        count += np.bincount(flat, minlength=number)
+        for axis, n in enumerate(here.shape):
+            index = np.arange(n, dtype=np.float64) + (rows.start if axis == 0 else 0)
+            along = index.reshape([-1 if i == axis else 1 for i in range(here.ndim)])
+            weights = np.broadcast_to(along, here.shape).ravel()
+            total[:, axis] += np.bincount(flat, weights, number)
+    return count, total / count[:, np.newaxis]
 
 
 def channel_means(patches: np.ndarray, pixels: Any, count: np.ndarray) -> np.ndarray:
     """Return the mean of each channel in each patch, (P, C), for (C, *space) pixels."""
-    flat = patches.ravel()
-    return np.stack(
-        [np.bincount(flat, np.asarray(c, np.float64).ravel()) / count for c in pixels], axis=1
-    )
+    total = np.zeros((len(count), len(pixels)))
+    for rows in _strips(patches.shape):
+        flat = patches[rows].ravel().astype(np.intp)
+        for channel, column in zip(pixels, total.T, strict=True):
+            column += np.bincount(flat, np.asarray(channel[rows], np.float64).ravel(), len(count))
+    return total / count[:, np.newaxis]
+
+
+def _strips(shape: tuple[int, ...]) -> list[slice]:
+    """Parts of an image that are counted together: numpy makes wide copies of what it counts."""
+    rows = max(1, _TOGETHER * shape[0] // max(int(np.prod(shape)), 1))
+    return [slice(start, start + rows) for start in range(0, shape[0], rows)]
