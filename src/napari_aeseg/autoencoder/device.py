@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from threading import Thread
+from typing import Literal, get_args
 
 import torch
 
-from napari_aeseg.errors import DeviceError
+from napari_aeseg.errors import DeviceError, InputError
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def available_devices() -> list[str]:
@@ -60,6 +63,59 @@ def choose_device(device: str = "auto") -> torch.device:
     if wanted not in found:
         raise DeviceError(f"Device {device!r} is not available here; choose one of: {found}.")
     return torch.device(wanted)
+
+
+def is_accelerator(device: torch.device) -> bool:
+    """Tell whether a device works by itself, with memory of its own: all but the CPU."""
+    return device.type != "cpu"
+
+
+def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type in which a network is to compute on a device.
+
+    Parameters
+    ----------
+    precision : {"float32", "bfloat16"}
+    device : torch.device
+
+    Raises
+    ------
+    InputError
+        If it is another one.
+    DeviceError
+        If it is a CUDA device that computes no bfloat16.
+
+    Examples
+    --------
+    >>> dtype_of("bfloat16", torch.device("cpu"))
+    torch.bfloat16
+    """
+    if precision not in get_args(Precision):
+        known = " or ".join(repr(p) for p in get_args(Precision))
+        raise InputError(f"precision = {precision!r}: give {known}.")
+    if precision == "bfloat16" and device.type == "cuda":
+        with torch.cuda.device(device):
+            # Older cards have it emulated, slower than float32.
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                raise DeviceError(f"{device} does not compute bfloat16: choose 'float32'.")
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def precision_used(precision: Precision, device: torch.device) -> str:
+    """Return what convolutions compute in: "float32", "bfloat16" or, rounded on the way, "tf32".
+
+    Examples
+    --------
+    >>> precision_used("float32", torch.device("cpu"))
+    'float32'
+    """
+    if precision != "float32" or device.type != "cuda":
+        return precision
+    # Since torch 2.9, one setting for convolutions alone.
+    setting = getattr(getattr(torch.backends.cudnn, "conv", None), "fp32_precision", None)
+    allowed = torch.backends.cudnn.allow_tf32 if setting is None else setting == "tf32"
+    # Ampere (8.0) and later cards have it.
+    return "tf32" if allowed and torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
 
 
 def keep_to_one_thread(usual: int) -> None:
