@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from napari_aeseg.autoencoder.device import (
+    _tf32_setting,
     available_devices,
     choose_device,
     dtype_of,
     is_out_of_memory,
     precision_used,
+    without_tf32,
 )
 from napari_aeseg.errors import DeviceError, InputError
 
@@ -103,3 +105,31 @@ def test_precision_is_what_convolutions_really_use(
     monkeypatch.setattr(torch.backends.cudnn, "conv", None)
     monkeypatch.setattr(type(torch.backends.cudnn), "allow_tf32", setting == "tf32")
     assert precision_used("float32", torch.device(device)) == expected
+
+
+def test_encoding_on_cuda_is_not_rounded_and_the_setting_is_restored(monkeypatch):
+    cuda = torch.device("cuda:0")
+    conv = SimpleNamespace(fp32_precision="tf32")
+    monkeypatch.setattr(torch.backends.cudnn, "conv", conv)
+    with without_tf32(torch.device("cpu")):
+        assert conv.fp32_precision == "tf32"
+    with without_tf32(cuda):
+        assert conv.fp32_precision == "ieee"
+    assert conv.fp32_precision == "tf32"
+    with pytest.raises(ZeroDivisionError), without_tf32(cuda):
+        1 / 0  # noqa: B018
+    assert conv.fp32_precision == "tf32"
+    # Before torch 2.9.
+    monkeypatch.setattr(torch.backends.cudnn, "conv", None)
+    monkeypatch.setattr(type(torch.backends.cudnn), "allow_tf32", True)
+    with without_tf32(cuda):
+        assert torch.backends.cudnn.allow_tf32 is False
+    assert torch.backends.cudnn.allow_tf32 is True
+
+
+def test_torch_has_the_setting():
+    holder, name, off = _tf32_setting()
+    before = getattr(holder, name)
+    with without_tf32(torch.device("cuda:0")):
+        assert getattr(holder, name) == off != before
+    assert getattr(holder, name) == before

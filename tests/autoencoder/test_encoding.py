@@ -143,6 +143,23 @@ def test_a_view_of_a_tile_is_what_is_read_of_it():
     assert 0 < sum(inside) < len(inside)
 
 
+def test_nothing_is_encoded_with_rounded_products(monkeypatch, make_model):
+    model, within = make_model(), []
+
+    @contextmanager
+    def noting(device):
+        within.append(device)
+        yield
+        within.append("out")
+
+    monkeypatch.setattr(encoding, "without_tf32", noting)
+    seen = []
+    for level in (*model.network.encoder, *model.network.decoder):
+        level.register_forward_hook(lambda *_: seen.append(within[-1]))
+    model.reconstruct(np.eye(40), device="cpu")
+    assert seen == [CPU] * 4
+
+
 @pytest.mark.parametrize("source", ["encoder", "decoder"])
 def test_features_by_the_path_of_gpus_are_those_of_the_cpu(monkeypatch, make_model, source):
     model, image = make_model(levels=2, channels=3), np.random.default_rng(0).random((3, 70, 45))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from threading import Thread
-from typing import Literal, get_args
+from contextlib import contextmanager
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from napari_aeseg.errors import DeviceError, InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 Precision = Literal["float32", "bfloat16"]
+_CHANGED_SETTING = Lock()
 
 
 def available_devices() -> list[str]:
@@ -111,11 +116,45 @@ def precision_used(precision: Precision, device: torch.device) -> str:
     """
     if precision != "float32" or device.type != "cuda":
         return precision
-    # Since torch 2.9, one setting for convolutions alone.
-    setting = getattr(getattr(torch.backends.cudnn, "conv", None), "fp32_precision", None)
-    allowed = torch.backends.cudnn.allow_tf32 if setting is None else setting == "tf32"
+    holder, name, _ = _tf32_setting()
+    allowed = getattr(holder, name) in (True, "tf32")
     # Ampere (8.0) and later cards have it.
     return "tf32" if allowed and torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+
+
+@contextmanager
+def without_tf32(device: torch.device) -> Iterator[None]:
+    """Let convolutions on CUDA compute in float32, which torch would round to 10 bits on the way.
+
+    Rounded like that, half of the texture mosaics would get other regions than on a CPU
+    (docs/performance.md). What other threads launch meanwhile is not rounded either.
+
+    Examples
+    --------
+    >>> with without_tf32(torch.device("cpu")):
+    ...     float(torch.nn.functional.conv2d(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2)))
+    4.0
+    """
+    if device.type != "cuda":
+        yield
+        return
+    holder, name, off = _tf32_setting()
+    # The setting is the whole process's: two threads must not restore each other's.
+    with _CHANGED_SETTING:
+        before = getattr(holder, name)
+        setattr(holder, name, off)
+        try:
+            yield
+        finally:
+            setattr(holder, name, before)
+
+
+def _tf32_setting() -> tuple[Any, str, object]:
+    """Return where torch says whether convolutions may round float32, under which name, and no."""
+    convolutions = getattr(torch.backends.cudnn, "conv", None)
+    if hasattr(convolutions, "fp32_precision"):  # since torch 2.9
+        return convolutions, "fp32_precision", "ieee"
+    return torch.backends.cudnn, "allow_tf32", False
 
 
 def keep_to_one_thread(usual: int) -> None:

@@ -17,6 +17,7 @@ from napari_aeseg.autoencoder.device import (
     dtype_of,
     is_accelerator,
     keep_to_one_thread,
+    without_tf32,
 )
 from napari_aeseg.autoencoder.network import copied
 from napari_aeseg.images.threads import cores, in_threads
@@ -111,11 +112,12 @@ def map_encoded(
     @torch.inference_mode()
     def encoded(place: tuple[tuple[int, ...], Tile], x: torch.Tensor) -> R:
         x = x[None].contiguous(memory_format=torch.channels_last)
-        found = (
-            network.encoder_features(x.to(dtype), max(levels))
-            if source == "encoder"
-            else network.decoder_features(x.to(dtype))
-        )
+        with without_tf32(device):
+            found = (
+                network.encoder_features(x.to(dtype), max(levels))
+                if source == "encoder"
+                else network.decoder_features(x.to(dtype))
+            )
         if source == "encoder":
             found[0] = x
         return work(EncodedTile(*place, {i: found[i][0] for i in levels}))

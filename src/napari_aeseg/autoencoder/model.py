@@ -254,8 +254,7 @@ class Model:
         tile_size : int
             Pixels along each side. The result does not depend on it.
         precision : {"float32", "bfloat16"}
-            Of weights and activations. In bfloat16, which GPUs are faster at, features are off by
-            some thousandths.
+            Of weights and activations. bfloat16 has three digits; GPUs are faster at it.
 
         Yields
         ------

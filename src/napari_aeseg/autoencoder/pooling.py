@@ -88,8 +88,8 @@ def pooling_steps(
     stop : StopFlag, optional
         Checked at every tile.
     precision : {"float32", "bfloat16"}
-        Of weights and activations; sums are float32. In bfloat16, a few pixels in a hundred may
-        change regions.
+        Of weights and activations; sums are float32. In bfloat16 regions are others, not worse
+        ones: of texture mosaics, a sixth of the pixels (docs/performance.md).
 
     Yields
     ------
