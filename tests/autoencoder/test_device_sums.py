@@ -112,6 +112,25 @@ def test_stop_is_heard_at_the_next_tile(as_accelerator, make_model):
     assert threading.active_count() == threads
 
 
+def test_out_of_memory_begins_anew_with_smaller_tiles(monkeypatch, as_accelerator, make_model):
+    model = make_model(levels=3)
+    image = np.random.default_rng(0).random((150, 280))
+    patches = make_patches(model.read(image).pixels, 6, "watershed")
+    expected = pooled(model, patches, image)
+    as_accelerator()
+    add, added = DeviceSums.add, []
+
+    def with_little_memory(self, encoded):
+        added.append(encoded.tile.size)
+        if len(added) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        add(self, encoded)
+
+    monkeypatch.setattr(DeviceSums, "add", with_little_memory)
+    assert_same(pooled(model, patches, image, tile_size=128), expected)
+    assert len(added) == 2 + 3 * 5
+
+
 @pytest.mark.parametrize("accelerator", [False, True])
 def test_in_bfloat16_moments_are_near(as_accelerator, make_model, accelerator):
     model = make_model(levels=3)

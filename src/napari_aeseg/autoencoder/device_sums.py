@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_aeseg.autoencoder.encoding import cell_centres, cell_step, moved
+from napari_aeseg.autoencoder.encoding import cell_centres, cell_step, moved, ready_for
 from napari_aeseg.events import raise_if_stopped
 
 if TYPE_CHECKING:
@@ -156,7 +156,10 @@ class _Cells:
         x = self.column[band] // step - x0 + left
         here = (x >= left) & (x < left + x1 - x0)
         further = np.stack([self.missing[band][here], y[here], x[here]])
-        patch, rows, columns = torch.from_numpy(further).to(self.ids.device)
+        device = self.ids.device
+        patch, rows, columns = ready_for(device, further).to(
+            device, non_blocking=device.type == "cuda"
+        )
         return _Place(
             (slice(top, top + y1 - y0), slice(left, left + x1 - x0)),
             self.ids[plane, y0:y1, x0:x1].flatten(),

@@ -184,17 +184,11 @@ def moved(
     >>> [t.tolist() for t in moved(lambda i: rows[i], [1, 0], torch.device("cpu"))]
     [[2, 3], [0, 1]]
     """
-    pinned = device.type == "cuda"
-
-    def copied_out(item: T) -> torch.Tensor:
-        array = read(item)
-        kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
-        tensor = torch.empty(array.shape, dtype=kind, pin_memory=pinned)
-        np.copyto(tensor.numpy(), array)
-        return tensor
-
-    aside = torch.cuda.Stream(device) if pinned else None
-    with closing(in_threads(copied_out, items, min(_READERS, max(cores(), 2)))) as tensors:
+    aside = torch.cuda.Stream(device) if device.type == "cuda" else None
+    work = in_threads(
+        lambda item: ready_for(device, read(item)), items, min(_READERS, max(cores(), 2))
+    )
+    with closing(work) as tensors:
         for tensor in tensors:
             if aside is None:
                 yield tensor.to(device)
@@ -206,6 +200,22 @@ def moved(
                 # Its memory must not be given to the next one before it has been read.
                 there.record_stream(current)
                 yield there
+
+
+def ready_for(device: torch.device, array: np.ndarray) -> torch.Tensor:
+    """Copy an array to where a device takes it from: for CUDA, pinned memory.
+
+    From elsewhere, torch would first wait for all that the device has been given.
+
+    Examples
+    --------
+    >>> ready_for(torch.device("cpu"), np.arange(4)[::2])
+    tensor([0, 2])
+    """
+    kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    tensor = torch.empty(array.shape, dtype=kind, pin_memory=device.type == "cuda")
+    np.copyto(tensor.numpy(), array)
+    return tensor
 
 
 def cell_step(level: int) -> int:
