@@ -126,7 +126,7 @@ def precision_used(precision: Precision, device: torch.device) -> str:
 def without_tf32(device: torch.device) -> Iterator[None]:
     """Let convolutions on CUDA compute in float32, which torch would round to 10 bits on the way.
 
-    Rounded like that, half of the texture mosaics would get other regions than on a CPU
+    Rounded like that, a third of the texture mosaics would get other regions than on a CPU
     (docs/performance.md). What other threads launch meanwhile is not rounded either.
 
     Examples

@@ -88,8 +88,8 @@ def pooling_steps(
     stop : StopFlag, optional
         Checked at every tile.
     precision : {"float32", "bfloat16"}
-        Of weights and activations; sums are float32. In bfloat16 regions are others, not worse
-        ones: of texture mosaics, a sixth of the pixels (docs/performance.md).
+        Of weights and activations; sums are float32. In bfloat16 regions change: one
+        pixel in ten or more on texture mosaics (docs/performance.md).
 
     Yields
     ------
