@@ -77,7 +77,7 @@ class TrainingProgress(Progress):
     steps_per_second, images_per_second : float or None
         How fast it goes at present, in steps and in crops; None while that is not known.
     precision : str
-        Kind of number that is trained with, such as "float32".
+        What is trained in: "float32", "bfloat16", or "tf32" where a GPU rounds float32 on the way.
     snapshot : Model or None
         The model so far, if snapshots were asked for and one was due: a copy that nothing changes,
         on the CPU, whose training can be resumed.

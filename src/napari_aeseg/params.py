@@ -265,8 +265,8 @@ class SegmentationParams(_Params):
         le=8192,
         multiple_of=8,
         title="Tile size",
-        description="Side in pixels of the tiles that are encoded one after the other. Changes "
-        "memory and speed, not the result.",
+        description="Side in pixels of the tiles that are encoded one after the other; a CUDA "
+        "device with free memory takes larger ones. Changes memory and speed, not the result.",
     )
 
     @field_validator("levels", mode="after")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from os import PathLike
 
+    from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
 
@@ -231,6 +232,7 @@ def hierarchy_steps(
     device: str = "auto",
     stop: StopFlag | None = None,
     name: str = "image",
+    precision: Precision = "float32",
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
 
@@ -238,6 +240,8 @@ def hierarchy_steps(
     ----------
     name : str
         What errors call the image.
+    precision : {"float32", "bfloat16"}
+        Of the network; see `pooling_steps`.
     """
     params = checked_params(SegmentationParams, params)
     if not isinstance(model, Model):
@@ -255,7 +259,7 @@ def hierarchy_steps(
         factor = float(read.light.max() / read.light.min())
         notes.append(f"Light that falls off by a factor of {factor:.1f} was evened out.")
     work = pooling_steps(
-        model, read, patches, levels, params.source, device, params.tile_size, stop
+        model, read, patches, levels, params.source, device, params.tile_size, stop, precision
     )
     while True:
         try:

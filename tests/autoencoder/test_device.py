@@ -1,8 +1,19 @@
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from napari_aeseg.autoencoder.device import available_devices, choose_device, is_out_of_memory
-from napari_aeseg.errors import DeviceError
+from napari_aeseg.autoencoder.device import (
+    _tf32_setting,
+    available_devices,
+    choose_device,
+    dtype_of,
+    is_out_of_memory,
+    precision_used,
+    without_tf32,
+)
+from napari_aeseg.errors import DeviceError, InputError
 
 
 def test_cpu_is_always_there_and_last():
@@ -43,3 +54,82 @@ def test_absent_device_is_refused_with_those_there(monkeypatch, device):
 )
 def test_out_of_memory_is_told_from_other_errors(error, expected):
     assert is_out_of_memory(error) is expected
+
+
+@contextmanager
+def current(device):
+    yield
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_bfloat16_is_refused_where_it_is_emulated(monkeypatch, supported):
+    cuda = torch.device("cuda:0")
+    answer = {False: supported, True: True}
+    monkeypatch.setattr(torch.cuda, "device", current)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: answer[including_emulation]
+    )
+    assert dtype_of("float32", cuda) == torch.float32
+    if supported:
+        assert dtype_of("bfloat16", cuda) == torch.bfloat16
+    else:
+        with pytest.raises(DeviceError, match="cuda:0 does not compute bfloat16: choose"):
+            dtype_of("bfloat16", cuda)
+
+
+@pytest.mark.parametrize("precision", ["float16", "auto", "", None])
+def test_other_precisions_are_refused(precision):
+    with pytest.raises(InputError, match=f"precision = {precision!r}: give 'float32' or"):
+        dtype_of(precision, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "setting", "expected"),
+    [
+        ("cpu", (9, 0), "tf32", "float32"),
+        ("mps", (9, 0), "tf32", "float32"),
+        ("cuda:0", (9, 0), "tf32", "tf32"),
+        ("cuda:0", (8, 0), "tf32", "tf32"),
+        ("cuda:0", (7, 5), "tf32", "float32"),
+        ("cuda:0", (9, 0), "ieee", "float32"),
+    ],
+)
+def test_precision_is_what_convolutions_really_use(
+    monkeypatch, device, capability, setting, expected
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.backends.cudnn, "conv", SimpleNamespace(fp32_precision=setting))
+    assert precision_used("float32", torch.device(device)) == expected
+    assert precision_used("bfloat16", torch.device(device)) == "bfloat16"
+    # Before torch 2.9.
+    monkeypatch.setattr(torch.backends.cudnn, "conv", None)
+    monkeypatch.setattr(type(torch.backends.cudnn), "allow_tf32", setting == "tf32")
+    assert precision_used("float32", torch.device(device)) == expected
+
+
+def test_encoding_on_cuda_is_not_rounded_and_the_setting_is_restored(monkeypatch):
+    cuda = torch.device("cuda:0")
+    conv = SimpleNamespace(fp32_precision="tf32")
+    monkeypatch.setattr(torch.backends.cudnn, "conv", conv)
+    with without_tf32(torch.device("cpu")):
+        assert conv.fp32_precision == "tf32"
+    with without_tf32(cuda):
+        assert conv.fp32_precision == "ieee"
+    assert conv.fp32_precision == "tf32"
+    with pytest.raises(ZeroDivisionError), without_tf32(cuda):
+        1 / 0  # noqa: B018
+    assert conv.fp32_precision == "tf32"
+    # Before torch 2.9.
+    monkeypatch.setattr(torch.backends.cudnn, "conv", None)
+    monkeypatch.setattr(type(torch.backends.cudnn), "allow_tf32", True)
+    with without_tf32(cuda):
+        assert torch.backends.cudnn.allow_tf32 is False
+    assert torch.backends.cudnn.allow_tf32 is True
+
+
+def test_torch_has_the_setting():
+    holder, name, off = _tf32_setting()
+    before = getattr(holder, name)
+    with without_tf32(torch.device("cuda:0")):
+        assert getattr(holder, name) == off != before
+    assert getattr(holder, name) == before

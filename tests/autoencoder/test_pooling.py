@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from napari_aeseg.autoencoder import pooling
+from napari_aeseg.autoencoder.host_sums import sums_of_runs
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.pooling import _added_up, pooling_steps, sums_of_runs
+from napari_aeseg.autoencoder.pooling import pooling_steps
 from napari_aeseg.errors import DeviceError, StoppedError
 from napari_aeseg.events import drain
 from napari_aeseg.regions.patches import make_patches
@@ -37,14 +38,13 @@ def moments(features, patches):
 
 
 @pytest.mark.parametrize("features", [1, 3, 16])
-@pytest.mark.parametrize("sums", [sums_of_runs, _added_up])
-def test_sums_of_runs_are_those_of_their_rows(sums, features):
+def test_sums_of_runs_are_those_of_their_rows(features):
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(50, features)).astype(np.float32)
     cells, starts = rng.integers(50, size=40), np.array([0, 1, 7, 39])
     runs = [rows[run] for run in np.split(cells, starts[1:])]
     expected = [np.concatenate([r.sum(axis=0), (r**2).sum(axis=0)]) for r in runs]
-    found = sums(*map(torch.from_numpy, (rows.copy(), cells, starts)))
+    found = sums_of_runs(*map(torch.from_numpy, (rows.copy(), cells, starts)))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -143,7 +143,7 @@ def out_of_memory_when(monkeypatch, condition, at_tile=1):
     """Let encoding fail at a tile, the second by default, while `condition` holds."""
     map_tiles, tried = Model.map_tiles, []
 
-    def with_little_memory(self, work, image, levels, source, device, tile_size):
+    def with_little_memory(self, work, image, levels, source, device, tile_size, precision):
         tried.append((device.type, tile_size))
         tiles = map_tiles(self, work, image, levels, source, CPU, tile_size)
         for number, found in enumerate(tiles):
@@ -178,6 +178,7 @@ def test_when_small_tiles_do_not_help_the_cpu_takes_over(monkeypatch, make_model
     expected, patches = pooled(model)
     # "meta" stands for a device that is not there where the tests run.
     monkeypatch.setattr(pooling, "choose_device", lambda device: torch.device("meta"))
+    monkeypatch.setattr(pooling, "is_accelerator", lambda device: False)
     tried = out_of_memory_when(monkeypatch, lambda device, size: device != "cpu", at_tile=0)
     events = []
     found = drain(

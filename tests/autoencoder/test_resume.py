@@ -68,6 +68,16 @@ def test_resumed_training_is_that_of_one_that_never_stopped(
     assert further.record.seconds > part.record.seconds
 
 
+def test_noise_drawn_on_a_device_is_taken_up_too(
+    every_step, monkeypatch, stripes, tiny_params, tmp_path
+):
+    monkeypatch.setattr(trainer, "is_accelerator", lambda device: True)
+    whole = train(stripes, tiny_params)
+    part = stopped(stripes, tiny_params, 3)
+    further = train(stripes, init=saved_and_loaded(part, tmp_path), resume=True)
+    assert same(further, whole)
+
+
 def test_several_stops_change_nothing(every_step, stripes, tiny_params, tmp_path):
     params = tiny_params.but(steps=9)
     model = stopped(stripes, params, 2)
@@ -100,10 +110,10 @@ def test_training_that_began_with_weights_can_be_resumed(every_step, stripes, ti
 def test_smaller_batches_stay_small(every_step, monkeypatch, stripes, tiny_params, tmp_path):
     step = trainer._step
 
-    def with_little_memory(network, optimizer, clean, noisy):
+    def with_little_memory(network, optimizer, clean, noisy, precision):
         if len(clean) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return step(network, optimizer, clean, noisy)
+        return step(network, optimizer, clean, noisy, precision)
 
     monkeypatch.setattr(trainer, "_step", with_little_memory)
     whole = train(stripes, tiny_params)

@@ -247,11 +247,11 @@ def test_events_say_how_fast_it_goes(monkeypatch, stripes, tiny_params):
 def test_out_of_memory_halves_the_batch_and_says_so(monkeypatch, stripes, tiny_params):
     step, batches = trainer._step, []
 
-    def with_little_memory(network, optimizer, clean, noisy):
+    def with_little_memory(network, optimizer, clean, noisy, precision):
         batches.append(len(clean))
         if len(clean) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return step(network, optimizer, clean, noisy)
+        return step(network, optimizer, clean, noisy, precision)
 
     monkeypatch.setattr(trainer, "_step", with_little_memory)
     events = []
@@ -285,3 +285,44 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, stripes, ti
     monkeypatch.setattr(trainer, "_step", broken)
     with pytest.raises(RuntimeError, match="multiplied"):
         trained([stripes], tiny_params)
+
+
+# -- as on a GPU
+
+
+def test_in_bfloat16_weights_stay_float32_and_it_is_said(monkeypatch, stripes, tiny_params):
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    events = []
+    params = tiny_params.but(steps=60)
+    plain = trained([stripes], params)
+    rounded = trained([stripes], params, progress=events.append, precision="bfloat16")
+    assert {e.precision for e in events} == {"bfloat16"}
+    assert {w.dtype for w in rounded.network.parameters()} == {torch.float32}
+    assert rounded.losses != plain.losses
+    np.testing.assert_allclose(rounded.losses, plain.losses, rtol=0.1)
+
+
+def test_another_precision_is_refused(stripes, tiny_params):
+    with pytest.raises(InputError, match="precision = 'int8'"):
+        trained([stripes], tiny_params, precision="int8")
+
+
+def test_noise_of_a_device_is_another_in_every_step_and_the_same_again(
+    monkeypatch, stripes, tiny_params
+):
+    monkeypatch.setattr(trainer, "is_accelerator", lambda device: True)
+    step, seen = trainer._step, []
+
+    def seeing(network, optimizer, clean, noisy, precision):
+        seen.append(noisy - clean)
+        return step(network, optimizer, clean, noisy, precision)
+
+    monkeypatch.setattr(trainer, "_step", seeing)
+    first, again = (trained([stripes], tiny_params) for _ in range(2))
+    assert first.losses == again.losses
+    assert torch.equal(weights(first), weights(again))
+    noise, repeated = torch.stack(seen).split(tiny_params.steps)
+    assert torch.equal(noise, repeated)
+    assert float(noise.std()) == pytest.approx(tiny_params.noise, rel=0.05)
+    correlation = torch.corrcoef(noise.flatten(1)) - torch.eye(len(noise))
+    assert float(correlation.abs().max()) < 0.1

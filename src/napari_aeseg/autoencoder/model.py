@@ -5,33 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.channels import with_channels
-from napari_aeseg.autoencoder.device import choose_device, keep_to_one_thread
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied, placed
+from napari_aeseg.autoencoder.device import choose_device
+from napari_aeseg.autoencoder.encoding import EncodedTile, Source, map_encoded
+from napari_aeseg.autoencoder.network import Architecture, Autoencoder, placed
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
-from napari_aeseg.images.threads import in_threads
-from napari_aeseg.images.tiles import plan_tiles, planes, read_tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from os import PathLike
 
     from napari_aeseg.autoencoder.checkpoint import Checkpoint
+    from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.images.tiles import Tile
     from napari_aeseg.prototypes import Prototypes
 
-Source = Literal["encoder", "decoder"]
 R = TypeVar("R")
 
 
@@ -68,25 +64,6 @@ class TrainingRecord:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a file header."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedTile:
-    """Features of one tile, each level at its own resolution, still on the device.
-
-    Parameters
-    ----------
-    plane : tuple of int
-        Index of the Y-X plane.
-    tile : Tile
-        Where it lies in the plane.
-    features : dict of int to Tensor
-        Level to (F, H / 2**max(level-1, 0), W / 2**max(level-1, 0)), margin included.
-    """
-
-    plane: tuple[int, ...]
-    tile: Tile
-    features: dict[int, torch.Tensor]
 
 
 class Model:
@@ -223,6 +200,18 @@ class Model:
             )
         return known if levels is None else tuple(levels)
 
+    def level_channels(self, source: Source = "encoder") -> tuple[int, ...]:
+        """Return the number of features of each level, the image (0) first.
+
+        Examples
+        --------
+        >>> model = Model(Autoencoder(Architecture(channels=1, levels=3, width=4)))
+        >>> model.level_channels(), model.level_channels("decoder")
+        ((1, 4, 8, 16), (1, 4, 4, 8))
+        """
+        image, *encoder = self.architecture.level_channels
+        return (image, *encoder) if source == "encoder" else (image, encoder[0], *encoder[:-1])
+
     def encode_tiles(
         self,
         image: Image,
@@ -247,13 +236,15 @@ class Model:
         source: Source = "encoder",
         device: torch.device | None = None,
         tile_size: int = 512,
+        precision: Precision = "float32",
     ) -> Generator[R, None, None]:
         """Encode an image tile by tile and do some work on each; on the CPU, several at a time.
 
         Parameters
         ----------
         work : callable
-            Called with each `EncodedTile`, in the thread and the inference mode of its encoding.
+            Called with each `EncodedTile`, in the thread and the inference mode of its encoding. A
+            GPU may still be at work on it.
         image : Image
             From `read`, with the channels of this model (see `fitted`).
         levels : tuple of int
@@ -262,40 +253,25 @@ class Model:
         device : torch.device, optional
         tile_size : int
             Pixels along each side. The result does not depend on it.
+        precision : {"float32", "bfloat16"}
+            Of weights and activations. bfloat16 has three digits; GPUs are faster at it.
 
         Yields
         ------
         what `work` returns
             In the order of planes and tiles.
         """
-        architecture = self.architecture
-        device = device or torch.device("cpu")
         # Tiles run through a copy on a device; the model itself stays where it is.
-        network = self.network if device.type == "cpu" else copied(self.network, device)
-        margin = architecture.reach(decoded=source == "decoder")
-        rows, columns = image.pixels.shape[-2:]
-        tiles = plan_tiles((rows, columns), tile_size, margin, architecture.reduction)
-
-        @torch.inference_mode()
-        def encoded(place: tuple[tuple[int, ...], Tile]) -> R:
-            plane, tile = place
-            # An index of slices and numbers is more than numpy's stubs can follow.
-            whole_plane: Any = (slice(None), *plane)
-            x = torch.from_numpy(read_tile(image.pixels[whole_plane], tile)).to(device)[None]
-            x = x.contiguous(memory_format=torch.channels_last)
-            found = (
-                network.encoder_features(x, max(levels))
-                if source == "encoder"
-                else network.decoder_features(x)
-            )
-            return work(EncodedTile(plane, tile, {i: found[i][0] for i in levels}))
-
-        places = list(product(planes(image.pixels.shape[1:]), tiles))
-        usual = torch.get_num_threads()
-        # Each tile to a thread scales better than all threads to each tile, and stands it when
-        # other programs take a core.
-        threads = min(usual, len(places)) if device.type == "cpu" else 1
-        return in_threads(encoded, places, threads, partial(keep_to_one_thread, usual))
+        return map_encoded(
+            self.network,
+            work,
+            image.pixels,
+            levels,
+            source,
+            device or torch.device("cpu"),
+            tile_size,
+            precision,
+        )
 
     def features(
         self,
@@ -343,9 +319,8 @@ class Model:
         )
         read = self.read(image, axes)
         fitted = self.fitted(len(read.pixels))
-        number = sum(fitted.architecture.level_channels[level] for level in wanted)
-        if source == "decoder":
-            number = sum(fitted._decoder_channels(level) for level in wanted)
+        channels = fitted.level_channels(source)
+        number = sum(channels[level] for level in wanted)
         out = np.empty((number, *read.pixels.shape[1:]), np.float32)
         for encoded in fitted.encode_tiles(read, wanted, source, choose_device(device)):
             grown = [
@@ -356,9 +331,6 @@ class Model:
             here: Any = (slice(None), *encoded.plane, *encoded.tile.inner)
             out[here] = kept.float().cpu().numpy()
         return read.axes.as_given(out)
-
-    def _decoder_channels(self, level: int) -> int:
-        return self.architecture.level_channels[max(level - 1, 1) if level else 0]
 
     def reconstruct(
         self, image: Any, *, axes: str | None = None, device: str = "auto"

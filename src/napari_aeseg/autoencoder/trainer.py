@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,12 @@ from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.checkpoint import Checkpoint
 from napari_aeseg.autoencoder.crops import CropSampler
-from napari_aeseg.autoencoder.device import choose_device, is_out_of_memory
+from napari_aeseg.autoencoder.device import (
+    choose_device,
+    dtype_of,
+    is_accelerator,
+    is_out_of_memory,
+)
 from napari_aeseg.autoencoder.diagnosis import running_mean, warnings_about
 from napari_aeseg.autoencoder.model import Model, TrainingRecord
 from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied, placed
@@ -21,6 +27,7 @@ from napari_aeseg.errors import DeviceError, InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.images.intensity import Image, IntensityRange
     from napari_aeseg.params import TrainingParams
 
@@ -34,13 +41,15 @@ class Trainer:
 
     Parameters
     ----------
-    images, params, device, init, intensity, resume
+    images, params, device, init, intensity, resume, precision
         As of `training_steps`.
 
     Raises
     ------
     InputError
         If the images cannot be trained on together, or not from `init`.
+    DeviceError
+        If the device is not there, or does not compute in the precision.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class Trainer:
         init: Model | None,
         intensity: IntensityRange | None,
         resume: bool,
+        precision: Precision = "float32",
     ) -> None:
         if init is not None and init.any_channels:
             init = init.fitted(len(images[0].pixels))
@@ -61,6 +71,8 @@ class Trainer:
         self.params = params.but(**built)
         self.images, self.intensity = images, intensity
         self.device = choose_device(device)
+        dtype_of(precision, self.device)
+        self.precision = precision
         self.noise = torch.Generator().manual_seed(params.seed)
         self.rng = np.random.default_rng(params.seed)
         with torch.random.fork_rng(devices=[]):
@@ -122,10 +134,9 @@ class Trainer:
         notes: list[str] = []
         while True:
             clean = self.sampler.draw(self.batch_size, self.rng)
-            noise = torch.randn(clean.shape, generator=self.noise).to(self.device)
-            noisy = clean + self.params.noise * noise
+            noisy = clean + self.params.noise * self._noise(clean.shape)
             try:
-                return _step(self.network, self.optimizer, clean, noisy), notes
+                return _step(self.network, self.optimizer, clean, noisy, self.precision), notes
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -140,6 +151,15 @@ class Trainer:
             notes.append(
                 f"{self.device} ran out of memory: going on with batches of {self.batch_size}."
             )
+
+    def _noise(self, shape: torch.Size) -> torch.Tensor:
+        """Draw the noise of a step, on the device."""
+        if not is_accelerator(self.device):
+            return torch.randn(shape, generator=self.noise)
+        # Seed and step tell what it is: when a training goes on, there is no state to be restored,
+        # which every kind of device would have of its own.
+        generator = torch.Generator(self.device).manual_seed((self.params.seed << 32) + self.done)
+        return torch.randn(shape, generator=generator, device=self.device)
 
     def _keep(self) -> None:
         """Keep a copy of the weights if they are the best so far."""
@@ -228,11 +248,19 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _step(
-    network: Autoencoder, optimizer: torch.optim.Optimizer, clean: torch.Tensor, noisy: torch.Tensor
+    network: Autoencoder,
+    optimizer: torch.optim.Optimizer,
+    clean: torch.Tensor,
+    noisy: torch.Tensor,
+    precision: Precision = "float32",
 ) -> float:
     """Take one optimisation step on a batch and return its loss: NaN if the weights are lost."""
     optimizer.zero_grad(set_to_none=True)
-    loss = F.mse_loss(network(noisy), clean)
+    # Weights, and what AdamW makes of them, are float32 in any case.
+    rounded = precision == "bfloat16"
+    with torch.autocast(clean.device.type, torch.bfloat16) if rounded else nullcontext():
+        made = network(noisy)
+    loss = F.mse_loss(made.float(), clean)
     loss.backward()
     # One step on a rare bright crop must not undo the steps before it.
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from napari_aeseg.autoencoder.checkpoint import check_images_to_resume, params_to_resume
-from napari_aeseg.autoencoder.device import is_out_of_memory
+from napari_aeseg.autoencoder.device import is_out_of_memory, precision_used
 from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.watching import Watcher
 from napari_aeseg.errors import InputError
@@ -16,6 +16,7 @@ from napari_aeseg.params import TrainingParams
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.events import Picture, StopFlag
     from napari_aeseg.images.intensity import Image, IntensityRange
@@ -34,6 +35,7 @@ def training_steps(
     resume: bool = False,
     snapshot_seconds: float | None = None,
     picture_seconds: float | None = None,
+    precision: Precision = "float32",
 ) -> Generator[TrainingProgress, None, Model]:
     """Train an autoencoder; a generator of events that returns the model.
 
@@ -62,6 +64,8 @@ def training_steps(
     snapshot_seconds, picture_seconds : float, optional
         How often an event carries a `snapshot` of the model, or a `picture` of what it makes of
         the middle of the first image. Never, by default.
+    precision : {"float32", "bfloat16"}
+        Of activations; weights are float32 in any case.
 
     Yields
     ------
@@ -84,7 +88,8 @@ def training_steps(
     StoppedError
         If asked to stop before the first step.
     DeviceError
-        If the device runs out of memory even with single crops.
+        If the device is not there, does not compute in the precision, or runs out of memory even
+        with single crops.
 
     References
     ----------
@@ -98,7 +103,9 @@ def training_steps(
         check_images_to_resume(
             init.record, [(i.name, i.axes.shape, i.axes.letters) for i in images]
         )
-    trainer = Trainer(images, params or TrainingParams(), device, init, intensity, resume)
+    trainer = Trainer(
+        images, params or TrainingParams(), device, init, intensity, resume, precision
+    )
     reporter = _Reporter(trainer, snapshot_seconds, picture_seconds)
     if trainer.done == 0:
         raise_if_stopped(stop, "train")
@@ -154,7 +161,7 @@ class _Reporter:
             losses=tuple(trainer.losses[self._reported :]),
             steps_per_second=speed,
             images_per_second=None if speed is None else speed * trainer.batch_size,
-            precision=str(next(trainer.network.parameters()).dtype).removeprefix("torch."),
+            precision=precision_used(trainer.precision, trainer.device),
             snapshot=snapshot,
             picture=picture,
         )

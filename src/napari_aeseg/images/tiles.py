@@ -85,6 +85,21 @@ def read_tile(plane: np.ndarray, tile: Tile) -> np.ndarray:
     return plane[:, rows[:, np.newaxis], columns]
 
 
+def tile_view(plane: np.ndarray, tile: Tile) -> np.ndarray:
+    """Return what `read_tile` returns, as a view of the plane where nothing is mirrored.
+
+    Examples
+    --------
+    >>> plane = np.arange(64.0).reshape(1, 8, 8)
+    >>> middle = plan_tiles((8, 8), tile=2, margin=2, align=2)[5]
+    >>> tile_view(plane, middle).base is not None, tile_view(plane, middle).shape
+    (True, (1, 6, 6))
+    """
+    window = tuple(slice(a, a + n) for a, n in zip(tile.start, tile.size, strict=True))
+    inside = all(s.start >= 0 and s.stop <= n for s, n in zip(window, plane.shape[1:], strict=True))
+    return plane[(slice(None), *window)] if inside else read_tile(plane, tile)
+
+
 def _mirrored(start: int, size: int, n: int) -> np.ndarray:
     """Indices start .. start + size, reflected into 0 .. n - 1 without repeating the border."""
     period = max(2 * (n - 1), 1)
