@@ -70,7 +70,7 @@ $(VENV)/.place: FORCE
 	fi; \
 	wanted=`facts_of "$$python"` || { \
 	  echo "no Python 3.11 or newer that can make a venv. Install one, or name it:" >&2; \
-	  echo "  make PYTHON=/path/to/python3.12 .PHONY: help demo test lint pictures bench-quality bench-responsiveness wheel    (Debian and Ubuntu: apt-get install python3-venv)" >&2; \
+	  echo "  make PYTHON=/path/to/python3.12 test    (Debian and Ubuntu: apt-get install python3-venv)" >&2; \
 	  exit 1; }; \
 	place=`cat $@ 2>/dev/null || pwd`; \
 	if [ "`facts_of $(BIN)/python`" != "$$wanted" ] || [ "$$place" != "`pwd`" ]; then \

@@ -47,9 +47,13 @@ class HostSums:
         for step in {cell_step(level) for level in channels}:
             raise_if_stopped(stop, "encode")
             self._sampled[step] = _SampledPatches(patches, step, number)
-        self._sums = {
-            level: np.zeros((number, 2 * features), np.float32)
-            for level, features in channels.items()
+        # Each level adds to columns of its own: nothing is to be joined at the end.
+        width = sum(channels.values())
+        self._mean, self._second = (np.zeros((number, width), np.float32) for _ in range(2))
+        end = np.cumsum(list(channels.values()))
+        self._columns = {
+            level: slice(stop - features, stop)
+            for stop, (level, features) in zip(end.tolist(), channels.items(), strict=True)
         }
 
     def of_tile(self, encoded: EncodedTile) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -70,17 +74,18 @@ class HostSums:
     def add(self, found: dict[int, tuple[np.ndarray, np.ndarray]]) -> None:
         """Add what `of_tile` has found."""
         for level, (ids, summed) in found.items():
-            self._sums[level][ids] += summed
+            sums, squares = np.split(summed, 2, axis=1)
+            columns = self._columns[level]
+            self._mean[:, columns][ids] += sums
+            self._second[:, columns][ids] += squares
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
-        means, seconds = [], []
-        for level, moments in self._sums.items():
-            moments /= self._sampled[cell_step(level)].count[:, np.newaxis]
-            mean, second = np.split(moments, 2, axis=1)
-            means.append(mean)
-            seconds.append(second)
-        return np.concatenate(means, 1), np.concatenate(seconds, 1)
+        for level, columns in self._columns.items():
+            count = self._sampled[cell_step(level)].count[:, np.newaxis]
+            self._mean[:, columns] /= count
+            self._second[:, columns] /= count
+        return self._mean, self._second
 
 
 def sums_of_runs(rows: torch.Tensor, cells: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:

@@ -136,6 +136,10 @@ def averaged(
     for _ in range(int(steps)):
         raise_if_stopped(stop, "tree")
         values = matrix @ values
-    part = steps % 1
-    raise_if_stopped(stop, "tree")
-    return values + values.dtype.type(part) * (matrix @ values - values) if part else values
+    if part := steps % 1:
+        raise_if_stopped(stop, "tree")
+        change = matrix @ values
+        change -= values
+        change *= values.dtype.type(part)
+        values = np.add(values, change, out=change)
+    return values

@@ -37,8 +37,8 @@ _FLOOR = 0.1
 _FLAT = 1e-5
 # Patches that are enough to know how features vary; of more, every so many-th is taken.
 _ENOUGH_PATCHES = 8_192
-# Patches worked on together, and in one thread.
-_TOGETHER, _ROWS = 1024, 8192
+# Patches worked on together, and in one thread; features averaged together.
+_TOGETHER, _ROWS, _FEATURES = 1024, 8192, 32
 # Scales whose moments are kept besides 1.
 _SCALES_KEPT = 2
 
@@ -226,7 +226,12 @@ class Scales:
             def fill(part: tuple[np.ndarray, np.ndarray]) -> None:
                 part[0][:] = averaged(matrix, part[1], steps, stop)
 
-            work = zip(halves, (mean, second), strict=True)
+            # A few features at a time: what is worked on is copied.
+            work = (
+                (into[:, i : i + _FEATURES], values[:, i : i + _FEATURES])
+                for into, values in zip(halves, (mean, second), strict=True)
+                for i in range(0, len(level), _FEATURES)
+            )
             deque(in_threads(fill, work, min(2, cores())), maxlen=0)
         else:
             halves[0][:], halves[1][:] = mean, second
