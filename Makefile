@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTHON =
 ARGS =
 
-.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window wheel clean FORCE
+.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window bench-networks wheel clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
@@ -39,6 +39,9 @@ bench-responsiveness: $(VENV)/.bench ## how long work holds up a window, how soo
 
 bench-window: $(VENV)/.bench ## how a real window feels at work
 	$(BIN)/python tools/with_display $(BIN)/python benchmarks/window.py $(ARGS)
+
+bench-networks: $(VENV)/.bench ## compare networks by time and quality
+	$(BIN)/python benchmarks/networks.py $(ARGS)
 
 wheel: $(VENV)/.test ## build dist/*.whl and the source archive
 	$(BIN)/python -m build --no-isolation $(ARGS)
