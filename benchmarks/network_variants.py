@@ -61,6 +61,9 @@ VARIANTS = {
         Variant("GELU", activation="GELU"),
         Variant("SiLU", activation="SiLU"),
         Variant("half resolution", stem=2),
+        # What is saved, spent on width.
+        Variant("half resolution, width 32", stem=2, width=32),
+        Variant("separable, width 32", separable=True, width=32),
     )
 }
 

@@ -130,9 +130,10 @@ def test_the_table_has_a_line_for_each():
 def test_the_picture_shows_points_where_they_belong(tmp_path):
     rows = summary(TIMES, ROWS)
     curve = Curve(rows)
-    fast, slow = curve.at(0.5, 0.5), curve.at(1, 0.6)
+    fast, slow = curve.at(0.5, 0), curve.at(1, 0.05)
     assert fast[0] < slow[0]
     assert fast[1] > slow[1]
+    assert curve.at(1, -9) == curve.at(1, curve.y[0])
     assert kind_of("means") != kind_of("width 8")
     picture_of(rows, tmp_path / "new" / "curve.png")
     pixels = np.asarray(Image.open(tmp_path / "new" / "curve.png"))
