@@ -28,9 +28,9 @@ def summary(times: list[dict[str, Any]], scored: list[dict[str, Any]]) -> list[d
     is the mean of the sets.
     """
     sets = list(dict.fromkeys(q["set"] for q in scored))
-    order = list(VARIANTS)
+    by_name = {t["variant"]: t for t in times}
     rows = []
-    for timing in sorted(times, key=lambda t: order.index(t["variant"])):
+    for timing in (by_name[name] for name in VARIANTS if name in by_name):
         mine = [q for q in scored if q["variant"] == timing["variant"]]
         if not mine or {q["set"] for q in mine} < set(sets):
             continue

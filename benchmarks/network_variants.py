@@ -63,7 +63,6 @@ VARIANTS = {
         Variant("half resolution", stem=2),
         # What is saved, spent on width.
         Variant("half resolution, width 32", stem=2, width=32),
-        Variant("separable, width 32", separable=True, width=32),
     )
 }
 

@@ -1,4 +1,5 @@
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -149,4 +150,7 @@ def test_work_ends_at_its_time_limit_and_keeps_what_is_there(tmp_path, capsys):
     again = networks.Results(file)
     assert again.has({"variant": DEFAULT.name, "seed": 0, "set": "a", "steps": 2})
     assert not again.has({"variant": DEFAULT.name, "seed": 0, "set": "a", "steps": 3})
+    now = {"steps": 2, "batch": 4, "limit": 1}
+    again.add([{**ROWS[0], **now}, {**ROWS[0], **now, "steps": 3}, {**ROWS[1], **now}])
+    assert again.alike(Namespace(sets=["a"], **now)) == [{**ROWS[0], **now}]
     assert json.loads(file.read_text())["times"] == again.times
