@@ -131,6 +131,8 @@ class Curve:
         self.rows = rows
         self.image = Image.new("RGB", tuple(FINER * n for n in SIZE), "white")
         self.draw = ImageDraw.Draw(self.image)
+        #: What names should keep clear of.
+        self.taken: list[Box] = []
         seconds = [row["encode_seconds"] for row in rows]
         self.x = math.log(min(seconds) / 1.3), math.log(max(seconds) * 1.25)
         ends = [row["gain"] + s * row["chance"] for row in rows for s in (-1, 1)]
@@ -173,6 +175,8 @@ class Curve:
                 x, y = self.at(row["encode_seconds"], row["gain"])
                 self.draw.line([x0, y, x1, y], GREY, FINER)
                 self.draw.line([x, y0, x, y1], GREY, FINER)
+                self.taken += [(x0, y, x1, y), (x, y1, x, y0)]
+        self.taken += [(x0, y0 + 10 * FINER, x1, y0 + 30 * FINER)] * 3
         side = self.rows[0]["side"]
         below = f"seconds to encode {side} x {side} RGB, one thread"
         self.text(((x0 + x1) / 2, y0 + 46 * FINER), below, "md")
@@ -197,8 +201,10 @@ class Curve:
 
     def points(self) -> None:
         """Draw a point and its chance for each row, and names where there is room."""
-        taken: list[Box] = []
-        places = [(self.at(row["encode_seconds"], row["gain"]), row) for row in self.rows]
+        taken = self.taken
+        # The default last, on top of those that are like it.
+        rows = sorted(self.rows, key=lambda row: row["variant"] == DEFAULT.name)
+        places = [(self.at(row["encode_seconds"], row["gain"]), row) for row in rows]
         r = 5 * FINER
         for (x, y), row in places:
             color = COLORS[kind_of(row["variant"])]
