@@ -42,6 +42,7 @@ bench-window: $(VENV)/.bench ## how a real window feels at work
 
 bench-gpu: $(VENV)/.bench ## how fast a GPU is beside what it could be, and whether it finds the same
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
+
 bench-networks: $(VENV)/.bench ## compare networks by time and quality
 	$(BIN)/python benchmarks/networks.py $(ARGS)
 
