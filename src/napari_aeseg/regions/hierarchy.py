@@ -68,6 +68,8 @@ class Hierarchy(Inspection):
         Hash of the model that encoded the image.
     notes : tuple of str
         Whatever differed from what was asked for, such as a fallback to the CPU.
+    coarse : tuple of dask array
+        Of an image worked on in blocks: patch ids at every second, fourth, ... row and column.
 
     Examples
     --------
@@ -87,6 +89,7 @@ class Hierarchy(Inspection):
     brightness: np.ndarray | None
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    coarse: tuple[Any, ...] = ()
     # Shared with the hierarchies that `reweighted` returns.
     _scales: Scales | None = field(default=None, repr=False, compare=False)
     _search: ObjectSearch = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
@@ -197,8 +200,7 @@ class Hierarchy(Inspection):
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
         lut = np.asarray(lut)
         if not isinstance(self.patches, np.ndarray):
-            # Id -1, where there is no patch, finds the last value.
-            return self.patches.map_blocks(np.append(lut, lut.dtype.type(0)).take, dtype=lut.dtype)
+            return _painted_lazily(self.patches, lut)
         painted = np.empty(self.patches.shape, lut.dtype)
         # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
         step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
@@ -206,6 +208,13 @@ class Hierarchy(Inspection):
             rows = slice(start, start + step)
             np.take(lut, self.patches[rows], mode="clip", out=painted[rows])
         return painted
+
+    def paint_levels(self, lut: np.ndarray) -> list[Any]:
+        """Return what `paint` does, then the same at every second, fourth, ... row and column.
+
+        There is more than the first for images worked on in blocks: what a viewer shows from afar.
+        """
+        return [self.paint(lut), *(_painted_lazily(ids, np.asarray(lut)) for ids in self.coarse)]
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
@@ -414,6 +423,12 @@ class Hierarchy(Inspection):
         beside what the last one gained: the largest ratio of successive merge costs.
         """
         return suggested_number(self.tree.cost)
+
+
+def _painted_lazily(ids: Any, lut: np.ndarray) -> Any:
+    """Values of patches as a dask array, 0 where there is no patch."""
+    # Id -1 finds the last value.
+    return ids.map_blocks(np.append(lut, lut.dtype.type(0)).take, dtype=lut.dtype)
 
 
 def _checked_number(name: str, value: object, most: int, of_what: str) -> int:
