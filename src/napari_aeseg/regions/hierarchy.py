@@ -33,6 +33,7 @@ from napari_aeseg.regions.ultrametric import joining_merges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
@@ -405,6 +406,39 @@ class Hierarchy(Inspection):
         beside what the last one gained: the largest ratio of successive merge costs.
         """
         return suggested_number(self.tree.cost)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the hierarchy to a folder, so that tuning goes on without encoding again.
+
+        What `napari_aeseg.load_hierarchy` returns gives the same labels, bit for bit on the same
+        machine. The image is not in it, only its brightness, and neither is the model. A merge
+        tree that was built for the current balance and scale is kept.
+
+        Parameters
+        ----------
+        path : path-like
+            Conventionally ``*.aeseg.zarr``. A hierarchy that is there is replaced as a whole or
+            not at all; nothing else is.
+
+        Raises
+        ------
+        InputError
+            If there is something else at `path`, or values are not finite.
+        OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import napari_aeseg as aeseg
+        >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+        >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+        >>> tree.save(tempfile.mkdtemp() + "/image.aeseg.zarr")
+        """
+        from napari_aeseg.regions.hierarchy_file import write_hierarchy
+
+        write_hierarchy(self, path)
 
 
 def _checked_number(name: str, value: object, most: int, of_what: str) -> int:
