@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 MODEL_SUFFIX = ".aeseg.safetensors"
+HIERARCHY_SUFFIX = ".aeseg.zarr"
 
 
 def model_or_base(text: str) -> Path | str:
@@ -96,11 +97,12 @@ def given(options: argparse.Namespace, kind: type[BaseModel]) -> dict[str, Any]:
 
 def image_paths(options: argparse.Namespace) -> list[Path]:
     """Return the image files, with those of a folder in its place."""
-    if not any(path.is_dir() for path in options.images):
+    folders = [p for p in options.images if p.is_dir() and not p.name.endswith(HIERARCHY_SUFFIX)]
+    if not folders:
         return list(options.images)
     from napari_aeseg.batch import image_files
 
-    nested = [image_files(path) if path.is_dir() else [path] for path in options.images]
+    nested = [image_files(path) if path in folders else [path] for path in options.images]
     return [path for paths in nested for path in paths]
 
 
