@@ -18,10 +18,10 @@ from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.events import Progress, drain
 from napari_aeseg.images.axes import read_axes
 from napari_aeseg.images.files import overlay, read_file, write_labels, write_picture
-from napari_aeseg.params import SegmentationParams, checked_params
+from napari_aeseg.params import HIERARCHY_SUFFIX, SegmentationParams, checked_params
 from napari_aeseg.pipeline import hierarchy_steps, load_model
 from napari_aeseg.regions.cut import Cut
-from napari_aeseg.regions.hierarchy_file import SUFFIX, load_hierarchy
+from napari_aeseg.regions.hierarchy_file import load_hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -278,11 +278,11 @@ def _is_done(path: Path, folder: Path) -> bool:
 
 def is_hierarchy(path: Path) -> bool:
     """Whether a path means a saved hierarchy rather than an image."""
-    return path.name.endswith(SUFFIX)
+    return path.name.endswith(HIERARCHY_SUFFIX)
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(SUFFIX) if is_hierarchy(path) else path.stem
+    return path.name.removesuffix(HIERARCHY_SUFFIX) if is_hierarchy(path) else path.stem
 
 
 def planned_files(
@@ -290,7 +290,7 @@ def planned_files(
 ) -> list[Path]:
     """Return the files that may be written for an image; the labels come first."""
     endings = ["_labels.tif", "_overlay.png"]
-    endings += ["_table.csv"] * table + [SUFFIX] * save_hierarchy
+    endings += ["_table.csv"] * table + [HIERARCHY_SUFFIX] * save_hierarchy
     return [folder / f"{_stem(path)}{ending}" for ending in endings]
 
 
@@ -363,11 +363,9 @@ class _Job:
 
     def _loaded(self, path: Path) -> tuple[Any, Hierarchy]:
         tree = load_hierarchy(path)
-        model = self.model
-        if model is not None:
-            own = model.fitted(tree.axes.channels) if model.any_channels else model
-            if own.fingerprint != tree.model_fingerprint:
-                raise InputError(f"{path.name} was made with another model: leave the model out.")
+        model, of = self.model, tree.model_fingerprint
+        if model is not None and not model.is_meant(of, tree.axes.channels):
+            raise InputError(f"{path.name} was made with another model: leave the model out.")
         return None, _reweighted(tree, self.params)
 
     def segment(self, path: Path) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from napari_aeseg.cli.options import HIERARCHY_SUFFIX, MODEL_SUFFIX, Commands, model_or_base
+from napari_aeseg.cli.options import MODEL_SUFFIX, Commands, model_or_base
+from napari_aeseg.params import HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
     import argparse

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.params import BASE_MODEL
+from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 MODEL_SUFFIX = ".aeseg.safetensors"
-HIERARCHY_SUFFIX = ".aeseg.zarr"
 
 
 def model_or_base(text: str) -> Path | str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg.cli.options import (
-    HIERARCHY_SUFFIX,
     MODEL_SUFFIX,
     Commands,
     add_axes,
@@ -23,7 +22,7 @@ from napari_aeseg.cli.options import (
 )
 from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
 from napari_aeseg.errors import InputError
-from napari_aeseg.params import SegmentationParams, TrainingParams
+from napari_aeseg.params import HIERARCHY_SUFFIX, SegmentationParams, TrainingParams
 
 if TYPE_CHECKING:
     import argparse

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import channels_first
 from napari_aeseg.images.threads import one_blas_thread
 from napari_aeseg.regions.classes import (
     BASE_REGIONS,
@@ -23,6 +24,7 @@ from napari_aeseg.regions.markers import checked_markers, marked_patches, marks_
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import ObjectSearch
+from napari_aeseg.regions.statistics import channel_means
 from napari_aeseg.regions.thresholds import (
     SMALLEST_THRESHOLD,
     cost_of,
@@ -406,6 +408,20 @@ class Hierarchy(Inspection):
         beside what the last one gained: the largest ratio of successive merge costs.
         """
         return suggested_number(self.tree.cost)
+
+    def is_of(self, image: Any) -> bool:
+        """Return whether this is the image that the hierarchy was built from.
+
+        Parameters
+        ----------
+        image : array_like
+            With the same axes. Its mean intensities in each patch are compared.
+        """
+        if tuple(np.shape(image)) != self.axes.shape:
+            return False
+        pixels = self.axes.as_given(channels_first(np.asarray(image), self.axes))
+        known, count = self.statistics.intensity, self.statistics.count
+        return np.allclose(channel_means(self.patches, pixels, count), known, rtol=1e-9, atol=0)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the hierarchy to a folder, so that tuning goes on without encoding again.

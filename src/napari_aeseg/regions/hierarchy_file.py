@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
-#: What the names of these folders end with.
-SUFFIX = ".aeseg.zarr"
 _OURS = {name.split("/")[0] for name in ARRAYS}
 _STATISTICS = "statistics/"
 
