@@ -581,6 +581,24 @@ def test_parts_of_two_hierarchies_do_not_mix(path, hierarchy_of):
         shutil.rmtree(mixed)
 
 
+@pytest.mark.parametrize("axes", ["CYX", "YXC", "XYC"])
+def test_an_image_is_known_again(path, hierarchy_of, axes):
+    image = np.random.default_rng(0).random((2, 12, 8))
+    tree = hierarchy_of(image)
+    order = ["CYX".index(letter) for letter in axes]
+    given = image.transpose(order)
+    space = tree.patches.T if axes == "XYC" else tree.patches
+    tree = replace(tree, patches=space, axes=Axes(axes, given.shape, "given"))
+
+    assert tree.is_of(given)
+    assert tree.is_of(given.tolist())
+    other = given.copy()
+    other[0, 0, 0] += 1e-6
+    assert not tree.is_of(other)
+    assert not tree.is_of(given[1:])
+    assert not tree.is_of(given[..., np.newaxis])
+
+
 def test_it_is_public():
     assert aeseg.load_hierarchy is load_hierarchy
     assert issubclass(HierarchyFileError, aeseg.AesegError)

@@ -162,11 +162,16 @@ def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:
 
     Examples
     --------
-    >>> chunks_of((4096, 3000)), chunks_of((90, 512, 512)), chunks_of((10_000_000,))
-    ((1024, 1024), (64, 64, 64), (1048576,))
+    >>> chunks_of((4096, 3000)), chunks_of((90, 512, 512)), chunks_of((60_000, 100))
+    ((1024, 1024), (64, 128, 128), (8192, 100))
     """
-    side = 2 ** (int(math.log2(_CHUNK)) // max(len(shape), 1))
-    return tuple(max(1, min(n, side)) for n in shape)
+    chunks, left = [1] * len(shape), _CHUNK
+    # What a short axis does not use, the longer ones get.
+    for done, axis in enumerate(sorted(range(len(shape)), key=shape.__getitem__)):
+        most = 2 ** int(math.log2(left) / (len(shape) - done) + 1e-9)
+        chunks[axis] = max(1, min(shape[axis], most))
+        left = max(1, left // chunks[axis])
+    return tuple(chunks)
 
 
 def blocks(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[Block]:
