@@ -223,6 +223,7 @@ def test_napari_opens_the_folder(saved, make_napari_viewer, qtbot):
     from _napari.conftest import join_workers
 
     viewer = make_napari_viewer()
+    # Named, because to napari every folder may be anyone's: it asks who is to open it.
     viewer.open(str(saved), plugin="napari-aeseg")
 
     assert [type(layer) for layer in viewer.layers] == [Image, Labels]
