@@ -130,7 +130,7 @@ def test_volumes_are_the_same(path, hierarchy_of):
     tree = replace(
         flat,
         patches=patches,
-        statistics=replace(flat.statistics, centroid=store_centroid(patches)),
+        statistics=replace(flat.statistics, centroid=centroid_of(patches)),
         axes=Axes("ZYX", volume.shape, "given"),
         brightness=volume.astype(np.float16),
         _scales=None,
@@ -140,7 +140,7 @@ def test_volumes_are_the_same(path, hierarchy_of):
     assert_same(restart(tree), load_hierarchy(path))
 
 
-def store_centroid(patches):
+def centroid_of(patches):
     from napari_aeseg.regions.statistics import geometry
 
     return geometry(patches)[1]
