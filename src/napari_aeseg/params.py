@@ -119,6 +119,12 @@ class TrainingParams(_Params):
         description="How the decoder grows back: transposed convolutions, or un-pooling that puts "
         "values back where the pooling took them from.",
     )
+    dimensions: Literal["auto", "2D", "3D"] = Field(
+        "auto",
+        title="Dimensions",
+        description="Whether the network sees slices (2D) or volumes (3D, slower); 'auto' takes 3D "
+        "for volumes of 16 slices or more whose voxels are at most 2.5 times as long in Z.",
+    )
     crop_size: int = Field(
         64,
         ge=16,
