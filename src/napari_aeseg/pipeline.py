@@ -14,6 +14,8 @@ from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.pooling import pooling_steps
 from napari_aeseg.autoencoder.training import training_steps
+from napari_aeseg.blockwise.building import block_hierarchy_steps, needs_blocks
+from napari_aeseg.blockwise.cluster import active_client
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain, raise_if_stopped
 from napari_aeseg.images.axes import channels_first
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
+    from napari_aeseg.params import BlockParams
 
     ProgressCallback = Callable[[Progress], object]
 
@@ -241,6 +244,10 @@ def hierarchy_steps(
     stop: StopFlag | None = None,
     name: str = "image",
     precision: Precision = "float32",
+    *,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
+    client: Any = None,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
 
@@ -254,6 +261,13 @@ def hierarchy_steps(
     params = checked_params(SegmentationParams, params)
     if not isinstance(model, Model):
         model = load_model(model)
+    if any(given is not None for given in (blocks, store, client)) or needs_blocks(image):
+        client = active_client() if client is None and store is not None else client
+        return (
+            yield from block_hierarchy_steps(
+                image, model, params, axes, device, stop, name, blocks, store, client
+            )
+        )
     levels = model.levels(params.levels)
     read = model.read(image, axes, name)
     model = model.fitted(len(read.pixels))
@@ -316,8 +330,15 @@ def build_hierarchy(
     device: str = "auto",
     progress: ProgressCallback | None = None,
     stop: StopFlag | None = None,
+    *,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
+    client: Any = None,
 ) -> Hierarchy:
     """Encode an image and build the tree of all its segmentations.
+
+    A large dask or zarr array, or an image that takes more than half of the free memory, is worked
+    on in blocks and never loaded whole; so is any with one of the last three parameters.
 
     Parameters
     ----------
@@ -335,6 +356,14 @@ def build_hierarchy(
         Called with every `Progress` event.
     stop : threading.Event or alike, optional
         Looked at several times a second, in every stage.
+    blocks : BlockParams, optional
+        How it is worked on in blocks. Patch ids and labels are dask arrays then.
+    store : path-like, optional
+        Folder in which blocks that are done are kept; work that was stopped goes on there. Without
+        it, a temporary folder is deleted when nothing refers to the result.
+    client : distributed.Client, optional
+        Blocks are worked on by its workers, which see `store` under the same path. With `store`,
+        the active client is taken when none is given.
 
     Returns
     -------
@@ -354,7 +383,10 @@ def build_hierarchy(
     >>> int(build_hierarchy(np.eye(64), model, device="cpu").regions(n_regions=3).max())
     3
     """
-    return drain(hierarchy_steps(image, model, params, axes, device, stop), progress)
+    work = hierarchy_steps(
+        image, model, params, axes, device, stop, blocks=blocks, store=store, client=client
+    )
+    return drain(work, progress)
 
 
 def segment(

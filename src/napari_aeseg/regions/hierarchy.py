@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -54,15 +54,16 @@ class Hierarchy(Inspection):
 
     Parameters
     ----------
-    patches : ndarray of int32, shape space
-        Patch ids 0 .. P-1.
+    patches : ndarray or dask array of int32, shape space
+        Patch ids 0 .. P-1; -1 in parts of a dask array that could not be read. With a dask array,
+        labels are dask arrays too: what is looked at is computed.
     statistics : PatchStatistics
     graph : RegionGraph
     axes : Axes
         How the image's dimensions were read.
     params : SegmentationParams
-    brightness : ndarray of float16, shape space
-        The image as objects are looked for in it.
+    brightness : ndarray of float16, shape space, or None
+        The image as objects are looked for in it; not known of images worked on in blocks.
     model_fingerprint : str
         Hash of the model that encoded the image.
     notes : tuple of str
@@ -78,12 +79,12 @@ class Hierarchy(Inspection):
     [1, 2]
     """
 
-    patches: np.ndarray
+    patches: Any
     statistics: PatchStatistics
     graph: RegionGraph
     axes: Axes
     params: SegmentationParams
-    brightness: np.ndarray
+    brightness: np.ndarray | None
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
     # Shared with the hierarchies that `reweighted` returns.
@@ -195,6 +196,9 @@ class Hierarchy(Inspection):
     def paint(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
         lut = np.asarray(lut)
+        if not isinstance(self.patches, np.ndarray):
+            # Id -1, where there is no patch, finds the last value.
+            return self.patches.map_blocks(np.append(lut, lut.dtype.type(0)).take, dtype=lut.dtype)
         painted = np.empty(self.patches.shape, lut.dtype)
         # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
         step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
@@ -348,6 +352,11 @@ class Hierarchy(Inspection):
         StoppedError
             When asked to stop.
         """
+        if self.brightness is None:
+            raise InputError(
+                "Objects follow pixels, which are not kept of an image that was worked on in "
+                "blocks: take regions or classes, or a part of the image that fits into memory."
+            )
         if class_ids is None:
             return self._search.find(None, min_size, stop)
         classes = self.class_of_patch(n_classes, prototypes)
