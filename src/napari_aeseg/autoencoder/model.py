@@ -181,6 +181,14 @@ class Model:
                 "misread, or train a model on this image."
             )
 
+    def check_space(self, axes: Axes, name: str = "The image") -> None:
+        """Raise `InputError` if an image has no slices and this model sees volumes."""
+        if self.architecture.dimensions == 3 and "Z" not in axes.letters:
+            raise InputError(
+                f"{name} has no slices, read as {axes}, but the model was trained on volumes "
+                "in 3D. Name the axes if they were misread, or choose a model trained in 2D."
+            )
+
     def read(self, image: Any, axes: str | Axes | None = None, name: str = "image") -> Image:
         """Check an image, fit for this model, and scale it as the training images were.
 
@@ -191,11 +199,7 @@ class Model:
             been made for any number, or it has no slices for a model of volumes.
         """
         read = read_image(image, axes, name=name)
-        if self.architecture.dimensions == 3 and "Z" not in read.axes.letters:
-            raise InputError(
-                f"{name} has no slices, read as {read.axes}, but the model was trained on volumes "
-                "in 3D. Name the axes if they were misread, or choose a model trained in 2D."
-            )
+        self.check_space(read.axes, name)
         self._check_channels(len(read.pixels), name, f", read as {read.axes}")
         return (
             read if self.intensity is None else read_image(image, read.axes, self.intensity, name)
