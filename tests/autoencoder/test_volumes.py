@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 import napari_aeseg as aeseg
@@ -20,6 +21,7 @@ from napari_aeseg.autoencoder.watching import Watcher
 from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import read_image
+from scores import covering
 
 CPU = torch.device("cpu")
 DECODERS = ["transposed", "unpooling"]
@@ -552,3 +554,27 @@ def test_of_a_large_volume_the_middle_is_shown(monkeypatch, make_volume_model):
     assert whole[seen].size
     np.testing.assert_allclose(picture.pixels[seen], whole[seen], rtol=1e-4)
     assert not np.allclose(picture.pixels, whole, rtol=1e-4)
+
+
+# What it is for
+
+
+def slices_alike(seed):
+    """A volume whose slices are all alike, but only on the left like those beside them."""
+    noise = np.random.default_rng(seed).normal(size=(32, 48, 48))
+    halves = [gaussian_filter(noise, (z, 0.7, 0.7), mode="wrap") for z in (2.0, 0.0)]
+    truth = np.indices(noise.shape)[2] >= 24
+    return np.where(truth, *(h / h.std() for h in reversed(halves))), truth.astype(np.int32)
+
+
+@pytest.mark.parametrize(("dimensions", "tells"), [("3D", True), ("2D", False)])
+def test_textures_that_differ_along_z_are_told_apart_in_3d_only(dimensions, tells):
+    params = aeseg.TrainingParams(
+        dimensions=dimensions, width=4, levels=2, crop_size=16, batch_size=32, steps=60
+    )
+    volume, truth = slices_alike(0)
+    model = aeseg.train(volume, params, axes="ZYX", device="cpu")
+    grid = aeseg.SegmentationParams(patches="grid")
+    tree = aeseg.build_hierarchy(volume, model, grid, axes="ZYX", device="cpu")
+    found = covering([truth], tree.regions(n_regions=2))
+    assert found >= 0.9 if tells else found < 0.7
