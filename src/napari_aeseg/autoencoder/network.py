@@ -18,8 +18,8 @@ class _Convolution3d(nn.Conv3d):
     """Convolves volumes of any size alike, so that a tile has the features of the whole."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # Left to itself, torch hands large arrays to oneDNN and small ones to code of its own,
-        # which rounds differently.
+        # Left to itself, a single thread hands large arrays to oneDNN, and small ones to code of
+        # torch's own, which rounds differently.
         if (
             x.device.type != "cpu"
             or x.dtype != torch.float32
