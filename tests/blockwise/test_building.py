@@ -311,3 +311,14 @@ def test_any_size_of_image_is_labelled_everywhere(height, width, size, seed):
 def test_objects_are_refused_with_a_reason(image):
     with pytest.raises(aeseg.InputError, match="in blocks"):
         built(image).objects()
+
+
+def test_every_second_row_and_column_is_there_to_look_at_from_afar():
+    image = np.random.default_rng(0).normal(size=(1100, 2100))
+    tree = built(image, 512, params=aeseg.SegmentationParams(patch_size=32))
+    ids = tree.patches.compute()
+    assert [level.shape for level in tree.coarse] == [(550, 1050), (275, 525)]
+    for step, level in zip((2, 4), tree.coarse, strict=True):
+        assert np.array_equal(level.compute(), ids[::step, ::step])
+    labels = tree.paint_levels(tree.region_of_patch(7))
+    assert np.array_equal(labels[2].compute(), labels[0].compute()[::4, ::4])

@@ -135,7 +135,7 @@ def block_hierarchy_steps(
     raise_if_stopped(stop, "graph")
     ids = lazy_ids(kept, plan.size, joined, temporary=store is None)
     hierarchy = Hierarchy(
-        read.axes.as_given(ids),
+        read.axes.as_given(ids[0]),
         joined.statistics,
         joined.graph,
         read.axes,
@@ -143,6 +143,7 @@ def block_hierarchy_steps(
         None,
         model.fingerprint,
         tuple(notes),
+        tuple(map(read.axes.as_given, ids[1:])),
     )
     hierarchy.prepare(stop)
     yield Progress("tree", 1, 1)

@@ -22,8 +22,9 @@ from napari_aeseg.regions.statistics import PatchStatistics
 if TYPE_CHECKING:
     from napari_aeseg.images.blocks import Block
 
-# Pixels along each side of what is read from disk at once, for two and three axes.
-_CHUNK = {2: 512, 3: 64}
+# Pixels along each side of what is read from disk at once, less along the axes of a volume that
+# are not seen; and of what a screen shows.
+_CHUNK, _DEEP_CHUNK, _SCREEN = 512, 8, 1024
 _ARRAYS = ("count", "mean", "second", "level", "centroid", "intensity")
 
 
@@ -35,8 +36,9 @@ class BlockStore:
     ----------
     folder : Path
         Holds ``run.json`` (what the work is about), ``patches`` (zarr, int32: 0 where there is no
-        patch, else 1 + the patch's number in its block) and ``blocks`` (a file per block that is
-        done).
+        patch, else 1 + the patch's number in its block), ``patches_2``, ``patches_4``, ... (every
+        second, fourth, ... row and column, to look at from afar) and ``blocks`` (a file per block
+        that is done).
     """
 
     folder: Path
@@ -83,19 +85,33 @@ class BlockStore:
     def _make_patches(self, shape: tuple[int, ...], block: tuple[int, ...]) -> None:
         import zarr
 
-        zarr.create_array(
-            store=str(self.folder / "patches"),
-            shape=shape,
-            chunks=tuple(_chunk(n, len(shape)) for n in block),
-            dtype="int32",
-            fill_value=0,
-        )
+        for step in steps_of(shape, block):
+            deep = [_chunk(n, _DEEP_CHUNK) for n in block[:-2]]
+            chunks = (*deep, *(_chunk(n // step, _CHUNK) for n in block[-2:]))
+            zarr.create_array(
+                store=str(self._ids(step)),
+                shape=(*shape[:-2], *(-(-n // step) for n in shape[-2:])),
+                chunks=chunks,
+                dtype="int32",
+                fill_value=0,
+            )
 
-    def patches(self) -> Any:
-        """Return the zarr array of patch ids."""
+    def _ids(self, step: int) -> Path:
+        return self.folder / ("patches" if step == 1 else f"patches_{step}")
+
+    def patches(self, step: int = 1) -> Any:
+        """Return the zarr array of patch ids at every so many-th row and column."""
         import zarr
 
-        return zarr.open_array(str(self.folder / "patches"), mode="r+")
+        return zarr.open_array(str(self._ids(step)), mode="r+")
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps between rows and columns at which there are patch ids: 1, 2, 4, ..."""
+        found = [1]
+        while self._ids(2 * found[-1]).is_dir():
+            found.append(2 * found[-1])
+        return found
 
     def has(self, block: Block) -> bool:
         """Return whether a block is done."""
@@ -103,7 +119,10 @@ class BlockStore:
 
     def put(self, block: Block, patches: np.ndarray, found: BlockPatches) -> None:
         """Keep what was found in a block; the block is done when its file is there."""
-        self.patches()[block.inner] = patches + 1
+        for step in self.steps:
+            deep, plane = block.inner[:-2], block.inner[-2:]
+            seen = (slice(side.start // step, -(-side.stop // step)) for side in plane)
+            self.patches(step)[(*deep, *seen)] = patches[..., ::step, ::step] + 1
         faces = {
             f"face_{axis}_{end}": face
             for axis, pair in enumerate(found.faces)
@@ -154,10 +173,28 @@ class BlockStore:
         return self.folder / "blocks" / f"{block.name}.npz"
 
 
-def _chunk(block: int, ndim: int) -> int:
-    """Largest divisor of a block's side that is not above the usual one."""
-    most = min(_CHUNK.get(ndim, 64), block)
-    return next(n for n in range(most, 0, -1) if block % n == 0)
+def steps_of(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
+    """Return the steps between rows and columns at which patch ids are kept.
+
+    Up to where an image is no larger than a screen, and as long as blocks begin where a step does:
+    blocks that are worked on at the same time must not write to one place.
+
+    Examples
+    --------
+    >>> steps_of((4096, 9000), (1024, 1024))
+    [1, 2, 4, 8, 16]
+    """
+    steps = [1]
+    while max(shape[-2:]) / steps[-1] > _SCREEN and all(
+        n % (2 * steps[-1]) == 0 for n in block[-2:]
+    ):
+        steps.append(2 * steps[-1])
+    return steps
+
+
+def _chunk(block: int, most: int) -> int:
+    """Largest divisor of a block's side that is not above a number: blocks share no chunk."""
+    return next(n for n in range(min(most, block), 0, -1) if block % n == 0)
 
 
 def _check_same(path: Path, about: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import channels_first
 from napari_aeseg.images.threads import one_blas_thread
 from napari_aeseg.regions.classes import (
     BASE_REGIONS,
@@ -23,6 +24,7 @@ from napari_aeseg.regions.markers import checked_markers, marked_patches, marks_
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import ObjectSearch
+from napari_aeseg.regions.statistics import channel_means
 from napari_aeseg.regions.thresholds import (
     SMALLEST_THRESHOLD,
     cost_of,
@@ -33,6 +35,7 @@ from napari_aeseg.regions.ultrametric import joining_merges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
@@ -68,6 +71,8 @@ class Hierarchy(Inspection):
         Hash of the model that encoded the image.
     notes : tuple of str
         Whatever differed from what was asked for, such as a fallback to the CPU.
+    coarse : tuple of dask array
+        Of an image worked on in blocks: patch ids at every second, fourth, ... row and column.
 
     Examples
     --------
@@ -87,6 +92,7 @@ class Hierarchy(Inspection):
     brightness: np.ndarray | None
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    coarse: tuple[Any, ...] = ()
     # Shared with the hierarchies that `reweighted` returns.
     _scales: Scales | None = field(default=None, repr=False, compare=False)
     _search: ObjectSearch = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
@@ -197,8 +203,7 @@ class Hierarchy(Inspection):
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
         lut = np.asarray(lut)
         if not isinstance(self.patches, np.ndarray):
-            # Id -1, where there is no patch, finds the last value.
-            return self.patches.map_blocks(np.append(lut, lut.dtype.type(0)).take, dtype=lut.dtype)
+            return _painted_lazily(self.patches, lut)
         painted = np.empty(self.patches.shape, lut.dtype)
         # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
         step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
@@ -206,6 +211,13 @@ class Hierarchy(Inspection):
             rows = slice(start, start + step)
             np.take(lut, self.patches[rows], mode="clip", out=painted[rows])
         return painted
+
+    def paint_levels(self, lut: np.ndarray) -> list[Any]:
+        """Return what `paint` does, then the same at every second, fourth, ... row and column.
+
+        There is more than the first for images worked on in blocks: what a viewer shows from afar.
+        """
+        return [self.paint(lut), *(_painted_lazily(ids, np.asarray(lut)) for ids in self.coarse)]
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
@@ -414,6 +426,59 @@ class Hierarchy(Inspection):
         beside what the last one gained: the largest ratio of successive merge costs.
         """
         return suggested_number(self.tree.cost)
+
+    def is_of(self, image: Any) -> bool:
+        """Return whether this is the image that the hierarchy was built from.
+
+        Parameters
+        ----------
+        image : array_like
+            With the same axes. Its mean intensities in each patch are compared.
+        """
+        if tuple(np.shape(image)) != self.axes.shape:
+            return False
+        pixels = self.axes.as_given(channels_first(np.asarray(image), self.axes))
+        known, count = self.statistics.intensity, self.statistics.count
+        return np.allclose(channel_means(self.patches, pixels, count), known, rtol=1e-9, atol=0)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the hierarchy to a folder, so that tuning goes on without encoding again.
+
+        What `napari_aeseg.load_hierarchy` returns gives the same labels, bit for bit on the same
+        machine. The image is not in it, only its brightness, and neither is the model. A merge
+        tree that was built for the current balance and scale is kept.
+
+        Parameters
+        ----------
+        path : path-like
+            Conventionally ``*.aeseg.zarr``. A hierarchy that is there is replaced as a whole or
+            not at all; nothing else is.
+
+        Raises
+        ------
+        InputError
+            If there is something else at `path`, or values are not finite.
+        OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import napari_aeseg as aeseg
+        >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+        >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+        >>> tree.save(tempfile.mkdtemp() + "/image.aeseg.zarr")
+        """
+        from napari_aeseg.regions.hierarchy_file import write_hierarchy
+
+        write_hierarchy(self, path)
+
+
+def _painted_lazily(ids: Any, lut: np.ndarray) -> Any:
+    """Values of patches as a dask array, 0 where there is no patch."""
+    # Id -1 finds the last value.
+    return ids.map_blocks(np.append(lut, lut.dtype.type(0)).take, dtype=lut.dtype)
 
 
 def _checked_number(name: str, value: object, most: int, of_what: str) -> int:
