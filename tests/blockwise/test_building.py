@@ -85,6 +85,32 @@ def test_volumes_have_no_seams_either():
     assert np.array_equal(partition(one.regions(n_regions=2)), partition(many.regions(n_regions=2)))
 
 
+@pytest.mark.parametrize("z_levels", [0, 1])
+def test_volumes_have_no_seams_in_3d_either(make_model, z_levels):
+    model = make_model(1, 2, 2, dimensions=3, z_levels=z_levels)
+    volume = np.random.default_rng(0).random((40, 48, 40)) + (np.indices((40, 48, 40))[2] > 20)
+    one, many = (
+        aeseg.build_hierarchy(
+            volume, model, GRID, device="cpu", blocks=aeseg.BlockParams(block_size=size)
+        )
+        for size in (4096, 32)
+    )
+    found, expected = (t.statistics for t in (many, one))
+    assert len(found.count) == len(expected.count) == 5 * 6 * 5
+    # Cut into blocks, patches are numbered otherwise.
+    here, there = (np.lexsort(s.centroid.T.round(3)) for s in (found, expected))
+    assert np.array_equal(found.count[here], expected.count[there])
+    off = np.abs(found.mean[here] - expected.mean[there])
+    assert off.max() <= 1e-5 * np.abs(expected.mean).max()
+
+
+def test_a_plane_is_refused_by_a_model_of_volumes(make_model, image):
+    with pytest.raises(aeseg.InputError, match="has no slices"):
+        aeseg.build_hierarchy(
+            image[..., 0], make_model(dimensions=3), device="cpu", blocks=aeseg.BlockParams()
+        )
+
+
 def test_watershed_patches_do_not_cross_blocks(image):
     tree = built(image, 64, params=aeseg.SegmentationParams())
     ids = tree.patches.compute()

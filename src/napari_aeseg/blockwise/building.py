@@ -111,6 +111,7 @@ def block_hierarchy_steps(
     return_large_arrays()
     skip = blocks.unreadable == "skip"
     read = BlockImage.of(image, axes, name, model.intensity, skip=skip)
+    model.check_space(read.axes, name)
     model.fitted(read.channels)
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
@@ -163,7 +164,8 @@ class _Plan:
         cls, shape: tuple[int, ...], given: BlockParams, params: SegmentationParams, model: Model
     ) -> _Plan:
         align, margin = _grain(shape, params, model)
-        size = _block_shape(shape, given.block_size, align)
+        deep = model.architecture.dimensions == 3
+        size = _block_shape(shape, given.block_size, align, deep=deep)
         smallest = float(params.patch_size ** len(shape))
         most = given.max_patches
         if most == "auto":
@@ -177,24 +179,26 @@ def _grain(
 ) -> tuple[list[int], list[int]]:
     """Per axis, what blocks are multiples of, and the margin that encoding needs."""
     architecture = model.architecture
-    plane = math.lcm(architecture.reduction, params.patch_size)
     reach = architecture.reach(decoded=params.source == "decoder")
-    others = len(shape) - 2
-    return [params.patch_size] * others + [plane] * 2, [0] * others + [reach] * 2
+    # Along other axes, what the network sees of a pixel ends with it.
+    others = len(shape) - architecture.dimensions
+    cells = [1] * others + list(architecture.reduction)
+    return [math.lcm(n, params.patch_size) for n in cells], [0] * others + list(reach)
 
 
 def _block_shape(
-    shape: tuple[int, ...], wanted: int | Literal["auto"], align: list[int]
+    shape: tuple[int, ...], wanted: int | Literal["auto"], align: list[int], *, deep: bool = False
 ) -> tuple[int, ...]:
-    """Pixels of a block along each axis; deep blocks are flat, as margins lie in the planes."""
+    """Pixels of a block along each axis; flat ones where margins lie in the planes only."""
     pixels = int(np.clip(free_memory() / _FREE_PER_PIXEL, _SMALL_BLOCK_PIXELS, _BLOCK_PIXELS))
     if wanted != "auto":
         sides = [wanted] * len(shape)
     elif len(shape) == 2:
         sides = [math.isqrt(pixels)] * 2
     else:
-        depth = max(1, round((pixels / _PLANE**2) ** (1 / (len(shape) - 2))))
-        sides = [depth] * (len(shape) - 2) + [_PLANE] * 2
+        plane = round(pixels ** (1 / len(shape))) if deep else _PLANE
+        depth = max(1, round((pixels / plane**2) ** (1 / (len(shape) - 2))))
+        sides = [depth] * (len(shape) - 2) + [plane] * 2
     return tuple(
         min(max(a, side // a * a), -(-n // a) * a)
         for n, side, a in zip(shape, sides, align, strict=True)
