@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,7 +124,12 @@ def _loaded(path: str) -> Model:
     return load_model_file(path)
 
 
+_loading = Lock()
+
+
 def fitted_model(model: Model | str, channels: int) -> Model:
     """Return a model for images of so many channels, loaded once in each process."""
-    found = model if isinstance(model, Model) else _loaded(model)
-    return found.fitted(channels)
+    if isinstance(model, Model):
+        return model.fitted(channels)
+    with _loading:  # threads of one worker begin together
+        return _loaded(model).fitted(channels)

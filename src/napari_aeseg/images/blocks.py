@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -198,10 +199,26 @@ def _read(ordered: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.nd
         for a, s in zip((a for a in "TZYX" if a in axes.letters), part, strict=True)
     )
     try:
-        found = np.asarray(ordered[(slice(None), *part)])
+        found = ordered[(slice(None), *part)]
+        if hasattr(found, "compute"):
+            found = found.compute(scheduler=_scheduler())
+        found = np.asarray(found)
     except Exception as error:  # whatever storage raises
         raise InputError(f"{name}: the part {where} cannot be read ({error}).") from error
     return checked_pixels(found, f"{name} ({where})")
+
+
+def _scheduler() -> str | None:
+    """What dask reads with: its choice, but on a worker of a cluster not the cluster again."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return None
+    return "threads"
 
 
 def _windows(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
