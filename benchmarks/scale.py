@@ -23,7 +23,11 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
+import higra
 import numpy as np
+import scipy.cluster
+import scipy.sparse
 import torch
 import zarr
 
@@ -75,6 +79,10 @@ def _memory(name: str) -> float:
 
 def _forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
+
+
+# What is imported at first use is not to be counted as memory that work takes.
+IMPORTED = (da, higra, scipy.cluster, scipy.sparse)
 
 
 def measured(path: str) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class BlockWork:
         framed[block.keep] = patches
         model = fitted_model(self.model, self.image.channels)
         levels = model.levels(params.levels)
-        tile_size = min(params.tile_size, _TILE)
+        tile_size = _even_tile(framed.shape[-2:], min(params.tile_size, _TILE))
         pooled = yield from pooling_steps(
             model, image, framed, levels, params.source, self.device, tile_size, stop
         )
@@ -112,6 +112,11 @@ class BlockWork:
             PatchStatistics(count, mean, second, pooled.level, centroid + corner, intensity),
             graph,
         )
+
+
+def _even_tile(shape: tuple[int, ...], wanted: int) -> int:
+    """Side of tiles of about the wanted size that leave no thin rest: margins cost most there."""
+    return max(-(-n // max(1, round(n / wanted))) for n in shape)
 
 
 def work_on(work: BlockWork, block: Block) -> str:

@@ -186,11 +186,31 @@ class BlockImage:
 
 def _in_order(array: Any, axes: Axes) -> Any:
     """(C, *space), space in the order T, Z, Y, X, of an array that may be on disk."""
-    if not hasattr(array, "transpose"):  # zarr
-        import dask.array as da
+    return channels_first(array, axes) if hasattr(array, "transpose") else _OnDisk(array, axes)
 
-        array = da.from_array(array)  # type: ignore[no-untyped-call]
-    return channels_first(array, axes)
+
+@dataclass(frozen=True, slots=True)
+class _OnDisk:
+    """A zarr array, or another that is only read by slices, seen as (C, *space).
+
+    Through dask, each read would take 0.15 s besides.
+    """
+
+    array: Any
+    axes: Axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        order = [self.axes.letters.index(a) for a in "CTZYX" if a in self.axes.letters]
+        found = tuple(self.array.shape[i] for i in order)
+        return found if "C" in self.axes.letters else (1, *found)
+
+    def __getitem__(self, part: tuple[slice, ...]) -> np.ndarray:
+        """Read a part, one slice for each axis of the shape."""
+        present = [a for a in "CTZYX" if a in self.axes.letters or a == "C"]
+        along = dict(zip(present, part, strict=True))
+        found = np.asarray(self.array[tuple(along[a] for a in self.axes.letters)])
+        return np.asarray(channels_first(found, self.axes))
 
 
 def _read(ordered: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.ndarray:
