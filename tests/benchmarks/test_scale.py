@@ -22,8 +22,9 @@ def test_images_are_written_in_16_bits_and_are_nowhere_flat(tmp_path, shape):
 
 
 def test_growth_is_an_exponent():
-    rows = [{"pixels": n, "seconds": 3 * n**1.5} for n in (1, 4, 16)]
+    rows = [{"pixels": n, "seconds": 3 * n**1.5, "processor": 2 * n} for n in (1, 4, 16)]
     assert scale.growth(rows) == pytest.approx({"exponent": 1.5, "per_pixel": 4})
+    assert scale.growth(rows, "processor") == pytest.approx({"exponent": 1, "per_pixel": 1})
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are Linux's")
@@ -33,6 +34,7 @@ def test_rows_are_measured(tmp_path, capsys):
     (row,) = json.loads((tmp_path / "scale.json").read_text())["images"]
     assert row["pixels"] == 160**2
     assert row["seconds"] >= sum(row["stages"].values()) * 0.99 > 0
+    assert row["processor"] > 0
     assert max(row["peaks"].values()) > 0
     assert all(seconds > 0 for seconds in row["views"].values())
     assert "bar 256" in capsys.readouterr().out
