@@ -36,7 +36,7 @@ _LAZY_PIXELS, _BYTES_PER_PIXEL = 2**23, 150
 # Pixels of a block, at most and the least, and how many bytes of free memory each asks for.
 _BLOCK_PIXELS, _SMALL_BLOCK_PIXELS, _FREE_PER_PIXEL = 2**20, 2**17, 2_000
 # Patches, when it is not said how many: so many, and one more for so many pixels.
-_PATCHES, _PIXELS_PER_PATCH = 40_960, 6_000
+_PATCHES, _PIXELS_PER_PATCH = 32_768, 10_000
 # Side of a block in the planes of a volume.
 _PLANE = 256
 # What patches depend on.
