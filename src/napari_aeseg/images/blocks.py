@@ -185,11 +185,31 @@ class BlockImage:
 
 def _in_order(array: Any, axes: Axes) -> Any:
     """(C, *space), space in the order T, Z, Y, X, of an array that may be on disk."""
-    if not hasattr(array, "transpose"):  # zarr
-        import dask.array as da
+    # zarr arrays and the like cannot be turned without loading them.
+    return channels_first(array, axes) if hasattr(array, "transpose") else _Turned(array, axes)
 
-        array = da.from_array(array)  # type: ignore[no-untyped-call]
-    return channels_first(array, axes)
+
+@dataclass(frozen=True, slots=True)
+class _Turned:
+    """An array that can only be indexed, seen as (C, *space)."""
+
+    array: Any
+    axes: Axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        letters = self.axes.letters
+        return tuple(self.array.shape[letters.index(a)] if a in letters else 1 for a in self._order)
+
+    @property
+    def _order(self) -> str:
+        return "C" + "".join(a for a in "TZYX" if a in self.axes.letters)
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        asked = dict(zip(self._order, index, strict=True))
+        part = np.asarray(self.array[tuple(asked[a] for a in self.axes.letters)])
+        moved: np.ndarray = channels_first(part, self.axes)
+        return moved
 
 
 def _read(ordered: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.ndarray:
