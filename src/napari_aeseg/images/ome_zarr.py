@@ -128,7 +128,7 @@ class LabelsGroup:
         return {line.strip() for line in lines if line.endswith("\n")}
 
     def note(self, name: str) -> None:
-        """Note that a part is written. (Files cannot tell: there is none of mere background.)"""
+        """Note that a part is written; files cannot tell, as there is none of mere background."""
         with self._record.open("a", encoding="ascii") as file:
             file.write(f"{name}\n")
 
