@@ -33,7 +33,7 @@ ALLOWED = {
     | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"}
     | {"batch", "batch_report"},
     # The public names, for type checkers.
-    "__init__": BASE | {"autoencoder", "regions", "pipeline", "batch", "batch_report"},
+    "__init__": BASE | {"images", "autoencoder", "regions", "pipeline", "batch", "batch_report"},
 }
 TORCH = {"torch", "safetensors"}
 WINDOW = {"napari", "qtpy", "magicgui", "superqt", "psygnal", "PyQt5", "PyQt6", "PySide6", "npe2"}
@@ -120,7 +120,7 @@ LIGHT = [
     [f"{NAME}.prototypes"],
     [f"{NAME}.events", f"{NAME}.errors", f"{NAME}.samples", f"{NAME}.batch_report"],
     REGIONS,
-    [f"{NAME}.images.{name}" for name in ("axes", "files", "intensity", "tiles")],
+    [f"{NAME}.images.{name}" for name in ("axes", "files", "intensity", "saving", "tiles")],
     [f"{NAME}.cli"],
 ]
 
@@ -165,6 +165,7 @@ def test_public_names_are_those_of_the_design():
         "segment",
         "segment_files",
         "train",
+        "write_labels",
     }
     assert napari_aeseg.__all__ == sorted(napari_aeseg.__all__)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ModelFileError,
         StoppedError,
     )
+    from napari_aeseg.images.saving import write_labels
     from napari_aeseg.params import BlockParams, SegmentationParams, TrainingParams
     from napari_aeseg.pipeline import build_hierarchy, load_model, segment, train
     from napari_aeseg.prototypes import Prototypes
@@ -52,6 +53,7 @@ _HOME = {
     "segment": "pipeline",
     "segment_files": "batch",
     "train": "pipeline",
+    "write_labels": "images.saving",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "segment",
     "segment_files",
     "train",
+    "write_labels",
 ]
 
 

@@ -14,6 +14,7 @@ from napari_aeseg._napari.layers import labels_arguments, spacing_of
 from napari_aeseg._napari.palette import class_colormap, label_colors
 from napari_aeseg._napari.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
+from napari_aeseg.regions.painting import is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +87,10 @@ class Keeper:
         if not images:
             raise InputError("There is nothing to keep: segment an image first.")
         # Copies: the previews may show the same arrays.
-        shown = {i: self._results.labels(i, cut, images[0]).astype(np.int32) for i in images}
+        shown = {i: self._results.labels(i, cut, images[0]) for i in images}
+        shown = {
+            i: labels if is_lazy(labels) else labels.astype(np.int32) for i, labels in shown.items()
+        }
         # What is on disk is not read to find out: it has regions or classes everywhere.
         found = {i: labels for i, labels in shown.items() if is_lazy(labels) or labels.any()}
         if not found:
@@ -203,8 +207,3 @@ class Keeper:
         self._measure()
         if isinstance(outcome, Failed):
             self.failed.emit(outcome.error)
-
-
-def is_lazy(labels: Any) -> bool:
-    """Whether labels are those of an image that was worked on in blocks."""
-    return not isinstance(labels, np.ndarray)

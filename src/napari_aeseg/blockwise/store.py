@@ -129,7 +129,7 @@ class BlockStore:
         path = self.folder / f"image-{content.hexdigest()}"
         if not path.exists():
             part = path.with_suffix(f".{uuid4().hex}.part")
-            chunks = tuple(min(n, _CHUNK[2]) for n in pixels.shape)
+            chunks = tuple(min(n, _CHUNK) for n in pixels.shape)
             kept = zarr.create_array(
                 store=str(part), shape=pixels.shape, chunks=chunks, dtype=pixels.dtype
             )

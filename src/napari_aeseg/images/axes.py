@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LETTERS = "TCZYX"
+#: Words for axes that are understood besides their letters.
+AXIS_WORDS = {"TIME": "T", "CHANNEL": "C", "CHANNELS": "C"}
 _MEANING = {"T": "time points", "C": "channels", "Z": "slices"}
 # More channels than this along an unnamed axis are taken for slices.
 _MOST_CHANNELS = 5
@@ -161,8 +163,7 @@ def _checked(axes: str, shape: tuple[int, ...]) -> str:
 
 
 def _from_labels(labels: Sequence[str] | None, ndim: int) -> str | None:
-    words = {"TIME": "T", "CHANNEL": "C", "CHANNELS": "C"}
-    letters = [words.get(str(a).upper(), str(a).upper()) for a in labels or ()]
+    letters = [AXIS_WORDS.get(str(a).upper(), str(a).upper()) for a in labels or ()]
     if len(letters) != ndim or len(set(letters)) != ndim or not {"Y", "X"} <= set(letters):
         return None
     return "".join(letters) if set(letters) <= set(_LETTERS) else None

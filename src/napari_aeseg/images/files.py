@@ -1,4 +1,4 @@
-"""Image files: read with their axes, labels and overlays written."""
+"""Image files: read or opened with their axes, labels and overlays written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,63 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.lazy import (
+    TIFF,
+    FileArray,
+    ImageFile,
+    is_zarr,
+    open_zarr,
+    tiff_axes,
+    tiff_voxel_size,
+)
 
 if TYPE_CHECKING:
     from os import PathLike
 
-_TIFF = (".tif", ".tiff")
+
+def open_file(path: str | PathLike[str], largest: float = float("inf")) -> ImageFile:
+    """Open an image file; zarr arrays and large TIFF files are not loaded.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder of a zarr array or OME-Zarr image (versions 0.1 to 0.5; its finest level is
+        taken), or what `read_file` reads.
+    largest : float
+        A TIFF file with more values than this is not loaded; all are, by default. What has to be
+        decoded to know its size (PNG, JPEG) is loaded.
+
+    Returns
+    -------
+    ImageFile
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no image, or holds several.
+
+    Examples
+    --------
+    >>> import tempfile, tifffile
+    >>> path = Path(tempfile.mkdtemp()) / "a.tif"
+    >>> tifffile.imwrite(path, np.eye(32))
+    >>> type(open_file(path).array).__name__, type(open_file(path, largest=100).array).__name__
+    ('ndarray', 'FileArray')
+    """
+    path = Path(path)
+    if not (path.is_file() or is_zarr(path)):
+        raise InputError(f"There is no image file {str(path)!r}.")
+    try:
+        if is_zarr(path):
+            return open_zarr(path)
+        if path.suffix.lower() in TIFF:
+            return _open_tiff(path, largest)
+        return ImageFile(_read_other(path), None)
+    except InputError:
+        raise
+    # Decoders raise all kinds of errors on damaged files.
+    except Exception as error:
+        raise InputError(f"{path.name} is damaged or no image ({error}).") from error
 
 
 def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
@@ -21,7 +73,8 @@ def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
     Parameters
     ----------
     path : path-like
-        TIFF (with ImageJ or OME axes), PNG, JPEG, or whatever else imageio reads.
+        TIFF (with ImageJ or OME axes), PNG, JPEG, or whatever else imageio reads; zarr, which is
+        loaded here (`open_file` leaves it where it is).
 
     Returns
     -------
@@ -34,24 +87,19 @@ def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
     InputError
         If the file is missing or is no image.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no image file {str(path)!r}.")
-    try:
-        return _read_tiff(path) if path.suffix.lower() in _TIFF else (_read_other(path), None)
-    # Decoders raise all kinds of errors on damaged files.
-    except Exception as error:
-        raise InputError(f"{path.name} is damaged or no image ({error}).") from error
+    opened = open_file(path)
+    return np.asarray(opened.array), opened.axes
 
 
-def _read_tiff(path: Path) -> tuple[np.ndarray, str | None]:
+def _open_tiff(path: Path, largest: float) -> ImageFile:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
-        # S: samples of a pixel, such as red, green and blue. Other letters (I, Q) say nothing.
-        axes = series.axes.replace("S", "C")
-        return series.asarray(), axes if set(axes) <= set("TCZYX") else None
+        about = tiff_axes(series), *tiff_voxel_size(file)
+        if series.size <= largest:
+            return ImageFile(series.asarray(), *about)
+    return ImageFile(FileArray(path), *about)
 
 
 def _read_other(path: Path) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import raise_if_stopped
 from napari_aeseg.regions.edits import Edit, Merge, Split, edit_of, edited
-from napari_aeseg.regions.markers import marks_on_top
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,10 +135,9 @@ class Cut:
         before = self._unedited(hierarchy, prototypes, markers)
         after = edited(before, hierarchy.tree, self.edits)
         raise_if_stopped(stop, self.mode)
-        labels = hierarchy.paint(after)
-        if self.mode != "markers":
-            return labels
-        return marks_on_top(labels, np.asarray(markers), hierarchy.patches, before, after)
+        if self.mode == "markers" and markers is not None:
+            return hierarchy.with_marks(markers, before, after)
+        return hierarchy.paint(after)
 
     def of_patch(
         self,

@@ -20,10 +20,23 @@ from napari_aeseg.regions.classes import (
 )
 from napari_aeseg.regions.descriptor import Descriptor, describe
 from napari_aeseg.regions.inspection import Inspection
-from napari_aeseg.regions.markers import checked_markers, marked_patches, marks_on_top, spread
+from napari_aeseg.regions.markers import (
+    check_kind,
+    checked_markers,
+    labels_of_marks,
+    marked_patches,
+    marks_on_top,
+    spread,
+)
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import ObjectSearch
+from napari_aeseg.regions.painting import (
+    is_lazy,
+    marks_lazily,
+    marks_on_top_lazily,
+    painted_lazily,
+)
 from napari_aeseg.regions.statistics import channel_means
 from napari_aeseg.regions.thresholds import (
     SMALLEST_THRESHOLD,
@@ -109,7 +122,7 @@ class Hierarchy(Inspection):
     @property
     def is_lazy(self) -> bool:
         """Whether patch ids stay on disk, so that labels are dask arrays."""
-        return not isinstance(self.patches, np.ndarray)
+        return is_lazy(self.patches)
 
     @property
     def n_patches(self) -> int:
@@ -208,7 +221,7 @@ class Hierarchy(Inspection):
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
         lut = np.asarray(lut)
         if self.is_lazy:
-            return _painted_lazily(self.patches, lut)
+            return painted_lazily(self.patches, lut)
         painted = np.empty(self.patches.shape, lut.dtype)
         # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
         step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
@@ -222,7 +235,7 @@ class Hierarchy(Inspection):
 
         There is more than the first for images worked on in blocks: what a viewer shows from afar.
         """
-        return [self.paint(lut), *(_painted_lazily(ids, np.asarray(lut)) for ids in self.coarse)]
+        return [self.paint(lut), *(painted_lazily(ids, np.asarray(lut)) for ids in self.coarse)]
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
@@ -261,8 +274,13 @@ class Hierarchy(Inspection):
 
     def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
         """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
-        checked = checked_markers(markers, self.patches.shape)
-        marked = marked_patches(checked, self.patches, self.n_patches)
+        if self.is_lazy:
+            given = markers if hasattr(markers, "shape") else np.asarray(markers)
+            check_kind(given, self.patches.shape)
+            marked, _ = marks_lazily(given, self.patches, self.n_patches)
+        else:
+            checked = checked_markers(markers, self.patches.shape)
+            marked = marked_patches(checked, self.patches, self.n_patches)
         values = self.descriptor.values
         return spread(marked, self.tree, self.graph.edges, values, self._weight)
 
@@ -392,7 +410,8 @@ class Hierarchy(Inspection):
         Parameters
         ----------
         markers : ndarray of int, shape of the space axes
-            0 for unmarked pixels. Several strokes may have the same id.
+            0 for unmarked pixels. Several strokes may have the same id. Of an image worked on in
+            blocks, they may be a dask array; patches are computed where there are marks.
 
         Returns
         -------
@@ -418,7 +437,24 @@ class Hierarchy(Inspection):
         array([1, 2], dtype=int32)
         """
         lut = self.marker_of_patch(markers)
-        return marks_on_top(self.paint(lut), np.asarray(markers), self.patches, lut, lut)
+        return self.with_marks(markers, lut, lut)
+
+    def with_marks(self, markers: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return labels from a value per patch, with marked pixels as they were marked.
+
+        Parameters
+        ----------
+        markers : ndarray of int, shape of the space axes
+        before, after : ndarray of int, shape (P,)
+            Of `marker_of_patch`, and after edits; see `napari_aeseg.regions.markers.marks_on_top`.
+        """
+        labels = self.paint(after)
+        if not self.is_lazy:
+            return marks_on_top(labels, np.asarray(markers), self.patches, before, after)
+        _, ids = marks_lazily(markers, self.patches, self.n_patches)
+        became = labels_of_marks(ids, before, after)
+        marked: np.ndarray = marks_on_top_lazily(labels, markers, self.patches, before, ids, became)
+        return marked
 
     def prototypes(self, n_classes: int = 3) -> Prototypes:
         """Return the appearance of each class, to find the same classes in other images."""
@@ -478,12 +514,6 @@ class Hierarchy(Inspection):
         from napari_aeseg.regions.hierarchy_file import write_hierarchy
 
         write_hierarchy(self, path)
-
-
-def _painted_lazily(ids: Any, lut: np.ndarray) -> Any:
-    """Values of patches as a dask array, 0 where there is no patch."""
-    # Id -1 finds the last value.
-    return ids.map_blocks(np.append(lut, lut.dtype.type(0)).take, dtype=lut.dtype)
 
 
 def _checked_number(name: str, value: object, most: int, of_what: str) -> int:

@@ -8,6 +8,12 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.colors import feature_colors
+from napari_aeseg.regions.painting import (
+    contour_lazily,
+    is_lazy,
+    known_by_patch,
+    painted_lazily,
+)
 from napari_aeseg.regions.table import checked_labels, labels_of_patches, region_table
 from napari_aeseg.regions.thresholds import threshold_of_merges
 from napari_aeseg.regions.ultrametric import contour_map, leaving_merges
@@ -29,6 +35,9 @@ class Inspected(Protocol):
     @property
     def patches(self) -> np.ndarray:
         """Patch ids, shape space."""
+
+    def paint(self, lut: np.ndarray) -> np.ndarray:
+        """Labels from a value per patch."""
 
     @property
     def statistics(self) -> PatchStatistics:
@@ -85,6 +94,9 @@ class Inspection:
         >>> bool(strength[:, 14:18].max() == strength.max())
         True
         """
+        if is_lazy(self.patches):
+            lazy: np.ndarray = contour_lazily(self.patches, self.graph, self.edge_strength)
+            return lazy
         return contour_map(self.patches, self.graph, self.edge_strength)
 
     def merge_height(self: Inspected, labels: np.ndarray | None = None) -> np.ndarray:
@@ -110,6 +122,8 @@ class Inspection:
         number = self.graph.number
         if labels is None:
             of_patch = np.arange(1, number + 1)
+        elif is_lazy(self.patches):
+            of_patch = known_by_patch(labels, self.patches, number, "The labels")
         else:
             checked = checked_labels(labels, self.patches.shape, self.axes.space)
             found = labels_of_patches(checked, self.patches, number)
@@ -122,7 +136,7 @@ class Inspection:
         index, row = np.unique(of_patch, return_inverse=True)
         first = leaving_merges(self.tree, row, len(index))
         height = np.where(index > 0, threshold_of_merges(self.merge_thresholds, first), 0)
-        return height.astype(np.float32)[row][self.patches]
+        return self.paint(height.astype(np.float32)[row])
 
     def feature_colors(self: Inspected) -> np.ndarray:
         """Return what the network sees as colours: principal components of the mean features.
@@ -133,7 +147,11 @@ class Inspection:
             Red, green and blue; see `napari_aeseg.regions.colors.feature_colors`. Colours mean
             nothing by themselves and differ from image to image: alike is what is alike.
         """
-        return feature_colors(self.statistics)[self.patches]
+        colors = feature_colors(self.statistics)
+        if is_lazy(self.patches):
+            lazy: np.ndarray = painted_lazily(self.patches, colors)
+            return lazy
+        return colors[self.patches]
 
     def table(
         self: Inspected,
@@ -148,7 +166,9 @@ class Inspection:
         Parameters
         ----------
         labels : ndarray of int, shape of the space axes
-            0 is left out. Usually from `regions` or `classes`, but any labels of this shape do.
+            0 is left out. Usually from `regions` or `classes`, but any labels of this shape do. Of
+            an image worked on in blocks: only what this hierarchy returned, as it is, or one label
+            for each patch; it is measured by patch, no pixel is computed.
         classes : ndarray of int or str, shape of the space axes or (P,), optional
             Class ids or names, by pixel or by patch.
         spacing : sequence of float, optional
@@ -180,7 +200,8 @@ class Inspection:
         ------
         InputError
             If a shape differs, the labels are not whole numbers of 0 or more, `spacing` is no
-            number above 0 for each axis, or a map is named like another column.
+            number above 0 for each axis, or a map is named like another column; of an image worked
+            on in blocks, for other labels and for maps.
 
         Examples
         --------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,20 +13,27 @@ from napari_aeseg.regions.borders import region_means
 if TYPE_CHECKING:
     from napari_aeseg.regions.merge_tree import MergeTree
 
-_LARGEST = np.iinfo(np.int32).max
+#: Largest id of a marker.
+LARGEST_MARKER = np.iinfo(np.int32).max
+
+
+def check_kind(markers: Any, shape: tuple[int, ...]) -> None:
+    """Raise InputError unless markers have this shape and are whole numbers."""
+    if tuple(markers.shape) != tuple(shape):
+        raise InputError(f"markers have shape {tuple(markers.shape)}, the image has {shape}.")
+    if markers.dtype.kind not in "bui":
+        raise InputError(f"markers are of dtype {markers.dtype}: give whole numbers, 0 = unmarked.")
 
 
 def checked_markers(markers: object, shape: tuple[int, ...]) -> np.ndarray:
     """Return markers as an array of int32, else raise InputError."""
     array = np.asarray(markers)
-    if array.shape != shape:
-        raise InputError(f"markers have shape {array.shape}, the image has {shape}.")
-    if array.dtype.kind not in "bui":
-        raise InputError(f"markers are of dtype {array.dtype}: give whole numbers, 0 = unmarked.")
+    check_kind(array, shape)
     low, high = int(array.min()), int(array.max())
-    if low < 0 or high > _LARGEST:
+    if low < 0 or high > LARGEST_MARKER:
         raise InputError(
-            f"markers run from {low} to {high}: give 0 for unmarked and ids from 1 to {_LARGEST}."
+            f"markers run from {low} to {high}: give 0 for unmarked and ids from 1 to "
+            f"{LARGEST_MARKER}."
         )
     if high == 0:
         raise InputError("There is no marker: give every segment wanted an id from 1 on.")
@@ -202,6 +209,11 @@ def marks_on_top(
     at = np.flatnonzero(flat != 0)
     at = at[flat[at] != before[patches.ravel()[at]]]
     ids, row = np.unique(flat[at], return_inverse=True)
-    became = [int(after[before == marker].min(initial=marker)) for marker in ids]
-    labels.flat[at] = np.array(became, np.int32)[row]
+    labels.flat[at] = labels_of_marks(ids, before, after)[row]
     return labels
+
+
+def labels_of_marks(ids: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return what label each marker has become, for `marks_on_top`."""
+    became = [int(after[before == marker].min(initial=marker)) for marker in ids]
+    return np.array(became, np.int32)

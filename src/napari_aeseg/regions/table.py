@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.regions.painting import is_lazy, known_by_patch
 from napari_aeseg.regions.thresholds import threshold_of_merges
 from napari_aeseg.regions.ultrametric import leaving_merges
 
@@ -57,11 +58,19 @@ def region_table(
     """Measure each label; see `Hierarchy.table`."""
     import pandas as pd
 
-    labels = checked_labels(labels, tree.patches.shape, tree.axes.space)
-    size = _checked_spacing(spacing, labels.ndim)
-    checked_maps = {name: _checked_map(name, m, labels.shape) for name, m in maps.items()}
+    shape = tree.patches.shape
+    size = _checked_spacing(spacing, len(shape))
+    of_patch: np.ndarray | None
+    if is_lazy(tree.patches):
+        if maps:
+            raise InputError(f"{', '.join(maps)}: no maps of an image worked on in blocks.")
+        of_patch = known_by_patch(labels, tree.patches, tree.graph.number, "The labels")
+        labels = checked_labels(of_patch, (tree.graph.number,), "patches")
+    else:
+        labels = checked_labels(labels, shape, tree.axes.space)
+        of_patch = labels_of_patches(labels, tree.patches, tree.graph.number)
+    checked_maps = {name: _checked_map(name, m, shape) for name, m in maps.items()}
     class_of = None if classes is None else _checked_classes(classes, tree)
-    of_patch = labels_of_patches(labels, tree.patches, tree.graph.number)
     members = _members(labels, of_patch, tree)
     pixels = members.total(members.weight)
     columns: dict[str, np.ndarray] = {"index": members.index}
@@ -193,6 +202,8 @@ def _checked_map(name: str, values: object, shape: tuple[int, ...]) -> np.ndarra
 
 def _checked_classes(classes: object, tree: Inspected) -> np.ndarray:
     """Classes by patch if they can be had so, else by pixel."""
+    if is_lazy(tree.patches):
+        classes = known_by_patch(classes, tree.patches, tree.graph.number, "The classes")
     array = np.asarray(classes)
     by_patch, by_pixel = (tree.graph.number,), tree.patches.shape
     if array.shape not in (by_patch, by_pixel) or array.dtype.kind not in "buiUO":

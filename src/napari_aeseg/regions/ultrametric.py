@@ -99,6 +99,7 @@ def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -
     Parameters
     ----------
     patches : ndarray of int, shape space
+        -1 where there is no patch: there is no border to it.
     graph : RegionGraph
         Of these patches.
     strength : ndarray of float, shape (E,)
@@ -121,7 +122,7 @@ def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -
     values = strength.astype(np.float32)
     for axis in range(patches.ndim):
         along, out = np.moveaxis(patches, axis, 0), np.moveaxis(painted, axis, 0)
-        differ = along[:-1] != along[1:]
+        differ = (along[:-1] != along[1:]) & (along[:-1] >= 0) & (along[1:] >= 0)
         a, b = along[:-1][differ].astype(np.int64), along[1:][differ].astype(np.int64)
         edge = np.searchsorted(keys, np.minimum(a, b) * graph.number + np.maximum(a, b))
         for side in (out[:-1], out[1:]):

@@ -1,0 +1,128 @@
+"""Labels written to a file part by part, however large they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.events import Progress, drain
+from napari_aeseg.images.lazy import TIFF
+from napari_aeseg.images.ome_zarr import ome_zarr_steps
+from napari_aeseg.images.tiled_tiff import tiff_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from os import PathLike
+
+    from napari_aeseg.events import StopFlag
+
+#: Endings that say what is written.
+WRITTEN = (".zarr", *TIFF)
+
+
+def write_labels_steps(
+    labels: Any,
+    path: str | PathLike[str],
+    axes: str | None = None,
+    voxel_size: Sequence[float] | None = None,
+    unit: str = "",
+    stop: StopFlag | None = None,
+) -> Generator[Progress, None, Path]:
+    """Write labels as `write_labels` does; a generator of events that returns the path."""
+    path = Path(path)
+    if path.suffix.lower() not in WRITTEN:
+        raise InputError(
+            f"{path.name}: labels are written as {', '.join(WRITTEN)}: give a name that ends so."
+        )
+    about = _about(labels, axes, voxel_size, unit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    steps = tiff_steps if path.suffix.lower() in TIFF else ome_zarr_steps
+    yield from steps(labels, path, about, stop)
+    return path
+
+
+def write_labels(
+    labels: Any,
+    path: str | PathLike[str],
+    axes: str | None = None,
+    voxel_size: Sequence[float] | None = None,
+    unit: str = "",
+    progress: Callable[[Progress], object] | None = None,
+    stop: StopFlag | None = None,
+) -> Path:
+    """Write labels to a file, part by part: they may be larger than memory.
+
+    Parameters
+    ----------
+    labels : array_like of int
+        numpy, dask or zarr; of a hierarchy of blocks, what is written is computed meanwhile.
+    path : path-like
+        ``*.zarr`` for OME-Zarr 0.5 with a pyramid, made by leaving out every second row and column,
+        so that labels never mix. What was stopped goes on there, called again with the same labels.
+        ``*.tif`` for a tiled BigTIFF with OME metadata, which begins anew after a stop.
+    axes : str, optional
+        One letter per dimension, such as ``tree.axes.space``; "YX", "ZYX" or "TZYX" by default.
+    voxel_size : sequence of float, optional
+        Size of a pixel along each of the axes; 1 by default.
+    unit : str
+        Of these sizes, such as "micrometer".
+    progress : callable, optional
+        Called with a `Progress` event for each part.
+    stop : threading.Event or alike, optional
+        Looked at before each part.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the labels are no whole numbers, `axes` or `voxel_size` do not fit, the name ends
+        otherwise, or something is there already that is not a part of the same labels: nothing is
+        ever replaced. (Of the parts that are there, some are compared.)
+    StoppedError
+        When asked to stop.
+
+    Examples
+    --------
+    >>> import tempfile, zarr
+    >>> path = Path(tempfile.mkdtemp()) / "labels.ome.zarr"
+    >>> _ = write_labels(np.eye(4, dtype=np.int32), path, voxel_size=(0.5, 0.5), unit="micrometer")
+    >>> zarr.open(path, mode="r")["0"][1].tolist()
+    [0, 1, 0, 0]
+    """
+    return drain(write_labels_steps(labels, path, axes, voxel_size, unit, stop), progress)
+
+
+def _about(
+    labels: Any, axes: str | None, voxel_size: Sequence[float] | None, unit: str
+) -> dict[str, Any]:
+    """What is said of the labels in the file, as plain values; checked."""
+    shape = tuple(int(n) for n in np.shape(labels))
+    dtype = np.dtype(getattr(labels, "dtype", np.float64))
+    if dtype.kind not in "bui":
+        raise InputError(f"The labels are of dtype {dtype}: give whole numbers.")
+    if not 2 <= len(shape) <= 4 or 0 in shape:
+        raise InputError(f"Labels of shape {shape} cannot be written: give 2 to 4 dimensions.")
+    letters = {2: "YX", 3: "ZYX", 4: "TZYX"}[len(shape)] if axes is None else axes.upper()
+    # The order that both kinds of file ask for.
+    if letters not in ("YX", "ZYX", "TYX", "TZYX") or len(letters) != len(shape):
+        raise InputError(
+            f"axes = {axes!r} of labels of shape {shape}: give YX, ZYX, TYX or TZYX, and turn "
+            "the labels if their axes are in another order."
+        )
+    size = [1.0] * len(shape) if voxel_size is None else [float(s) for s in voxel_size]
+    if len(size) != len(shape) or not all(np.isfinite(s) and s > 0 for s in size):
+        raise InputError(f"voxel_size = {voxel_size!r}: give {len(shape)} numbers above 0.")
+    kind = "uint8" if dtype.kind == "b" else dtype.newbyteorder("=").name
+    return {
+        "shape": list(shape),
+        "dtype": kind,
+        "axes": letters,
+        "voxel_size": size,
+        "unit": unit,
+    }
