@@ -1,5 +1,6 @@
 """What the README and the docs say: code runs, commands exist, links lead somewhere."""
 
+import functools
 import inspect
 import re
 import shlex
@@ -26,9 +27,8 @@ def blocks(text, language):
     ]
 
 
-def run(codes, page):
+def run(codes, page, **names):
     """Run blocks one after the other, as if they were one script."""
-    names = {}
     assert codes
     for code in codes:
         exec(compile(code, page, "exec"), names)
@@ -86,6 +86,28 @@ def test_code_through_the_widget_runs(quick, monkeypatch, make_napari_viewer, qt
     names["viewer"].close()
     WorkerBase.await_workers(10_000)
     qtbot.wait(10)
+
+
+def test_code_about_large_images_runs(monkeypatch, tmp_path):
+    import distributed
+    import zarr
+
+    from napari_aeseg.samples import tissue
+
+    monkeypatch.chdir(tmp_path)
+    zarr.create_array("slide.zarr", data=tissue()[:400, :300])
+    # Workers as threads: processes are tested elsewhere, and take seconds to start.
+    client = functools.partial(distributed.Client, processes=False, dashboard_address=None)
+    monkeypatch.setattr(distributed, "Client", client)
+    codes = blocks((ROOT / "docs" / "large_images.md").read_text(encoding="utf-8"), "python")
+    here = [code for code in codes if "dask_" not in code]
+    assert len(codes) - len(here) == 2  # SLURM and GPUs
+    for code in codes:
+        compile(code, "large_images.md", "exec")
+    names = run(here, "large_images.md", __name__="__main__")
+    assert names["part"].shape == (200, 200)
+    assert zarr.open_array("labels.zarr")[:].max() == 12
+    assert len(list(Path("on-cluster", "blocks").iterdir())) == 1
 
 
 def public_names(kind):

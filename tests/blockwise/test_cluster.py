@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import dask
 import dask.array as da
@@ -13,7 +14,9 @@ import pytest
 import napari_aeseg as aeseg
 from napari_aeseg import samples
 from napari_aeseg.blockwise import work
-from napari_aeseg.blockwise.cluster import active_client
+from napari_aeseg.blockwise.cluster import _result, active_client
+from napari_aeseg.blockwise.store import BlockStore
+from napari_aeseg.images.blocks import Block
 
 distributed = pytest.importorskip("distributed")
 
@@ -165,6 +168,26 @@ def test_parts_that_cannot_be_read_are_left_out_on_a_cluster_too(image, client, 
     assert "left out" in tree.notes[0]
     labels = tree.regions(n_regions=6).compute()
     assert np.array_equal(np.argwhere(labels == 0)[[0, -1]], [[64, 128], [127, 191]])
+
+
+def test_a_block_that_ends_workers_is_named():
+    class Lost:
+        def result(self):
+            raise distributed.KilledWorker("work_on", SimpleNamespace(address="tcp://node7"), 3)
+
+    block = Block((0, 1), (slice(0, 64), slice(64, 128)), (slice(0, 88), slice(40, 152)))
+    with pytest.raises(aeseg.DeviceError, match=r"0 to 64, 64 to 128 was lost.*node7"):
+        _result(Lost(), block)
+
+
+def test_an_image_in_memory_is_written_once(image, tmp_path):
+    store = BlockStore(tmp_path)
+    kept = store.image(image[:, ::-1])
+    assert np.array_equal(kept[...], image[:, ::-1])
+    before = sorted(tmp_path.rglob("*"))
+    store.image(image[:, ::-1].copy())
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not np.array_equal(store.image(image)[...], kept[...])
 
 
 # The last one: the next would wait for the lost worker to come back.
