@@ -64,7 +64,7 @@ def architecture_for(
     ratio = max(z_ratio(voxel_size, i.axes, i.name) for i in images)
     if init is not None:
         return _kept(init, channels, images, params), _notes(init.architecture, ratio, voxel_size)
-    dimensions = _dimensions(images, params, ratio)
+    dimensions = _dimensions(images, params, None if voxel_size is None else ratio)
     architecture = Architecture(
         channels,
         params.levels,
@@ -115,14 +115,17 @@ def _kept(
     return architecture
 
 
-def _dimensions(images: Sequence[Image], params: TrainingParams, ratio: float) -> int:
-    """Return 2 or 3, as was asked for or as suits the images."""
+def _dimensions(images: Sequence[Image], params: TrainingParams, ratio: float | None) -> int:
+    """Return 2 or 3, as was asked for or as suits the images.
+
+    Stacks of slices whose distance nobody named are seen in 2D: that is right for all of them.
+    """
     if params.dimensions == "3D":
         _check_volumes(images, "dimensions = '3D'")
     if params.dimensions != "auto":
         return int(params.dimensions[0])
     deep = all(_slices(i.axes) >= _ENOUGH_SLICES for i in images)
-    return 3 if deep and ratio <= _LONGEST_VOXELS else 2
+    return 3 if deep and ratio is not None and ratio <= _LONGEST_VOXELS else 2
 
 
 def _slices(axes: Axes) -> int:
