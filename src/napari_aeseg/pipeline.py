@@ -16,13 +16,13 @@ from napari_aeseg.autoencoder.pooling import pooling_steps
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain, raise_if_stopped
-from napari_aeseg.images.axes import channels_first
+from napari_aeseg.images.axes import Axes, channels_first, read_axes
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.params import SegmentationParams, TrainingParams, checked_params
 from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.objects import brightness_of
-from napari_aeseg.regions.patches import make_patches
+from napari_aeseg.regions.patches import make_patches, patch_shape, pixel_density
 from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.events import StopFlag
-    from napari_aeseg.images.axes import Axes
 
     ProgressCallback = Callable[[Progress], object]
 
@@ -233,11 +232,14 @@ def hierarchy_steps(
     stop: StopFlag | None = None,
     name: str = "image",
     precision: Precision = "float32",
+    voxel_size: Sequence[float] | None = None,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
 
     Parameters
     ----------
+    axes : str or Axes, optional
+        `Axes` that are measured say the size of a voxel too.
     name : str
         What errors call the image.
     precision : {"float32", "bfloat16"}
@@ -247,11 +249,15 @@ def hierarchy_steps(
     if not isinstance(model, Model):
         model = load_model(model)
     levels = model.levels(params.levels)
-    read = model.read(image, axes, name)
+    reading = axes if isinstance(axes, Axes) else read_axes(np.shape(image), axes)
+    if voxel_size is not None:
+        reading = reading.measured(voxel_size)
+    read = model.read(image, reading, name)
     model = model.fitted(len(read.pixels))
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
-    patches = make_patches(read.pixels, params.patch_size, params.patches, stop)
+    sides, density = patch_shape(reading, params.patch_size), pixel_density(reading)
+    patches = make_patches(read.pixels, sides, params.patches, stop, density)
     yield Progress("patches", 1, 1)
     raise_if_stopped(stop, "patches")
     notes = []
@@ -271,7 +277,6 @@ def hierarchy_steps(
             notes.append(event.message)
         yield event
     # From here on as the labels will lie: in the order of the image's axes.
-    reading = read.axes
     brightness = np.ascontiguousarray(reading.as_given(brightness_of(read.pixels)))
     del read, work  # the scaled image is large
     patches = np.ascontiguousarray(reading.as_given(patches))
@@ -308,6 +313,8 @@ def build_hierarchy(
     device: str = "auto",
     progress: ProgressCallback | None = None,
     stop: StopFlag | None = None,
+    *,
+    voxel_size: Sequence[float] | None = None,
 ) -> Hierarchy:
     """Encode an image and build the tree of all its segmentations.
 
@@ -327,6 +334,10 @@ def build_hierarchy(
         Called with every `Progress` event.
     stop : threading.Event or alike, optional
         Looked at several times a second, in every stage.
+    voxel_size : sequence of float, optional
+        Size of a pixel along each of Z, Y and X that the image has, in its order; by default all
+        are taken for equal. Patches have as many slices as come nearest to the length of their
+        sides, and `table` measures in it.
 
     Returns
     -------
@@ -335,7 +346,7 @@ def build_hierarchy(
     Raises
     ------
     InputError
-        If the image cannot be used, or does not fit the model.
+        If the image cannot be used, or does not fit the model, or `voxel_size` does not fit.
     StoppedError
         When asked to stop.
 
@@ -346,7 +357,8 @@ def build_hierarchy(
     >>> int(build_hierarchy(np.eye(64), model, device="cpu").regions(n_regions=3).max())
     3
     """
-    return drain(hierarchy_steps(image, model, params, axes, device, stop), progress)
+    work = hierarchy_steps(image, model, params, axes, device, stop, voxel_size=voxel_size)
+    return drain(work, progress)
 
 
 def segment(
@@ -360,6 +372,7 @@ def segment(
     device: str = "auto",
     progress: ProgressCallback | None = None,
     stop: StopFlag | None = None,
+    voxel_size: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Segment an image in one call.
 
@@ -374,7 +387,7 @@ def segment(
         the image (`Hierarchy.suggest_n_regions`).
     n_classes : int, optional
         Number of classes instead: the same texture gets the same label wherever it is.
-    params, axes, device, progress, stop
+    params, axes, device, progress, stop, voxel_size
         As of `build_hierarchy`.
 
     Returns
@@ -396,9 +409,13 @@ def segment(
     """
     if n_regions is not None and n_classes is not None:
         raise InputError("Give n_regions or n_classes, not both.")
+    if voxel_size is not None:  # before a training
+        read_axes(np.shape(image), axes).measured(voxel_size)
     if model is None:
         model = train(image, axes=axes, device=device, progress=progress, stop=stop)
-    hierarchy = build_hierarchy(image, model, params, axes, device, progress, stop)
+    hierarchy = build_hierarchy(
+        image, model, params, axes, device, progress, stop, voxel_size=voxel_size
+    )
     if n_classes is not None:
         return hierarchy.classes(n_classes)
     return hierarchy.regions(hierarchy.suggest_n_regions() if n_regions is None else n_regions)

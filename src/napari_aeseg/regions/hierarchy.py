@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ from napari_aeseg.regions.markers import checked_markers, marked_patches, marks_
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import ObjectSearch
+from napari_aeseg.regions.objects_in_time import SearchInTime
+from napari_aeseg.regions.patches import patch_shape
 from napari_aeseg.regions.thresholds import (
     SMALLEST_THRESHOLD,
     cost_of,
@@ -59,7 +62,7 @@ class Hierarchy(Inspection):
     statistics : PatchStatistics
     graph : RegionGraph
     axes : Axes
-        How the image's dimensions were read.
+        How the image's dimensions were read, with the size of a voxel where it is known.
     params : SegmentationParams
     brightness : ndarray of float16, shape space
         The image as objects are looked for in it.
@@ -88,13 +91,21 @@ class Hierarchy(Inspection):
     notes: tuple[str, ...] = ()
     # Shared with the hierarchies that `reweighted` returns.
     _scales: Scales | None = field(default=None, repr=False, compare=False)
-    _search: ObjectSearch = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+    _search: ObjectSearch | SearchInTime = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        time = self.axes.space.index("T") if "T" in self.axes.space else None
         if self._scales is None:
-            object.__setattr__(self, "_scales", Scales(self.statistics, self.graph))
+            object.__setattr__(self, "_scales", Scales(self.statistics, self.graph, time))
         if self._search is None:
-            object.__setattr__(self, "_search", ObjectSearch(self.brightness))
+            bright = self.brightness
+            search = ObjectSearch(bright) if time is None else SearchInTime(bright, time)
+            object.__setattr__(self, "_search", search)
+
+    @property
+    def voxel_size(self) -> tuple[float, ...] | None:
+        """Size of a pixel along each of Z, Y and X that is there; None when not known."""
+        return self.axes.voxel_size
 
     def __repr__(self) -> str:
         return f"Hierarchy({self.n_patches} patches of {self.axes})"
@@ -131,7 +142,7 @@ class Hierarchy(Inspection):
     @property
     def _weight(self) -> np.ndarray:
         """Size of each patch in units of the average patch that was asked for."""
-        return self.statistics.count / self.params.patch_size**self.patches.ndim
+        return self.statistics.count / prod(patch_shape(self.axes, self.params.patch_size))
 
     @cached_property
     def _class_tree(self) -> tuple[np.ndarray, MergeTree]:
@@ -339,7 +350,8 @@ class Hierarchy(Inspection):
         -------
         ndarray of int32, shape of the space axes
             0 for background, 1 .. n for objects, each connected. They follow the pixels, not the
-            patches: see `napari_aeseg.regions.objects.find_objects`.
+            patches: see `napari_aeseg.regions.objects.find_objects`. In time, an object has the
+            same label in successive frames where it overlaps itself.
 
         Raises
         ------

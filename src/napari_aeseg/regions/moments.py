@@ -10,8 +10,8 @@ import numpy as np
 from napari_aeseg.events import raise_if_stopped
 from napari_aeseg.images.threads import cores, in_threads
 from napari_aeseg.regions.early import early_merges
-from napari_aeseg.regions.graph import averaged, averaging_matrix
-from napari_aeseg.regions.light import gradient_of, relative_place
+from napari_aeseg.regions.graph import averaged, averaging_matrix, averaging_steps
+from napari_aeseg.regions.light import gradient_of, is_volume, relative_place
 from napari_aeseg.regions.whitening import (
     NoiseModel,
     difference_across,
@@ -143,6 +143,14 @@ class Scales:
 
     Hierarchies of the same patches with different weights share one.
 
+    Parameters
+    ----------
+    statistics : PatchStatistics
+    graph : RegionGraph
+    time : int, optional
+        Which axis is time. What neighbours differ by is then looked at within frames: from frame to
+        frame it is mostly the same texture in the same place, not another piece of it.
+
     Examples
     --------
     >>> import napari_aeseg as aeseg
@@ -154,8 +162,11 @@ class Scales:
     True
     """
 
-    def __init__(self, statistics: PatchStatistics, graph: RegionGraph) -> None:
+    def __init__(
+        self, statistics: PatchStatistics, graph: RegionGraph, time: int | None = None
+    ) -> None:
         self._statistics, self._graph = statistics, graph
+        self._edges = graph.edges if time is None else _within_frames(statistics, graph, time)
         self._matrix = None
         self._shallow: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._kept: dict[float, Moments] = {}
@@ -215,10 +226,11 @@ class Scales:
         scale: float,
         stop: StopFlag | None,
     ) -> Moments:
-        steps, edges = (scale - 1) / 5, self._graph.edges
+        place = relative_place(self._statistics.centroid)
+        steps = averaging_steps(self._graph, scale, is_volume(place))
         both = np.empty((len(mean), 2 * len(level)), np.float32)
         halves = both[:, : len(level)], both[:, len(level) :]
-        if steps and len(edges):
+        if steps and len(self._graph.edges):
             if self._matrix is None:
                 self._matrix = averaging_matrix(self._graph, self._statistics.count, mean.dtype)
             matrix = self._matrix
@@ -235,8 +247,14 @@ class Scales:
             deque(in_threads(fill, work, min(2, cores())), maxlen=0)
         else:
             halves[0][:], halves[1][:] = mean, second
-        place = relative_place(self._statistics.centroid)
-        return Moments(level, place, edges, both, scale, stop)
+        return Moments(level, place, self._edges, both, scale, stop)
+
+
+def _within_frames(statistics: PatchStatistics, graph: RegionGraph, time: int) -> np.ndarray:
+    """Edges between patches of one frame; all where there are none."""
+    when = statistics.centroid[:, time]
+    within = graph.edges[when[graph.edges[:, 0]] == when[graph.edges[:, 1]]]
+    return within if len(within) else graph.edges
 
 
 def _is_shallow(level: np.ndarray) -> np.ndarray:
