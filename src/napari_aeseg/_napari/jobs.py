@@ -109,7 +109,7 @@ def segmenting(image: Snapshot, model: Model, params: SegmentationParams, device
         from napari_aeseg.pipeline import hierarchy_steps
 
         hierarchy = yield from hierarchy_steps(
-            image.data, model, params, image.axes_argument, device, stop, image.name
+            image.data, model, params, image.axes, device, stop, image.name
         )
         return _warm(hierarchy)
 
@@ -154,7 +154,7 @@ def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
     def work(stop: Event) -> Generator[Progress, None, np.ndarray]:
         from napari_aeseg.autoencoder.inspect import error_steps
 
-        read = model.read(image.data, image.axes_argument, image.name)
+        read = model.read(image.data, image.axes, image.name)
         fitted = model.fitted(len(read.pixels))
         return (yield from error_steps(fitted, read, device, stop=stop))
 

@@ -159,7 +159,9 @@ class _Writer:
         name = self.source(result.shot)
         tree, labels = f"tree_{number}", f"labels_{number}"
         params = params_code(result.hierarchy.params)
-        axes = f", axes={result.shot.axes.letters!r}" if result.shot.axes_argument else ""
+        reading = result.shot.axes
+        axes = f", axes={reading.letters!r}" if result.shot.axes_argument else ""
+        voxels = f", voxel_size={reading.voxel_size!r}" if reading.voxel_size else ""
         self.imports.add("from napari_aeseg.images.files import write_labels")
         prototypes = None
         if cut.needs_classes and results.classes.fixed_for(result.model) is not None:
@@ -171,7 +173,8 @@ class _Writer:
         if cut.mode == "regions":  # what was suggested is written down
             own = type(cut)(n_regions=own.regions_in(result.hierarchy), edits=own.edits)
         lines = [
-            f"{tree} = aeseg.build_hierarchy({name}, model, {params}{axes}, device={device!r})",
+            f"{tree} = aeseg.build_hierarchy({name}, model, {params}{axes}{voxels}, "
+            f"device={device!r})",
             f"{labels} = {self._cut(own, tree, result, prototypes)}",
             f"write_labels({labels}, {self._file_name(result.shot.name)!r})",
             "",
