@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTHON =
 ARGS =
 
-.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu wheel clean FORCE
+.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks wheel clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
@@ -42,6 +42,9 @@ bench-window: $(VENV)/.bench ## how a real window feels at work
 
 bench-gpu: $(VENV)/.bench ## how fast a GPU is beside what it could be, and whether it finds the same
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
+
+bench-networks: $(VENV)/.bench ## compare networks by time and quality
+	$(BIN)/python benchmarks/networks.py $(ARGS)
 
 wheel: $(VENV)/.test ## build dist/*.whl and the source archive
 	$(BIN)/python -m build --no-isolation $(ARGS)

@@ -22,7 +22,8 @@ ALLOWED = {
     "images": BASE,
     "autoencoder": BASE | {"images"},
     "regions": BASE | {"images"},
-    "pipeline": BASE | {"images", "autoencoder", "regions"},
+    "blockwise": BASE | {"images", "autoencoder", "regions"},
+    "pipeline": BASE | {"images", "autoencoder", "regions", "blockwise"},
     "batch": BASE | {"images", "autoencoder", "regions", "pipeline", "batch_report"},
     "batch_report": set(),
     "cli": BASE
@@ -142,6 +143,7 @@ def test_public_names_are_those_of_the_design():
     assert set(napari_aeseg.__all__) == {
         "AesegError",
         "BatchReport",
+        "BlockParams",
         "Cut",
         "DeviceError",
         "Hierarchy",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         ModelFileError,
         StoppedError,
     )
-    from napari_aeseg.params import SegmentationParams, TrainingParams
+    from napari_aeseg.params import BlockParams, SegmentationParams, TrainingParams
     from napari_aeseg.pipeline import build_hierarchy, load_model, segment, train
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.cut import Cut
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AesegError": "errors",
     "BatchReport": "batch_report",
+    "BlockParams": "params",
     "Cut": "regions.cut",
     "DeviceError": "errors",
     "Hierarchy": "regions.hierarchy",
@@ -52,6 +53,7 @@ _HOME = {
 __all__ = [
     "AesegError",
     "BatchReport",
+    "BlockParams",
     "Cut",
     "DeviceError",
     "Hierarchy",

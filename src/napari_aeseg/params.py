@@ -282,3 +282,46 @@ class SegmentationParams(_Params):
         if isinstance(scale, float | int) and not 1 <= scale <= 10_000:
             raise ValueError("scale must be 'auto' or a number from 1 to 10000")
         return scale
+
+
+class BlockParams(_Params):
+    """How an image that does not fit into memory is worked on.
+
+    Examples
+    --------
+    >>> BlockParams(block_size=512).max_patches
+    'auto'
+    """
+
+    block_size: int | Literal["auto"] = Field(
+        "auto",
+        title="Block size",
+        description="Side in pixels of the blocks that are worked on one by one; 'auto' is derived "
+        "from free memory.",
+    )
+    max_patches: int | Literal["auto"] = Field(
+        "auto",
+        title="Most patches",
+        description="An image with more patches than this gets larger ones, joined within each "
+        "block from those that look most alike. Each takes about 2.5 kB; 'auto' takes 40960 and "
+        "one more for every 6000 pixels.",
+    )
+    unreadable: Literal["stop", "skip"] = Field(
+        "stop",
+        title="Unreadable parts",
+        description="Stop at a block that cannot be read, or leave it out (label 0).",
+    )
+
+    @field_validator("max_patches", mode="after")
+    @classmethod
+    def _patches_are_enough(cls, max_patches: int | str) -> int | str:
+        if isinstance(max_patches, int) and not 16 <= max_patches < 2**31:
+            raise ValueError("max_patches must be 'auto' or a whole number from 16 to 2147483647")
+        return max_patches
+
+    @field_validator("block_size", mode="after")
+    @classmethod
+    def _block_size_is_usable(cls, block_size: int | str) -> int | str:
+        if isinstance(block_size, int) and not 32 <= block_size <= 2**20:
+            raise ValueError("block_size must be 'auto' or a whole number from 32 to 1048576")
+        return block_size

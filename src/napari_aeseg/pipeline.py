@@ -14,6 +14,8 @@ from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.pooling import pooling_steps
 from napari_aeseg.autoencoder.training import training_steps
+from napari_aeseg.blockwise.building import block_hierarchy_steps, needs_blocks
+from napari_aeseg.blockwise.cluster import active_client
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain, raise_if_stopped
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.events import StopFlag
+    from napari_aeseg.params import BlockParams
 
     ProgressCallback = Callable[[Progress], object]
 
@@ -232,7 +235,11 @@ def hierarchy_steps(
     stop: StopFlag | None = None,
     name: str = "image",
     precision: Precision = "float32",
+    *,
     voxel_size: Sequence[float] | None = None,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
+    client: Any = None,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
 
@@ -248,10 +255,17 @@ def hierarchy_steps(
     params = checked_params(SegmentationParams, params)
     if not isinstance(model, Model):
         model = load_model(model)
-    levels = model.levels(params.levels)
     reading = axes if isinstance(axes, Axes) else read_axes(np.shape(image), axes)
     if voxel_size is not None:
         reading = reading.measured(voxel_size)
+    if any(given is not None for given in (blocks, store, client)) or needs_blocks(image):
+        client = active_client() if client is None and store is not None else client
+        return (
+            yield from block_hierarchy_steps(
+                image, model, params, reading, device, stop, name, blocks, store, client
+            )
+        )
+    levels = model.levels(params.levels)
     read = model.read(image, reading, name)
     model = model.fitted(len(read.pixels))
     yield Progress("read", 1, 1)
@@ -315,8 +329,14 @@ def build_hierarchy(
     stop: StopFlag | None = None,
     *,
     voxel_size: Sequence[float] | None = None,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
+    client: Any = None,
 ) -> Hierarchy:
     """Encode an image and build the tree of all its segmentations.
+
+    A large dask or zarr array, or an image that takes more than half of the free memory, is worked
+    on in blocks and never loaded whole; so is any with one of the last three parameters.
 
     Parameters
     ----------
@@ -338,6 +358,14 @@ def build_hierarchy(
         Size of a pixel along each of Z, Y and X that the image has, in its order; by default all
         are taken for equal. Patches have as many slices as come nearest to the length of their
         sides, and `table` measures in it.
+    blocks : BlockParams, optional
+        How it is worked on in blocks. Patch ids and labels are dask arrays then.
+    store : path-like, optional
+        Folder in which blocks that are done are kept; work that was stopped goes on there. Without
+        it, a temporary folder is deleted when nothing refers to the result.
+    client : distributed.Client, optional
+        Blocks are worked on by its workers, which see `store` under the same path. With `store`,
+        the active client is taken when none is given.
 
     Returns
     -------
@@ -357,7 +385,18 @@ def build_hierarchy(
     >>> int(build_hierarchy(np.eye(64), model, device="cpu").regions(n_regions=3).max())
     3
     """
-    work = hierarchy_steps(image, model, params, axes, device, stop, voxel_size=voxel_size)
+    work = hierarchy_steps(
+        image,
+        model,
+        params,
+        axes,
+        device,
+        stop,
+        voxel_size=voxel_size,
+        blocks=blocks,
+        store=store,
+        client=client,
+    )
     return drain(work, progress)
 
 

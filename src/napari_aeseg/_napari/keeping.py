@@ -88,7 +88,8 @@ class Keeper:
             raise InputError("There is nothing to keep: segment an image first.")
         # Copies: the previews may show the same arrays.
         shown = {i: self._results.labels(i, cut, images[0]).astype(np.int32) for i in images}
-        found = {image: labels for image, labels in shown.items() if labels.any()}
+        # What is on disk is not read to find out: it has regions or classes everywhere.
+        found = {i: labels for i, labels in shown.items() if is_lazy(labels) or labels.any()}
         if not found:
             names = " and ".join(image.name for image in images)
             raise InputError(f"There is nothing to keep of {names}: no pixel has a label.")
@@ -98,8 +99,9 @@ class Keeper:
         result = self._results.of[image]
         own = self._results.cut_of(image, cut)
         classes = self._classes(image, cut, example)
+        lazy = is_lazy(labels)
         layer = Labels(
-            labels,
+            self._results.seen(image, cut, example) if lazy else labels,
             name=f"{image.name} {own.title(result.hierarchy)}",
             features=self._table(image, result.hierarchy, labels, classes, result.error),
             metadata={"napari-aeseg": own.record(result.hierarchy, image.name)},
@@ -110,7 +112,7 @@ class Keeper:
         layer.colormap = class_colormap(self._results.classes.colors) if named else label_colors()
         self._put_under_preview(layer, image)
         self._follow(layer, image, result, classes)
-        if result.error is None:
+        if result.error is None and not lazy:
             self._waiting.append(self._measured[layer])
             if not self._runner.busy:
                 self._measure()
@@ -202,3 +204,8 @@ class Keeper:
         self._measure()
         if isinstance(outcome, Failed):
             self.failed.emit(outcome.error)
+
+
+def is_lazy(labels: Any) -> bool:
+    """Whether labels are those of an image that was worked on in blocks."""
+    return not isinstance(labels, np.ndarray)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.layers import labels_arguments, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from napari.layers import Image, Labels
     from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
     from napari.viewer import Viewer
@@ -50,15 +49,13 @@ class Preview:
         """The layer, if it is in the viewer and still the plugin's."""
         return self._layer if self._layer in self._viewer.layers else None
 
-    def show(
-        self, labels: np.ndarray, axes: Axes, colors: LabelColormap, place: bool = False
-    ) -> Labels:
+    def show(self, labels: Any, axes: Axes, colors: LabelColormap, place: bool = False) -> Labels:
         """Show labels, in the layer that is there or a new one.
 
         Parameters
         ----------
-        labels : ndarray of int, shape of the space axes
-            Not written to.
+        labels : array of int, shape of the space axes, or list of arrays
+            Not written to. Of a large image, dask arrays, the finest first.
         axes : Axes
             How the image was read.
         colors : CyclicLabelColormap or DirectLabelColormap
@@ -66,7 +63,9 @@ class Preview:
             Put a layer that is there where the image is now.
         """
         layer = self.layer
-        if layer is None or layer.data.shape != labels.shape:
+        many = isinstance(labels, list)
+        shape = labels[0].shape if many else labels.shape
+        if layer is None or layer.data.shape != shape or layer.multiscale != many:
             layer = self._new(labels, axes)
             self._color(layer, colors)
         else:
@@ -98,7 +97,7 @@ class Preview:
         if layer is not None and layer is not self._layer:
             self._touched(self._image, layer)
 
-    def _new(self, labels: np.ndarray, axes: Axes) -> Labels:
+    def _new(self, labels: Any, axes: Axes) -> Labels:
         self._let_go()
         self._colors = None
         self._layer = unwrapped(

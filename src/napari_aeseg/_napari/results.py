@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from psygnal import Signal
@@ -136,7 +136,7 @@ class Results:
             )
             return True
         # Patches depend on the image and their size only: what was merged by hand fits again.
-        same = np.array_equal(before.hierarchy.patches, hierarchy.patches)
+        same = _same_patches(before.hierarchy, hierarchy)
         edits, undone = (before.edits, before.undone) if same else ((), ())
         self.of[image] = Result(
             hierarchy, model, shot, before.preview, edits, undone, before.markers
@@ -172,7 +172,7 @@ class Results:
         if cut.mode == "objects":
             known = {image: self._objects(image, cut) for image in images}
             images = [image for image in images if known[image] is not None]
-        painted = [self.labels(image, cut, images[0]) for image in images]
+        painted = [self.seen(image, cut, images[0]) for image in images]
         colors = class_colormap(self.classes.colors) if cut.mode == "classes" else cyclic_colormap()
         for image, labels in zip(images, painted, strict=True):
             preview = self.of[image].preview
@@ -192,9 +192,18 @@ class Results:
             return narrow(labels)
         if cut.mode == "markers":
             return self._from_markers(result, cut)
-        cut = self.cut_of(image, cut)
+        return hierarchy.paint(self._of_patch(image, cut, example))
+
+    def seen(self, image: Image, cut: Cut, example: Image) -> Any:
+        """Labels of a cut as a layer shows them: of a large image, coarser ones too."""
+        hierarchy = self.of[image].hierarchy
+        if not hierarchy.coarse or cut.mode in ("objects", "markers"):
+            return self.labels(image, cut, example)
+        return hierarchy.paint_levels(self._of_patch(image, cut, example))
+
+    def _of_patch(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         prototypes = self._prototypes(image, cut, example)
-        return hierarchy.paint(narrow(cut.of_patch(hierarchy, prototypes)))
+        return narrow(self.cut_of(image, cut).of_patch(self.of[image].hierarchy, prototypes))
 
     def cut_of(self, image: Image, cut: Cut) -> Cut:
         """Return the cut with what was merged and split by hand in this image."""
@@ -265,6 +274,13 @@ class Results:
             self.changed.emit()
         elif isinstance(outcome, Failed):
             self.failed.emit(outcome.error)
+
+
+def _same_patches(one: Hierarchy, other: Hierarchy) -> bool:
+    """Whether two hierarchies of one image have the same patches; those on disk are not read."""
+    if one.coarse or other.coarse or one.n_patches != other.n_patches:
+        return False
+    return bool(np.array_equal(one.patches, other.patches))
 
 
 def narrow(labels: np.ndarray) -> np.ndarray:

@@ -100,6 +100,33 @@ class Image:
         return self.intensity.low == self.intensity.high
 
 
+def checked_pixels(array: np.ndarray, name: str) -> np.ndarray:
+    """Return a copy of an array of any real dtype as float32, or float64 where it is wide.
+
+    Raises
+    ------
+    InputError
+        If it is complex, not numeric, or has NaN or infinite values.
+    """
+    if array.dtype.kind not in "buif":
+        what = (
+            "complex: pass its magnitude (np.abs) or its phase"
+            if array.dtype.kind == "c"
+            else (f"of dtype {array.dtype}: pass numbers")
+        )
+        raise InputError(f"{name} is {what}.")
+    # float32 holds 24 bits: enough for every camera; wide integers and doubles keep float64.
+    wide = array.dtype.itemsize > (4 if array.dtype.kind == "f" else 2)
+    pixels = array.astype(np.float64 if wide else np.float32, order="C")
+    bad = int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
+    if bad:
+        raise InputError(
+            f"{name} has {bad} NaN or infinite value(s) among {pixels.size}; replace them first, "
+            "for example with np.nan_to_num(image), or crop them away."
+        )
+    return np.asarray(pixels)
+
+
 def read_image(
     image: Any,
     axes: str | Axes | None = None,
@@ -140,23 +167,7 @@ def read_image(
     shape = np.shape(image)
     reading = axes if isinstance(axes, Axes) else read_axes(shape, axes)
     array = np.asarray(image)
-    if array.dtype.kind not in "buif":
-        what = (
-            "complex: pass its magnitude (np.abs) or its phase"
-            if array.dtype.kind == "c"
-            else (f"of dtype {array.dtype}: pass numbers")
-        )
-        raise InputError(f"{name} is {what}.")
-    # float32 holds 24 bits: enough for every camera; wide integers and doubles keep float64.
-    wide = array.dtype.itemsize > (4 if array.dtype.kind == "f" else 2)
-    pixels = channels_first(array, reading)
-    pixels = pixels.astype(np.float64 if wide else np.float32, order="C")
-    bad = int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
-    if bad:
-        raise InputError(
-            f"{name} has {bad} NaN or infinite value(s) among {pixels.size}; replace them first, "
-            "for example with np.nan_to_num(image), or crop them away."
-        )
+    pixels = checked_pixels(channels_first(array, reading), name)
     light = illumination(pixels) if even and intensity is None else None
     if light is not None:
         pixels /= light

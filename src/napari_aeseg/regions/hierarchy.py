@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -57,19 +57,22 @@ class Hierarchy(Inspection):
 
     Parameters
     ----------
-    patches : ndarray of int32, shape space
-        Patch ids 0 .. P-1.
+    patches : ndarray or dask array of int32, shape space
+        Patch ids 0 .. P-1; -1 in parts of a dask array that could not be read. With a dask array,
+        labels are dask arrays too: what is looked at is computed.
     statistics : PatchStatistics
     graph : RegionGraph
     axes : Axes
         How the image's dimensions were read, with the size of a voxel where it is known.
     params : SegmentationParams
-    brightness : ndarray of float16, shape space
-        The image as objects are looked for in it.
+    brightness : ndarray of float16, shape space, or None
+        The image as objects are looked for in it; not known of images worked on in blocks.
     model_fingerprint : str
         Hash of the model that encoded the image.
     notes : tuple of str
         Whatever differed from what was asked for, such as a fallback to the CPU.
+    coarse : tuple of dask array
+        Of an image worked on in blocks: patch ids at every second, fourth, ... row and column.
 
     Examples
     --------
@@ -81,14 +84,15 @@ class Hierarchy(Inspection):
     [1, 2]
     """
 
-    patches: np.ndarray
+    patches: Any
     statistics: PatchStatistics
     graph: RegionGraph
     axes: Axes
     params: SegmentationParams
-    brightness: np.ndarray
+    brightness: np.ndarray | None
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    coarse: tuple[Any, ...] = ()
     # Shared with the hierarchies that `reweighted` returns.
     _scales: Scales | None = field(default=None, repr=False, compare=False)
     _search: ObjectSearch | SearchInTime = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
@@ -97,7 +101,7 @@ class Hierarchy(Inspection):
         time = self.axes.space.index("T") if "T" in self.axes.space else None
         if self._scales is None:
             object.__setattr__(self, "_scales", Scales(self.statistics, self.graph, time))
-        if self._search is None:
+        if self._search is None and self.brightness is not None:
             bright = self.brightness
             search = ObjectSearch(bright) if time is None else SearchInTime(bright, time)
             object.__setattr__(self, "_search", search)
@@ -206,6 +210,8 @@ class Hierarchy(Inspection):
     def paint(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
         lut = np.asarray(lut)
+        if not isinstance(self.patches, np.ndarray):
+            return _painted_lazily(self.patches, lut)
         painted = np.empty(self.patches.shape, lut.dtype)
         # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
         step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
@@ -213,6 +219,13 @@ class Hierarchy(Inspection):
             rows = slice(start, start + step)
             np.take(lut, self.patches[rows], mode="clip", out=painted[rows])
         return painted
+
+    def paint_levels(self, lut: np.ndarray) -> list[Any]:
+        """Return what `paint` does, then the same at every second, fourth, ... row and column.
+
+        There is more than the first for images worked on in blocks: what a viewer shows from afar.
+        """
+        return [self.paint(lut), *(_painted_lazily(ids, np.asarray(lut)) for ids in self.coarse)]
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
@@ -360,6 +373,11 @@ class Hierarchy(Inspection):
         StoppedError
             When asked to stop.
         """
+        if self.brightness is None:
+            raise InputError(
+                "Objects follow pixels, which are not kept of an image that was worked on in "
+                "blocks: take regions or classes, or a part of the image that fits into memory."
+            )
         if class_ids is None:
             return self._search.find(None, min_size, stop)
         classes = self.class_of_patch(n_classes, prototypes)
@@ -417,6 +435,12 @@ class Hierarchy(Inspection):
         beside what the last one gained: the largest ratio of successive merge costs.
         """
         return suggested_number(self.tree.cost)
+
+
+def _painted_lazily(ids: Any, lut: np.ndarray) -> Any:
+    """Values of patches as a dask array, 0 where there is no patch."""
+    # Id -1 finds the last value.
+    return ids.map_blocks(np.append(lut, lut.dtype.type(0)).take, dtype=lut.dtype)
 
 
 def _checked_number(name: str, value: object, most: int, of_what: str) -> int:

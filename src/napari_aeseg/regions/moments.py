@@ -21,6 +21,8 @@ from napari_aeseg.regions.whitening import (
 )
 
 if TYPE_CHECKING:
+    from scipy import sparse
+
     from napari_aeseg.events import StopFlag
     from napari_aeseg.regions.early import EarlyMerges
     from napari_aeseg.regions.graph import RegionGraph
@@ -69,6 +71,8 @@ class Moments:
         What things are told apart by.
     everything, things : NoiseModel
         Of all numbers, and of the shallow ones.
+    floor : ndarray of float32, shape (F,)
+        Added to each feature's variance before its logarithm was taken.
     unit : float
         The usual noise of the means that things are told apart by.
     """
@@ -84,7 +88,7 @@ class Moments:
     ) -> None:
         self.scale = float(scale)
         self.shallow = np.tile(_is_shallow(level), 2)
-        flat = _mean_and_energy(both)
+        flat, self.floor = _mean_and_energy(both)
         self.centred = both
         raise_if_stopped(stop, "tree")
         sample = slice(None, None, len(both) // _ENOUGH_PATCHES | 1)  # odd: rows are even
@@ -119,6 +123,12 @@ class Moments:
     def map_of(self, white: np.ndarray) -> np.ndarray:
         """Return a map of standardised numbers as one from `raw`."""
         return white / self.spread[:, np.newaxis]
+
+    def map_of_things(self) -> np.ndarray:
+        """Return the map from `raw` to where patches are compared as things, shape (D, E)."""
+        full = np.zeros((len(self.spread), int(self.shallow.sum())))
+        full[self.shallow] = self.things.map(1.0, np.ones(full.shape[1]))
+        return self.map_of(full)
 
     def positions(self, white: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return standardised numbers (the chosen ones) times `white`, float32, shape (P, E)."""
@@ -167,7 +177,7 @@ class Scales:
     ) -> None:
         self._statistics, self._graph = statistics, graph
         self._edges = graph.edges if time is None else _within_frames(statistics, graph, time)
-        self._matrix = None
+        self._matrix: sparse.csr_array | None = None
         self._shallow: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._kept: dict[float, Moments] = {}
         self._models: dict[float, NoiseModel] = {}
@@ -188,8 +198,31 @@ class Scales:
         """Return how numbers vary at a scale whose moments need not be kept."""
         if scale not in self._models:
             kept = self._kept.get(scale)
+            if kept is None and self._graph.number > 3 * _ENOUGH_PATCHES and 1 < scale <= 6:
+                kept = self._of_some(scale, stop)
             self._models[scale] = (kept or self._made(scale, stop)).everything
         return self._models[scale]
+
+    def _of_some(self, scale: float, stop: StopFlag | None) -> Moments:
+        """Moments of no more patches than are looked at, at a scale of direct neighbours."""
+        given, edges = self._statistics, some_of(self._edges)
+        sample = np.arange(0, self._graph.number, self._graph.number // _ENOUGH_PATCHES | 1)
+        rows, place = np.unique(np.concatenate([edges.ravel(), sample]), return_inverse=True)
+        matrix = self._averaging()[rows]
+        both = np.empty((len(rows), 2 * len(given.level)), np.float32)
+        where = relative_place(given.centroid)
+        part = np.float32(min(1.0, averaging_steps(self._graph, scale, is_volume(where))))
+        for values, into in zip((given.mean, given.second), np.split(both, 2, axis=1), strict=True):
+            raise_if_stopped(stop, "tree")
+            own = values[rows]
+            into[:] = own + part * (matrix @ values - own)
+        edges = place[: edges.size].reshape(edges.shape)
+        return Moments(given.level, where[rows], edges, both, scale, stop)
+
+    def _averaging(self) -> sparse.csr_array:
+        if self._matrix is None:
+            self._matrix = averaging_matrix(self._graph, self._statistics.count, np.float32)
+        return self._matrix
 
     def early(self, stop: StopFlag | None = None) -> EarlyMerges | None:
         """Return the merges of patches that look alike as they are, at no other weight or scale."""
@@ -231,9 +264,7 @@ class Scales:
         both = np.empty((len(mean), 2 * len(level)), np.float32)
         halves = both[:, : len(level)], both[:, len(level) :]
         if steps and len(self._graph.edges):
-            if self._matrix is None:
-                self._matrix = averaging_matrix(self._graph, self._statistics.count, mean.dtype)
-            matrix = self._matrix
+            matrix = self._averaging()
 
             def fill(part: tuple[np.ndarray, np.ndarray]) -> None:
                 part[0][:] = averaged(matrix, part[1], steps, stop)
@@ -253,7 +284,8 @@ class Scales:
 def _within_frames(statistics: PatchStatistics, graph: RegionGraph, time: int) -> np.ndarray:
     """Edges between patches of one frame; all where there are none."""
     when = statistics.centroid[:, time]
-    within = graph.edges[when[graph.edges[:, 0]] == when[graph.edges[:, 1]]]
+    # Patches joined to larger ones may reach into the next frame.
+    within = graph.edges[np.abs(when[graph.edges[:, 0]] - when[graph.edges[:, 1]]) < 0.5]
     return within if len(within) else graph.edges
 
 
@@ -262,8 +294,11 @@ def _is_shallow(level: np.ndarray) -> np.ndarray:
     return level <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, int(level.min()))
 
 
-def _mean_and_energy(both: np.ndarray) -> np.ndarray:
-    """Turn second moments into logarithms of variances; return which features are flat."""
+def _mean_and_energy(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn second moments into logarithms of variances; return which features are flat, the floor.
+
+    The floor is what is added to each variance before the logarithm.
+    """
     mean, second = np.split(both, 2, axis=1)
     usual, square = np.zeros(mean.shape[1]), np.zeros(mean.shape[1])
     parts = [slice(i, i + _TOGETHER) for i in range(0, len(mean), _TOGETHER)]
@@ -279,7 +314,7 @@ def _mean_and_energy(both: np.ndarray) -> np.ndarray:
     for rows in parts:
         second[rows] += floor
         np.log(second[rows], out=second[rows])
-    return np.asarray(flat)
+    return np.asarray(flat), floor
 
 
 def _unit(difference: np.ndarray) -> float:

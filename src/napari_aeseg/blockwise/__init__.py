@@ -1,0 +1,1 @@
+"""Images larger than memory: worked on block by block, on one machine or a cluster."""

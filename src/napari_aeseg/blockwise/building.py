@@ -1,0 +1,284 @@
+"""Hierarchies of images that do not fit into memory: encoded block by block, merged as one."""
+
+from __future__ import annotations
+
+import math
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_aeseg.blockwise.cluster import done_on_cluster
+from napari_aeseg.blockwise.ids import lazy_ids
+from napari_aeseg.blockwise.memory import free_memory, give_back, return_large_arrays
+from napari_aeseg.blockwise.store import BlockStore
+from napari_aeseg.blockwise.work import BlockWork
+from napari_aeseg.errors import InputError
+from napari_aeseg.events import Clock, Progress, raise_if_stopped
+from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
+from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
+from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.joining import joined_blocks
+from napari_aeseg.regions.patches import patch_shape, pixel_density
+from napari_aeseg.regions.reduction import Reduction
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from os import PathLike
+
+    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.events import StopFlag
+    from napari_aeseg.images.axes import Axes
+
+# Lazy images with more pixels than this are worked on in blocks, and others when they would take
+# more than half of the free memory, at so many bytes per pixel.
+_LAZY_PIXELS, _BYTES_PER_PIXEL = 2**23, 150
+# Pixels of a block, at most and the least, and how many bytes of free memory each asks for.
+_BLOCK_PIXELS, _SMALL_BLOCK_PIXELS, _FREE_PER_PIXEL = 2**20, 2**17, 2_000
+# Patches, when it is not said how many: so many, and one more for so many pixels.
+_PATCHES, _PIXELS_PER_PATCH = 40_960, 6_000
+# Side of a block in the planes of a volume.
+_PLANE = 256
+# What patches depend on.
+_DECIDES_PATCHES = {"patches", "patch_size", "source", "levels"}
+# Parts from which it is known how patches are joined, and pixels of one.
+_PARTS, _PART_PIXELS = 8, 2**18
+
+
+def needs_blocks(image: Any) -> bool:
+    """Return whether an image is to be worked on in blocks: large, and lazy or beyond memory.
+
+    Examples
+    --------
+    >>> needs_blocks(np.zeros((512, 512)))
+    False
+    """
+    pixels = math.prod(np.shape(image))
+    if not isinstance(image, np.ndarray) and hasattr(image, "chunks"):
+        return pixels > _LAZY_PIXELS
+    return pixels * _BYTES_PER_PIXEL > free_memory() / 2
+
+
+def block_hierarchy_steps(
+    image: Any,
+    model: Model,
+    params: SegmentationParams | None = None,
+    axes: str | Axes | None = None,
+    device: str = "auto",
+    stop: StopFlag | None = None,
+    name: str = "image",
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
+    client: Any = None,
+) -> Generator[Progress, None, Hierarchy]:
+    """Build a hierarchy block by block; a generator of events that returns it.
+
+    Every block is read with a margin, cut into patches that do not reach beyond it, encoded, and
+    kept on disk; its features are dropped. Borders between blocks are edges of the region graph
+    like all others, and the merge tree is built once over all patches.
+
+    Parameters
+    ----------
+    image, model, params, axes, device, stop, name
+        As of `napari_aeseg.pipeline.hierarchy_steps`.
+    blocks : BlockParams, optional
+    store : path-like, optional
+        Folder in which blocks that are done are kept. Work that was stopped goes on there.
+    client : distributed.Client, optional
+        Blocks are worked on by its workers, which see `store` under the same path.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Hierarchy
+        Its patch ids, and the labels cut from it, are dask arrays.
+
+    Raises
+    ------
+    InputError
+        If the image or the folder cannot be used, or a block cannot be read.
+    StoppedError
+        When asked to stop; what is done is kept in `store`.
+    """
+    params = checked_params(SegmentationParams, params)
+    blocks = checked_params(BlockParams, blocks)
+    if client is not None and store is None:
+        raise InputError("Workers of a cluster need a folder that all of them see: give store.")
+    model.levels(params.levels)
+    return_large_arrays()
+    skip = blocks.unreadable == "skip"
+    read = BlockImage.of(image, axes, name, model.intensity, skip=skip)
+    model.fitted(read.channels)
+    yield Progress("read", 1, 1)
+    raise_if_stopped(stop, "read")
+    plan = _Plan.of(read, blocks, params, model)
+    kept = BlockStore.opened(
+        store, _about(read, model, params, blocks, plan), read.shape, plan.size
+    )
+    work = BlockWork(read, model, params, device, kept, skip)
+    todo = [block for block in plan.blocks if not kept.has(block)]
+    if todo and plan.pixels_per_patch > plan.smallest:
+        work = replace(work, reduction=(yield from _reduction(work, plan, stop)))
+    notes = yield from (
+        _here(work, todo, stop) if client is None else done_on_cluster(client, work, todo, stop)
+    )
+    done = [block for block in plan.blocks if kept.has(block)]
+    if not done:
+        raise InputError(f"No part of {name} could be read. {notes[0] if notes else ''}")
+    give_back()
+    joined = joined_blocks(lambda: map(kept.get, done))
+    yield Progress("graph", 1, 1)
+    raise_if_stopped(stop, "graph")
+    ids = lazy_ids(kept, plan.size, joined, temporary=store is None)
+    hierarchy = Hierarchy(
+        read.axes.as_given(ids[0]),
+        joined.statistics,
+        joined.graph,
+        read.axes,
+        params,
+        None,
+        model.fingerprint,
+        tuple(notes),
+        tuple(map(read.axes.as_given, ids[1:])),
+    )
+    hierarchy.prepare(stop)
+    yield Progress("tree", 1, 1)
+    return hierarchy
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How an image is cut into blocks, and how large patches are to be in the end."""
+
+    blocks: list[Block]
+    size: tuple[int, ...]
+    smallest: float
+    pixels_per_patch: float
+
+    @classmethod
+    def of(
+        cls, image: BlockImage, given: BlockParams, params: SegmentationParams, model: Model
+    ) -> _Plan:
+        shape = image.shape
+        align, margin = _grain(image, params, model)
+        size = _block_shape(shape, given.block_size, align)
+        smallest = float(math.prod(patch_shape(image.axes, params.patch_size)))
+        most = given.max_patches
+        if most == "auto":
+            most = _PATCHES + math.prod(shape) // _PIXELS_PER_PATCH
+        per_patch = max(math.prod(shape) / most, smallest)
+        return cls(plan_blocks(shape, size, margin, align), size, smallest, per_patch)
+
+
+def _grain(
+    image: BlockImage, params: SegmentationParams, model: Model
+) -> tuple[list[int], list[int]]:
+    """Per axis, what blocks are multiples of, and the margin that encoding needs."""
+    architecture = model.architecture
+    plane = math.lcm(architecture.reduction, params.patch_size)
+    reach = architecture.reach(decoded=params.source == "decoder")
+    others = patch_shape(image.axes, params.patch_size)[:-2]
+    return [*others, plane, plane], [0] * len(others) + [reach] * 2
+
+
+def _block_shape(
+    shape: tuple[int, ...], wanted: int | Literal["auto"], align: list[int]
+) -> tuple[int, ...]:
+    """Pixels of a block along each axis; deep blocks are flat, as margins lie in the planes."""
+    pixels = int(np.clip(free_memory() / _FREE_PER_PIXEL, _SMALL_BLOCK_PIXELS, _BLOCK_PIXELS))
+    if wanted != "auto":
+        sides = [wanted] * len(shape)
+    elif len(shape) == 2:
+        sides = [math.isqrt(pixels)] * 2
+    else:
+        depth = max(1, round((pixels / _PLANE**2) ** (1 / (len(shape) - 2))))
+        sides = [depth] * (len(shape) - 2) + [_PLANE] * 2
+    return tuple(
+        min(max(a, side // a * a), -(-n // a) * a)
+        for n, side, a in zip(shape, sides, align, strict=True)
+    )
+
+
+def _about(
+    read: BlockImage, model: Model, params: SegmentationParams, blocks: BlockParams, plan: _Plan
+) -> dict[str, Any]:
+    """What the patches depend on."""
+    return {
+        "image": [read.channels, *read.shape],
+        "axes": read.axes.letters,
+        "intensity": [list(read.intensity.low), list(read.intensity.high)],
+        "model": model.fingerprint,
+        **params.model_dump(mode="json", include=_DECIDES_PATCHES),
+        "patch": list(patch_shape(read.axes, params.patch_size)),
+        "density": list(pixel_density(read.axes)),
+        "block": list(plan.size),
+        "max_patches": blocks.max_patches,
+    }
+
+
+def _reduction(
+    work: BlockWork, plan: _Plan, stop: StopFlag | None
+) -> Generator[Progress, None, Reduction]:
+    """Look at parts of an image and return how patches are joined; kept for when work goes on."""
+    known = work.store.reduction()
+    if known is not None:
+        return known
+    parts = []
+    for block in _some_parts(work, plan):
+        raw = work.image.raw(block.outer)
+        for_progress = work.found(raw, block, stop)
+        while True:  # its own events would tell of encoding twice
+            try:
+                next(for_progress)
+            except StopIteration as end:
+                parts.append(end.value[1:])
+                break
+        give_back()
+        yield Progress("read", 1, 1)
+    found = Reduction.estimated(parts, plan.pixels_per_patch)
+    work.store.put_reduction(found)
+    return found
+
+
+def _some_parts(work: BlockWork, plan: _Plan) -> list[Block]:
+    """Parts spread over an image, none larger than a block."""
+    shape = work.image.shape
+    align, margin = _grain(work.image, work.params, work.model)  # type: ignore[arg-type]
+    parts = plan_blocks(shape, _block_shape_of(_PART_PIXELS, plan.size), margin, align)
+    chosen = np.unique(np.linspace(0, len(parts) - 1, _PARTS + 2).round().astype(int)[1:-1])
+    return [parts[i] for i in chosen]
+
+
+def _block_shape_of(pixels: int, size: tuple[int, ...]) -> tuple[int, ...]:
+    """A block's shape, made smaller to so many pixels."""
+    factor = min(1.0, (pixels / math.prod(size)) ** (1 / len(size)))
+    return tuple(max(1, round(n * factor)) for n in size)
+
+
+def _here(
+    work: BlockWork, todo: list[Block], stop: StopFlag | None
+) -> Generator[Progress, None, list[str]]:
+    """Work on blocks one after the other; return what the user should know."""
+    clock, notes = Clock(len(todo)), []
+    for done, block in enumerate(todo, 1):
+        raise_if_stopped(stop, "encode")
+        steps = work.steps(block, stop)
+        with closing(steps):
+            while True:
+                try:
+                    event = next(steps)
+                except StopIteration as end:
+                    message = end.value
+                    break
+                if event.message:
+                    notes.append(event.message)
+                    yield replace(event, done=done - 1, total=len(todo))
+        if message:
+            notes.append(message)
+        give_back()
+        yield Progress("encode", done, len(todo), "", clock.seconds_left(done), message=message)
+    return notes

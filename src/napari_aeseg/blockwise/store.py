@@ -1,0 +1,218 @@
+"""The folder in which blocks that are done are kept, so that work can go on after a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.regions.graph import RegionGraph
+from napari_aeseg.regions.joining import BlockPatches
+from napari_aeseg.regions.reduction import Reduction
+from napari_aeseg.regions.statistics import PatchStatistics
+
+if TYPE_CHECKING:
+    from napari_aeseg.images.blocks import Block
+
+# Pixels along each side of what is read from disk at once, less along the axes of a volume that
+# are not seen; and of what a screen shows.
+_CHUNK, _DEEP_CHUNK, _SCREEN = 512, 8, 1024
+_ARRAYS = ("count", "mean", "second", "level", "centroid", "intensity")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStore:
+    """A folder with the patch ids of an image and what is known of the patches of each block.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``run.json`` (what the work is about), ``patches`` (zarr, int32: 0 where there is no
+        patch, else 1 + the patch's number in its block), ``patches_2``, ``patches_4``, ... (every
+        second, fourth, ... row and column, to look at from afar) and ``blocks`` (a file per block
+        that is done).
+    """
+
+    folder: Path
+
+    @classmethod
+    def opened(
+        cls,
+        folder: str | os.PathLike[str] | None,
+        about: dict[str, Any],
+        shape: tuple[int, ...],
+        block: tuple[int, ...],
+    ) -> BlockStore:
+        """Make a folder, or take up one with the same work in it.
+
+        Parameters
+        ----------
+        folder : path-like, optional
+            Without one, a temporary folder is made, and deleted when nothing refers to the result.
+        about : dict
+            What results depend on; plain values.
+        shape, block : tuple of int
+            Of the image and of a block.
+
+        Raises
+        ------
+        InputError
+            If the folder holds something else.
+        """
+        if folder is None:
+            path = Path(tempfile.mkdtemp(prefix="aeseg-"))
+        else:
+            path = Path(folder)
+            if (path / "run.json").is_file():
+                _check_same(path, about)
+                return cls(path)
+            if path.exists() and any(path.iterdir()):
+                raise InputError(f"{path} is not empty and not a folder of blocks: give another.")
+        (path / "blocks").mkdir(parents=True, exist_ok=True)
+        store = cls(path)
+        store._make_patches(shape, block)
+        _write(path / "run.json", json.dumps(about, indent=1).encode())
+        return store
+
+    def _make_patches(self, shape: tuple[int, ...], block: tuple[int, ...]) -> None:
+        import zarr
+
+        for step in steps_of(shape, block):
+            deep = [_chunk(n, _DEEP_CHUNK) for n in block[:-2]]
+            chunks = (*deep, *(_chunk(n // step, _CHUNK) for n in block[-2:]))
+            zarr.create_array(
+                store=str(self._ids(step)),
+                shape=(*shape[:-2], *(-(-n // step) for n in shape[-2:])),
+                chunks=chunks,
+                dtype="int32",
+                fill_value=0,
+            )
+
+    def _ids(self, step: int) -> Path:
+        return self.folder / ("patches" if step == 1 else f"patches_{step}")
+
+    def patches(self, step: int = 1) -> Any:
+        """Return the zarr array of patch ids at every so many-th row and column."""
+        import zarr
+
+        return zarr.open_array(str(self._ids(step)), mode="r+")
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps between rows and columns at which there are patch ids: 1, 2, 4, ..."""
+        found = [1]
+        while self._ids(2 * found[-1]).is_dir():
+            found.append(2 * found[-1])
+        return found
+
+    def has(self, block: Block) -> bool:
+        """Return whether a block is done."""
+        return self._file(block).is_file()
+
+    def put(self, block: Block, patches: np.ndarray, found: BlockPatches) -> None:
+        """Keep what was found in a block; the block is done when its file is there."""
+        for step in self.steps:
+            deep, plane = block.inner[:-2], block.inner[-2:]
+            seen = (slice(side.start // step, -(-side.stop // step)) for side in plane)
+            self.patches(step)[(*deep, *seen)] = patches[..., ::step, ::step] + 1
+        faces = {
+            f"face_{axis}_{end}": face
+            for axis, pair in enumerate(found.faces)
+            for end, face in enumerate(pair)
+        }
+        arrays = {name: getattr(found.statistics, name) for name in _ARRAYS}
+        file = self._file(block)
+        # Complete or not there, whatever happens meanwhile.
+        part = file.with_suffix(f".{os.getpid()}.part")
+        arrays |= {"edges": found.graph.edges, "border": found.graph.border, **faces}
+        with part.open("wb") as stream:
+            np.savez(stream, **arrays)
+        part.replace(file)
+
+    def get(self, block: Block) -> BlockPatches:
+        """Return what was found in a block."""
+        with np.load(self._file(block), allow_pickle=False) as file:
+            statistics = PatchStatistics(*(file[name] for name in _ARRAYS))
+            graph = RegionGraph(len(statistics.count), file["edges"], file["border"])
+            faces = tuple(
+                (file[f"face_{axis}_0"], file[f"face_{axis}_1"]) for axis in range(len(block.index))
+            )
+        return BlockPatches(block.index, statistics, graph, faces)
+
+    def put_reduction(self, reduction: Reduction) -> None:
+        """Keep how patches are joined, so that all blocks are treated alike."""
+        with (self.folder / "reduction.part").open("wb") as stream:
+            np.savez(
+                stream,
+                pixels=np.float64(reduction.pixels),
+                floor=reduction.floor,
+                matrix=reduction.matrix,
+            )
+        (self.folder / "reduction.part").replace(self.folder / "reduction.npz")
+
+    def reduction(self) -> Reduction | None:
+        """Return how patches are joined, if that is known."""
+        if not (self.folder / "reduction.npz").is_file():
+            return None
+        with np.load(self.folder / "reduction.npz", allow_pickle=False) as file:
+            return Reduction(float(file["pixels"]), file["floor"], file["matrix"])
+
+    def delete_with(self, owner: object) -> None:
+        """Delete the folder when nothing refers to `owner` any more."""
+        weakref.finalize(owner, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def _file(self, block: Block) -> Path:
+        return self.folder / "blocks" / f"{block.name}.npz"
+
+
+def steps_of(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
+    """Return the steps between rows and columns at which patch ids are kept.
+
+    Up to where an image is no larger than a screen, and as long as blocks begin where a step does:
+    blocks that are worked on at the same time must not write to one place.
+
+    Examples
+    --------
+    >>> steps_of((4096, 9000), (1024, 1024))
+    [1, 2, 4, 8, 16]
+    """
+    steps = [1]
+    while max(shape[-2:]) / steps[-1] > _SCREEN and all(
+        n % (2 * steps[-1]) == 0 for n in block[-2:]
+    ):
+        steps.append(2 * steps[-1])
+    return steps
+
+
+def _chunk(block: int, most: int) -> int:
+    """Largest divisor of a block's side that is not above a number: blocks share no chunk."""
+    return next(n for n in range(min(most, block), 0, -1) if block % n == 0)
+
+
+def _check_same(path: Path, about: dict[str, Any]) -> None:
+    try:
+        known = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path / 'run.json'} is damaged ({error}): give another folder."
+        ) from error
+    # As they read after a way through JSON.
+    about = json.loads(json.dumps(about))
+    other = [name for name in about if known.get(name) != about[name]]
+    if other:
+        listing = ", ".join(f"{n}: {known.get(n)!r} there, {about[n]!r} now" for n in other)
+        raise InputError(f"{path} holds blocks of other work ({listing}): give another folder.")
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    part.replace(path)

@@ -1,0 +1,129 @@
+"""What is done with one block, in this process or on any worker of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.model_file import load_model_file
+from napari_aeseg.autoencoder.pooling import pooling_steps
+from napari_aeseg.errors import InputError
+from napari_aeseg.events import Progress, drain, raise_if_stopped
+from napari_aeseg.regions.graph import RegionGraph, region_graph
+from napari_aeseg.regions.joining import BlockPatches
+from napari_aeseg.regions.patches import make_patches, patch_shape, pixel_density
+from napari_aeseg.regions.reduction import joined_patches
+from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_aeseg.blockwise.store import BlockStore
+    from napari_aeseg.events import StopFlag
+    from napari_aeseg.images.blocks import Block, BlockImage
+    from napari_aeseg.params import SegmentationParams
+    from napari_aeseg.regions.reduction import Reduction
+
+
+# Side of the tiles that are encoded: on the CPU, larger ones take more memory than the block.
+_TILE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class BlockWork:
+    """All that is needed to work on any block of an image; can be sent to another machine.
+
+    Parameters
+    ----------
+    image : BlockImage
+    model : Model or str
+        Or the path of its file, which each process loads once.
+    params : SegmentationParams
+    device : str
+    store : BlockStore
+        In a folder that all machines see.
+    skip : bool
+        Whether a block that cannot be read is left out.
+    reduction : Reduction, optional
+        How patches are joined to larger ones.
+    """
+
+    image: BlockImage
+    model: Model | str
+    params: SegmentationParams
+    device: str
+    store: BlockStore
+    skip: bool = False
+    reduction: Reduction | None = None
+
+    def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:
+        """Work on a block and keep what was found; return what the user should know of it."""
+        try:
+            raw = self.image.raw(block.outer)
+        except InputError as error:
+            if not self.skip:
+                raise
+            return f"{error} It was left out."
+        patches, statistics, graph = yield from self.found(raw, block, stop)
+        if self.reduction is not None:
+            region = self.reduction.region_of_patch(statistics, graph)
+            raise_if_stopped(stop, "graph")
+            patches = region.astype(np.int32)[patches]
+            statistics, graph = joined_patches(statistics, region), region_graph(patches)
+        faces = tuple(
+            (patches.take(0, axis).copy(), patches.take(-1, axis).copy())
+            for axis in range(patches.ndim)
+        )
+        self.store.put(block, patches, BlockPatches(block.index, statistics, graph, faces))
+        return ""
+
+    def found(
+        self, raw: np.ndarray, block: Block, stop: StopFlag | None = None
+    ) -> Generator[Progress, None, tuple[np.ndarray, PatchStatistics, RegionGraph]]:
+        """Return the patches of a block's inner part, their statistics and their graph."""
+        image = self.image.scaled(raw)
+        inside = (slice(None), *block.keep)
+        params, axes = self.params, self.image.axes
+        pixels = np.ascontiguousarray(image.pixels[inside])
+        sides, density = patch_shape(axes, params.patch_size), pixel_density(axes)
+        patches = make_patches(pixels, sides, params.patches, stop, density)
+        raise_if_stopped(stop, "patches")
+        graph = region_graph(patches, stop)
+        count, centroid = geometry(patches)
+        # What is read around the block is one patch more, which is thrown away.
+        framed = np.full(image.pixels.shape[1:], graph.number, np.int32)
+        framed[block.keep] = patches
+        model = fitted_model(self.model, self.image.channels)
+        levels = model.levels(params.levels)
+        tile_size = min(params.tile_size, _TILE)
+        pooled = yield from pooling_steps(
+            model, image, framed, levels, params.source, self.device, tile_size, stop
+        )
+        corner = np.array([s.start for s in block.inner], float)
+        intensity = channel_means(patches, raw[inside], count)
+        mean, second = pooled.mean[: graph.number], pooled.second[: graph.number]
+        return (
+            patches,
+            PatchStatistics(count, mean, second, pooled.level, centroid + corner, intensity),
+            graph,
+        )
+
+
+def work_on(work: BlockWork, block: Block) -> str:
+    """Do what is to be done with a block; see `BlockWork.steps`."""
+    return "" if work.store.has(block) else drain(work.steps(block))
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: str) -> Model:
+    return load_model_file(path)
+
+
+def fitted_model(model: Model | str, channels: int) -> Model:
+    """Return a model for images of so many channels, loaded once in each process."""
+    found = model if isinstance(model, Model) else _loaded(model)
+    return found.fitted(channels)

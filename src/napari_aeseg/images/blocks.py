@@ -1,0 +1,217 @@
+"""Blocks: parts of an image that are worked on one by one, and images that are read that way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import Axes, channels_first, read_axes
+from napari_aeseg.images.intensity import Image, IntensityRange, checked_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Windows along each axis, and pixels along each side of one, from which intensities are known.
+_WINDOWS, _WINDOW = 8, 128
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of an image.
+
+    Parameters
+    ----------
+    index : tuple of int
+        Which block it is along each space axis.
+    inner : tuple of slice
+        Pixels that it answers for; the blocks' inner parts cover the image exactly once.
+    outer : tuple of slice
+        Pixels that are read: the inner part and a margin, within the image.
+    """
+
+    index: tuple[int, ...]
+    inner: tuple[slice, ...]
+    outer: tuple[slice, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels of the inner part along each axis."""
+        return tuple(s.stop - s.start for s in self.inner)
+
+    @property
+    def keep(self) -> tuple[slice, ...]:
+        """Where the inner part lies in what is read."""
+        return tuple(
+            slice(i.start - o.start, i.stop - o.start)
+            for i, o in zip(self.inner, self.outer, strict=True)
+        )
+
+    @property
+    def name(self) -> str:
+        """What files of it are called."""
+        return "_".join(map(str, self.index))
+
+
+def plan_blocks(
+    shape: Sequence[int], size: Sequence[int], margin: Sequence[int], align: Sequence[int]
+) -> list[Block]:
+    """Cut an image into blocks with margins, in raster order.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Pixels along each space axis.
+    size : sequence of int
+        Of a block, rounded up to multiples of `align`.
+    margin : sequence of int
+        Read on each side beyond the inner part, rounded up likewise.
+    align : sequence of int
+        Blocks begin at multiples of this, so that what is pooled and cut into patches is the same
+        in every plan.
+
+    Examples
+    --------
+    >>> [b.outer for b in plan_blocks((10,), (4,), (2,), (4,))]
+    [(slice(0, 8, None),), (slice(0, 10, None),), (slice(4, 10, None),)]
+    """
+    size, margin = (
+        [-(-n // a) * a for n, a in zip(given, align, strict=True)] for given in (size, margin)
+    )
+    blocks = []
+    for index in product(*(range(-(-n // s)) for n, s in zip(shape, size, strict=True))):
+        inner = [
+            slice(i * s, min((i + 1) * s, n)) for i, s, n in zip(index, size, shape, strict=True)
+        ]
+        outer = [
+            slice(max(s.start - m, 0), min(s.stop + m, n))
+            for s, m, n in zip(inner, margin, shape, strict=True)
+        ]
+        blocks.append(Block(index, tuple(inner), tuple(outer)))
+    return blocks
+
+
+@dataclass(frozen=True)
+class BlockImage:
+    """An image that is never read whole.
+
+    Parameters
+    ----------
+    array : array_like
+        numpy, dask or zarr array of any real dtype.
+    axes : Axes
+    name : str
+        What errors call the image.
+    intensity : IntensityRange
+        What becomes 0 and 1.
+    """
+
+    array: Any
+    axes: Axes
+    name: str
+    intensity: IntensityRange
+    _ordered: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ordered", _in_order(self.array, self.axes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.array, self.axes, self.name, self.intensity)
+
+    @classmethod
+    def of(
+        cls,
+        array: Any,
+        axes: str | Axes | None = None,
+        name: str = "image",
+        intensity: IntensityRange | None = None,
+        *,
+        skip: bool = False,
+    ) -> BlockImage:
+        """Look at an image here and there, to know its intensities.
+
+        Parameters
+        ----------
+        skip : bool
+            Whether parts that cannot be read, or have NaN or infinite values, are passed over.
+
+        Raises
+        ------
+        InputError
+            If the axes do not fit, the image is complex or not numeric, or a part that is looked at
+            cannot be read or has NaN or infinite values.
+        """
+        reading = axes if isinstance(axes, Axes) else read_axes(np.shape(array), axes)
+        if intensity is None:
+            ordered = _in_order(array, reading)
+            flat, failed = [], None
+            for part in _windows(ordered.shape[1:]):
+                try:
+                    window = _read(ordered, part, reading, name)
+                except InputError as error:
+                    if not skip:
+                        raise
+                    failed = error
+                else:
+                    flat.append(window.reshape(len(window), -1))
+            if failed is not None and not flat:
+                raise failed
+            intensity = IntensityRange.of(np.concatenate(flat, axis=1))
+        return cls(array, reading, name, intensity)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels along each space axis, in the order T, Z, Y, X."""
+        return tuple(int(n) for n in self._ordered.shape[1:])
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return int(self._ordered.shape[0])
+
+    def raw(self, part: tuple[slice, ...]) -> np.ndarray:
+        """Return the (C, *space) pixels of a part, as they are but for the type."""
+        return _read(self._ordered, part, self.axes, self.name)
+
+    def scaled(self, raw: np.ndarray) -> Image:
+        """Return raw pixels of a part as an image of its own, scaled as the whole is."""
+        letters = "".join(a for a in "TZYX" if a in self.axes.letters)
+        axes = Axes("C" + letters, raw.shape, self.axes.source)
+        return Image(self.intensity.apply(raw), axes, self.intensity, self.name)
+
+
+def _in_order(array: Any, axes: Axes) -> Any:
+    """(C, *space), space in the order T, Z, Y, X, of an array that may be on disk."""
+    if not hasattr(array, "transpose"):  # zarr
+        import dask.array as da
+
+        array = da.from_array(array)  # type: ignore[no-untyped-call]
+    return channels_first(array, axes)
+
+
+def _read(ordered: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.ndarray:
+    where = ", ".join(
+        f"{a} {s.start} to {s.stop}"
+        for a, s in zip((a for a in "TZYX" if a in axes.letters), part, strict=True)
+    )
+    try:
+        found = np.asarray(ordered[(slice(None), *part)])
+    except Exception as error:  # whatever storage raises
+        raise InputError(f"{name}: the part {where} cannot be read ({error}).") from error
+    return checked_pixels(found, f"{name} ({where})")
+
+
+def _windows(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    """Parts spread over an image, all of a small one; no matter how it is cut into blocks."""
+    along = []
+    for n in shape:
+        size = min(n, _WINDOW if len(shape) == 2 else _WINDOW // 4)
+        if n <= _WINDOWS * size:
+            along.append([slice(i, min(i + size, n)) for i in range(0, n, size)])
+            continue
+        starts = np.linspace(0, n - size, _WINDOWS).astype(int)
+        along.append([slice(int(i), int(i) + size) for i in starts])
+    return list(product(*along))

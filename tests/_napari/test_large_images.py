@@ -1,0 +1,66 @@
+"""Images worked on in blocks, in the dock: previews are lazy and follow the controls."""
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image
+
+from napari_aeseg.blockwise import building
+from napari_aeseg.errors import InputError
+
+from .conftest import halves
+
+
+@pytest.fixture
+def large(widget, model, monkeypatch):
+    """The widget with a preview of a lazy image that counts as a large one."""
+    monkeypatch.setattr(building, "_LAZY_PIXELS", 1000)
+    monkeypatch.setattr(building, "_BLOCK_PIXELS", 2**12)
+    monkeypatch.setattr(building, "_SMALL_BLOCK_PIXELS", 2**12)
+    monkeypatch.setattr("napari_aeseg.blockwise.store._SCREEN", 64)
+    image = np.kron(np.ones((4, 4)), halves())
+    layer = Image(da.from_array(image, chunks=32), name="large")
+    widget.viewer_model.add_layer(layer)
+    widget.images = [layer]
+    widget.model = model
+    widget.segment()
+    widget.wait(60)
+    return widget
+
+
+def test_the_preview_is_lazy_and_comes_at_several_sizes(large):
+    preview = large.preview
+    assert preview.multiscale
+    assert isinstance(preview.data[0], da.Array)
+    assert preview.data.shape == large.images[0].data.shape
+    assert preview.data[1].shape[0] == -(-preview.data.shape[0] // 2)
+
+
+def test_the_preview_follows_the_controls_in_the_same_layer(large):
+    preview = large.preview
+    for number in (2, 5):
+        large.n_regions = number
+        large.wait(60)
+        assert large.preview is preview
+        assert len(np.unique(preview.data[0].compute())) == number
+    large.mode = "classes"
+    large.n_classes = 2
+    large.wait(60)
+    assert set(np.unique(large.preview.data[0].compute())) == {1, 2}
+
+
+def test_kept_labels_are_those_shown(large):
+    large.n_regions = 4
+    large.wait(60)
+    expected = large.preview.data[0].compute()
+    (kept,) = large.keep()
+    large.n_regions = 2
+    large.wait(60)
+    assert np.array_equal(kept.data[0].compute(), expected)
+    assert sorted(kept.features["index"]) == [1, 2, 3, 4]
+
+
+def test_objects_say_why_they_are_not_there(large):
+    large.mode = "objects"
+    with pytest.raises(InputError, match="in blocks"):
+        large.wait(60)
