@@ -188,3 +188,15 @@ def test_table_is_in_voxels_where_they_are_known_and_can_be_in_pixels():
     table, plain = tree.table(labels), tree.table(labels, spacing=(1, 1, 1))
     assert np.allclose(table["area"], plain["area"] / 2)
     assert np.allclose(table["centroid_z"], plain["centroid_z"] * 2)
+
+
+def test_blocks_have_the_same_patches_in_volumes_and_time():
+    image = np.random.default_rng(0).random((2, 8, 64, 64))
+    params = aeseg.SegmentationParams(patches="grid")
+    blocks = aeseg.BlockParams(block_size=32, max_patches=10**6)
+    options = {"axes": "TZYX", "device": "cpu", "voxel_size": (4, 1, 1)}
+    whole = aeseg.build_hierarchy(image, "base", params, **options)
+    tree = aeseg.build_hierarchy(image, "base", params, blocks=blocks, **options)
+    assert whole.n_patches == tree.n_patches == 2 * 4 * 8 * 8
+    assert np.array_equal(np.asarray(tree.patches), whole.patches)
+    assert tree.voxel_size == (4, 1, 1)
