@@ -130,6 +130,7 @@ def test_importing_loads_neither_torch_nor_a_window(modules):
     code = (
         f"import sys, {', '.join(modules)}\n"
         "heavy = {'torch', 'qtpy', 'napari', 'magicgui', 'superqt', 'PyQt5', 'PyQt6', 'PySide6'}\n"
+        "heavy |= {'zarr'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -147,6 +148,7 @@ def test_public_names_are_those_of_the_design():
         "Cut",
         "DeviceError",
         "Hierarchy",
+        "HierarchyFileError",
         "InputError",
         "Merge",
         "Model",
@@ -158,6 +160,7 @@ def test_public_names_are_those_of_the_design():
         "TrainingParams",
         "build_hierarchy",
         "image_files",
+        "load_hierarchy",
         "load_model",
         "segment",
         "segment_files",

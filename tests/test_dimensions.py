@@ -5,7 +5,9 @@ import pytest
 from scipy import ndimage
 
 import napari_aeseg as aeseg
+from napari_aeseg.events import drain
 from napari_aeseg.images.axes import read_axes
+from napari_aeseg.pipeline import hierarchy_steps
 from napari_aeseg.regions.patches import make_patches, patch_shape
 
 SIZES = {"T": 4, "C": 2, "Z": 12, "Y": 40, "X": 36}
@@ -200,3 +202,14 @@ def test_blocks_have_the_same_patches_in_volumes_and_time():
     assert whole.n_patches == tree.n_patches == 2 * 4 * 8 * 8
     assert np.array_equal(np.asarray(tree.patches), whole.patches)
     assert tree.voxel_size == (4, 1, 1)
+
+
+def test_a_saved_hierarchy_knows_its_voxels(tmp_path):
+    axes = read_axes((4, 12, 40, 36), "TZYX").measured((2, 0.5, 0.5), "micrometer")
+    tree = drain(hierarchy_steps(balls("TZYX"), "base", axes=axes, device="cpu"))
+    tree.save(tmp_path / "a.aeseg.zarr")
+    loaded = aeseg.load_hierarchy(tmp_path / "a.aeseg.zarr")
+    assert loaded.axes == axes
+    assert np.array_equal(loaded.regions(threshold=0.3), tree.regions(threshold=0.3))
+    assert np.array_equal(loaded.objects(), tree.objects())
+    assert loaded.table(loaded.regions(3)).equals(tree.table(tree.regions(3)))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_aeseg.errors import (
         AesegError,
         DeviceError,
+        HierarchyFileError,
         InputError,
         ModelFileError,
         StoppedError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.cut import Cut
     from napari_aeseg.regions.edits import Merge, Split
     from napari_aeseg.regions.hierarchy import Hierarchy
+    from napari_aeseg.regions.hierarchy_file import load_hierarchy
 
 _HOME = {
     "AesegError": "errors",
@@ -33,6 +35,7 @@ _HOME = {
     "Cut": "regions.cut",
     "DeviceError": "errors",
     "Hierarchy": "regions.hierarchy",
+    "HierarchyFileError": "errors",
     "InputError": "errors",
     "Merge": "regions.edits",
     "Model": "autoencoder.model",
@@ -44,6 +47,7 @@ _HOME = {
     "TrainingParams": "params",
     "build_hierarchy": "pipeline",
     "image_files": "batch",
+    "load_hierarchy": "regions.hierarchy_file",
     "load_model": "pipeline",
     "segment": "pipeline",
     "segment_files": "batch",
@@ -57,6 +61,7 @@ __all__ = [
     "Cut",
     "DeviceError",
     "Hierarchy",
+    "HierarchyFileError",
     "InputError",
     "Merge",
     "Model",
@@ -68,6 +73,7 @@ __all__ = [
     "TrainingParams",
     "build_hierarchy",
     "image_files",
+    "load_hierarchy",
     "load_model",
     "segment",
     "segment_files",

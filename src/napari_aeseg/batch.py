@@ -24,9 +24,10 @@ from napari_aeseg.images.files import (
     write_labels,
     write_picture,
 )
-from napari_aeseg.params import SegmentationParams, checked_params
+from napari_aeseg.params import HIERARCHY_SUFFIX, SegmentationParams, checked_params
 from napari_aeseg.pipeline import hierarchy_steps, load_model
 from napari_aeseg.regions.cut import Cut
+from napari_aeseg.regions.hierarchy_file import load_hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -75,7 +76,7 @@ def image_files(folder: str | PathLike[str]) -> list[Path]:
 def batch_steps(
     paths: Paths,
     output: str | PathLike[str],
-    model: Model | str | PathLike[str],
+    model: Model | str | PathLike[str] | None,
     cut: Cut | None = None,
     params: SegmentationParams | None = None,
     axes: str | None = None,
@@ -83,6 +84,7 @@ def batch_steps(
     *,
     axes_must_fit: bool = True,
     table: bool = True,
+    save_hierarchy: bool = False,
     existing: Existing = "refuse",
     prototypes: Prototypes | None = None,
     voxel_size: Sequence[float] | None = None,
@@ -93,19 +95,24 @@ def batch_steps(
     cut = Cut() if cut is None else cut
     files = [Path(path) for path in paths]
     folder = Path(output)
-    check_batch(files, folder, cut, table=table, existing=existing)
+    check_batch(files, folder, cut, table=table, save_hierarchy=save_hierarchy, existing=existing)
     if voxel_size is not None:
         voxel_size = checked_voxel_size(voxel_size)
     if isinstance(model, str | os.PathLike):
         model = load_model(model)
     # What would go wrong with every file alike.
     choose_device(device)
-    model.levels(params.levels)
+    if model is not None:
+        model.levels(params.levels)
+    elif not all(map(is_hierarchy, files)):
+        raise InputError("There is no model: only saved hierarchies can be cut without one.")
     folder.mkdir(parents=True, exist_ok=True)
     there = [path for path in files if existing == "skip" and _is_done(path, folder)]
     skipped = set(there)
     read = partial(_read, axes=axes, must_fit=axes_must_fit, voxel_size=voxel_size)
-    job = _Job(folder, model, cut, params, read, device, table, stop, prototypes, there)
+    job = _Job(
+        folder, model, cut, params, read, device, table, save_hierarchy, stop, prototypes, there
+    )
     outcomes: list[FileOutcome] = []
     for number, path in enumerate(files, 1):
         yield Progress(
@@ -133,7 +140,7 @@ def batch_steps(
 def segment_files(
     paths: Paths,
     output: str | PathLike[str],
-    model: Model | str | PathLike[str],
+    model: Model | str | PathLike[str] | None,
     cut: Cut | None = None,
     params: SegmentationParams | None = None,
     axes: str | None = None,
@@ -141,6 +148,7 @@ def segment_files(
     *,
     axes_must_fit: bool = True,
     table: bool = True,
+    save_hierarchy: bool = False,
     existing: Existing = "refuse",
     prototypes: Prototypes | None = None,
     voxel_size: Sequence[float] | None = None,
@@ -155,19 +163,24 @@ def segment_files(
     Parameters
     ----------
     paths : sequence of path-like
-        For a folder, `image_files(folder)`.
+        For a folder, `image_files(folder)`. Hierarchies that were saved (``*.aeseg.zarr``) are cut
+        without being encoded; their overlays show the brightness.
     output : path-like
         Folder; made if it is not there.
-    model : Model or path or "base"
+    model : Model or path or "base" or None
+        None where all files are saved hierarchies.
     cut : Cut, optional
         What to make of each hierarchy; by default the suggested number of regions.
     params, axes, device
-        As of `build_hierarchy`; without `axes`, those that the file names.
+        As of `build_hierarchy`; without `axes`, those that the file names. Of saved hierarchies,
+        the balance and the scale can be changed.
     axes_must_fit : bool
         Whether a file fails that has another number of dimensions than `axes`. If not, such a file
         is read as without `axes`.
     table : bool
         Write tables too.
+    save_hierarchy : bool
+        Write ``NAME.aeseg.zarr`` too, from which other cuts can be made later.
     existing : {"refuse", "skip", "replace"}
         What to do with files whose results exist: raise before any work is done, leave them out
         (to go on with a batch that was stopped), or write them anew.
@@ -217,6 +230,7 @@ def segment_files(
             device,
             axes_must_fit=axes_must_fit,
             table=table,
+            save_hierarchy=save_hierarchy,
             existing=existing,
             prototypes=prototypes,
             voxel_size=voxel_size,
@@ -232,6 +246,7 @@ def check_batch(
     cut: Cut | None = None,
     *,
     table: bool = True,
+    save_hierarchy: bool = False,
     existing: Existing = "refuse",
 ) -> None:
     """Raise what `segment_files` would raise before any work; parameters as there."""
@@ -245,14 +260,18 @@ def check_batch(
             "Strokes and edits by hand belong to one image: a batch takes regions, classes or "
             "objects without them."
         )
-    stems = [path.stem for path in files]
+    stems = [_stem(path) for path in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise InputError(
             f"Two of the files are called {', '.join(twice)}: their results would collide. "
             "Segment them into different folders."
         )
-    there = [str(p) for path in files for p in planned_files(path, folder, table) if p.exists()]
+    planned = [p for path in files for p in planned_files(path, folder, table, save_hierarchy)]
+    own = {os.path.realpath(path) for path in files} & {os.path.realpath(path) for path in planned}
+    if own:
+        raise InputError(f"{min(own)!r} would be read and written: choose another folder.")
+    there = [str(path) for path in planned if path.exists()]
     if there and existing == "refuse":
         raise InputError(
             f"{', '.join(there[:3])}{' and others' if len(there) > 3 else ''} exist already: "
@@ -281,10 +300,37 @@ def _is_done(path: Path, folder: Path) -> bool:
     return planned_files(path, folder)[0].exists()
 
 
-def planned_files(path: Path, folder: Path, table: bool = True) -> list[Path]:
+def is_hierarchy(path: Path) -> bool:
+    """Whether a path means a saved hierarchy rather than an image."""
+    return path.name.endswith(HIERARCHY_SUFFIX)
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(HIERARCHY_SUFFIX) if is_hierarchy(path) else path.stem
+
+
+def planned_files(
+    path: Path, folder: Path, table: bool = True, save_hierarchy: bool = False
+) -> list[Path]:
     """Return the files that may be written for an image; the labels come first."""
-    endings = ["_labels.tif", "_overlay.png", *(["_table.csv"] if table else [])]
-    return [folder / f"{path.stem}{ending}" for ending in endings]
+    endings = ["_labels.tif", "_overlay.png"]
+    endings += ["_table.csv"] * table + [HIERARCHY_SUFFIX] * save_hierarchy
+    return [folder / f"{_stem(path)}{ending}" for ending in endings]
+
+
+def _reweighted(tree: Hierarchy, params: SegmentationParams) -> Hierarchy:
+    """Return a saved hierarchy with the balance and scale that were asked for."""
+    asked = {name: getattr(params, name) for name in params.model_fields_set - {"tile_size"}}
+    weights = {name: asked.pop(name) for name in ("balance", "scale") if name in asked}
+    for name, value in asked.items():
+        known = getattr(tree.params, name)
+        if value != known:
+            raise InputError(
+                f"{name} = {value!r}: this hierarchy was saved with {known!r}, and only its "
+                "balance and scale can be changed. Segment the image instead."
+            )
+    unlike = {name for name, value in weights.items() if value != getattr(tree.params, name)}
+    return tree.reweighted(**weights) if unlike else tree
 
 
 @dataclass
@@ -292,18 +338,19 @@ class _Job:
     """What is done to every file; the classes are those of the first one if need be."""
 
     folder: Path
-    model: Model
+    model: Model | None
     cut: Cut
     params: SegmentationParams
     read: Callable[[Path], tuple[np.ndarray, Axes]]
     device: str
     table: bool
+    save_hierarchy: bool
     stop: StopFlag | None
     prototypes: Prototypes | None
     done_before: list[Path]
 
     def __post_init__(self) -> None:
-        if self.prototypes is None:
+        if self.prototypes is None and self.model is not None:
             self.prototypes = self.model.prototypes
 
     @property
@@ -322,6 +369,10 @@ class _Job:
                 yield Progress("classes", 1, 1, message=message)
 
     def _build(self, path: Path) -> Generator[Progress, None, tuple[Any, Hierarchy]]:
+        """Return the hierarchy of a file, and the image that its labels are drawn on."""
+        if is_hierarchy(path):
+            return self._loaded(path)
+        assert self.model is not None  # noqa: S101 - has been checked
         image, axes = self.read(path)
         tree = yield from hierarchy_steps(
             image,
@@ -333,6 +384,13 @@ class _Job:
             path.name,
         )
         return image, tree
+
+    def _loaded(self, path: Path) -> tuple[Any, Hierarchy]:
+        tree = load_hierarchy(path)
+        model, of = self.model, tree.model_fingerprint
+        if model is not None and not model.is_meant(of, tree.axes.channels):
+            raise InputError(f"{path.name} was made with another model: leave the model out.")
+        return None, _reweighted(tree, self.params)
 
     def segment(self, path: Path) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
         """Segment one file; return how it was read, the number of labels, and what was written."""
@@ -348,16 +406,21 @@ class _Job:
     def _write_all(
         self, path: Path, image: Any, tree: Hierarchy, labels: np.ndarray
     ) -> tuple[Path, ...]:
-        labels_path, overlay_path, *table_path = planned_files(path, self.folder, self.table)
+        labels_path, overlay_path, *more = planned_files(
+            path, self.folder, self.table, self.save_hierarchy
+        )
         written = [labels_path]
         if tree.axes.space == "YX":
-            picture = overlay(image, labels, tree.axes.letters)
+            ground = (tree.brightness, "YX") if image is None else (image, tree.axes.letters)
+            picture = overlay(ground[0], labels, ground[1])
             _write(overlay_path, lambda p: write_picture(picture, p))
             written.append(overlay_path)
-        if table_path:
+        if self.table:
             frame = self._table(tree, labels)
-            _write(table_path[0], lambda p: frame.to_csv(p, index=False))
-            written.append(table_path[0])
+            _write(more[0], lambda p: frame.to_csv(p, index=False))
+        if self.save_hierarchy:
+            tree.save(more[-1])
+        written += more
         # Labels last: they say that a file is done.
         _write(labels_path, lambda p: write_labels(labels, p))
         return tuple(written)

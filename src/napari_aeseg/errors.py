@@ -13,6 +13,10 @@ class ModelFileError(AesegError):
     """A model file that is damaged, foreign, or of a newer format."""
 
 
+class HierarchyFileError(AesegError):
+    """A saved hierarchy that is damaged, foreign, or of a newer format."""
+
+
 class DeviceError(AesegError):
     """A device that is not there, or that failed with no other device left to try."""
 

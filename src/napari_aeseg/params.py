@@ -20,6 +20,8 @@ _P = TypeVar("_P", bound="_Params")
 
 #: Given where a model file is asked for, this text means the model that ships with the package.
 BASE_MODEL = "base"
+#: What the names of saved hierarchies end with; they are folders.
+HIERARCHY_SUFFIX = ".aeseg.zarr"
 
 
 class _Params(BaseModel):

@@ -118,6 +118,13 @@ def kept(widget):
     widget.viewer_model.layers.selection.active = layer
 
 
+def saved(widget):
+    path = str(widget.folder / "mine.aeseg.zarr")
+    widget.save_hierarchy(path)
+    widget.viewer_model.layers.remove(widget.preview)
+    QFileDialog.getExistingDirectory = lambda *_: path
+
+
 def folder(widget):
     widget._dock.batch.folder.line.setText(str(widget.folder))
 
@@ -203,6 +210,8 @@ CONTROLS = {
     "model.watch_box": (nothing, click, value("widget.watch")),
     "segments.segment_button": (nothing, click, value("id(widget.hierarchy)")),
     "segments.keep_button": (nothing, click, layers),
+    "segments.open_button": (saved, click, value("id(widget.hierarchy)")),
+    "segments.save_button": (nothing, click, files),
     "segments.apply_button": (second_image, click, value("len(widget.previews)")),
     **{
         f"segments.modes[{mode!r}]": (

@@ -398,6 +398,34 @@ def test_it_runs_in_a_process_of_its_own(segmented, tmp_path):
     assert np.array_equal(tifffile.imread(tmp_path / "halves_labels.tif"), segmented.preview.data)
 
 
+@pytest.mark.parametrize("shown", ["regions", "fixed classes", "weights", "strokes", "edits"])
+def test_what_was_opened_is_opened_again(segmented, run, tmp_path, saved, shown):
+    path = tmp_path / "halves.aeseg.zarr"
+    segmented.save_hierarchy(path)
+    segmented.open_hierarchy(path)
+    SHOWN[shown](segmented)
+
+    script = segmented.script
+
+    assert f"aeseg.load_hierarchy({str(path)!r})" in script
+    assert ("model = " in script) is (shown == "fixed classes")
+    assert "build_hierarchy" not in script
+    assert_same(segmented, run(script))
+
+
+def test_what_was_opened_and_what_was_segmented_go_together(segmented, run, tmp_path, model):
+    path = tmp_path / "halves.aeseg.zarr"
+    segmented.save_hierarchy(path)
+    first = segmented.images[0]
+    second = add_image(segmented, halves(40, seed=3), "second")
+    segment(segmented)
+    segmented.open_hierarchy(path)
+    segmented.images = [first, second]
+    segmented.mode = "classes"
+
+    assert_same(segmented, run(segmented.script))
+
+
 def test_without_a_result_there_is_no_script(widget):
     with pytest.raises(InputError, match="segment an image first"):
         _ = widget.script

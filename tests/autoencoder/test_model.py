@@ -195,3 +195,12 @@ def test_features_come_channels_last_from_a_model_that_was_loaded(make_model, tm
     (tile,) = model.encode_tiles(read, (1, 2))
     for features in tile.features.values():
         assert features[None].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_model_knows_what_is_its_own(make_model):
+    model = make_model()
+    assert model.is_meant(model.fingerprint, 1)
+    assert not model.is_meant(make_model(seed=1).fingerprint, 1)
+    base = load_model_file("base")
+    assert base.is_meant(base.fitted(2).fingerprint, 2)
+    assert not base.is_meant(base.fitted(2).fingerprint, 3)

@@ -53,6 +53,7 @@ class Actions:
         self._results = controller.results
         self._steering = controller.steering
         self._viewer = controller.viewer
+        self._in_hand = controller.image_in_hand
         self._inside = Inside(controller.viewer, controller.results)
         self._listen()
         self._viewer.layers.selection.events.active.connect(self._on_active)
@@ -91,16 +92,6 @@ class Actions:
 
     # Steering
 
-    def _image(self, image: Image | None = None) -> Image:
-        """The image given, else that of the active preview, else the first."""
-        if image is not None:
-            return unwrapped(image)
-        images = list(self._controller.hierarchies)
-        if not images:
-            raise InputError("No chosen image is segmented yet: press Segment first.")
-        active = self._viewer.layers.selection.active
-        return next((i for i in images if self._results.preview_of(i) is active), images[0])
-
     def take(self, tool: str | None) -> None:
         """Take "merge" or "split" in hand, or neither."""
         self._steering.take(tool, list(self._controller.hierarchies))
@@ -108,23 +99,23 @@ class Actions:
 
     def merge(self, image: Image | None, *places: tuple[int, ...]) -> None:
         """Merge the regions at some places."""
-        self._steering.merge(self._image(image), self._dock.segments.cut, *places)
+        self._steering.merge(self._in_hand(image), self._dock.segments.cut, *places)
 
     def split(self, image: Image | None, place: tuple[int, ...]) -> None:
         """Split the region at a place."""
-        self._steering.split(self._image(image), self._dock.segments.cut, place)
+        self._steering.split(self._in_hand(image), self._dock.segments.cut, place)
 
     def undo(self, image: Image | None = None) -> bool:
         """Take back the last merge or split."""
-        return self._steering.undo(self._image(image))
+        return self._steering.undo(self._in_hand(image))
 
     def redo(self, image: Image | None = None) -> bool:
         """Do again what was taken back."""
-        return self._steering.redo(self._image(image))
+        return self._steering.redo(self._in_hand(image))
 
     def paint(self, image: Image | None = None) -> Labels:
         """Make the strokes layer the active one, with the brush in hand."""
-        return self._steering.begin_painting(self._image(image))
+        return self._steering.begin_painting(self._in_hand(image))
 
     def rename(self, number: int, name: str) -> None:
         """Name a class."""
@@ -140,7 +131,7 @@ class Actions:
         model = self._session.model
         if model is None:
             raise InputError("There is no model to keep classes with: segment an image first.")
-        self._steering.fix(model, self._image(), cut.n_classes)
+        self._steering.fix(model, self._in_hand(), cut.n_classes)
 
     def release(self) -> None:
         """Let classes follow each image again."""

@@ -14,17 +14,21 @@ from qtpy.QtCore import QTimer
 from napari_aeseg._napari.devices import DeviceFinder
 from napari_aeseg._napari.dock import Dock
 from napari_aeseg._napari.keeping import Keeper
+from napari_aeseg._napari.layers import unwrapped
 from napari_aeseg._napari.memory import remember, restore
 from napari_aeseg._napari.reporting import Reporter
 from napari_aeseg._napari.session import Origin, Session
 from napari_aeseg._napari.settings import read_settings
 from napari_aeseg._napari.steering import Steering
 from napari_aeseg._napari.tables import columns_of, measured_layer
+from napari_aeseg._napari.tree_files import TreeFiles
 from napari_aeseg._napari.waiting import wait_until
 from napari_aeseg._napari.watching import Watching
+from napari_aeseg.errors import InputError
 from napari_aeseg.events import TrainingProgress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
 
     from napari.layers import Image, Labels
@@ -79,6 +83,7 @@ class Controller:
         self.dock.model.preset = settings.preset
         self._listen_to_session()
         self._listen_to_dock()
+        self.trees = TreeFiles(self)
         restore(self)
         self.refresh()
 
@@ -153,15 +158,19 @@ class Controller:
 
     def load_now(self, path: str | PathLike[str]) -> None:
         """Load a model before returning; what goes wrong is raised instead of popping up."""
-        with self.reporter.quiet():
-            self.load(path)
-            self.wait()
+        self.do_now(self.load, path)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file."""
         self.session.save(path)
         self.show_model()
         self.dock.status.say(f"Saved as {Path(path).name}.")
+
+    def do_now(self, action: Callable[..., object], *arguments: Any) -> None:
+        """Begin something and wait for it; what goes wrong is raised instead of popping up."""
+        with self.reporter.quiet():
+            action(*arguments)
+            self.wait()
 
     def take_model(self, model: Model | None) -> None:
         """Use a model that a script has."""
@@ -221,6 +230,16 @@ class Controller:
         """The hierarchy of each chosen image that has one."""
         known = self.results.hierarchies
         return {image: known[image] for image in self.dock.images.images if image in known}
+
+    def image_in_hand(self, image: Image | None = None) -> Image:
+        """Return the image given, else that of the active preview, else the first segmented."""
+        if image is not None:
+            return unwrapped(image)
+        images = list(self.hierarchies)
+        if not images:
+            raise InputError("No chosen image is segmented yet: press Segment first.")
+        active = self.viewer.layers.selection.active
+        return next((i for i in images if self.results.preview_of(i) is active), images[0])
 
     def close(self) -> None:
         """Leave everything that runs, and be silent from now on."""
@@ -320,6 +339,7 @@ class Controller:
         self.show_model()
 
     def _on_model(self, model: Model | None) -> None:
+        self.results.know(model)
         self.steering.take_over(model)
         self.show_model()
 

@@ -15,6 +15,7 @@ from napari_aeseg._napari.panels import Form
 from napari_aeseg._napari.segment_view import SegmentView
 from napari_aeseg._napari.settings import SUFFIX
 from napari_aeseg._napari.status_view import StatusView
+from napari_aeseg.params import HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -103,6 +104,8 @@ class Dock(QWidget):
             (self.model.device_box, not busy),
             (self.segments.segment_button, has_image and not busy),
             (self.segments.keep_button, has_result),
+            (self.segments.open_button, not busy),
+            (self.segments.save_button, has_result and not busy),
             (self.segments.apply_button, has_result and not busy and bool(self.images.others)),
             (self.looks, has_result and not busy),
             (self.script_button, has_result),
@@ -133,6 +136,24 @@ class Dock(QWidget):
             return None
         # The reader knows models by their full ending, which some dialogs leave out.
         return path if path.endswith(SUFFIX) else path.removesuffix(".safetensors") + SUFFIX
+
+    def ask_hierarchy_to_open(self) -> str | None:
+        """Ask for the folder of a hierarchy; None when the user thinks better of it."""
+        title = f"Open a segmentation (a folder *{HIERARCHY_SUFFIX})"
+        return QFileDialog.getExistingDirectory(self, title) or None
+
+    def ask_where_to_save_hierarchy(self, name: str) -> str | None:
+        """Ask for a folder that is to be made; None when the user thinks better of it."""
+        path, _ = QFileDialog.getSaveFileName(
+            self,
+            "Save the segmentation",
+            f"{Path(name).stem}{HIERARCHY_SUFFIX}",
+            f"AE Segment segmentations (*{HIERARCHY_SUFFIX})",
+        )
+        if not path:
+            return None
+        ending = HIERARCHY_SUFFIX
+        return path if path.endswith(ending) else path.removesuffix(".zarr") + ending
 
     def ask_where_to_export(self, name: str) -> str | None:
         """Ask for a CSV file; None when the user thinks better of it."""

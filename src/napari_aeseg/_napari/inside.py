@@ -59,6 +59,9 @@ class Inside:
         images = [image for image in images if image in self._results.of]
         if not images:
             raise InputError("There is nothing to look into: segment an image first.")
+        if what.startswith("reconstruction"):
+            for image in images:
+                self._check_model(image)
         labels = dict.fromkeys(images)
         if what == "merge height":
             # Only regions are nodes of the tree.
@@ -73,6 +76,13 @@ class Inside:
             return found
 
         return work
+
+    def _check_model(self, image: Image) -> None:
+        """Raise InputError if the network cannot be asked about an image."""
+        result = self._results.of[image]
+        if not result.can_encode:
+            missing = "load its model" if result.has_image else "open its image, then it again"
+            raise InputError(f"{image.name} comes from a saved segmentation: {missing} first.")
 
     def show(self, what: str, found: dict[Image, np.ndarray]) -> list[Layer]:
         """Show what was computed, each in a layer of its own; return the layers."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_aeseg._napari.layers import Snapshot
+    from napari_aeseg._napari.tree_files import Opened
     from napari_aeseg._napari.tuning import Cut
     from napari_aeseg._napari.worker import Work
     from napari_aeseg.autoencoder.model import Model
@@ -169,6 +170,31 @@ def loading(path: str | PathLike[str]) -> Work:
         from napari_aeseg.pipeline import load_model
 
         return load_model(path)
+
+    return work
+
+
+def saving_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> Work:
+    """Write a hierarchy to a folder; there is no result."""
+
+    def work(stop: Event) -> Generator[Progress, None, None]:
+        yield from ()
+        hierarchy.save(path)
+
+    return work
+
+
+def opening_hierarchy(path: str | PathLike[str], images: Sequence[Any]) -> Work:
+    """Read a hierarchy and look which of some images it is of; the result is an `Opened`."""
+
+    def work(stop: Event) -> Generator[Progress, None, Opened]:
+        yield from ()
+        from napari_aeseg._napari.tree_files import Opened
+        from napari_aeseg.regions.hierarchy_file import load_hierarchy
+
+        hierarchy = _warm(load_hierarchy(path).prepare(stop))
+        places = (place for place, image in enumerate(images) if hierarchy.is_of(image))
+        return Opened(hierarchy, next(places, None))
 
     return work
 

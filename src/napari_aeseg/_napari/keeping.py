@@ -112,7 +112,7 @@ class Keeper:
         layer.colormap = class_colormap(self._results.classes.colors) if named else label_colors()
         self._put_under_preview(layer, image)
         self._follow(layer, image, result, classes)
-        if result.error is None and not lazy:
+        if result.error is None and result.can_encode and not lazy:
             self._waiting.append(self._measured[layer])
             if not self._runner.busy:
                 self._measure()

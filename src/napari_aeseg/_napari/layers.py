@@ -77,9 +77,7 @@ def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
     InputError
         If `axes` does not fit, or the image has too few or too many dimensions.
     """
-    data = layer.data[0] if layer.multiscale else layer.data
-    if layer.rgb and data.shape[-1] == 4:
-        data = data[..., :3]
+    data = image_data(layer)
     try:
         reading = _read_rgb(layer, data.shape, axes) if layer.rgb else None
         reading = reading or read_axes(data.shape, axes, labels=layer.axis_labels)
@@ -91,6 +89,12 @@ def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
     return Snapshot(
         layer.name, data, reading, Path(path) if path else None, sample[1] if ours else None
     )
+
+
+def image_data(layer: Image) -> Any:
+    """Return the pixels of an Image layer: of the finest level, without alpha; not copied."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    return data[..., :3] if layer.rgb and data.shape[-1] == 4 else data
 
 
 def _read_rgb(layer: Image, shape: tuple[int, ...], axes: str | None) -> Axes:
@@ -124,7 +128,7 @@ def labels_arguments(layer: Image, axes: Axes) -> dict[str, Any]:
     dict
         scale, translate, rotate, shear, affine, units, and axis_labels where they are names.
     """
-    keep = [i for i, letter in enumerate(axes.letters) if letter != "C"]
+    keep = _space_of(layer, axes)
     square = np.ix_(keep, keep)
     matrix = np.asarray(layer.affine.affine_matrix)
     arguments = {
@@ -140,6 +144,13 @@ def labels_arguments(layer: Image, axes: Axes) -> dict[str, Any]:
     if not any(label.startswith("-") for label in labels):
         arguments["axis_labels"] = labels
     return arguments
+
+
+def _space_of(layer: Image, axes: Axes) -> list[int]:
+    """The axes of a layer that labels have; it may itself be without channels."""
+    if layer.ndim == len(axes.space):
+        return list(range(layer.ndim))
+    return [i for i, letter in enumerate(axes.letters) if letter != "C"]
 
 
 def _shear_matrix(layer: Image) -> np.ndarray:
@@ -158,7 +169,7 @@ def measured(axes: Axes, layer: Image) -> Axes:
     Where it has neither, nothing is known of it: lengths are counted in pixels then. The unit is
     "pixel" when the axes have none, or units that do not measure the same.
     """
-    where = {letter: i for i, letter in enumerate(axes.letters)}
+    where = dict(zip(axes.space, _space_of(layer, axes), strict=True))
     scale = [abs(float(layer.scale[where[a]])) for a in axes.measurable]
     units = [layer.units[where[a]] for a in axes.measurable]
     if len({unit.dimensionality for unit in units}) == 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from os import PathLike
 
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
 
     from napari_aeseg._napari.actions import Actions
     from napari_aeseg._napari.controller import Controller
@@ -32,6 +32,43 @@ class ResultMethods:
             If nothing is segmented yet, or no pixel has a label.
         """
         return self._controller.keep()
+
+    def save_hierarchy(self, path: str | PathLike[str], image: Image | None = None) -> None:
+        """Write the hierarchy of an image to a folder; the window stays alive meanwhile.
+
+        Parameters
+        ----------
+        path : path-like
+            Conventionally named ``*.aeseg.zarr``.
+        image : napari.layers.Image, optional
+            By default that of the active preview, else the first chosen one that is segmented.
+
+        Raises
+        ------
+        InputError
+            If nothing is segmented, something else is running, or there is something at `path` that
+            is no hierarchy.
+        OSError
+            If it cannot be written.
+        """
+        controller = self._controller
+        controller.do_now(controller.trees.save, path, controller.image_in_hand(image))
+
+    def open_hierarchy(self, path: str | PathLike[str]) -> None:
+        """Open a saved hierarchy and choose its image; the window stays alive meanwhile.
+
+        When its image is not open, its brightness is shown instead. `segmented` is emitted.
+
+        Raises
+        ------
+        HierarchyFileError
+            If the folder is damaged, foreign, or of a newer format.
+        FileNotFoundError
+            If there is no such folder.
+        InputError
+            If something else is running.
+        """
+        self._controller.do_now(self._controller.trees.open, path)
 
     def look(self, what: str) -> None:
         """Begin to compute a layer that shows what lies behind the segmentation; `looked` follows.

@@ -18,6 +18,7 @@ from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
@@ -37,8 +38,8 @@ class Result:
     Parameters
     ----------
     hierarchy : Hierarchy
-    model : Model
-        That it was encoded by.
+    model : Model or None
+        That it was encoded by; None when that is not at hand.
     shot : Snapshot
         The image as it was encoded.
     preview : Preview
@@ -48,16 +49,27 @@ class Result:
         Strokes.
     error : ndarray or None
         Reconstruction error of each pixel, once it was asked for.
+    path : Path or None
+        The folder that the hierarchy was opened from.
+    has_image : bool
+        Whether the layer shows the image, and not its brightness only.
     """
 
     hierarchy: Hierarchy
-    model: Model
+    model: Model | None
     shot: Snapshot
     preview: Preview
     edits: tuple[Edit, ...] = ()
     undone: tuple[Edit, ...] = ()
     markers: Labels | None = None
     error: np.ndarray | None = None
+    path: Path | None = None
+    has_image: bool = True
+
+    @property
+    def can_encode(self) -> bool:
+        """Whether the network can be asked about the image."""
+        return self.model is not None and self.has_image
 
 
 @dataclass
@@ -69,9 +81,9 @@ class ClassStyle:
     prototypes: Prototypes | None = None
     model: Model | None = None
 
-    def fixed_for(self, model: Model) -> Prototypes | None:
+    def fixed_for(self, model: Model | None) -> Prototypes | None:
         """Return the prototypes if they are of this model: with another one they mean nothing."""
-        if self.prototypes is None or self.model is None:
+        if self.prototypes is None or self.model is None or model is None:
             return None
         same = model is self.model or model.fingerprint == self.model.fingerprint
         return self.prototypes if same else None
@@ -127,21 +139,42 @@ class Results:
         self.runner.leave()
         self.finder.leave()
 
-    def add(self, image: Image, hierarchy: Hierarchy, model: Model, shot: Snapshot) -> bool:
+    def add(
+        self,
+        image: Image,
+        hierarchy: Hierarchy,
+        model: Model | None,
+        shot: Snapshot,
+        path: Path | None = None,
+        has_image: bool = True,
+    ) -> bool:
         """Take over a new hierarchy; return False if edits by hand had to be given up."""
         before = self.of.get(image)
         if before is None:
-            self.of[image] = Result(
-                hierarchy, model, shot, Preview(self._viewer, image, self.touched.emit)
-            )
+            preview = Preview(self._viewer, image, self.touched.emit)
+            self.of[image] = Result(hierarchy, model, shot, preview, path=path, has_image=has_image)
             return True
         # Patches depend on the image and their size only: what was merged by hand fits again.
         same = _same_patches(before.hierarchy, hierarchy)
         edits, undone = (before.edits, before.undone) if same else ((), ())
         self.of[image] = Result(
-            hierarchy, model, shot, before.preview, edits, undone, before.markers
+            hierarchy,
+            model,
+            shot,
+            before.preview,
+            edits,
+            undone,
+            before.markers,
+            path=path,
+            has_image=has_image,
         )
         return same or not before.edits
+
+    def know(self, model: Model | None) -> None:
+        """Give a model to those hierarchies that were opened without theirs and are of this one."""
+        for result in self.of.values():
+            if result.model is None:
+                result.model = model_of(result.hierarchy, model)
 
     def forget_removed(self) -> bool:
         """Give up what belongs to images that are no longer in the viewer; layers stay.
@@ -281,6 +314,14 @@ def _same_patches(one: Hierarchy, other: Hierarchy) -> bool:
     if one.coarse or other.coarse or one.n_patches != other.n_patches:
         return False
     return bool(np.array_equal(one.patches, other.patches))
+
+
+def model_of(hierarchy: Hierarchy, model: Model | None) -> Model | None:
+    """Return the model if the hierarchy is of it, else None."""
+    if model is None:
+        return None
+    meant = model.is_meant(hierarchy.model_fingerprint, hierarchy.axes.channels)
+    return model if meant else None
 
 
 def narrow(labels: np.ndarray) -> np.ndarray:

@@ -36,15 +36,18 @@ def script_of(session: Session, images: list[Image], cut: Cut, device: str, fold
         If an image cannot be read again and is too large, or lazy, to be saved.
     """
     writer = _Writer(folder)
-    result = session.results.of[images[0]]
-    if any(session.results.of[image].model is not result.model for image in images):
+    results = [session.results.of[image] for image in images]
+    # What was opened needs a model for the classes only that are kept with it.
+    fixed = [cut.needs_classes and session.results.classes.fixed_for(r.model) for r in results]
+    models = [r.model for r, f in zip(results, fixed, strict=True) if r.path is None or f]
+    if any(model is not models[0] for model in models):
         raise InputError(
             "These images were segmented with different models: press Segment, or choose one."
         )
-    origin = session.origin if result.model is session.model else None
-    if cut.needs_classes and session.results.classes.fixed_for(result.model) is not None:
+    origin = session.origin if models and models[0] is session.model else None
+    if any(fixed):
         origin = None  # a model that is trained again has no classes: the file brings them
-    lines = [writer.model(origin, result.model), ""]
+    lines = [writer.model(origin, models[0]), ""] if models else []
     for image in images:
         lines += writer.image(image, session.results, cut, device, images)
     head = [
@@ -156,12 +159,7 @@ class _Writer:
         """Return the lines that segment one image and write its labels."""
         result = results.of[image]
         number = images.index(image) + 1
-        name = self.source(result.shot)
         tree, labels = f"tree_{number}", f"labels_{number}"
-        params = params_code(result.hierarchy.params)
-        reading = result.shot.axes
-        axes = f", axes={reading.letters!r}" if result.shot.axes_argument else ""
-        voxels = f", voxel_size={reading.voxel_size!r}" if reading.voxel_size else ""
         self.imports.add("from napari_aeseg.images.files import write_labels")
         prototypes = None
         if cut.needs_classes and results.classes.fixed_for(result.model) is not None:
@@ -173,13 +171,26 @@ class _Writer:
         if cut.mode == "regions":  # what was suggested is written down
             own = type(cut)(n_regions=own.regions_in(result.hierarchy), edits=own.edits)
         lines = [
-            f"{tree} = aeseg.build_hierarchy({name}, model, {params}{axes}{voxels}, "
-            f"device={device!r})",
+            f"{tree} = {self._tree(result, device)}",
             f"{labels} = {self._cut(own, tree, result, prototypes)}",
             f"write_labels({labels}, {self._file_name(result.shot.name)!r})",
             "",
         ]
         return lines
+
+    def _tree(self, result: Result, device: str) -> str:
+        """Code for a hierarchy: opened where it was opened, else built."""
+        params = result.hierarchy.params
+        if result.path is not None:
+            weights = call("", balance=params.balance, scale=params.scale)
+            return f"aeseg.load_hierarchy({str(result.path)!r}).reweighted{weights}"
+        name, axes = self.source(result.shot), result.shot.axes_argument
+        given = "" if axes is None else f", axes={axes!r}"
+        voxels = result.shot.axes.voxel_size
+        given += "" if voxels is None else f", voxel_size={voxels!r}"
+        return (
+            f"aeseg.build_hierarchy({name}, model, {params_code(params)}{given}, device={device!r})"
+        )
 
     def _cut(self, cut: Cut, tree: str, result: Result, prototypes: str | None) -> str:
         plain = not cut.edits and prototypes is None

@@ -73,6 +73,18 @@ class SegmentView(QWidget):
             "Copy what the preview shows to a new Labels layer, with measurements of every "
             "segment. It is hidden under the preview, and the preview goes on."
         )
+        self.open_button = QPushButton("Open…")
+        self.open_button.setAccessibleName("Open a segmentation")
+        self.open_button.setToolTip(
+            "Open a segmentation that was saved (a folder *.aeseg.zarr), and go on tuning it. It "
+            "is shown on its image if that is open."
+        )
+        self.save_button = QPushButton("Save…")
+        self.save_button.setAccessibleName("Save the segmentation")
+        self.save_button.setToolTip(
+            "Write all possible segmentations of the image to a folder (*.aeseg.zarr), to go on "
+            "tuning another day without segmenting again. Keep is for what is shown now."
+        )
         self.apply_button = QPushButton("Apply to all open images")
         self.apply_button.setToolTip(
             "Segment every open image like this one: same model, same cut, same classes."
@@ -110,6 +122,7 @@ class SegmentView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(heading("3  Segments"))
         layout.addWidget(in_a_row(self.segment_button, self.keep_button))
+        layout.addWidget(in_a_row(self.open_button, self.save_button))
         first, second = MODES[:2], MODES[2:]
         layout.addWidget(in_a_row(*(self.modes[mode] for mode in first)))
         layout.addWidget(in_a_row(*(self.modes[mode] for mode in second)))

@@ -217,7 +217,7 @@ class Steering:
         if result.model is not model:
             raise InputError(
                 f"{image.name} was segmented with another model than the one in use: segment it "
-                "again first."
+                "again, or load that model first."
             )
         n_classes = min(n_classes, result.hierarchy.max_classes)
         classes.prototypes, classes.model = result.hierarchy.prototypes(n_classes), model

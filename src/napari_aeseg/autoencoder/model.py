@@ -133,6 +133,11 @@ class Model:
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def is_meant(self, fingerprint: str, channels: int) -> bool:
+        """Return whether a hierarchy with this fingerprint, of so many channels, is of this one."""
+        own = self.fitted(channels) if self.any_channels else self
+        return own.fingerprint == fingerprint
+
     def fitted(self, channels: int) -> Model:
         """Return this model for images of so many channels.
 

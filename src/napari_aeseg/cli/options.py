@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.params import BASE_MODEL
+from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,11 +119,12 @@ def given(options: argparse.Namespace, kind: type[BaseModel]) -> dict[str, Any]:
 
 def image_paths(options: argparse.Namespace) -> list[Path]:
     """Return the image files, with those of a folder in its place."""
-    if not any(path.is_dir() for path in options.images):
+    folders = [p for p in options.images if p.is_dir() and not p.name.endswith(HIERARCHY_SUFFIX)]
+    if not folders:
         return list(options.images)
     from napari_aeseg.batch import image_files
 
-    nested = [image_files(path) if path.is_dir() else [path] for path in options.images]
+    nested = [image_files(path) if path in folders else [path] for path in options.images]
     return [path for paths in nested for path in paths]
 
 

@@ -24,7 +24,7 @@ from napari_aeseg.cli.options import (
 from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import checked_voxel_size
-from napari_aeseg.params import SegmentationParams, TrainingParams
+from napari_aeseg.params import HIERARCHY_SUFFIX, SegmentationParams, TrainingParams
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +41,9 @@ def add_to(commands: Commands) -> None:
         "segment",
         help="segment image files",
         description="Segment image files. A file that cannot be segmented does not keep the others "
-        "from it; it is told at the end, and the exit code is 1.",
+        "from it; it is told at the end, and the exit code is 1. Hierarchies that --save-hierarchy "
+        f"has written (*{HIERARCHY_SUFFIX}) can be given instead of images: they are cut at once, "
+        "without a model, and their balance and scale can be changed.",
     )
     parser.set_defaults(run=_run)
     add_images(parser)
@@ -54,6 +56,11 @@ def add_to(commands: Commands) -> None:
     )
     _add_cuts(parser)
     parser.add_argument("--table", action="store_true", help="write measurements as CSV as well")
+    parser.add_argument(
+        "--save-hierarchy",
+        action="store_true",
+        help=f"write NAME{HIERARCHY_SUFFIX} as well, to be cut in other ways later",
+    )
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace files that exist")
     there.add_argument(
@@ -100,11 +107,12 @@ def _run(options: argparse.Namespace) -> int:
     cut = _cut(options)
     existing = _existing(options)
     files, folder = image_paths(options), options.output
-    check_batch(files, folder, cut, table=options.table, existing="replace")
+    more = {"table": options.table, "save_hierarchy": options.save_hierarchy}
+    check_batch(files, folder, cut, **more, existing="replace")
     model_path = folder / f"model{MODEL_SUFFIX}"
     if existing == "refuse":
-        planned = [p for file in files for p in planned_files(file, folder, options.table)]
-        planned += [model_path] if options.model is None else []
+        planned = [p for file in files for p in planned_files(file, folder, **more)]
+        planned += [model_path] if options.model is None and _images(files) else []
         refuse_existing(planned, "--overwrite or --skip-existing")
     model = _model(options, files, model_path)
     _check_classes(model, options)
@@ -118,7 +126,7 @@ def _run(options: argparse.Namespace) -> int:
                 params,
                 options.axes,
                 options.device,
-                table=options.table,
+                **more,
                 existing=existing,
                 voxel_size=options.voxel_size,
                 stop=stop,
@@ -145,12 +153,20 @@ def _cut(options: argparse.Namespace) -> Cut:
     return Cut("regions", n_regions=options.regions, threshold=options.threshold)
 
 
-def _model(options: argparse.Namespace, files: list[Path], path: Path) -> Model:
-    """Return the model that was asked for, that of an earlier run, or a new one."""
+def _images(files: list[Path]) -> list[Path]:
+    """Return the files that are images, and no saved hierarchies."""
+    return [file for file in files if not file.name.endswith(HIERARCHY_SUFFIX)]
+
+
+def _model(options: argparse.Namespace, files: list[Path], path: Path) -> Model | None:
+    """Return the model that was asked for, that of an earlier run, or a new one if need be."""
     from napari_aeseg.pipeline import load_model
 
     if options.model is not None:
         return load_model(options.model)
+    files = _images(files)
+    if not files:
+        return None
     if options.skip_existing and path.exists():
         print(f"going on with {path}")
         return load_model(path)
@@ -187,9 +203,9 @@ def _train_on(files: list[Path], options: argparse.Namespace) -> Model:
     return model
 
 
-def _check_classes(model: Model, options: argparse.Namespace) -> None:
+def _check_classes(model: Model | None, options: argparse.Namespace) -> None:
     """Refuse a number of classes that the classes of the model do not have."""
-    if options.classes is None or model.prototypes is None:
+    if options.classes is None or model is None or model.prototypes is None:
         return
     kept = len(model.prototypes.centres)
     if options.classes != kept:

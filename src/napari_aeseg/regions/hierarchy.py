@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import channels_first
 from napari_aeseg.images.threads import one_blas_thread
 from napari_aeseg.regions.classes import (
     BASE_REGIONS,
@@ -26,6 +27,7 @@ from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import ObjectSearch
 from napari_aeseg.regions.objects_in_time import SearchInTime
 from napari_aeseg.regions.patches import patch_shape
+from napari_aeseg.regions.statistics import channel_means
 from napari_aeseg.regions.thresholds import (
     SMALLEST_THRESHOLD,
     cost_of,
@@ -36,6 +38,7 @@ from napari_aeseg.regions.ultrametric import joining_merges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
@@ -435,6 +438,53 @@ class Hierarchy(Inspection):
         beside what the last one gained: the largest ratio of successive merge costs.
         """
         return suggested_number(self.tree.cost)
+
+    def is_of(self, image: Any) -> bool:
+        """Return whether this is the image that the hierarchy was built from.
+
+        Parameters
+        ----------
+        image : array_like
+            With the same axes. Its mean intensities in each patch are compared.
+        """
+        if tuple(np.shape(image)) != self.axes.shape:
+            return False
+        pixels = self.axes.as_given(channels_first(np.asarray(image), self.axes))
+        known, count = self.statistics.intensity, self.statistics.count
+        return np.allclose(channel_means(self.patches, pixels, count), known, rtol=1e-9, atol=0)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the hierarchy to a folder, so that tuning goes on without encoding again.
+
+        What `napari_aeseg.load_hierarchy` returns gives the same labels, bit for bit on the same
+        machine. The image is not in it, only its brightness, and neither is the model. A merge
+        tree that was built for the current balance and scale is kept.
+
+        Parameters
+        ----------
+        path : path-like
+            Conventionally ``*.aeseg.zarr``. A hierarchy that is there is replaced as a whole or
+            not at all; nothing else is.
+
+        Raises
+        ------
+        InputError
+            If there is something else at `path`, or values are not finite.
+        OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import napari_aeseg as aeseg
+        >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+        >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+        >>> tree.save(tempfile.mkdtemp() + "/image.aeseg.zarr")
+        """
+        from napari_aeseg.regions.hierarchy_file import write_hierarchy
+
+        write_hierarchy(self, path)
 
 
 def _painted_lazily(ids: Any, lut: np.ndarray) -> Any:

@@ -45,6 +45,11 @@ class MergeTree:
     cost: np.ndarray
     size: np.ndarray
 
+    @classmethod
+    def of(cls, children: np.ndarray, cost: np.ndarray, weight: np.ndarray) -> MergeTree:
+        """Return the tree of these merges of patches with these weights, shape (P,)."""
+        return cls(children, cost, _sums(children, _generations(children), weight))
+
     @property
     def leaves(self) -> int:
         """Number of patches P."""
@@ -323,7 +328,7 @@ def _sorted_tree(children: np.ndarray, cost: np.ndarray, weight: np.ndarray) -> 
     children = children[order]
     inner = children >= leaves
     children[inner] = leaves + rank[children[inner] - leaves]
-    return MergeTree(children, cost[order], _sums(children, _generations(children), weight))
+    return MergeTree.of(children, cost[order], weight)
 
 
 def _generations(children: np.ndarray) -> list[np.ndarray]:

@@ -1,0 +1,196 @@
+"""Hierarchies on disk: a folder of zarr arrays and a header. No pickle, no objects."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.errors import HierarchyFileError, InputError
+from napari_aeseg.params import SegmentationParams
+from napari_aeseg.regions.graph import RegionGraph
+from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.hierarchy_parts import (
+    ARRAYS,
+    TREE,
+    axes_of,
+    check_arrays,
+    expected_arrays,
+)
+from napari_aeseg.regions.merge_tree import MergeTree
+from napari_aeseg.regions.statistics import PatchStatistics
+from napari_aeseg.regions.store import StoreWriter, existing, read_arrays, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+_OURS = {name.split("/")[0] for name in ARRAYS}
+_STATISTICS = "statistics/"
+
+
+def write_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> None:
+    """Write a hierarchy; see `Hierarchy.save`."""
+    given = _arrays(hierarchy)
+    expected = expected_arrays(
+        hierarchy.axes,
+        hierarchy.n_patches,
+        len(hierarchy.statistics.level),
+        len(hierarchy.graph.edges),
+        TREE[0] in given,
+    )
+    with StoreWriter(Path(path), _OURS) as store:
+        arrays = {name: _as(name, given[name], *expected[name]) for name in expected}
+        try:
+            check_arrays(arrays)
+        except ValueError as error:
+            raise InputError(f"This hierarchy cannot be saved: {error}.") from error
+        for name, (shape, dtype) in expected.items():
+            store.write(name, shape, np.dtype(dtype), arrays[name].__getitem__)
+        store.close(_header(hierarchy))
+
+
+def _arrays(hierarchy: Hierarchy) -> dict[str, np.ndarray]:
+    """The arrays of a hierarchy by their names in the folder."""
+    statistics, graph = hierarchy.statistics, hierarchy.graph
+    arrays = {
+        name: getattr(statistics, name.removeprefix(_STATISTICS))
+        for name in ARRAYS
+        if name.startswith(_STATISTICS)
+    }
+    arrays |= {"patches": hierarchy.patches, "brightness": hierarchy.brightness}
+    arrays |= {"graph/edges": graph.edges, "graph/border": graph.border}
+    tree: MergeTree | None = vars(hierarchy).get("tree")
+    return arrays if tree is None else {**arrays, TREE[0]: tree.children, TREE[1]: tree.cost}
+
+
+def _as(name: str, values: np.ndarray, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Bring an array to the dtype it is stored in; raise InputError if that changes it."""
+    stored = np.asarray(values, dtype)
+    if stored.shape != shape:
+        raise InputError(f"This hierarchy cannot be saved: {name} has shape {stored.shape}.")
+    if stored.dtype != values.dtype and not np.array_equal(stored, values):
+        raise InputError(f"This hierarchy cannot be saved: {name} does not fit {dtype}.")
+    return stored
+
+
+def _header(hierarchy: Hierarchy) -> dict[str, Any]:
+    axes = hierarchy.axes
+    return {
+        "package_version": version("napari-aeseg"),
+        "axes": {
+            "letters": axes.letters,
+            "shape": list(axes.shape),
+            "source": axes.source,
+            "voxel_size": axes.voxel_size and list(axes.voxel_size),
+            "unit": axes.unit,
+        },
+        "patches": hierarchy.n_patches,
+        "features": len(hierarchy.statistics.level),
+        "edges": len(hierarchy.graph.edges),
+        "params": hierarchy.params.model_dump(mode="json"),
+        "model": hierarchy.model_fingerprint,
+        "notes": list(hierarchy.notes),
+        "has_tree": "tree" in vars(hierarchy),
+    }
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what checks raise into an error that names the folder."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise HierarchyFileError(
+            f"{path.name} is damaged or was changed: {error}. Copy it again from where it came, or "
+            "build the hierarchy from the image again."
+        ) from error
+
+
+def hierarchy_header(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return what is said of a saved hierarchy without reading its arrays.
+
+    Returns
+    -------
+    dict
+        With "format_version", "package_version", "axes", "patches", "features", "edges", "params",
+        "model", "notes", "has_tree" and "arrays".
+
+    Raises
+    ------
+    HierarchyFileError
+        If this is no saved hierarchy, or one of a newer format.
+    FileNotFoundError
+        If there is nothing of that name.
+    """
+    path = Path(path)
+    return read_header(existing(path))
+
+
+def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
+    """Load a hierarchy that was saved.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder written by `Hierarchy.save`.
+
+    Returns
+    -------
+    Hierarchy
+        It gives the labels that the one that was saved gives. Neither image nor model are needed.
+
+    Raises
+    ------
+    HierarchyFileError
+        If the folder is damaged, foreign, of a newer format, or its parts do not fit each other.
+    FileNotFoundError
+        If there is nothing of that name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import napari_aeseg as aeseg
+    >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+    >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+    >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+    >>> path = tempfile.mkdtemp() + "/image.aeseg.zarr"
+    >>> tree.save(path)
+    >>> np.array_equal(load_hierarchy(path).regions(n_regions=3), tree.regions(n_regions=3))
+    True
+    """
+    path = existing(Path(path))
+    header = read_header(path)
+    with _told(path):
+        axes, params = axes_of(header["axes"]), SegmentationParams(**header["params"])
+        model, notes, has_tree = header["model"], header["notes"], header["has_tree"]
+        texts = [model, *notes] if isinstance(notes, list) else [None]
+        if type(has_tree) is not bool or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"model {model!r}, notes {notes!r}, tree {has_tree!r}")
+        numbers = (header["patches"], header["features"], header["edges"])
+        expected = expected_arrays(axes, *numbers, has_tree)
+    arrays = read_arrays(path, header, expected)
+    with _told(path):
+        check_arrays(arrays)
+    statistics = PatchStatistics(
+        **{k.removeprefix(_STATISTICS): v for k, v in arrays.items() if k.startswith(_STATISTICS)}
+    )
+    graph = RegionGraph(header["patches"], arrays["graph/edges"], arrays["graph/border"])
+    hierarchy = Hierarchy(
+        arrays["patches"],
+        statistics,
+        graph,
+        axes,
+        params,
+        arrays["brightness"],
+        model,
+        tuple(notes),
+    )
+    if has_tree:
+        # A cached property is what the instance's dictionary holds under its name.
+        children, cost = arrays[TREE[0]], arrays[TREE[1]]
+        vars(hierarchy)["tree"] = MergeTree.of(children, cost, hierarchy._weight)
+    return hierarchy

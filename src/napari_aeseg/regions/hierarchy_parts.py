@@ -1,0 +1,130 @@
+"""The parts of a saved hierarchy, checked before anything is made of them.
+
+A part that cannot be used raises a ValueError that says what is odd.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from napari_aeseg.images.axes import Axes, Source, read_axes
+from napari_aeseg.regions.statistics import geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Arrays = Mapping[str, np.ndarray]
+
+#: Arrays of a saved hierarchy: dtype and shape in P patches, F features, E edges, C channels and
+#: the axes of space, of which there are D.
+ARRAYS: dict[str, tuple[str, str]] = {
+    "patches": ("int32", "space"),
+    "brightness": ("float16", "space"),
+    "statistics/count": ("float64", "P"),
+    "statistics/mean": ("float32", "PF"),
+    "statistics/second": ("float32", "PF"),
+    "statistics/level": ("int64", "F"),
+    "statistics/centroid": ("float64", "PD"),
+    "statistics/intensity": ("float64", "PC"),
+    "graph/edges": ("int64", "E2"),
+    "graph/border": ("float32", "E"),
+    "tree/children": ("int64", "M2"),
+    "tree/cost": ("float64", "M"),
+}
+#: Those that are there only if the tree was built.
+TREE = ("tree/children", "tree/cost")
+_MOST_PATCHES, _MOST_FEATURES, _DEEPEST = 2**31 - 1, 2**20, 6
+
+
+def expected_arrays(
+    axes: Axes, patches: int, features: int, edges: int, has_tree: bool
+) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and dtype of each array for these numbers of patches, features and edges."""
+    for what, n, least, most in (
+        ("patches", patches, 1, _MOST_PATCHES),
+        ("features", features, 1, _MOST_FEATURES),
+        ("edges", edges, 0, 2**40),
+    ):
+        if type(n) is not int or not least <= n <= most:
+            raise ValueError(f"{n!r} {what}")
+    space = axes.space_shape
+    sizes = {"P": patches, "F": features, "E": edges, "C": axes.channels, "D": len(space)}
+    sizes |= {"M": patches - 1, "2": 2}
+    return {
+        name: (space if kind == "space" else tuple(sizes[letter] for letter in kind), dtype)
+        for name, (dtype, kind) in ARRAYS.items()
+        if has_tree or name not in TREE
+    }
+
+
+def axes_of(values: Mapping[str, Any]) -> Axes:
+    """Return the axes; letters that do not fit the shape are refused."""
+    letters, shape, source = values["letters"], values["shape"], values["source"]
+    if not isinstance(letters, str) or source not in get_args(Source):
+        raise ValueError(f"axes {letters!r}, {source!r}")
+    if not isinstance(shape, list) or any(type(n) is not int or n < 1 for n in shape):
+        raise ValueError(f"shape {shape!r}")
+    checked = read_axes(shape, letters)
+    axes = Axes(checked.letters, checked.shape, source)
+    voxels, unit = values.get("voxel_size"), values.get("unit", axes.unit)
+    if not isinstance(unit, str):
+        raise ValueError(f"unit {unit!r}")
+    return axes if voxels is None else axes.measured(voxels, unit)
+
+
+def check_arrays(arrays: Arrays) -> None:
+    """Raise ValueError unless these arrays, of the shapes expected, are those of one image."""
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(f"{name} has NaN or infinite values")
+    _check_patches(arrays)
+    if (arrays["statistics/second"] < 0).any():
+        raise ValueError("statistics/second has squares below 0")
+    level = arrays["statistics/level"]
+    if level.min() < 0 or level.max() > _DEEPEST:
+        raise ValueError(f"statistics/level is not from 0 to {_DEEPEST}")
+    _check_graph(arrays)
+    if TREE[0] in arrays:
+        _check_tree(arrays["tree/children"], arrays["tree/cost"])
+
+
+def _check_patches(arrays: Arrays) -> None:
+    """Ids are 0 .. P-1, each is there, and sizes and places are theirs."""
+    patches, number = arrays["patches"], len(arrays["statistics/count"])
+    if patches.min() != 0 or patches.max() != number - 1:
+        raise ValueError(f"patches are not numbered 0 .. {number - 1}")
+    count, centroid = geometry(patches)
+    same = np.array_equal(count, arrays["statistics/count"])
+    if not same or not np.array_equal(centroid, arrays["statistics/centroid"]):
+        raise ValueError("sizes and places of patches are not those of the patches")
+
+
+def _check_graph(arrays: Arrays) -> None:
+    from scipy import sparse
+
+    edges, number = arrays["graph/edges"], len(arrays["statistics/count"])
+    first, second = edges.T
+    if len(edges) and (first.min() < 0 or second.max() >= number or (first >= second).any()):
+        raise ValueError(f"graph/edges are no pairs of 0 .. {number - 1}, the smaller first")
+    if (np.diff(first * number + second) <= 0).any():
+        raise ValueError("graph/edges are not in order")
+    if (arrays["graph/border"] <= 0).any():
+        raise ValueError("graph/border has lengths that are not above 0")
+    ones = np.ones(len(edges), np.int8)
+    matrix = sparse.coo_array((ones, (first, second)), shape=(number, number))
+    if sparse.csgraph.connected_components(matrix, directed=False, return_labels=False) > 1:
+        raise ValueError("graph/edges leave patches on their own")
+
+
+def _check_tree(children: np.ndarray, cost: np.ndarray) -> None:
+    """Every node but the last is joined once, by a later merge that costs no less."""
+    merges = len(children)
+    parent = np.arange(merges + 1, 2 * merges + 1)[:, np.newaxis]
+    if merges and (children.min() < 0 or (children >= parent).any()):
+        raise ValueError("tree/children join what is not there yet")
+    if (np.bincount(children.ravel(), minlength=2 * merges) != 1).any():
+        raise ValueError("tree/children join some nodes twice and others never")
+    if (cost < 0).any() or (np.diff(cost) < 0).any():
+        raise ValueError("tree/cost is below 0 or falls")

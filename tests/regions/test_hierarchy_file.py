@@ -1,0 +1,604 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import napari_aeseg as aeseg
+from napari_aeseg import HierarchyFileError, InputError, load_hierarchy
+from napari_aeseg.images.axes import Axes
+from napari_aeseg.regions import store
+from napari_aeseg.regions.hierarchy_file import hierarchy_header
+from napari_aeseg.regions.hierarchy_parts import ARRAYS
+from napari_aeseg.regions.store import KEY
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "tissue.aeseg.zarr"
+
+
+@pytest.fixture
+def saved(path, noisy):
+    """A good folder that a test may spoil."""
+    noisy.prepare().save(path)
+    return path
+
+
+def restart(hierarchy):
+    """The same hierarchy without what it has computed."""
+    return replace(hierarchy, _scales=None, _search=None)
+
+
+def answers(tree):
+    """All that can be asked of a hierarchy, as arrays."""
+    markers = np.zeros(tree.patches.shape, int)
+    markers.flat[[0, -1]] = 1, 2
+    few, classes = min(3, tree.n_patches), min(2, tree.max_classes)
+    prototypes = tree.prototypes(classes)
+    coarse = tree.reweighted(balance=0.8, scale=6.0)
+    return {
+        "regions": tree.regions(few),
+        "threshold": tree.regions(threshold=0.3),
+        "classes": tree.classes(classes),
+        "objects": tree.objects(min_size=2),
+        "objects of classes": tree.objects(1, classes, min_size=2),
+        "markers": tree.from_markers(markers),
+        "threshold_at": np.array(tree.threshold_at(few)),
+        "merge_thresholds": tree.merge_thresholds,
+        "border_strength": tree.border_strength(),
+        "merge_height": tree.merge_height(),
+        "feature_colors": tree.feature_colors(),
+        "suggested": np.array(tree.suggest_n_regions()),
+        "table": tree.table(tree.regions(few)).to_numpy(),
+        "coarse regions": coarse.regions(few),
+        "coarse classes": coarse.classes(classes),
+        "centres": prototypes.centres,
+        "whitening": prototypes.whitening,
+        "by prototypes": tree.classes(prototypes=prototypes),
+        "size": tree.tree.size,
+    }
+
+
+def assert_same(one, other):
+    first, second = answers(one), answers(other)
+    for name, values in first.items():
+        assert values.dtype == second[name].dtype, name
+        assert np.array_equal(values, second[name], equal_nan=values.dtype.kind == "f"), name
+    assert (one.axes, one.params, one.notes) == (other.axes, other.params, other.notes)
+    assert one.model_fingerprint == other.model_fingerprint
+
+
+@given(
+    height=st.integers(4, 18),
+    width=st.integers(4, 18),
+    channels=st.integers(1, 3),
+    seed=st.integers(0, 99),
+    patch_size=st.integers(2, 9),
+    balance=st.sampled_from([0.0, 0.4, 1.0]),
+    scale=st.sampled_from([1.0, 7.5, "auto"]),
+    built=st.booleans(),
+)
+@settings(max_examples=25)
+def test_what_is_loaded_gives_the_same_bits(
+    tmp_path_factory, hierarchy_of, height, width, channels, seed, patch_size, balance, scale, built
+):
+    image = np.random.default_rng(seed).random((channels, height, width))
+    levels = [0, *range(1, channels)]
+    params = {"balance": balance if channels > 1 else 0.5, "scale": scale}
+    tree = hierarchy_of(image, patch_size, levels, **params)
+    if built:
+        tree.prepare()
+    path = tmp_path_factory.mktemp("saved") / "a.aeseg.zarr"
+    tree.save(path)
+
+    loaded = load_hierarchy(path)
+
+    assert ("tree" in vars(loaded)) is built
+    assert_same(restart(tree), loaded)
+
+
+def test_a_real_hierarchy_with_notes_and_a_model_is_the_same(path, hierarchy):
+    tree = replace(hierarchy, notes=("Light was evened out.", "µ"), model_fingerprint="abc")
+    tree.save(str(path))
+
+    assert_same(tree, load_hierarchy(str(path)))
+
+
+def test_axes_remember_who_named_them_and_order(path, hierarchy_of):
+    tree = hierarchy_of(np.random.default_rng(0).random((2, 12, 8)))
+    for source in ("given", "file", "layer", "shape"):
+        axes = Axes("CXY", (2, 12, 8), source)
+        replace(tree, axes=axes).save(path)
+        assert load_hierarchy(path).axes == axes
+
+
+def test_volumes_are_the_same(path, hierarchy_of):
+    from napari_aeseg.regions.patches import make_patches
+
+    volume = np.random.default_rng(0).random((6, 12, 10))
+    patches = make_patches(volume[np.newaxis].astype(np.float32), 4, "grid")
+    flat = hierarchy_of(volume.reshape(1, 6, 120), patches=patches.reshape(6, 120))
+    tree = replace(
+        flat,
+        patches=patches,
+        statistics=replace(flat.statistics, centroid=centroid_of(patches)),
+        axes=Axes("ZYX", volume.shape, "given"),
+        brightness=volume.astype(np.float16),
+        _scales=None,
+        _search=None,
+    )
+    tree.save(path)
+    assert_same(restart(tree), load_hierarchy(path))
+
+
+def centroid_of(patches):
+    from napari_aeseg.regions.statistics import geometry
+
+    return geometry(patches)[1]
+
+
+def test_many_chunks_are_put_together_again(path, noisy, monkeypatch):
+    monkeypatch.setattr(store, "_CHUNK", 2**6)
+    noisy.save(path)
+    assert len(list((path / "patches" / "c").rglob("*"))) > 25
+
+    assert_same(restart(noisy), load_hierarchy(path))
+
+
+def test_another_process_gives_the_same_bits(path, noisy):
+    noisy.save(path)
+    np.save(path.parent / "expected.npy", noisy.classes(3))
+    code = (
+        "import sys, numpy as np\n"
+        "from napari_aeseg import load_hierarchy\n"
+        "found = load_hierarchy(sys.argv[1]).classes(3)\n"
+        "assert np.array_equal(found, np.load(sys.argv[2]))\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", code, path, path.parent / "expected.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_header_can_be_read_by_anyone(saved, noisy):
+    header = hierarchy_header(saved)
+    assert set(header) == {
+        *("format_version", "package_version", "axes", "patches", "features", "edges", "params"),
+        *("model", "notes", "has_tree", "arrays"),
+    }
+    assert header["format_version"] == 1
+    assert header["patches"] == noisy.n_patches
+    raw = json.loads((saved / "zarr.json").read_text())
+    assert {**header, "sha256": raw["attributes"][KEY]["sha256"]} == raw["attributes"][KEY]
+    import zarr
+
+    group = zarr.open_group(str(saved), mode="r")
+    assert np.array_equal(group["patches"][...], noisy.patches)
+    assert np.array_equal(group["statistics/mean"][...], noisy.statistics.mean)
+
+
+# Saving
+
+
+def names(folder):
+    return sorted(os.listdir(folder))
+
+
+def test_saving_again_replaces_what_is_there_and_leaves_nothing_else(saved, hierarchy):
+    (saved / ".DS_Store").write_bytes(b"")  # of a file manager
+    hierarchy.save(saved)
+    assert load_hierarchy(saved).n_patches == hierarchy.n_patches
+    assert names(saved.parent) == [saved.name]
+
+
+def test_a_link_is_followed(saved, hierarchy):
+    link = saved.with_name("link.aeseg.zarr")
+    try:
+        link.symlink_to(saved, target_is_directory=True)
+    except OSError:
+        pytest.skip("may not make links")
+    hierarchy.save(link)
+    assert link.is_symlink()
+    assert load_hierarchy(saved).n_patches == hierarchy.n_patches
+
+
+def make_file(path):
+    path.write_text("mine")
+
+
+def make_folder(path):
+    path.mkdir()
+    (path / "notes.txt").write_text("mine")
+
+
+def make_zarr(path):
+    import zarr
+
+    zarr.create_group(str(path)).create_array("mine", shape=(2,), dtype="int8")
+
+
+@pytest.mark.parametrize("make", [make_file, make_folder, make_zarr, os.mkdir])
+@pytest.mark.parametrize("name", ["tissue.aeseg.zarr", ".tissue.aeseg.zarr.old"])
+def test_what_is_not_ours_is_never_replaced(path, noisy, make, name):
+    make(path.with_name(name))
+    before = [(p, p.read_bytes()) for p in path.parent.rglob("*") if p.is_file()]
+
+    with pytest.raises(InputError, match="is not replaced"):
+        noisy.save(path)
+
+    assert [(p, p.read_bytes()) for p in path.parent.rglob("*") if p.is_file()] == before
+    assert names(path.parent) == [name]
+
+
+def test_a_hierarchy_with_files_of_the_user_is_not_replaced(saved, noisy):
+    (saved / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"files that are not of a hierarchy \(notes.txt\)"):
+        noisy.save(saved)
+    assert load_hierarchy(saved).n_patches == noisy.n_patches
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("failing", ["write", "_flush", "rename 1", "rename 2"])
+def test_a_save_that_ends_early_leaves_the_old_folder_and_no_other(
+    monkeypatch, saved, noisy, hierarchy, error, failing
+):
+    rename, calls = os.rename, []
+
+    def fail(*arguments):
+        calls.append(arguments)
+        if failing.startswith("rename") and len(calls) != int(failing[-1]):
+            return rename(*arguments)
+        raise error
+
+    if failing == "write":
+        monkeypatch.setattr(store, "blocks", fail)
+    else:
+        home = (store.os, "rename") if failing.startswith("rename") else (store, failing)
+        monkeypatch.setattr(*home, fail)
+    with pytest.raises(type(error)):
+        hierarchy.save(saved)
+    monkeypatch.undo()
+
+    assert names(saved.parent) == [saved.name]
+    assert load_hierarchy(saved).n_patches == noisy.n_patches
+
+
+def test_a_save_that_was_killed_between_two_names_is_found_and_mended(saved, noisy, hierarchy):
+    os.rename(saved, store._old(saved))
+    assert load_hierarchy(saved).n_patches == noisy.n_patches
+
+    hierarchy.save(saved)
+
+    assert names(saved.parent) == [saved.name]
+    assert load_hierarchy(saved).n_patches == hierarchy.n_patches
+
+
+def test_a_process_that_is_killed_leaves_the_old_folder(saved, noisy):
+    code = (
+        "import os, sys\n"
+        "from napari_aeseg import load_hierarchy\n"
+        "from napari_aeseg.regions import store\n"
+        "store._flush = lambda folder: os._exit(9)\n"
+        "load_hierarchy(sys.argv[1]).save(sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, saved], check=False)
+    assert done.returncode == 9
+    assert load_hierarchy(saved).n_patches == noisy.n_patches
+
+
+def test_missing_folders_are_named(path, noisy):
+    with pytest.raises(FileNotFoundError, match=r"^There is no folder '.*lost' to save in\.$"):
+        noisy.save(path.parent / "lost" / "a.aeseg.zarr")
+    with pytest.raises(FileNotFoundError, match=r"^There is no hierarchy '.*tissue.aeseg.zarr'\.$"):
+        load_hierarchy(path)
+
+
+def test_what_could_not_be_loaded_is_not_written(path, noisy):
+    broken = replace(noisy, brightness=np.full_like(noisy.brightness, np.nan))
+    with pytest.raises(InputError, match=r"cannot be saved: brightness has NaN"):
+        broken.save(path)
+    with pytest.raises(InputError, match=r"cannot be saved: patches has shape \(2, 40\)"):
+        replace(noisy, patches=noisy.patches[:2]).save(path)
+    with pytest.raises(InputError, match=r"cannot be saved: brightness does not fit float16"):
+        replace(noisy, brightness=noisy.brightness + np.float64(1e-9)).save(path)
+    assert names(path.parent) == []
+
+
+# Loading what is wrong
+
+
+def rewrite(folder, change=None, keep_checksum=False):
+    """Change the header of a folder, with a checksum that fits again."""
+    file = folder / "zarr.json"
+    whole = json.loads(file.read_text())
+    header = whole["attributes"][KEY]
+    checksum = header.pop("sha256")
+    new = change(header)
+    header = header if new is None else new
+    if isinstance(header, dict):
+        header["sha256"] = checksum if keep_checksum else store._checksum(header)
+    whole["attributes"][KEY] = header
+    file.write_text(json.dumps(whole))
+
+
+def test_files_and_folders_of_others_are_named(path, saved):
+    for make, text in ((make_file, "is a file"), (os.mkdir, "a folder without zarr.json"),
+                       (make_zarr, "is zarr, but no hierarchy")):  # fmt: skip
+        other = path.with_name(make.__name__)
+        make(other)
+        with pytest.raises(HierarchyFileError, match=f"{text}.*Expected a .*aeseg.zarr folder"):
+            load_hierarchy(other)
+
+
+def test_a_newer_format_says_what_to_do(saved, noisy):
+    def newer(header):
+        header.update(format_version=2, package_version="9.0", more=[])
+
+    rewrite(saved, newer, keep_checksum=True)
+    with pytest.raises(HierarchyFileError, match=r"format 2, written by napari-aeseg 9\.0; .*Upd"):
+        load_hierarchy(saved)
+    with pytest.raises(InputError, match="is not replaced"):
+        noisy.save(saved)
+
+
+def put(*keys, value):
+    def change(header):
+        for key in keys[:-1]:
+            header = header[key]
+        header[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("format_version", value=0),
+        put("format_version", value=True),
+        put("format_version", value="1"),
+        put("axes", value=None),
+        put("axes", "letters", value="CYZ"),
+        put("axes", "letters", value=3),
+        put("axes", "source", value="me"),
+        put("axes", "shape", value=[2, 36, 41]),
+        put("axes", "shape", value=[2, 36, 0]),
+        put("axes", "shape", value=[2, 36.0, 40]),
+        put("axes", "shape", value=[2, 10**9, 10**9]),
+        put("params", value=[]),
+        put("params", "balance", value=7),
+        put("params", "surprise", value=1),
+        put("params", "levels", value=[[]]),
+        put("patches", value=10**15),
+        put("patches", value=0),
+        put("patches", value=89),
+        put("patches", value=90.0),
+        put("features", value=2**21),
+        put("features", value=-1),
+        put("edges", value=True),
+        put("edges", value=3),
+        put("model", value=7),
+        put("notes", value="text"),
+        put("notes", value=[1]),
+        put("has_tree", value=False),
+        put("has_tree", value=1),
+        put("arrays", value=[]),
+        put("arrays", "patches", value=3),
+        put("arrays", "patches", "shape", value=[36, 41]),
+        put("arrays", "patches", "shape", value=36),
+        put("arrays", "patches", "dtype", value="int64"),
+        put("arrays", "patches", "dtype", value="object"),
+        put("arrays", "patches", "chunks", value=[36, 39]),
+        put("arrays", "patches", "blake2b", value="00"),
+        put("arrays", "another", value={}),
+        lambda header: [],
+        lambda header: "text",
+        lambda header: {},
+    ],
+)  # fmt: skip
+def test_a_header_that_does_not_fit_is_refused(saved, change):
+    rewrite(saved, change)
+    with pytest.raises(HierarchyFileError):
+        load_hierarchy(saved)
+
+
+def test_sizes_are_refused_before_memory_is_taken(saved, monkeypatch):
+    def huge(header):
+        header["axes"]["shape"] = [2, 2**20, 2**20]
+        for name in ("patches", "brightness"):
+            entry = header["arrays"][name]
+            entry["shape"] = [2**20, 2**20]
+            entry["chunks"] = list(store.chunks_of((2**20, 2**20)))
+
+    rewrite(saved, huge)
+    with pytest.raises(HierarchyFileError, match="claims to hold"):
+        load_hierarchy(saved)
+    monkeypatch.setattr(store, "MOST_BYTES", 2**60)  # what the files hold is looked at anyway
+    with pytest.raises(HierarchyFileError, match="patches cannot be read"):
+        load_hierarchy(saved)
+
+
+def test_a_chunk_that_unpacks_to_more_is_refused_before_it_is_unpacked(saved):
+    file = saved / "patches" / "c" / "0" / "0"
+    data = bytearray(file.read_bytes())
+    data[4:8] = (2**31 - 1).to_bytes(4, "little")
+    file.write_bytes(data)
+    with pytest.raises(HierarchyFileError, match="has 2147483647 bytes, not 5760"):
+        load_hierarchy(saved)
+
+
+def test_long_metadata_is_not_read(saved, monkeypatch):
+    monkeypatch.setattr(store, "MOST_TEXT", 100)
+    with pytest.raises(HierarchyFileError, match="longer than 100 bytes"):
+        load_hierarchy(saved)
+
+
+def spoil(tree, name, change):
+    """A hierarchy with one array changed by a function."""
+    from napari_aeseg.regions.hierarchy_file import _arrays
+
+    arrays = {**_arrays(tree)}
+    arrays[name] = change(arrays[name].copy())
+    return arrays
+
+
+def first(value):
+    def change(array):
+        array.flat[0] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "text"),
+    [
+        ("patches", first(-1), "not numbered"),
+        ("patches", first(90), "not numbered"),
+        ("patches", first(5), "sizes and places"),
+        ("statistics/count", first(15), "sizes and places"),
+        ("statistics/centroid", first(0), "sizes and places"),
+        ("statistics/mean", first(np.nan), "mean has NaN"),
+        ("statistics/second", first(np.inf), "second has NaN"),
+        ("statistics/second", first(-1), "squares below 0"),
+        ("statistics/level", first(-1), "level is not"),
+        ("statistics/level", first(99), "level is not"),
+        ("graph/edges", first(-1), "no pairs"),
+        ("graph/edges", first(1), "no pairs"),
+        ("graph/edges", lambda e: np.where(e == 89, 90, e), "no pairs"),
+        ("graph/edges", lambda e: e[::-1], "not in order"),
+        ("graph/edges", lambda e: e[[0] * len(e)], "not in order"),
+        ("graph/border", first(0), "not above 0"),
+        ("graph/border", first(np.nan), "border has NaN"),
+        ("tree/children", first(-1), "not there yet"),
+        ("tree/children", first(90), "not there yet"),
+        ("tree/children", lambda c: np.where(c == 0, 1, c), "twice"),
+        ("tree/cost", first(-1.0), "below 0 or falls"),
+        ("tree/cost", lambda c: c[::-1], "below 0 or falls"),
+        ("tree/cost", first(np.nan), "cost has NaN"),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_refused(
+    path, noisy, monkeypatch, name, change, text
+):
+    arrays = spoil(noisy.prepare(), name, change)
+    monkeypatch.setattr("napari_aeseg.regions.hierarchy_file._arrays", lambda _: arrays)
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_aeseg.regions.hierarchy_file.check_arrays", lambda _: None)
+        noisy.save(path)  # with checksums that fit
+
+    with pytest.raises(HierarchyFileError, match=text):
+        load_hierarchy(path)
+
+
+def test_a_graph_in_pieces_is_refused(path, noisy, monkeypatch):
+    graph = noisy.graph
+    keep = (graph.edges != 0).all(axis=1)
+    cut_off = replace(graph, edges=graph.edges[keep], border=graph.border[keep])
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_aeseg.regions.hierarchy_file.check_arrays", lambda _: None)
+        replace(noisy, graph=cut_off).save(path)
+    with pytest.raises(HierarchyFileError, match="leave patches on their own"):
+        load_hierarchy(path)
+
+
+# At random
+
+
+def test_random_damage_is_noticed_or_does_no_harm(path, hierarchy_of):
+    tree = hierarchy_of(np.random.default_rng(0).random((2, 12, 12)), levels=[0, 1]).prepare()
+    tree.save(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    rng = np.random.default_rng(0)
+    refused = harmless = 0
+    for number in range(600):
+        file = files[number % len(files)]
+        whole = file.read_bytes()
+        damage(file, whole, number // len(files), rng)
+        try:
+            loaded = load_hierarchy(path)
+        except HierarchyFileError:
+            refused += 1
+        else:
+            harmless += 1
+            assert_equal_parts(loaded, tree)
+        file.write_bytes(whole)
+    assert_equal_parts(load_hierarchy(path), tree)
+    assert refused > 500
+    assert refused + harmless == 600
+
+
+def damage(file, whole, kind, rng):
+    """Flip a bit, put another byte, cut, lengthen or remove a file."""
+    data, place = bytearray(whole), int(rng.integers(len(whole)))
+    match kind % 8:
+        case 0:
+            file.unlink()
+            return
+        case 1:
+            data = data[:place]
+        case 2:
+            data = data[:place] + bytes(rng.integers(0, 256, 5, np.uint8)) + data[place:]
+        case 3:
+            data[place] = int(rng.integers(256))
+        case 4:
+            data[place] = ord("9")
+        case _:
+            data[place] ^= 1 << int(rng.integers(8))
+    file.write_bytes(data)
+
+
+def assert_equal_parts(one, other):
+    from napari_aeseg.regions.hierarchy_file import _arrays
+
+    first, second = _arrays(one), _arrays(other)
+    assert first.keys() == second.keys() == ARRAYS.keys()
+    for name, values in first.items():
+        assert np.array_equal(values, second[name]), name
+    assert (one.axes, one.params, one.notes) == (other.axes, other.params, other.notes)
+
+
+def test_parts_of_two_hierarchies_do_not_mix(path, hierarchy_of):
+    """As when a copy over an older folder was interrupted: every chunk by itself is whole."""
+    rng = np.random.default_rng(0)
+    for name in ("one", "other"):
+        hierarchy_of(rng.random((1, 12, 12))).prepare().save(path.with_name(name))
+    mixed = path.with_name("mixed")
+    for part in ("brightness", "statistics/mean", "statistics/second", "tree/cost"):
+        shutil.copytree(path.with_name("one"), mixed)
+        shutil.rmtree(mixed / part)
+        shutil.copytree(path.with_name("other") / part, mixed / part)
+        with pytest.raises(HierarchyFileError, match=f"{part} cannot be read"):
+            load_hierarchy(mixed)
+        shutil.rmtree(mixed)
+
+
+@pytest.mark.parametrize("axes", ["CYX", "YXC", "XYC"])
+def test_an_image_is_known_again(path, hierarchy_of, axes):
+    image = np.random.default_rng(0).random((2, 12, 8))
+    tree = hierarchy_of(image)
+    order = ["CYX".index(letter) for letter in axes]
+    given = image.transpose(order)
+    space = tree.patches.T if axes == "XYC" else tree.patches
+    tree = replace(tree, patches=space, axes=Axes(axes, given.shape, "given"))
+
+    assert tree.is_of(given)
+    assert tree.is_of(given.tolist())
+    other = given.copy()
+    other[0, 0, 0] += 1e-6
+    assert not tree.is_of(other)
+    assert not tree.is_of(given[1:])
+    assert not tree.is_of(given[..., np.newaxis])
+
+
+def test_it_is_public():
+    assert aeseg.load_hierarchy is load_hierarchy
+    assert issubclass(HierarchyFileError, aeseg.AesegError)
