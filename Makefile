@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTHON =
 ARGS =
 
-.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks wheel clean FORCE
+.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
@@ -45,6 +45,9 @@ bench-gpu: $(VENV)/.bench ## how fast a GPU is beside what it could be, and whet
 
 bench-networks: $(VENV)/.bench ## compare networks by time and quality
 	$(BIN)/python benchmarks/networks.py $(ARGS)
+
+bench-scale: $(VENV)/.bench ## how time and memory grow with the image, and what a cluster brings
+	$(BIN)/python benchmarks/scale.py $(ARGS)
 
 wheel: $(VENV)/.test ## build dist/*.whl and the source archive
 	$(BIN)/python -m build --no-isolation $(ARGS)

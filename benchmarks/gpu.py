@@ -37,7 +37,7 @@ from speed import load, picture
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_aeseg.autoencoder.network import Architecture
+    from napari_aeseg.autoencoder.architecture import Architecture
 
     Row = dict[str, Any]
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder import network, pooling, trainer
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder, halved
+from napari_aeseg.autoencoder import building, network, trainer
+from napari_aeseg.autoencoder.architecture import Architecture
+from napari_aeseg.autoencoder.network import Autoencoder, halved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,11 +74,14 @@ class HalfArchitecture(Architecture):
     __slots__ = ()
 
     @property
-    def reduction(self) -> int:
-        return 2 * super().reduction
+    def reduction(self) -> tuple[int, ...]:
+        return tuple(2 * n for n in super().reduction)
 
-    def reach(self, *, decoded: bool) -> int:
-        return 2 * super().reach(decoded=decoded)
+    def reach(self, *, decoded: bool) -> tuple[int, ...]:
+        return tuple(2 * n for n in super().reach(decoded=decoded))
+
+    def cell(self, level: int) -> tuple[int, ...]:
+        return tuple(2 * n if level else n for n in super().cell(level))
 
 
 class VariantNetwork(Autoencoder):
@@ -151,7 +155,5 @@ def installed(variant: Variant) -> Iterator[None]:
         for module in (network, trainer):
             patches.enter_context(patch.object(module, "Autoencoder", made))
         if variant.stem == 2:
-            patches.enter_context(patch.object(trainer, "Architecture", HalfArchitecture))
-            step = patch.object(pooling, "_step", lambda level: 2**level)
-            patches.enter_context(step)
+            patches.enter_context(patch.object(building, "Architecture", HalfArchitecture))
         yield

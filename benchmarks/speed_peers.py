@@ -15,7 +15,8 @@ from skimage import segmentation
 from torch import nn
 from torch.nn import functional as F
 
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder, placed
+from napari_aeseg.autoencoder.architecture import Architecture
+from napari_aeseg.autoencoder.network import Autoencoder, placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -52,13 +52,26 @@ def make_model():
     """Return a function that makes an untrained model with fixed random weights."""
     import torch
 
+    from napari_aeseg.autoencoder.architecture import Architecture
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+    from napari_aeseg.autoencoder.network import Autoencoder
 
-    def make(channels=1, levels=2, width=4, convolutions=1, decoder="transposed", seed=0, **more):
+    def make(
+        channels=1,
+        levels=2,
+        width=4,
+        convolutions=1,
+        decoder="transposed",
+        seed=0,
+        dimensions=2,
+        z_levels=0,
+        **more,
+    ):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = Autoencoder(Architecture(channels, levels, width, convolutions, decoder))
+            network = Autoencoder(
+                Architecture(channels, levels, width, convolutions, decoder, dimensions, z_levels)
+            )
             # Biases and a readout of ordinary size, so that no part is too quiet to be noticed.
             with torch.no_grad():
                 for name, weight in network.named_parameters():

@@ -671,6 +671,7 @@ OTHER = {
         "width": 5,
         "convolutions": 3,
         "decoder": "unpooling",
+        "dimensions": "3D",
         "crop_size": 32,
         "batch_size": 7,
         "steps": 9,

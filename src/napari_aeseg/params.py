@@ -113,7 +113,11 @@ class TrainingParams(_Params):
         description="Channels of the first level; every further level has twice as many.",
     )
     convolutions: int = Field(
-        2, ge=1, le=4, title="Convolutions", description="3 x 3 convolutions in each level."
+        2,
+        ge=1,
+        le=4,
+        title="Convolutions",
+        description="Convolutions of 3 pixels along each axis in each level.",
     )
     decoder: Literal["transposed", "unpooling"] = Field(
         "transposed",
@@ -121,16 +125,27 @@ class TrainingParams(_Params):
         description="How the decoder grows back: transposed convolutions, or un-pooling that puts "
         "values back where the pooling took them from.",
     )
+    dimensions: Literal["auto", "2D", "3D"] = Field(
+        "auto",
+        title="Dimensions",
+        description="Whether the network sees slices (2D) or volumes (3D, slower); 'auto' takes 3D "
+        "for volumes of 16 slices or more whose voxels are at most 2.5 times as long in Z.",
+    )
     crop_size: int = Field(
         64,
         ge=16,
         le=1024,
         multiple_of=8,
         title="Crop size",
-        description="Side in pixels of the random crops that training looks at.",
+        description="Side in pixels of the random crops that training looks at; of volumes, they "
+        "have the same length in Z.",
     )
     batch_size: int = Field(
-        16, ge=1, le=1024, title="Batch size", description="Crops looked at in one step."
+        16,
+        ge=1,
+        le=1024,
+        title="Batch size",
+        description="Crops looked at in one step; of volumes fewer, with as many pixels in all.",
     )
     steps: int = Field(
         400, ge=1, le=1_000_000, title="Steps", description="Optimisation steps (batches)."
@@ -267,8 +282,9 @@ class SegmentationParams(_Params):
         le=8192,
         multiple_of=8,
         title="Tile size",
-        description="Side in pixels of the tiles that are encoded one after the other; a CUDA "
-        "device with free memory takes larger ones. Changes memory and speed, not the result.",
+        description="Side in pixels of the tiles that are encoded one after the other, of cubes in "
+        "3D 3/16 of it; a CUDA device with free memory takes larger ones. Changes memory and "
+        "speed, not the result.",
     )
 
     @field_validator("levels", mode="after")
@@ -305,8 +321,8 @@ class BlockParams(_Params):
         "auto",
         title="Most patches",
         description="An image with more patches than this gets larger ones, joined within each "
-        "block from those that look most alike. Each takes about 2.5 kB; 'auto' takes 40960 and "
-        "one more for every 6000 pixels.",
+        "block from those that look most alike. Each takes about 5 kB; 'auto' takes 32768 and "
+        "one more for every 10000 pixels.",
     )
     unreadable: Literal["stop", "skip"] = Field(
         "stop",

@@ -50,6 +50,7 @@ def train_steps(
     resume: bool = False,
     snapshot_seconds: float | None = None,
     picture_seconds: float | None = None,
+    voxel_size: Sequence[float] | None = None,
 ) -> Generator[Progress, None, Model]:
     """Train as `train` does; a generator of `Progress` events that returns the model.
 
@@ -90,6 +91,7 @@ def train_steps(
             resume=resume,
             snapshot_seconds=snapshot_seconds,
             picture_seconds=picture_seconds,
+            voxel_size=voxel_size,
         )
     )
 
@@ -131,6 +133,7 @@ def train(
     resume: bool = False,
     snapshot_seconds: float | None = None,
     picture_seconds: float | None = None,
+    voxel_size: Sequence[float] | None = None,
 ) -> Model:
     """Train an autoencoder on one image or several.
 
@@ -160,6 +163,10 @@ def train(
         How often an event carries the model so far as `snapshot`, for example to save it.
     picture_seconds : float, optional
         How often an event carries, as `picture`, what the model makes of the first image.
+    voxel_size : sequence of float, optional
+        Length of a voxel along Z, Y and X, in the order of the axes and any unit: of volumes, it
+        says whether a network sees them in 3D, and from which level on (`TrainingParams`,
+        `dimensions`). Voxels are taken for cubes when not given.
 
     Returns
     -------
@@ -194,6 +201,7 @@ def train(
         resume=resume,
         snapshot_seconds=snapshot_seconds,
         picture_seconds=picture_seconds,
+        voxel_size=voxel_size,
     )
     return drain(work, progress)
 

@@ -39,6 +39,7 @@ OTHER = {
     "width": 8,
     "convolutions": 1,
     "decoder": "unpooling",
+    "dimensions": "3D",
     "crop_size": 96,
     "batch_size": 4,
     "steps": 20,

@@ -10,7 +10,7 @@ from npe2 import PluginManifest
 
 from napari_aeseg import samples
 from napari_aeseg._napari import samples as sample_layers
-from napari_aeseg._napari.reader import get_hierarchy_reader, get_reader
+from napari_aeseg._napari.reader import get_reader
 
 MANIFEST = str(files("napari_aeseg") / "napari.yaml")
 
@@ -45,15 +45,6 @@ def test_samples_are_layers(name):
     assert options["name"] == name
     assert options["axis_labels"] == ("y", "x")
     assert data.shape == samples.SAMPLES[name]().shape
-
-
-@pytest.mark.parametrize("ending", ["", "/"])
-def test_the_reader_of_hierarchies_takes_these_only(ending):
-    assert get_hierarchy_reader(f"cells.aeseg.zarr{ending}") is not None
-    assert get_hierarchy_reader([f"a.aeseg.zarr{ending}", "b.aeseg.zarr"]) is not None
-    assert get_hierarchy_reader(f"cells.zarr{ending}") is None
-    assert get_hierarchy_reader(["a.aeseg.zarr", "b.tif"]) is None
-    assert get_reader("cells.aeseg.zarr") is None
 
 
 def test_the_reader_takes_models_only():

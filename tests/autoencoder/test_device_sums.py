@@ -91,7 +91,7 @@ def test_stop_is_heard_while_ids_are_brought():
     stop = threading.Event()
     stop.set()
     with pytest.raises(StoppedError):
-        DeviceSums(np.zeros((8, 8), int), 1, {1: 4}, torch.device("cpu"), stop)
+        DeviceSums(np.zeros((8, 8), int), 1, {1: 4}, {1: (1, 1)}, torch.device("cpu"), stop)
 
 
 def test_stop_is_heard_at_the_next_tile(as_accelerator, make_model):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder, halved
+from napari_aeseg.autoencoder.architecture import Architecture
+from napari_aeseg.autoencoder.network import Autoencoder, halved
 
 DECODERS = ["transposed", "unpooling"]
 
@@ -79,11 +80,11 @@ def test_an_image_does_not_depend_on_the_rest_of_the_batch(decoder):
 def test_a_pixel_beyond_reach_changes_nothing(make_model, decoder, levels, convolutions):
     network = make_model(1, levels, 2, convolutions, decoder).network
     architecture = network.architecture
-    side = 16 * -(-(2 * architecture.reach(decoded=True) + 10) // 16)
+    side = 16 * -(-(2 * architecture.reach(decoded=True)[0] + 10) // 16)
     image = random_images(1, 1, side, side)
     rows = torch.arange(side)
     # The changed pixel at every place within a cell of the deepest level.
-    for offset in product(range(0, architecture.reduction, 3), repeat=2):
+    for offset in product(range(0, architecture.reduction[0], 3), repeat=2):
         y, x = (side // 2 + o for o in offset)
         changed = image.clone()
         changed[0, 0, y, x] += 100
@@ -95,7 +96,7 @@ def test_a_pixel_beyond_reach_changes_nothing(make_model, decoder, levels, convo
                     differs = (before != after).any(1, keepdim=True).float()
                     grown = F.interpolate(differs, size=(side, side), mode="bilinear")[0, 0] > 0
                     reached = int(distance[grown].max()) if grown.any() else 0
-                    assert reached <= architecture.reach(decoded=decoded)
+                    assert reached <= architecture.reach(decoded=decoded)[0]
             assert grown.any()
 
 

@@ -214,7 +214,8 @@ def test_best_weights_are_kept_not_the_last(monkeypatch, stripes, tiny_params):
 
 
 def test_gradient_that_is_no_number_counts_as_loss_of_the_weights(stripes, tiny_params):
-    from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+    from napari_aeseg.autoencoder.architecture import Architecture
+    from napari_aeseg.autoencoder.network import Autoencoder
 
     network = Autoencoder(Architecture(1, 2, 4))
     optimizer = torch.optim.AdamW(network.parameters())
@@ -274,7 +275,7 @@ def test_out_of_memory_with_a_single_crop_is_a_device_error(
         raise error
 
     monkeypatch.setattr(trainer, "_step", without_memory)
-    with pytest.raises(DeviceError, match=r"single crop of 16 pixels.*smaller crops"):
+    with pytest.raises(DeviceError, match=r"single crop of 16 x 16 pixels.*smaller crops"):
         trained([stripes], tiny_params)
 
 

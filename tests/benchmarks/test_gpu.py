@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gpu
-from napari_aeseg.autoencoder.network import Architecture
+from napari_aeseg.autoencoder.architecture import Architecture
 
 KNOWN = {
     "float32": 60e12,

@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder import network, pooling, trainer
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+from napari_aeseg.autoencoder import building, network, trainer
+from napari_aeseg.autoencoder.architecture import Architecture
+from napari_aeseg.autoencoder.network import Autoencoder
 from napari_aeseg.autoencoder.pooling import pooling_steps
 from napari_aeseg.events import drain
 from napari_aeseg.regions.patches import make_patches
@@ -28,7 +29,7 @@ def encoder_of(variant, channels=1):
     torch.manual_seed(0)
     with installed(variant):
         p = variant.params()
-        shape = trainer.Architecture(channels, p.levels, p.width, p.convolutions, p.decoder)
+        shape = building.Architecture(channels, p.levels, p.width, p.convolutions, p.decoder)
         return trainer.Autoencoder(shape)
 
 
@@ -76,16 +77,15 @@ def test_variants_differ_in_what_they_are_named_after():
 
 
 def test_the_package_is_as_before_when_a_variant_is_gone():
-    before = network.Autoencoder, trainer.Autoencoder, trainer.Architecture, pooling._step
+    before = network.Autoencoder, trainer.Autoencoder, building.Architecture
     with pytest.raises(KeyError), installed(VARIANTS["half resolution"]):
         assert trainer.Autoencoder is not before[1]
-        assert pooling._step(3) == 8
+        assert building.Architecture(1).cell(3) == (8, 8)
         raise KeyError
     assert before == (
         network.Autoencoder,
         trainer.Autoencoder,
-        trainer.Architecture,
-        pooling._step,
+        building.Architecture,
     )
 
 

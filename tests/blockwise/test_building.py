@@ -85,6 +85,32 @@ def test_volumes_have_no_seams_either():
     assert np.array_equal(partition(one.regions(n_regions=2)), partition(many.regions(n_regions=2)))
 
 
+@pytest.mark.parametrize("z_levels", [0, 1])
+def test_volumes_have_no_seams_in_3d_either(make_model, z_levels):
+    model = make_model(1, 2, 2, dimensions=3, z_levels=z_levels)
+    volume = np.random.default_rng(0).random((40, 48, 40)) + (np.indices((40, 48, 40))[2] > 20)
+    one, many = (
+        aeseg.build_hierarchy(
+            volume, model, GRID, device="cpu", blocks=aeseg.BlockParams(block_size=size)
+        )
+        for size in (4096, 32)
+    )
+    found, expected = (t.statistics for t in (many, one))
+    assert len(found.count) == len(expected.count) == 5 * 6 * 5
+    # Cut into blocks, patches are numbered otherwise.
+    here, there = (np.lexsort(s.centroid.T.round(3)) for s in (found, expected))
+    assert np.array_equal(found.count[here], expected.count[there])
+    off = np.abs(found.mean[here] - expected.mean[there])
+    assert off.max() <= 1e-5 * np.abs(expected.mean).max()
+
+
+def test_a_plane_is_refused_by_a_model_of_volumes(make_model, image):
+    with pytest.raises(aeseg.InputError, match="has no slices"):
+        aeseg.build_hierarchy(
+            image[..., 0], make_model(dimensions=3), device="cpu", blocks=aeseg.BlockParams()
+        )
+
+
 def test_watershed_patches_do_not_cross_blocks(image):
     tree = built(image, 64, params=aeseg.SegmentationParams())
     ids = tree.patches.compute()
@@ -296,3 +322,38 @@ def test_every_second_row_and_column_is_there_to_look_at_from_afar():
         assert np.array_equal(level.compute(), ids[::step, ::step])
     labels = tree.paint_levels(tree.region_of_patch(7))
     assert np.array_equal(labels[2].compute(), labels[0].compute()[::4, ::4])
+
+
+def test_a_hierarchy_is_saved_and_goes_on_tomorrow(tmp_path):
+    image = np.random.default_rng(0).normal(size=(1100, 2100))
+    tree = built(image, 512, params=aeseg.SegmentationParams(patch_size=32))
+    path = tmp_path / "slide.aeseg.zarr"
+    tree.save(path)
+    again = aeseg.load_hierarchy(path)
+    assert isinstance(again.patches, da.Array)
+    assert len(again.coarse) == 2
+    for number in (2, 9):
+        assert np.array_equal(
+            again.regions(n_regions=number).compute(), tree.regions(n_regions=number).compute()
+        )
+    for level, other in zip(again.coarse, tree.coarse, strict=True):
+        assert np.array_equal(level.compute(), other.compute())
+    other = tree.reweighted(balance=0.8, scale=16.0)
+    assert np.array_equal(
+        again.reweighted(balance=0.8, scale=16.0).classes(2).compute(), other.classes(2).compute()
+    )
+
+
+def test_a_saved_part_that_is_damaged_is_noticed_when_it_is_looked_at(image, tmp_path):
+    path = tmp_path / "slide.aeseg.zarr"
+    built(image).save(path)
+    chunk = max((path / "patches" / "c").rglob("*"), key=lambda f: f.stat().st_size * f.is_file())
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    chunk.write_bytes(content)
+    labels = aeseg.load_hierarchy(path).regions(n_regions=3)
+    with pytest.raises(ValueError, match="checksum"):
+        labels.compute()
+    chunk.unlink()
+    with pytest.raises(aeseg.HierarchyFileError, match="missing"):
+        aeseg.load_hierarchy(path)

@@ -61,6 +61,14 @@ def test_there_is_a_core():
     assert cores() >= 1
 
 
+@pytest.mark.parametrize(("said", "most"), [("1", 1), ("0", None), ("some", None), ("9999", None)])
+def test_a_share_of_the_cores_is_heeded(monkeypatch, said, most):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    there = cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert cores() == (most or there)
+
+
 def blas_threads():
     return [
         library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"

@@ -173,7 +173,7 @@ def test_the_header_can_be_read_by_anyone(saved, noisy):
     header = hierarchy_header(saved)
     assert set(header) == {
         *("format_version", "package_version", "axes", "patches", "features", "edges", "params"),
-        *("model", "notes", "has_tree", "arrays"),
+        *("model", "notes", "has_tree", "steps", "arrays"),
     }
     assert header["format_version"] == 1
     assert header["patches"] == noisy.n_patches

@@ -62,7 +62,7 @@ def with_channels(network: Autoencoder, channels: int) -> Autoencoder:
 
     Examples
     --------
-    >>> from napari_aeseg.autoencoder.network import Architecture
+    >>> from napari_aeseg.autoencoder.architecture import Architecture
     >>> colour = Autoencoder(Architecture(channels=3, levels=2, width=4))
     >>> image = torch.rand(1, 1, 8, 8)
     >>> same = colour(image.expand(1, 3, 8, 8)).mean(1, keepdim=True)
@@ -74,8 +74,8 @@ def with_channels(network: Autoencoder, channels: int) -> Autoencoder:
     back = share.T / share.sum(0)[:, None]
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     mixed = {
-        "encoder.0.0.weight": ("oihw,ij->ojhw", share),
-        "readout.weight": ("ifhw,ji->jfhw", back),
+        "encoder.0.0.weight": ("oi...,ij->oj...", share),
+        "readout.weight": ("if...,ji->jf...", back),
         "readout.bias": ("i,ji->j", back),
     }
     for name, (equation, matrix) in mixed.items():

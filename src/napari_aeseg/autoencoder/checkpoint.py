@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_aeseg.autoencoder.architecture import AS_IN_PARAMS
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import TrainingParams
 
@@ -133,9 +134,9 @@ class Checkpoint:
 def _check_record(record: TrainingRecord, network: Autoencoder) -> None:
     """Raise ValueError unless this is the record of an unfinished training of this network."""
     params = TrainingParams(**record.params)
-    built = {"channels": network.architecture.channels}
-    built |= {k: getattr(params, k) for k in ("levels", "width", "convolutions", "decoder")}
-    if built != network.architecture.as_dict():
+    architecture = network.architecture
+    known = params.dimensions in ("auto", f"{architecture.dimensions}D")
+    if not known or any(getattr(params, k) != getattr(architecture, k) for k in AS_IN_PARAMS):
         raise ValueError("the parameters of the training are not those of the network")
     steps = record.steps
     if type(steps) is not int or not 1 <= steps < params.steps or len(record.losses) != steps:
@@ -222,6 +223,9 @@ def params_to_resume(model: Model | None, params: TrainingParams | None) -> Trai
     if params is None:
         return own
     given = params.model_dump()
+    # Asked for by name, or left to be chosen as it was.
+    if params.dimensions in ("auto", f"{model.architecture.dimensions}D"):
+        given["dimensions"] = own.dimensions
     odd = [f"{k} = {given[k]!r}, not {v!r}" for k, v in own.model_dump().items() if given[k] != v]
     if odd:
         raise InputError(

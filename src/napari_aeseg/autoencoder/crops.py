@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from napari_aeseg.autoencoder.network import channels_last
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_aeseg.autoencoder.architecture import Architecture
     from napari_aeseg.images.intensity import Image
     from napari_aeseg.params import TrainingParams
 
@@ -17,51 +21,106 @@ if TYPE_CHECKING:
 _ENOUGH_PIXELS = 1_000_000
 
 
+def crop_shape(crop_size: int, architecture: Architecture, slices: int) -> tuple[int, ...]:
+    """Return the sides of crops: multiples of what one value of the code stands for.
+
+    Parameters
+    ----------
+    crop_size : int
+        Pixels along Y and X. Along Z, a crop has the same physical length, but no more than:
+    slices : int
+        Of the deepest image.
+    architecture : Architecture
+
+    Examples
+    --------
+    >>> from napari_aeseg.autoencoder.architecture import Architecture
+    >>> crop_shape(60, Architecture(channels=1), 1)
+    (64, 64)
+    >>> volumes = Architecture(channels=1, dimensions=3, z_levels=1)
+    >>> crop_shape(64, volumes, 100), crop_shape(64, volumes, 9)
+    ((32, 64, 64), (12, 64, 64))
+    """
+    depth = min(crop_size // 2**architecture.z_levels, slices)
+    sides = (depth, crop_size, crop_size)[-architecture.dimensions :]
+    return tuple(-(-n // m) * m for n, m in zip(sides, architecture.reduction, strict=True))
+
+
 class CropSampler:
-    """Draws random crops out of all planes of all images, augmented, on the device.
+    """Draws random crops out of all planes or volumes of all images, augmented, on the device.
 
     Parameters
     ----------
     images : sequence of Image
     params : TrainingParams
-        `crop_size` and `augment` are used. Images smaller than a crop are mirrored to its size.
-    reduction : int
-        Crop sides are multiples of this.
+        `crop_size`, `batch_size` and `augment` are used. Images smaller than a crop are mirrored to
+        its size.
+    architecture : Architecture
+        Whether crops are planes or volumes, and what their sides are multiples of.
     device : torch.device
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Sides of a crop.
+    batch_size : int
+        Crops for a step: of volumes, as many as have the voxels of `params.batch_size` planes.
     """
 
     def __init__(
-        self, images: Sequence[Image], params: TrainingParams, reduction: int, device: torch.device
+        self,
+        images: Sequence[Image],
+        params: TrainingParams,
+        architecture: Architecture,
+        device: torch.device,
     ) -> None:
-        self.size = -(-params.crop_size // reduction) * reduction
+        slices = max(i.pixels.shape[-3] for i in images)
+        self.shape = crop_shape(params.crop_size, architecture, slices)
+        pixels = params.batch_size * params.crop_size**2
+        self.batch_size = params.batch_size
+        if architecture.dimensions == 3:
+            self.batch_size = max(pixels // math.prod(self.shape), 1)
         self.augment = params.augment
+        # Along voxels of one length, crops may be turned in every direction.
+        self._cubes = not architecture.z_levels and len(set(self.shape)) == 1
         self.stacks = [self._stack(image).to(device) for image in images]
-        areas = np.array([s.shape[0] * s.shape[-2] * s.shape[-1] for s in self.stacks], float)
+        areas = np.array([s.numel() / s.shape[1] for s in self.stacks])
         # Constant images have nothing to teach; they would only dilute the batches.
         areas[[i.is_constant for i in images]] = 0
         self.chances = areas / areas.sum()
 
     def _stack(self, image: Image) -> torch.Tensor:
-        """Return the planes of an image as (N, C, H, W), none smaller than a crop."""
+        """Return the planes or volumes of an image as (N, C, *space), none smaller than a crop."""
         pixels = image.pixels
-        pixels = np.moveaxis(pixels.reshape(len(pixels), -1, *pixels.shape[-2:]), 0, 1)
-        missing = [max(0, self.size - n) for n in pixels.shape[-2:]]
+        space = pixels.shape[-len(self.shape) :]
+        pixels = np.moveaxis(pixels.reshape(len(pixels), -1, *space), 0, 1)
+        missing = [max(0, m - n) for m, n in zip(self.shape, space, strict=True)]
         pixels = np.pad(pixels, [(0, 0), (0, 0), *((0, m) for m in missing)], mode="reflect")
         return torch.from_numpy(np.ascontiguousarray(pixels))
 
     def draw(self, number: int, rng: np.random.Generator) -> torch.Tensor:
-        """Return `number` crops, shape (number, C, size, size), channels last in memory."""
+        """Return `number` crops, shape (number, C, *shape), channels last in memory."""
         crops = []
         for which in rng.choice(len(self.stacks), size=number, p=self.chances):
             stack = self.stacks[which]
-            plane = rng.integers(stack.shape[0])
-            y, x = (rng.integers(n - self.size + 1) for n in stack.shape[-2:])
-            crop = stack[plane, :, y : y + self.size, x : x + self.size]
-            if self.augment:
-                crop = torch.rot90(crop, int(rng.integers(4)), (1, 2))
-                crop = crop.flip(2) if rng.integers(2) else crop
-            crops.append(crop)
-        return torch.stack(crops).contiguous(memory_format=torch.channels_last)
+            crop = stack[rng.integers(stack.shape[0])]
+            sides = zip(crop.shape[1:], self.shape, strict=True)
+            starts = [int(rng.integers(n - m + 1)) for n, m in sides]
+            window = (slice(a, a + m) for a, m in zip(starts, self.shape, strict=True))
+            crop = crop[(slice(None), *window)]
+            crops.append(self._turned(crop, rng) if self.augment else crop)
+        return channels_last(torch.stack(crops))
+
+    def _turned(self, crop: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Flip and turn a crop; a volume turns out of its slices only if it is a cube of cubes."""
+        crop = torch.rot90(crop, int(rng.integers(4)), (-2, -1))
+        crop = crop.flip(-1) if rng.integers(2) else crop
+        if len(self.shape) == 3:
+            crop = crop.flip(1) if rng.integers(2) else crop
+            if self._cubes:
+                # With the flips and turns before, any of the 48 ways to lay a cube.
+                crop = crop.permute(0, *np.roll([1, 2, 3], rng.integers(3)).tolist())
+        return crop
 
     def variance(self) -> float:
         """Return the mean squared error of predicting the mean of each channel."""

@@ -6,7 +6,6 @@ from collections import deque
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -19,14 +18,15 @@ from napari_aeseg.autoencoder.device import (
     keep_to_one_thread,
     without_tf32,
 )
-from napari_aeseg.autoencoder.network import copied
+from napari_aeseg.autoencoder.network import channels_last, copied
+from napari_aeseg.autoencoder.planning import places
 from napari_aeseg.images.threads import cores, in_threads
-from napari_aeseg.images.tiles import plan_tiles, planes, read_tile, tile_view
+from napari_aeseg.images.tiles import read_tile, tile_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+    from napari_aeseg.autoencoder.network import Autoencoder
     from napari_aeseg.images.tiles import Tile
 
 Source = Literal["encoder", "decoder"]
@@ -37,10 +37,6 @@ R = TypeVar("R")
 _READERS = 4
 # Tiles that a GPU may be behind: one in work, one that waits.
 _AHEAD = 2
-# Larger tiles save less than 5 % of margins, and a stop is heard between two tiles.
-_LARGEST_TILE = 2048
-# Part of a GPU's free memory that a tile may take; the rest is for cuDNN and for other programs.
-_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +46,12 @@ class EncodedTile:
     Parameters
     ----------
     plane : tuple of int
-        Index of the Y-X plane.
+        Index of the Y-X plane, or of the Z-Y-X volume for a 3D network.
     tile : Tile
-        Where it lies in the plane.
+        Where it lies in the plane or volume.
     features : dict of int to Tensor
-        Level to (F, H / 2**max(level-1, 0), W / 2**max(level-1, 0)), margin included. Level 0 of
-        the encoder is float32, the others have the precision that was asked for.
+        Level to (F, *cells), cells of `Architecture.cell(level)` pixels, margin included. Level 0
+        of the encoder is float32, the others have the precision that was asked for.
     """
 
     plane: tuple[int, ...]
@@ -87,31 +83,28 @@ def map_encoded(
     source : {"encoder", "decoder"}
     device : torch.device
     tile_size : int
-        Pixels along each side. The result does not depend on it.
+        Pixels along each side, see `tile_shape`. The result does not depend on it.
     precision : {"float32", "bfloat16"}
         Of weights and activations.
 
     Yields
     ------
     what `work` returns
-        In the order of planes and tiles.
+        In the order of `places`.
 
     Raises
     ------
     DeviceError
         If the device does not know the precision.
     """
-    architecture, dtype = network.architecture, dtype_of(precision, device)
+    dtype = dtype_of(precision, device)
     if device.type != "cpu" or dtype != torch.float32:
         network = copied(network, device).to(dtype)
-    margin = architecture.reach(decoded=source == "decoder")
-    rows, columns = pixels.shape[-2:]
-    tiles = plan_tiles((rows, columns), tile_size, margin, architecture.reduction)
-    places = list(product(planes(pixels.shape[1:]), tiles))
+    todo = places(network.architecture, pixels.shape[1:], tile_size, decoded=source == "decoder")
 
     @torch.inference_mode()
     def encoded(place: tuple[tuple[int, ...], Tile], x: torch.Tensor) -> R:
-        x = x[None].contiguous(memory_format=torch.channels_last)
+        x = channels_last(x[None])
         with without_tf32(device):
             found = (
                 network.encoder_features(x.to(dtype), max(levels))
@@ -129,14 +122,14 @@ def map_encoded(
         return how(pixels[whole_plane], tile)
 
     if is_accelerator(device):
-        return _mapped_ahead(encoded, partial(read, how=tile_view), places, device)
+        return _mapped_ahead(encoded, partial(read, how=tile_view), todo, device)
     usual = torch.get_num_threads()
     # Each tile to a thread scales better than all threads to each tile, and stands it when
     # other programs take a core.
     return in_threads(
         lambda place: encoded(place, torch.from_numpy(read(place, read_tile))),
-        places,
-        min(usual, len(places)),
+        todo,
+        min(usual, len(todo)),
         partial(keep_to_one_thread, usual),
     )
 
@@ -218,17 +211,6 @@ def ready_for(device: torch.device, array: np.ndarray) -> torch.Tensor:
     return tensor
 
 
-def cell_step(level: int) -> int:
-    """Return the pixels between the cells of a level.
-
-    Examples
-    --------
-    >>> [cell_step(level) for level in range(4)]
-    [1, 1, 2, 4]
-    """
-    return 2 ** max(level - 1, 0)
-
-
 def cell_centres(length: int, step: int) -> np.ndarray:
     """Return the pixel of each cell's centre; a cell at the far border may be cut short.
 
@@ -238,52 +220,3 @@ def cell_centres(length: int, step: int) -> np.ndarray:
     [2, 6, 8]
     """
     return np.minimum(np.arange(step // 2, length + step // 2, step), length - 1)
-
-
-def usual_tile_size(tile_size: int, device: torch.device, architecture: Architecture) -> int:
-    """Return the side of the tiles for a device: larger ones where much memory is free.
-
-    Parameters
-    ----------
-    tile_size : int
-        The least.
-    device : torch.device
-        All but CUDA devices get `tile_size`: on a CPU larger tiles leave its cache.
-    architecture : Architecture
-
-    Returns
-    -------
-    int
-        A multiple of `tile_size` by a power of two, at most 2048 if `tile_size` is not larger.
-
-    Examples
-    --------
-    >>> from napari_aeseg.autoencoder.network import Architecture
-    >>> usual_tile_size(512, torch.device("cpu"), Architecture(channels=3))
-    512
-    """
-    if device.type != "cuda":
-        return tile_size
-    free, _ = torch.cuda.mem_get_info(device)
-    while 2 * tile_size <= _LARGEST_TILE:
-        side = 2 * tile_size + 2 * architecture.reach(decoded=False)
-        if side**2 * bytes_per_pixel(architecture) > _SHARE * free:
-            break
-        tile_size *= 2
-    return tile_size
-
-
-def bytes_per_pixel(architecture: Architecture) -> int:
-    """Return the memory that encoding takes for each pixel of a tile, in float32.
-
-    What is needed of two tiles, all levels, is kept until it is summed; of the finest level, there
-    are two more: the last convolution, and a copy for sums.
-
-    Examples
-    --------
-    >>> from napari_aeseg.autoencoder.network import Architecture
-    >>> bytes_per_pixel(Architecture(channels=1, levels=2, width=4))
-    88
-    """
-    kept = sum(n / 4 ** max(i - 1, 0) for i, n in enumerate(architecture.level_channels))
-    return int(4 * (2 * kept + 2 * architecture.width))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_aeseg.autoencoder.architecture import Architecture
 from napari_aeseg.autoencoder.model import TrainingRecord
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+from napari_aeseg.autoencoder.network import Autoencoder
 from napari_aeseg.errors import ModelFileError
 from napari_aeseg.images.intensity import IntensityRange
 from napari_aeseg.prototypes import Prototypes
@@ -30,6 +31,13 @@ def architecture_of(header: Mapping[str, Any]) -> Architecture:
             raise ValueError(f"{name} = {value!r} is not a whole number from 1 to {most}")
     if architecture.decoder not in ("transposed", "unpooling"):
         raise ValueError(f"decoder = {architecture.decoder!r} is not known")
+    if type(architecture.dimensions) is not int or architecture.dimensions not in (2, 3):
+        raise ValueError(f"dimensions = {architecture.dimensions!r} is neither 2 nor 3")
+    most = architecture.levels if architecture.dimensions == 3 else 0
+    if type(architecture.z_levels) is not int or not 0 <= architecture.z_levels <= most:
+        raise ValueError(
+            f"z_levels = {architecture.z_levels!r} is not a whole number from 0 to {most}"
+        )
     return architecture
 
 
@@ -50,6 +58,8 @@ def record_of(header: Mapping[str, Any]) -> TrainingRecord:
     training = dict(header["training"])
     for name in ("images", "losses", "notes"):
         training[name] = tuple(training[name])
+    if training.get("voxel_size") is not None:
+        training["voxel_size"] = tuple(map(float, training["voxel_size"]))
     return TrainingRecord(**training)
 
 

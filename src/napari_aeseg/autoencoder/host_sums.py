@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from napari_aeseg.autoencoder.encoding import cell_centres, cell_step
+from napari_aeseg.autoencoder.encoding import cell_centres
 from napari_aeseg.events import raise_if_stopped
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class HostSums:
         P.
     channels : dict of int to int
         Features of each level.
+    cells : dict of int to tuple of int
+        Pixels along each axis that one value of each level stands for.
     stop : StopFlag, optional
         Checked while cells are dealt out to patches.
 
@@ -41,10 +43,12 @@ class HostSums:
         patches: np.ndarray,
         number: int,
         channels: dict[int, int],
+        cells: dict[int, tuple[int, ...]],
         stop: StopFlag | None = None,
     ) -> None:
+        self._cells = cells
         self._sampled = {}
-        for step in {cell_step(level) for level in channels}:
+        for step in set(cells.values()):
             raise_if_stopped(stop, "encode")
             self._sampled[step] = _SampledPatches(patches, step, number)
         # Each level adds to columns of its own: nothing is to be joined at the end.
@@ -64,9 +68,9 @@ class HostSums:
         runs = {step: patches.runs(encoded) for step, patches in self._sampled.items()}
         found = {}
         for level, features in encoded.features.items():
-            ids, cells, starts = runs[cell_step(level)]
-            # (F, H, W), channels last in memory: rows of features without a copy.
-            rows = features.permute(1, 2, 0).flatten(0, 1).float()
+            ids, cells, starts = runs[self._cells[level]]
+            # (F, *cells), channels last in memory: rows of features without a copy.
+            rows = features.movedim(0, -1).flatten(0, -2).float()
             summed = sums_of_runs(rows, torch.from_numpy(cells), torch.from_numpy(starts))
             found[level] = ids, summed.numpy()
         return found
@@ -82,7 +86,7 @@ class HostSums:
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
         for level, columns in self._columns.items():
-            count = self._sampled[cell_step(level)].count[:, np.newaxis]
+            count = self._sampled[self._cells[level]].count[:, np.newaxis]
             self._mean[:, columns] /= count
             self._second[:, columns] /= count
         return self._mean, self._second
@@ -119,19 +123,23 @@ def sums_of_runs(rows: torch.Tensor, cells: torch.Tensor, starts: torch.Tensor) 
 class _SampledPatches:
     """Patch ids at the cells of a level: the id at each cell's centre, and no patch left out."""
 
-    def __init__(self, patches: np.ndarray, step: int, number: int) -> None:
+    def __init__(self, patches: np.ndarray, step: tuple[int, ...], number: int) -> None:
         self.step = step
-        self.rows, self.columns = (cell_centres(n, step) for n in patches.shape[-2:])
+        space = patches.shape[-len(step) :]
+        self.centres = [cell_centres(n, s) for n, s in zip(space, step, strict=True)]
         self.patches = patches
-        self.count = np.bincount(
-            patches[..., self.rows[:, np.newaxis], self.columns].ravel(), minlength=number
-        ).astype(np.float32)
+        # An index of dots and arrays is more than numpy's stubs can follow.
+        at_centres: Any = (..., *np.ix_(*self.centres))
+        count = np.bincount(patches[at_centres].ravel(), minlength=number)
+        self.count = count.astype(np.float32)
         missing = np.flatnonzero(self.count == 0)
         last = np.zeros(number, np.intp)
         if len(missing):
             last[patches.ravel()] = np.arange(patches.size)
         self.missing = missing
-        self.missing_at = np.stack(np.unravel_index(last[missing], patches.shape), 1)
+        at = np.stack(np.unravel_index(last[missing], patches.shape), 1)
+        self.missing_plane = at[:, : -len(step)]
+        self.missing_cell = at[:, -len(step) :] // step
         self.count[missing] = 1
 
     def runs(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -147,18 +155,19 @@ class _SampledPatches:
 
     def _of(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray]:
         """Return the patch of each cell of a tile, and the cell."""
-        step, tile = self.step, encoded.tile
-        (y0, y1), (x0, x1) = ((s.start // step, -(-s.stop // step)) for s in tile.inner)
-        margin_y, margin_x = (s.start // step for s in tile.keep)
-        width = tile.size[1] // step
-        ids = self.patches[encoded.plane][self.rows[y0:y1, np.newaxis], self.columns[x0:x1]].ravel()
-        cells = (np.arange(y1 - y0)[:, np.newaxis] + margin_y) * width
-        cells = (cells + np.arange(x1 - x0) + margin_x).ravel()
+        tile, step = encoded.tile, self.step
+        first = np.array([s.start // n for s, n in zip(tile.inner, step, strict=True)])
+        stop = np.array([-(-s.stop // n) for s, n in zip(tile.inner, step, strict=True)])
+        margin = np.array([s.start // n for s, n in zip(tile.keep, step, strict=True)])
+        size = tuple(n // s for n, s in zip(tile.size, step, strict=True))
+        centres = (c[a:b] for c, a, b in zip(self.centres, first, stop, strict=True))
+        ids = self.patches[encoded.plane][np.ix_(*centres)].ravel()
+        inner = np.ix_(*(m + np.arange(n) for m, n in zip(margin, stop - first, strict=True)))
+        cells = np.ravel_multi_index(inner, size).ravel()
         if not len(self.missing):
             return ids, cells
-        at = self.missing_at
-        y, x = at[:, -2] // step, at[:, -1] // step
-        here = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
-        here &= (at[:, :-2] == encoded.plane).all(axis=1)
-        extra = (y[here] - y0 + margin_y) * width + x[here] - x0 + margin_x
+        at = self.missing_cell
+        here = ((at >= first) & (at < stop)).all(axis=1)
+        here &= (self.missing_plane == encoded.plane).all(axis=1)
+        extra = np.ravel_multi_index(tuple((at[here] - first + margin).T), size)
         return np.concatenate([ids, self.missing[here]]), np.concatenate([cells, extra])

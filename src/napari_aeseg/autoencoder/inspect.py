@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from napari_aeseg.autoencoder.device import choose_device
+from napari_aeseg.autoencoder.planning import places
 from napari_aeseg.events import Clock, Progress, raise_if_stopped
-from napari_aeseg.images.tiles import plan_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -59,8 +59,7 @@ def error_steps(
     chosen = choose_device(device)
     space = image.pixels.shape[1:]
     error = np.empty(space, np.float32)
-    total = len(plan_tiles(space[-2:], tile_size, 0, model.architecture.reduction))
-    total *= int(np.prod(space[:-2]))
+    total = len(places(model.architecture, space, tile_size))
     clock = Clock(total)
     tiles = model.encode_tiles(image, (0,), "decoder", chosen, tile_size)
     for done, encoded in enumerate(tiles, 1):

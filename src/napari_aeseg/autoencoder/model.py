@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from napari_aeseg.autoencoder.architecture import Architecture  # noqa: TC001 - for examples
 from napari_aeseg.autoencoder.channels import with_channels
 from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.autoencoder.encoding import EncodedTile, Source, map_encoded
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder, placed
+from napari_aeseg.autoencoder.network import Autoencoder, placed
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
@@ -49,6 +50,8 @@ class TrainingRecord:
         Wall time.
     device : str
         Where it ran.
+    voxel_size : tuple of float or None
+        As it was given, one number for each axis of space; None when nobody said it.
     notes : tuple of str
         Whatever differed from what was asked for, such as a smaller batch.
     """
@@ -60,10 +63,14 @@ class TrainingRecord:
     seconds: float = 0.0
     device: str = ""
     notes: tuple[str, ...] = ()
+    voxel_size: tuple[float, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for a file header."""
-        return asdict(self)
+        """Return plain values for a file header; no voxel size where nobody said it."""
+        values = asdict(self)
+        if self.voxel_size is None:
+            del values["voxel_size"]
+        return values
 
 
 class Model:
@@ -106,7 +113,8 @@ class Model:
         a = self.architecture
         return (
             f"Model({a.channels} channel(s), {a.levels} levels from {a.width} channels, "
-            f"{a.decoder} decoder, {self.record.steps} steps{', unfinished' * self.unfinished}"
+            f"{a.decoder} decoder, {'3D, ' * (a.dimensions == 3)}"
+            f"{self.record.steps} steps{', unfinished' * self.unfinished}"
             f"{', fits any number of channels' if self.any_channels else ''})"
         )
 
@@ -178,16 +186,25 @@ class Model:
                 "misread, or train a model on this image."
             )
 
+    def check_space(self, axes: Axes, name: str = "The image") -> None:
+        """Raise `InputError` if an image has no slices and this model sees volumes."""
+        if self.architecture.dimensions == 3 and "Z" not in axes.letters:
+            raise InputError(
+                f"{name} has no slices, read as {axes}, but the model was trained on volumes "
+                "in 3D. Name the axes if they were misread, or choose a model trained in 2D."
+            )
+
     def read(self, image: Any, axes: str | Axes | None = None, name: str = "image") -> Image:
         """Check an image, fit for this model, and scale it as the training images were.
 
         Raises
         ------
         InputError
-            If the image cannot be used, or its channels are not those of the model and it has not
-            been made for any number.
+            If the image cannot be used, its channels are not those of the model and it has not
+            been made for any number, or it has no slices for a model of volumes.
         """
         read = read_image(image, axes, name=name)
+        self.check_space(read.axes, name)
         self._check_channels(len(read.pixels), name, f", read as {read.axes}")
         return (
             read if self.intensity is None else read_image(image, read.axes, self.intensity, name)
@@ -257,14 +274,14 @@ class Model:
         source : {"encoder", "decoder"}
         device : torch.device, optional
         tile_size : int
-            Pixels along each side. The result does not depend on it.
+            Pixels along each side, see `tile_shape`. The result does not depend on it.
         precision : {"float32", "bfloat16"}
             Of weights and activations. bfloat16 has three digits; GPUs are faster at it.
 
         Yields
         ------
         what `work` returns
-            In the order of planes and tiles.
+            In the order of planes (volumes for a 3D model) and tiles.
         """
         # Tiles run through a copy on a device; the model itself stays where it is.
         return map_encoded(
@@ -327,9 +344,10 @@ class Model:
         channels = fitted.level_channels(source)
         number = sum(channels[level] for level in wanted)
         out = np.empty((number, *read.pixels.shape[1:]), np.float32)
+        linear = "bilinear" if self.architecture.dimensions == 2 else "trilinear"
         for encoded in fitted.encode_tiles(read, wanted, source, choose_device(device)):
             grown = [
-                F.interpolate(f[None], size=encoded.tile.size, mode="bilinear")[0]
+                F.interpolate(f[None], size=encoded.tile.size, mode=linear)[0]
                 for f in encoded.features.values()
             ]
             kept = torch.cat(grown)[(slice(None), *encoded.tile.keep)]

@@ -29,8 +29,10 @@ from napari_aeseg.params import BASE_MODEL
 if TYPE_CHECKING:
     from os import PathLike
 
-#: Raised whenever an older package could misread the file.
-FORMAT_VERSION = 1
+#: Raised whenever an older package could misread the file; written is the least that will do.
+FORMAT_VERSION = 2
+#: The first that knows networks of volumes; those of planes are as they were.
+_WITH_VOLUMES = 2
 #: The key of the safetensors metadata that holds the JSON text.
 HEADER_KEY = "napari-aeseg"
 #: What the names of tensors begin with that are no weights.
@@ -52,7 +54,7 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save in.")
     header = {
-        "format_version": FORMAT_VERSION,
+        "format_version": _WITH_VOLUMES if model.architecture.dimensions == 3 else 1,
         "package_version": version("napari-aeseg"),
         "torch_version": str(torch.__version__),
         "architecture": model.architecture.as_dict(),

@@ -2,86 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """All that is needed to build the network again.
-
-    Parameters
-    ----------
-    channels : int
-        Channels of the image.
-    levels : int
-        Levels of convolutions and pooling; each halves the resolution.
-    width : int
-        Channels of level 1; level i has ``width * 2 ** (i - 1)``.
-    convolutions : int
-        3 x 3 convolutions in each level.
-    decoder : {"transposed", "unpooling"}
-        How resolution is regained.
-    """
-
-    channels: int
-    levels: int = 3
-    width: int = 16
-    convolutions: int = 2
-    decoder: Literal["transposed", "unpooling"] = "transposed"
-
-    @property
-    def level_channels(self) -> tuple[int, ...]:
-        """Channels of the image (level 0) and of each level."""
-        return (self.channels, *(self.width * 2**i for i in range(self.levels)))
-
-    @property
-    def reduction(self) -> int:
-        """How many pixels one value of the code stands for, along each axis."""
-        return 2**self.levels
-
-    def reach(self, *, decoded: bool) -> int:
-        """Pixels around a pixel that can change its features, at the deepest level.
-
-        Each convolution reaches one cell of its level, each 2 x 2 pooling or un-pooling at most
-        one cell of the finer level.
-        """
-        one_way = sum((self.convolutions + 1) * 2**i for i in range(self.levels))
-        return 2 * one_way + self.reduction if decoded else one_way
-
-    def as_dict(self) -> dict[str, int | str]:
-        """Return plain values for a file header."""
-        return asdict(self)
+    from napari_aeseg.autoencoder.architecture import Architecture
 
 
-def _convolutions(inputs: int, outputs: int, number: int) -> nn.Sequential:
-    """Return 3 x 3 convolutions, each with its non-linearity."""
+class _Convolution3d(nn.Conv3d):
+    """Convolves volumes of any size alike, so that a tile has the features of the whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Left to itself, a single thread hands large arrays to oneDNN, and small ones to code of
+        # torch's own, which rounds differently.
+        if (
+            x.device.type != "cpu"
+            or x.dtype != torch.float32
+            or torch.is_grad_enabled()
+            or not torch.backends.mkldnn.is_available()
+        ):
+            return super().forward(x)
+        padding = [n // 2 for n in self.kernel_size]
+        return torch.mkldnn_convolution(
+            x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
+        )
+
+
+# What there is for planes and for volumes.
+_CONVOLUTION: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: _Convolution3d}
+_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_MAX_POOL: dict[int, Callable[..., Any]] = {2: F.max_pool2d, 3: F.max_pool3d}
+_MAX_UNPOOL: dict[int, Callable[..., Tensor]] = {2: F.max_unpool2d, 3: F.max_unpool3d}
+_LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+def _convolutions(inputs: int, outputs: int, number: int, kernel: tuple[int, ...]) -> nn.Sequential:
+    """Return convolutions, each with its non-linearity."""
     layers: list[nn.Module] = []
+    padding = tuple(n // 2 for n in kernel)
     for i in range(number):
-        layers.append(nn.Conv2d(inputs if i == 0 else outputs, outputs, 3, padding=1))
+        # Both kinds take tuples of as many numbers as they have axes.
+        kind: Any = _CONVOLUTION[len(kernel)]
+        layers.append(kind(inputs if i == 0 else outputs, outputs, kernel, padding=padding))
         layers.append(nn.LeakyReLU(0.1, inplace=True))
     return nn.Sequential(*layers)
 
 
-def halved(x: Tensor) -> Tensor:
-    """Return the maximum of each 2 x 2 pixels; height and width are even.
+def channels_last(x: Tensor) -> Tensor:
+    """Return (B, C, *space) values laid out channels last, which CPUs convolve twice as fast."""
+    return x.contiguous(memory_format=_LAYOUT[x.ndim - 2])
 
-    On CPUs, seven times as fast as torch's pooling, which looks where each maximum is.
+
+def halved(x: Tensor, window: tuple[int, ...] = (2, 2)) -> Tensor:
+    """Return the maximum of each window of cells, of 2 or 1 along each of the last axes.
+
+    An axis with a 2 has an even length. On CPUs, seven times as fast as torch's pooling, which
+    looks where each maximum is.
     """
     if x.device.type != "cpu" or torch.is_grad_enabled():
-        return F.max_pool2d(x, 2)
-    x = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
-    return torch.maximum(x[..., ::2], x[..., 1::2])
+        return _MAX_POOL[len(window)](x, window)
+    for axis, cells in enumerate(window, x.ndim - len(window)):
+        if cells == 2:
+            before = (slice(None),) * axis
+            x = torch.maximum(x[(*before, slice(0, None, 2))], x[(*before, slice(1, None, 2))])
+    return x
 
 
 def placed(network: Autoencoder, device: torch.device) -> Autoencoder:
     """Move a network to a device, its weights laid out channels last (twice as fast on CPUs)."""
+    layout = _LAYOUT[network.architecture.dimensions]
     # torch's stubs do not know the argument.
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device, memory_format=layout)  # type: ignore[call-overload]
     return network
 
 
@@ -100,11 +96,11 @@ def _initialise(module: nn.Module) -> None:
 
     With it, training idles on a plateau for hundreds of steps.
     """
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv2d | nn.Conv3d):
         nn.init.kaiming_normal_(module.weight, a=0.1, nonlinearity="leaky_relu")
         nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    elif isinstance(module, nn.ConvTranspose2d):
-        # With kernel and stride 2, each output sees one input pixel.
+    elif isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+        # With kernels as long as strides, each output sees one input pixel.
         nn.init.normal_(module.weight, std=(2 / module.in_channels) ** 0.5)
         nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
@@ -121,6 +117,7 @@ class Autoencoder(nn.Module):
 
     Examples
     --------
+    >>> from napari_aeseg.autoencoder.architecture import Architecture
     >>> net = Autoencoder(Architecture(channels=1, levels=2, width=4))
     >>> x = torch.zeros(1, 1, 8, 8)
     >>> [tuple(f.shape[1:]) for f in net.encoder_features(x)]
@@ -135,39 +132,52 @@ class Autoencoder(nn.Module):
         widths = architecture.level_channels
         number = architecture.convolutions
         self.encoder = nn.ModuleList(
-            _convolutions(widths[i], widths[i + 1], number) for i in range(architecture.levels)
+            _convolutions(widths[i], widths[i + 1], number, architecture.kernel(i + 1))
+            for i in range(architecture.levels)
         )
         # Level i of the decoder goes from the resolution of code i back to that of level i - 1.
         self.grow = nn.ModuleList()
         if architecture.decoder == "transposed":
-            self.grow.extend(nn.ConvTranspose2d(w, w, 2, stride=2) for w in widths[1:])
+            grown: Any = _TRANSPOSED[architecture.dimensions]
+            windows = map(architecture.window, range(1, architecture.levels + 1))
+            self.grow.extend(
+                grown(w, w, window, stride=window)
+                for w, window in zip(widths[1:], windows, strict=True)
+            )
         self.decoder = nn.ModuleList(
             # The first level ends in features of its own; `readout` makes them intensities.
-            _convolutions(widths[i + 1], widths[max(i, 1)], number)
+            _convolutions(widths[i + 1], widths[max(i, 1)], number, architecture.kernel(i + 1))
             for i in range(architecture.levels)
         )
-        self.readout = nn.Conv2d(widths[1], architecture.channels, 1)
+        readout = _CONVOLUTION[architecture.dimensions]
+        self.readout = readout(widths[1], architecture.channels, 1)
         self.apply(_initialise)
         nn.init.normal_(self.readout.weight, std=0.1 / widths[1] ** 0.5)
 
     def _encode(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Return the features of levels 0 .. L, the pooling indices of levels 1 .. L, the code."""
+        architecture = self.architecture
         features, indices = [x], []
-        for level in self.encoder:
+        for i, level in enumerate(self.encoder, 1):
             x = level(x)
             features.append(x)
-            if self.architecture.decoder == "unpooling":
-                x, index = F.max_pool2d(x, 2, return_indices=True)
+            window = architecture.window(i)
+            if architecture.decoder == "unpooling":
+                x, index = _MAX_POOL[len(window)](x, window, return_indices=True)
                 indices.append(index)
             else:
-                x = halved(x)
+                x = halved(x, window)
         return features, indices, x
 
     def _decode(self, code: Tensor, indices: list[Tensor]) -> list[Tensor]:
         """Return decoder features, level 1 (image resolution) first."""
         features = []
         for i in reversed(range(self.architecture.levels)):
-            grown = F.max_unpool2d(code, indices[i], [2, 2]) if indices else self.grow[i](code)
+            if indices:
+                window = self.architecture.window(i + 1)
+                grown = _MAX_UNPOOL[len(window)](code, indices[i], window)
+            else:
+                grown = self.grow[i](code)
             code = self.decoder[i](grown)
             features.append(code)
         return features[::-1]
@@ -177,21 +187,21 @@ class Autoencoder(nn.Module):
 
         Parameters
         ----------
-        x : Tensor, shape (B, C, H, W)
-            H and W are multiples of `architecture.reduction`.
+        x : Tensor, shape (B, C, *space)
+            Space is (H, W) or (D, H, W), each a multiple of its `architecture.reduction`.
         levels : int, optional
             Deepest level wanted; deeper ones are not computed.
 
         Returns
         -------
         list of Tensor
-            Level i has shape (B, width * 2**(i-1), H / 2**(i-1), W / 2**(i-1)).
+            Level i has width * 2**(i-1) channels; one of its cells is `architecture.cell(i)`.
         """
         features = [x]
         for i, level in enumerate(self.encoder):
             if levels is not None and i >= levels:
                 break
-            x = level(halved(x) if i else x)
+            x = level(halved(x, self.architecture.window(i)) if i else x)
             features.append(x)
         return features
 
@@ -205,5 +215,5 @@ class Autoencoder(nn.Module):
         return [self.readout(features[0]), *features]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruct (B, C, H, W) images; H and W are multiples of `architecture.reduction`."""
+        """Reconstruct (B, C, *space) images; space as of `encoder_features`."""
         return self.decoder_features(x)[0]

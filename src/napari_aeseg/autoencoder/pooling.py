@@ -16,11 +16,10 @@ from napari_aeseg.autoencoder.device import (
     is_out_of_memory,
 )
 from napari_aeseg.autoencoder.device_sums import DeviceSums
-from napari_aeseg.autoencoder.encoding import usual_tile_size
 from napari_aeseg.autoencoder.host_sums import HostSums
+from napari_aeseg.autoencoder.planning import places, usual_tile_size
 from napari_aeseg.errors import DeviceError
 from napari_aeseg.events import Clock, Progress, raise_if_stopped
-from napari_aeseg.images.tiles import plan_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -83,8 +82,8 @@ def pooling_steps(
         When it runs out of memory, tiles are halved down to 64 pixels, then the CPU takes over;
         an event says so.
     tile_size : int
-        Pixels along each side; the result does not depend on it. CUDA devices with free memory
-        take larger ones, up to 2048.
+        Pixels along each side, see `tile_shape`; the result does not depend on it. CUDA devices
+        with free memory take larger ones, up to 2048.
     stop : StopFlag, optional
         Checked at every tile.
     precision : {"float32", "bfloat16"}
@@ -147,14 +146,14 @@ def _pool(
 ) -> Generator[Progress, None, PooledFeatures]:
     number = int(patches.max()) + 1
     channels = {level: model.level_channels(source)[level] for level in levels}
+    cells = {level: model.architecture.cell(level) for level in levels}
     # What `of_tile` hands on is what `add` takes.
     sums: Any = (
-        DeviceSums(patches, number, channels, device, stop)
+        DeviceSums(patches, number, channels, cells, device, stop)
         if is_accelerator(device)
-        else HostSums(patches, number, channels, stop)
+        else HostSums(patches, number, channels, cells, stop)
     )
-    total = len(plan_tiles(patches.shape[-2:], tile_size, 0, model.architecture.reduction))
-    total *= int(np.prod(patches.shape[:-2]))
+    total = len(places(model.architecture, patches.shape, tile_size))
     clock = Clock(total)
     # In a name of its own, so that it can be closed: nothing works on when this is stopped.
     tiles = model.map_tiles(sums.of_tile, image, levels, source, device, tile_size, precision)

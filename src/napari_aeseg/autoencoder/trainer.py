@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from napari_aeseg.autoencoder.architecture import AS_IN_PARAMS
+from napari_aeseg.autoencoder.building import architecture_for
 from napari_aeseg.autoencoder.checkpoint import Checkpoint
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.device import (
@@ -21,7 +23,7 @@ from napari_aeseg.autoencoder.device import (
 )
 from napari_aeseg.autoencoder.diagnosis import running_mean, warnings_about
 from napari_aeseg.autoencoder.model import Model, TrainingRecord
-from napari_aeseg.autoencoder.network import Architecture, Autoencoder, copied, placed
+from napari_aeseg.autoencoder.network import Autoencoder, copied, placed
 from napari_aeseg.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class Trainer:
 
     Parameters
     ----------
-    images, params, device, init, intensity, resume, precision
+    images, params, device, init, intensity, resume, precision, voxel_size
         As of `training_steps`.
 
     Raises
@@ -61,14 +63,16 @@ class Trainer:
         intensity: IntensityRange | None,
         resume: bool,
         precision: Precision = "float32",
+        voxel_size: Sequence[float] | None = None,
     ) -> None:
         if init is not None and init.any_channels:
             init = init.fitted(len(images[0].pixels))
-        architecture = _architecture(images, params, init)
+        if resume and init is not None:
+            voxel_size = init.record.voxel_size
+        architecture, notes = architecture_for(images, params, init, voxel_size)
         # What is recorded is what was built: with `init`, its architecture.
-        built = architecture.as_dict()
-        del built["channels"]
-        self.params = params.but(**built)
+        self.params = params.but(**{name: getattr(architecture, name) for name in AS_IN_PARAMS})
+        self.voxel_size = None if voxel_size is None else tuple(map(float, voxel_size))
         self.images, self.intensity = images, intensity
         self.device = choose_device(device)
         dtype_of(precision, self.device)
@@ -81,13 +85,13 @@ class Trainer:
         if init is not None:
             self.network.load_state_dict(init.network.state_dict())
         placed(self.network, self.device).train()
-        self.sampler = CropSampler(images, params, architecture.reduction, self.device)
+        self.sampler = CropSampler(images, params, architecture, self.device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
         )
-        self.batch_size = params.batch_size
+        self.batch_size = self.sampler.batch_size
         self.losses: list[float] = []
-        self.notes: list[str] = []
+        self.notes = notes
         self.astray = False
         self._start = time.perf_counter()
         self._kept: tuple[int, float, Autoencoder] | None = None
@@ -141,10 +145,10 @@ class Trainer:
                 if not is_out_of_memory(error):
                     raise
                 if self.batch_size == 1:
+                    crop = " x ".join(map(str, self.sampler.shape))
                     raise DeviceError(
-                        f"{self.device} ran out of memory with a single crop of "
-                        f"{self.sampler.size} pixels. Choose smaller crops, a smaller width, or "
-                        "the device 'cpu'."
+                        f"{self.device} ran out of memory with a single crop of {crop} pixels. "
+                        "Choose smaller crops, a smaller width, or the device 'cpu'."
                     ) from error
             self.optimizer.zero_grad(set_to_none=True)
             self.batch_size //= 2
@@ -205,38 +209,10 @@ class Trainer:
             seconds=time.perf_counter() - self._start,
             device=str(self.device),
             notes=tuple(self.notes),
+            voxel_size=self.voxel_size,
         )
         network = copied(self.network, torch.device("cpu"))
         return Model(network, self.intensity, record, checkpoint)
-
-
-def _architecture(
-    images: Sequence[Image], params: TrainingParams, init: Model | None
-) -> Architecture:
-    """Check that the images can be trained on together and return the network to build."""
-    channels = {len(i.pixels) for i in images}
-    if len(channels) > 1:
-        listing = ", ".join(f"{i.name}: {len(i.pixels)}" for i in images)
-        raise InputError(
-            f"The images have different numbers of channels ({listing}): name the axes if they "
-            "were misread, or train on them one by one."
-        )
-    if all(i.is_constant for i in images):
-        names = ", ".join(i.name for i in images)
-        raise InputError(
-            f"Nothing to learn from: every channel of {names} has one value only. "
-            "Choose other images."
-        )
-    if init is None:
-        return Architecture(
-            channels.pop(), params.levels, params.width, params.convolutions, params.decoder
-        )
-    if channels != {init.architecture.channels}:
-        raise InputError(
-            f"The images have {channels.pop()} channel(s), the model to start from has "
-            f"{init.architecture.channels}; start without it."
-        )
-    return init.architecture
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -36,10 +36,11 @@ def training_steps(
     snapshot_seconds: float | None = None,
     picture_seconds: float | None = None,
     precision: Precision = "float32",
+    voxel_size: Sequence[float] | None = None,
 ) -> Generator[TrainingProgress, None, Model]:
     """Train an autoencoder; a generator of events that returns the model.
 
-    Each step draws random crops from random images (an image is drawn as often as its area says),
+    Each step draws random crops from random images (an image is drawn as often as its size says),
     flips and turns them, adds noise, and takes one AdamW step on the mean squared difference
     between the reconstruction and the clean crop. The learning rate warms up over the first tenth
     and then follows a cosine to zero.
@@ -66,6 +67,9 @@ def training_steps(
         the middle of the first image. Never, by default.
     precision : {"float32", "bfloat16"}
         Of activations; weights are float32 in any case.
+    voxel_size : sequence of float, optional
+        Length of a voxel along each axis of space (see `z_ratio`); only ratios matter. With
+        `resume`, that of the training is taken up.
 
     Yields
     ------
@@ -104,7 +108,7 @@ def training_steps(
             init.record, [(i.name, i.axes.shape, i.axes.letters) for i in images]
         )
     trainer = Trainer(
-        images, params or TrainingParams(), device, init, intensity, resume, precision
+        images, params or TrainingParams(), device, init, intensity, resume, precision, voxel_size
     )
     reporter = _Reporter(trainer, snapshot_seconds, picture_seconds)
     if trainer.done == 0:

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_aeseg.autoencoder.network import channels_last
 from napari_aeseg.events import Picture
 from napari_aeseg.images.tiles import plan_tiles, read_tile
 
 if TYPE_CHECKING:
-    from napari_aeseg.autoencoder.network import Architecture, Autoencoder
+    from napari_aeseg.autoencoder.architecture import Architecture
+    from napari_aeseg.autoencoder.network import Autoencoder
     from napari_aeseg.images.intensity import Image
 
 # Rows and columns of a picture at most: a fraction of a second on a CPU.
 _SIDE = 512
+# The same of a volume, and how many slices are looked at for it.
+_BLOCK = (16, 128, 128)
 
 
 class Watcher:
@@ -24,33 +28,44 @@ class Watcher:
     Parameters
     ----------
     image : Image
-        The middle of its middle plane is looked at: 512 x 512 pixels at most.
+        The middle of its middle plane is looked at: 512 x 512 pixels at most. By a 3D network,
+        128 x 128 of a few slices, without a margin, as it sees crops in training.
     architecture : Architecture
     """
 
     def __init__(self, image: Image, architecture: Architecture) -> None:
         self.image = image
-        *stack, rows, columns = image.pixels.shape[1:]
-        self.plane = tuple(n // 2 for n in stack)
+        space = image.pixels.shape[1:]
+        self.plane = tuple(n // 2 for n in space[:-2])
         # On the grid of the pooling windows, so that it is what a whole reconstruction has there.
         grid = architecture.reduction
-        self.corner = tuple(max(n - _SIDE, 0) // 2 // grid * grid for n in (rows, columns))
-        margin = architecture.reach(decoded=True)
-        tile = plan_tiles((min(rows, _SIDE), min(columns, _SIDE)), _SIDE, margin, grid)[0]
-        start = (tile.start[0] + self.corner[0], tile.start[1] + self.corner[1])
+        seen = len(grid)
+        self.stack = self.plane[: len(space) - seen]
+        margin = architecture.reach(decoded=True) if seen == 2 else (0,) * seen
+        # Two cells of the code hold the middle, wherever it lies in them.
+        most = (_SIDE, _SIDE) if seen == 2 else tuple(map(max, _BLOCK, (2 * n for n in grid)))
+        corner = tuple(
+            max(n - m, 0) // 2 // g * g for n, m, g in zip(space[-seen:], most, grid, strict=True)
+        )
+        tile = plan_tiles(tuple(map(min, space[-seen:], most)), most, margin, grid)[0]
+        start = tuple(a + c for a, c in zip(tile.start, corner, strict=True))
         self.tile = replace(tile, start=start)
+        self.corner = corner[-2:]
+        # Which of the slices looked at is shown.
+        self.shown = tuple(p - c for p, c in zip(self.plane[-1:], corner[:-2], strict=False))
 
     def picture(self, network: Autoencoder) -> Picture:
         """Return what the network makes of it now, in the units of the image."""
         device = next(network.parameters()).device
         # An index of slices and numbers is more than numpy's stubs can follow.
-        plane: Any = (slice(None), *self.plane)
-        pixels = read_tile(self.image.pixels[plane], self.tile)
+        stack: Any = (slice(None), *self.stack)
+        pixels = read_tile(self.image.pixels[stack], self.tile)
         with torch.inference_mode():
             x = torch.from_numpy(pixels).to(device)[None]
-            made = network(x.contiguous(memory_format=torch.channels_last))[0]
+            made = network(channels_last(x))[0]
             kept = made[(slice(None), *self.tile.keep)].float().cpu().numpy()
-        out = self.image.intensity.undo(kept)
+        shown: Any = (slice(None), *self.shown)
+        out = self.image.intensity.undo(kept[shown])
         if self.image.light is not None:
             inner = (slice(c, c + n) for c, n in zip(self.corner, out.shape[1:], strict=True))
             out *= self.image.light[self.plane][tuple(inner)]

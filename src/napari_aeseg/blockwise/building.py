@@ -37,7 +37,7 @@ _LAZY_PIXELS, _BYTES_PER_PIXEL = 2**23, 150
 # Pixels of a block, at most and the least, and how many bytes of free memory each asks for.
 _BLOCK_PIXELS, _SMALL_BLOCK_PIXELS, _FREE_PER_PIXEL = 2**20, 2**17, 2_000
 # Patches, when it is not said how many: so many, and one more for so many pixels.
-_PATCHES, _PIXELS_PER_PATCH = 40_960, 6_000
+_PATCHES, _PIXELS_PER_PATCH = 32_768, 10_000
 # Side of a block in the planes of a volume.
 _PLANE = 256
 # What patches depend on.
@@ -112,6 +112,7 @@ def block_hierarchy_steps(
     return_large_arrays()
     skip = blocks.unreadable == "skip"
     read = BlockImage.of(image, axes, name, model.intensity, skip=skip)
+    model.check_space(read.axes, name)
     model.fitted(read.channels)
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
@@ -165,7 +166,8 @@ class _Plan:
     ) -> _Plan:
         shape = image.shape
         align, margin = _grain(image, params, model)
-        size = _block_shape(shape, given.block_size, align)
+        deep = model.architecture.dimensions == 3
+        size = _block_shape(shape, given.block_size, align, deep=deep)
         smallest = float(math.prod(patch_shape(image.axes, params.patch_size)))
         most = given.max_patches
         if most == "auto":
@@ -179,24 +181,30 @@ def _grain(
 ) -> tuple[list[int], list[int]]:
     """Per axis, what blocks are multiples of, and the margin that encoding needs."""
     architecture = model.architecture
-    plane = math.lcm(architecture.reduction, params.patch_size)
     reach = architecture.reach(decoded=params.source == "decoder")
-    others = patch_shape(image.axes, params.patch_size)[:-2]
-    return [*others, plane, plane], [0] * len(others) + [reach] * 2
+    # Along other axes, what the network sees of a pixel ends with it.
+    others = len(image.shape) - architecture.dimensions
+    cells = [1] * others + list(architecture.reduction)
+    sides = patch_shape(image.axes, params.patch_size)
+    return (
+        [math.lcm(n, side) for n, side in zip(cells, sides, strict=True)],
+        [0] * others + list(reach),
+    )
 
 
 def _block_shape(
-    shape: tuple[int, ...], wanted: int | Literal["auto"], align: list[int]
+    shape: tuple[int, ...], wanted: int | Literal["auto"], align: list[int], *, deep: bool = False
 ) -> tuple[int, ...]:
-    """Pixels of a block along each axis; deep blocks are flat, as margins lie in the planes."""
+    """Pixels of a block along each axis; flat ones where margins lie in the planes only."""
     pixels = int(np.clip(free_memory() / _FREE_PER_PIXEL, _SMALL_BLOCK_PIXELS, _BLOCK_PIXELS))
     if wanted != "auto":
         sides = [wanted] * len(shape)
     elif len(shape) == 2:
         sides = [math.isqrt(pixels)] * 2
     else:
-        depth = max(1, round((pixels / _PLANE**2) ** (1 / (len(shape) - 2))))
-        sides = [depth] * (len(shape) - 2) + [_PLANE] * 2
+        plane = round(pixels ** (1 / len(shape))) if deep else _PLANE
+        depth = max(1, round((pixels / plane**2) ** (1 / (len(shape) - 2))))
+        sides = [depth] * (len(shape) - 2) + [plane] * 2
     return tuple(
         min(max(a, side // a * a), -(-n // a) * a)
         for n, side, a in zip(shape, sides, align, strict=True)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.blockwise.work import BlockWork, work_on
+from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.events import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.blocks import Block
 
-# Times that a block is tried again when working on it fails, and seconds between looks at `stop`.
-_RETRIES, _LOOK = 2, 0.2
+# Times that a block is tried again when working on it fails, seconds between looks at `stop`, and
+# seconds without news after which it is asked whether there is any worker.
+_RETRIES, _LOOK, _LONG = 2, 0.2, 5.0
 
 
 def active_client() -> Any:
@@ -41,8 +46,8 @@ def done_on_cluster(
     ----------
     client : distributed.Client
     work : BlockWork
-        Its store is in a folder that all workers see; the model is sent there as a file, so that
-        each worker loads it once.
+        Its store is in a folder that all workers see. The model is put there as a file, so that
+        each worker loads it once, and so is an image that is in memory: workers read their parts.
     todo : list of Block
     stop : StopFlag, optional
         Looked at five times a second; blocks that have not begun are taken back.
@@ -53,35 +58,95 @@ def done_on_cluster(
 
     Raises
     ------
+    InputError
+        If the image is kept by the workers, or a block cannot be read; those that have not begun
+        are taken back.
+    DeviceError
+        If a block ends one worker after the other.
     StoppedError
         When asked to stop.
     """
-    from distributed import wait
+    if not todo:
+        return []
+    # A task, and not scattered: dask makes it again when the workers that had it are lost.
+    shared = client.submit(_itself, _sendable(work), pure=False)
+    block_of = dict(
+        zip(
+            client.map(work_on, [shared] * len(todo), todo, retries=_RETRIES, pure=False),
+            todo,
+            strict=True,
+        )
+    )
+    clock, notes, done = Clock(len(todo)), [], 0
+    try:
+        for future in _as_done(client, list(block_of), stop):
+            message = "" if future is None else _result(future, block_of[future])
+            if future is None:
+                message = "No worker is there: waiting for one."
+            else:
+                done += 1
+                notes += [message] if message else []
+            left = clock.seconds_left(done)
+            yield Progress("encode", done, len(todo), "cluster", left, message=message)
+    finally:
+        # Those that are being worked on are finished, and kept.
+        client.cancel([f for f in block_of if not f.done()])
+    return notes
+
+
+def _itself(work: BlockWork) -> BlockWork:
+    return work
+
+
+def _sendable(work: BlockWork) -> BlockWork:
+    """The same work with the model, and an image that is in memory, as files in the store."""
+    from distributed import futures_of
 
     if isinstance(work.model, Model):
         path = work.store.folder / f"{work.model.fingerprint}.aeseg.safetensors"
-        work.model.save(path)
+        if not path.exists():
+            work.model.save(path)
         work = replace(work, model=str(path))
-    shared = client.scatter(work, broadcast=True, hash=False)
-    waiting = {
-        client.submit(work_on, shared, block, retries=_RETRIES, pure=False) for block in todo
-    }
-    clock, notes, total = Clock(len(todo)), [], len(todo)
+    if futures_of(work.image.array):  # type: ignore[no-untyped-call]
+        raise InputError(
+            f"{work.image.name} is kept by the workers themselves, and lost with one of them: give "
+            "it as it was before persist()."
+        )
+    if isinstance(work.image.array, np.ndarray):
+        on_disk = work.store.image(work.image.array)
+        work = replace(work, image=replace(work.image, array=on_disk))
+    return work
+
+
+def _as_done(client: Any, futures: list[Any], stop: StopFlag | None) -> Iterator[Any]:
+    """Futures as they are done; None when there has been no worker for a while."""
+    from distributed import as_completed
+
+    completed: Any = as_completed(futures)  # type: ignore[no-untyped-call]
+    quiet = time.monotonic()
+    while not completed.is_empty():
+        raise_if_stopped(stop, "encode")
+        batch = completed.next_batch(block=False)
+        yield from batch
+        if batch:
+            quiet = time.monotonic()
+        elif time.monotonic() - quiet > _LONG:
+            quiet = time.monotonic()
+            if not client.scheduler_info()["workers"]:
+                yield None
+        else:
+            time.sleep(_LOOK)
+
+
+def _result(future: Any, block: Block) -> str:
+    from distributed import KilledWorker
+
     try:
-        while waiting:
-            raise_if_stopped(stop, "encode")
-            try:
-                ready, waiting = wait(  # type: ignore[no-untyped-call]
-                    waiting, timeout=_LOOK, return_when="FIRST_COMPLETED"
-                )
-            except TimeoutError:
-                continue
-            for future in ready:
-                if message := future.result():
-                    notes.append(message)
-                    yield Progress("encode", total - len(waiting), total, message=message)
-            done = total - len(waiting)
-            yield Progress("encode", done, total, "cluster", clock.seconds_left(done))
-    finally:
-        client.cancel(list(waiting))
-    return notes
+        return future.result()
+    except KilledWorker as error:
+        where = ", ".join(f"{s.start} to {s.stop}" for s in block.inner)
+        raise DeviceError(
+            f"Every worker that took the block {where} was lost: most often they have too little "
+            "memory. Give them more, or take smaller blocks (block_size), in another folder. "
+            f"{error}"
+        ) from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import weakref
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from napari_aeseg.regions.reduction import Reduction
 from napari_aeseg.regions.statistics import PatchStatistics
 
 if TYPE_CHECKING:
+    import os
+
     from napari_aeseg.images.blocks import Block
 
 # Pixels along each side of what is read from disk at once, less along the axes of a volume that
@@ -113,6 +116,27 @@ class BlockStore:
             found.append(2 * found[-1])
         return found
 
+    def image(self, pixels: np.ndarray) -> Any:
+        """Return an image as a zarr array in the folder, written if it is not there yet.
+
+        It is named after its pixels: who still reads it never sees another one, or half of it.
+        """
+        import zarr
+
+        content = blake2b(digest_size=16)
+        for plane in pixels:
+            content.update(np.ascontiguousarray(plane).tobytes())
+        path = self.folder / f"image-{content.hexdigest()}"
+        if not path.exists():
+            part = path.with_suffix(f".{uuid4().hex}.part")
+            chunks = tuple(min(n, _CHUNK[2]) for n in pixels.shape)
+            kept = zarr.create_array(
+                store=str(part), shape=pixels.shape, chunks=chunks, dtype=pixels.dtype
+            )
+            kept[...] = pixels
+            part.rename(path)
+        return zarr.open_array(str(path), mode="r")
+
     def has(self, block: Block) -> bool:
         """Return whether a block is done."""
         return self._file(block).is_file()
@@ -131,7 +155,7 @@ class BlockStore:
         arrays = {name: getattr(found.statistics, name) for name in _ARRAYS}
         file = self._file(block)
         # Complete or not there, whatever happens meanwhile.
-        part = file.with_suffix(f".{os.getpid()}.part")
+        part = file.with_suffix(f".{uuid4().hex}.part")
         arrays |= {"edges": found.graph.edges, "border": found.graph.border, **faces}
         with part.open("wb") as stream:
             np.savez(stream, **arrays)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,7 +100,7 @@ class BlockWork:
         framed[block.keep] = patches
         model = fitted_model(self.model, self.image.channels)
         levels = model.levels(params.levels)
-        tile_size = min(params.tile_size, _TILE)
+        tile_size = _even_tile(framed.shape[-2:], min(params.tile_size, _TILE))
         pooled = yield from pooling_steps(
             model, image, framed, levels, params.source, self.device, tile_size, stop
         )
@@ -113,6 +114,11 @@ class BlockWork:
         )
 
 
+def _even_tile(shape: tuple[int, ...], wanted: int) -> int:
+    """Side of tiles of about the wanted size that leave no thin rest: margins cost most there."""
+    return max(-(-n // max(1, round(n / wanted))) for n in shape)
+
+
 def work_on(work: BlockWork, block: Block) -> str:
     """Do what is to be done with a block; see `BlockWork.steps`."""
     return "" if work.store.has(block) else drain(work.steps(block))
@@ -123,7 +129,12 @@ def _loaded(path: str) -> Model:
     return load_model_file(path)
 
 
+_loading = Lock()
+
+
 def fitted_model(model: Model | str, channels: int) -> Model:
     """Return a model for images of so many channels, loaded once in each process."""
-    found = model if isinstance(model, Model) else _loaded(model)
-    return found.fitted(channels)
+    if isinstance(model, Model):
+        return model.fitted(channels)
+    with _loading:  # threads of one worker begin together
+        return _loaded(model).fitted(channels)

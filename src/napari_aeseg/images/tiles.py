@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,39 +14,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One tile of a plane.
+    """One tile of a plane or a volume.
 
     Parameters
     ----------
     inner : tuple of slice
-        Rows and columns of the plane that this tile answers for; the tiles' inner parts cover
-        the plane exactly once.
+        Rows and columns of the plane (slices, rows and columns of the volume) that this tile
+        answers for; the tiles' inner parts cover it exactly once.
     start : tuple of int
-        First row and column that are read, margin included; may be negative.
+        First of each that are read, margin included; may be negative.
     size : tuple of int
-        Rows and columns that are read.
+        How many of each are read.
     keep : tuple of slice
         Where `inner` lies in what is read.
     """
 
-    inner: tuple[slice, slice]
-    start: tuple[int, int]
-    size: tuple[int, int]
-    keep: tuple[slice, slice]
+    inner: tuple[slice, ...]
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+    keep: tuple[slice, ...]
 
 
-def plan_tiles(shape: tuple[int, int], tile: int, margin: int, align: int) -> list[Tile]:
-    """Cut a plane into tiles with margins.
+def plan_tiles(
+    shape: tuple[int, ...],
+    tile: int | tuple[int, ...],
+    margin: int | tuple[int, ...],
+    align: int | tuple[int, ...],
+) -> list[Tile]:
+    """Cut a plane or a volume into tiles with margins.
+
+    One number of `tile`, `margin` or `align` counts for every axis.
 
     Parameters
     ----------
     shape : tuple of int
-        Rows and columns of the plane.
-    tile : int
+        Rows and columns of the plane, or slices, rows and columns of the volume.
+    tile : int or tuple of int
         Side of the inner part, rounded up to a multiple of `align`.
-    margin : int
+    margin : int or tuple of int
         Pixels read on each side beyond the inner part, rounded up to a multiple of `align`.
-    align : int
+    align : int or tuple of int
         Tiles start and end at multiples of this (2 to the number of poolings), so that pooling
         windows fall on the same pixels in every tiling.
 
@@ -59,30 +66,32 @@ def plan_tiles(shape: tuple[int, int], tile: int, margin: int, align: int) -> li
     >>> [t.inner[1] for t in plan_tiles((8, 20), tile=8, margin=3, align=4)]
     [slice(0, 8, None), slice(8, 16, None), slice(16, 20, None)]
     """
-    tile, margin = (-(-n // align) * align for n in (tile, margin))
-    tiles = []
-    for corner in product(*(range(0, n, tile) for n in shape)):
-        stop = [min(c + tile, n) for c, n in zip(corner, shape, strict=True)]
-        length = [s - c for c, s in zip(corner, stop, strict=True)]
-        read = [-(-n // align) * align + 2 * margin for n in length]
-        tiles.append(
-            Tile(
-                inner=(slice(corner[0], stop[0]), slice(corner[1], stop[1])),
-                start=(corner[0] - margin, corner[1] - margin),
-                size=(read[0], read[1]),
-                keep=(slice(margin, margin + length[0]), slice(margin, margin + length[1])),
-            )
-        )
-    return tiles
+    each = [(n,) * len(shape) if isinstance(n, int) else n for n in (tile, margin, align)]
+    axes = [_pieces(*numbers) for numbers in zip(shape, *each, strict=True)]
+    return [Tile(*zip(*pieces, strict=True)) for pieces in product(*axes)]
+
+
+def _pieces(n: int, tile: int, margin: int, align: int) -> list[tuple[slice, int, int, slice]]:
+    """Cut one axis; return what `Tile` wants to know of each piece."""
+    tile, margin = (-(-m // align) * align for m in (tile, margin))
+    pieces = []
+    for start in range(0, n, tile):
+        length = min(tile, n - start)
+        read = -(-length // align) * align + 2 * margin
+        keep = slice(margin, margin + length)
+        pieces.append((slice(start, start + length), start - margin, read, keep))
+    return pieces
 
 
 def read_tile(plane: np.ndarray, tile: Tile) -> np.ndarray:
-    """Return what a tile reads of a (C, Y, X) plane, mirrored at the borders of the plane."""
-    rows, columns = (
+    """Return what a tile reads of a (C, Y, X) plane or (C, Z, Y, X) volume, mirrored at borders."""
+    indices = (
         _mirrored(start, size, n)
         for start, size, n in zip(tile.start, tile.size, plane.shape[1:], strict=True)
     )
-    return plane[:, rows[:, np.newaxis], columns]
+    # An index of slices and arrays is more than numpy's stubs can follow.
+    window: Any = (slice(None), *np.ix_(*indices))
+    return plane[window]
 
 
 def tile_view(plane: np.ndarray, tile: Tile) -> np.ndarray:
@@ -107,6 +116,6 @@ def _mirrored(start: int, size: int, n: int) -> np.ndarray:
     return np.minimum(index, period - index) if n > 1 else np.zeros(size, dtype=np.intp)
 
 
-def planes(space_shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Indices of the Y-X planes of an image of shape (..., Y, X)."""
-    return product(*(range(n) for n in space_shape[:-2]))
+def planes(space_shape: tuple[int, ...], dimensions: int = 2) -> Iterator[tuple[int, ...]]:
+    """Indices of the Y-X planes, or with 3 dimensions the Z-Y-X volumes, of an image."""
+    return product(*(range(n) for n in space_shape[:-dimensions]))

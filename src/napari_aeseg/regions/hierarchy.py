@@ -118,6 +118,11 @@ class Hierarchy(Inspection):
         return f"Hierarchy({self.n_patches} patches of {self.axes})"
 
     @property
+    def is_lazy(self) -> bool:
+        """Whether patch ids stay on disk, so that labels are dask arrays."""
+        return not isinstance(self.patches, np.ndarray)
+
+    @property
     def n_patches(self) -> int:
         """Number of patches: the largest possible number of regions."""
         return self.graph.number
@@ -213,7 +218,7 @@ class Hierarchy(Inspection):
     def paint(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
         lut = np.asarray(lut)
-        if not isinstance(self.patches, np.ndarray):
+        if self.is_lazy:
             return _painted_lazily(self.patches, lut)
         painted = np.empty(self.patches.shape, lut.dtype)
         # In parts: numpy widens indices, and all at once they do not fit the processor's cache.

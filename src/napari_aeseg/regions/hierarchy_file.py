@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from napari_aeseg.regions.hierarchy_parts import (
     TREE,
     axes_of,
     check_arrays,
+    coarse_shapes,
     expected_arrays,
 )
 from napari_aeseg.regions.merge_tree import MergeTree
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
-_OURS = {name.split("/")[0] for name in ARRAYS}
+_OURS = {name.split("/")[0] for name in ARRAYS} | {"coarse"}
 _STATISTICS = "statistics/"
 
 
@@ -41,6 +43,7 @@ def write_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> None:
         len(hierarchy.statistics.level),
         len(hierarchy.graph.edges),
         TREE[0] in given,
+        not hierarchy.is_lazy,
     )
     with StoreWriter(Path(path), _OURS) as store:
         arrays = {name: _as(name, given[name], *expected[name]) for name in expected}
@@ -50,7 +53,21 @@ def write_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> None:
             raise InputError(f"This hierarchy cannot be saved: {error}.") from error
         for name, (shape, dtype) in expected.items():
             store.write(name, shape, np.dtype(dtype), arrays[name].__getitem__)
+        if hierarchy.is_lazy:
+            shapes = coarse_shapes(hierarchy.axes, _steps(hierarchy))
+            levels = (hierarchy.patches, *hierarchy.coarse)
+            for (name, shape), ids in zip(shapes.items(), levels, strict=True):
+                store.write(name, shape, np.dtype(np.int32), partial(_computed, ids))
         store.close(_header(hierarchy))
+
+
+def _computed(ids: Any, where: tuple[slice, ...]) -> np.ndarray:
+    return np.asarray(ids[where])
+
+
+def _steps(hierarchy: Hierarchy) -> list[int]:
+    """Steps between rows and columns at which there are patch ids, of a lazy hierarchy."""
+    return [2**i for i in range(1 + len(hierarchy.coarse))]
 
 
 def _arrays(hierarchy: Hierarchy) -> dict[str, np.ndarray]:
@@ -61,7 +78,8 @@ def _arrays(hierarchy: Hierarchy) -> dict[str, np.ndarray]:
         for name in ARRAYS
         if name.startswith(_STATISTICS)
     }
-    arrays |= {"patches": hierarchy.patches, "brightness": hierarchy.brightness}
+    if not hierarchy.is_lazy:
+        arrays |= {"patches": hierarchy.patches, "brightness": hierarchy.brightness}
     arrays |= {"graph/edges": graph.edges, "graph/border": graph.border}
     tree: MergeTree | None = vars(hierarchy).get("tree")
     return arrays if tree is None else {**arrays, TREE[0]: tree.children, TREE[1]: tree.cost}
@@ -95,6 +113,7 @@ def _header(hierarchy: Hierarchy) -> dict[str, Any]:
         "model": hierarchy.model_fingerprint,
         "notes": list(hierarchy.notes),
         "has_tree": "tree" in vars(hierarchy),
+        "steps": _steps(hierarchy) if hierarchy.is_lazy else None,
     }
 
 
@@ -142,6 +161,8 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
     -------
     Hierarchy
         It gives the labels that the one that was saved gives. Neither image nor model are needed.
+        Patch ids of an image that was worked on in blocks stay on disk, and are read, with a
+        checksum for each part, as labels are looked at: the folder must stay where it is.
 
     Raises
     ------
@@ -171,10 +192,12 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
         if type(has_tree) is not bool or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"model {model!r}, notes {notes!r}, tree {has_tree!r}")
         numbers = (header["patches"], header["features"], header["edges"])
-        expected = expected_arrays(axes, *numbers, has_tree)
-    arrays = read_arrays(path, header, expected)
+        steps = header["steps"]
+        expected = expected_arrays(axes, *numbers, has_tree, steps is None)
+        lazy = {} if steps is None else coarse_shapes(axes, steps)
+    arrays = read_arrays(path, header, expected, {n: (s, "int32") for n, s in lazy.items()})
     with _told(path):
-        check_arrays(arrays)
+        check_arrays({name: values for name, values in arrays.items() if name not in lazy})
     statistics = PatchStatistics(
         **{k.removeprefix(_STATISTICS): v for k, v in arrays.items() if k.startswith(_STATISTICS)}
     )
@@ -185,9 +208,10 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
         graph,
         axes,
         params,
-        arrays["brightness"],
+        arrays.get("brightness"),
         model,
         tuple(notes),
+        tuple(arrays[name] for name in lazy if name != "patches"),
     )
     if has_tree:
         # A cached property is what the instance's dictionary holds under its name.

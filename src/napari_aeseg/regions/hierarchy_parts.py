@@ -39,9 +39,12 @@ _MOST_PATCHES, _MOST_FEATURES, _DEEPEST = 2**31 - 1, 2**20, 6
 
 
 def expected_arrays(
-    axes: Axes, patches: int, features: int, edges: int, has_tree: bool
+    axes: Axes, patches: int, features: int, edges: int, has_tree: bool, in_memory: bool = True
 ) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return shape and dtype of each array for these numbers of patches, features and edges."""
+    """Return shape and dtype of each array for these numbers of patches, features and edges.
+
+    Without those that have a number per pixel for an image that does not fit into memory.
+    """
     for what, n, least, most in (
         ("patches", patches, 1, _MOST_PATCHES),
         ("features", features, 1, _MOST_FEATURES),
@@ -55,7 +58,20 @@ def expected_arrays(
     return {
         name: (space if kind == "space" else tuple(sizes[letter] for letter in kind), dtype)
         for name, (dtype, kind) in ARRAYS.items()
-        if has_tree or name not in TREE
+        if (has_tree or name not in TREE) and (in_memory or kind != "space")
+    }
+
+
+def coarse_shapes(axes: Axes, steps: object) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of patch ids at all pixels and at every so many-th row and column."""
+    if not isinstance(steps, list) or steps != [2**i for i in range(len(steps))] or not steps:
+        raise ValueError(f"steps {steps!r} between rows and columns")
+    return {
+        "patches" if step == 1 else f"coarse/{step}": tuple(
+            -(-n // step) if a in "YX" else n
+            for a, n in zip(axes.space, axes.space_shape, strict=True)
+        )
+        for step in steps
     }
 
 
@@ -79,7 +95,8 @@ def check_arrays(arrays: Arrays) -> None:
     for name, values in arrays.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError(f"{name} has NaN or infinite values")
-    _check_patches(arrays)
+    if "patches" in arrays:
+        _check_patches(arrays)
     if (arrays["statistics/second"] < 0).any():
         raise ValueError("statistics/second has squares below 0")
     level = arrays["statistics/level"]

@@ -269,8 +269,11 @@ def _damaged(path: Path, how: str) -> HierarchyFileError:
 
 
 def read_arrays(
-    path: Path, header: Mapping[str, Any], expected: Mapping[str, tuple[tuple[int, ...], str]]
-) -> dict[str, np.ndarray]:
+    path: Path,
+    header: Mapping[str, Any],
+    expected: Mapping[str, tuple[tuple[int, ...], str]],
+    lazy: Mapping[str, tuple[tuple[int, ...], str]],
+) -> dict[str, Any]:
     """Read the arrays of a folder.
 
     Parameters
@@ -280,6 +283,8 @@ def read_arrays(
         From `read_header`.
     expected : dict
         Shape and dtype of each array. All must be there, and no other.
+    lazy : dict
+        The same of arrays that stay on disk: they come as dask arrays.
 
     Raises
     ------
@@ -293,12 +298,13 @@ def read_arrays(
         }
     except (LookupError, TypeError, AttributeError) as error:
         raise _damaged(path, f"its header does not list the arrays: {error!r}") from error
+    wanted = {**expected, **lazy}
     odd = sorted(
         name
-        for name in said.keys() | expected.keys()
+        for name in said.keys() | wanted.keys()
         if name not in said
-        or name not in expected
-        or said[name][:3] != (*expected[name], chunks_of(expected[name][0]))
+        or name not in wanted
+        or said[name][:3] != (*wanted[name], chunks_of(wanted[name][0]))
     )
     if odd:
         raise _damaged(path, f"other arrays are listed than there must be ({', '.join(odd)})")
@@ -307,14 +313,25 @@ def read_arrays(
         raise HierarchyFileError(
             f"{path.name} claims to hold {size} bytes; more than {MOST_BYTES} are not read."
         )
-    return {name: _read_array(path, name, *said[name]) for name in expected}
+    return {name: _read_array(path, name, *said[name], name in lazy) for name in wanted}
 
 
 def _read_array(
-    path: Path, name: str, shape: tuple[int, ...], dtype: str, chunks: tuple[int, ...], digest: str
-) -> np.ndarray:
+    path: Path,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    chunks: tuple[int, ...],
+    digest: str,
+    lazy: bool,
+) -> Any:
     try:
-        return _checked_array(path, name, shape, np.dtype(dtype), chunks, digest)
+        array = _checked_array(path, name, shape, np.dtype(dtype), chunks)
+        if lazy:
+            import dask.array as da
+
+            return da.from_array(array, chunks=chunks)  # type: ignore[no-untyped-call]
+        return _checked_values(array, shape, np.dtype(dtype), chunks, digest)
     except MemoryError:
         raise
     # zarr and its codecs raise all kinds of errors on damaged files.
@@ -328,8 +345,8 @@ def _checked_array(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     chunks: tuple[int, ...],
-    digest: str,
-) -> np.ndarray:
+) -> Any:
+    """Open an array and check what can be told without unpacking it."""
     import zarr
 
     folder = path / name
@@ -342,6 +359,12 @@ def _checked_array(
     for where in blocks(shape, chunks):
         place = (s.start // step for s, step in zip(where, chunks, strict=True))
         _check_chunk(folder.joinpath("c", *map(str, place)), math.prod(chunks) * dtype.itemsize)
+    return array
+
+
+def _checked_values(
+    array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: tuple[int, ...], digest: str
+) -> np.ndarray:
     values, hashed = np.empty(shape, dtype), hashlib.blake2b(digest_size=16)
     for where in blocks(shape, chunks):
         values[where] = array[where]
