@@ -271,3 +271,40 @@ def test_a_folder_without_images_is_refused(tmp_path):
         aeseg.image_files(tmp_path)
     with pytest.raises(InputError, match="no folder"):
         aeseg.image_files(tmp_path / "nowhere")
+
+
+def volume_file(folder: Path, name: str, **more) -> Path:
+    volume = np.random.default_rng(0).random((6, 24, 24)).astype(np.float32)
+    options = {"imagej": True, "metadata": {"axes": "ZYX", **more}, "resolution": (2, 2)}
+    tifffile.imwrite(folder / name, volume, **options)
+    return folder / name
+
+
+def test_tables_are_in_the_unit_of_the_file(tmp_path, output):
+    path = volume_file(tmp_path, "a.tif", spacing=3, unit="um")
+    report = run([path], output, "base")
+    assert report.files[0].text.endswith("from the file), voxels of 3 x 0.5 x 0.5 micrometer")
+    table = pd.read_csv(output / "a_table.csv")
+    assert table["area"].sum() == pytest.approx(6 * 24 * 24 * 3 * 0.25)
+    assert set(table["unit"]) == {"micrometer"}
+    tree = aeseg.build_hierarchy(
+        tifffile.imread(path), "base", axes="ZYX", device="cpu", voxel_size=(3, 0.5, 0.5)
+    )
+    assert np.array_equal(tifffile.imread(output / "a_labels.tif"), tree.regions(4))
+
+
+def test_given_voxels_win_and_must_fit_each_file(tmp_path, files, output, model):
+    path = volume_file(tmp_path, "volume.tif", spacing=3, unit="um")
+    report = run([path, files[0]], output, "base", voxel_size=(2, 1, 1))
+    assert [file.status for file in report.files] == ["done", "failed"]
+    assert "read as YX: give 2 numbers" in report.files[1].text
+    assert pd.read_csv(output / "volume_table.csv")["area"].sum() == 6 * 24 * 24 * 2
+    with pytest.raises(InputError, match=r"voxel_size = .*above 0"):
+        run(files, output.with_name("other"), model, voxel_size=(0, 1))
+    assert not output.with_name("other").exists()
+
+
+def test_without_known_voxels_tables_are_in_pixels(files, output, model):
+    run(files, output, model)
+    table = pd.read_csv(output / "a_table.csv")
+    assert not {"unit", "area_pixels"} & set(table)

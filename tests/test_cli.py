@@ -838,6 +838,35 @@ def test_display_is_what_the_environment_says(monkeypatch, variable):
     assert demo._has_display() is (variable is not None)
 
 
+def test_voxel_size_of_volumes(run, tmp_path):
+    volume = np.random.default_rng(0).random((6, 24, 24)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", volume, photometric="minisblack")
+    command = ["segment", tmp_path / "a.tif", "--model", "base", "--device", "cpu", "--axes", "ZYX"]
+    command += ["--regions", 3, "--table", "--output", tmp_path / "out"]
+    done = run(*command, "--voxel-size", 4, 0.5, 0.5)
+    assert done.code == 0, done.err
+    assert "voxels of 4 x 0.5 x 0.5" in done.out
+    tree = pipeline.build_hierarchy(
+        volume, "base", axes="ZYX", device="cpu", voxel_size=(4, 0.5, 0.5)
+    )
+    assert np.array_equal(tifffile.imread(tmp_path / "out" / "a_labels.tif"), tree.regions(3))
+
+
+@pytest.mark.parametrize("voxels", [("1", "0"), ("1", "a.tif"), ("-1", "1"), ("1", "inf")])
+def test_voxel_sizes_that_are_none_are_refused(tmp_path, no_work, capsys, voxels):
+    with pytest.raises(SystemExit):
+        main(["segment", "a.tif", "--output", str(tmp_path / "out"), "--voxel-size", *voxels])
+    assert "give numbers above 0" in capsys.readouterr().err
+
+
+def test_too_few_voxel_sizes_are_refused_before_a_training(run, tmp_path, no_work):
+    tifffile.imwrite(tmp_path / "a.tif", np.eye(32, dtype=np.uint8))
+    done = run("segment", tmp_path / "a.tif", "--output", tmp_path / "out", "--voxel-size", 2)
+    assert done.code == 1
+    assert "voxel_size = [2.0]: give one number above 0" in done.err
+    assert not (tmp_path / "out").exists()
+
+
 # Saved hierarchies
 
 

@@ -16,8 +16,14 @@ from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.batch_report import BatchReport, FileOutcome
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.events import Progress, drain
-from napari_aeseg.images.axes import read_axes
-from napari_aeseg.images.files import overlay, read_file, write_labels, write_picture
+from napari_aeseg.images.axes import checked_voxel_size, read_axes
+from napari_aeseg.images.files import (
+    overlay,
+    read_file,
+    read_voxel_size,
+    write_labels,
+    write_picture,
+)
 from napari_aeseg.params import HIERARCHY_SUFFIX, SegmentationParams, checked_params
 from napari_aeseg.pipeline import hierarchy_steps, load_model
 from napari_aeseg.regions.cut import Cut
@@ -81,6 +87,7 @@ def batch_steps(
     save_hierarchy: bool = False,
     existing: Existing = "refuse",
     prototypes: Prototypes | None = None,
+    voxel_size: Sequence[float] | None = None,
     stop: StopFlag | None = None,
 ) -> Generator[Progress, None, BatchReport]:
     """Segment files as `segment_files` does; a generator of events that returns the report."""
@@ -89,6 +96,8 @@ def batch_steps(
     files = [Path(path) for path in paths]
     folder = Path(output)
     check_batch(files, folder, cut, table=table, save_hierarchy=save_hierarchy, existing=existing)
+    if voxel_size is not None:
+        voxel_size = checked_voxel_size(voxel_size)
     if isinstance(model, str | os.PathLike):
         model = load_model(model)
     # What would go wrong with every file alike.
@@ -100,7 +109,7 @@ def batch_steps(
     folder.mkdir(parents=True, exist_ok=True)
     there = [path for path in files if existing == "skip" and _is_done(path, folder)]
     skipped = set(there)
-    read = partial(_read, axes=axes, must_fit=axes_must_fit)
+    read = partial(_read, axes=axes, must_fit=axes_must_fit, voxel_size=voxel_size)
     job = _Job(
         folder, model, cut, params, read, device, table, save_hierarchy, stop, prototypes, there
     )
@@ -142,6 +151,7 @@ def segment_files(
     save_hierarchy: bool = False,
     existing: Existing = "refuse",
     prototypes: Prototypes | None = None,
+    voxel_size: Sequence[float] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: StopFlag | None = None,
 ) -> BatchReport:
@@ -177,6 +187,9 @@ def segment_files(
     prototypes : Prototypes, optional
         What the classes are, in every file; by default those that the model keeps, else those of
         the first file that can be segmented (with "skip", of the first that is there).
+    voxel_size : sequence of float, optional
+        As of `build_hierarchy`, for all files; by default, of each file what its OME or ImageJ
+        metadata say. Tables are in pixels where it is not known.
     progress : callable, optional
         Called with every `Progress` event; those of stage "file" tell which file has its turn.
     stop : threading.Event or alike, optional
@@ -191,7 +204,8 @@ def segment_files(
     ------
     InputError
         If there are no files, two would write the same results, results exist, the cut cannot be
-        made of files, or the model has no such levels.
+        made of files, the model has no such levels, or `voxel_size` has other than two or three
+        numbers above 0.
     DeviceError
         If the device is not there.
 
@@ -219,6 +233,7 @@ def segment_files(
             save_hierarchy=save_hierarchy,
             existing=existing,
             prototypes=prototypes,
+            voxel_size=voxel_size,
             stop=stop,
         ),
         progress,
@@ -264,12 +279,21 @@ def check_batch(
         )
 
 
-def _read(path: Path, axes: str | None, must_fit: bool) -> tuple[np.ndarray, Axes | str | None]:
-    """Return an image, and its axes as given, or else as the file names them."""
+def _read(
+    path: Path, axes: str | None, must_fit: bool, voxel_size: Sequence[float] | None
+) -> tuple[np.ndarray, Axes]:
+    """Return an image, with its axes and voxels as given, or else as the file names them."""
     image, named = read_file(path)
     if axes is not None and (must_fit or len(axes) == image.ndim):
-        return image, axes
-    return image, None if named is None else read_axes(image.shape, named, source="file")
+        reading = read_axes(image.shape, axes)
+    else:
+        reading = read_axes(image.shape, named, source="file")
+    if voxel_size is not None:
+        return image, reading.measured(voxel_size)
+    size, unit = read_voxel_size(path)
+    if not set(reading.measurable) <= set(size):
+        return image, reading
+    return image, reading.measured([size[a] for a in reading.measurable], unit)
 
 
 def _is_done(path: Path, folder: Path) -> bool:
@@ -317,7 +341,7 @@ class _Job:
     model: Model | None
     cut: Cut
     params: SegmentationParams
-    read: Callable[[Path], tuple[np.ndarray, Axes | str | None]]
+    read: Callable[[Path], tuple[np.ndarray, Axes]]
     device: str
     table: bool
     save_hierarchy: bool
@@ -402,7 +426,11 @@ class _Job:
         return tuple(written)
 
     def _table(self, tree: Hierarchy, labels: np.ndarray) -> Any:
-        """Measure labels; with their class where the cut depends on classes."""
+        """Measure labels; with their class where the cut depends on classes, and with the unit."""
+        table = self._measured(tree, labels)
+        return table if tree.voxel_size is None else table.assign(unit=tree.axes.unit)
+
+    def _measured(self, tree: Hierarchy, labels: np.ndarray) -> Any:
         if not self.cut.needs_classes:
             return tree.table(labels)
         of_kind = replace(self.cut, mode="classes")

@@ -129,8 +129,8 @@ class TrainingParams(_Params):
         "auto",
         title="Dimensions",
         description="Whether the network sees slices (2D) or volumes (3D, slower); 'auto' takes 3D "
-        "for volumes of 16 slices or more whose voxels are known to be at most 2.5 times as long in "
-        "Z.",
+        "for volumes of 16 slices or more whose voxels are known to be at most 2.5 times as long "
+        "in Z.",
     )
     crop_size: int = Field(
         64,

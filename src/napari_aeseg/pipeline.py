@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg.autoencoder.building import another_anisotropy
 from napari_aeseg.autoencoder.checkpoint import check_images_to_resume, params_to_resume
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
@@ -18,13 +19,13 @@ from napari_aeseg.blockwise.building import block_hierarchy_steps, needs_blocks
 from napari_aeseg.blockwise.cluster import active_client
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain, raise_if_stopped
-from napari_aeseg.images.axes import channels_first
+from napari_aeseg.images.axes import Axes, channels_first, read_axes
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.params import SegmentationParams, TrainingParams, checked_params
 from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.objects import brightness_of
-from napari_aeseg.regions.patches import make_patches
+from napari_aeseg.regions.patches import make_patches, patch_shape, pixel_density
 from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.events import StopFlag
-    from napari_aeseg.images.axes import Axes
     from napari_aeseg.params import BlockParams
 
     ProgressCallback = Callable[[Progress], object]
@@ -245,6 +245,7 @@ def hierarchy_steps(
     name: str = "image",
     precision: Precision = "float32",
     *,
+    voxel_size: Sequence[float] | None = None,
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
     client: Any = None,
@@ -253,6 +254,8 @@ def hierarchy_steps(
 
     Parameters
     ----------
+    axes : str or Axes, optional
+        `Axes` that are measured say the size of a voxel too.
     name : str
         What errors call the image.
     precision : {"float32", "bfloat16"}
@@ -261,25 +264,31 @@ def hierarchy_steps(
     params = checked_params(SegmentationParams, params)
     if not isinstance(model, Model):
         model = load_model(model)
+    reading = axes if isinstance(axes, Axes) else read_axes(np.shape(image), axes)
+    if voxel_size is not None:
+        reading = reading.measured(voxel_size)
     if any(given is not None for given in (blocks, store, client)) or needs_blocks(image):
         client = active_client() if client is None and store is not None else client
         return (
             yield from block_hierarchy_steps(
-                image, model, params, axes, device, stop, name, blocks, store, client
+                image, model, params, reading, device, stop, name, blocks, store, client
             )
         )
     levels = model.levels(params.levels)
-    read = model.read(image, axes, name)
+    read = model.read(image, reading, name)
     model = model.fitted(len(read.pixels))
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
-    patches = make_patches(read.pixels, params.patch_size, params.patches, stop)
+    sides, density = patch_shape(reading, params.patch_size), pixel_density(reading)
+    patches = make_patches(read.pixels, sides, params.patches, stop, density)
     yield Progress("patches", 1, 1)
     raise_if_stopped(stop, "patches")
     notes = []
     if read.light is not None:
         factor = float(read.light.max() / read.light.min())
         notes.append(f"Light that falls off by a factor of {factor:.1f} was evened out.")
+    if note := another_anisotropy(model.architecture, read.axes.slice_distance):
+        notes.append(note)
     work = pooling_steps(
         model, read, patches, levels, params.source, device, params.tile_size, stop, precision
     )
@@ -293,7 +302,6 @@ def hierarchy_steps(
             notes.append(event.message)
         yield event
     # From here on as the labels will lie: in the order of the image's axes.
-    reading = read.axes
     brightness = np.ascontiguousarray(reading.as_given(brightness_of(read.pixels)))
     del read, work  # the scaled image is large
     patches = np.ascontiguousarray(reading.as_given(patches))
@@ -331,6 +339,7 @@ def build_hierarchy(
     progress: ProgressCallback | None = None,
     stop: StopFlag | None = None,
     *,
+    voxel_size: Sequence[float] | None = None,
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
     client: Any = None,
@@ -356,6 +365,10 @@ def build_hierarchy(
         Called with every `Progress` event.
     stop : threading.Event or alike, optional
         Looked at several times a second, in every stage.
+    voxel_size : sequence of float, optional
+        Size of a pixel along each of Z, Y and X that the image has, in its order; by default all
+        are taken for equal. Patches have as many slices as come nearest to the length of their
+        sides, and `table` measures in it.
     blocks : BlockParams, optional
         How it is worked on in blocks. Patch ids and labels are dask arrays then.
     store : path-like, optional
@@ -372,7 +385,7 @@ def build_hierarchy(
     Raises
     ------
     InputError
-        If the image cannot be used, or does not fit the model.
+        If the image cannot be used, or does not fit the model, or `voxel_size` does not fit.
     StoppedError
         When asked to stop.
 
@@ -384,7 +397,16 @@ def build_hierarchy(
     3
     """
     work = hierarchy_steps(
-        image, model, params, axes, device, stop, blocks=blocks, store=store, client=client
+        image,
+        model,
+        params,
+        axes,
+        device,
+        stop,
+        voxel_size=voxel_size,
+        blocks=blocks,
+        store=store,
+        client=client,
     )
     return drain(work, progress)
 
@@ -400,6 +422,7 @@ def segment(
     device: str = "auto",
     progress: ProgressCallback | None = None,
     stop: StopFlag | None = None,
+    voxel_size: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Segment an image in one call.
 
@@ -414,7 +437,7 @@ def segment(
         the image (`Hierarchy.suggest_n_regions`).
     n_classes : int, optional
         Number of classes instead: the same texture gets the same label wherever it is.
-    params, axes, device, progress, stop
+    params, axes, device, progress, stop, voxel_size
         As of `build_hierarchy`.
 
     Returns
@@ -436,9 +459,13 @@ def segment(
     """
     if n_regions is not None and n_classes is not None:
         raise InputError("Give n_regions or n_classes, not both.")
+    if voxel_size is not None:  # before a training
+        read_axes(np.shape(image), axes).measured(voxel_size)
     if model is None:
         model = train(image, axes=axes, device=device, progress=progress, stop=stop)
-    hierarchy = build_hierarchy(image, model, params, axes, device, progress, stop)
+    hierarchy = build_hierarchy(
+        image, model, params, axes, device, progress, stop, voxel_size=voxel_size
+    )
     if n_classes is not None:
         return hierarchy.classes(n_classes)
     return hierarchy.regions(hierarchy.suggest_n_regions() if n_regions is None else n_regions)

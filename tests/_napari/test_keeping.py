@@ -212,3 +212,35 @@ def test_the_button_keeps_and_says_so(segmented):
     (layer,) = [one for one in segmented.viewer_model.layers if "regions" in one.name]
     assert not layer.visible
     assert f"Kept as '{layer.name}'" in segmented._dock.status.text.text()
+
+
+def test_a_volume_is_segmented_by_its_voxels_and_says_how_it_was_read(widget):
+    data = np.stack([halves()] * 4)
+    add_image(widget, data, "volume", scale=(4, 0.5, 0.5), units=("um",) * 3)
+    widget.axes = "ZYX"
+    assert widget.axes_text.endswith("(ZYX, as given), voxels of 4 x 0.5 x 0.5 micrometer")
+    widget.segment()
+    widget.wait(30)
+
+    assert widget.hierarchy.voxel_size == (4, 0.5, 0.5)
+    assert widget.hierarchy.patches.max() + 1 == 4 * 6 * 6  # a slice each
+    assert "voxel_size=(4.0, 0.5, 0.5)" in widget.script
+    table = kept(widget).features
+    assert table["area"].sum() == 4 * 48 * 48
+
+
+def test_a_hierarchy_says_whether_its_axes_were_inferred(segmented):
+    assert segmented.hierarchy.axes.inferred
+
+
+def test_time_is_counted_in_frames(widget):
+    data = np.stack([halves()] * 3)
+    add_image(widget, data, "movie", scale=(60, 0.5, 0.5), units=("s", "um", "um"))
+    widget.axes = "TYX"
+    widget.segment()
+    widget.wait(30)
+    widget.n_regions = 1
+    table = kept(widget).features
+
+    assert table["centroid_t"].tolist() == [1]
+    assert table["area"].tolist() == [3 * 24 * 24]

@@ -126,3 +126,30 @@ def test_labels_without_named_axes_keep_their_default():
     labels = Labels(np.zeros((4, 5), int), **labels_arguments(image, shot.axes))
 
     assert labels.axis_labels == ("-2", "-1")
+
+
+@pytest.mark.parametrize(
+    ("letters", "shape", "scale", "units", "voxels", "unit"),
+    [
+        ("ZYX", (4, 9, 9), (2, 0.5, 0.5), ("um",) * 3, (2, 0.5, 0.5), "micrometer"),
+        ("ZYX", (4, 9, 9), (-2, 0.5, 0.5), None, (2, 0.5, 0.5), "pixel"),
+        ("ZYX", (4, 9, 9), (900, 0.5, 0.5), ("nm", "um", "um"), (0.9, 0.5, 0.5), "micrometer"),
+        ("ZYX", (4, 9, 9), (2, 0.5, 0.5), ("pixel", "um", "um"), (2, 0.5, 0.5), "pixel"),
+        ("TYX", (4, 9, 9), (60, 0.5, 0.5), ("s", "um", "um"), (0.5, 0.5), "micrometer"),
+        ("TYX", (4, 9, 9), (60, 1, 1), None, None, "pixel"),
+        ("CZYX", (2, 4, 9, 9), (1, 3, 1, 1), None, (3, 1, 1), "pixel"),
+        ("YX", (9, 9), (1, 1), ("um", "um"), (1, 1), "micrometer"),
+        ("YX", (9, 9), (1, 1), None, None, "pixel"),
+    ],
+)
+def test_voxels_are_those_of_the_scale(letters, shape, scale, units, voxels, unit):
+    shot = snapshot(Image(np.zeros(shape), scale=scale, units=units), letters)
+
+    assert shot.axes.voxel_size == (None if voxels is None else pytest.approx(voxels))
+    assert shot.axes.unit == unit
+
+
+def test_voxels_of_rgb_leave_the_colour_out():
+    shot = snapshot(Image(np.zeros((2, 9, 9, 3), np.uint8), rgb=True, scale=(3, 1, 1)))
+
+    assert shot.axes.voxel_size == (3, 1, 1)

@@ -35,7 +35,7 @@ def buttons(widget) -> dict[str, bool]:
 def test_the_only_image_is_chosen_and_its_axes_are_said(widget):
     assert widget.images == [widget.viewer_model.layers["halves"]]
     assert widget.axes is None
-    assert widget.axes_text == "48 x 48 pixels (YX, inferred from the shape)"
+    assert widget.axes_text == "48 x 48 pixels (YX, inferred from the shape), pixels of 2 x 3"
 
 
 def test_axes_can_be_changed(widget):

@@ -135,3 +135,28 @@ def test_channels_move_to_the_front_without_a_copy(axes, shape, moved):
     if "C" in axes:
         last = np.take(image, -1, axis=axes.index("C"))
         assert np.array_equal(result[-1], last)
+
+
+@pytest.mark.parametrize(
+    ("letters", "shape", "voxels", "spacing", "distance"),
+    [
+        ("ZYX", (9, 20, 30), (2, 0.5, 0.5), (2, 0.5, 0.5), 4),
+        ("YXZ", (20, 30, 9), (0.5, 1.5, 3), (0.5, 1.5, 3), 3),
+        ("TCZYX", (2, 3, 9, 20, 30), (1, 2, 2), (1, 1, 2, 2), 0.5),
+        ("YXC", (20, 30, 3), (0.1, 0.1), (0.1, 0.1), 1),
+    ],
+)
+def test_voxels_are_known_by_axis(letters, shape, voxels, spacing, distance):
+    axes = read_axes(shape, letters)
+    assert axes.spacing is None
+    assert axes.slice_distance == 1
+    axes = axes.measured(voxels)
+    assert axes.spacing == spacing
+    assert axes.slice_distance == distance
+    assert axes.letters == letters
+
+
+def test_voxels_are_said_aloud():
+    axes = read_axes((20, 30), "YX").measured((0.25, 1 / 3))
+    assert str(axes) == "20 x 30 pixels (YX, as given), pixels of 0.25 x 0.3333"
+    assert str(axes.measured((2, 3), "nanometer")).endswith("pixels of 2 x 3 nanometer")

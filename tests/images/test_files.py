@@ -4,7 +4,13 @@ import pytest
 import tifffile
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.files import overlay, read_file, write_labels, write_picture
+from napari_aeseg.images.files import (
+    overlay,
+    read_file,
+    read_voxel_size,
+    write_labels,
+    write_picture,
+)
 
 GREY = np.arange(90, dtype=np.uint8).reshape(9, 10)
 RGB = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
@@ -92,3 +98,58 @@ def test_overlay_shows_the_image_and_the_outlines():
 def test_picture_file_holds_what_was_written(tmp_path):
     write_picture(RGB, tmp_path / "a.png")
     assert np.array_equal(imageio.imread(tmp_path / "a.png"), RGB)
+
+
+def ome(**sizes):
+    return {"photometric": "minisblack", "metadata": {"axes": "ZYX", **sizes}}
+
+
+def imagej(resolution=(4, 2), **metadata):
+    return {
+        "imagej": True,
+        "resolution": resolution,
+        "metadata": {"axes": "ZYX", **metadata},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size", "unit"),
+    [
+        (
+            "a.ome.tif",
+            ome(PhysicalSizeX=0.25, PhysicalSizeY=0.5, PhysicalSizeZ=2),
+            {"Z": 2, "Y": 0.5, "X": 0.25},
+            "micrometer",
+        ),
+        (
+            "a.ome.tif",
+            ome(PhysicalSizeX=0.5, PhysicalSizeY=0.5, PhysicalSizeZ=900, PhysicalSizeZUnit="nm"),
+            {"Z": 0.9, "Y": 0.5, "X": 0.5},
+            "micrometer",
+        ),
+        ("a.ome.tif", ome(PhysicalSizeX=0.5), {"X": 0.5}, "micrometer"),
+        ("a.ome.tif", ome(PhysicalSizeX=0, PhysicalSizeY=-1), {}, "pixel"),
+        (
+            "a.ome.tif",
+            ome(PhysicalSizeX=2, PhysicalSizeXUnit="reference frame", PhysicalSizeZ=1),
+            {},
+            "pixel",
+        ),
+        ("a.ome.tif", ome(), {}, "pixel"),
+        ("a.tif", imagej(spacing=2, unit="um"), {"Z": 2, "Y": 0.5, "X": 0.25}, "micrometer"),
+        ("a.tif", imagej(spacing=2), {"Z": 2, "Y": 0.5, "X": 0.25}, "pixel"),
+        ("a.tif", imagej(unit="furlong"), {"Y": 0.5, "X": 0.25}, "furlong"),
+        ("a.tif", imagej(), {}, "pixel"),
+        ("a.tif", {"resolution": (300, 300), "photometric": "minisblack"}, {}, "pixel"),
+    ],
+)
+def test_files_tell_the_size_of_a_voxel(tmp_path, name, options, size, unit):
+    tifffile.imwrite(tmp_path / name, np.zeros((4, 9, 10), np.uint8), **options)
+    found, found_unit = read_voxel_size(tmp_path / name)
+    assert found == pytest.approx(size)
+    assert found_unit == unit
+
+
+def test_pictures_have_no_voxels(tmp_path):
+    write_picture(RGB, tmp_path / "a.png")
+    assert read_voxel_size(tmp_path / "a.png") == ({}, "pixel")

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 from napari_aeseg.regions import patches as module
 from napari_aeseg.regions.patches import edge_strength, make_patches
@@ -123,6 +124,46 @@ def test_same_image_same_patches_and_nothing_written(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_image_smaller_than_a_patch_is_one_patch(kind):
     assert not make_patches(np.zeros((1, 3, 4), np.float32), 8, kind).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 60, 47), (3, 33, 64), (1, 5, 90)])
+def test_patches_of_an_image_are_plain_waterpixels(engine, shape):
+    # What they were before volumes had patches of their own shape: nothing may have moved.
+    pixels = np.random.default_rng(0).random(shape).astype(np.float32)
+    cells = [max(1, round(n / 8)) for n in shape[1:]]
+    which = [np.arange(n) * c // n for n, c in zip(shape[1:], cells, strict=True)]
+    edges = [ndimage.gaussian_gradient_magnitude(c, 1.0, output=np.float32) ** 2 for c in pixels]
+    height = np.sqrt(sum(edges))
+    distance = module._distance_to_centre(shape[1:], cells)
+    height += np.float32(float(np.median(height))) * distance
+    markers = module._lowest_pixels(height, which, cells)
+    expected = (module._fast_watershed or watershed)(height, markers) - 1
+    np.testing.assert_array_equal(make_patches(pixels, 8), expected)
+
+
+@pytest.mark.parametrize("distance", [0.5, 1, 2, 4, 10])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_edges_are_counted_by_length(distance, axis):
+    z, y, x = np.indices((20, 24, 24)).astype(np.float32)
+    ramp = (z * distance, y, x)[axis]
+    slope = edge_strength(ramp[np.newaxis], density=(1 / distance, 1, 1))
+    # A Gaussian's derivative of half a pixel or so falls a little short.
+    np.testing.assert_allclose(slope[9:11, 11:13, 11:13], 1, rtol=0.03)
+
+
+def test_frames_are_not_smoothed_into_each_other():
+    pixels = np.zeros((1, 3, 20, 20), np.float32)
+    pixels[:, 1, :, 10:] = 1
+    strength = edge_strength(pixels, density=(0, 1, 1))
+    assert not strength[[0, 2]].any()
+    np.testing.assert_allclose(strength[1], edge_strength(pixels[:, 1]), atol=1e-6)
+
+
+def test_edges_of_a_volume_do_not_depend_on_the_strips(monkeypatch):
+    image = np.random.default_rng(0).random((2, 30, 9, 10)).astype(np.float32)
+    expected = edge_strength(image, density=(0.25, 1, 1))
+    monkeypatch.setattr(module, "_STRIP_PIXELS", 1)
+    np.testing.assert_array_equal(edge_strength(image, density=(0.25, 1, 1)), expected)
 
 
 def test_edge_strength_is_the_slope():

@@ -30,7 +30,8 @@ _MOST_ROWS = 5
 _AXES_TIP = (
     "What the dimensions of the images are, one letter each: T time, C channel, Z slice, Y row, "
     "X column, for example CYX. Leave it empty to have it read from the layer (RGB, axis labels) "
-    "or, where that says nothing, from the shape: the line below shows how."
+    "or, where that says nothing, from the shape. The line below shows how, and how large voxels "
+    "are where the layer has a scale."
 )
 
 

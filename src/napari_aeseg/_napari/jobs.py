@@ -63,10 +63,17 @@ def training(
             names=[image.name for image in images],
             snapshot_seconds=None if autosave is None else _SECONDS_BETWEEN_SAVES,
             picture_seconds=_SECONDS_BETWEEN_PICTURES if watch else None,
+            voxel_size=_common_voxel_size(images),
         )
         return (yield from _saving(steps, autosave))
 
     return work
+
+
+def _common_voxel_size(images: Sequence[Snapshot]) -> tuple[float, ...] | None:
+    """The size of voxels that all images have, if they have one."""
+    sizes = {image.axes.voxel_size for image in images}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _saving(
@@ -110,7 +117,7 @@ def segmenting(image: Snapshot, model: Model, params: SegmentationParams, device
         from napari_aeseg.pipeline import hierarchy_steps
 
         hierarchy = yield from hierarchy_steps(
-            image.data, model, params, image.axes_argument, device, stop, image.name
+            image.data, model, params, image.axes, device, stop, image.name
         )
         return _warm(hierarchy)
 
@@ -155,7 +162,7 @@ def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
     def work(stop: Event) -> Generator[Progress, None, np.ndarray]:
         from napari_aeseg.autoencoder.inspect import error_steps
 
-        read = model.read(image.data, image.axes_argument, image.name)
+        read = model.read(image.data, image.axes, image.name)
         fitted = model.fitted(len(read.pixels))
         return (yield from error_steps(fitted, read, device, stop=stop))
 

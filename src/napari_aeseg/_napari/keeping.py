@@ -10,11 +10,12 @@ from napari.layers import Labels
 from psygnal import Signal
 
 from napari_aeseg._napari.jobs import measuring_error
-from napari_aeseg._napari.layers import labels_arguments, spacing_of
+from napari_aeseg._napari.layers import labels_arguments, measured
 from napari_aeseg._napari.palette import class_colormap, label_colors
 from napari_aeseg._napari.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.painting import is_lazy
+from napari_aeseg.regions.table import region_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -159,9 +160,9 @@ class Keeper:
         classes: np.ndarray | None,
         error: np.ndarray | None,
     ) -> Any:
-        spacing, unit = spacing_of(image, hierarchy.axes)
+        axes = measured(hierarchy.axes, image)  # as the layer lies now
         maps = {} if error is None else {"reconstruction_error": error}
-        table = hierarchy.table(labels, classes, spacing, unit, **maps)
+        table = region_table(hierarchy, labels, classes, axes.spacing, axes.unit, maps)
         names = dict(enumerate(self._results.classes.names, 1))
         numbers = table["index"] if classes is None else table["class"]
         table["class"] = [names.get(int(number), str(number)) for number in numbers]

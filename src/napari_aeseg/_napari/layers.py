@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class Snapshot:
     data : array
         numpy, dask or zarr; not copied. The finest level of a multiscale image; RGB without alpha.
     axes : Axes
-        How its dimensions are read.
+        How its dimensions are read, with the size of a voxel where the layer has a scale.
     path : Path or None
         The file that the layer was opened from.
     sample : str or None
@@ -85,6 +85,7 @@ def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
         raise InputError(f"{layer.name}: {error}") from error
     path, sample = layer.source.path, layer.source.sample
     ours = sample is not None and sample[0] == "napari-aeseg"
+    reading = measured(reading, layer)
     return Snapshot(
         layer.name, data, reading, Path(path) if path else None, sample[1] if ours else None
     )
@@ -162,22 +163,24 @@ def _shear_matrix(layer: Image) -> np.ndarray:
     return matrix
 
 
-def spacing_of(layer: Image, axes: Axes) -> tuple[tuple[float, ...] | None, str]:
-    """Return the size of a pixel along each axis of the labels, and its unit.
+def measured(axes: Axes, layer: Image) -> Axes:
+    """Return the axes of an image with the size of a voxel and its unit, out of the layer's scale.
 
-    Returns
-    -------
-    spacing : tuple of float or None
-        None when the layer has no scale: lengths are counted in pixels then.
-    unit : str
-        "pixel" when the axes have no unit, or not all the same one.
+    Where it has neither, nothing is known of it: lengths are counted in pixels then. The unit is
+    "pixel" when the axes have none, or units that do not measure the same.
     """
-    keep = _space_of(layer, axes)
-    spacing = tuple(abs(float(layer.scale[i])) for i in keep)
-    unit = unit_of(layer.units[i] for i in keep)
-    if all(s == 1 for s in spacing) and unit == "pixel":
-        return None, "pixel"
-    return spacing, unit
+    where = dict(zip(axes.space, _space_of(layer, axes), strict=True))
+    scale = [abs(float(layer.scale[where[a]])) for a in axes.measurable]
+    units = [layer.units[where[a]] for a in axes.measurable]
+    if len({unit.dimensionality for unit in units}) == 1:
+        scale = [
+            float((n * unit).to(units[-1]).magnitude) for n, unit in zip(scale, units, strict=True)
+        ]
+        units = units[-1:]
+    unit = unit_of(units)
+    if all(n == 1 for n in scale) and unit == "pixel":
+        return replace(axes, voxel_size=None, unit="pixel")
+    return axes.measured(scale, unit)
 
 
 def unit_of(units: Iterable[object]) -> str:

@@ -186,6 +186,8 @@ class _Writer:
             return f"aeseg.load_hierarchy({str(result.path)!r}).reweighted{weights}"
         name, axes = self.source(result.shot), result.shot.axes_argument
         given = "" if axes is None else f", axes={axes!r}"
+        voxels = result.shot.axes.voxel_size
+        given += "" if voxels is None else f", voxel_size={voxels!r}"
         return (
             f"aeseg.build_hierarchy({name}, model, {params_code(params)}{given}, device={device!r})"
         )

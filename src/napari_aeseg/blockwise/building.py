@@ -20,6 +20,7 @@ from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
 from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.joining import joined_blocks
+from napari_aeseg.regions.patches import patch_shape, pixel_density
 from napari_aeseg.regions.reduction import Reduction
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def block_hierarchy_steps(
     model.fitted(read.channels)
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
-    plan = _Plan.of(read.shape, blocks, params, model)
+    plan = _Plan.of(read, blocks, params, model)
     kept = BlockStore.opened(
         store, _about(read, model, params, blocks, plan), read.shape, plan.size
     )
@@ -161,12 +162,13 @@ class _Plan:
 
     @classmethod
     def of(
-        cls, shape: tuple[int, ...], given: BlockParams, params: SegmentationParams, model: Model
+        cls, image: BlockImage, given: BlockParams, params: SegmentationParams, model: Model
     ) -> _Plan:
-        align, margin = _grain(shape, params, model)
+        shape = image.shape
+        align, margin = _grain(image, params, model)
         deep = model.architecture.dimensions == 3
         size = _block_shape(shape, given.block_size, align, deep=deep)
-        smallest = float(params.patch_size ** len(shape))
+        smallest = float(math.prod(patch_shape(image.axes, params.patch_size)))
         most = given.max_patches
         if most == "auto":
             most = _PATCHES + math.prod(shape) // _PIXELS_PER_PATCH
@@ -175,15 +177,19 @@ class _Plan:
 
 
 def _grain(
-    shape: tuple[int, ...], params: SegmentationParams, model: Model
+    image: BlockImage, params: SegmentationParams, model: Model
 ) -> tuple[list[int], list[int]]:
     """Per axis, what blocks are multiples of, and the margin that encoding needs."""
     architecture = model.architecture
     reach = architecture.reach(decoded=params.source == "decoder")
     # Along other axes, what the network sees of a pixel ends with it.
-    others = len(shape) - architecture.dimensions
+    others = len(image.shape) - architecture.dimensions
     cells = [1] * others + list(architecture.reduction)
-    return [math.lcm(n, params.patch_size) for n in cells], [0] * others + list(reach)
+    sides = patch_shape(image.axes, params.patch_size)
+    return (
+        [math.lcm(n, side) for n, side in zip(cells, sides, strict=True)],
+        [0] * others + list(reach),
+    )
 
 
 def _block_shape(
@@ -215,6 +221,8 @@ def _about(
         "intensity": [list(read.intensity.low), list(read.intensity.high)],
         "model": model.fingerprint,
         **params.model_dump(mode="json", include=_DECIDES_PATCHES),
+        "patch": list(patch_shape(read.axes, params.patch_size)),
+        "density": list(pixel_density(read.axes)),
         "block": list(plan.size),
         "max_patches": blocks.max_patches,
     }
@@ -247,7 +255,7 @@ def _reduction(
 def _some_parts(work: BlockWork, plan: _Plan) -> list[Block]:
     """Parts spread over an image, none larger than a block."""
     shape = work.image.shape
-    align, margin = _grain(shape, work.params, work.model)  # type: ignore[arg-type]
+    align, margin = _grain(work.image, work.params, work.model)  # type: ignore[arg-type]
     parts = plan_blocks(shape, _block_shape_of(_PART_PIXELS, plan.size), margin, align)
     chosen = np.unique(np.linspace(0, len(parts) - 1, _PARTS + 2).round().astype(int)[1:-1])
     return [parts[i] for i in chosen]

@@ -16,7 +16,7 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain, raise_if_stopped
 from napari_aeseg.regions.graph import RegionGraph, region_graph
 from napari_aeseg.regions.joining import BlockPatches
-from napari_aeseg.regions.patches import make_patches
+from napari_aeseg.regions.patches import make_patches, patch_shape, pixel_density
 from napari_aeseg.regions.reduction import joined_patches
 from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
 
@@ -88,10 +88,10 @@ class BlockWork:
         """Return the patches of a block's inner part, their statistics and their graph."""
         image = self.image.scaled(raw)
         inside = (slice(None), *block.keep)
-        params = self.params
-        patches = make_patches(
-            np.ascontiguousarray(image.pixels[inside]), params.patch_size, params.patches, stop
-        )
+        params, axes = self.params, self.image.axes
+        pixels = np.ascontiguousarray(image.pixels[inside])
+        sides, density = patch_shape(axes, params.patch_size), pixel_density(axes)
+        patches = make_patches(pixels, sides, params.patches, stop, density)
         raise_if_stopped(stop, "patches")
         graph = region_graph(patches, stop)
         count, centroid = geometry(patches)

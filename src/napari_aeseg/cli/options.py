@@ -61,6 +61,29 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--axes", help="one letter per dimension, such as YXC (default: inferred)")
 
 
+def add_voxel_size(parser: argparse.ArgumentParser) -> None:
+    """Add --voxel-size."""
+    parser.add_argument(
+        "--voxel-size",
+        nargs="+",
+        type=length,
+        metavar=("Z", "Y"),
+        help="size of a pixel along each of Z, Y and X that the images have, in their order, such "
+        "as 2 0.5 0.5 (default: what OME and ImageJ files say, else 1)",
+    )
+
+
+def length(text: str) -> float:
+    """Return a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: give numbers above 0, and images before them")
+    return number
+
+
 def add_params(parser: argparse.ArgumentParser, kind: type[BaseModel]) -> None:
     """Add an option for every parameter of a stage."""
     group = parser.add_argument_group(f"{kind.__name__}")

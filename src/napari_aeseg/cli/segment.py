@@ -13,6 +13,7 @@ from napari_aeseg.cli.options import (
     add_device,
     add_images,
     add_params,
+    add_voxel_size,
     count,
     given,
     image_paths,
@@ -22,6 +23,7 @@ from napari_aeseg.cli.options import (
 )
 from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import checked_voxel_size
 from napari_aeseg.params import HIERARCHY_SUFFIX, SegmentationParams, TrainingParams
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def add_to(commands: Commands) -> None:
     )
     add_device(parser)
     add_axes(parser)
+    add_voxel_size(parser)
     add_params(parser, SegmentationParams)
 
 
@@ -99,6 +102,8 @@ def _run(options: argparse.Namespace) -> int:
     from napari_aeseg.batch import batch_steps, check_batch, planned_files
 
     params = SegmentationParams(**given(options, SegmentationParams))
+    if options.voxel_size is not None:  # before a training
+        checked_voxel_size(options.voxel_size)
     cut = _cut(options)
     existing = _existing(options)
     files, folder = image_paths(options), options.output
@@ -123,6 +128,7 @@ def _run(options: argparse.Namespace) -> int:
                 options.device,
                 **more,
                 existing=existing,
+                voxel_size=options.voxel_size,
                 stop=stop,
             )
         )

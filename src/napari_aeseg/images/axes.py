@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -41,11 +41,18 @@ class Axes:
     source : {"given", "file", "layer", "shape"}
         Who named the axes: the user, the image file, the layer of a viewer, or nobody, so that the
         shape was interpreted.
+    voxel_size : tuple of float, optional
+        Size of a pixel along each of Z, Y and X that is there, in the order of the image; None
+        when nobody said it. See `measured`.
+    unit : str
+        Of `voxel_size`; "pixel" when it is not known.
     """
 
     letters: str
     shape: tuple[int, ...]
     source: Source = "given"
+    voxel_size: tuple[float, ...] | None = None
+    unit: str = "pixel"
 
     @property
     def inferred(self) -> bool:
@@ -66,6 +73,61 @@ class Axes:
     def channels(self) -> int:
         """Number of channels, 1 without a channel axis."""
         return self.shape[self.letters.index("C")] if "C" in self.letters else 1
+
+    @property
+    def measurable(self) -> str:
+        """The axes that have a length, in the order of the image: Z, Y and X as far as there."""
+        return "".join(a for a in self.letters if a in "ZYX")
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Size of a pixel along each axis of the labels, 1 for T; None when nobody said it.
+
+        Examples
+        --------
+        >>> read_axes((7, 9, 64, 64), "TZYX").measured((2, 0.5, 0.5)).spacing
+        (1.0, 2.0, 0.5, 0.5)
+        """
+        if self.voxel_size is None:
+            return None
+        size = dict(zip(self.measurable, self.voxel_size, strict=True))
+        return tuple(size.get(a, 1.0) for a in self.space)
+
+    @property
+    def slice_distance(self) -> float:
+        """How far slices are apart in pixels of a slice; 1 without slices or when not known."""
+        if self.voxel_size is None or "Z" not in self.letters:
+            return 1.0
+        size = dict(zip(self.measurable, self.voxel_size, strict=True))
+        return 2 * size["Z"] / (size["Y"] + size["X"])
+
+    def measured(self, voxel_size: Sequence[float], unit: str = "pixel") -> Axes:
+        """Return the same axes with the size of a voxel.
+
+        Parameters
+        ----------
+        voxel_size : sequence of float
+            One number above 0 for each of Z, Y and X that the image has, in its order; none for T
+            and C. Patches depend on the ratios only.
+        unit : str
+
+        Raises
+        ------
+        InputError
+            If it is anything else.
+
+        Examples
+        --------
+        >>> print(read_axes((9, 64, 64), "ZYX").measured((2, 0.5, 0.5), "micrometer"))
+        9 slices, 64 x 64 pixels (ZYX, as given), voxels of 2 x 0.5 x 0.5 micrometer
+        """
+        size = checked_voxel_size(voxel_size)
+        if len(size) != len(self.measurable):
+            raise InputError(
+                f"voxel_size = {voxel_size!r} does not fit an image read as {self.letters}: give "
+                f"{len(self.measurable)} numbers, for {', '.join(self.measurable)} in this order."
+            )
+        return replace(self, voxel_size=size, unit=unit)
 
     def as_given(self, array: np.ndarray) -> np.ndarray:
         """Bring (..., *space in the order T, Z, Y, X) to the order of the image, without copying.
@@ -89,7 +151,32 @@ class Axes:
             if a in size
         ]
         parts.append(f"{size['Y']} x {size['X']} pixels")
-        return f"{', '.join(parts)} ({self.letters}, {_SOURCES[self.source]})"
+        text = f"{', '.join(parts)} ({self.letters}, {_SOURCES[self.source]})"
+        if self.voxel_size is None:
+            return text
+        what = "voxels" if "Z" in self.letters else "pixels"
+        unit = "" if self.unit == "pixel" else f" {self.unit}"
+        return f"{text}, {what} of {' x '.join(f'{n:.4g}' for n in self.voxel_size)}{unit}"
+
+
+def checked_voxel_size(voxel_size: Sequence[float]) -> tuple[float, ...]:
+    """Return the size of a voxel as plain numbers, else raise InputError.
+
+    Examples
+    --------
+    >>> checked_voxel_size(np.array([2, 1, 1]))
+    (2.0, 1.0, 1.0)
+    """
+    size = np.array(voxel_size, dtype=object)
+    real = size.ndim == 1 and all(
+        isinstance(n, int | float | np.number) and not isinstance(n, bool) for n in size
+    )
+    if not real or not 2 <= len(size) <= 3 or not all(0 < n < np.inf for n in size):
+        raise InputError(
+            f"voxel_size = {voxel_size!r}: give one number above 0 for each of Z, Y and X that the "
+            "image has, in its order."
+        )
+    return tuple(float(n) for n in size)
 
 
 def read_axes(

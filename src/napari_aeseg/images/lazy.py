@@ -248,30 +248,6 @@ def tiff_axes(series: Any) -> str | None:
     return axes if set(axes) <= set("TCZYX") else None
 
 
-def tiff_voxel_size(file: Any) -> tuple[dict[str, float], str]:
-    """Return the size of a pixel as the OME metadata of a TIFF file have it, and its unit."""
-    import tifffile
-
-    if file.is_ome:
-        found = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
-        pixels = (found[0] if isinstance(found, list) else found)["Pixels"]
-        sizes = {a: pixels.get(f"PhysicalSize{a}") for a in "ZYX"}
-        units = {pixels.get(f"PhysicalSize{a}Unit", "µm") for a in "ZYX" if sizes[a]}
-        kept = {a: float(size) for a, size in sizes.items() if size}
-        return kept, _UNITS.get(units.pop(), "") if len(units) == 1 else ""
-    return {}, ""
-
-
-# What OME-XML calls units, and what OME-Zarr does.
-_UNITS = {
-    "µm": "micrometer",
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-}
-
-
 def is_ours(path: Path) -> dict[str, Any] | None:
     """Return what this package noted in a zarr group that it wrote, or None."""
     file = path / "zarr.json"

@@ -29,7 +29,7 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
     ----------
     pixels : ndarray of float, shape (C, *space)
         Intensities, 0 where there is no light. Images with negative values are left alone, and so
-        are volumes, stacks and images of less than 96 pixels along a side.
+        are volumes, stacks (of more than one slice) and images of less than 96 pixels along a side.
 
     Returns
     -------
@@ -45,6 +45,8 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
     >>> bool(np.abs(illumination(texture * light) / light - 1).max() < 0.2)
     True
     """
+    space = pixels.shape[1:]
+    pixels = pixels.reshape(len(pixels), *(n for n in space if n > 1))
     cells = [n // _CELL for n in pixels.shape[1:]]
     if len(cells) != 2 or min(cells) < _FEWEST_CELLS or pixels.min() < 0:
         return None
@@ -67,7 +69,7 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
     y, x = (
         np.exp(s * (np.arange(n) - n / 2) / _CELL) for s, n in zip(slope, view.shape, strict=True)
     )
-    return (y[:, np.newaxis] * x).astype(np.float32)
+    return (y[:, np.newaxis] * x).astype(np.float32).reshape(space)
 
 
 def _slope(values: np.ndarray) -> np.ndarray:

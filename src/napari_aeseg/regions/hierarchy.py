@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -31,12 +32,14 @@ from napari_aeseg.regions.markers import (
 from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
 from napari_aeseg.regions.moments import Scales
 from napari_aeseg.regions.objects import ObjectSearch
+from napari_aeseg.regions.objects_in_time import SearchInTime
 from napari_aeseg.regions.painting import (
     is_lazy,
     marks_lazily,
     marks_on_top_lazily,
     painted_lazily,
 )
+from napari_aeseg.regions.patches import patch_shape
 from napari_aeseg.regions.statistics import channel_means
 from napari_aeseg.regions.thresholds import (
     SMALLEST_THRESHOLD,
@@ -76,7 +79,7 @@ class Hierarchy(Inspection):
     statistics : PatchStatistics
     graph : RegionGraph
     axes : Axes
-        How the image's dimensions were read.
+        How the image's dimensions were read, with the size of a voxel where it is known.
     params : SegmentationParams
     brightness : ndarray of float16, shape space, or None
         The image as objects are looked for in it; not known of images worked on in blocks.
@@ -108,13 +111,21 @@ class Hierarchy(Inspection):
     coarse: tuple[Any, ...] = ()
     # Shared with the hierarchies that `reweighted` returns.
     _scales: Scales | None = field(default=None, repr=False, compare=False)
-    _search: ObjectSearch = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+    _search: ObjectSearch | SearchInTime = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        time = self.axes.space.index("T") if "T" in self.axes.space else None
         if self._scales is None:
-            object.__setattr__(self, "_scales", Scales(self.statistics, self.graph))
-        if self._search is None:
-            object.__setattr__(self, "_search", ObjectSearch(self.brightness))
+            object.__setattr__(self, "_scales", Scales(self.statistics, self.graph, time))
+        if self._search is None and self.brightness is not None:
+            bright = self.brightness
+            search = ObjectSearch(bright) if time is None else SearchInTime(bright, time)
+            object.__setattr__(self, "_search", search)
+
+    @property
+    def voxel_size(self) -> tuple[float, ...] | None:
+        """Size of a pixel along each of Z, Y and X that is there; None when not known."""
+        return self.axes.voxel_size
 
     def __repr__(self) -> str:
         return f"Hierarchy({self.n_patches} patches of {self.axes})"
@@ -156,7 +167,7 @@ class Hierarchy(Inspection):
     @property
     def _weight(self) -> np.ndarray:
         """Size of each patch in units of the average patch that was asked for."""
-        return self.statistics.count / self.params.patch_size**self.patches.ndim
+        return self.statistics.count / prod(patch_shape(self.axes, self.params.patch_size))
 
     @cached_property
     def _class_tree(self) -> tuple[np.ndarray, MergeTree]:
@@ -378,7 +389,8 @@ class Hierarchy(Inspection):
         -------
         ndarray of int32, shape of the space axes
             0 for background, 1 .. n for objects, each connected. They follow the pixels, not the
-            patches: see `napari_aeseg.regions.objects.find_objects`.
+            patches: see `napari_aeseg.regions.objects.find_objects`. In time, an object has the
+            same label in successive frames where it overlaps itself.
 
         Raises
         ------

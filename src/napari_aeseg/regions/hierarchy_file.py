@@ -99,7 +99,13 @@ def _header(hierarchy: Hierarchy) -> dict[str, Any]:
     axes = hierarchy.axes
     return {
         "package_version": version("napari-aeseg"),
-        "axes": {"letters": axes.letters, "shape": list(axes.shape), "source": axes.source},
+        "axes": {
+            "letters": axes.letters,
+            "shape": list(axes.shape),
+            "source": axes.source,
+            "voxel_size": axes.voxel_size and list(axes.voxel_size),
+            "unit": axes.unit,
+        },
         "patches": hierarchy.n_patches,
         "features": len(hierarchy.statistics.level),
         "edges": len(hierarchy.graph.edges),

@@ -83,7 +83,11 @@ def axes_of(values: Mapping[str, Any]) -> Axes:
     if not isinstance(shape, list) or any(type(n) is not int or n < 1 for n in shape):
         raise ValueError(f"shape {shape!r}")
     checked = read_axes(shape, letters)
-    return Axes(checked.letters, checked.shape, source)
+    axes = Axes(checked.letters, checked.shape, source)
+    voxels, unit = values.get("voxel_size"), values.get("unit", axes.unit)
+    if not isinstance(unit, str):
+        raise ValueError(f"unit {unit!r}")
+    return axes if voxels is None else axes.measured(voxels, unit)
 
 
 def check_arrays(arrays: Arrays) -> None:

@@ -172,7 +172,8 @@ class Inspection:
         classes : ndarray of int or str, shape of the space axes or (P,), optional
             Class ids or names, by pixel or by patch.
         spacing : sequence of float, optional
-            Size of a pixel along each space axis.
+            Size of a pixel along each axis of the labels. By default that of the hierarchy's
+            `voxel_size`, and 1 from frame to frame; without one, pixels are counted.
         unit : str
             Of `spacing`; kept in ``attrs["unit"]`` of the table.
         **maps : ndarray of float, shape of the space axes
@@ -184,9 +185,9 @@ class Inspection:
             One row per label:
 
             - "index": the label;
-            - "area": pixels, or with `spacing` their area (in a volume their volume: the name stays
+            - "area": pixels, or with a spacing their area (in a volume their volume: the name stays
               the one that napari and scikit-image use) and the pixels in "area_pixels";
-            - "centroid_y", "centroid_x" (and "centroid_z"): pixels, or with `spacing` in `unit`;
+            - "centroid_y", "centroid_x" (and "centroid_z"): pixels, or with a spacing in `unit`;
             - "mean_1" ...: mean of each channel in the units of the image; exact for unions of
               patches, else from the patches that the label overlaps;
             - "border_strength", only for unions of patches: mean of `border_strength` along the
@@ -213,4 +214,6 @@ class Inspection:
         >>> table.loc[0, ["area", "area_pixels", "centroid_x"]].tolist(), table.attrs["unit"]
         ([256.0, 1024.0, 7.75], 'micrometre')
         """
+        if spacing is None:
+            spacing, unit = self.axes.spacing, self.axes.unit
         return region_table(self, labels, classes, spacing, unit, maps)

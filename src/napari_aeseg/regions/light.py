@@ -10,6 +10,8 @@ from napari_aeseg.regions.whitening import QUIET, difference_across, some_of
 _ROUNDS = 3
 # With fewer edges, a gradient is not to be told from a border.
 _FEWEST_EDGES = 60
+# With fewer patches along an axis of a volume or sequence, a border looks like a gradient.
+_FEWEST_ALONG = 16
 # Least share of a feature's variance that must go with the gradient.
 _LEAST_GAIN = 0.1
 
@@ -55,10 +57,17 @@ def relative_place(centroid: np.ndarray) -> np.ndarray:
     return (centroid - centroid.mean(axis=0)) / np.where(extent > 0, extent, 1)
 
 
+def is_volume(place: np.ndarray) -> bool:
+    """Whether patches lie along more than two axes: in slices or in time."""
+    return bool((np.ptp(place, axis=0) > 0).sum() > 2)
+
+
 def gradient_of(
     difference: np.ndarray, step: np.ndarray, values: np.ndarray, place: np.ndarray
 ) -> np.ndarray:
     """Return the gradient of each feature that `without_gradient` takes out; 0 for most.
+
+    In volumes and sequences, it is not looked for along those that are less than 16 patches long.
 
     Parameters
     ----------
@@ -77,6 +86,8 @@ def gradient_of(
     """
     if len(difference) < _FEWEST_EDGES:
         return np.zeros((place.shape[1], values.shape[1]))
+    if is_volume(place):
+        step = np.where(np.quantile(np.abs(step), 0.9, axis=0) * _FEWEST_ALONG > 1, 0, step)
     usual = np.abs(difference).mean(axis=0)
     usual[usual == 0] = 1
     slope = np.zeros((place.shape[1], values.shape[1]))

@@ -10,8 +10,8 @@ import numpy as np
 from napari_aeseg.events import raise_if_stopped
 from napari_aeseg.images.threads import cores, in_threads
 from napari_aeseg.regions.early import early_merges
-from napari_aeseg.regions.graph import averaged, averaging_matrix
-from napari_aeseg.regions.light import gradient_of, relative_place
+from napari_aeseg.regions.graph import averaged, averaging_matrix, averaging_steps
+from napari_aeseg.regions.light import gradient_of, is_volume, relative_place
 from napari_aeseg.regions.whitening import (
     NoiseModel,
     difference_across,
@@ -153,6 +153,14 @@ class Scales:
 
     Hierarchies of the same patches with different weights share one.
 
+    Parameters
+    ----------
+    statistics : PatchStatistics
+    graph : RegionGraph
+    time : int, optional
+        Which axis is time. What neighbours differ by is then looked at within frames: from frame to
+        frame it is mostly the same texture in the same place, not another piece of it.
+
     Examples
     --------
     >>> import napari_aeseg as aeseg
@@ -164,8 +172,11 @@ class Scales:
     True
     """
 
-    def __init__(self, statistics: PatchStatistics, graph: RegionGraph) -> None:
+    def __init__(
+        self, statistics: PatchStatistics, graph: RegionGraph, time: int | None = None
+    ) -> None:
         self._statistics, self._graph = statistics, graph
+        self._edges = graph.edges if time is None else _within_frames(statistics, graph, time)
         self._matrix: sparse.csr_array | None = None
         self._shallow: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._kept: dict[float, Moments] = {}
@@ -194,19 +205,19 @@ class Scales:
 
     def _of_some(self, scale: float, stop: StopFlag | None) -> Moments:
         """Moments of no more patches than are looked at, at a scale of direct neighbours."""
-        given, edges = self._statistics, some_of(self._graph.edges)
+        given, edges = self._statistics, some_of(self._edges)
         sample = np.arange(0, self._graph.number, self._graph.number // _ENOUGH_PATCHES | 1)
         rows, place = np.unique(np.concatenate([edges.ravel(), sample]), return_inverse=True)
         matrix = self._averaging()[rows]
         both = np.empty((len(rows), 2 * len(given.level)), np.float32)
-        part = np.float32((scale - 1) / 5)
+        where = relative_place(given.centroid)
+        part = np.float32(min(1.0, averaging_steps(self._graph, scale, is_volume(where))))
         for values, into in zip((given.mean, given.second), np.split(both, 2, axis=1), strict=True):
             raise_if_stopped(stop, "tree")
             own = values[rows]
             into[:] = own + part * (matrix @ values - own)
         edges = place[: edges.size].reshape(edges.shape)
-        where = relative_place(given.centroid)[rows]
-        return Moments(given.level, where, edges, both, scale, stop)
+        return Moments(given.level, where[rows], edges, both, scale, stop)
 
     def _averaging(self) -> sparse.csr_array:
         if self._matrix is None:
@@ -248,10 +259,11 @@ class Scales:
         scale: float,
         stop: StopFlag | None,
     ) -> Moments:
-        steps, edges = (scale - 1) / 5, self._graph.edges
+        place = relative_place(self._statistics.centroid)
+        steps = averaging_steps(self._graph, scale, is_volume(place))
         both = np.empty((len(mean), 2 * len(level)), np.float32)
         halves = both[:, : len(level)], both[:, len(level) :]
-        if steps and len(edges):
+        if steps and len(self._graph.edges):
             matrix = self._averaging()
 
             def fill(part: tuple[np.ndarray, np.ndarray]) -> None:
@@ -266,8 +278,15 @@ class Scales:
             deque(in_threads(fill, work, min(2, cores())), maxlen=0)
         else:
             halves[0][:], halves[1][:] = mean, second
-        place = relative_place(self._statistics.centroid)
-        return Moments(level, place, edges, both, scale, stop)
+        return Moments(level, place, self._edges, both, scale, stop)
+
+
+def _within_frames(statistics: PatchStatistics, graph: RegionGraph, time: int) -> np.ndarray:
+    """Edges between patches of one frame; all where there are none."""
+    when = statistics.centroid[:, time]
+    # Patches joined to larger ones may reach into the next frame.
+    within = graph.edges[np.abs(when[graph.edges[:, 0]] - when[graph.edges[:, 1]]) < 0.5]
+    return within if len(within) else graph.edges
 
 
 def _is_shallow(level: np.ndarray) -> np.ndarray:

@@ -21,6 +21,8 @@ _LUMINANCE = (0.2125, 0.7154, 0.0721)
 _LEVELS = 200  # grey levels of the component tree
 # No object is smaller (pixels) or larger (share of the image); `min_size` replaces the first.
 _SMALLEST, _LARGEST = 15, 0.25
+# Volumes with fewer slices are thin: their objects are cut off above and below.
+_THIN = 8
 # How far from an ellipse a blob may be, which can be several objects, and a single object.
 _BLOB_MISFIT, _OBJECT_MISFIT = 0.25, 0.1
 # The same relative to how far the better blobs of the image are, with its bounds.
@@ -84,6 +86,9 @@ class ObjectSearch:
 
     def __init__(self, brightness: np.ndarray) -> None:
         self.brightness = brightness
+        # A single slice is an image: nothing is seen of how far its objects go.
+        single = [axis for axis, n in enumerate(brightness.shape) if n == 1]
+        self._view = brightness.squeeze(tuple(single[: brightness.ndim - 2]))
         self._known: dict[int, tuple[_Candidates, _Candidates]] = {}
 
     def find(
@@ -91,19 +96,33 @@ class ObjectSearch:
         foreground: np.ndarray | None = None,
         min_size: int | None = None,
         stop: StopFlag | None = None,
+        bright: bool | None = None,
     ) -> np.ndarray:
-        """Find objects; see `find_objects`."""
+        """Find objects; see `find_objects`. `bright` says which to take, else the better ones."""
         _check(self.brightness.shape, foreground, min_size)
         smallest = _SMALLEST if min_size is None else int(min_size)
+        both = self._candidates(min(smallest, _SMALLEST), stop)
+        if foreground is not None:
+            found = [candidates.of_size(smallest) for candidates in both]
+            labels = _inside(foreground.reshape(self._view.shape), found, smallest, stop)
+        elif bright is None:
+            labels = max(both, key=lambda candidates: candidates.quality).of_size(smallest)
+        else:
+            labels = both[0 if bright else 1].of_size(smallest)
+        return labels.reshape(self.brightness.shape)
+
+    def quality(
+        self, min_size: int | None = None, stop: StopFlag | None = None
+    ) -> tuple[float, float]:
+        """Return how much like objects the bright ones look, and the dark ones."""
+        smallest = _SMALLEST if min_size is None else int(min_size)
         bright, dark = self._candidates(min(smallest, _SMALLEST), stop)
-        if foreground is None:
-            return (bright if bright.quality >= dark.quality else dark).of_size(smallest)
-        return _inside(foreground, [c.of_size(smallest) for c in (bright, dark)], smallest, stop)
+        return bright.quality, dark.quality
 
     def _candidates(self, smallest: int, stop: StopFlag | None) -> tuple[_Candidates, _Candidates]:
         # A small object must not grow until it is large enough: above a size, all are the same.
         if smallest not in self._known:
-            view = self.brightness.astype(np.float32)
+            view = self._view.astype(np.float32)
             found = _brighter(view, smallest, stop), _brighter(-view, smallest, stop)
             self._known = {smallest: found}  # one, for memory
         return self._known[smallest]
@@ -245,8 +264,8 @@ def _blobs(
         length[there] -= step
         steep[here] += mean
         steep[there] -= mean
-    margin = np.ones(view.shape, bool)
-    margin[(slice(1, -1),) * view.ndim] = False
+    margin, thin = np.ones(view.shape, bool), _THIN if view.ndim > 2 else 0
+    margin[tuple(slice(1, -1) if n >= thin else slice(None) for n in view.shape)] = False
     sums = []
     for summed in subtree_sums(parents, node, [*powers(view.shape), length, steep, margin]):
         raise_if_stopped(stop, "objects")

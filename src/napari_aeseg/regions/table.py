@@ -55,7 +55,7 @@ def region_table(
     unit: str,
     maps: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """Measure each label; see `Hierarchy.table`."""
+    """Measure each label; see `Hierarchy.table`. Without `spacing`, pixels are counted."""
     import pandas as pd
 
     shape = tree.patches.shape
