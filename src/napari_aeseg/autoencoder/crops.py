@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from napari_aeseg.images.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +26,7 @@ class CropSampler:
     Parameters
     ----------
     images : sequence of Image
+        A `Pool` counts as the whole image that its windows are from.
     params : TrainingParams
         `crop_size` and `augment` are used. Images smaller than a crop are mirrored to its size.
     reduction : int
@@ -36,7 +40,7 @@ class CropSampler:
         self.size = -(-params.crop_size // reduction) * reduction
         self.augment = params.augment
         self.stacks = [self._stack(image).to(device) for image in images]
-        areas = np.array([s.shape[0] * s.shape[-2] * s.shape[-1] for s in self.stacks], float)
+        areas = np.array(list(map(_area, images, self.stacks)), float)
         # Constant images have nothing to teach; they would only dilute the batches.
         areas[[i.is_constant for i in images]] = 0
         self.chances = areas / areas.sum()
@@ -73,3 +77,10 @@ class CropSampler:
             mean = mean + chance * pixels.mean(dim=1)
             square = square + chance * pixels.square().mean(dim=1)
         return float((square - mean.square()).clamp(min=0).mean())
+
+
+def _area(image: Image, stack: torch.Tensor) -> int:
+    """How much an image counts: its pixels."""
+    if isinstance(image, Pool):
+        return math.prod(image.space_shape)
+    return stack.shape[0] * stack.shape[-2] * stack.shape[-1]

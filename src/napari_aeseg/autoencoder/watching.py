@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_aeseg.events import Picture
+from napari_aeseg.images.pool import Pool
 from napari_aeseg.images.tiles import plan_tiles, read_tile
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from napari_aeseg.autoencoder.network import Architecture, Autoencoder
     from napari_aeseg.images.intensity import Image
 
@@ -30,7 +33,7 @@ class Watcher:
 
     def __init__(self, image: Image, architecture: Architecture) -> None:
         self.image = image
-        *stack, rows, columns = image.pixels.shape[1:]
+        *stack, rows, columns = image.space_shape
         self.plane = tuple(n // 2 for n in stack)
         # On the grid of the pooling windows, so that it is what a whole reconstruction has there.
         grid = architecture.reduction
@@ -39,13 +42,12 @@ class Watcher:
         tile = plan_tiles((min(rows, _SIDE), min(columns, _SIDE)), _SIDE, margin, grid)[0]
         start = (tile.start[0] + self.corner[0], tile.start[1] + self.corner[1])
         self.tile = replace(tile, start=start)
+        self._read: np.ndarray | None = None  # of an image that is not loaded
 
     def picture(self, network: Autoencoder) -> Picture:
         """Return what the network makes of it now, in the units of the image."""
         device = next(network.parameters()).device
-        # An index of slices and numbers is more than numpy's stubs can follow.
-        plane: Any = (slice(None), *self.plane)
-        pixels = read_tile(self.image.pixels[plane], self.tile)
+        pixels = self._pixels()
         with torch.inference_mode():
             x = torch.from_numpy(pixels).to(device)[None]
             made = network(x.contiguous(memory_format=torch.channels_last))[0]
@@ -59,6 +61,16 @@ class Watcher:
         if axes == "XY":
             out = out.T
         return Picture(out, axes, self._offset())
+
+    def _pixels(self) -> np.ndarray:
+        """What is looked at."""
+        if isinstance(self.image, Pool):
+            if self._read is None:
+                self._read = self.image.tile(self.plane, self.tile)
+            return self._read
+        # An index of slices and numbers is more than numpy's stubs can follow.
+        plane: Any = (slice(None), *self.plane)
+        return read_tile(self.image.pixels[plane], self.tile)
 
     def _offset(self) -> tuple[int, ...]:
         """Where the picture lies, one number for each axis but C."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,17 @@ def plan_tiles(shape: tuple[int, int], tile: int, margin: int, align: int) -> li
 
 def read_tile(plane: np.ndarray, tile: Tile) -> np.ndarray:
     """Return what a tile reads of a (C, Y, X) plane, mirrored at the borders of the plane."""
+    rows, columns = tile_indices(plane.shape[1:], tile)
+    return plane[:, rows[:, np.newaxis], columns]
+
+
+def tile_indices(shape: Sequence[int], tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and columns that a tile reads of a plane, mirrored at its borders."""
     rows, columns = (
         _mirrored(start, size, n)
-        for start, size, n in zip(tile.start, tile.size, plane.shape[1:], strict=True)
+        for start, size, n in zip(tile.start, tile.size, shape, strict=True)
     )
-    return plane[:, rows[:, np.newaxis], columns]
+    return rows, columns
 
 
 def tile_view(plane: np.ndarray, tile: Tile) -> np.ndarray:
