@@ -379,11 +379,11 @@ def test_images_are_read_one_at_a_time(run, three, tmp_path, grey_model, monkeyp
 
         return function
 
-    for name in ("read_file", "write_labels"):
+    for name in ("open_file", "write_labels"):
         monkeypatch.setattr(batch, name, noted(name, getattr(batch, name)))
     files = [three / "a.png", three / "c.png"]
     run("segment", *files, "--model", grey_model, "--output", tmp_path / "out", *SMALL)
-    assert happened == ["read_file", "write_labels"] * 2
+    assert happened == ["open_file", "write_labels"] * 2
 
 
 def test_skipping_goes_on_with_what_is_left(run, three, tmp_path, quick_training):

@@ -6,6 +6,7 @@ Files are read one at a time; what is written appears under its name only when i
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,13 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.batch_report import BatchReport, FileOutcome
+from napari_aeseg.blockwise.building import pixels_in_memory
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.events import Progress, drain
 from napari_aeseg.images.axes import read_axes
-from napari_aeseg.images.files import overlay, read_file, write_labels, write_picture
-from napari_aeseg.params import SegmentationParams, checked_params
+from napari_aeseg.images.files import open_file, overlay, write_labels, write_picture
+from napari_aeseg.images.lazy import is_ours, is_zarr
+from napari_aeseg.images.saving import write_labels_steps
+from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
 from napari_aeseg.pipeline import hierarchy_steps, load_model
 from napari_aeseg.regions.cut import Cut
+from napari_aeseg.regions.painting import is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -31,13 +36,14 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
+    from napari_aeseg.images.lazy import ImageFile
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
     Paths = Sequence[str | PathLike[str]]
 
 #: Endings of the files that are taken from a folder.
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".zarr")
 
 Existing = Literal["refuse", "skip", "replace"]
 
@@ -57,13 +63,24 @@ def image_files(folder: str | PathLike[str]) -> list[Path]:
         path
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES
-        and path.is_file()
+        and (path.is_file() or is_zarr(path))
         and not path.name.startswith(".")
-        and not path.stem.endswith(("_labels", "_overlay"))
+        and not stem_of(path).endswith(("_labels", "_overlay"))
     )
     if not found:
         raise InputError(f"There is no image ({', '.join(SUFFIXES)}) in {str(folder)!r}.")
     return found
+
+
+def stem_of(path: Path) -> str:
+    """Return what the results of a file are called after.
+
+    Examples
+    --------
+    >>> stem_of(Path("a.tif")), stem_of(Path("b.ome.zarr"))
+    ('a', 'b')
+    """
+    return path.stem.removesuffix(".ome") if path.suffix.lower() == ".zarr" else path.stem
 
 
 def batch_steps(
@@ -80,6 +97,8 @@ def batch_steps(
     existing: Existing = "refuse",
     prototypes: Prototypes | None = None,
     stop: StopFlag | None = None,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
 ) -> Generator[Progress, None, BatchReport]:
     """Segment files as `segment_files` does; a generator of events that returns the report."""
     params = checked_params(SegmentationParams, params)
@@ -96,7 +115,21 @@ def batch_steps(
     there = [path for path in files if existing == "skip" and _is_done(path, folder)]
     skipped = set(there)
     read = partial(_read, axes=axes, must_fit=axes_must_fit)
-    job = _Job(folder, model, cut, params, read, device, table, stop, prototypes, there)
+    job = _Job(
+        folder,
+        model,
+        cut,
+        params,
+        read,
+        device,
+        table,
+        stop,
+        prototypes,
+        there,
+        None if blocks is None else checked_params(BlockParams, blocks),
+        None if store is None else Path(store),
+        existing == "replace",
+    )
     outcomes: list[FileOutcome] = []
     for number, path in enumerate(files, 1):
         yield Progress(
@@ -136,8 +169,13 @@ def segment_files(
     prototypes: Prototypes | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: StopFlag | None = None,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
 ) -> BatchReport:
     """Segment image files with one model, and write labels, overlays and tables.
+
+    Zarr arrays, OME-Zarr images, and TIFF files that do not fit into memory are not loaded; large
+    ones are worked on in blocks, and get ``NAME_labels.ome.zarr`` and no overlay.
 
     For ``NAME.tif``: ``NAME_labels.tif``, ``NAME_overlay.png`` (2D images) and ``NAME_table.csv``,
     which has the column "class" (name or id) when the cut depends on classes.
@@ -168,6 +206,11 @@ def segment_files(
         Called with every `Progress` event; those of stage "file" tell which file has its turn.
     stop : threading.Event or alike, optional
         Files that are done are kept.
+    blocks : BlockParams, optional
+        How large images are worked on; given, all images are worked on in blocks.
+    store : path-like, optional
+        Folder in which blocks that are done are kept, in a folder for each image, so that a large
+        image that was stopped goes on with "skip". Given, all images are worked on in blocks.
 
     Returns
     -------
@@ -206,6 +249,8 @@ def segment_files(
             existing=existing,
             prototypes=prototypes,
             stop=stop,
+            blocks=blocks,
+            store=store,
         ),
         progress,
     )
@@ -230,7 +275,7 @@ def check_batch(
             "Strokes and edits by hand belong to one image: a batch takes regions, classes or "
             "objects without them."
         )
-    stems = [path.stem for path in files]
+    stems = [stem_of(path) for path in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise InputError(
@@ -245,22 +290,27 @@ def check_batch(
         )
 
 
-def _read(path: Path, axes: str | None, must_fit: bool) -> tuple[np.ndarray, Axes | str | None]:
+def _read(path: Path, axes: str | None, must_fit: bool) -> tuple[ImageFile, Axes | str | None]:
     """Return an image, and its axes as given, or else as the file names them."""
-    image, named = read_file(path)
+    opened = open_file(path, pixels_in_memory())
+    image, named = opened.array, opened.axes
     if axes is not None and (must_fit or len(axes) == image.ndim):
-        return image, axes
-    return image, None if named is None else read_axes(image.shape, named, source="file")
+        return opened, axes
+    return opened, None if named is None else read_axes(image.shape, named, source="file")
 
 
 def _is_done(path: Path, folder: Path) -> bool:
-    return planned_files(path, folder)[0].exists()
+    labels, *_, lazy = planned_files(path, folder)
+    return labels.exists() or bool((is_ours(lazy) or {}).get("complete"))
 
 
 def planned_files(path: Path, folder: Path, table: bool = True) -> list[Path]:
-    """Return the files that may be written for an image; the labels come first."""
+    """Return the files that may be written for an image; the labels come first.
+
+    Last are the labels of an image that is worked on in blocks.
+    """
     endings = ["_labels.tif", "_overlay.png", *(["_table.csv"] if table else [])]
-    return [folder / f"{path.stem}{ending}" for ending in endings]
+    return [folder / f"{stem_of(path)}{ending}" for ending in [*endings, "_labels.ome.zarr"]]
 
 
 @dataclass
@@ -271,12 +321,15 @@ class _Job:
     model: Model
     cut: Cut
     params: SegmentationParams
-    read: Callable[[Path], tuple[np.ndarray, Axes | str | None]]
+    read: Callable[[Path], tuple[ImageFile, Axes | str | None]]
     device: str
     table: bool
     stop: StopFlag | None
     prototypes: Prototypes | None
     done_before: list[Path]
+    blocks: BlockParams | None = None
+    store: Path | None = None
+    replace: bool = False
 
     def __post_init__(self) -> None:
         if self.prototypes is None:
@@ -297,46 +350,70 @@ class _Job:
                 message = f"{path.name} no longer tells what the classes are: {error}"
                 yield Progress("classes", 1, 1, message=message)
 
-    def _build(self, path: Path) -> Generator[Progress, None, tuple[Any, Hierarchy]]:
-        image, axes = self.read(path)
+    def _build(self, path: Path) -> Generator[Progress, None, tuple[ImageFile, Hierarchy]]:
+        opened, axes = self.read(path)
         tree = yield from hierarchy_steps(
-            image,
+            opened.array,
             self.model,
             self.params,
             axes,
             self.device,
             self.stop,
             path.name,
+            blocks=self.blocks,
+            store=None if self.store is None else self.store / stem_of(path),
         )
-        return image, tree
+        return opened, tree
 
     def segment(self, path: Path) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
         """Segment one file; return how it was read, the number of labels, and what was written."""
         if self._lacks_classes:
             yield from self._find_earlier_classes()
-        image, tree = yield from self._build(path)
+        opened, tree = yield from self._build(path)
         labels = self.cut.labels(tree, prototypes=self.prototypes, stop=self.stop)
-        written = self._write_all(path, image, tree, labels)
+        if is_lazy(tree.patches):
+            number = int(self.cut.of_patch(tree, self.prototypes).max())
+            written = yield from self._write_lazily(path, opened, tree, labels)
+        else:
+            number = int(labels.max())
+            written = self._write_all(path, opened.array, tree, labels)
         if self._lacks_classes:
             self.prototypes = self.cut.prototypes_of(tree)
-        return str(tree.axes), int(labels.max()), written
+        return str(tree.axes), number, written
 
     def _write_all(
         self, path: Path, image: Any, tree: Hierarchy, labels: np.ndarray
     ) -> tuple[Path, ...]:
-        labels_path, overlay_path, *table_path = planned_files(path, self.folder, self.table)
+        labels_path, overlay_path, *table_path, _ = planned_files(path, self.folder, self.table)
         written = [labels_path]
         if tree.axes.space == "YX":
             picture = overlay(image, labels, tree.axes.letters)
             _write(overlay_path, lambda p: write_picture(picture, p))
             written.append(overlay_path)
-        if table_path:
-            frame = self._table(tree, labels)
-            _write(table_path[0], lambda p: frame.to_csv(p, index=False))
-            written.append(table_path[0])
+        written += self._write_table(table_path, tree, labels)
         # Labels last: they say that a file is done.
         _write(labels_path, lambda p: write_labels(labels, p))
         return tuple(written)
+
+    def _write_lazily(
+        self, path: Path, opened: ImageFile, tree: Hierarchy, labels: Any
+    ) -> Generator[Progress, None, tuple[Path, ...]]:
+        """Write labels that are computed meanwhile; goes on where an earlier run stopped."""
+        _, _, *table_path, labels_path = planned_files(path, self.folder, self.table)
+        if self.replace and is_ours(labels_path) is not None:
+            shutil.rmtree(labels_path)
+        written = self._write_table(table_path, tree, labels)
+        space = tree.axes.space
+        yield from write_labels_steps(
+            labels, labels_path, space, opened.spacing(space), opened.unit, self.stop
+        )
+        return (labels_path, *written)
+
+    def _write_table(self, path: list[Path], tree: Hierarchy, labels: Any) -> list[Path]:
+        if path:
+            frame = self._table(tree, labels)
+            _write(path[0], lambda p: frame.to_csv(p, index=False))
+        return path
 
     def _table(self, tree: Hierarchy, labels: np.ndarray) -> Any:
         """Measure labels; with their class where the cut depends on classes."""

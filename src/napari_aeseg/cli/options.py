@@ -46,7 +46,9 @@ def share(text: str) -> float:
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add the image files; see `image_paths`."""
-    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    parser.add_argument(
+        "images", nargs="+", type=Path, help="image files (also zarr), or folders of them"
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -99,8 +101,12 @@ def image_paths(options: argparse.Namespace) -> list[Path]:
     if not any(path.is_dir() for path in options.images):
         return list(options.images)
     from napari_aeseg.batch import image_files
+    from napari_aeseg.images.lazy import is_zarr
 
-    nested = [image_files(path) if path.is_dir() else [path] for path in options.images]
+    nested = [
+        image_files(path) if path.is_dir() and not is_zarr(path) else [path]
+        for path in options.images
+    ]
     return [path for paths in nested for path in paths]
 
 

@@ -22,7 +22,7 @@ from napari_aeseg.cli.options import (
 )
 from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
 from napari_aeseg.errors import InputError
-from napari_aeseg.params import SegmentationParams, TrainingParams
+from napari_aeseg.params import BlockParams, SegmentationParams, TrainingParams
 
 if TYPE_CHECKING:
     import argparse
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import Existing
     from napari_aeseg.batch_report import BatchReport
+    from napari_aeseg.images.lazy import ImageFile
     from napari_aeseg.regions.cut import Cut
 
 
@@ -43,7 +44,13 @@ def add_to(commands: Commands) -> None:
     )
     parser.set_defaults(run=_run)
     add_images(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for the results; for a single image also the file of its labels (*.zarr for "
+        "OME-Zarr, *.tif for BigTIFF)",
+    )
     parser.add_argument(
         "--model",
         type=model_or_base,
@@ -63,6 +70,14 @@ def add_to(commands: Commands) -> None:
     add_device(parser)
     add_axes(parser)
     add_params(parser, SegmentationParams)
+    add_params(parser, BlockParams)
+    parser.add_argument(
+        "--store",
+        type=Path,
+        metavar="FOLDER",
+        help="folder that keeps the blocks of large images that are done: started again, the work "
+        "goes on there (default: a temporary one)",
+    )
 
 
 def _add_cuts(parser: argparse.ArgumentParser) -> None:
@@ -95,14 +110,18 @@ def _run(options: argparse.Namespace) -> int:
     cut = _cut(options)
     existing = _existing(options)
     files, folder = image_paths(options), options.output
+    from napari_aeseg.cli.one_file import is_labels_file, segment_to_file
+
+    if is_labels_file(folder):
+        return segment_to_file(options, files, params, cut)
     check_batch(files, folder, cut, table=options.table, existing="replace")
     model_path = folder / f"model{MODEL_SUFFIX}"
     if existing == "refuse":
         planned = [p for file in files for p in planned_files(file, folder, options.table)]
         planned += [model_path] if options.model is None else []
         refuse_existing(planned, "--overwrite or --skip-existing")
-    model = _model(options, files, model_path)
-    _check_classes(model, options)
+    model = model_of(options, files, model_path)
+    check_classes(model, options)
     with stop_at_interrupt("images that are done are kept") as stop:
         report = shown(
             batch_steps(
@@ -116,9 +135,17 @@ def _run(options: argparse.Namespace) -> int:
                 table=options.table,
                 existing=existing,
                 stop=stop,
+                blocks=blocks_of(options),
+                store=options.store,
             )
         )
     return _tell(report, folder)
+
+
+def blocks_of(options: argparse.Namespace) -> BlockParams | None:
+    """Return how large images are worked on, if anything of it was said."""
+    asked = given(options, BlockParams)
+    return BlockParams(**asked) if asked else None
 
 
 def _existing(options: argparse.Namespace) -> Existing:
@@ -139,7 +166,7 @@ def _cut(options: argparse.Namespace) -> Cut:
     return Cut("regions", n_regions=options.regions, threshold=options.threshold)
 
 
-def _model(options: argparse.Namespace, files: list[Path], path: Path) -> Model:
+def model_of(options: argparse.Namespace, files: list[Path], path: Path) -> Model:
     """Return the model that was asked for, that of an earlier run, or a new one."""
     from napari_aeseg.pipeline import load_model
 
@@ -157,31 +184,33 @@ def _model(options: argparse.Namespace, files: list[Path], path: Path) -> Model:
 
 def _train_on(files: list[Path], options: argparse.Namespace) -> Model:
     """Train on all images that can be read; those that cannot are told with the others."""
-    from napari_aeseg.images.files import read_file
+    from napari_aeseg.blockwise.building import pixels_in_memory
+    from napari_aeseg.images.files import open_file
     from napari_aeseg.pipeline import train_steps
 
     print(
         f"no --model: training on {len(files)} image{'s' if len(files) > 1 else ''} first "
         "(--model base needs no training)"
     )
-    read: dict[str, tuple[Any, str | None]] = {}
+    read: dict[str, ImageFile] = {}
     errors: list[InputError] = []
     for file in files:
         try:
-            read[file.name] = read_file(file)
+            read[file.name] = open_file(file, pixels_in_memory())
         except InputError as error:
             errors.append(error)
     if not read:
         raise InputError("\n".join(str(error) for error in errors))
     names = list(read)
-    axes = [options.axes or letters for _, letters in read.values()]
-    images = [image for image, _ in read.values()]
-    model = shown(train_steps(images, TrainingParams(), axes, options.device, names=names))
+    axes = [options.axes or opened.axes for opened in read.values()]
+    images = [opened.array for opened in read.values()]
+    more: dict[str, Any] = {} if blocks_of(options) is None else {"blocks": blocks_of(options)}
+    model = shown(train_steps(images, TrainingParams(), axes, options.device, names=names, **more))
     say_trained(model, names)
     return model
 
 
-def _check_classes(model: Model, options: argparse.Namespace) -> None:
+def check_classes(model: Model, options: argparse.Namespace) -> None:
     """Refuse a number of classes that the classes of the model do not have."""
     if options.classes is None or model.prototypes is None:
         return

@@ -58,7 +58,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from napari_aeseg.images.files import read_file
+    from napari_aeseg.blockwise.building import pixels_in_memory
+    from napari_aeseg.images.files import open_file
     from napari_aeseg.pipeline import train_steps
 
     path: Path = options.output
@@ -69,13 +70,13 @@ def _run(options: argparse.Namespace) -> int:
         refuse_existing([path], "--overwrite")
     files = image_paths(options)
     names = [file.name for file in files]
-    read = [read_file(file) for file in files]
+    read = [open_file(file, pixels_in_memory()) for file in files]
     path.parent.mkdir(parents=True, exist_ok=True)
     with stop_at_interrupt("what was learnt is kept") as stop:
         work = train_steps(
-            [image for image, _ in read],
+            [opened.array for opened in read],
             params,
-            [options.axes or axes for _, axes in read],
+            [options.axes or opened.axes for opened in read],
             options.device,
             options.resume or options.init,
             stop,
