@@ -566,7 +566,7 @@ def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, gr
         (["train", "{files}/grey.png", "--output={tmp}/m", "--init={files}/grey.png"], "grey.png"),
         (
             ["train", "{files}/grey.png", "{files}/rgb.tif", "--output={tmp}/m", *QUICK],
-            "grey.png: 1, rgb.tif: 3",
+            "grey.png: shape (48, 40), uint8, 1 channel (YX)",
         ),
         (["segment", "{files}/grey.png", "--output={tmp}", "--model={tmp}/lost"], "no model file"),
         (

@@ -13,6 +13,7 @@ from napari_aeseg.cli import _parser
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTING = (ROOT / "docs" / "scripting.md").read_text(encoding="utf-8")
+LARGE = (ROOT / "docs" / "large_images.md").read_text(encoding="utf-8")
 BOUNDARY = "\n## Through the widget\n"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -64,6 +65,13 @@ def test_code_without_a_window_runs(quick, capsys):
     assert names["report"].summary == "2 files: 2 done"
     assert names["table"].attrs["unit"] == "micrometre"
     assert "('ground', 'coin')" in capsys.readouterr().out
+
+
+def test_code_for_large_images_runs(quick):
+    names = run(blocks(LARGE, "python"), "large_images.md")
+    assert names["labels"].max().compute() == 12
+    assert len(names["table"]) == 12
+    assert Path("labels.ome.zarr", "zarr.json").exists()
 
 
 @pytest.mark.viewer

@@ -414,7 +414,10 @@ def test_unusable_image_is_explained(tiny_params, model, image, axes, words):
 
 def test_the_bad_image_of_a_list_is_named(stripes, tiny_params):
     with pytest.raises(InputError, match="image 2 has 1 NaN"):
-        train([stripes, np.where(np.arange(90).reshape(9, 10) == 3, np.nan, 1)], tiny_params)
+        train(
+            [stripes.astype(float), np.where(np.arange(90).reshape(9, 10) == 3, np.nan, 1)],
+            tiny_params,
+        )
     with pytest.raises(InputError, match="list is empty"):
         train([], tiny_params)
 

@@ -19,7 +19,7 @@ from napari_aeseg.blockwise.building import block_hierarchy_steps, needs_blocks
 from napari_aeseg.blockwise.cluster import active_client
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain, raise_if_stopped
-from napari_aeseg.images.alike import check_alike, check_even
+from napari_aeseg.images.alike import check_alike, check_even, finest
 from napari_aeseg.images.axes import channels_first
 from napari_aeseg.images.blocks import BlockImage
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
@@ -67,7 +67,7 @@ def train_steps(
         What errors and the training record call the images.
     """
     start = init if init is None or isinstance(init, Model) else load_model(init)
-    listed = list(images) if isinstance(images, list | tuple) else [images]
+    listed = [finest(i) for i in (images if isinstance(images, list | tuple) else [images])]
     if not listed:
         raise InputError("There is no image to train on: the list is empty.")
     names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
@@ -282,6 +282,7 @@ def hierarchy_steps(
         Of the network; see `pooling_steps`.
     """
     params = checked_params(SegmentationParams, params)
+    image = finest(image)
     check_even(image, name)
     if not isinstance(model, Model):
         model = load_model(model)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
+import napari_aeseg as aeseg
 from napari_aeseg import InputError
 from napari_aeseg._napari.layers import labels_arguments, snapshot
 
@@ -126,3 +127,14 @@ def test_labels_without_named_axes_keep_their_default():
     labels = Labels(np.zeros((4, 5), int), **labels_arguments(image, shot.axes))
 
     assert labels.axis_labels == ("-2", "-1")
+
+
+def test_the_finest_level_of_several_is_worked_on(stripes):
+    layer = Image([stripes, stripes[::2, ::2]], multiscale=True)
+    tree = aeseg.build_hierarchy(layer.data, "base", device="cpu")
+    assert tree.patches.shape == stripes.shape
+    params = aeseg.TrainingParams(steps=1, width=2, levels=1)
+    trained = aeseg.train(layer.data, params, device="cpu")
+    assert trained.record.images[0]["shape"] == list(stripes.shape)
+    with pytest.raises(InputError, match="different shapes"):
+        aeseg.build_hierarchy(list(layer.data), "base", device="cpu")

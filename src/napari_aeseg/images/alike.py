@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 _LISTED = 20
 
 
+def finest(image: Any) -> Any:
+    """Return the first, finest level of an image of several, as napari keeps them; others as is.
+
+    A plain list is no image of several levels: it may be slices.
+    """
+    several = hasattr(image, "shapes") and hasattr(image, "__getitem__")
+    return image[0] if several else image
+
+
 def check_even(image: Any, name: str = "image") -> None:
     """Raise InputError for a list of rows, slices or channels of different shapes.
 
