@@ -86,6 +86,9 @@ def test_what_one_file_cannot_hold_is_refused(run, big, tmp_path):
     replace = run("segment", big, f"--output={output}", "--model=base", "--overwrite")
     assert replace.code == 1
     assert "never replaced" in replace.err
+    named = run("segment", big, f"--output={tmp_path / 'a.aeseg.zarr'}", "--model=base")
+    assert named.code == 1
+    assert "only saved hierarchies end with .aeseg.zarr" in named.err
     assert not output.exists()
 
 

@@ -39,7 +39,6 @@ def segment_to_file(
     tables, hierarchies = _beside(options)
     beside = [*tables, *hierarchies]
     _check(options, files, beside)
-    labels_path.parent.mkdir(parents=True, exist_ok=True)
     model_path = labels_path.with_name(f"{labels_path.name.split('.')[0]}{MODEL_SUFFIX}")
     if options.model is None and not options.skip_existing:
         refuse_existing([model_path], "--skip-existing to go on with it")
@@ -50,6 +49,7 @@ def segment_to_file(
         prototypes = None if model is None else model.prototypes
         labels = cut.labels(tree, prototypes=prototypes, stop=stop)
         axes = tree.axes
+        labels_path.parent.mkdir(parents=True, exist_ok=True)
         for path in tables:
             table_of(tree, labels, cut, prototypes, stop).to_csv(path, index=False)
         for path in hierarchies:
@@ -112,6 +112,11 @@ def _check(options: argparse.Namespace, files: list[Path], beside: list[Path]) -
     if len(files) != 1:
         raise InputError(f"--output {path} is one file, but there are {len(files)} images: give a "
                          "folder.")  # fmt: skip
+    if path.name.endswith(HIERARCHY_SUFFIX):
+        raise InputError(
+            f"--output {path}: only saved hierarchies end with {HIERARCHY_SUFFIX}; give labels "
+            "another name."
+        )
     if options.overwrite:
         raise InputError(f"--overwrite: {path} is never replaced; remove it first.")
     ours = is_ours(path)
