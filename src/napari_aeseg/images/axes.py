@@ -18,6 +18,8 @@ AXIS_WORDS = {"TIME": "T", "CHANNEL": "C", "CHANNELS": "C"}
 _MEANING = {"T": "time points", "C": "channels", "Z": "slices"}
 # More channels than this along an unnamed axis are taken for slices.
 _MOST_CHANNELS = 5
+# Sides of voxels that differ by a larger factor are a mistake.
+_MOST_UNLIKE = 10_000
 
 Source = Literal["given", "file", "layer", "shape"]
 _SOURCES: dict[Source, str] = {
@@ -175,6 +177,11 @@ def checked_voxel_size(voxel_size: Sequence[float]) -> tuple[float, ...]:
         raise InputError(
             f"voxel_size = {voxel_size!r}: give one number above 0 for each of Z, Y and X that the "
             "image has, in its order."
+        )
+    if max(size) / _MOST_UNLIKE > min(size):
+        raise InputError(
+            f"voxel_size = {voxel_size!r}: the sides of a voxel differ by a factor of more than "
+            f"{_MOST_UNLIKE:,}. Give all in the same unit."
         )
     return tuple(float(n) for n in size)
 
