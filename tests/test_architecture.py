@@ -24,11 +24,13 @@ ALLOWED = {
     "regions": BASE | {"images"},
     "blockwise": BASE | {"images", "autoencoder", "regions"},
     "pipeline": BASE | {"images", "autoencoder", "regions", "blockwise"},
-    "batch": BASE | {"images", "autoencoder", "regions", "pipeline", "batch_report"},
+    "batch": BASE
+    | {"images", "autoencoder", "regions", "blockwise", "pipeline", "batch_job", "batch_report"},
+    "batch_job": BASE | {"images", "autoencoder", "regions", "pipeline"},
     "batch_report": set(),
     "cli": BASE
-    | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"}
-    | {"batch", "batch_report"},
+    | {"images", "autoencoder", "regions", "blockwise", "pipeline", "samples", "__init__"}
+    | {"batch", "batch_job", "batch_report"},
     "_napari": BASE
     | {"images", "autoencoder", "regions", "pipeline", "samples", "__init__"}
     | {"batch", "batch_report"},

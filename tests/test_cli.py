@@ -17,6 +17,7 @@ from napari_aeseg import (
     SegmentationParams,
     TrainingParams,
     batch,
+    batch_job,
     build_hierarchy,
     load_hierarchy,
     load_model,
@@ -84,7 +85,7 @@ def no_work(monkeypatch):
         raise AssertionError("work was begun")
 
     monkeypatch.setattr(pipeline, "train_steps", work)
-    monkeypatch.setattr(batch, "hierarchy_steps", work)
+    monkeypatch.setattr(batch_job, "hierarchy_steps", work)
 
 
 def names_in(folder):
@@ -353,7 +354,7 @@ def test_failure_names_the_file(run, three, tmp_path, grey_model, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(batch, "write_labels", full)
+    monkeypatch.setattr(batch_job, "write_labels", full)
     out = tmp_path / "out"
     done = run("segment", three / "a.png", "--model", grey_model, "--output", out, *SMALL)
     assert done.code == 1
@@ -381,11 +382,11 @@ def test_images_are_read_one_at_a_time(run, three, tmp_path, grey_model, monkeyp
 
         return function
 
-    for name in ("read_file", "write_labels"):
-        monkeypatch.setattr(batch, name, noted(name, getattr(batch, name)))
+    for module, name in ((batch, "open_file"), (batch_job, "write_labels")):
+        monkeypatch.setattr(module, name, noted(name, getattr(module, name)))
     files = [three / "a.png", three / "c.png"]
     run("segment", *files, "--model", grey_model, "--output", tmp_path / "out", *SMALL)
-    assert happened == ["read_file", "write_labels"] * 2
+    assert happened == ["open_file", "write_labels"] * 2
 
 
 def test_skipping_goes_on_with_what_is_left(run, three, tmp_path, quick_training):
@@ -479,11 +480,11 @@ def test_smallest_object_can_be_chosen(run, files, grey_model, tmp_path, stripes
 
 
 def test_interrupted_run_keeps_images_that_are_done(run, three, tmp_path, grey_model, monkeypatch):
-    def interrupted(*arguments, write=batch.write_labels):
+    def interrupted(*arguments, write=batch_job.write_labels):
         interrupt()
         write(*arguments)
 
-    monkeypatch.setattr(batch, "write_labels", interrupted)
+    monkeypatch.setattr(batch_job, "write_labels", interrupted)
     out = tmp_path / "out"
     done = run("segment", three, "--model", grey_model, "--output", out, *SMALL)
     assert done.code == 130
@@ -568,7 +569,7 @@ def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, gr
         (["train", "{files}/grey.png", "--output={tmp}/m", "--init={files}/grey.png"], "grey.png"),
         (
             ["train", "{files}/grey.png", "{files}/rgb.tif", "--output={tmp}/m", *QUICK],
-            "grey.png: 1, rgb.tif: 3",
+            "grey.png: shape (48, 40), uint8, 1 channel (YX)",
         ),
         (["segment", "{files}/grey.png", "--output={tmp}", "--model={tmp}/lost"], "no model file"),
         (
@@ -712,7 +713,7 @@ def params_of(run, files, grey_model, tmp_path, monkeypatch):
         raise InputError("seen")
 
     monkeypatch.setattr(pipeline, "train_steps", caught)
-    monkeypatch.setattr(batch, "hierarchy_steps", caught)
+    monkeypatch.setattr(batch_job, "hierarchy_steps", caught)
 
     def params_of(kind, *options):
         command = "train" if kind is TrainingParams else "segment"

@@ -14,6 +14,7 @@ from napari_aeseg.cli import _parser
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTING = (ROOT / "docs" / "scripting.md").read_text(encoding="utf-8")
+LARGE = (ROOT / "docs" / "large_images.md").read_text(encoding="utf-8")
 BOUNDARY = "\n## Through the widget\n"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -99,7 +100,7 @@ def test_code_about_large_images_runs(monkeypatch, tmp_path):
     # Workers as threads: processes are tested elsewhere, and take seconds to start.
     client = functools.partial(distributed.Client, processes=False, dashboard_address=None)
     monkeypatch.setattr(distributed, "Client", client)
-    codes = blocks((ROOT / "docs" / "large_images.md").read_text(encoding="utf-8"), "python")
+    codes = blocks(LARGE, "python")
     here = [code for code in codes if "dask_" not in code]
     assert len(codes) - len(here) == 2  # SLURM and GPUs
     for code in codes:
@@ -108,6 +109,8 @@ def test_code_about_large_images_runs(monkeypatch, tmp_path):
     assert names["part"].shape == (200, 200)
     assert zarr.open_array("labels.zarr")[:].max() == 12
     assert len(list(Path("on-cluster", "blocks").iterdir())) == 1
+    assert names["labels"].max().compute() == len(names["table"]) == 12
+    assert Path("labels.ome.zarr", "zarr.json").exists()
 
 
 def public_names(kind):

@@ -7,44 +7,37 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from napari_aeseg.autoencoder.device import choose_device
+from napari_aeseg.batch_job import Job, is_hierarchy, planned_files, stem_of
 from napari_aeseg.batch_report import BatchReport, FileOutcome
+from napari_aeseg.blockwise.building import pixels_in_memory
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.events import Progress, drain
-from napari_aeseg.images.axes import checked_voxel_size, read_axes
-from napari_aeseg.images.files import (
-    overlay,
-    read_file,
-    read_voxel_size,
-    write_labels,
-    write_picture,
-)
-from napari_aeseg.params import HIERARCHY_SUFFIX, SegmentationParams, checked_params
-from napari_aeseg.pipeline import hierarchy_steps, load_model
+from napari_aeseg.images.axes import checked_voxel_size
+from napari_aeseg.images.files import open_file
+from napari_aeseg.images.lazy import is_ours, is_zarr
+from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
+from napari_aeseg.pipeline import load_model
 from napari_aeseg.regions.cut import Cut
-from napari_aeseg.regions.hierarchy_file import load_hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from os import PathLike
 
-    import numpy as np
-
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
+    from napari_aeseg.images.lazy import ImageFile
     from napari_aeseg.prototypes import Prototypes
-    from napari_aeseg.regions.hierarchy import Hierarchy
 
     Paths = Sequence[str | PathLike[str]]
 
 #: Endings of the files that are taken from a folder.
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".zarr")
 
 Existing = Literal["refuse", "skip", "replace"]
 
@@ -64,9 +57,10 @@ def image_files(folder: str | PathLike[str]) -> list[Path]:
         path
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES
-        and path.is_file()
+        and (path.is_file() or is_zarr(path))
         and not path.name.startswith(".")
-        and not path.stem.endswith(("_labels", "_overlay"))
+        and not is_hierarchy(path)
+        and not stem_of(path).endswith(("_labels", "_overlay"))
     )
     if not found:
         raise InputError(f"There is no image ({', '.join(SUFFIXES)}) in {str(folder)!r}.")
@@ -89,6 +83,8 @@ def batch_steps(
     prototypes: Prototypes | None = None,
     voxel_size: Sequence[float] | None = None,
     stop: StopFlag | None = None,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
 ) -> Generator[Progress, None, BatchReport]:
     """Segment files as `segment_files` does; a generator of events that returns the report."""
     params = checked_params(SegmentationParams, params)
@@ -110,8 +106,21 @@ def batch_steps(
     there = [path for path in files if existing == "skip" and _is_done(path, folder)]
     skipped = set(there)
     read = partial(_read, axes=axes, must_fit=axes_must_fit, voxel_size=voxel_size)
-    job = _Job(
-        folder, model, cut, params, read, device, table, save_hierarchy, stop, prototypes, there
+    job = Job(
+        folder,
+        model,
+        cut,
+        params,
+        read,
+        device,
+        table,
+        save_hierarchy,
+        stop,
+        prototypes,
+        there,
+        None if blocks is None else checked_params(BlockParams, blocks),
+        None if store is None else Path(store),
+        existing == "replace",
     )
     outcomes: list[FileOutcome] = []
     for number, path in enumerate(files, 1):
@@ -154,8 +163,13 @@ def segment_files(
     voxel_size: Sequence[float] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: StopFlag | None = None,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
 ) -> BatchReport:
     """Segment image files with one model, and write labels, overlays and tables.
+
+    Zarr arrays, OME-Zarr images, and TIFF files that do not fit into memory are not loaded; large
+    ones are worked on in blocks, and get ``NAME_labels.ome.zarr`` and no overlay.
 
     For ``NAME.tif``: ``NAME_labels.tif``, ``NAME_overlay.png`` (2D images) and ``NAME_table.csv``,
     which has the column "class" (name or id) when the cut depends on classes.
@@ -194,6 +208,11 @@ def segment_files(
         Called with every `Progress` event; those of stage "file" tell which file has its turn.
     stop : threading.Event or alike, optional
         Files that are done are kept.
+    blocks : BlockParams, optional
+        How large images are worked on; given, all images are worked on in blocks.
+    store : path-like, optional
+        Folder in which blocks that are done are kept, in a folder for each image, so that a large
+        image that was stopped goes on with "skip". Given, all images are worked on in blocks.
 
     Returns
     -------
@@ -235,6 +254,8 @@ def segment_files(
             prototypes=prototypes,
             voxel_size=voxel_size,
             stop=stop,
+            blocks=blocks,
+            store=store,
         ),
         progress,
     )
@@ -260,7 +281,7 @@ def check_batch(
             "Strokes and edits by hand belong to one image: a batch takes regions, classes or "
             "objects without them."
         )
-    stems = [_stem(path) for path in files]
+    stems = [stem_of(path) for path in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise InputError(
@@ -281,170 +302,13 @@ def check_batch(
 
 def _read(
     path: Path, axes: str | None, must_fit: bool, voxel_size: Sequence[float] | None
-) -> tuple[np.ndarray, Axes]:
+) -> tuple[ImageFile, Axes]:
     """Return an image, with its axes and voxels as given, or else as the file names them."""
-    image, named = read_file(path)
-    if axes is not None and (must_fit or len(axes) == image.ndim):
-        reading = read_axes(image.shape, axes)
-    else:
-        reading = read_axes(image.shape, named, source="file")
-    if voxel_size is not None:
-        return image, reading.measured(voxel_size)
-    size, unit = read_voxel_size(path)
-    if not set(reading.measurable) <= set(size):
-        return image, reading
-    return image, reading.measured([size[a] for a in reading.measurable], unit)
+    opened = open_file(path, pixels_in_memory())
+    fits = axes is not None and (must_fit or len(axes) == opened.array.ndim)
+    return opened, opened.reading(axes if fits else None, voxel_size)
 
 
 def _is_done(path: Path, folder: Path) -> bool:
-    return planned_files(path, folder)[0].exists()
-
-
-def is_hierarchy(path: Path) -> bool:
-    """Whether a path means a saved hierarchy rather than an image."""
-    return path.name.endswith(HIERARCHY_SUFFIX)
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(HIERARCHY_SUFFIX) if is_hierarchy(path) else path.stem
-
-
-def planned_files(
-    path: Path, folder: Path, table: bool = True, save_hierarchy: bool = False
-) -> list[Path]:
-    """Return the files that may be written for an image; the labels come first."""
-    endings = ["_labels.tif", "_overlay.png"]
-    endings += ["_table.csv"] * table + [HIERARCHY_SUFFIX] * save_hierarchy
-    return [folder / f"{_stem(path)}{ending}" for ending in endings]
-
-
-def _reweighted(tree: Hierarchy, params: SegmentationParams) -> Hierarchy:
-    """Return a saved hierarchy with the balance and scale that were asked for."""
-    asked = {name: getattr(params, name) for name in params.model_fields_set - {"tile_size"}}
-    weights = {name: asked.pop(name) for name in ("balance", "scale") if name in asked}
-    for name, value in asked.items():
-        known = getattr(tree.params, name)
-        if value != known:
-            raise InputError(
-                f"{name} = {value!r}: this hierarchy was saved with {known!r}, and only its "
-                "balance and scale can be changed. Segment the image instead."
-            )
-    unlike = {name for name, value in weights.items() if value != getattr(tree.params, name)}
-    return tree.reweighted(**weights) if unlike else tree
-
-
-@dataclass
-class _Job:
-    """What is done to every file; the classes are those of the first one if need be."""
-
-    folder: Path
-    model: Model | None
-    cut: Cut
-    params: SegmentationParams
-    read: Callable[[Path], tuple[np.ndarray, Axes]]
-    device: str
-    table: bool
-    save_hierarchy: bool
-    stop: StopFlag | None
-    prototypes: Prototypes | None
-    done_before: list[Path]
-
-    def __post_init__(self) -> None:
-        if self.prototypes is None and self.model is not None:
-            self.prototypes = self.model.prototypes
-
-    @property
-    def _lacks_classes(self) -> bool:
-        return self.prototypes is None and self.cut.needs_classes
-
-    def _find_earlier_classes(self) -> Generator[Progress, None, None]:
-        """Find the classes of an earlier run again: they were those of its first file."""
-        while self.done_before and self.prototypes is None:
-            path = self.done_before.pop(0)
-            try:
-                _, example = yield from self._build(path)
-                self.prototypes = self.cut.prototypes_of(example)
-            except (InputError, OSError) as error:  # its results are there, but it is not any more
-                message = f"{path.name} no longer tells what the classes are: {error}"
-                yield Progress("classes", 1, 1, message=message)
-
-    def _build(self, path: Path) -> Generator[Progress, None, tuple[Any, Hierarchy]]:
-        """Return the hierarchy of a file, and the image that its labels are drawn on."""
-        if is_hierarchy(path):
-            return self._loaded(path)
-        assert self.model is not None  # noqa: S101 - has been checked
-        image, axes = self.read(path)
-        tree = yield from hierarchy_steps(
-            image,
-            self.model,
-            self.params,
-            axes,
-            self.device,
-            self.stop,
-            path.name,
-        )
-        return image, tree
-
-    def _loaded(self, path: Path) -> tuple[Any, Hierarchy]:
-        tree = load_hierarchy(path)
-        model, of = self.model, tree.model_fingerprint
-        if model is not None and not model.is_meant(of, tree.axes.channels):
-            raise InputError(f"{path.name} was made with another model: leave the model out.")
-        return None, _reweighted(tree, self.params)
-
-    def segment(self, path: Path) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
-        """Segment one file; return how it was read, the number of labels, and what was written."""
-        if self._lacks_classes:
-            yield from self._find_earlier_classes()
-        image, tree = yield from self._build(path)
-        labels = self.cut.labels(tree, prototypes=self.prototypes, stop=self.stop)
-        written = self._write_all(path, image, tree, labels)
-        if self._lacks_classes:
-            self.prototypes = self.cut.prototypes_of(tree)
-        return str(tree.axes), int(labels.max()), written
-
-    def _write_all(
-        self, path: Path, image: Any, tree: Hierarchy, labels: np.ndarray
-    ) -> tuple[Path, ...]:
-        labels_path, overlay_path, *more = planned_files(
-            path, self.folder, self.table, self.save_hierarchy
-        )
-        written = [labels_path]
-        if tree.axes.space == "YX":
-            ground = (tree.brightness, "YX") if image is None else (image, tree.axes.letters)
-            picture = overlay(ground[0], labels, ground[1])
-            _write(overlay_path, lambda p: write_picture(picture, p))
-            written.append(overlay_path)
-        if self.table:
-            frame = self._table(tree, labels)
-            _write(more[0], lambda p: frame.to_csv(p, index=False))
-        if self.save_hierarchy:
-            tree.save(more[-1])
-        written += more
-        # Labels last: they say that a file is done.
-        _write(labels_path, lambda p: write_labels(labels, p))
-        return tuple(written)
-
-    def _table(self, tree: Hierarchy, labels: np.ndarray) -> Any:
-        """Measure labels; with their class where the cut depends on classes, and with the unit."""
-        table = self._measured(tree, labels)
-        return table if tree.voxel_size is None else table.assign(unit=tree.axes.unit)
-
-    def _measured(self, tree: Hierarchy, labels: np.ndarray) -> Any:
-        if not self.cut.needs_classes:
-            return tree.table(labels)
-        of_kind = replace(self.cut, mode="classes")
-        table = tree.table(labels, of_kind.labels(tree, self.prototypes, stop=self.stop))
-        if self.prototypes is not None and self.prototypes.names:
-            table["class"] = [self.prototypes.names[number - 1] for number in table["class"]]
-        return table
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write under another name first, so that a file that is there is complete."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    labels, *_, lazy = planned_files(path, folder)
+    return labels.exists() or bool((is_ours(lazy) or {}).get("complete"))

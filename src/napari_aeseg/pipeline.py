@@ -5,6 +5,7 @@ Each stage is a generator of frozen events that returns its result; the plain fu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,11 @@ from napari_aeseg.blockwise.building import block_hierarchy_steps, needs_blocks
 from napari_aeseg.blockwise.cluster import active_client
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain, raise_if_stopped
+from napari_aeseg.images.alike import check_alike, check_even, finest
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
+from napari_aeseg.images.blocks import BlockImage
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
+from napari_aeseg.images.pool import pool_steps
 from napari_aeseg.params import SegmentationParams, TrainingParams, checked_params
 from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.hierarchy import Hierarchy
@@ -52,6 +56,7 @@ def train_steps(
     snapshot_seconds: float | None = None,
     picture_seconds: float | None = None,
     voxel_size: Sequence[float] | None = None,
+    blocks: BlockParams | None = None,
 ) -> Generator[Progress, None, Model]:
     """Train as `train` does; a generator of `Progress` events that returns the model.
 
@@ -63,7 +68,7 @@ def train_steps(
         What errors and the training record call the images.
     """
     start = init if init is None or isinstance(init, Model) else load_model(init)
-    listed = list(images) if isinstance(images, list | tuple) else [images]
+    listed = [finest(i) for i in (images if isinstance(images, list | tuple) else [images])]
     if not listed:
         raise InputError("There is no image to train on: the list is empty.")
     names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
@@ -78,9 +83,9 @@ def train_steps(
         )
         given = [a or i["axes"] for a, i in zip(given, start.record.images, strict=True)]
     params = checked_params(TrainingParams, params)
-    read, intensity = yield from _read_steps(
-        listed, given, names, params, stop, start.intensity if start and resume else None
-    )
+    check_alike(listed, given, names, one_dtype=params.normalisation == "training")
+    known = start.intensity if start and resume else None
+    read, intensity = yield from _read_steps(listed, given, names, params, stop, known, blocks)
     return (
         yield from training_steps(
             read,
@@ -104,22 +109,40 @@ def _read_steps(
     params: TrainingParams,
     stop: StopFlag | None,
     known: IntensityRange | None,
+    blocks: BlockParams | None,
 ) -> Generator[Progress, None, tuple[list[Image], IntensityRange | None]]:
     """Read the images of a training; return them and the range that they have in common, if any."""
     even = params.normalisation == "image"
-    read: list[Image] = []
+    skip = blocks is not None and blocks.unreadable == "skip"
+    read: list[Image | BlockImage] = []
     for i, (image, letters, name) in enumerate(zip(images, axes, names, strict=True)):
         raise_if_stopped(stop, "read")
-        read.append(read_image(image, letters, known, name, even))
+        if blocks is not None or needs_blocks(image):
+            read.append(BlockImage.of(image, letters, name, known, skip=skip))
+        else:
+            read.append(read_image(image, letters, known, name, even))
         yield Progress("read", i + 1, len(images))
-    if even or known is not None or len({len(i.pixels) for i in read}) > 1:
-        return read, known
-    intensity = IntensityRange(
-        tuple(map(min, zip(*(i.intensity.low for i in read), strict=True))),
-        tuple(map(max, zip(*(i.intensity.high for i in read), strict=True))),
-    )
-    again = zip(images, read, strict=True)
-    return [read_image(image, i.axes, intensity, i.name) for image, i in again], intensity
+    intensity = known
+    if not even and known is None:
+        intensity = IntensityRange(
+            tuple(map(min, zip(*(i.intensity.low for i in read), strict=True))),
+            tuple(map(max, zip(*(i.intensity.high for i in read), strict=True))),
+        )
+        again = zip(images, read, strict=True)
+        read = [
+            replace(i, intensity=intensity)
+            if isinstance(i, BlockImage)
+            else read_image(image, i.axes, intensity, i.name)
+            for image, i in again
+        ]
+    lazy = sum(isinstance(i, BlockImage) for i in read)
+    ready: list[Image] = []
+    for number, found in enumerate(read):
+        if isinstance(found, BlockImage):
+            seed = params.seed + number
+            found = yield from pool_steps(found, params.crop_size, seed, lazy, stop, skip=skip)
+        ready.append(found)
+    return ready, intensity
 
 
 def train(
@@ -135,14 +158,19 @@ def train(
     snapshot_seconds: float | None = None,
     picture_seconds: float | None = None,
     voxel_size: Sequence[float] | None = None,
+    blocks: BlockParams | None = None,
 ) -> Model:
     """Train an autoencoder on one image or several.
+
+    Of a large dask or zarr array, or an image that takes more than half of the free memory, a pool
+    of windows at random places is read, 64 MB of it, and crops are drawn from these.
 
     Parameters
     ----------
     images : array_like or list of array_like
-        numpy, dask or zarr arrays of any real dtype, with equal numbers of channels; sizes may
-        differ. Images smaller than a crop are mirrored to its size.
+        numpy, dask or zarr arrays of real numbers, with equal numbers of channels; sizes may
+        differ, and dtypes unless normalisation is "training". Images smaller than a crop are
+        mirrored to its size.
     params : TrainingParams, optional
     axes : str, optional
         One letter per dimension, such as "YX", "YXC", "CYX"; the same for all images. Inferred
@@ -168,6 +196,9 @@ def train(
         Length of a voxel along Z, Y and X, in the order of the axes and any unit: of volumes, it
         says whether a network sees them in 3D, and from which level on (`TrainingParams`,
         `dimensions`). Voxels are taken for cubes when not given.
+    blocks : BlockParams, optional
+        Have all images learnt from by a pool of windows, as large dask and zarr arrays are;
+        `unreadable` says what becomes of windows that cannot be read.
 
     Returns
     -------
@@ -203,6 +234,7 @@ def train(
         snapshot_seconds=snapshot_seconds,
         picture_seconds=picture_seconds,
         voxel_size=voxel_size,
+        blocks=blocks,
     )
     return drain(work, progress)
 
@@ -262,6 +294,8 @@ def hierarchy_steps(
         Of the network; see `pooling_steps`.
     """
     params = checked_params(SegmentationParams, params)
+    image = finest(image)
+    check_even(image, name)
     if not isinstance(model, Model):
         model = load_model(model)
     reading = axes if isinstance(axes, Axes) else read_axes(np.shape(image), axes)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
+import napari_aeseg as aeseg
 from napari_aeseg import InputError
 from napari_aeseg._napari.layers import labels_arguments, snapshot
 
@@ -153,3 +154,14 @@ def test_voxels_of_rgb_leave_the_colour_out():
     shot = snapshot(Image(np.zeros((2, 9, 9, 3), np.uint8), rgb=True, scale=(3, 1, 1)))
 
     assert shot.axes.voxel_size == (3, 1, 1)
+
+
+def test_the_finest_level_of_several_is_worked_on(stripes):
+    layer = Image([stripes, stripes[::2, ::2]], multiscale=True)
+    tree = aeseg.build_hierarchy(layer.data, "base", device="cpu")
+    assert tree.patches.shape == stripes.shape
+    params = aeseg.TrainingParams(steps=1, width=2, levels=1)
+    trained = aeseg.train(layer.data, params, device="cpu")
+    assert trained.record.images[0]["shape"] == list(stripes.shape)
+    with pytest.raises(InputError, match="different shapes"):
+        aeseg.build_hierarchy(list(layer.data), "base", device="cpu")

@@ -5,9 +5,9 @@ import tifffile
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.files import (
+    open_file,
     overlay,
     read_file,
-    read_voxel_size,
     write_labels,
     write_picture,
 )
@@ -145,11 +145,11 @@ def imagej(resolution=(4, 2), **metadata):
 )
 def test_files_tell_the_size_of_a_voxel(tmp_path, name, options, size, unit):
     tifffile.imwrite(tmp_path / name, np.zeros((4, 9, 10), np.uint8), **options)
-    found, found_unit = read_voxel_size(tmp_path / name)
-    assert found == pytest.approx(size)
-    assert found_unit == unit
+    opened = open_file(tmp_path / name)
+    assert opened.voxel_size == pytest.approx(size)
+    assert opened.unit == unit
 
 
 def test_pictures_have_no_voxels(tmp_path):
     write_picture(RGB, tmp_path / "a.png")
-    assert read_voxel_size(tmp_path / "a.png") == ({}, "pixel")
+    assert open_file(tmp_path / "a.png").voxel_size == {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_aeseg._napari.settings import prepare_folder
 from napari_aeseg.events import Progress
+from napari_aeseg.images.anisotropy import common_voxel_size
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -63,17 +64,11 @@ def training(
             names=[image.name for image in images],
             snapshot_seconds=None if autosave is None else _SECONDS_BETWEEN_SAVES,
             picture_seconds=_SECONDS_BETWEEN_PICTURES if watch else None,
-            voxel_size=_common_voxel_size(images),
+            voxel_size=common_voxel_size([image.axes for image in images]),
         )
         return (yield from _saving(steps, autosave))
 
     return work
-
-
-def _common_voxel_size(images: Sequence[Snapshot]) -> tuple[float, ...] | None:
-    """The size of voxels that all images have, if they have one."""
-    sizes = {image.axes.voxel_size for image in images}
-    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _saving(

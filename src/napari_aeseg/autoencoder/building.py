@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from napari_aeseg.autoencoder.architecture import Architecture, z_levels_for
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.anisotropy import z_ratio
+from napari_aeseg.images.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,12 +120,13 @@ def _dimensions(images: Sequence[Image], params: TrainingParams, ratio: float | 
     """Return 2 or 3, as was asked for or as suits the images.
 
     Stacks of slices whose distance nobody named are seen in 2D: that is right for all of them.
+    So are images that are learnt from by windows.
     """
     if params.dimensions == "3D":
         _check_volumes(images, "dimensions = '3D'")
     if params.dimensions != "auto":
         return int(params.dimensions[0])
-    deep = all(_slices(i.axes) >= _ENOUGH_SLICES for i in images)
+    deep = all(_slices(i.axes) >= _ENOUGH_SLICES and not isinstance(i, Pool) for i in images)
     return 3 if deep and ratio is not None and ratio <= _LONGEST_VOXELS else 2
 
 
@@ -134,8 +136,13 @@ def _slices(axes: Axes) -> int:
 
 
 def _check_volumes(images: Sequence[Image], why: str) -> None:
-    """Raise InputError unless all images have slices."""
+    """Raise InputError unless all images have slices, and are not learnt from by windows."""
     for image in images:
+        if isinstance(image, Pool):
+            raise InputError(
+                f"{why}, but {image.name} is learnt from by windows, which are planes: choose "
+                "dimensions = '2D'."
+            )
         if not _slices(image.axes):
             raise InputError(
                 f"{why}, but {image.name} has no slices, read as {image.axes}: name the axes if "

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from napari_aeseg.autoencoder.network import channels_last
+from napari_aeseg.images.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,7 @@ class CropSampler:
     Parameters
     ----------
     images : sequence of Image
+        A `Pool` counts as the whole image that its windows are from.
     params : TrainingParams
         `crop_size`, `batch_size` and `augment` are used. Images smaller than a crop are mirrored to
         its size.
@@ -84,7 +86,7 @@ class CropSampler:
         # Along voxels of one length, crops may be turned in every direction.
         self._cubes = not architecture.z_levels and len(set(self.shape)) == 1
         self.stacks = [self._stack(image).to(device) for image in images]
-        areas = np.array([s.numel() / s.shape[1] for s in self.stacks])
+        areas = np.array(list(map(_area, images, self.stacks)), float)
         # Constant images have nothing to teach; they would only dilute the batches.
         areas[[i.is_constant for i in images]] = 0
         self.chances = areas / areas.sum()
@@ -132,3 +134,10 @@ class CropSampler:
             mean = mean + chance * pixels.mean(dim=1)
             square = square + chance * pixels.square().mean(dim=1)
         return float((square - mean.square()).clamp(min=0).mean())
+
+
+def _area(image: Image, stack: torch.Tensor) -> int:
+    """How much an image counts: its pixels or voxels."""
+    if isinstance(image, Pool):
+        return math.prod(image.space_shape)
+    return stack.numel() // stack.shape[1]

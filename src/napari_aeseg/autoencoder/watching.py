@@ -9,9 +9,12 @@ import torch
 
 from napari_aeseg.autoencoder.network import channels_last
 from napari_aeseg.events import Picture
+from napari_aeseg.images.pool import Pool
 from napari_aeseg.images.tiles import plan_tiles, read_tile
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from napari_aeseg.autoencoder.architecture import Architecture
     from napari_aeseg.autoencoder.network import Autoencoder
     from napari_aeseg.images.intensity import Image
@@ -35,7 +38,7 @@ class Watcher:
 
     def __init__(self, image: Image, architecture: Architecture) -> None:
         self.image = image
-        space = image.pixels.shape[1:]
+        space = image.space_shape
         self.plane = tuple(n // 2 for n in space[:-2])
         # On the grid of the pooling windows, so that it is what a whole reconstruction has there.
         grid = architecture.reduction
@@ -53,13 +56,12 @@ class Watcher:
         self.corner = corner[-2:]
         # Which of the slices looked at is shown.
         self.shown = tuple(p - c for p, c in zip(self.plane[-1:], corner[:-2], strict=False))
+        self._read: np.ndarray | None = None  # of an image that is not loaded
 
     def picture(self, network: Autoencoder) -> Picture:
         """Return what the network makes of it now, in the units of the image."""
         device = next(network.parameters()).device
-        # An index of slices and numbers is more than numpy's stubs can follow.
-        stack: Any = (slice(None), *self.stack)
-        pixels = read_tile(self.image.pixels[stack], self.tile)
+        pixels = self._pixels()
         with torch.inference_mode():
             x = torch.from_numpy(pixels).to(device)[None]
             made = network(channels_last(x))[0]
@@ -74,6 +76,16 @@ class Watcher:
         if axes == "XY":
             out = out.T
         return Picture(out, axes, self._offset())
+
+    def _pixels(self) -> np.ndarray:
+        """What is looked at."""
+        if isinstance(self.image, Pool):
+            if self._read is None:
+                self._read = self.image.tile(self.stack, self.tile)
+            return self._read
+        # An index of slices and numbers is more than numpy's stubs can follow.
+        stack: Any = (slice(None), *self.stack)
+        return read_tile(self.image.pixels[stack], self.tile)
 
     def _offset(self) -> tuple[int, ...]:
         """Where the picture lies, one number for each axis but C."""

@@ -57,7 +57,18 @@ def needs_blocks(image: Any) -> bool:
     pixels = math.prod(np.shape(image))
     if not isinstance(image, np.ndarray) and hasattr(image, "chunks"):
         return pixels > _LAZY_PIXELS
-    return pixels * _BYTES_PER_PIXEL > free_memory() / 2
+    return pixels > pixels_in_memory()
+
+
+def pixels_in_memory() -> float:
+    """Return how many values an image may have to be worked on as a whole now.
+
+    Examples
+    --------
+    >>> pixels_in_memory() > 0
+    True
+    """
+    return free_memory() / 2 / _BYTES_PER_PIXEL
 
 
 def block_hierarchy_steps(

@@ -1,16 +1,17 @@
-"""``napari-aeseg info``: what a model file or a saved hierarchy holds."""
+"""``napari-aeseg info``: what a model file, a saved hierarchy or an image holds."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg.cli.options import MODEL_SUFFIX, Commands, model_or_base
-from napari_aeseg.params import HIERARCHY_SUFFIX
+from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
+    from collections.abc import Callable
 
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.regions.hierarchy import Hierarchy
@@ -18,24 +19,37 @@ if TYPE_CHECKING:
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("info", help="print what a model or a saved hierarchy holds")
+    parser = commands.add_parser(
+        "info", help="print what a model, a saved hierarchy or an image holds"
+    )
     parser.set_defaults(run=_run)
     parser.add_argument(
         "file",
         type=model_or_base,
-        help=f"model file (*{MODEL_SUFFIX}), 'base', or hierarchy (*{HIERARCHY_SUFFIX})",
+        help=f"model file (*{MODEL_SUFFIX}), 'base', hierarchy (*{HIERARCHY_SUFFIX}), or image "
+        "(zarr or TIFF)",
     )
     parser.add_argument("--json", action="store_true", help="the whole header, as JSON")
 
 
 def _run(options: argparse.Namespace) -> int:
-    tell = _hierarchy if str(options.file).endswith(HIERARCHY_SUFFIX) else _model
-    header, rows = tell(options.file, options.json)
+    header, rows = _teller(options.file)(options.file, options.json)
     if options.json:
         print(json.dumps(header, indent=2))
     for name, value in rows.items():
         print(f"{name:11} {value}")
     return 0
+
+
+def _teller(file: Path | str) -> Callable[[Any, bool], tuple[dict[str, Any], dict[str, str]]]:
+    """Return what tells of a file of this kind: the whole header, and rows to print."""
+    from napari_aeseg.images.lazy import TIFF, is_zarr
+
+    path = Path(file)
+    if path.name.endswith(HIERARCHY_SUFFIX):
+        return _hierarchy
+    is_image = file != BASE_MODEL and (path.suffix.lower() in TIFF or is_zarr(path))
+    return _image if is_image else _model
 
 
 def _model(path: Path | str, header_only: bool) -> tuple[dict[str, Any], dict[str, str]]:
@@ -66,6 +80,30 @@ def _hierarchy_rows(header: dict[str, Any], tree: Hierarchy) -> dict[str, str]:
         "suggested": f"{tree.suggest_n_regions()} regions",
         "notes": "; ".join(tree.notes) or "none",
     }
+
+
+def _image(path: Path, header_only: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """What is known of an image without reading it."""
+    from napari_aeseg.blockwise.building import needs_blocks
+    from napari_aeseg.images.axes import read_axes
+    from napari_aeseg.images.files import open_file
+    from napari_aeseg.images.lazy import is_ours
+
+    opened = open_file(path, largest=0)
+    array = opened.array
+    axes = read_axes(array.shape, opened.axes, source="file")
+    size = ", ".join(f"{a} {n:g}" for a, n in opened.voxel_size.items())
+    rows = {
+        "image": str(axes),
+        "type": f"{array.dtype}, {array.size * array.dtype.itemsize / 1e6:.4g} MB",
+        "chunks": " x ".join(map(str, array.chunks)),
+        "pixel size": f"{size} {opened.unit}".strip() if size else "not known",
+        "worked on": "in blocks" if needs_blocks(array) else "as a whole",
+    }
+    note = is_ours(path)
+    if note is not None:
+        rows["labels"] = "complete" if note.get("complete") else "unfinished: called again, goes on"
+    return rows, {} if header_only else rows
 
 
 def _rows(header: dict[str, Any], model: Model) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX
+from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,9 @@ def share(text: str) -> float:
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add the image files; see `image_paths`."""
-    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    parser.add_argument(
+        "images", nargs="+", type=Path, help="image files (also zarr), or folders of them"
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +71,7 @@ def add_voxel_size(parser: argparse.ArgumentParser) -> None:
         type=length,
         metavar=("Z", "Y"),
         help="size of a pixel along each of Z, Y and X that the images have, in their order, such "
-        "as 2 0.5 0.5 (default: what OME and ImageJ files say, else 1)",
+        "as 2 0.5 0.5 (default: what OME-TIFF, OME-Zarr and ImageJ files say, else 1)",
     )
 
 
@@ -119,11 +121,13 @@ def given(options: argparse.Namespace, kind: type[BaseModel]) -> dict[str, Any]:
 
 def image_paths(options: argparse.Namespace) -> list[Path]:
     """Return the image files, with those of a folder in its place."""
-    folders = [p for p in options.images if p.is_dir() and not p.name.endswith(HIERARCHY_SUFFIX)]
-    if not folders:
+    if not any(path.is_dir() for path in options.images):
         return list(options.images)
     from napari_aeseg.batch import image_files
+    from napari_aeseg.batch_job import is_hierarchy
+    from napari_aeseg.images.lazy import is_zarr
 
+    folders = [p for p in options.images if p.is_dir() and not (is_hierarchy(p) or is_zarr(p))]
     nested = [image_files(path) if path in folders else [path] for path in options.images]
     return [path for paths in nested for path in paths]
 

@@ -23,8 +23,9 @@ from napari_aeseg.cli.options import (
 )
 from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.anisotropy import common_voxel_size
 from napari_aeseg.images.axes import checked_voxel_size
-from napari_aeseg.params import HIERARCHY_SUFFIX, SegmentationParams, TrainingParams
+from napari_aeseg.params import HIERARCHY_SUFFIX, BlockParams, SegmentationParams, TrainingParams
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import Existing
     from napari_aeseg.batch_report import BatchReport
+    from napari_aeseg.images.axes import Axes
+    from napari_aeseg.images.lazy import ImageFile
     from napari_aeseg.regions.cut import Cut
 
 
@@ -47,7 +50,13 @@ def add_to(commands: Commands) -> None:
     )
     parser.set_defaults(run=_run)
     add_images(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for the results; for a single image also the file of its labels (*.zarr for "
+        "OME-Zarr, *.tif for BigTIFF)",
+    )
     parser.add_argument(
         "--model",
         type=model_or_base,
@@ -73,6 +82,14 @@ def add_to(commands: Commands) -> None:
     add_axes(parser)
     add_voxel_size(parser)
     add_params(parser, SegmentationParams)
+    add_params(parser, BlockParams)
+    parser.add_argument(
+        "--store",
+        type=Path,
+        metavar="FOLDER",
+        help="folder that keeps the blocks of large images that are done: started again, the work "
+        "goes on there (default: a temporary one)",
+    )
 
 
 def _add_cuts(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +116,8 @@ def _add_cuts(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from napari_aeseg.batch import batch_steps, check_batch, planned_files
+    from napari_aeseg.batch import batch_steps, check_batch
+    from napari_aeseg.batch_job import planned_files
 
     params = SegmentationParams(**given(options, SegmentationParams))
     if options.voxel_size is not None:  # before a training
@@ -107,6 +125,10 @@ def _run(options: argparse.Namespace) -> int:
     cut = _cut(options)
     existing = _existing(options)
     files, folder = image_paths(options), options.output
+    from napari_aeseg.cli.one_file import is_labels_file, segment_to_file
+
+    if is_labels_file(folder):
+        return segment_to_file(options, files, params, cut)
     more = {"table": options.table, "save_hierarchy": options.save_hierarchy}
     check_batch(files, folder, cut, **more, existing="replace")
     model_path = folder / f"model{MODEL_SUFFIX}"
@@ -114,8 +136,8 @@ def _run(options: argparse.Namespace) -> int:
         planned = [p for file in files for p in planned_files(file, folder, **more)]
         planned += [model_path] if options.model is None and _images(files) else []
         refuse_existing(planned, "--overwrite or --skip-existing")
-    model = _model(options, files, model_path)
-    _check_classes(model, options)
+    model = model_of(options, files, model_path)
+    check_classes(model, options)
     with stop_at_interrupt("images that are done are kept") as stop:
         report = shown(
             batch_steps(
@@ -130,9 +152,17 @@ def _run(options: argparse.Namespace) -> int:
                 existing=existing,
                 voxel_size=options.voxel_size,
                 stop=stop,
+                blocks=blocks_of(options),
+                store=options.store,
             )
         )
     return _tell(report, folder)
+
+
+def blocks_of(options: argparse.Namespace) -> BlockParams | None:
+    """Return how large images are worked on, if anything of it was said."""
+    asked = given(options, BlockParams)
+    return BlockParams(**asked) if asked else None
 
 
 def _existing(options: argparse.Namespace) -> Existing:
@@ -158,7 +188,7 @@ def _images(files: list[Path]) -> list[Path]:
     return [file for file in files if not file.name.endswith(HIERARCHY_SUFFIX)]
 
 
-def _model(options: argparse.Namespace, files: list[Path], path: Path) -> Model | None:
+def model_of(options: argparse.Namespace, files: list[Path], path: Path) -> Model | None:
     """Return the model that was asked for, that of an earlier run, or a new one if need be."""
     from napari_aeseg.pipeline import load_model
 
@@ -179,31 +209,35 @@ def _model(options: argparse.Namespace, files: list[Path], path: Path) -> Model 
 
 def _train_on(files: list[Path], options: argparse.Namespace) -> Model:
     """Train on all images that can be read; those that cannot are told with the others."""
-    from napari_aeseg.images.files import read_file
+    from napari_aeseg.blockwise.building import pixels_in_memory
+    from napari_aeseg.images.files import open_file
     from napari_aeseg.pipeline import train_steps
 
     print(
         f"no --model: training on {len(files)} image{'s' if len(files) > 1 else ''} first "
         "(--model base needs no training)"
     )
-    read: dict[str, tuple[Any, str | None]] = {}
+    read: dict[str, tuple[ImageFile, Axes]] = {}
     errors: list[InputError] = []
     for file in files:
         try:
-            read[file.name] = read_file(file)
+            opened = open_file(file, pixels_in_memory())
+            read[file.name] = opened, opened.reading(options.axes, options.voxel_size)
         except InputError as error:
             errors.append(error)
     if not read:
         raise InputError("\n".join(str(error) for error in errors))
     names = list(read)
-    axes = [options.axes or letters for _, letters in read.values()]
-    images = [image for image, _ in read.values()]
-    model = shown(train_steps(images, TrainingParams(), axes, options.device, names=names))
+    axes = [options.axes or opened.axes for opened, _ in read.values()]
+    images = [opened.array for opened, _ in read.values()]
+    more: dict[str, Any] = {} if blocks_of(options) is None else {"blocks": blocks_of(options)}
+    more["voxel_size"] = common_voxel_size([reading for _, reading in read.values()])
+    model = shown(train_steps(images, TrainingParams(), axes, options.device, names=names, **more))
     say_trained(model, names)
     return model
 
 
-def _check_classes(model: Model | None, options: argparse.Namespace) -> None:
+def check_classes(model: Model | None, options: argparse.Namespace) -> None:
     """Refuse a number of classes that the classes of the model do not have."""
     if options.classes is None or model is None or model.prototypes is None:
         return

@@ -12,12 +12,14 @@ from napari_aeseg.cli.options import (
     add_device,
     add_images,
     add_params,
+    add_voxel_size,
     given,
     image_paths,
     model_or_base,
     refuse_existing,
 )
 from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
+from napari_aeseg.images.anisotropy import common_voxel_size
 from napari_aeseg.params import PRESETS, TrainingParams
 
 if TYPE_CHECKING:
@@ -54,11 +56,13 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     add_device(parser)
     add_axes(parser)
+    add_voxel_size(parser)
     add_params(parser, TrainingParams)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from napari_aeseg.images.files import read_file
+    from napari_aeseg.blockwise.building import pixels_in_memory
+    from napari_aeseg.images.files import open_file
     from napari_aeseg.pipeline import train_steps
 
     path: Path = options.output
@@ -69,19 +73,21 @@ def _run(options: argparse.Namespace) -> int:
         refuse_existing([path], "--overwrite")
     files = image_paths(options)
     names = [file.name for file in files]
-    read = [read_file(file) for file in files]
+    read = [open_file(file, pixels_in_memory()) for file in files]
+    readings = [opened.reading(options.axes, options.voxel_size) for opened in read]
     path.parent.mkdir(parents=True, exist_ok=True)
     with stop_at_interrupt("what was learnt is kept") as stop:
         work = train_steps(
-            [image for image, _ in read],
+            [opened.array for opened in read],
             params,
-            [options.axes or axes for _, axes in read],
+            [options.axes or opened.axes for opened in read],
             options.device,
             options.resume or options.init,
             stop,
             names,
             resume=options.resume is not None,
             snapshot_seconds=options.autosave,
+            voxel_size=common_voxel_size(readings),
         )
         model = shown(work, path)
         say_trained(model, names)

@@ -60,3 +60,17 @@ def z_ratio(voxel_size: Sequence[float] | None, axes: Axes, name: str = "image")
         raise InputError(f"voxel_size = {tuple(lengths)}: give finite numbers above 0.")
     of = dict(zip(letters, lengths, strict=True))
     return of["Z"] / math.sqrt(of["Y"] * of["X"]) if "Z" in of else 1.0
+
+
+def common_voxel_size(images: Sequence[Axes]) -> tuple[float, ...] | None:
+    """Return the size of voxels that all images have; None if it is not known, or not the same.
+
+    Examples
+    --------
+    >>> from napari_aeseg.images.axes import read_axes
+    >>> near = read_axes((20, 64, 64), "ZYX").measured((2, 1, 1))
+    >>> common_voxel_size([near, near]), common_voxel_size([near, near.measured((4, 1, 1))])
+    ((2.0, 1.0, 1.0), None)
+    """
+    sizes = {axes.voxel_size for axes in images}
+    return sizes.pop() if len(sizes) == 1 else None

@@ -102,34 +102,6 @@ def _open_tiff(path: Path, largest: float) -> ImageFile:
     return ImageFile(FileArray(path), *about)
 
 
-def read_voxel_size(path: str | PathLike[str]) -> tuple[dict[str, float], str]:
-    """Read the size of a voxel that an image file names.
-
-    Parameters
-    ----------
-    path : path-like
-        A file that `open_file` opens.
-
-    Returns
-    -------
-    size : dict
-        By axis (Z, Y, X); empty where the file says nothing. OME files name it themselves; ImageJ
-        has it in the resolution and the spacing. The resolution of other files is that of a print.
-    unit : str
-        "pixel" when it is not known.
-    """
-    path = Path(path)
-    if is_zarr(path):
-        opened = open_zarr(path)
-        return dict(opened.voxel_size), opened.unit or "pixel"
-    if path.suffix.lower() not in TIFF:
-        return {}, "pixel"
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        return tiff_voxel_size(file)
-
-
 def _read_other(path: Path) -> np.ndarray:
     import warnings
 

@@ -95,6 +95,11 @@ class Image:
     light: np.ndarray | None = None
 
     @property
+    def space_shape(self) -> tuple[int, ...]:
+        """Pixels along each axis but C, in the order T, Z, Y, X."""
+        return self.pixels.shape[1:]
+
+    @property
     def is_constant(self) -> bool:
         """True when every channel has one value only."""
         return self.intensity.low == self.intensity.high

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import AXIS_WORDS
+from napari_aeseg.images.axes import AXIS_WORDS, Axes, read_axes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,6 +55,29 @@ class ImageFile:
         if not all(axis in self.voxel_size for axis in space):
             return None
         return tuple(self.voxel_size[axis] for axis in space)
+
+    def reading(self, axes: str | None = None, voxel_size: Sequence[float] | None = None) -> Axes:
+        """Return the axes and the size of voxels, as given or else as the file names them.
+
+        Raises
+        ------
+        InputError
+            If `axes` or `voxel_size` do not fit the image.
+
+        Examples
+        --------
+        >>> print(ImageFile(np.eye(2), None, {"Y": 0.5, "X": 0.5}, "micrometer").reading("YX"))
+        2 x 2 pixels (YX, as given), pixels of 0.5 x 0.5 micrometer
+        """
+        shape = np.shape(self.array)
+        if axes is None:
+            found = read_axes(shape, self.axes, source="file")
+        else:
+            found = read_axes(shape, axes)
+        if voxel_size is not None:
+            return found.measured(voxel_size)
+        size = self.spacing(found.measurable)
+        return found if size is None else found.measured(size, self.unit or "pixel")
 
 
 @dataclass(frozen=True, eq=False)

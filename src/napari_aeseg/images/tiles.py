@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +85,24 @@ def _pieces(n: int, tile: int, margin: int, align: int) -> list[tuple[slice, int
 
 def read_tile(plane: np.ndarray, tile: Tile) -> np.ndarray:
     """Return what a tile reads of a (C, Y, X) plane or (C, Z, Y, X) volume, mirrored at borders."""
-    indices = (
-        _mirrored(start, size, n)
-        for start, size, n in zip(tile.start, tile.size, plane.shape[1:], strict=True)
-    )
     # An index of slices and arrays is more than numpy's stubs can follow.
-    window: Any = (slice(None), *np.ix_(*indices))
+    window: Any = (slice(None), *np.ix_(*tile_indices(plane.shape[1:], tile)))
     return plane[window]
+
+
+def tile_indices(shape: Sequence[int], tile: Tile) -> tuple[np.ndarray, ...]:
+    """Return what a tile reads along each axis of a plane or volume, mirrored at borders.
+
+    Examples
+    --------
+    >>> corner = plan_tiles((4, 4), tile=2, margin=2, align=2)[0]
+    >>> [along.tolist() for along in tile_indices((4, 4), corner)]
+    [[2, 1, 0, 1, 2, 3], [2, 1, 0, 1, 2, 3]]
+    """
+    return tuple(
+        _mirrored(start, size, n)
+        for start, size, n in zip(tile.start, tile.size, shape, strict=True)
+    )
 
 
 def tile_view(plane: np.ndarray, tile: Tile) -> np.ndarray:

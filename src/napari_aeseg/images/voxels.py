@@ -13,7 +13,7 @@ _UNITS |= dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m"), (
 
 
 def tiff_voxel_size(file: Any) -> tuple[dict[str, float], str]:
-    """Return the size of a voxel by axis (Z, Y, X) and its unit; see `read_voxel_size`.
+    """Return the size of a voxel by axis (Z, Y, X) and its unit, "pixel" if not known.
 
     Parameters
     ----------
