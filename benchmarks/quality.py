@@ -129,7 +129,10 @@ SCORES: dict[str, dict[str, Score]] = {
         "VoI": Score(lambda s, found: scores.variation_of_information(s.truths, found), True),
     },
     "objects": _objects(),
-    "objects 3D": _objects(),
+    "objects 3D": {
+        **_objects(),
+        "covering": Score(lambda s, found: scores.covering(s.truths, found)),
+    },
 }
 
 
