@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Pixels along each side of what is read from disk at once, for two and three axes.
 _CHUNK = {2: 512, 3: 64}
+# An axis with so many steps at most does not make a volume: channels.
+_FEW = 8
 _ARRAYS = ("count", "mean", "second", "level", "centroid", "intensity")
 
 
@@ -113,7 +115,8 @@ class BlockStore:
         path = self.folder / f"image-{content.hexdigest()}"
         if not path.exists():
             part = path.with_suffix(f".{uuid4().hex}.part")
-            chunks = tuple(min(n, _CHUNK[2]) for n in pixels.shape)
+            side = _CHUNK[2 if sum(n > _FEW for n in pixels.shape) <= 2 else 3]
+            chunks = tuple(min(n, side) for n in pixels.shape)
             kept = zarr.create_array(
                 store=str(part), shape=pixels.shape, chunks=chunks, dtype=pixels.dtype
             )
