@@ -79,7 +79,7 @@ def main() -> None:
                 LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
-                    dashboard_address=None,
+                    dashboard_address=":0",
                     local_directory=folder,
                 ) as cluster,
                 Client(cluster) as client,
