@@ -98,7 +98,7 @@ def test_code_about_large_images_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     zarr.create_array("slide.zarr", data=tissue()[:400, :300])
     # Workers as threads: processes are tested elsewhere, and take seconds to start.
-    client = functools.partial(distributed.Client, processes=False, dashboard_address=None)
+    client = functools.partial(distributed.Client, processes=False, dashboard_address=":0")
     monkeypatch.setattr(distributed, "Client", client)
     codes = blocks(LARGE, "python")
     here = [code for code in codes if "dask_" not in code]

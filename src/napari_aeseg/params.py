@@ -322,7 +322,7 @@ class BlockParams(_Params):
         "auto",
         title="Most patches",
         description="An image with more patches than this gets larger ones, joined within each "
-        "block from those that look most alike. Each takes about 5 kB; 'auto' takes 32768 and "
+        "block from those that look most alike. Each takes about 2.5 kB; 'auto' takes 32768 and "
         "one more for every 10000 pixels.",
     )
     unreadable: Literal["stop", "skip"] = Field(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # Pixels along each side of what is read from disk at once, less along the axes of a volume that
 # are not seen; and of what a screen shows.
 _CHUNK, _DEEP_CHUNK, _SCREEN = 512, 8, 1024
+# The same of images that are volumes: an axis with so many steps at most does not make one.
+_VOLUME_CHUNK, _FEW = 64, 8
 _ARRAYS = ("count", "mean", "second", "level", "centroid", "intensity")
 
 
@@ -129,7 +131,9 @@ class BlockStore:
         path = self.folder / f"image-{content.hexdigest()}"
         if not path.exists():
             part = path.with_suffix(f".{uuid4().hex}.part")
-            chunks = tuple(min(n, _CHUNK) for n in pixels.shape)
+            volume = sum(n > _FEW for n in pixels.shape) > 2
+            side = _VOLUME_CHUNK if volume else _CHUNK
+            chunks = tuple(min(n, side) for n in pixels.shape)
             kept = zarr.create_array(
                 store=str(part), shape=pixels.shape, chunks=chunks, dtype=pixels.dtype
             )
