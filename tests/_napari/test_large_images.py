@@ -64,3 +64,10 @@ def test_objects_say_why_they_are_not_there(large):
     large.mode = "objects"
     with pytest.raises(InputError, match="in blocks"):
         large.wait(60)
+
+
+@pytest.mark.parametrize("what", ["features", "border strength", "reconstruction error"])
+def test_looking_inside_says_that_it_needs_the_whole_image(large, what):
+    with pytest.raises(InputError, match="open a part of it"):
+        large.look(what)
+        large.wait(60)

@@ -59,8 +59,13 @@ class Inside:
         images = [image for image in images if image in self._results.of]
         if not images:
             raise InputError("There is nothing to look into: segment an image first.")
-        if what.startswith("reconstruction"):
-            for image in images:
+        for image in images:
+            if self._results.of[image].hierarchy.is_lazy:
+                raise InputError(
+                    f"{image.name} is worked on in blocks, and this shows whole images: open a "
+                    "part of it that fits into memory."
+                )
+            if what.startswith("reconstruction"):
                 self._check_model(image)
         labels = dict.fromkeys(images)
         if what == "merge height":
