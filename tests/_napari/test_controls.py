@@ -456,7 +456,7 @@ def test_device_and_axes_reach_the_segmentation(widget, calls):
     widget.wait(20)
 
     assert calls[-1][1]["device"] == "cpu"
-    assert calls[-1][1]["axes"] == "XY"
+    assert calls[-1][1]["axes"].letters == "XY"
 
 
 def test_watching_reaches_the_training(widget, calls):

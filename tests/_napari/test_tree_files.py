@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from napari.layers import Image, Labels
+from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog
 
 import napari_aeseg as aeseg
@@ -216,17 +216,3 @@ def test_thinking_better_of_it_does_nothing(segmented, monkeypatch):
     segmented._dock.segments.open_button.click()
     segmented.wait(20)
     assert segmented.hierarchy is before
-
-
-@pytest.mark.viewer
-def test_napari_opens_the_folder(saved, make_napari_viewer, qtbot):
-    from _napari.conftest import join_workers
-
-    viewer = make_napari_viewer()
-    # Named, because to napari every folder may be anyone's: it asks who is to open it.
-    viewer.open(str(saved), plugin="napari-aeseg")
-
-    assert [type(layer) for layer in viewer.layers] == [Image, Labels]
-    assert viewer.layers[1].data.shape == (48, 48)
-    viewer.close()
-    join_workers(qtbot)

@@ -132,8 +132,13 @@ def test_work_goes_on_after_a_stop(image, expected, client, tmp_path):
         if event.stage == "encode" and event.done >= 2:
             stop.set()
 
-    with pytest.raises(aeseg.StoppedError):
-        built(image, store, client, progress=stop_soon, stop=stop)
+    def slowly(block):
+        time.sleep(0.2)
+        return block
+
+    slow = da.from_array(image, chunks=(64, 64, 3)).map_blocks(slowly, dtype=image.dtype)
+    with dask.config.set(scheduler="threads"), pytest.raises(aeseg.StoppedError):
+        built(slow, store, client, progress=stop_soon, stop=stop)
     # What has begun is finished, the rest is taken back.
     wait_until_idle(client)
     assert 2 <= len(list((store / "blocks").glob("*.npz"))) < 20

@@ -70,9 +70,10 @@ def test_a_share_of_the_cores_is_heeded(monkeypatch, said, most):
 
 
 def blas_threads():
-    return [
-        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
-    ]
+    # scipy has a library of its own, which may be loaded later; nothing here multiplies with it.
+    known = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    found = [library["num_threads"] for library in known if "numpy" in library["filepath"]]
+    return found or pytest.skip("numpy's BLAS is not one whose threads can be set")
 
 
 def test_numpy_multiplies_in_one_thread_meanwhile_and_in_as_many_as_before_after():
