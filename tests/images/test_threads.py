@@ -96,3 +96,38 @@ def test_threads_of_numpy_come_back_when_two_callers_end_in_any_order():
     assert set(blas_threads()) == {1}
     second.__exit__(None, None, None)
     assert blas_threads() == before
+
+
+def test_any_thread_may_ask_for_one_thread_of_numpy():
+    def work(found):
+        with one_blas_thread():
+            found.append(set(blas_threads()))
+
+    before = blas_threads()
+    with one_blas_thread():
+        pass
+    found = []
+    for _ in range(2):  # a thread each, after the main thread had its turn
+        thread = threading.Thread(target=work, args=(found,))
+        thread.start()
+        thread.join()
+    assert found == [{1}, {1}]
+    assert blas_threads() == before
+
+
+def test_threads_of_numpy_come_back_when_another_thread_ends_last():
+    before, entered, leave = blas_threads(), threading.Event(), threading.Event()
+
+    def work():
+        with one_blas_thread():
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=work)
+    with one_blas_thread():
+        thread.start()
+        entered.wait(10)
+    assert set(blas_threads()) == {1}
+    leave.set()
+    thread.join()
+    assert blas_threads() == before

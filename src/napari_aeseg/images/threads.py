@@ -106,6 +106,7 @@ class _Blas:
                 self._controller = ThreadpoolController().select(user_api="blas")
             self._users += 1
             if self._users == 1:
+                _let_this_thread_set()
                 self._limit = self._controller.limit(limits=1)
         try:
             yield
@@ -113,7 +114,23 @@ class _Blas:
             with self._lock:
                 self._users -= 1
                 if self._users == 0:
+                    _let_this_thread_set()
                     self._limit.restore_original_limits()
+                    _let_this_thread_set()
+
+
+def _let_this_thread_set() -> None:
+    """Let the calling thread set OpenBLAS's threads, whichever did so before.
+
+    Newer versions of threadpoolctl ignore in silence what a second thread sets. The lock of
+    `_Blas` is what keeps threads from setting at the same time here.
+    """
+    import threadpoolctl
+
+    controller = getattr(threadpoolctl, "OpenBLASController", None)
+    clear = getattr(controller, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
 
 
 _blas = _Blas()
