@@ -305,7 +305,7 @@ def hierarchy_steps(
         client = active_client() if client is None and store is not None else client
         return (
             yield from block_hierarchy_steps(
-                image, model, params, reading, device, stop, name, blocks, store, client
+                image, model, params, reading, device, stop, name, precision, blocks, store, client
             )
         )
     levels = model.levels(params.levels)

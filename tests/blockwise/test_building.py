@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 
 import napari_aeseg as aeseg
 from napari_aeseg import samples
+from napari_aeseg.blockwise import building, work
 from napari_aeseg.blockwise.building import needs_blocks
+from napari_aeseg.events import drain
+from napari_aeseg.images.blocks import _windows
+from napari_aeseg.pipeline import hierarchy_steps
 
 GRID = aeseg.SegmentationParams(patches="grid", patch_size=8)
 
@@ -357,3 +361,75 @@ def test_a_saved_part_that_is_damaged_is_noticed_when_it_is_looked_at(image, tmp
     chunk.unlink()
     with pytest.raises(aeseg.HierarchyFileError, match="missing"):
         aeseg.load_hierarchy(path)
+
+
+def test_a_temporary_folder_goes_when_the_work_does_not_end(image, monkeypatch, tmp_path):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    bad = image.astype(float)
+    bad[92:100, 154:166] = np.nan
+    with pytest.raises(aeseg.InputError, match="NaN"):
+        built(da.from_array(bad, chunks=64))
+    steps = hierarchy_steps(image, "base", GRID, blocks=aeseg.BlockParams(block_size=64))
+    for event in steps:
+        if event.stage == "encode":
+            break
+    assert list(tmp_path.iterdir())
+    steps.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_work_goes_on_with_its_blocks_whatever_memory_is_free_by_then(image, monkeypatch, tmp_path):
+    monkeypatch.setattr(building, "free_memory", lambda: 2**40)
+    first = built(image, "auto", store=tmp_path / "blocks")
+    monkeypatch.setattr(building, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(building, "_SMALL_BLOCK_PIXELS", 2**12)
+    again = built(image, "auto", store=tmp_path / "blocks")
+    assert again.patches.chunks == first.patches.chunks
+    with pytest.raises(aeseg.InputError, match="block"):
+        built(image, 64, store=tmp_path / "blocks")
+
+
+@pytest.mark.parametrize("axes", ["YXC", "XYC", "CXY"])
+def test_places_are_those_of_the_labels(image, axes):
+    moved = image[:, :200].transpose([{"Y": 0, "X": 1, "C": 2}[a] for a in axes])
+    trees = [
+        aeseg.build_hierarchy(moved, "base", GRID, axes, "cpu", blocks=blocks)
+        for blocks in (None, aeseg.BlockParams(block_size=64))
+    ]
+    whole, lazy = (tree.table(tree.classes(2)) for tree in trees)
+    for name in ("centroid_y", "centroid_x", "area"):
+        np.testing.assert_allclose(lazy[name], whole[name], rtol=1e-6)
+
+
+def test_parts_that_cannot_be_read_do_not_keep_patches_from_being_joined(image):
+    bad = np.tile(image.astype(float), (2, 2, 1))
+    bad[200:330, 200:400] = np.nan  # where parts are looked at before
+    tree = built(da.from_array(bad, chunks=(64, 64, 3)), unreadable="skip", max_patches=300)
+    assert tree.n_patches <= 300
+    assert tree.notes
+
+
+def test_stacks_are_looked_at_in_few_windows():
+    for shape in ((5000, 4000), (300, 900, 1000), (20, 30, 2048, 2048)):
+        windows = _windows(shape)
+        seen = sum(np.prod([s.stop - s.start for s in part]) for part in windows)
+        assert len(windows) <= 512
+        assert 200_000 < seen < 5_000_000
+        assert max(part[-1].stop for part in windows) == shape[-1]
+    assert _windows((40, 30)) == [(slice(0, 40), slice(0, 30))]
+
+
+def test_precision_reaches_the_blocks(image, monkeypatch):
+    seen = []
+    real = work.pooling_steps
+
+    def noted(*arguments):
+        seen.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(work, "pooling_steps", noted)
+    blocks = aeseg.BlockParams(block_size=4096)
+    drain(hierarchy_steps(image, "base", GRID, precision="bfloat16", blocks=blocks, device="cpu"))
+    assert seen == ["bfloat16"]

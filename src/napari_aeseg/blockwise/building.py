@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_aeseg.autoencoder.building import another_anisotropy
+from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.blockwise.cluster import done_on_cluster
 from napari_aeseg.blockwise.ids import lazy_ids
 from napari_aeseg.blockwise.memory import free_memory, give_back, return_large_arrays
 from napari_aeseg.blockwise.store import BlockStore
 from napari_aeseg.blockwise.work import BlockWork
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import Clock, Progress, raise_if_stopped
+from napari_aeseg.events import Clock, Progress, drain, raise_if_stopped
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
 from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
 from napari_aeseg.regions.hierarchy import Hierarchy
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from os import PathLike
 
-    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
 
@@ -79,6 +81,7 @@ def block_hierarchy_steps(
     device: str = "auto",
     stop: StopFlag | None = None,
     name: str = "image",
+    precision: Precision = "float32",
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
     client: Any = None,
@@ -91,7 +94,7 @@ def block_hierarchy_steps(
 
     Parameters
     ----------
-    image, model, params, axes, device, stop, name
+    image, model, params, axes, device, stop, name, precision
         As of `napari_aeseg.pipeline.hierarchy_steps`.
     blocks : BlockParams, optional
     store : path-like, optional
@@ -127,11 +130,26 @@ def block_hierarchy_steps(
     model.fitted(read.channels)
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
-    plan = _Plan.of(read, blocks, params, model)
-    kept = BlockStore.opened(
-        store, _about(read, model, params, blocks, plan), read.shape, plan.size
-    )
-    work = BlockWork(read, model, params, device, kept, skip)
+    plan = _Plan.of(read, blocks, params, model, BlockStore.block_in(store))
+    about = {**_about(read, model, params, blocks, plan), "precision": precision}
+    kept = BlockStore.opened(store, about, read.shape, plan.size)
+    work = BlockWork(read, model, params, device, kept, skip, precision=precision)
+    try:
+        hierarchy = yield from _built(work, plan, stop, client, temporary=store is None)
+    except BaseException:  # a generator that is closed too
+        if store is None:
+            kept.delete()
+        raise
+    hierarchy.prepare(stop)
+    yield Progress("tree", 1, 1)
+    return hierarchy
+
+
+def _built(
+    work: BlockWork, plan: _Plan, stop: StopFlag | None, client: Any, *, temporary: bool
+) -> Generator[Progress, None, Hierarchy]:
+    """Work on the blocks that are not done yet, and join all."""
+    kept, read, model = work.store, work.image, work.model
     todo = [block for block in plan.blocks if not kept.has(block)]
     if todo and plan.pixels_per_patch > plan.smallest:
         work = replace(work, reduction=(yield from _reduction(work, plan, stop)))
@@ -140,26 +158,28 @@ def block_hierarchy_steps(
     )
     done = [block for block in plan.blocks if kept.has(block)]
     if not done:
-        raise InputError(f"No part of {name} could be read. {notes[0] if notes else ''}")
+        raise InputError(f"No part of {read.name} could be read. {notes[0] if notes else ''}")
     give_back()
     joined = joined_blocks(lambda: map(kept.get, done))
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
-    ids = lazy_ids(kept, plan.size, joined, temporary=store is None)
-    hierarchy = Hierarchy(
+    assert isinstance(model, Model)  # noqa: S101 - workers get a file, this process has the model
+    if note := another_anisotropy(model.architecture, read.axes.slice_distance):
+        notes.insert(0, note)
+    ids = lazy_ids(kept, plan.size, joined, temporary=temporary)
+    # From here on as the labels will lie: in the order of the image's axes.
+    order = ["".join(a for a in "TZYX" if a in read.axes.space).index(a) for a in read.axes.space]
+    return Hierarchy(
         read.axes.as_given(ids[0]),
-        joined.statistics,
+        replace(joined.statistics, centroid=joined.statistics.centroid[:, order]),
         joined.graph,
         read.axes,
-        params,
+        work.params,
         None,
         model.fingerprint,
         tuple(notes),
         tuple(map(read.axes.as_given, ids[1:])),
     )
-    hierarchy.prepare(stop)
-    yield Progress("tree", 1, 1)
-    return hierarchy
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +193,20 @@ class _Plan:
 
     @classmethod
     def of(
-        cls, image: BlockImage, given: BlockParams, params: SegmentationParams, model: Model
+        cls,
+        image: BlockImage,
+        given: BlockParams,
+        params: SegmentationParams,
+        model: Model,
+        known: tuple[int, ...] | None = None,
     ) -> _Plan:
+        """Plan blocks; of a known shape where work goes on and nobody asks for another."""
         shape = image.shape
         align, margin = _grain(image, params, model)
         deep = model.architecture.dimensions == 3
-        size = _block_shape(shape, given.block_size, align, deep=deep)
+        # Free memory may have changed since.
+        size = known if given.block_size == "auto" else None
+        size = size or _block_shape(shape, given.block_size, align, deep=deep)
         smallest = float(math.prod(patch_shape(image.axes, params.patch_size)))
         most = given.max_patches
         if most == "auto":
@@ -246,18 +274,22 @@ def _reduction(
     known = work.store.reduction()
     if known is not None:
         return known
-    parts = []
+    parts, failed = [], None
     for block in _some_parts(work, plan):
-        raw = work.image.raw(block.outer)
-        for_progress = work.found(raw, block, stop)
-        while True:  # its own events would tell of encoding twice
-            try:
-                next(for_progress)
-            except StopIteration as end:
-                parts.append(end.value[1:])
-                break
+        try:
+            raw = work.image.raw(block.outer)
+        except InputError as error:
+            if not work.skip:
+                raise
+            failed = error
+            continue
+        # Its own events would tell of encoding twice.
+        _, statistics, graph = drain(work.found(raw, block, stop))
+        parts.append((statistics, graph))
         give_back()
         yield Progress("read", 1, 1)
+    if failed is not None and not parts:
+        raise failed
     found = Reduction.estimated(parts, plan.pixels_per_patch)
     work.store.put_reduction(found)
     return found

@@ -87,6 +87,13 @@ class BlockStore:
         _write(path / "run.json", json.dumps(about, indent=1).encode())
         return store
 
+    @staticmethod
+    def block_in(folder: str | os.PathLike[str] | None) -> tuple[int, ...] | None:
+        """Return the shape of the blocks that a folder has, None where there is no work yet."""
+        if folder is None or not (Path(folder) / "run.json").is_file():
+            return None
+        return tuple(_about_in(Path(folder))["block"])
+
     def _make_patches(self, shape: tuple[int, ...], block: tuple[int, ...]) -> None:
         import zarr
 
@@ -193,6 +200,10 @@ class BlockStore:
         with np.load(self.folder / "reduction.npz", allow_pickle=False) as file:
             return Reduction(float(file["pixels"]), file["floor"], file["matrix"])
 
+    def delete(self) -> None:
+        """Delete the folder with all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def delete_with(self, owner: object) -> None:
         """Delete the folder when nothing refers to `owner` any more."""
         weakref.finalize(owner, shutil.rmtree, self.folder, ignore_errors=True)
@@ -225,13 +236,20 @@ def _chunk(block: int, most: int) -> int:
     return next(n for n in range(min(most, block), 0, -1) if block % n == 0)
 
 
-def _check_same(path: Path, about: dict[str, Any]) -> None:
+def _about_in(path: Path) -> dict[str, Any]:
+    """What the work in a folder is about."""
     try:
         known = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path / 'run.json'} is damaged ({error}): give another folder."
-        ) from error
+        known["block"] = [int(n) for n in known["block"]]
+    except (ValueError, LookupError, TypeError) as error:
+        text = f"{path / 'run.json'} is damaged ({error}): give another folder."
+        raise InputError(text) from error
+    found: dict[str, Any] = known
+    return found
+
+
+def _check_same(path: Path, about: dict[str, Any]) -> None:
+    known = _about_in(path)
     # As they read after a way through JSON.
     about = json.loads(json.dumps(about))
     other = [name for name in about if known.get(name) != about[name]]

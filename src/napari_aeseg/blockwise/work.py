@@ -12,6 +12,7 @@ import numpy as np
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.pooling import pooling_steps
+from napari_aeseg.blockwise.memory import give_back, return_large_arrays
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain, raise_if_stopped
 from napari_aeseg.regions.graph import RegionGraph, region_graph
@@ -23,6 +24,7 @@ from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geom
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.blockwise.store import BlockStore
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.blocks import Block, BlockImage
@@ -51,6 +53,8 @@ class BlockWork:
         Whether a block that cannot be read is left out.
     reduction : Reduction, optional
         How patches are joined to larger ones.
+    precision : {"float32", "bfloat16"}
+        Of the network.
     """
 
     image: BlockImage
@@ -60,6 +64,7 @@ class BlockWork:
     store: BlockStore
     skip: bool = False
     reduction: Reduction | None = None
+    precision: Precision = "float32"
 
     def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:
         """Work on a block and keep what was found; return what the user should know of it."""
@@ -102,7 +107,15 @@ class BlockWork:
         levels = model.levels(params.levels)
         tile_size = _even_tile(framed.shape[-2:], min(params.tile_size, _TILE))
         pooled = yield from pooling_steps(
-            model, image, framed, levels, params.source, self.device, tile_size, stop
+            model,
+            image,
+            framed,
+            levels,
+            params.source,
+            self.device,
+            tile_size,
+            stop,
+            self.precision,
         )
         corner = np.array([s.start for s in block.inner], float)
         intensity = channel_means(patches, raw[inside], count)
@@ -121,7 +134,13 @@ def _even_tile(shape: tuple[int, ...], wanted: int) -> int:
 
 def work_on(work: BlockWork, block: Block) -> str:
     """Do what is to be done with a block; see `BlockWork.steps`."""
-    return "" if work.store.has(block) else drain(work.steps(block))
+    if work.store.has(block):
+        return ""
+    return_large_arrays()
+    try:
+        return drain(work.steps(block))
+    finally:
+        give_back()
 
 
 @lru_cache(maxsize=2)

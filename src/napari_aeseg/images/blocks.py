@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, field
 from itertools import product
@@ -16,7 +17,8 @@ from napari_aeseg.images.intensity import Image, IntensityRange, checked_pixels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Windows along each axis, and pixels along each side of one, from which intensities are known.
+# Windows along each side of a plane, and pixels along each side of one, from which intensities are
+# known.
 _WINDOWS, _WINDOW = 8, 128
 
 
@@ -37,11 +39,6 @@ class Block:
     index: tuple[int, ...]
     inner: tuple[slice, ...]
     outer: tuple[slice, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Pixels of the inner part along each axis."""
-        return tuple(s.stop - s.start for s in self.inner)
 
     @property
     def keep(self) -> tuple[slice, ...]:
@@ -243,12 +240,17 @@ def _scheduler() -> str | None:
 
 def _windows(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     """Parts spread over an image, all of a small one; no matter how it is cut into blocks."""
-    along = []
-    for n in shape:
-        size = min(n, _WINDOW if len(shape) == 2 else _WINDOW // 4)
-        if n <= _WINDOWS * size:
-            along.append([slice(i, min(i + size, n)) for i in range(0, n, size)])
-            continue
-        starts = np.linspace(0, n - size, _WINDOWS).astype(int)
-        along.append([slice(int(i), int(i) + size) for i in starts])
-    return list(product(*along))
+    if math.prod(shape) <= (_WINDOWS * _WINDOW) ** 2:
+        sides = ([slice(i, min(i + _WINDOW, n)) for i in range(0, n, _WINDOW)] for n in shape)
+        return list(product(*sides))
+    # Of a stack, single planes: what is read grows with the axes as little as possible.
+    along = [
+        [slice(i, i + 1) for i in np.unique(np.linspace(0, n - 1, _WINDOWS).round().astype(int))]
+        for n in shape[:-2]
+    ]
+    number = max(2, _WINDOWS // 2 ** len(along))
+    for n in shape[-2:]:
+        size = min(n, _WINDOW)
+        starts = np.unique(np.linspace(0, n - size, number).round().astype(int))
+        along.append([slice(i, i + size) for i in starts])
+    return [tuple(slice(int(s.start), int(s.stop)) for s in part) for part in product(*along)]
