@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import napari_aeseg as aeseg
-from napari_aeseg.images.files import overlay, write_labels, write_picture
+from napari_aeseg.images.files import overlay, write_label_image, write_picture
 from napari_aeseg.samples import SAMPLES
 
 
@@ -54,7 +54,7 @@ def main() -> None:
         ("markers", shares),
     ):
         print(f"{name}: {labels.max()} labels")
-        write_labels(labels, options.output / f"{name}.tif")
+        write_label_image(labels, options.output / f"{name}.tif")
         write_picture(overlay(image, labels, "YX"), options.output / f"{name}.png")
 
     # Measurements, in micrometres if the size of a pixel is known.

@@ -354,7 +354,7 @@ def test_failure_names_the_file(run, three, tmp_path, grey_model, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(batch_job, "write_labels", full)
+    monkeypatch.setattr(batch_job, "write_label_image", full)
     out = tmp_path / "out"
     done = run("segment", three / "a.png", "--model", grey_model, "--output", out, *SMALL)
     assert done.code == 1
@@ -382,11 +382,11 @@ def test_images_are_read_one_at_a_time(run, three, tmp_path, grey_model, monkeyp
 
         return function
 
-    for module, name in ((batch, "open_file"), (batch_job, "write_labels")):
+    for module, name in ((batch, "open_file"), (batch_job, "write_label_image")):
         monkeypatch.setattr(module, name, noted(name, getattr(module, name)))
     files = [three / "a.png", three / "c.png"]
     run("segment", *files, "--model", grey_model, "--output", tmp_path / "out", *SMALL)
-    assert happened == ["open_file", "write_labels"] * 2
+    assert happened == ["open_file", "write_label_image"] * 2
 
 
 def test_skipping_goes_on_with_what_is_left(run, three, tmp_path, quick_training):
@@ -480,11 +480,11 @@ def test_smallest_object_can_be_chosen(run, files, grey_model, tmp_path, stripes
 
 
 def test_interrupted_run_keeps_images_that_are_done(run, three, tmp_path, grey_model, monkeypatch):
-    def interrupted(*arguments, write=batch_job.write_labels):
+    def interrupted(*arguments, write=batch_job.write_label_image):
         interrupt()
         write(*arguments)
 
-    monkeypatch.setattr(batch_job, "write_labels", interrupted)
+    monkeypatch.setattr(batch_job, "write_label_image", interrupted)
     out = tmp_path / "out"
     done = run("segment", three, "--model", grey_model, "--output", out, *SMALL)
     assert done.code == 130

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress
-from napari_aeseg.images.files import overlay, write_labels, write_picture
+from napari_aeseg.images.files import overlay, write_label_image, write_picture
 from napari_aeseg.images.lazy import is_ours
 from napari_aeseg.images.saving import write_labels_steps
 from napari_aeseg.params import HIERARCHY_SUFFIX, BlockParams, SegmentationParams
@@ -176,7 +176,7 @@ class Job:
             written.append(overlay_path)
         written += self._write_more(more, tree, labels)
         # Labels last: they say that a file is done.
-        _write(labels_path, lambda p: write_labels(labels, p))
+        _write(labels_path, lambda p: write_label_image(labels, p))
         return tuple(written)
 
     def _write_lazily(

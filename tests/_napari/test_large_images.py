@@ -71,3 +71,22 @@ def test_looking_inside_says_that_it_needs_the_whole_image(large, what):
     with pytest.raises(InputError, match="open a part of it"):
         large.look(what)
         large.wait(60)
+
+
+def test_the_script_makes_the_same_labels(large, tmp_path, monkeypatch):
+    import zarr
+
+    monkeypatch.chdir(tmp_path)
+    layer = large.images[0]
+    stored = zarr.create_array(store="large.zarr", data=layer.data.compute(), chunks=(32, 32))
+    assert stored.shape == layer.data.shape
+    layer.source.path = str(tmp_path / "large.zarr")
+    large.segment()
+    large.n_regions = 5
+    large.wait(60)
+    expected = large.preview.data[0].compute()
+    script = large.script()
+    assert "write_labels(" in script
+    exec(compile(script, "script", "exec"), {})
+    (written,) = tmp_path.glob("*.ome.zarr")
+    assert np.array_equal(zarr.open_group(str(written))["0"][:], expected)

@@ -8,7 +8,7 @@ from napari_aeseg.images.files import (
     open_file,
     overlay,
     read_file,
-    write_labels,
+    write_label_image,
     write_picture,
 )
 
@@ -64,7 +64,7 @@ def test_file_that_is_no_image_is_refused(tmp_path, name, content):
 @pytest.mark.parametrize(("most", "dtype"), [(5, np.uint16), (65535, np.uint16), (65536, np.int32)])
 def test_labels_survive_in_the_smallest_type_that_holds_them(tmp_path, most, dtype):
     labels = np.array([[0, 1], [2, most]], np.int32)
-    write_labels(labels, tmp_path / "labels.tif")
+    write_label_image(labels, tmp_path / "labels.tif")
     found, _ = read_file(tmp_path / "labels.tif")
     assert found.dtype == dtype
     assert np.array_equal(found, labels)

@@ -9,7 +9,8 @@ import numpy as np
 from napari_aeseg import __version__
 from napari_aeseg._napari.settings import SUFFIX, new_path, prepare_folder
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.files import read_file
+from napari_aeseg.images.anisotropy import common_voxel_size
+from napari_aeseg.images.files import open_file, read_file
 from napari_aeseg.samples import SAMPLES
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ class _Writer:
         if shot.sample in SAMPLES and np.array_equal(SAMPLES[shot.sample](), shot.data):
             self.imports.add("from napari_aeseg.samples import SAMPLES")
             return f"SAMPLES[{shot.sample!r}]()"
+        if shot.path is not None and _opens_as(shot.path, shot.data):
+            self.imports.add("from napari_aeseg.images.files import open_file")
+            return f"open_file({str(shot.path)!r}, largest=0).array"
         if shot.path is not None and _is_file_of(shot.path, shot.data):
             self.imports.add("from napari_aeseg.images.files import read_file")
             return f"read_file({str(shot.path)!r})[0]"
@@ -145,6 +149,9 @@ class _Writer:
         axes = [shot.axes_argument for shot in origin.images]
         if any(axes):
             arguments.append(f"axes={(axes[0] if len(set(axes)) == 1 else axes)!r}")
+        voxels = common_voxel_size([shot.axes for shot in origin.images])
+        if voxels is not None:
+            arguments.append(f"voxel_size={voxels!r}")
         arguments.append(f"device={origin.device!r}")
         if origin.init is not None:
             init = self._remade(origin.init)
@@ -160,7 +167,6 @@ class _Writer:
         result = results.of[image]
         number = images.index(image) + 1
         tree, labels = f"tree_{number}", f"labels_{number}"
-        self.imports.add("from napari_aeseg.images.files import write_labels")
         prototypes = None
         if cut.needs_classes and results.classes.fixed_for(result.model) is not None:
             prototypes = "model.prototypes"
@@ -173,10 +179,18 @@ class _Writer:
         lines = [
             f"{tree} = {self._tree(result, device)}",
             f"{labels} = {self._cut(own, tree, result, prototypes)}",
-            f"write_labels({labels}, {self._file_name(result.shot.name)!r})",
+            self._writing(labels, result),
             "",
         ]
         return lines
+
+    def _writing(self, labels: str, result: Result) -> str:
+        name = self._file_name(result.shot.name)
+        if result.hierarchy.is_lazy:
+            space = result.hierarchy.axes.space
+            return f"aeseg.write_labels({labels}, {f'{name[:-4]}.ome.zarr'!r}, {space!r})"
+        self.imports.add("from napari_aeseg.images.files import write_label_image")
+        return f"write_label_image({labels}, {name!r})"
 
     def _tree(self, result: Result, device: str) -> str:
         """Code for a hierarchy: opened where it was opened, else built."""
@@ -219,6 +233,20 @@ class _Writer:
         number = self._names.count(plain)
         self._names.append(plain)
         return f"{plain}{f' {number + 1}' if number else ''}_labels.tif"
+
+
+def _opens_as(path: Path, data: Any) -> bool:
+    """Whether an array that is not in memory can be opened again, without loading it."""
+    if isinstance(data, np.ndarray):
+        return False
+    try:
+        found = open_file(path, largest=0).array
+    except InputError:
+        return False
+    return not isinstance(found, np.ndarray) and (found.shape, found.dtype) == (
+        data.shape,
+        data.dtype,
+    )
 
 
 def _is_file_of(path: Path, data: Any) -> bool:

@@ -113,7 +113,7 @@ def _read_other(path: Path) -> np.ndarray:
         return np.asarray(imread(path.read_bytes(), extension=path.suffix or ".?"))
 
 
-def write_labels(labels: np.ndarray, path: str | PathLike[str]) -> None:
+def write_label_image(labels: np.ndarray, path: str | PathLike[str]) -> None:
     """Write labels as a compressed TIFF: uint16 when they fit, else int32."""
     import tifffile
 
