@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg.errors import InputError, shown
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,15 +39,18 @@ def lazy_ids(
     kept = _Kept(store.folder)
     if temporary:
         store.delete_with(kept)
+    # Blocks are in order: one ends where the next begins.
+    ends = dict(zip(joined.first, [*joined.first.values(), len(joined.number)][1:], strict=True))
     found = []
     for step in store.steps:
         on_disk = store.patches(step)
-        stored: Any = da.from_array(on_disk, chunks=on_disk.chunks)  # type: ignore[no-untyped-call]
+        stored: Any = da.from_array(_OnDisk(on_disk, store.folder), chunks=on_disk.chunks)  # type: ignore[no-untyped-call]
         found.append(
             stored.map_blocks(
                 _in_image,
                 block=(*block[:-2], *(n // step for n in block[-2:])),
                 first=joined.first,
+                ends=ends,
                 number=joined.number,
                 kept=kept,
                 dtype=np.int32,
@@ -64,10 +69,33 @@ class _Kept:
         return str(self.folder)
 
 
+class _OnDisk:
+    """Patch ids in a folder; what cannot be read is an error of ours."""
+
+    def __init__(self, array: Any, folder: Path) -> None:
+        self._array, self._folder = array, folder
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __dask_tokenize__(self) -> tuple[str, ...]:
+        return type(self).__name__, str(self._array.store_path)
+
+    def __getitem__(self, where: Any) -> np.ndarray:
+        try:
+            return np.asarray(self._array[where])
+        except MemoryError:
+            raise
+        # zarr and its codecs raise all kinds of errors on damaged files.
+        except Exception as error:
+            raise InputError(
+                f"Patch ids in {self._folder} cannot be read ({shown(error)}): give another folder."
+            ) from error
+
+
 def _in_image(
     chunk: np.ndarray,
     block: tuple[int, ...],
     first: dict[tuple[int, ...], int],
+    ends: dict[tuple[int, ...], int],
     number: np.ndarray,
     kept: _Kept,
     block_info: Any = None,
@@ -79,6 +107,12 @@ def _in_image(
     index = tuple(start // size for (start, _), size in zip(place, block, strict=True))
     if index not in first:  # a block that was left out
         return np.full(chunk.shape, -1, np.int32)
+    here = ends[index] - first[index]
+    if chunk.min() < 0 or chunk.max() > here:
+        raise InputError(
+            f"{kept.folder} has patch ids from {chunk.min()} to {chunk.max()} where there are "
+            f"{here} patches: it is damaged, give another folder."
+        )
     # Chunks that reach across what is there end with zeros.
     found = number[np.maximum(chunk - 1, 0) + first[index]]
     return np.where(chunk > 0, found, np.int32(-1))
