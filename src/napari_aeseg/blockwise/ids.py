@@ -79,6 +79,8 @@ def _in_image(
     index = tuple(start // size for (start, _), size in zip(place, block, strict=True))
     if index not in first:  # a block that was left out
         return np.full(chunk.shape, -1, np.int32)
-    # Chunks that reach across what is there end with zeros.
-    found = number[np.maximum(chunk - 1, 0) + first[index]]
-    return np.where(chunk > 0, found, np.int32(-1))
+    # One look-up per pixel: views wait for it. Chunks that reach across what is there end with 0.
+    table = np.empty(int(chunk.max(initial=0)) + 1, np.int32)
+    table[0] = -1
+    table[1:] = number[first[index] :][: len(table) - 1]
+    return np.take(table, chunk, mode="clip")

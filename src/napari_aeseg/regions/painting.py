@@ -23,12 +23,13 @@ class _Painter:
     def __init__(self, patches: Any, values: np.ndarray) -> None:
         self.patches_name = patches.name
         self.values = values
-        # Id -1, where there is no patch, finds the last value.
+        # Id -1, where there is no patch, finds the first value.
         nothing = np.zeros((1, *values.shape[1:]), values.dtype)
-        self._with_none = np.concatenate([values, nothing])
+        self._with_none = np.concatenate([nothing, values])
 
     def __call__(self, chunk: np.ndarray) -> np.ndarray:
-        return self._with_none[chunk]
+        # Clipping, of which there is none to be done, is twice as fast as looking for wrong ids.
+        return np.take(self._with_none, chunk + 1, axis=0, mode="clip")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self.patches_name, self.values)
