@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg.regions.stored_ids import ids_array
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,26 +34,17 @@ def lazy_ids(
     list of dask array
         At all pixels, then at every second, fourth, ... row and column.
     """
-    import dask.array as da
-
     kept = _Kept(store.folder)
     if temporary:
         store.delete_with(kept)
-    found = []
-    for step in store.steps:
-        on_disk = store.patches(step)
-        stored: Any = da.from_array(on_disk, chunks=on_disk.chunks)  # type: ignore[no-untyped-call]
-        found.append(
-            stored.map_blocks(
-                _in_image,
-                block=(*block[:-2], *(n // step for n in block[-2:])),
-                first=joined.first,
-                number=joined.number,
-                kept=kept,
-                dtype=np.int32,
+    return [
+        ids_array(
+            _IdsOfBlocks(
+                store.patches(step), (*block[:-2], *(n // step for n in block[-2:])), joined, kept
             )
         )
-    return found
+        for step in store.steps
+    ]
 
 
 class _Kept:
@@ -60,27 +53,30 @@ class _Kept:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __dask_tokenize__(self) -> str:
-        return str(self.folder)
 
+class _IdsOfBlocks:
+    """Patches that are numbered from 1 in their block, 0 for none; see `StoredIds`."""
 
-def _in_image(
-    chunk: np.ndarray,
-    block: tuple[int, ...],
-    first: dict[tuple[int, ...], int],
-    number: np.ndarray,
-    kept: _Kept,
-    block_info: Any = None,
-) -> np.ndarray:
-    """Numbers in the image of patches that are numbered from 1 in their block, 0 for none."""
-    if not block_info:  # dask asks what type comes out
-        return chunk.astype(np.int32)
-    place = block_info[0]["array-location"]
-    index = tuple(start // size for (start, _), size in zip(place, block, strict=True))
-    if index not in first:  # a block that was left out
-        return np.full(chunk.shape, -1, np.int32)
-    # One look-up per pixel: views wait for it. Chunks that reach across what is there end with 0.
-    table = np.empty(int(chunk.max(initial=0)) + 1, np.int32)
-    table[0] = -1
-    table[1:] = number[first[index] :][: len(table) - 1]
-    return np.take(table, chunk, mode="clip")
+    def __init__(self, array: Any, block: tuple[int, ...], joined: Joined, kept: _Kept) -> None:
+        self.array = array
+        self.block = block
+        self.first, self.number = joined.first, joined.number
+        self.kept = kept
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            (*[step] * (n // step), *[n % step] * (n % step > 0))
+            for n, step in zip(self.array.shape, self.array.chunks, strict=True)
+        )
+
+    def read(self, part: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        stored = self.array[part]
+        index = tuple(s.start // size for s, size in zip(part, self.block, strict=True))
+        ids = np.full(int(stored.max(initial=0)) + 1, -1, np.int32)
+        if index in self.first:  # else the block was left out
+            ids[1:] = self.number[self.first[index] :][: len(ids) - 1]
+        return stored, ids
+
+    def __dask_tokenize__(self) -> object:
+        return type(self).__name__, str(self.kept.folder), self.array.path, self.array.shape
