@@ -15,6 +15,7 @@ from uuid import uuid4
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.regions.fine_scale import FineScale
 from napari_aeseg.regions.graph import RegionGraph
 from napari_aeseg.regions.joining import BlockPatches
 from napari_aeseg.regions.reduction import Reduction
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _CHUNK, _DEEP_CHUNK, _SCREEN = 512, 8, 1024
 # The same of images that are volumes: an axis with so many steps at most does not make one.
 _VOLUME_CHUNK, _FEW = 64, 8
+_REDUCTION = ("pixels", "matrix", "own_floor", "own")
 _ARRAYS = ("count", "mean", "second", "level", "centroid", "intensity")
 
 
@@ -184,21 +186,22 @@ class BlockStore:
 
     def put_reduction(self, reduction: Reduction) -> None:
         """Keep how patches are joined, so that all blocks are treated alike."""
-        with (self.folder / "reduction.part").open("wb") as stream:
-            np.savez(
-                stream,
-                pixels=np.float64(reduction.pixels),
-                floor=reduction.floor,
-                matrix=reduction.matrix,
-            )
-        (self.folder / "reduction.part").replace(self.folder / "reduction.npz")
+        known = {**reduction.known.numbers(), **reduction.known.arrays()}
+        arrays: dict[str, Any] = {f"known/{name}": np.asarray(v) for name, v in known.items()}
+        arrays |= {name: np.asarray(getattr(reduction, name)) for name in _REDUCTION}
+        part = self.folder / "reduction.part"
+        with part.open("wb") as stream:
+            np.savez(stream, **arrays)
+        part.replace(self.folder / "reduction.npz")
 
     def reduction(self) -> Reduction | None:
         """Return how patches are joined, if that is known."""
         if not (self.folder / "reduction.npz").is_file():
             return None
         with np.load(self.folder / "reduction.npz", allow_pickle=False) as file:
-            return Reduction(float(file["pixels"]), file["floor"], file["matrix"])
+            arrays = {name.removeprefix("known/"): file[name] for name in file.files}
+        known = FineScale.of_parts(arrays, arrays)
+        return Reduction(known, float(arrays["pixels"]), *(arrays[n] for n in _REDUCTION[1:]))
 
     def delete(self) -> None:
         """Delete the folder with all that is in it."""
