@@ -49,26 +49,32 @@ def write_image(path: Path, shape: tuple[int, ...], seed: int = 0) -> None:
     sheet = samples.tissue().mean(axis=2)
     side = len(sheet)
     chunks = tuple(min(n, side if len(shape) == 2 else 64) for n in shape)
-    image = zarr.create_array(store=str(path), shape=shape, chunks=chunks, dtype="uint16")
+    part = path.with_suffix(".part")  # whoever is interrupted leaves no image with holes
+    image = zarr.create_array(
+        store=str(part), shape=shape, chunks=chunks, dtype="uint16", overwrite=True
+    )
     starts = [range(0, n, c) for n, c in zip(shape, chunks, strict=True)]
 
     def fill(corner: tuple[int, ...]) -> None:
         rng = np.random.default_rng([seed, *corner])
         y, x = (c // side for c in corner[-2:])
         tile = np.rot90(sheet, int(np.random.default_rng([seed, y, x]).integers(4)))
-        part = tuple(slice(c, min(c + n, s)) for c, n, s in zip(corner, chunks, shape, strict=True))
-        rows, columns = (np.arange(p.start, p.stop) % side for p in part[-2:])
+        place = tuple(
+            slice(c, min(c + n, s)) for c, n, s in zip(corner, chunks, shape, strict=True)
+        )
+        rows, columns = (np.arange(p.start, p.stop) % side for p in place[-2:])
         pixels = tile[np.ix_(rows, columns)] * 200
         # Structures of a volume move on from slice to slice.
-        if len(part) == 3:
+        if len(place) == 3:
             pixels = np.stack(
                 [tile[np.ix_((rows + z) % side, columns)] * 200
-                 for z in range(part[0].start, part[0].stop)]
+                 for z in range(place[0].start, place[0].stop)]
             )  # fmt: skip
-        image[part] = (pixels + rng.normal(0, 1000, pixels.shape)).clip(0, 65535).astype(np.uint16)
+        image[place] = (pixels + rng.normal(0, 1000, pixels.shape)).clip(0, 65535).astype(np.uint16)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(fill, product(*starts)))
+    part.rename(path)
 
 
 def _memory(name: str) -> float:

@@ -1,5 +1,7 @@
 """Images worked on in blocks: no seams, nothing lost, nothing loaded whole."""
 
+from itertools import permutations
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -187,6 +189,27 @@ def test_patches_beyond_the_most_are_joined_within_blocks(image):
         return ((grey - mean[labels]) ** 2).mean()
 
     assert within(ids) < 0.8 * within(square)
+
+
+def test_textures_are_told_apart_by_few_large_patches_too(tmp_path):
+    image, truth = samples.textures(1), samples.textures_truth(1)
+    given = {"params": GRID.but(scale=16), "max_patches": image.size // 1500}
+    tree = built(image, 192, store=tmp_path / "blocks", **given)
+    assert tree.n_patches <= 98
+    assert tree.fine.scale == 16
+    classes = np.asarray(tree.classes(3))
+    table = np.array(
+        [[np.sum((truth == t) & (classes == c)) for c in (1, 2, 3)] for t in (1, 2, 3)]
+    )
+    assert max(sum(table[i, p[i]] for i in range(3)) for p in permutations(range(3))) > 0.8 * 384**2
+    again = built(image, 192, store=tmp_path / "blocks", **given)
+    assert np.array_equal(np.asarray(again.classes(3)), classes)
+    tree.save(tmp_path / "tree.aeseg.zarr")
+    loaded = aeseg.load_hierarchy(tmp_path / "tree.aeseg.zarr")
+    assert loaded.fine.numbers() == tree.fine.numbers()
+    for a, b in ((loaded, tree), (loaded.reweighted(balance=0.9), tree.reweighted(balance=0.9))):
+        assert np.array_equal(np.asarray(a.classes(3)), np.asarray(b.classes(3)))
+    assert np.array_equal(np.asarray(loaded.regions(9)), np.asarray(tree.regions(9)))
 
 
 def test_a_part_that_cannot_be_read_is_named(image, tmp_path):

@@ -179,3 +179,17 @@ def test_labels_can_be_sent_to_another_process(lazy):
 
     labels = lazy.regions(5)
     assert np.array_equal(pickle.loads(pickle.dumps(labels)).compute(), labels.compute())
+
+
+def test_labels_are_looked_up_by_patch_and_not_by_pixel(lazy):
+    from napari_aeseg.regions.stored_ids import looked_up
+
+    sizes = []
+
+    def look_up(ids):
+        sizes.append(ids.size)
+        return ids
+
+    chunk = lazy.patches.blocks[0, 0]
+    looked_up(lazy.patches, look_up, np.zeros(1, np.int32)).blocks[0, 0].compute()
+    assert 0 < sum(sizes) < chunk.size / 4

@@ -18,7 +18,7 @@ from napari_aeseg.images.axes import Axes
 from napari_aeseg.regions import store
 from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.hierarchy_file import hierarchy_header
-from napari_aeseg.regions.hierarchy_parts import ARRAYS
+from napari_aeseg.regions.hierarchy_parts import ARRAYS, FINE
 from napari_aeseg.regions.store import KEY
 
 
@@ -175,9 +175,9 @@ def test_the_header_can_be_read_by_anyone(saved, noisy):
     header = hierarchy_header(saved)
     assert set(header) == {
         *("format_version", "package_version", "axes", "patches", "features", "edges", "params"),
-        *("model", "notes", "has_tree", "steps", "arrays"),
+        *("model", "notes", "has_tree", "steps", "fine", "arrays"),
     }
-    assert header["format_version"] == 1
+    assert header["format_version"] == 2
     assert header["patches"] == noisy.n_patches
     raw = json.loads((saved / "zarr.json").read_text())
     assert {**header, "sha256": raw["attributes"][KEY]["sha256"]} == raw["attributes"][KEY]
@@ -343,10 +343,10 @@ def test_files_and_folders_of_others_are_named(path, saved):
 
 def test_a_newer_format_says_what_to_do(saved, noisy):
     def newer(header):
-        header.update(format_version=2, package_version="9.0", more=[])
+        header.update(format_version=3, package_version="9.0", more=[])
 
     rewrite(saved, newer, keep_checksum=True)
-    with pytest.raises(HierarchyFileError, match=r"format 2, written by napari-aeseg 9\.0; .*Upd"):
+    with pytest.raises(HierarchyFileError, match=r"format 3, written by napari-aeseg 9\.0; .*Upd"):
         load_hierarchy(saved)
     with pytest.raises(InputError, match="is not replaced"):
         noisy.save(saved)
@@ -562,7 +562,7 @@ def assert_equal_parts(one, other):
     from napari_aeseg.regions.hierarchy_file import _arrays
 
     first, second = _arrays(one), _arrays(other)
-    assert first.keys() == second.keys() == ARRAYS.keys()
+    assert first.keys() == second.keys() == {n for n in ARRAYS if not n.startswith(FINE)}
     for name, values in first.items():
         assert np.array_equal(values, second[name]), name
     assert (one.axes, one.params, one.notes) == (other.axes, other.params, other.notes)

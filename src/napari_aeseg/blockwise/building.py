@@ -44,7 +44,8 @@ _PATCHES, _PIXELS_PER_PATCH = 32_768, 10_000
 _SMALLEST_SIDE = 32
 # Side of a block in the planes of a volume.
 _PLANE = 256
-# What patches depend on.
+# Of what is kept in the folder, and what patches depend on.
+_FORMAT = 2
 _DECIDES_PATCHES = {"patches", "patch_size", "source", "levels"}
 # Parts from which it is known how patches are joined, and pixels of one.
 _PARTS, _PART_PIXELS = 8, 2**18
@@ -153,7 +154,7 @@ def _built(
     """Work on the blocks that are not done yet, and join all."""
     kept, read, model = work.store, work.image, work.model
     todo = [block for block in plan.blocks if not kept.has(block)]
-    if todo and plan.pixels_per_patch > plan.smallest:
+    if plan.pixels_per_patch > plan.smallest:
         work = replace(work, reduction=(yield from _reduction(work, plan, stop)))
     notes = yield from (
         _here(work, todo, stop) if client is None else done_on_cluster(client, work, todo, stop)
@@ -181,6 +182,7 @@ def _built(
         model.fingerprint,
         tuple(notes),
         tuple(map(read.axes.as_given, ids[1:])),
+        None if work.reduction is None else work.reduction.known,
     )
 
 
@@ -273,6 +275,7 @@ def _about(
 ) -> dict[str, Any]:
     """What the patches depend on."""
     return {
+        "format": _FORMAT,
         "image": [read.channels, *read.shape],
         "axes": read.axes.letters,
         "intensity": [list(read.intensity.low), list(read.intensity.high)],
@@ -311,7 +314,10 @@ def _reduction(
         yield Progress("read", 1, 1)
     if failed is not None and not parts:
         raise failed
-    found = Reduction.estimated(parts, plan.pixels_per_patch)
+    params, time = work.params, 0 if "T" in work.image.axes.letters else None
+    found = Reduction.estimated(
+        parts, plan.pixels_per_patch, params.balance, params.scale, time, stop
+    )
     work.store.put_reduction(found)
     return found
 

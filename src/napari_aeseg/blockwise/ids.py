@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError, shown
+from napari_aeseg.regions.stored_ids import ids_array
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,29 +35,17 @@ def lazy_ids(
     list of dask array
         At all pixels, then at every second, fourth, ... row and column.
     """
-    import dask.array as da
-
     kept = _Kept(store.folder)
     if temporary:
         store.delete_with(kept)
-    # Blocks are in order: one ends where the next begins.
-    ends = dict(zip(joined.first, [*joined.first.values(), len(joined.number)][1:], strict=True))
-    found = []
-    for step in store.steps:
-        on_disk = store.patches(step)
-        stored: Any = da.from_array(_OnDisk(on_disk, store.folder), chunks=on_disk.chunks)  # type: ignore[no-untyped-call]
-        found.append(
-            stored.map_blocks(
-                _in_image,
-                block=(*block[:-2], *(n // step for n in block[-2:])),
-                first=joined.first,
-                ends=ends,
-                number=joined.number,
-                kept=kept,
-                dtype=np.int32,
+    return [
+        ids_array(
+            _IdsOfBlocks(
+                store.patches(step), (*block[:-2], *(n // step for n in block[-2:])), joined, kept
             )
         )
-    return found
+        for step in store.steps
+    ]
 
 
 class _Kept:
@@ -65,54 +54,51 @@ class _Kept:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __dask_tokenize__(self) -> str:
-        return str(self.folder)
 
+class _IdsOfBlocks:
+    """Patches that are numbered from 1 in their block, 0 for none; see `StoredIds`."""
 
-class _OnDisk:
-    """Patch ids in a folder; what cannot be read is an error of ours."""
+    def __init__(self, array: Any, block: tuple[int, ...], joined: Joined, kept: _Kept) -> None:
+        self.array = array
+        self.block = block
+        self.first, self.number = joined.first, joined.number
+        # Blocks are in order: one ends where the next begins.
+        ends = [*joined.first.values(), len(joined.number)][1:]
+        self.ends = dict(zip(joined.first, ends, strict=True))
+        self.kept = kept
 
-    def __init__(self, array: Any, folder: Path) -> None:
-        self._array, self._folder = array, folder
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            (*[step] * (n // step), *[n % step] * (n % step > 0))
+            for n, step in zip(self.array.shape, self.array.chunks, strict=True)
+        )
 
-    def __dask_tokenize__(self) -> tuple[str, ...]:
-        return type(self).__name__, str(self._array.store_path)
+    def read(self, part: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        index = tuple(s.start // size for s, size in zip(part, self.block, strict=True))
+        start = self.first.get(index, 0)
+        here = self.number[start : self.ends.get(index, 0)]  # none if the block was left out
+        stored = self._stored(part)
+        if index not in self.first:
+            return np.zeros_like(stored), np.array([-1], np.int32)
+        if stored.size and not 0 <= stored.min() <= stored.max() <= len(here):
+            raise InputError(
+                f"Patch ids in {self.kept.folder} run from {stored.min()} to {stored.max()} where "
+                f"there are {len(here)} patches: it is damaged, give another folder."
+            )
+        return stored, np.concatenate([np.array([-1], np.int32), here])
 
-    def __getitem__(self, where: Any) -> np.ndarray:
+    def _stored(self, part: tuple[slice, ...]) -> np.ndarray:
         try:
-            return np.asarray(self._array[where])
+            return np.asarray(self.array[part])
         except MemoryError:
             raise
         # zarr and its codecs raise all kinds of errors on damaged files.
         except Exception as error:
             raise InputError(
-                f"Patch ids in {self._folder} cannot be read ({shown(error)}): give another folder."
+                f"Patch ids in {self.kept.folder} cannot be read ({shown(error)}): give another "
+                "folder."
             ) from error
 
-
-def _in_image(
-    chunk: np.ndarray,
-    block: tuple[int, ...],
-    first: dict[tuple[int, ...], int],
-    ends: dict[tuple[int, ...], int],
-    number: np.ndarray,
-    kept: _Kept,
-    block_info: Any = None,
-) -> np.ndarray:
-    """Numbers in the image of patches that are numbered from 1 in their block, 0 for none."""
-    if not block_info:  # dask asks what type comes out
-        return chunk.astype(np.int32)
-    place = block_info[0]["array-location"]
-    index = tuple(start // size for (start, _), size in zip(place, block, strict=True))
-    if index not in first:  # a block that was left out
-        return np.full(chunk.shape, -1, np.int32)
-    here = ends[index] - first[index]
-    if chunk.min() < 0 or chunk.max() > here:
-        raise InputError(
-            f"{kept.folder} has patch ids from {chunk.min()} to {chunk.max()} where there are "
-            f"{here} patches: it is damaged, give another folder."
-        )
-    # Chunks that reach across what is there end with zeros.
-    found = number[np.maximum(chunk - 1, 0) + first[index]]
-    return np.where(chunk > 0, found, np.int32(-1))
+    def __dask_tokenize__(self) -> object:
+        return type(self).__name__, str(self.kept.folder), self.array.path, self.array.shape

@@ -31,7 +31,18 @@ _STATISTICS = {
     "intensity": "float64",
 }
 _GRAPH = {"edges": "int64", "border": "float32"}
-_REDUCTION = {"pixels": "float64", "floor": "float32", "matrix": "float32"}
+_MODEL = ("own", "eigenvalues", "vectors", "covariance")
+_REDUCTION = {
+    "pixels": "float64",
+    "matrix": "float32",
+    "own_floor": "float32",
+    "own": "float32",
+    "known/floor": "float32",
+    **{f"known/{name}": "float64" for name in ("scale", "contrast", "unit", "offset", "gain")},
+    **{f"known/{model}/{part}": "float64" for model in ("everything", "things") for part in _MODEL},
+}
+# Of maps from features to positions: squares of what comes out are finite in float32.
+_LARGEST_FACTOR = 1e15
 _AGAIN = "Delete it, and it is made again."
 
 
@@ -208,11 +219,22 @@ def _check_borders(found: Mapping[str, np.ndarray], block: Block) -> None:
 def read_reduction(file: Path, features: int) -> dict[str, np.ndarray]:
     """Return how patches with so many features are joined; raise InputError if that cannot be."""
     found = read_npz(file, _REDUCTION)
-    pixels, floor, matrix = (found[name] for name in _REDUCTION)
-    fits = floor.shape == (features,) and matrix.ndim == 2 and len(matrix) == 2 * features
-    if pixels.shape != () or not fits or not matrix.shape[1]:
-        raise unusable(file, f"arrays of shape {pixels.shape}, {floor.shape} and {matrix.shape}")
-    known = np.isfinite(pixels) and np.isfinite(floor).all() and np.isfinite(matrix).all()
-    if not known or pixels < 1 or (floor <= 0).any() or (np.abs(matrix) > 1e15).any():
+    both = 2 * features
+    things = len(np.atleast_1d(found["known/things/own"]))
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("pixels", "known/scale"), ())
+    shapes |= {"known/contrast": (), "known/unit": (), "known/floor": (features,)}
+    shapes |= {"own_floor": (features,), "known/offset": (both,), "known/gain": (both,)}
+    for model, size in (("everything", both), ("things", things)):
+        shapes |= {f"known/{model}/{part}": (size,) for part in _MODEL[:2]}
+        shapes |= {f"known/{model}/{part}": (size, size) for part in _MODEL[2:]}
+    odd = [name for name, shape in shapes.items() if found[name].shape != shape]
+    odd += [n for n in ("matrix", "own") if found[n].ndim != 2 or len(found[n]) != both]
+    if odd or not found["matrix"].shape[1] or things > both:
+        raise unusable(file, f"other shapes than there must be: {', '.join(odd)}")
+    same = found["own"].shape[1] in (0, found["matrix"].shape[1])
+    known = all(np.isfinite(values).all() for values in found.values())
+    small = all((np.abs(found[name]) <= _LARGEST_FACTOR).all() for name in ("matrix", "own"))
+    floor = (found["own_floor"] > 0).all()
+    if not (same and known and small and floor) or found["pixels"] < 1:
         raise unusable(file, "numbers that are out of range")
     return found

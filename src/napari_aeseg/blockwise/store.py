@@ -22,6 +22,7 @@ from napari_aeseg.blockwise.kept_files import (
     unusable,
 )
 from napari_aeseg.errors import InputError, shown
+from napari_aeseg.regions.fine_scale import FineScale
 from napari_aeseg.regions.graph import RegionGraph
 from napari_aeseg.regions.joining import BlockPatches
 from napari_aeseg.regions.reduction import Reduction
@@ -33,13 +34,12 @@ if TYPE_CHECKING:
 
     from napari_aeseg.images.blocks import Block
 
-#: Raised whenever blocks that were done before could be misread.
-FORMAT_VERSION = 1
 # Pixels along each side of what is read from disk at once, less along the axes of a volume that
 # are not seen; and of what a screen shows.
 _CHUNK, _DEEP_CHUNK, _SCREEN = 512, 8, 1024
 # The same of images that are volumes: an axis with so many steps at most does not make one.
 _VOLUME_CHUNK, _FEW = 64, 8
+_REDUCTION = ("pixels", "matrix", "own_floor", "own")
 _ARRAYS = ("count", "mean", "second", "level", "centroid", "intensity")
 
 
@@ -95,8 +95,7 @@ class BlockStore:
         (path / "blocks").mkdir(parents=True, exist_ok=True)
         store = cls(path)
         store._make_patches(shape, block)
-        whole = {"format_version": FORMAT_VERSION, **about}
-        _write(path / "run.json", json.dumps(whole, indent=1).encode())
+        _write(path / "run.json", json.dumps(about, indent=1).encode())
         return store
 
     @staticmethod
@@ -208,14 +207,13 @@ class BlockStore:
 
     def put_reduction(self, reduction: Reduction) -> None:
         """Keep how patches are joined, so that all blocks are treated alike."""
-        with (self.folder / "reduction.part").open("wb") as stream:
-            np.savez(
-                stream,
-                pixels=np.float64(reduction.pixels),
-                floor=reduction.floor,
-                matrix=reduction.matrix,
-            )
-        (self.folder / "reduction.part").replace(self.folder / "reduction.npz")
+        known = {**reduction.known.numbers(), **reduction.known.arrays()}
+        arrays: dict[str, Any] = {f"known/{name}": np.asarray(v) for name, v in known.items()}
+        arrays |= {name: np.asarray(getattr(reduction, name)) for name in _REDUCTION}
+        part = self.folder / "reduction.part"
+        with part.open("wb") as stream:
+            np.savez(stream, **arrays)
+        part.replace(self.folder / "reduction.npz")
 
     def reduction(self, features: int) -> Reduction | None:
         """Return how patches with so many features are joined, if that is known."""
@@ -223,7 +221,12 @@ class BlockStore:
         if not file.is_file():
             return None
         found = read_reduction(file, features)
-        return Reduction(float(found["pixels"]), found["floor"], found["matrix"])
+        arrays = {name.removeprefix("known/"): values for name, values in found.items()}
+        try:
+            known = FineScale.of_parts(arrays, arrays)
+        except ValueError as error:
+            raise unusable(file, error) from error
+        return Reduction(known, float(arrays["pixels"]), *(arrays[n] for n in _REDUCTION[1:]))
 
     def delete(self) -> None:
         """Delete the folder with all that is in it."""
@@ -282,13 +285,6 @@ def _chunk(block: int, most: int) -> int:
 def _about_in(path: Path) -> dict[str, Any]:
     """What the work in a folder is about."""
     known = plain_values(path / "run.json")
-    # The first folders did not say it.
-    version = known.pop("format_version", 1)
-    if version != FORMAT_VERSION or type(version) is not int:
-        raise InputError(
-            f"{path} holds blocks of format {shown(repr(version), 50)}, of another version of "
-            "napari-aeseg: give another folder."
-        )
     block = known.get("block")
     if not isinstance(block, list) or any(type(n) is not int or n < 1 for n in block):
         text = f"{path / 'run.json'} is damaged (block = {shown(repr(block), 50)})"
@@ -300,6 +296,12 @@ def _check_same(path: Path, about: dict[str, Any]) -> None:
     known = _about_in(path)
     # As they read after a way through JSON.
     about = json.loads(json.dumps(about))
+    if known.get("format") != about.get("format"):
+        raise InputError(
+            f"{path} holds blocks of format {shown(repr(known.get('format')), 50)}, not "
+            f"{about.get('format')}: they are of another version of napari-aeseg. Give another "
+            "folder."
+        )
     other = [name for name in about if known.get(name) != about[name]]
     if other:
         listing = ", ".join(

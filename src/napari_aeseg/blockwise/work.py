@@ -18,7 +18,6 @@ from napari_aeseg.events import Progress, drain, raise_if_stopped
 from napari_aeseg.regions.graph import RegionGraph, region_graph
 from napari_aeseg.regions.joining import BlockPatches
 from napari_aeseg.regions.patches import make_patches, patch_shape, pixel_density
-from napari_aeseg.regions.reduction import joined_patches
 from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
 
 if TYPE_CHECKING:
@@ -76,10 +75,10 @@ class BlockWork:
             return f"{error} It was left out."
         patches, statistics, graph = yield from self.found(raw, block, stop)
         if self.reduction is not None:
-            region = self.reduction.region_of_patch(statistics, graph)
+            region, statistics = self.reduction.joined(statistics, graph, stop)
             raise_if_stopped(stop, "graph")
             patches = region.astype(np.int32)[patches]
-            statistics, graph = joined_patches(statistics, region), region_graph(patches)
+            graph = region_graph(patches)
         faces = tuple(
             (patches.take(0, axis).copy(), patches.take(-1, axis).copy())
             for axis in range(patches.ndim)

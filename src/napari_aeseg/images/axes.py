@@ -141,8 +141,9 @@ class Axes:
         """
         in_order = [a for a in "TZYX" if a in self.letters]
         first = array.ndim - len(in_order)
+        # A tuple: dask sees then when there is nothing to do.
         return array.transpose(
-            [*range(first), *(first + in_order.index(a) for a in self.letters if a != "C")]
+            (*range(first), *(first + in_order.index(a) for a in self.letters if a != "C"))
         )
 
     def __str__(self) -> str:

@@ -86,7 +86,7 @@ class Descriptor:
     @cached_property
     def appearance(self) -> np.ndarray:
         """What regions are grouped into classes by, float32, shape (P, E3)."""
-        return self.values if _is_coarse(self.scale) else self.moments.positions(self._white)
+        return self.values if is_coarse(self.scale) else self.moments.positions(self._white)
 
     @cached_property
     def _white(self) -> np.ndarray:
@@ -139,37 +139,64 @@ def describe(
     StoppedError
         When asked to stop.
     """
-    if balance == 0 and not (statistics.level == 0).any():
-        raise InputError(
-            "balance = 0 compares brightness and colour only, which are level 0, and level 0 is "
-            "not among the levels used: add it, or raise the balance."
-        )
     scales = Scales(statistics, graph) if scales is None else scales
-    weight = _weight(statistics.level, balance)
-    fine = scales.at(1.0, stop)
-    contrast = fine.everything.highest_contrast()
-    tolerance = (contrast / _CONTRAST) ** 2
-    if scale == "auto":
-        scale = 1.0
-        if contrast < _CLEAR:
-            before = fine.everything.spread_along(tolerance, weight)
-            six = scales.model_at(6.0, stop).spread_along(tolerance, weight)
-            if six > _GROWTH_OF_TEXTURES * before:
-                scale = _SCALE_OF_TEXTURES
-    scale = float(scale)
-    if contrast > _NO_TEXTURE and balance < 1:
-        weight[len(statistics.level) :] = 0
-    if not _is_coarse(scale):
+    scale, tolerance, weight = choices(statistics.level, scales, balance, scale, stop)
+    if not is_coarse(scale):
         values, unit = _of_things(scales, scale, weight, stop)
         return Descriptor(values, scale, unit, scales, tolerance, weight)
-    moments, early = scales.at(scale, stop), scales.early(stop)
+    moments = scales.at(scale, stop)
+    if scales.known is not None:  # borders were sharpened before patches were joined
+        values = moments.positions(moments.everything.map(_TOLERANCE, weight))
+        return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight)
+    fine, early = scales.at(1.0, stop), scales.early(stop)
     raise_if_stopped(stop, "tree")
     values, part = _of_textures(moments, fine, weight, statistics.count, graph.edges, early, stop)
     early = None if early is None else early.within(part)
     return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight, early)
 
 
-def _is_coarse(scale: float) -> bool:
+def choices(
+    level: np.ndarray,
+    scales: Scales,
+    balance: float,
+    scale: float | Literal["auto"],
+    stop: StopFlag | None = None,
+) -> tuple[float, float, np.ndarray]:
+    """Return the scale that "auto" takes, the tolerance of classes, and the weight of each number.
+
+    Parameters and errors as of `describe`.
+    """
+    if balance == 0 and not (level == 0).any():
+        raise InputError(
+            "balance = 0 compares brightness and colour only, which are level 0, and level 0 is "
+            "not among the levels used: add it, or raise the balance."
+        )
+    weight = _weight(level, balance)
+    contrast = contrast_of(scales, stop)
+    tolerance = (contrast / _CONTRAST) ** 2
+    if scale == "auto" and scales.known is not None:
+        scale = scales.known.scale
+    elif scale == "auto":
+        scale = 1.0
+        if contrast < _CLEAR:
+            before = scales.at(1.0, stop).everything.spread_along(tolerance, weight)
+            six = scales.model_at(6.0, stop).spread_along(tolerance, weight)
+            if six > _GROWTH_OF_TEXTURES * before:
+                scale = _SCALE_OF_TEXTURES
+    if contrast > _NO_TEXTURE and balance < 1:
+        weight[len(level) :] = 0
+    return float(scale), tolerance, weight
+
+
+def contrast_of(scales: Scales, stop: StopFlag | None = None) -> float:
+    """Return the highest contrast of a feature between patches that are not averaged."""
+    if scales.known is not None:
+        return scales.known.contrast
+    return scales.at(1.0, stop).everything.highest_contrast()
+
+
+def is_coarse(scale: float) -> bool:
+    """Return whether patches are compared as parts of textures, not as things."""
     return scale >= _COARSE
 
 

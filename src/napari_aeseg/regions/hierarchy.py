@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.params import SegmentationParams
     from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.fine_scale import FineScale
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.statistics import PatchStatistics
 
@@ -89,6 +90,9 @@ class Hierarchy(Inspection):
         Whatever differed from what was asked for, such as a fallback to the CPU.
     coarse : tuple of dask array
         Of an image worked on in blocks: patch ids at every second, fourth, ... row and column.
+    fine : FineScale, optional
+        Of an image worked on in blocks whose patches were joined to larger ones: what was known of
+        them before.
 
     Examples
     --------
@@ -109,6 +113,7 @@ class Hierarchy(Inspection):
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
     coarse: tuple[Any, ...] = ()
+    fine: FineScale | None = None
     # Shared with the hierarchies that `reweighted` returns.
     _scales: Scales | None = field(default=None, repr=False, compare=False)
     _search: ObjectSearch | SearchInTime = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
@@ -116,7 +121,9 @@ class Hierarchy(Inspection):
     def __post_init__(self) -> None:
         time = self.axes.space.index("T") if "T" in self.axes.space else None
         if self._scales is None:
-            object.__setattr__(self, "_scales", Scales(self.statistics, self.graph, time))
+            object.__setattr__(
+                self, "_scales", Scales(self.statistics, self.graph, time, self.fine)
+            )
         if self._search is None and self.brightness is not None:
             bright = self.brightness
             search = ObjectSearch(bright) if time is None else SearchInTime(bright, time)

@@ -13,10 +13,12 @@ import numpy as np
 from napari_aeseg.errors import HierarchyFileError, InputError, shown
 from napari_aeseg.params import SegmentationParams
 from napari_aeseg.regions.array_folder import LazyIds, read_arrays
+from napari_aeseg.regions.fine_scale import FineScale
 from napari_aeseg.regions.graph import RegionGraph
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.hierarchy_parts import (
     ARRAYS,
+    FINE,
     TREE,
     axes_of,
     check_arrays,
@@ -45,6 +47,7 @@ def write_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> None:
         len(hierarchy.graph.edges),
         TREE[0] in given,
         not hierarchy.is_lazy,
+        _shallow(hierarchy),
     )
     with StoreWriter(Path(path), _OURS) as store:
         arrays = {name: _as(name, given[name], *expected[name]) for name in expected}
@@ -66,6 +69,11 @@ def _computed(ids: Any, where: tuple[slice, ...]) -> np.ndarray:
     return np.asarray(ids[where])
 
 
+def _shallow(hierarchy: Hierarchy) -> int | None:
+    """Features by which things were told apart before patches were joined, if they were."""
+    return None if hierarchy.fine is None else len(hierarchy.fine.things.own) // 2
+
+
 def _steps(hierarchy: Hierarchy) -> list[int]:
     """Steps between rows and columns at which there are patch ids, of a lazy hierarchy."""
     return [2**i for i in range(1 + len(hierarchy.coarse))]
@@ -82,6 +90,8 @@ def _arrays(hierarchy: Hierarchy) -> dict[str, np.ndarray]:
     if not hierarchy.is_lazy:
         arrays |= {"patches": hierarchy.patches, "brightness": hierarchy.brightness}
     arrays |= {"graph/edges": graph.edges, "graph/border": graph.border}
+    if hierarchy.fine is not None:
+        arrays |= {FINE + name: values for name, values in hierarchy.fine.arrays().items()}
     tree: MergeTree | None = vars(hierarchy).get("tree")
     return arrays if tree is None else {**arrays, TREE[0]: tree.children, TREE[1]: tree.cost}
 
@@ -115,6 +125,9 @@ def _header(hierarchy: Hierarchy) -> dict[str, Any]:
         "notes": list(hierarchy.notes),
         "has_tree": "tree" in vars(hierarchy),
         "steps": _steps(hierarchy) if hierarchy.is_lazy else None,
+        "fine": None
+        if hierarchy.fine is None
+        else {"shallow": _shallow(hierarchy), **hierarchy.fine.numbers()},
     }
 
 
@@ -193,8 +206,10 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
         if type(has_tree) is not bool or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"model {model!r:.50}, notes {notes!r:.50}, tree {has_tree!r:.50}")
         numbers = (header["patches"], header["features"], header["edges"])
-        steps = header.get("steps")  # was not written before there were images in blocks
-        expected = expected_arrays(axes, *numbers, has_tree, steps is None)
+        # Format 1 had neither at first.
+        steps, fine = header.get("steps"), header.get("fine")
+        shallow = None if fine is None else fine["shallow"]
+        expected = expected_arrays(axes, *numbers, has_tree, steps is None, shallow)
         lazy = {} if steps is None else coarse_shapes(axes, steps)
         text = header["package_version"]
         if not isinstance(text, str):
@@ -203,6 +218,8 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
     arrays = read_arrays(path, header, expected, ids)
     with _told(path):
         check_arrays({name: values for name, values in arrays.items() if name not in lazy})
+        own = {k.removeprefix(FINE): v for k, v in arrays.items() if k.startswith(FINE)}
+        known = None if fine is None else FineScale.of_parts(fine, own)
     statistics = PatchStatistics(
         **{k.removeprefix(_STATISTICS): v for k, v in arrays.items() if k.startswith(_STATISTICS)}
     )
@@ -217,6 +234,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
         model,
         tuple(notes),
         tuple(arrays[name] for name in lazy if name != "patches"),
+        known,
     )
     if has_tree:
         # A cached property is what the instance's dictionary holds under its name.

@@ -14,6 +14,7 @@ from napari_aeseg.errors import shown
 from napari_aeseg.images.axes import Axes, Source, read_axes
 from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.merge_tree import MergeTree
+from napari_aeseg.regions.moments import is_shallow
 from napari_aeseg.regions.statistics import geometry
 from napari_aeseg.regions.ultrametric import joining_merges
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray]
 
-#: Arrays of a saved hierarchy: dtype and shape in P patches, F features, E edges, C channels and
-#: the axes of space, of which there are D.
+#: Arrays of a saved hierarchy: dtype and shape in P patches, F features, E edges, C channels, the
+#: axes of space, of which there are D, N = 2 F numbers, of which things are told apart by S.
 ARRAYS: dict[str, tuple[str, str]] = {
     "patches": ("int32", "space"),
     "brightness": ("float16", "space"),
@@ -40,6 +41,20 @@ ARRAYS: dict[str, tuple[str, str]] = {
 }
 #: Those that are there only if the tree was built.
 TREE = ("tree/children", "tree/cost")
+#: Those that are there only if patches were joined to larger ones.
+FINE = "fine/"
+ARRAYS |= {
+    "fine/floor": ("float32", "F"),
+    "fine/offset": ("float64", "N"),
+    "fine/gain": ("float64", "N"),
+    **{
+        f"fine/{model}/{part}": ("float64", kind)
+        for model, size in (("everything", "N"), ("things", "S"))
+        for part, kind in (
+            ("own", size), ("eigenvalues", size), ("vectors", 2 * size), ("covariance", 2 * size)
+        )
+    },
+}  # fmt: skip
 # A level of the largest network has 8192 features; what is compared has the square of their number.
 _MOST_PATCHES, _MOST_FEATURES, _DEEPEST = 2**31 - 1, 2**15, 6
 # Pixels along an axis and of an image; how often rows and columns are halved; and the mean square
@@ -50,11 +65,19 @@ _LARGEST_COST = 1e100
 
 
 def expected_arrays(
-    axes: Axes, patches: int, features: int, edges: int, has_tree: bool, in_memory: bool = True
+    axes: Axes,
+    patches: int,
+    features: int,
+    edges: int,
+    has_tree: bool,
+    in_memory: bool = True,
+    shallow: int | None = None,
 ) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and dtype of each array for these numbers of patches, features and edges.
 
-    Without those that have a number per pixel for an image that does not fit into memory.
+    Without those that have a number per pixel for an image that does not fit into memory. `shallow`
+    features are those by which things were told apart before patches were joined, None if they were
+    not.
     """
     for what, n, least, most in (
         ("patches", patches, 1, _MOST_PATCHES),
@@ -63,13 +86,17 @@ def expected_arrays(
     ):
         if type(n) is not int or not least <= n <= most:
             raise ValueError(f"{n!r} {what}")
+    if shallow is not None and (type(shallow) is not int or not 1 <= shallow <= features):
+        raise ValueError(f"{shallow!r} shallow features")
     space = axes.space_shape
     sizes = {"P": patches, "F": features, "E": edges, "C": axes.channels, "D": len(space)}
-    sizes |= {"M": patches - 1, "2": 2}
+    sizes |= {"M": patches - 1, "2": 2, "N": 2 * features, "S": 2 * (shallow or 0)}
     return {
         name: (space if kind == "space" else tuple(sizes[letter] for letter in kind), dtype)
         for name, (dtype, kind) in ARRAYS.items()
-        if (has_tree or name not in TREE) and (in_memory or kind != "space")
+        if (has_tree or name not in TREE)
+        and (in_memory or kind != "space")
+        and (shallow is not None or not name.startswith(FINE))
     }
 
 
@@ -121,6 +148,8 @@ def check_arrays(arrays: Arrays) -> None:
     level = arrays["statistics/level"]
     if level.min() < 0 or level.max() > _DEEPEST:
         raise ValueError(f"statistics/level is not from 0 to {_DEEPEST}")
+    if f"{FINE}gain" in arrays and 2 * is_shallow(level).sum() != len(arrays["fine/things/own"]):
+        raise ValueError("fine/things is of another number of features")
     _check_graph(arrays)
     if TREE[0] in arrays:
         _check_tree(arrays)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_aeseg.events import StopFlag
     from napari_aeseg.regions.early import EarlyMerges
+    from napari_aeseg.regions.fine_scale import FineScale
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.statistics import PatchStatistics
 
@@ -62,6 +63,8 @@ class Moments:
         Mean features and mean squared features, averaged over `scale` patches; written to.
     scale : float
     stop : StopFlag, optional
+    known : FineScale, optional
+        Of patches that were joined to these: how they are standardised, and their noise.
 
     Attributes
     ----------
@@ -85,27 +88,41 @@ class Moments:
         both: np.ndarray,
         scale: float,
         stop: StopFlag | None = None,
+        known: FineScale | None = None,
     ) -> None:
         self.scale = float(scale)
-        self.shallow = np.tile(_is_shallow(level), 2)
-        flat, self.floor = _mean_and_energy(both)
+        self.shallow = np.tile(is_shallow(level), 2)
+        flat, self.floor = _mean_and_energy(both, None if known is None else known.floor)
         self.centred = both
         raise_if_stopped(stop, "tree")
         sample = slice(None, None, len(both) // _ENOUGH_PATCHES | 1)  # odd: rows are even
-        self.offset = self.centred[sample].mean(axis=0)
+        if known is None:
+            self.offset = self.centred[sample].mean(axis=0)
+        else:
+            self.offset = known.offset.astype(np.float32)
         self.centred -= self.offset
-        spread = self.centred[sample].std(axis=0, dtype=np.float64)
-        spread[np.tile(flat, 2) | (spread == 0)] = np.inf
+        if known is None:
+            spread = self.centred[sample].std(axis=0, dtype=np.float64)
+            spread[np.tile(flat, 2) | (spread == 0)] = np.inf
+        else:
+            spread = np.full(len(known.gain), np.inf)
+            np.divide(1, known.gain, out=spread, where=known.gain > 0)
         self.spread = spread
         raise_if_stopped(stop, "tree")
         edges = some_of(edges)
         difference = difference_across(self.centred, edges)
-        self.unit = _unit(difference[:, : len(level)][:, self.shallow[: len(level)]])
         self._place = place
+        if known is None:
+            self.unit = _unit(difference[:, : len(level)][:, self.shallow[: len(level)]])
+        else:
+            self.unit = known.unit
         difference /= spread
         values = self.centred[sample] * (1 / spread).astype(np.float32)
         step = difference_across(place, edges)
         self._slope = gradient_of(difference, step, values, place[sample])
+        if known is not None:
+            self.everything, self.things = known.everything, known.things
+            return
         if self._slope.any():
             difference -= step @ self._slope
             values -= (place[sample] @ self._slope).astype(np.float32)
@@ -126,8 +143,9 @@ class Moments:
 
     def map_of_things(self) -> np.ndarray:
         """Return the map from `raw` to where patches are compared as things, shape (D, E)."""
-        full = np.zeros((len(self.spread), int(self.shallow.sum())))
-        full[self.shallow] = self.things.map(1.0, np.ones(full.shape[1]))
+        white = self.things.map(1.0, np.ones(int(self.shallow.sum())))
+        full = np.zeros((len(self.spread), white.shape[1]))
+        full[self.shallow] = white
         return self.map_of(full)
 
     def positions(self, white: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
@@ -160,6 +178,9 @@ class Scales:
     time : int, optional
         Which axis is time. What neighbours differ by is then looked at within frames: from frame to
         frame it is mostly the same texture in the same place, not another piece of it.
+    known : FineScale, optional
+        Of patches that were joined to these. They are averaged then, at the scale of that and no
+        other: what is asked for at another scale is answered with it.
 
     Examples
     --------
@@ -173,9 +194,14 @@ class Scales:
     """
 
     def __init__(
-        self, statistics: PatchStatistics, graph: RegionGraph, time: int | None = None
+        self,
+        statistics: PatchStatistics,
+        graph: RegionGraph,
+        time: int | None = None,
+        known: FineScale | None = None,
     ) -> None:
         self._statistics, self._graph = statistics, graph
+        self.known = known
         self._edges = graph.edges if time is None else _within_frames(statistics, graph, time)
         self._matrix: sparse.csr_array | None = None
         self._shallow: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -185,6 +211,7 @@ class Scales:
 
     def at(self, scale: float, stop: StopFlag | None = None) -> Moments:
         """Return the moments averaged over `scale` patches."""
+        scale = scale if self.known is None else self.known.scale
         found = self._kept.get(scale)
         if found is None:
             found = self._made(scale, stop)
@@ -197,6 +224,7 @@ class Scales:
     def model_at(self, scale: float, stop: StopFlag | None = None) -> NoiseModel:
         """Return how numbers vary at a scale whose moments need not be kept."""
         if scale not in self._models:
+            scale = scale if self.known is None else self.known.scale
             kept = self._kept.get(scale)
             if kept is None and self._graph.number > 3 * _ENOUGH_PATCHES and 1 < scale <= 6:
                 kept = self._of_some(scale, stop)
@@ -237,13 +265,13 @@ class Scales:
     def shallow_at(self, scale: float, stop: StopFlag | None = None) -> Moments:
         """Return the moments of the shallow features alone: a sixth of them all.
 
-        At scale 1 all are known anyway, and returned.
+        At scale 1, and of patches that were joined, all are known anyway, and returned.
         """
-        if scale == 1:
+        if scale == 1 or self.known is not None:
             return self.at(scale, stop)
         given = self._statistics
         if self._shallow is None:
-            shallow = _is_shallow(given.level)
+            shallow = is_shallow(given.level)
             self._shallow = given.level[shallow], given.mean[:, shallow], given.second[:, shallow]
         return self._moments(*self._shallow, scale, stop)
 
@@ -260,7 +288,7 @@ class Scales:
         stop: StopFlag | None,
     ) -> Moments:
         place = relative_place(self._statistics.centroid)
-        steps = averaging_steps(self._graph, scale, is_volume(place))
+        steps = averaging_steps(self._graph, scale, is_volume(place)) if self.known is None else 0
         both = np.empty((len(mean), 2 * len(level)), np.float32)
         halves = both[:, : len(level)], both[:, len(level) :]
         if steps and len(self._graph.edges):
@@ -278,7 +306,7 @@ class Scales:
             deque(in_threads(fill, work, min(2, cores())), maxlen=0)
         else:
             halves[0][:], halves[1][:] = mean, second
-        return Moments(level, place, self._edges, both, scale, stop)
+        return Moments(level, place, self._edges, both, scale, stop, self.known)
 
 
 def _within_frames(statistics: PatchStatistics, graph: RegionGraph, time: int) -> np.ndarray:
@@ -289,12 +317,14 @@ def _within_frames(statistics: PatchStatistics, graph: RegionGraph, time: int) -
     return within if len(within) else graph.edges
 
 
-def _is_shallow(level: np.ndarray) -> np.ndarray:
+def is_shallow(level: np.ndarray) -> np.ndarray:
     """Which features things are told apart by: of the image and the first level."""
     return level <= max(_DEEPEST_LEVEL_OF_FINE_REGIONS, int(level.min()))
 
 
-def _mean_and_energy(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _mean_and_energy(
+    both: np.ndarray, floor: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Turn second moments into logarithms of variances; return which features are flat, the floor.
 
     The floor is what is added to each variance before the logarithm.
@@ -310,7 +340,8 @@ def _mean_and_energy(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         usual += here.sum(axis=0)
     usual /= len(mean)
     flat = usual + mean.var(axis=0) <= _FLAT * square / len(mean)
-    floor = (_FLOOR * usual + np.finfo(np.float32).tiny).astype(np.float32)
+    if floor is None:
+        floor = (_FLOOR * usual + np.finfo(np.float32).tiny).astype(np.float32)
     for rows in parts:
         second[rows] += floor
         np.log(second[rows], out=second[rows])

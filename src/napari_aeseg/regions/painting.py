@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.markers import LARGEST_MARKER
+from napari_aeseg.regions.stored_ids import looked_up
 from napari_aeseg.regions.ultrametric import contour_map
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class _Painter:
-    """Looks up the values of patches in one chunk; kept by the arrays that need it."""
+    """Looks up the values of patches; kept by the arrays that need it."""
 
     def __init__(self, patches: Any, values: np.ndarray) -> None:
         self.patches_name = patches.name
         self.values = values
-        # Id -1, where there is no patch, finds the last value.
+        # Id -1, where there is no patch, finds the first value.
         nothing = np.zeros((1, *values.shape[1:]), values.dtype)
-        self._with_none = np.concatenate([values, nothing])
+        self._with_none = np.concatenate([nothing, values])
 
-    def __call__(self, chunk: np.ndarray) -> np.ndarray:
-        return self._with_none[chunk]
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        return np.take(self._with_none, ids + 1, axis=0, mode="clip")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self.patches_name, self.values)
@@ -77,12 +78,7 @@ def painted_lazily(patches: Any, values: np.ndarray) -> Any:
     ([[5, 7, 0]], [5, 7])
     """
     painter = _Painter(patches, values)
-    more: dict[str, Any] = {}
-    if values.ndim > 1:
-        more = {"new_axis": patches.ndim, "chunks": (*patches.chunks, values.shape[1:])}
-    painted = patches.map_blocks(
-        painter, dtype=values.dtype, meta=np.empty((0,) * (patches.ndim + values.ndim - 1)), **more
-    )
+    painted = looked_up(patches, painter, values)
     _PAINTERS[painted.name] = painter
     return painted
 

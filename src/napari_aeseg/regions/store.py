@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: The attribute of the zarr group that holds everything that is no array.
 KEY = "napari-aeseg"
-#: Raised whenever an older package could misread the folder.
-FORMAT_VERSION = 1
+#: Raised whenever an older package could misread the folder; 2 may have "fine".
+FORMAT_VERSION = 2
 #: Bytes of all arrays together, and of a file of metadata, above which nothing is read.
 MOST_BYTES, MOST_TEXT = 2**40, 2**20
 # Numbers in a chunk.
