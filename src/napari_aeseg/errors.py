@@ -23,3 +23,19 @@ class DeviceError(AesegError):
 
 class StoppedError(AesegError):
     """Work that was asked to stop before there was a result to keep."""
+
+
+def shown(value: object, most: int = 300) -> str:
+    r"""Return text of a file that nobody vouches for, to be shown: cut, and nothing but letters.
+
+    Examples
+    --------
+    >>> shown("9.0\x1b[2J", most=9), shown("a" * 99, most=5)
+    ('9.0\\x1b[2J', 'aaaaa ...')
+    """
+    text = str(value)
+    kept = text if len(text) <= most else f"{text[:most]} ..."
+    # Not encodable, or obeyed by a terminal: written as in Python.
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in kept
+    )

@@ -16,6 +16,7 @@ import napari_aeseg as aeseg
 from napari_aeseg import HierarchyFileError, InputError, load_hierarchy
 from napari_aeseg.images.axes import Axes
 from napari_aeseg.regions import store
+from napari_aeseg.regions.graph import region_graph
 from napari_aeseg.regions.hierarchy_file import hierarchy_header
 from napari_aeseg.regions.hierarchy_parts import ARRAYS, FINE
 from napari_aeseg.regions.store import KEY
@@ -131,6 +132,7 @@ def test_volumes_are_the_same(path, hierarchy_of):
         flat,
         patches=patches,
         statistics=replace(flat.statistics, centroid=centroid_of(patches)),
+        graph=region_graph(patches),
         axes=Axes("ZYX", volume.shape, "given"),
         brightness=volume.astype(np.float16),
         _scales=None,

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model, TrainingRecord
     from napari_aeseg.autoencoder.network import Autoencoder
 
+# Of torch's generator: how many numbers are made at once, and where its state says how many of
+# them are left, and which comes next.
+_NUMBERS, _LEFT, _FOLLOWING = 624, slice(8, 12), slice(16, 24)
 # What AdamW keeps for each weight.
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -124,10 +127,7 @@ class Checkpoint:
         moments = {k: v for k, v in tensors.items() if k != "noise"}
         _check_moments(moments, network)
         noise = tensors["noise"]
-        try:
-            torch.Generator().set_state(noise)
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(f"state of the noise: {error}") from error
+        _check_noise(noise)
         return cls(batch_size, _crops_state(values["crops"]), noise, moments)
 
 
@@ -171,6 +171,19 @@ def _check_moments(moments: Mapping[str, torch.Tensor], network: Autoencoder) ->
             raise ValueError(f"{name} with NaN or infinite values")
         if name.startswith("exp_avg_sq.") and bool((moment < 0).any()):
             raise ValueError(f"{name} with negative values")
+
+
+def _check_noise(noise: torch.Tensor) -> None:
+    """Raise ValueError unless this is the state of a torch generator that can be drawn from."""
+    try:
+        torch.Generator().set_state(noise)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"state of the noise: {error}") from error
+    state = noise.numpy().tobytes()
+    left, following = (int.from_bytes(state[part], "little") for part in (_LEFT, _FOLLOWING))
+    # Together one more than the numbers there are, or less; torch reads behind them otherwise.
+    if not 1 <= left <= _NUMBERS + 1 - following:
+        raise ValueError(f"state of the noise with {left} numbers left from the {following}th on")
 
 
 def _crops_state(values: Mapping[str, Any]) -> dict[str, Any]:

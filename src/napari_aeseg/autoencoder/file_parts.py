@@ -13,7 +13,7 @@ import torch
 from napari_aeseg.autoencoder.architecture import Architecture
 from napari_aeseg.autoencoder.model import TrainingRecord
 from napari_aeseg.autoencoder.network import Autoencoder
-from napari_aeseg.errors import ModelFileError
+from napari_aeseg.errors import ModelFileError, shown
 from napari_aeseg.images.intensity import IntensityRange
 from napari_aeseg.prototypes import Prototypes
 
@@ -46,21 +46,63 @@ def intensity_of(header: Mapping[str, Any], channels: int) -> IntensityRange | N
     values = header["intensity"]
     if values is None:
         return None
-    found = IntensityRange(tuple(map(float, values["low"])), tuple(map(float, values["high"])))
-    for name, numbers in (("low", found.low), ("high", found.high)):
-        if len(numbers) != channels or not all(map(math.isfinite, numbers)):
-            raise ValueError(f"intensity {name} = {numbers} for {channels} channel(s)")
-    return found
+    low, high = (numbers_of(f"intensity {name}", values[name]) for name in ("low", "high"))
+    if not len(low) == len(high) == channels:
+        raise ValueError(f"intensity {shown(values)} for {channels} channel(s)")
+    return IntensityRange(low, high)
 
 
 def record_of(header: Mapping[str, Any]) -> TrainingRecord:
-    """Return the record of the training."""
+    """Return the record of the training; `check_record` says whether it can be relied on."""
     training = dict(header["training"])
     for name in ("images", "losses", "notes"):
+        if not isinstance(training[name], list):
+            raise TypeError(f"{name} = {shown(repr(training[name]))} is no list")
         training[name] = tuple(training[name])
     if training.get("voxel_size") is not None:
-        training["voxel_size"] = tuple(map(float, training["voxel_size"]))
+        training["voxel_size"] = numbers_of("voxel_size", training["voxel_size"])
     return TrainingRecord(**training)
+
+
+def check_record(record: TrainingRecord) -> None:
+    """Raise an error unless every part of a record is of the kind that it is said to be."""
+    numbers_of("losses", list(record.losses))
+    numbers_of("seconds", [record.seconds])
+    for text in (record.device, *record.notes):
+        text_of("device and notes", text)
+    if type(record.steps) is not int or record.steps < 0:
+        raise ValueError(f"steps = {shown(repr(record.steps))}")
+    if not isinstance(record.params, dict):
+        raise TypeError(f"params = {shown(record.params)}")
+    for image in record.images:
+        _check_image(image)
+
+
+def text_of(name: str, value: object) -> str:
+    """Return a text; raise TypeError for anything else."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} = {shown(repr(value))} is no text")
+    return value
+
+
+def numbers_of(name: str, values: object) -> tuple[float, ...]:
+    """Return a list of finite numbers as a tuple; raise TypeError or ValueError for others."""
+    if not isinstance(values, list) or any(type(n) not in (int, float) for n in values):
+        raise TypeError(f"{name} = {shown(repr(values), 100)} is no list of numbers")
+    numbers = tuple(map(float, values))
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} has NaN or infinite values")
+    return numbers
+
+
+def _check_image(image: Any) -> None:
+    """Raise an error unless these are the name, shape and axes of an image."""
+    name, shape, axes = image["name"], image["shape"], image["axes"]
+    if not isinstance(shape, list) or any(type(n) is not int or n < 1 for n in shape):
+        raise ValueError(f"image of shape {shown(repr(shape))}")
+    if len(text_of("axes", axes)) != len(shape):
+        raise ValueError(f"axes {shown(repr(axes))} of an image of shape {shown(shape)}")
+    text_of("name", name)
 
 
 def network_of(
@@ -70,20 +112,20 @@ def network_of(
 
     `name` is what the error calls the file.
     """
+    # Without initial weights: neither is memory taken twice, nor anybody's random state changed.
     with torch.device("meta"):
-        own = Autoencoder(architecture).state_dict()
-    expected = {k: (tuple(v.shape), v.dtype) for k, v in own.items()}
+        network = Autoencoder(architecture)
+    expected = {k: (tuple(v.shape), v.dtype) for k, v in network.state_dict().items()}
     found = {k: (tuple(v.shape), v.dtype) for k, v in weights.items()}
     if found != expected:
         odd = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
         raise ModelFileError(
             f"The weights of {name} do not fit its architecture; differing: "
-            f"{', '.join(odd[:5])}{' ...' if len(odd) > 5 else ''}."
+            f"{shown(', '.join(odd[:5]))}{' ...' if len(odd) > 5 else ''}."
         )
     if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
         raise ModelFileError(f"{name} has weights that are NaN or infinite; train again.")
-    network = Autoencoder(architecture)
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, assign=True)
     return network
 
 

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+#: What a user is told when features have no finite values, or no squares.
+NO_NUMBERS = (
+    "The model makes numbers of this image that are NaN, infinite or beyond 10^15: its weights are "
+    "of no use. Train another one, or take another file."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
@@ -351,6 +357,8 @@ class Model:
                 for f in encoded.features.values()
             ]
             kept = torch.cat(grown)[(slice(None), *encoded.tile.keep)]
+            if not bool(torch.isfinite(kept).all()):
+                raise InputError(NO_NUMBERS)
             here: Any = (slice(None), *encoded.plane, *encoded.tile.inner)
             out[here] = kept.float().cpu().numpy()
         return read.axes.as_given(out)

@@ -9,21 +9,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors
 import safetensors.torch
 import torch
 
 from napari_aeseg.autoencoder.checkpoint import Checkpoint
 from napari_aeseg.autoencoder.file_parts import (
     architecture_of,
+    check_record,
     intensity_of,
     network_of,
     prototype_parts,
     prototypes_of,
     record_of,
+    text_of,
 )
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.errors import ModelFileError
+from napari_aeseg.autoencoder.tensor_file import check_json, read_metadata, read_tensors
+from napari_aeseg.errors import ModelFileError, shown
 from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:
@@ -118,30 +120,28 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
     path = _file(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(HEADER_KEY)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ModelFileError(
-            f"{path.name} is not a model file, or it is damaged or cut short ({error}). "
-            "Expected a *.aeseg.safetensors file written by napari-aeseg."
-        ) from error
+    text = read_metadata(path, HEADER_KEY)
     if text is None:
         raise ModelFileError(
             f"{path.name} is a safetensors file, but not one written by napari-aeseg: it has no "
             f"'{HEADER_KEY}' header."
         )
+    check_json(text, path.name)
     try:
         header = json.loads(text)
         written = header["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelFileError(f"The header of {path.name} cannot be read ({error}).") from error
-    if not isinstance(written, int) or written < 1:
-        raise ModelFileError(f"{path.name} has an impossible format version, {written!r}.")
+        raise ModelFileError(
+            f"The header of {path.name} cannot be read ({shown(error)})."
+        ) from error
+    if type(written) is not int or written < 1:
+        raise ModelFileError(
+            f"{path.name} has an impossible format version, {shown(repr(written), 50)}."
+        )
     if written > FORMAT_VERSION:
         raise ModelFileError(
-            f"{path.name} has format {written}, written by napari-aeseg "
-            f"{header.get('package_version', '?')}; this version reads up to format "
+            f"{path.name} has format {shown(written, 50)}, written by napari-aeseg "
+            f"{shown(header.get('package_version', '?'), 50)}; this version reads up to format "
             f"{FORMAT_VERSION}. Update napari-aeseg to read it."
         )
     missing = [name for name in _PARTS if name not in header]
@@ -166,17 +166,16 @@ def load_model_file(path: str | PathLike[str]) -> Model:
         architecture = architecture_of(header)
         intensity = intensity_of(header, architecture.channels)
         record = record_of(header)
+        for name in ("package_version", "torch_version"):
+            text_of(name, header[name])
         any_channels = header.get("any_channels", False)
         if type(any_channels) is not bool or (any_channels and intensity is not None):
             raise ValueError(f"any_channels = {any_channels!r} with intensity {intensity}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(
-            f"The header of {path.name} is incomplete or wrong ({error})."
+            f"The header of {path.name} is incomplete or wrong ({shown(error)})."
         ) from error
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ModelFileError(f"The weights of {path.name} cannot be read ({error}).") from error
+    tensors = read_tensors(path)
     resume, prototypes = (
         _taken(tensors, prefix) if name in header else None
         for name, prefix in (("resume", RESUME), ("prototypes", PROTOTYPES))
@@ -190,8 +189,12 @@ def load_model_file(path: str | PathLike[str]) -> Model:
         what = "prototypes"
         if prototypes is not None:
             model.prototypes = prototypes_of(header["prototypes"], prototypes)
+        what = "record of the training"
+        check_record(record)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelFileError(f"The {what} in {path.name} cannot be used ({error}).") from error
+        raise ModelFileError(
+            f"The {what} in {path.name} cannot be used ({shown(error)})."
+        ) from error
     return model
 
 

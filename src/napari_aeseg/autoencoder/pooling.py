@@ -17,8 +17,9 @@ from napari_aeseg.autoencoder.device import (
 )
 from napari_aeseg.autoencoder.device_sums import DeviceSums
 from napari_aeseg.autoencoder.host_sums import HostSums
+from napari_aeseg.autoencoder.model import NO_NUMBERS
 from napari_aeseg.autoencoder.planning import places, usual_tile_size
-from napari_aeseg.errors import DeviceError
+from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.events import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from napari_aeseg.images.intensity import Image
 
 _SMALLEST_TILE = 64
+# Sums of larger ones do not fit float32.
+_LARGEST_SQUARE = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ def pooling_steps(
     ------
     StoppedError
         When asked to stop.
+    InputError
+        If features are not finite, or too large for their squares.
     DeviceError
         If even the CPU runs out of memory, or the device does not compute in the precision.
     """
@@ -163,4 +168,6 @@ def _pool(
             yield Progress("encode", done, total, str(device), clock.seconds_left(done))
             raise_if_stopped(stop, "encode")
     mean, second = sums.moments()
+    if not (np.isfinite(mean).all() and (second <= _LARGEST_SQUARE).all()):
+        raise InputError(NO_NUMBERS)
     return PooledFeatures(mean, second, np.repeat(levels, [channels[i] for i in levels]))

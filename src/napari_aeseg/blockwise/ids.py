@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg.errors import InputError, shown
 from napari_aeseg.regions.stored_ids import ids_array
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ class _IdsOfBlocks:
         self.array = array
         self.block = block
         self.first, self.number = joined.first, joined.number
+        # Blocks are in order: one ends where the next begins.
+        ends = [*joined.first.values(), len(joined.number)][1:]
+        self.ends = dict(zip(joined.first, ends, strict=True))
         self.kept = kept
 
     @property
@@ -71,12 +75,30 @@ class _IdsOfBlocks:
         )
 
     def read(self, part: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
-        stored = self.array[part]
         index = tuple(s.start // size for s, size in zip(part, self.block, strict=True))
-        ids = np.full(int(stored.max(initial=0)) + 1, -1, np.int32)
-        if index in self.first:  # else the block was left out
-            ids[1:] = self.number[self.first[index] :][: len(ids) - 1]
-        return stored, ids
+        start = self.first.get(index, 0)
+        here = self.number[start : self.ends.get(index, 0)]  # none if the block was left out
+        stored = self._stored(part)
+        if index not in self.first:
+            return np.zeros_like(stored), np.array([-1], np.int32)
+        if stored.size and not 0 <= stored.min() <= stored.max() <= len(here):
+            raise InputError(
+                f"Patch ids in {self.kept.folder} run from {stored.min()} to {stored.max()} where "
+                f"there are {len(here)} patches: it is damaged, give another folder."
+            )
+        return stored, np.concatenate([np.array([-1], np.int32), here])
+
+    def _stored(self, part: tuple[slice, ...]) -> np.ndarray:
+        try:
+            return np.asarray(self.array[part])
+        except MemoryError:
+            raise
+        # zarr and its codecs raise all kinds of errors on damaged files.
+        except Exception as error:
+            raise InputError(
+                f"Patch ids in {self.kept.folder} cannot be read ({shown(error)}): give another "
+                "folder."
+            ) from error
 
     def __dask_tokenize__(self) -> object:
         return type(self).__name__, str(self.kept.folder), self.array.path, self.array.shape

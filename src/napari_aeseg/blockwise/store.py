@@ -14,7 +14,14 @@ from uuid import uuid4
 
 import numpy as np
 
-from napari_aeseg.errors import InputError
+from napari_aeseg.blockwise.kept_files import (
+    check_folder,
+    plain_values,
+    read_block,
+    read_reduction,
+    unusable,
+)
+from napari_aeseg.errors import InputError, shown
 from napari_aeseg.regions.fine_scale import FineScale
 from napari_aeseg.regions.graph import RegionGraph
 from napari_aeseg.regions.joining import BlockPatches
@@ -23,6 +30,7 @@ from napari_aeseg.regions.statistics import PatchStatistics
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator, Sequence
 
     from napari_aeseg.images.blocks import Block
 
@@ -80,6 +88,7 @@ class BlockStore:
             path = Path(folder)
             if (path / "run.json").is_file():
                 _check_same(path, about)
+                check_folder(path, _arrays(shape, block))
                 return cls(path)
             if path.exists() and any(path.iterdir()):
                 raise InputError(f"{path} is not empty and not a folder of blocks: give another.")
@@ -98,20 +107,20 @@ class BlockStore:
 
     def _make_patches(self, shape: tuple[int, ...], block: tuple[int, ...]) -> None:
         import zarr
+        from zarr.codecs import ZstdCodec
 
-        for step in steps_of(shape, block):
-            deep = [_chunk(n, _DEEP_CHUNK) for n in block[:-2]]
-            chunks = (*deep, *(_chunk(n // step, _CHUNK) for n in block[-2:]))
+        for name, (size, chunks) in _arrays(shape, block).items():
             zarr.create_array(
-                store=str(self._ids(step)),
-                shape=(*shape[:-2], *(-(-n // step) for n in shape[-2:])),
+                store=str(self.folder / name),
+                shape=size,
                 chunks=chunks,
                 dtype="int32",
+                compressors=ZstdCodec(level=0, checksum=False),
                 fill_value=0,
             )
 
     def _ids(self, step: int) -> Path:
-        return self.folder / ("patches" if step == 1 else f"patches_{step}")
+        return self.folder / _name(step)
 
     def patches(self, step: int = 1) -> Any:
         """Return the zarr array of patch ids at every so many-th row and column."""
@@ -175,14 +184,26 @@ class BlockStore:
         part.replace(file)
 
     def get(self, block: Block) -> BlockPatches:
-        """Return what was found in a block."""
-        with np.load(self._file(block), allow_pickle=False) as file:
-            statistics = PatchStatistics(*(file[name] for name in _ARRAYS))
-            graph = RegionGraph(len(statistics.count), file["edges"], file["border"])
-            faces = tuple(
-                (file[f"face_{axis}_0"], file[f"face_{axis}_1"]) for axis in range(len(block.index))
-            )
+        """Return what was found in a block; raise InputError if its file is damaged."""
+        found = read_block(self._file(block), block)
+        statistics = PatchStatistics(*(found[name] for name in _ARRAYS))
+        graph = RegionGraph(len(statistics.count), found["edges"], found["border"])
+        faces = tuple(
+            (found[f"face_{axis}_0"], found[f"face_{axis}_1"]) for axis in range(len(block.index))
+        )
         return BlockPatches(block.index, statistics, graph, faces)
+
+    def all_of(self, blocks: Sequence[Block]) -> Iterator[BlockPatches]:
+        """Yield what was found in blocks; raise InputError if they have not the same features."""
+        level, channels = None, 0
+        for block in blocks:
+            found = self.get(block)
+            here = found.statistics
+            if level is None:
+                level, channels = here.level, here.intensity.shape[1]
+            if not np.array_equal(here.level, level) or here.intensity.shape[1] != channels:
+                raise unusable(self._file(block), "other features or channels than other blocks")
+            yield found
 
     def put_reduction(self, reduction: Reduction) -> None:
         """Keep how patches are joined, so that all blocks are treated alike."""
@@ -194,13 +215,17 @@ class BlockStore:
             np.savez(stream, **arrays)
         part.replace(self.folder / "reduction.npz")
 
-    def reduction(self) -> Reduction | None:
-        """Return how patches are joined, if that is known."""
-        if not (self.folder / "reduction.npz").is_file():
+    def reduction(self, features: int) -> Reduction | None:
+        """Return how patches with so many features are joined, if that is known."""
+        file = self.folder / "reduction.npz"
+        if not file.is_file():
             return None
-        with np.load(self.folder / "reduction.npz", allow_pickle=False) as file:
-            arrays = {name.removeprefix("known/"): file[name] for name in file.files}
-        known = FineScale.of_parts(arrays, arrays)
+        found = read_reduction(file, features)
+        arrays = {name.removeprefix("known/"): values for name, values in found.items()}
+        try:
+            known = FineScale.of_parts(arrays, arrays)
+        except ValueError as error:
+            raise unusable(file, error) from error
         return Reduction(known, float(arrays["pixels"]), *(arrays[n] for n in _REDUCTION[1:]))
 
     def delete(self) -> None:
@@ -234,6 +259,24 @@ def steps_of(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
     return steps
 
 
+def _name(step: int) -> str:
+    return "patches" if step == 1 else f"patches_{step}"
+
+
+def _arrays(
+    shape: tuple[int, ...], block: tuple[int, ...]
+) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Shape and chunks of the arrays of patch ids, by name."""
+    deep = [_chunk(n, _DEEP_CHUNK) for n in block[:-2]]
+    return {
+        _name(step): (
+            (*shape[:-2], *(-(-n // step) for n in shape[-2:])),
+            (*deep, *(_chunk(n // step, _CHUNK) for n in block[-2:])),
+        )
+        for step in steps_of(shape, block)
+    }
+
+
 def _chunk(block: int, most: int) -> int:
     """Largest divisor of a block's side that is not above a number: blocks share no chunk."""
     return next(n for n in range(min(most, block), 0, -1) if block % n == 0)
@@ -241,23 +284,29 @@ def _chunk(block: int, most: int) -> int:
 
 def _about_in(path: Path) -> dict[str, Any]:
     """What the work in a folder is about."""
-    try:
-        known = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        known["block"] = [int(n) for n in known["block"]]
-    except (ValueError, LookupError, TypeError) as error:
-        text = f"{path / 'run.json'} is damaged ({error}): give another folder."
-        raise InputError(text) from error
-    found: dict[str, Any] = known
-    return found
+    known = plain_values(path / "run.json")
+    block = known.get("block")
+    if not isinstance(block, list) or any(type(n) is not int or n < 1 for n in block):
+        text = f"{path / 'run.json'} is damaged (block = {shown(repr(block), 50)})"
+        raise InputError(f"{text}: give another folder.")
+    return known
 
 
 def _check_same(path: Path, about: dict[str, Any]) -> None:
     known = _about_in(path)
     # As they read after a way through JSON.
     about = json.loads(json.dumps(about))
+    if known.get("format") != about.get("format"):
+        raise InputError(
+            f"{path} holds blocks of format {shown(repr(known.get('format')), 50)}, not "
+            f"{about.get('format')}: they are of another version of napari-aeseg. Give another "
+            "folder."
+        )
     other = [name for name in about if known.get(name) != about[name]]
     if other:
-        listing = ", ".join(f"{n}: {known.get(n)!r} there, {about[n]!r} now" for n in other)
+        listing = ", ".join(
+            f"{n}: {shown(repr(known.get(n)), 80)} there, {about[n]!r} now" for n in other
+        )
         raise InputError(f"{path} holds blocks of other work ({listing}): give another folder.")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg.cli.options import MODEL_SUFFIX, Commands, model_or_base
+from napari_aeseg.errors import shown
 from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.regions.hierarchy import Hierarchy
+
+# Of one row: files can say anything.
+_MOST_LETTERS = 5000
 
 
 def add_to(commands: Commands) -> None:
@@ -37,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(header, indent=2))
     for name, value in rows.items():
-        print(f"{name:11} {value}")
+        print(f"{name:11} {shown(value, _MOST_LETTERS)}")
     return 0
 
 

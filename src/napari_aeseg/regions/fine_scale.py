@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from napari_aeseg.regions.moments import Moments
 
+# Products of four of them are finite.
+_LARGEST = 1e50
 _MODELS = ("everything", "things")
 _PARTS = ("own", "eigenvalues", "vectors", "covariance")
 
@@ -89,6 +91,8 @@ class FineScale:
             raise ValueError(f"scale {plain['scale']}, contrast {plain['contrast']}")
         if not 0 < plain["unit"] < np.inf:
             raise ValueError(f"unit {plain['unit']}")
+        if any(not (np.abs(values) <= _LARGEST).all() for values in arrays.values()):
+            raise ValueError(f"numbers that are NaN or above {_LARGEST:g}")
         positive = ("floor", "everything/own", "things/own")
         if any((arrays[name] <= 0).any() for name in positive) or (arrays["gain"] < 0).any():
             raise ValueError("noise, or what is added to it, is not above 0")

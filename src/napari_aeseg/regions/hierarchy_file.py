@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg.errors import HierarchyFileError, InputError
+from napari_aeseg.errors import HierarchyFileError, InputError, shown
 from napari_aeseg.params import SegmentationParams
+from napari_aeseg.regions.array_folder import LazyIds, read_arrays
 from napari_aeseg.regions.fine_scale import FineScale
 from napari_aeseg.regions.graph import RegionGraph
 from napari_aeseg.regions.hierarchy import Hierarchy
@@ -26,7 +27,7 @@ from napari_aeseg.regions.hierarchy_parts import (
 )
 from napari_aeseg.regions.merge_tree import MergeTree
 from napari_aeseg.regions.statistics import PatchStatistics
-from napari_aeseg.regions.store import StoreWriter, existing, read_arrays, read_header
+from napari_aeseg.regions.store import StoreWriter, existing, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,8 +138,8 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise HierarchyFileError(
-            f"{path.name} is damaged or was changed: {error}. Copy it again from where it came, or "
-            "build the hierarchy from the image again."
+            f"{path.name} is damaged or was changed: {shown(error)}. Copy it again from where it "
+            "came, or build the hierarchy from the image again."
         ) from error
 
 
@@ -203,13 +204,18 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
         model, notes, has_tree = header["model"], header["notes"], header["has_tree"]
         texts = [model, *notes] if isinstance(notes, list) else [None]
         if type(has_tree) is not bool or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"model {model!r}, notes {notes!r}, tree {has_tree!r}")
+            raise ValueError(f"model {model!r:.50}, notes {notes!r:.50}, tree {has_tree!r:.50}")
         numbers = (header["patches"], header["features"], header["edges"])
-        steps, fine = header["steps"], header.get("fine")  # format 1 had no such thing
+        # Format 1 had neither at first.
+        steps, fine = header.get("steps"), header.get("fine")
         shallow = None if fine is None else fine["shallow"]
         expected = expected_arrays(axes, *numbers, has_tree, steps is None, shallow)
         lazy = {} if steps is None else coarse_shapes(axes, steps)
-    arrays = read_arrays(path, header, expected, {n: (s, "int32") for n, s in lazy.items()})
+        text = header["package_version"]
+        if not isinstance(text, str):
+            raise TypeError(f"package_version {text!r:.50}")
+    ids = LazyIds({n: (s, "int32") for n, s in lazy.items()}, header["patches"])
+    arrays = read_arrays(path, header, expected, ids)
     with _told(path):
         check_arrays({name: values for name, values in arrays.items() if name not in lazy})
         own = {k.removeprefix(FINE): v for k, v in arrays.items() if k.startswith(FINE)}

@@ -5,13 +5,18 @@ A part that cannot be used raises a ValueError that says what is odd.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from napari_aeseg.errors import shown
 from napari_aeseg.images.axes import Axes, Source, read_axes
+from napari_aeseg.regions.graph import region_graph
+from napari_aeseg.regions.merge_tree import MergeTree
 from napari_aeseg.regions.moments import is_shallow
 from napari_aeseg.regions.statistics import geometry
+from napari_aeseg.regions.ultrametric import joining_merges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +55,13 @@ ARRAYS |= {
         )
     },
 }  # fmt: skip
-_MOST_PATCHES, _MOST_FEATURES, _DEEPEST = 2**31 - 1, 2**20, 6
+# A level of the largest network has 8192 features; what is compared has the square of their number.
+_MOST_PATCHES, _MOST_FEATURES, _DEEPEST = 2**31 - 1, 2**15, 6
+# Pixels along an axis and of an image; how often rows and columns are halved; and the mean square
+# of a feature of which sums in float32 are finite.
+_LONGEST, _MOST_PIXELS, _MOST_STEPS, _LARGEST_SQUARE = 2**40, 2**50, 40, 1e30
+# Of a merge: nothing is told apart by more.
+_LARGEST_COST = 1e100
 
 
 def expected_arrays(
@@ -91,8 +102,9 @@ def expected_arrays(
 
 def coarse_shapes(axes: Axes, steps: object) -> dict[str, tuple[int, ...]]:
     """Return the shapes of patch ids at all pixels and at every so many-th row and column."""
-    if not isinstance(steps, list) or steps != [2**i for i in range(len(steps))] or not steps:
-        raise ValueError(f"steps {steps!r} between rows and columns")
+    known = isinstance(steps, list) and 1 <= len(steps) <= _MOST_STEPS
+    if not known or any(type(n) is not int or n != 2**i for i, n in enumerate(steps)):
+        raise ValueError(f"steps {shown(repr(steps), 50)} between rows and columns")
     return {
         "patches" if step == 1 else f"coarse/{step}": tuple(
             -(-n // step) if a in "YX" else n
@@ -107,8 +119,9 @@ def axes_of(values: Mapping[str, Any]) -> Axes:
     letters, shape, source = values["letters"], values["shape"], values["source"]
     if not isinstance(letters, str) or source not in get_args(Source):
         raise ValueError(f"axes {letters!r}, {source!r}")
-    if not isinstance(shape, list) or any(type(n) is not int or n < 1 for n in shape):
-        raise ValueError(f"shape {shape!r}")
+    whole = isinstance(shape, list) and all(type(n) is int and 1 <= n <= _LONGEST for n in shape)
+    if not whole or prod(shape) > _MOST_PIXELS:
+        raise ValueError(f"shape {shown(repr(shape), 50)}")
     checked = read_axes(shape, letters)
     axes = Axes(checked.letters, checked.shape, source)
     voxels, unit = values.get("voxel_size"), values.get("unit", axes.unit)
@@ -122,10 +135,16 @@ def check_arrays(arrays: Arrays) -> None:
     for name, values in arrays.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError(f"{name} has NaN or infinite values")
+    count = arrays["statistics/count"]
+    if (count < 1).any() or (count != np.floor(count)).any():
+        raise ValueError("statistics/count has numbers of pixels that are no whole ones from 1")
     if "patches" in arrays:
         _check_patches(arrays)
-    if (arrays["statistics/second"] < 0).any():
+    second, mean = arrays["statistics/second"], arrays["statistics/mean"]
+    if (second < 0).any():
         raise ValueError("statistics/second has squares below 0")
+    if (second > _LARGEST_SQUARE).any() or (np.abs(mean) > _LARGEST_SQUARE**0.5).any():
+        raise ValueError("statistics have means above 1e15, or squares above 1e30")
     level = arrays["statistics/level"]
     if level.min() < 0 or level.max() > _DEEPEST:
         raise ValueError(f"statistics/level is not from 0 to {_DEEPEST}")
@@ -133,7 +152,7 @@ def check_arrays(arrays: Arrays) -> None:
         raise ValueError("fine/things is of another number of features")
     _check_graph(arrays)
     if TREE[0] in arrays:
-        _check_tree(arrays["tree/children"], arrays["tree/cost"])
+        _check_tree(arrays)
 
 
 def _check_patches(arrays: Arrays) -> None:
@@ -162,10 +181,13 @@ def _check_graph(arrays: Arrays) -> None:
     matrix = sparse.coo_array((ones, (first, second)), shape=(number, number))
     if sparse.csgraph.connected_components(matrix, directed=False, return_labels=False) > 1:
         raise ValueError("graph/edges leave patches on their own")
+    if "patches" in arrays and not np.array_equal(edges, region_graph(arrays["patches"]).edges):
+        raise ValueError("graph/edges are not those of the patches")
 
 
-def _check_tree(children: np.ndarray, cost: np.ndarray) -> None:
-    """Every node but the last is joined once, by a later merge that costs no less."""
+def _check_tree(arrays: Arrays) -> None:
+    """Every node but the last is joined once, with a neighbour, by a merge that costs no less."""
+    children, cost = arrays["tree/children"], arrays["tree/cost"]
     merges = len(children)
     parent = np.arange(merges + 1, 2 * merges + 1)[:, np.newaxis]
     if merges and (children.min() < 0 or (children >= parent).any()):
@@ -174,3 +196,10 @@ def _check_tree(children: np.ndarray, cost: np.ndarray) -> None:
         raise ValueError("tree/children join some nodes twice and others never")
     if (cost < 0).any() or (np.diff(cost) < 0).any():
         raise ValueError("tree/cost is below 0 or falls")
+    if (cost > _LARGEST_COST).any():
+        raise ValueError(f"tree/cost is above {_LARGEST_COST:g}")
+    joined = joining_merges(
+        MergeTree.of(children, cost, np.ones(merges + 1)), arrays["graph/edges"]
+    )
+    if not np.bincount(joined, minlength=merges)[:merges].all():
+        raise ValueError("tree/children join regions that do not touch")

@@ -1,7 +1,6 @@
 """A folder of arrays: zarr, compressed, with checksums; written as a whole or not at all.
 
-What is read is checked first: nothing in it is executed, and no more memory is taken than what the
-files in the folder say they hold.
+What is read is checked first: nothing in it is executed. `array_folder` reads the arrays.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ import json
 import math
 import os
 import shutil
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
 
-from napari_aeseg.errors import HierarchyFileError, InputError
+from napari_aeseg.errors import HierarchyFileError, InputError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,12 +28,11 @@ KEY = "napari-aeseg"
 #: Raised whenever an older package could misread the folder; 2 may have "fine".
 FORMAT_VERSION = 2
 #: Bytes of all arrays together, and of a file of metadata, above which nothing is read.
-MOST_BYTES, MOST_TEXT = 2**40, 2**24
-# Numbers in a chunk. Blosc names the bytes that a chunk has when unpacked here:
-_CHUNK, _UNPACKED = 2**20, slice(4, 8)
-_CODECS = ["bytes", "blosc", "crc32c"]
+MOST_BYTES, MOST_TEXT = 2**40, 2**20
+# Numbers in a chunk.
+_CHUNK = 2**20
 # Files that other programs leave in folders, and what a group's own is called.
-_STRAY, _GROUP = {".DS_Store", "Thumbs.db", "desktop.ini"}, "zarr.json"
+_STRAY, GROUP = {".DS_Store", "Thumbs.db", "desktop.ini"}, "zarr.json"
 _EXPECTED = "Expected a *.aeseg.zarr folder written by napari-aeseg (Hierarchy.save)."
 _AGAIN = "Copy it again from where it came, or build the hierarchy from the image again."
 
@@ -107,7 +104,7 @@ class StoreWriter:
         for where in blocks(shape, chunks):
             values = np.ascontiguousarray(block(where), dtype)
             array[where] = values
-            digest.update(_bytes(values))
+            digest.update(little_endian(values))
         self._arrays[name] = {
             "shape": list(shape),
             "dtype": dtype.name,
@@ -146,7 +143,7 @@ def _check_replaceable(path: Path, ours: set[str]) -> None:
     why = "is no folder that napari-aeseg wrote"
     try:
         read_header(path)
-        others = {entry.name for entry in path.iterdir()} - ours - _STRAY - {_GROUP}
+        others = {entry.name for entry in path.iterdir()} - ours - _STRAY - {GROUP}
         if not others:
             return
         why = f"has files that are not of a hierarchy ({', '.join(sorted(others)[:3])})"
@@ -176,13 +173,17 @@ def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def blocks(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[Block]:
     """Slices of each chunk, the last axis fastest."""
-    starts = [range(0, n, step) for n, step in zip(shape, chunks, strict=True)]
-    for corner in product(*starts):
-        ends = (min(a + step, n) for a, step, n in zip(corner, chunks, shape, strict=True))
-        yield tuple(map(slice, corner, ends))
+    if not shape:
+        yield ()
+        return
+    for start in range(0, shape[0], chunks[0]):  # `product` would make lists of what may be endless
+        first = slice(start, min(start + chunks[0], shape[0]))
+        for others in blocks(shape[1:], chunks[1:]):
+            yield first, *others
 
 
-def _bytes(values: np.ndarray) -> bytes:
+def little_endian(values: np.ndarray) -> bytes:
+    """Return the bytes of an array, the same on all machines."""
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
@@ -219,18 +220,19 @@ def read_header(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"There is no hierarchy {str(path)!r}.")
     if not path.is_dir():
         raise HierarchyFileError(f"{path.name} is a file, not a folder. {_EXPECTED}")
-    if not (path / _GROUP).is_file():
+    if not (path / GROUP).is_file():
         raise HierarchyFileError(
-            f"{path.name} is a folder without {_GROUP}: not a hierarchy, or a copy that never came "
+            f"{path.name} is a folder without {GROUP}: not a hierarchy, or a copy that never came "
             f"to its end. {_EXPECTED}"
         )
     try:
-        found = _json(path / _GROUP)["attributes"]
+        found = json_in(path / GROUP)["attributes"]
         header = found.get(KEY)
     # JSON of others can be anything.
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise HierarchyFileError(
-            f"{path.name} is damaged or foreign: its {_GROUP} cannot be read ({error!r}). {_AGAIN}"
+            f"{path.name} is damaged or foreign: its {GROUP} cannot be read "
+            f"({shown(repr(error))}). {_AGAIN}"
         ) from error
     if header is None:
         raise HierarchyFileError(f"{path.name} is zarr, but no hierarchy. {_EXPECTED}")
@@ -239,146 +241,33 @@ def read_header(path: Path) -> dict[str, Any]:
         _check_version(path, known)
         right = known.pop("sha256") == _checksum(known)
     except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(path, f"its header cannot be used: {error!r}") from error
+        raise damaged(path, f"its header cannot be used: {shown(repr(error))}") from error
     if not right:
-        raise _damaged(path, "its header does not fit its checksum")
+        raise damaged(path, "its header does not fit its checksum")
     return known
 
 
 def _check_version(path: Path, header: Mapping[str, Any]) -> None:
     written = header["format_version"]
     if type(written) is not int or written < 1:
-        raise ValueError(f"format_version = {written!r}")
+        raise ValueError(f"format_version = {shown(repr(written), 50)}")
     if written > FORMAT_VERSION:
         raise HierarchyFileError(
-            f"{path.name} has format {written}, written by napari-aeseg "
-            f"{header.get('package_version', '?')}; this version reads up to format "
+            f"{path.name} has format {shown(written, 50)}, written by napari-aeseg "
+            f"{shown(header.get('package_version', '?'), 50)}; this version reads up to format "
             f"{FORMAT_VERSION}. Update napari-aeseg to read it."
         )
 
 
-def _json(file: Path) -> Any:
+def json_in(file: Path) -> Any:
     """Read a file of metadata that is not too long to be one."""
+    if not file.is_file():  # but a device or a pipe, which may have no end
+        raise ValueError(f"{file.name} is missing, or no file")
     if file.stat().st_size > MOST_TEXT:
         raise ValueError(f"{file.name} is longer than {MOST_TEXT} bytes")
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _damaged(path: Path, how: str) -> HierarchyFileError:
+def damaged(path: Path, how: str) -> HierarchyFileError:
+    """Return the error for a folder that is not as it was written."""
     return HierarchyFileError(f"{path.name} is damaged: {how}. {_AGAIN}")
-
-
-def read_arrays(
-    path: Path,
-    header: Mapping[str, Any],
-    expected: Mapping[str, tuple[tuple[int, ...], str]],
-    lazy: Mapping[str, tuple[tuple[int, ...], str]],
-) -> dict[str, Any]:
-    """Read the arrays of a folder.
-
-    Parameters
-    ----------
-    path : Path
-    header : dict
-        From `read_header`.
-    expected : dict
-        Shape and dtype of each array. All must be there, and no other.
-    lazy : dict
-        The same of arrays that stay on disk: they come as dask arrays.
-
-    Raises
-    ------
-    HierarchyFileError
-        If one is missing, damaged, or other than expected.
-    """
-    try:
-        said = {
-            name: (tuple(entry["shape"]), entry["dtype"], tuple(entry["chunks"]), entry["blake2b"])
-            for name, entry in header["arrays"].items()
-        }
-    except (LookupError, TypeError, AttributeError) as error:
-        raise _damaged(path, f"its header does not list the arrays: {error!r}") from error
-    wanted = {**expected, **lazy}
-    odd = sorted(
-        name
-        for name in said.keys() | wanted.keys()
-        if name not in said
-        or name not in wanted
-        or said[name][:3] != (*wanted[name], chunks_of(wanted[name][0]))
-    )
-    if odd:
-        raise _damaged(path, f"other arrays are listed than there must be ({', '.join(odd)})")
-    size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in expected.values())
-    if size > MOST_BYTES:
-        raise HierarchyFileError(
-            f"{path.name} claims to hold {size} bytes; more than {MOST_BYTES} are not read."
-        )
-    return {name: _read_array(path, name, *said[name], name in lazy) for name in wanted}
-
-
-def _read_array(
-    path: Path,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: str,
-    chunks: tuple[int, ...],
-    digest: str,
-    lazy: bool,
-) -> Any:
-    try:
-        array = _checked_array(path, name, shape, np.dtype(dtype), chunks)
-        if lazy:
-            import dask.array as da
-
-            return da.from_array(array, chunks=chunks)  # type: ignore[no-untyped-call]
-        return _checked_values(array, shape, np.dtype(dtype), chunks, digest)
-    except MemoryError:
-        raise
-    # zarr and its codecs raise all kinds of errors on damaged files.
-    except Exception as error:
-        raise _damaged(path, f"{name} cannot be read ({error})") from error
-
-
-def _checked_array(
-    path: Path,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    chunks: tuple[int, ...],
-) -> Any:
-    """Open an array and check what can be told without unpacking it."""
-    import zarr
-
-    folder = path / name
-    _json(folder / _GROUP)
-    array = zarr.open_array(str(folder), mode="r", zarr_format=3)
-    found: Any = array.metadata
-    codecs = [codec.to_dict()["name"] for codec in found.codecs]
-    if (array.shape, array.dtype, array.chunks, codecs) != (shape, dtype, chunks, _CODECS):
-        raise ValueError(f"it is {array.dtype} of shape {array.shape}, stored by {codecs}")
-    for where in blocks(shape, chunks):
-        place = (s.start // step for s, step in zip(where, chunks, strict=True))
-        _check_chunk(folder.joinpath("c", *map(str, place)), math.prod(chunks) * dtype.itemsize)
-    return array
-
-
-def _checked_values(
-    array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: tuple[int, ...], digest: str
-) -> np.ndarray:
-    values, hashed = np.empty(shape, dtype), hashlib.blake2b(digest_size=16)
-    for where in blocks(shape, chunks):
-        values[where] = array[where]
-        hashed.update(_bytes(np.ascontiguousarray(values[where])))
-    if hashed.hexdigest() != digest:
-        raise ValueError("its values do not fit their checksum")
-    return values
-
-
-def _check_chunk(file: Path, size: int) -> None:
-    """Raise an error if a chunk is missing (zarr would take zeros) or unpacks to another size."""
-    if not file.is_file():
-        raise ValueError(f"the chunk {'/'.join(file.parts[-3:])} is missing")
-    with file.open("rb") as opened:
-        unpacked = int.from_bytes(opened.read(16)[_UNPACKED], "little")
-    if unpacked != size:
-        raise ValueError(f"the chunk {'/'.join(file.parts[-3:])} has {unpacked} bytes, not {size}")

@@ -119,12 +119,15 @@ def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -
     """
     painted = np.zeros(patches.shape, np.float32)
     keys = graph.edges[:, 0] * graph.number + graph.edges[:, 1]
-    values = strength.astype(np.float32)
+    # The last is for patches that the graph does not know as neighbours.
+    values = np.append(strength, 0).astype(np.float32)
     for axis in range(patches.ndim):
         along, out = np.moveaxis(patches, axis, 0), np.moveaxis(painted, axis, 0)
         differ = (along[:-1] != along[1:]) & (along[:-1] >= 0) & (along[1:] >= 0)
         a, b = along[:-1][differ].astype(np.int64), along[1:][differ].astype(np.int64)
-        edge = np.searchsorted(keys, np.minimum(a, b) * graph.number + np.maximum(a, b))
+        key = np.minimum(a, b) * graph.number + np.maximum(a, b)
+        edge = np.searchsorted(keys, key)
+        edge[keys.take(edge, mode="clip") != key if len(keys) else slice(None)] = len(keys)
         for side in (out[:-1], out[1:]):
             side[differ] = np.maximum(side[differ], values[edge])
     return painted
