@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.whole import part_of, whole_file
 from napari_aeseg.regions.graph import RegionGraph
 from napari_aeseg.regions.joining import BlockPatches
 from napari_aeseg.regions.reduction import Reduction
@@ -22,6 +22,7 @@ from napari_aeseg.regions.statistics import PatchStatistics
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping, Sequence
 
     from napari_aeseg.images.blocks import Block
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 _CHUNK, _DEEP_CHUNK, _SCREEN = 512, 8, 1024
 # The same of images that are volumes: an axis with so many steps at most does not make one.
 _VOLUME_CHUNK, _FEW = 64, 8
+# What says that a folder is one of blocks, and that it is about to be.
+_ABOUT, _BEGUN = "run.json", "run.begun"
+_NOTES = "notes"
 _ARRAYS = ("count", "mean", "second", "level", "centroid", "intensity")
 
 
@@ -73,24 +77,37 @@ class BlockStore:
             If the folder holds something else.
         """
         if folder is None:
-            path = Path(tempfile.mkdtemp(prefix="aeseg-"))
-        else:
-            path = Path(folder)
-            if (path / "run.json").is_file():
-                _check_same(path, about)
-                return cls(path)
-            if path.exists() and any(path.iterdir()):
-                raise InputError(f"{path} is not empty and not a folder of blocks: give another.")
-        (path / "blocks").mkdir(parents=True, exist_ok=True)
-        store = cls(path)
-        store._make_patches(shape, block)
-        _write(path / "run.json", json.dumps(about, indent=1).encode())
-        return store
+            store = cls(Path(tempfile.mkdtemp(prefix="aeseg-")))
+            try:
+                store._begin(about, shape, block)
+            except BaseException:
+                store.delete()
+                raise
+            return store
+        path = Path(folder)
+        if (path / _ABOUT).is_file():
+            _check_same(path, about)
+            return cls(path)
+        begun = path / _BEGUN
+        if path.exists() and not (path.is_dir() and (begun.exists() or not any(path.iterdir()))):
+            raise InputError(f"{path} is not empty and not a folder of blocks: give another.")
+        # Without it, a folder whose making was cut short would be taken for somebody else's.
+        path.mkdir(parents=True, exist_ok=True)
+        begun.touch()
+        cls(path)._begin(about, shape, block)
+        begun.unlink()
+        return cls(path)
+
+    def _begin(self, about: dict[str, Any], shape: tuple[int, ...], block: tuple[int, ...]) -> None:
+        (self.folder / "blocks").mkdir(exist_ok=True)
+        self._make_patches(shape, block)
+        with whole_file(self.folder / _ABOUT) as part:
+            part.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     @staticmethod
     def block_in(folder: str | os.PathLike[str] | None) -> tuple[int, ...] | None:
         """Return the shape of the blocks that a folder has, None where there is no work yet."""
-        if folder is None or not (Path(folder) / "run.json").is_file():
+        if folder is None or not (Path(folder) / _ABOUT).is_file():
             return None
         return tuple(_about_in(Path(folder))["block"])
 
@@ -106,6 +123,7 @@ class BlockStore:
                 chunks=chunks,
                 dtype="int32",
                 fill_value=0,
+                overwrite=True,  # of what was cut short
             )
 
     def _ids(self, step: int) -> Path:
@@ -137,23 +155,32 @@ class BlockStore:
             content.update(np.ascontiguousarray(plane).tobytes())
         path = self.folder / f"image-{content.hexdigest()}"
         if not path.exists():
-            part = path.with_suffix(f".{uuid4().hex}.part")
+            part = part_of(path)
             volume = sum(n > _FEW for n in pixels.shape) > 2
             side = _VOLUME_CHUNK if volume else _CHUNK
             chunks = tuple(min(n, side) for n in pixels.shape)
-            kept = zarr.create_array(
-                store=str(part), shape=pixels.shape, chunks=chunks, dtype=pixels.dtype
-            )
-            kept[...] = pixels
-            part.rename(path)
+            try:
+                kept = zarr.create_array(
+                    store=str(part), shape=pixels.shape, chunks=chunks, dtype=pixels.dtype
+                )
+                kept[...] = pixels
+                part.rename(path)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
         return zarr.open_array(str(path), mode="r")
 
     def has(self, block: Block) -> bool:
         """Return whether a block is done."""
         return self._file(block).is_file()
 
-    def put(self, block: Block, patches: np.ndarray, found: BlockPatches) -> None:
-        """Keep what was found in a block; the block is done when its file is there."""
+    def put(
+        self, block: Block, patches: np.ndarray, found: BlockPatches, notes: Sequence[str] = ()
+    ) -> None:
+        """Keep what was found in a block; the block is done when its file is there.
+
+        `notes` are what the user should know of it, when work goes on too.
+        """
         for step in self.steps:
             deep, plane = block.inner[:-2], block.inner[-2:]
             seen = (slice(side.start // step, -(-side.stop // step)) for side in plane)
@@ -164,13 +191,8 @@ class BlockStore:
             for end, face in enumerate(pair)
         }
         arrays = {name: getattr(found.statistics, name) for name in _ARRAYS}
-        file = self._file(block)
-        # Complete or not there, whatever happens meanwhile.
-        part = file.with_suffix(f".{uuid4().hex}.part")
         arrays |= {"edges": found.graph.edges, "border": found.graph.border, **faces}
-        with part.open("wb") as stream:
-            np.savez(stream, **arrays)
-        part.replace(file)
+        _save(self._file(block), {**arrays, _NOTES: np.array(notes, np.str_)})
 
     def get(self, block: Block) -> BlockPatches:
         """Return what was found in a block."""
@@ -182,23 +204,31 @@ class BlockStore:
             )
         return BlockPatches(block.index, statistics, graph, faces)
 
-    def put_reduction(self, reduction: Reduction) -> None:
+    def put_reduction(self, reduction: Reduction, notes: Sequence[str] = ()) -> None:
         """Keep how patches are joined, so that all blocks are treated alike."""
-        with (self.folder / "reduction.part").open("wb") as stream:
-            np.savez(
-                stream,
-                pixels=np.float64(reduction.pixels),
-                floor=reduction.floor,
-                matrix=reduction.matrix,
-            )
-        (self.folder / "reduction.part").replace(self.folder / "reduction.npz")
+        arrays = {
+            "pixels": np.array(reduction.pixels, np.float64),
+            "floor": reduction.floor,
+            "matrix": reduction.matrix,
+            _NOTES: np.array(notes, np.str_),
+        }
+        _save(self._reduction, arrays)
 
     def reduction(self) -> Reduction | None:
         """Return how patches are joined, if that is known."""
-        if not (self.folder / "reduction.npz").is_file():
+        if not self._reduction.is_file():
             return None
-        with np.load(self.folder / "reduction.npz", allow_pickle=False) as file:
+        with np.load(self._reduction, allow_pickle=False) as file:
             return Reduction(float(file["pixels"]), file["floor"], file["matrix"])
+
+    def notes(self, done: Sequence[Block]) -> list[str]:
+        """Return what the user should know of blocks that are done, each sentence once."""
+        notes: dict[str, None] = {}
+        for path in (self._reduction, *map(self._file, done)):
+            if path.is_file():
+                with np.load(path, allow_pickle=False) as file:
+                    notes |= dict.fromkeys(file[_NOTES].tolist() if _NOTES in file else ())
+        return list(notes)
 
     def delete(self) -> None:
         """Delete the folder with all that is in it."""
@@ -207,6 +237,10 @@ class BlockStore:
     def delete_with(self, owner: object) -> None:
         """Delete the folder when nothing refers to `owner` any more."""
         weakref.finalize(owner, shutil.rmtree, self.folder, ignore_errors=True)
+
+    @property
+    def _reduction(self) -> Path:
+        return self.folder / "reduction.npz"
 
     def _file(self, block: Block) -> Path:
         return self.folder / "blocks" / f"{block.name}.npz"
@@ -239,10 +273,10 @@ def _chunk(block: int, most: int) -> int:
 def _about_in(path: Path) -> dict[str, Any]:
     """What the work in a folder is about."""
     try:
-        known = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        known = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
         known["block"] = [int(n) for n in known["block"]]
     except (ValueError, LookupError, TypeError) as error:
-        text = f"{path / 'run.json'} is damaged ({error}): give another folder."
+        text = f"{path / _ABOUT} is damaged ({error}): give another folder."
         raise InputError(text) from error
     found: dict[str, Any] = known
     return found
@@ -258,7 +292,7 @@ def _check_same(path: Path, about: dict[str, Any]) -> None:
         raise InputError(f"{path} holds blocks of other work ({listing}): give another folder.")
 
 
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Complete or not there, whatever happens meanwhile."""
+    with whole_file(path) as part, part.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
