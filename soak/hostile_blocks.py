@@ -9,6 +9,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from hostile_folders import _links, _odd_numbers, _wild, files_in
 from odd_values import Rng, as_text, changed, damaged
 
@@ -148,7 +149,9 @@ def _npz_zip(path: Path, rng: Rng) -> None:
     name = list(arrays)[rng.integers(len(arrays))]
     stream = io.BytesIO()
     kind = rng.integers(6)
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED if kind < 2 else zipfile.ZIP_STORED) as z:
+    with zipfile.ZipFile(
+        stream, "w", zipfile.ZIP_DEFLATED if kind < 2 else zipfile.ZIP_STORED
+    ) as z:
         for key, values in arrays.items():
             raw = io.BytesIO()
             np.save(raw, values)

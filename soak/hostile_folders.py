@@ -9,6 +9,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from odd_values import Rng, as_text, changed, damaged, odd_values
 
 if TYPE_CHECKING:
@@ -147,8 +148,11 @@ def _any_file(path: Path, rng: Rng) -> None:
                 ) if not (file.parent / "0").exists() else None
             case _:
                 if file.exists():
-                    file.write_bytes(damaged(file.read_bytes(), rng, other.read_bytes()
-                                             if other.exists() else b""))
+                    file.write_bytes(
+                        damaged(
+                            file.read_bytes(), rng, other.read_bytes() if other.exists() else b""
+                        )
+                    )
 
 
 def _header(path: Path, rng: Rng) -> None:
@@ -201,7 +205,9 @@ def _metadata(path: Path, rng: Rng) -> None:
         case 3:
             metadata["shape"] = [2**40] * len(metadata["shape"])
         case 4:
-            metadata["chunk_grid"]["configuration"]["chunk_shape"] = [2**40] * len(metadata["shape"])
+            metadata["chunk_grid"]["configuration"]["chunk_shape"] = [2**40] * len(
+                metadata["shape"]
+            )
         case 5:
             kinds = ["object", "int32", "float64", "bool", "r16", "string", "numpy.datetime64", ""]
             metadata["data_type"] = str(rng.choice(kinds))
@@ -249,7 +255,9 @@ def _odd_numbers(values: np.ndarray, rng: Rng) -> np.ndarray:
 def _values(path: Path, rng: Rng) -> None:
     """Other numbers, with all checksums of them."""
     header = header_of(path)
-    small = [n for n, e in header["arrays"].items() if e["shape"] == e["chunks"] and all(e["shape"])]
+    small = [
+        n for n, e in header["arrays"].items() if e["shape"] == e["chunks"] and all(e["shape"])
+    ]
     for _ in range(int(rng.integers(1, 3))):
         name = small[rng.integers(len(small))]
         make = _MEANT.get(name)
@@ -292,9 +300,7 @@ def _fewer_edges(edges: np.ndarray, rng: Rng) -> np.ndarray:
         return edges
     keep = np.sort(rng.permutation(np.arange(number - 1, len(made)))[: len(edges) - number + 1])
     both = np.concatenate([chain, made])[:0]
-    rest = np.setdiff1d(
-        made[:, 0] * number + made[:, 1], chain[:, 0] * number + chain[:, 1]
-    )
+    rest = np.setdiff1d(made[:, 0] * number + made[:, 1], chain[:, 0] * number + chain[:, 1])
     keep = rng.permutation(rest)[: len(edges) - len(chain)]
     keys = np.sort(np.concatenate([chain[:, 0] * number + chain[:, 1], keep]))
     both = np.stack([keys // number, keys % number], axis=1)
@@ -399,9 +405,13 @@ def _shapes(path: Path, rng: Rng) -> None:
     long = int(rng.choice([2**20, 2**31, 2**40, 2**62]))
     kind = rng.integers(4)
     if kind == 0:
-        axes["shape"] = [n if a == "C" else long for n, a in zip(axes["shape"], axes["letters"])]
+        axes["shape"] = [
+            n if a == "C" else long for n, a in zip(axes["shape"], axes["letters"], strict=False)
+        ]
     elif kind == 1:
-        axes["shape"] = [n if a != "X" else long for n, a in zip(axes["shape"], axes["letters"])]
+        axes["shape"] = [
+            n if a != "X" else long for n, a in zip(axes["shape"], axes["letters"], strict=False)
+        ]
     elif kind == 2:
         header["patches"] = int(rng.choice([2**31 - 1, 2**20]))
     else:
@@ -410,7 +420,7 @@ def _shapes(path: Path, rng: Rng) -> None:
         header["steps"] = [2**i for i in range(int(rng.choice([1, 3, 40, 300])))]
         if rng.random() < 0.2:
             header["steps"] = [1] * 100_000
-    space = [n for n, a in zip(axes["shape"], axes["letters"]) if a != "C"]
+    space = [n for n, a in zip(axes["shape"], axes["letters"], strict=False) if a != "C"]
     sizes = {"P": header["patches"], "F": header["features"], "E": header["edges"]}
     from napari_aeseg.regions.hierarchy_parts import ARRAYS
 
@@ -423,7 +433,7 @@ def _shapes(path: Path, rng: Rng) -> None:
             shape = space
         else:
             letters = {**sizes, "M": sizes["P"] - 1}
-            shape = [letters.get(k, n) for k, n in zip(ARRAYS[name][1], shape)]
+            shape = [letters.get(k, n) for k, n in zip(ARRAYS[name][1], shape, strict=False)]
         entry["shape"], entry["chunks"] = shape, list(chunks_of(tuple(shape)))
         file = path / name / "zarr.json"
         metadata = json.loads(file.read_text())
@@ -479,7 +489,9 @@ def _others(path: Path, rng: Rng) -> None:
             (path / "zarr.json").write_text('{"attributes": {}}')
         case 4:
             piece = str(rng.choice(["{},", "[],", '"ab",', "1.5,"]))
-            text = f'{{"attributes": {{"{KEY}": [{piece * int(rng.choice([1000, 4_000_000]))} 0]}}}}'
+            text = (
+                f'{{"attributes": {{"{KEY}": [{piece * int(rng.choice([1000, 4_000_000]))} 0]}}}}'
+            )
             (path / "zarr.json").write_text(text)
         case _:
             header = header_of(path)

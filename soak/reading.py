@@ -18,10 +18,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import hostile_blocks
 import hostile_folders
 import hostile_models
-import numpy as np
 from watched import MARGIN, Watch, forget_peak, limit_addresses, memory_now, peak_memory
 
 _LONGEST_TEXT = 1500
@@ -137,6 +138,7 @@ class Reader:
 
     def _use_model(self, path: Path) -> None:
         import torch
+
         from napari_aeseg import load_model
 
         state = torch.random.get_rng_state()

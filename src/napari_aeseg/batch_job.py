@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from napari_aeseg.autoencoder.device import memory_for
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress
 from napari_aeseg.images.files import overlay, write_label_image, write_picture
 from napari_aeseg.images.lazy import is_ours
 from napari_aeseg.images.saving import write_labels_steps
+from napari_aeseg.images.whole import whole_file
 from napari_aeseg.params import HIERARCHY_SUFFIX, BlockParams, SegmentationParams
 from napari_aeseg.pipeline import hierarchy_steps
 from napari_aeseg.regions.hierarchy_file import load_hierarchy
@@ -150,6 +151,12 @@ class Job:
 
     def segment(self, path: Path) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
         """Segment one file; return how it was read, the number of labels, and what was written."""
+        with memory_for(path.name, "Close other programs, or work on it in blocks."):
+            return (yield from self._segmented(path))
+
+    def _segmented(
+        self, path: Path
+    ) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
         if self._lacks_classes:
             yield from self._find_earlier_classes()
         image, tree = yield from self._build(path)
@@ -232,10 +239,5 @@ def _measured(
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write under another name first, so that a file that is there is complete."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
+    with whole_file(path) as part:
         write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

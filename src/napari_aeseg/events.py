@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -127,7 +128,7 @@ class Clock:
         """Return the seconds for the steps that remain after `done`, None when none is done."""
         if done == 0:
             return None
-        return (time.perf_counter() - self.start) / done * (self.total - done)
+        return (time.perf_counter() - self.start) / done * max(self.total - done, 0)
 
 
 class Pace:
@@ -175,6 +176,27 @@ class Pace:
         if left <= 0:
             return 0.0
         return None if self.per_second is None else left / self.per_second
+
+
+def noting(work: Generator[Progress, None, _T], notes: list[str]) -> Generator[Progress, None, _T]:
+    """Pass events on, and add what they tell the user to a list.
+
+    Examples
+    --------
+    >>> notes = []
+    >>> _ = list(noting((Progress("encode", i, 2, message="slow" * i) for i in (0, 1)), notes))
+    >>> notes
+    ['slow']
+    """
+    with closing(work):
+        while True:
+            try:
+                event = next(work)
+            except StopIteration as end:
+                return end.value
+            if event.message:
+                notes.append(event.message)
+            yield event
 
 
 def drain(

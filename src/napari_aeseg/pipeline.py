@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_aeseg.autoencoder.building import another_anisotropy
 from napari_aeseg.autoencoder.checkpoint import check_images_to_resume, params_to_resume
+from napari_aeseg.autoencoder.device import memory_for
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.pooling import pooling_steps
@@ -19,7 +20,7 @@ from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.blockwise.building import block_hierarchy_steps, needs_blocks
 from napari_aeseg.blockwise.cluster import active_client
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import Progress, drain, raise_if_stopped
+from napari_aeseg.events import Progress, drain, noting, raise_if_stopped
 from napari_aeseg.images.alike import check_alike, check_even, finest
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
 from napari_aeseg.images.blocks import BlockImage
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from napari_aeseg.params import BlockParams
 
     ProgressCallback = Callable[[Progress], object]
+
+_IN_BLOCKS = "give `blocks` (on the command line, --block-size)"
 
 
 def train_steps(
@@ -85,21 +88,22 @@ def train_steps(
     params = checked_params(TrainingParams, params)
     check_alike(listed, given, names, one_dtype=params.normalisation == "training")
     known = start.intensity if start and resume else None
-    read, intensity = yield from _read_steps(listed, given, names, params, stop, known, blocks)
-    return (
-        yield from training_steps(
-            read,
-            params,
-            device,
-            start,
-            stop,
-            intensity,
-            resume=resume,
-            snapshot_seconds=snapshot_seconds,
-            picture_seconds=picture_seconds,
-            voxel_size=voxel_size,
+    with memory_for("the training", f"Train on fewer or smaller images, or {_IN_BLOCKS}."):
+        read, intensity = yield from _read_steps(listed, given, names, params, stop, known, blocks)
+        return (
+            yield from training_steps(
+                read,
+                params,
+                device,
+                start,
+                stop,
+                intensity,
+                resume=resume,
+                snapshot_seconds=snapshot_seconds,
+                picture_seconds=picture_seconds,
+                voxel_size=voxel_size,
+            )
         )
-    )
 
 
 def _read_steps(
@@ -214,7 +218,8 @@ def train(
     StoppedError
         If stopped before the first step.
     DeviceError
-        If the device is not there, or out of memory even with single crops.
+        If the device is not there, or if there was no memory for a single step. When it runs out of
+        memory, batches are halved, then the CPU takes over: an event and ``model.record`` say so.
 
     Examples
     --------
@@ -303,11 +308,32 @@ def hierarchy_steps(
         reading = reading.measured(voxel_size)
     if any(given is not None for given in (blocks, store, client)) or needs_blocks(image):
         client = active_client() if client is None and store is not None else client
+        with memory_for(name, "Give smaller blocks (block_size, --block-size)."):
+            return (
+                yield from block_hierarchy_steps(
+                    *(image, model, params, reading, device, stop, name, precision),
+                    *(blocks, store, client),
+                )
+            )
+    with memory_for(name, f"Close other programs, or {_IN_BLOCKS}."):
         return (
-            yield from block_hierarchy_steps(
-                image, model, params, reading, device, stop, name, precision, blocks, store, client
+            yield from _steps_in_memory(
+                image, model, params, reading, device, stop, name, precision
             )
         )
+
+
+def _steps_in_memory(
+    image: Any,
+    model: Model,
+    params: SegmentationParams,
+    reading: Axes,
+    device: str,
+    stop: StopFlag | None,
+    name: str,
+    precision: Precision,
+) -> Generator[Progress, None, Hierarchy]:
+    """Build the hierarchy of an image that is loaded as a whole."""
     levels = model.levels(params.levels)
     read = model.read(image, reading, name)
     model = model.fitted(len(read.pixels))
@@ -317,7 +343,7 @@ def hierarchy_steps(
     patches = make_patches(read.pixels, sides, params.patches, stop, density)
     yield Progress("patches", 1, 1)
     raise_if_stopped(stop, "patches")
-    notes = []
+    notes: list[str] = []
     if read.light is not None:
         factor = float(read.light.max() / read.light.min())
         notes.append(f"Light that falls off by a factor of {factor:.1f} was evened out.")
@@ -326,15 +352,7 @@ def hierarchy_steps(
     work = pooling_steps(
         model, read, patches, levels, params.source, device, params.tile_size, stop, precision
     )
-    while True:
-        try:
-            event = next(work)
-        except StopIteration as end:
-            pooled = end.value
-            break
-        if event.message:
-            notes.append(event.message)
-        yield event
+    pooled = yield from noting(work, notes)
     # From here on as the labels will lie: in the order of the image's axes.
     brightness = np.ascontiguousarray(reading.as_given(brightness_of(read.pixels)))
     del read, work  # the scaled image is large

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.inspect import feature_steps
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.errors import DeviceError, InputError
+from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import IntensityRange
 
 RNG = np.random.default_rng(0)
@@ -17,21 +18,14 @@ DECODERS = ["transposed", "unpooling"]
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("levels", [1, 2, 3])
-def test_features_do_not_depend_on_the_tiling(monkeypatch, make_model, source, decoder, levels):
+def test_features_do_not_depend_on_the_tiling(make_model, source, decoder, levels):
     model = make_model(1, levels, 3, 1, decoder)
     image = np.random.default_rng(1).random((75, 101))
-    everything = range(levels + 1)
+    everything, events = tuple(range(levels + 1)), []
     whole = model.features(image, everything, source=source, device="cpu")
-    encode, sizes = Model.encode_tiles, []
-
-    def in_small_tiles(self, *arguments):
-        for encoded in encode(self, *arguments, tile_size=32):
-            sizes.append(encoded.tile.size)
-            yield encoded
-
-    monkeypatch.setattr(Model, "encode_tiles", in_small_tiles)
-    tiled = model.features(image, everything, source=source, device="cpu")
-    assert len(sizes) == 12
+    work = feature_steps(model, model.read(image), everything, source, "cpu", tile_size=32)
+    tiled = drain(work, events.append)
+    assert len(events) == 12
     np.testing.assert_allclose(tiled, whole, atol=1e-5 * np.abs(whole).max())
 
 

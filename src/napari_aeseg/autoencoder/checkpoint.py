@@ -131,6 +131,21 @@ class Checkpoint:
         return cls(batch_size, _crops_state(values["crops"]), noise, moments)
 
 
+def reset(optimizer: torch.optim.Optimizer, steps: int) -> None:
+    """Bring AdamW's state back in order after a step that failed, `steps` before it."""
+    for state in optimizer.state.values():
+        if all(key in state for key in _MOMENTS):
+            state["step"].fill_(float(steps))
+        else:  # memory ran out as it was made: to be made again
+            state.clear()
+
+
+def moved_to(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Move AdamW's state to a device, where the weights are already."""
+    for state in optimizer.state.values():
+        state |= {key: state[key].to(device) for key in _MOMENTS if key in state}
+
+
 def _check_record(record: TrainingRecord, network: Autoencoder) -> None:
     """Raise ValueError unless this is the record of an unfinished training of this network."""
     params = TrainingParams(**record.params)

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Precision = Literal["float32", "bfloat16"]
+# How allocators say it: CUDA and MPS, the CPU (on Linux, Windows, and through C++), cuBLAS and
+# cuDNN, MPS for a single array, and cuDNN where no algorithm has the memory that it needs.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "status_alloc_failed",
+    "invalid buffer size",
+    "unable to find an engine",
+)
 _CHANGED_SETTING = Lock()
 
 
@@ -168,9 +179,32 @@ def keep_to_one_thread(usual: int) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that the device (or the host) ran out of memory."""
-    # The CPU allocator and MPS raise a plain RuntimeError.
+    # All but CUDA's own allocator raise a plain RuntimeError.
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in text or "can't allocate memory" in text)
+        isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
     )
+
+
+@contextmanager
+def memory_for(what: str, advice: str) -> Iterator[None]:
+    """Turn the many errors of memory that ran out into one that says for what, and what to do.
+
+    Raises
+    ------
+    DeviceError
+
+    Examples
+    --------
+    >>> with memory_for("the picture", "Close it."):
+    ...     raise MemoryError
+    Traceback (most recent call last):
+    ...
+    napari_aeseg.errors.DeviceError: There is not enough memory for the picture. Close it.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(f"There is not enough memory for {what}. {advice}") from error

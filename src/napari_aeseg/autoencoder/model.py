@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.architecture import Architecture  # noqa: TC001 - for examples
 from napari_aeseg.autoencoder.channels import with_channels
-from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.autoencoder.encoding import EncodedTile, Source, map_encoded
 from napari_aeseg.autoencoder.network import Autoencoder, placed
 from napari_aeseg.errors import InputError
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_aeseg.autoencoder.checkpoint import Checkpoint
     from napari_aeseg.autoencoder.device import Precision
+    from napari_aeseg.events import Progress
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.prototypes import Prototypes
 
@@ -309,6 +308,7 @@ class Model:
         source: Source = "encoder",
         axes: str | None = None,
         device: str = "auto",
+        progress: Callable[[Progress], object] | None = None,
     ) -> np.ndarray:
         """Return encoder features at image resolution.
 
@@ -324,7 +324,10 @@ class Model:
         axes : str, optional
             One letter per dimension, such as "CYX".
         device : str
-            "auto", "cpu", "cuda", "cuda:1" or "mps".
+            "auto", "cpu", "cuda", "cuda:1" or "mps". When it runs out of memory, tiles are halved,
+            then the CPU takes over; a message of `progress` says so.
+        progress : callable, optional
+            Called with every `Progress` event.
 
         Returns
         -------
@@ -335,6 +338,8 @@ class Model:
         ------
         InputError
             If the image or a level does not fit the model.
+        DeviceError
+            If the device is not there, or even the CPU runs out of memory.
 
         Examples
         --------
@@ -345,26 +350,19 @@ class Model:
         wanted = self.levels(
             tuple(range(1, self.architecture.levels + 1)) if levels is None else tuple(levels)
         )
+        from napari_aeseg.autoencoder.inspect import feature_steps
+
         read = self.read(image, axes)
         fitted = self.fitted(len(read.pixels))
-        channels = fitted.level_channels(source)
-        number = sum(channels[level] for level in wanted)
-        out = np.empty((number, *read.pixels.shape[1:]), np.float32)
-        linear = "bilinear" if self.architecture.dimensions == 2 else "trilinear"
-        for encoded in fitted.encode_tiles(read, wanted, source, choose_device(device)):
-            grown = [
-                F.interpolate(f[None], size=encoded.tile.size, mode=linear)[0]
-                for f in encoded.features.values()
-            ]
-            kept = torch.cat(grown)[(slice(None), *encoded.tile.keep)]
-            if not bool(torch.isfinite(kept).all()):
-                raise InputError(NO_NUMBERS)
-            here: Any = (slice(None), *encoded.plane, *encoded.tile.inner)
-            out[here] = kept.float().cpu().numpy()
-        return read.axes.as_given(out)
+        return drain(feature_steps(fitted, read, wanted, source, device), progress)
 
     def reconstruct(
-        self, image: Any, *, axes: str | None = None, device: str = "auto"
+        self,
+        image: Any,
+        *,
+        axes: str | None = None,
+        device: str = "auto",
+        progress: Callable[[Progress], object] | None = None,
     ) -> np.ndarray:
         """Return what the autoencoder makes of an image, in the units of the image.
 
@@ -375,7 +373,9 @@ class Model:
         axes : str, optional
             One letter per dimension, such as "CYX".
         device : str
-            "auto", "cpu", "cuda", "cuda:1" or "mps".
+            "auto", "cpu", "cuda", "cuda:1" or "mps"; see `features`.
+        progress : callable, optional
+            Called with every `Progress` event.
 
         Returns
         -------
@@ -390,7 +390,14 @@ class Model:
         (20, 20)
         """
         read = self.read(image, axes)
-        scaled = self.features(image, [0], source="decoder", axes=read.axes.letters, device=device)
+        scaled = self.features(
+            image,
+            [0],
+            source="decoder",
+            axes=read.axes.letters,
+            device=device,
+            progress=progress,
+        )
         out = read.intensity.undo(scaled)
         if read.light is not None:
             out *= read.axes.as_given(read.light)
@@ -398,7 +405,12 @@ class Model:
         return np.moveaxis(out, 0, letters.index("C")) if "C" in letters else out[0]
 
     def reconstruction_error(
-        self, image: Any, axes: str | None = None, device: str = "auto"
+        self,
+        image: Any,
+        axes: str | None = None,
+        device: str = "auto",
+        *,
+        progress: Callable[[Progress], object] | None = None,
     ) -> np.ndarray:
         """Return how far the reconstruction is from the image: large where the image is unusual.
 
@@ -409,7 +421,9 @@ class Model:
         axes : str, optional
             One letter per dimension, such as "CYX".
         device : str
-            "auto", "cpu", "cuda", "cuda:1" or "mps".
+            "auto", "cpu", "cuda", "cuda:1" or "mps"; see `features`.
+        progress : callable, optional
+            Called with every `Progress` event.
 
         Returns
         -------
@@ -430,7 +444,7 @@ class Model:
         """
         from napari_aeseg.autoencoder.inspect import error_steps
 
-        return drain(error_steps(self, self.read(image, axes), device))
+        return drain(error_steps(self, self.read(image, axes), device), progress)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file, conventionally named ``*.aeseg.safetensors``.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +24,7 @@ from napari_aeseg.autoencoder.file_parts import (
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.tensor_file import check_json, read_metadata, read_tensors
 from napari_aeseg.errors import ModelFileError, shown
+from napari_aeseg.images.whole import whole_file
 from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:
@@ -75,20 +74,8 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
         tensors |= {PROTOTYPES + k: v for k, v in arrays.items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header, allow_nan=False)})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read; a model is an ordinary file.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part:
+        part.write_bytes(data)
 
 
 def _file(path: str | PathLike[str]) -> Path:

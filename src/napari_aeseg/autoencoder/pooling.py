@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from napari_aeseg.autoencoder.device import (
-    choose_device,
-    dtype_of,
-    is_accelerator,
-    is_out_of_memory,
-)
+from napari_aeseg.autoencoder.device import choose_device, dtype_of, is_accelerator
 from napari_aeseg.autoencoder.device_sums import DeviceSums
+from napari_aeseg.autoencoder.fallback import in_memory
 from napari_aeseg.autoencoder.host_sums import HostSums
 from napari_aeseg.autoencoder.model import NO_NUMBERS
 from napari_aeseg.autoencoder.planning import places, usual_tile_size
-from napari_aeseg.errors import DeviceError, InputError
+from napari_aeseg.errors import InputError
 from napari_aeseg.events import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    import torch
 
     from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.autoencoder.encoding import Source
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from napari_aeseg.events import StopFlag
     from napari_aeseg.images.intensity import Image
 
-_SMALLEST_TILE = 64
 # Sums of larger ones do not fit float32.
 _LARGEST_SQUARE = 1e30
 
@@ -114,28 +111,8 @@ def pooling_steps(
     chosen = choose_device(device)
     dtype_of(precision, chosen)
     tile_size = usual_tile_size(tile_size, chosen, model.architecture)
-    while True:
-        try:
-            return (
-                yield from _pool(
-                    model, image, patches, levels, source, chosen, tile_size, stop, precision
-                )
-            )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if tile_size // 2 >= _SMALLEST_TILE:
-                tile_size //= 2
-                message = f"{chosen} ran out of memory: going on with tiles of {tile_size}."
-            elif chosen.type != "cpu":
-                message = f"{chosen} ran out of memory: going on with the CPU."
-                chosen, tile_size = torch.device("cpu"), 512
-            else:
-                raise DeviceError(
-                    "The CPU ran out of memory with the smallest tiles; close other programs or "
-                    "segment a part of the image."
-                ) from error
-        yield Progress("encode", 0, 1, str(chosen), message=message)
+    run = partial(_pool, model, image, patches, levels, source, stop, precision)
+    return (yield from in_memory(run, chosen, tile_size))
 
 
 def _pool(
@@ -144,10 +121,10 @@ def _pool(
     patches: np.ndarray,
     levels: tuple[int, ...],
     source: Source,
-    device: torch.device,
-    tile_size: int,
     stop: StopFlag | None,
     precision: Precision,
+    device: torch.device,
+    tile_size: int,
 ) -> Generator[Progress, None, PooledFeatures]:
     number = int(patches.max()) + 1
     channels = {level: model.level_channels(source)[level] for level in levels}

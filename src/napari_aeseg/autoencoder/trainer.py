@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.architecture import AS_IN_PARAMS
 from napari_aeseg.autoencoder.building import architecture_for
-from napari_aeseg.autoencoder.checkpoint import Checkpoint
+from napari_aeseg.autoencoder.checkpoint import Checkpoint, moved_to, reset
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.device import (
     choose_device,
     dtype_of,
     is_accelerator,
     is_out_of_memory,
+    memory_for,
 )
 from napari_aeseg.autoencoder.diagnosis import running_mean, warnings_about
 from napari_aeseg.autoencoder.model import Model, TrainingRecord
@@ -51,7 +52,8 @@ class Trainer:
     InputError
         If the images cannot be trained on together, or not from `init`.
     DeviceError
-        If the device is not there, or does not compute in the precision.
+        If the device is not there, does not compute in the precision, or there is no memory for
+        the images.
     """
 
     def __init__(
@@ -84,14 +86,15 @@ class Trainer:
             self.network = Autoencoder(architecture)
         if init is not None:
             self.network.load_state_dict(init.network.state_dict())
-        placed(self.network, self.device).train()
-        self.sampler = CropSampler(images, params, architecture, self.device)
+        self.notes = notes
+        # What the next event is to say.
+        self._untold: list[str] = []
+        self.sampler = self._placed_sampler()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
         )
         self.batch_size = self.sampler.batch_size
         self.losses: list[float] = []
-        self.notes = notes
         self.astray = False
         self._start = time.perf_counter()
         self._kept: tuple[int, float, Autoencoder] | None = None
@@ -103,7 +106,7 @@ class Trainer:
         checkpoint.restore(self.network, self.optimizer, self.rng, self.noise, record.steps)
         self.batch_size = checkpoint.batch_size
         self.losses = list(record.losses)
-        self.notes = [*record.notes, f"Resumed after {record.steps} steps."]
+        self.notes = [*record.notes, f"Resumed after {record.steps} steps.", *self._untold]
         self._start -= record.seconds
         self._keep()
 
@@ -121,40 +124,78 @@ class Trainer:
         """Take one step; return what the user should know of it, mostly nothing."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.params.learning_rate * _schedule(self.done, self.params.steps)
-        loss, notes = self._step_in_memory()
+        loss = self._step_in_memory()
         if math.isfinite(loss):
             self.losses.append(loss)
             if self.done % _STEPS_BETWEEN_COPIES == 0:
                 self._keep()
         else:
-            notes.append(self._go_back(loss))
+            self._note(self._go_back(loss))
         if self.ended:
-            notes += self._warnings()
-        self.notes += notes
-        return " ".join(notes)
+            self._note(*self._warnings())
+        told, self._untold = self._untold, []
+        return " ".join(told)
 
-    def _step_in_memory(self) -> tuple[float, list[str]]:
-        """Take one step with a batch that fits into memory; return the loss and what was done."""
-        notes: list[str] = []
-        while True:
-            clean = self.sampler.draw(self.batch_size, self.rng)
-            noisy = clean + self.params.noise * self._noise(clean.shape)
+    def _note(self, *texts: str) -> None:
+        """Put something into the record and into the next event."""
+        self.notes += texts
+        self._untold += texts
+
+    def _placed_sampler(self) -> CropSampler:
+        """Bring network and images to the device, or to the CPU if it has no memory for them."""
+        what = self.images, self.params, self.network.architecture
+        if is_accelerator(self.device):
             try:
-                return _step(self.network, self.optimizer, clean, noisy, self.precision), notes
+                placed(self.network, self.device).train()
+                return CropSampler(*what, self.device)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.batch_size == 1:
+            self._note(f"{self.device} has no memory for the images: training on the CPU.")
+            self.device = torch.device("cpu")
+        with memory_for("the images", "Train on fewer or smaller ones."):
+            placed(self.network, self.device).train()
+            return CropSampler(*what, self.device)
+
+    def _step_in_memory(self) -> float:
+        """Take one step with a batch that fits into memory, or on the CPU; return the loss."""
+        crops, noise = self.rng.bit_generator.state, self.noise.get_state()
+        while True:
+            try:
+                clean = self.sampler.draw(self.batch_size, self.rng)
+                noisy = clean + self.params.noise * self._noise(clean.shape)
+                return _step(self.network, self.optimizer, clean, noisy, self.precision)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.batch_size == 1 and not is_accelerator(self.device):
                     crop = " x ".join(map(str, self.sampler.shape))
                     raise DeviceError(
                         f"{self.device} ran out of memory with a single crop of {crop} pixels. "
-                        "Choose smaller crops, a smaller width, or the device 'cpu'."
+                        "Choose smaller crops or a smaller width, or close other programs."
                     ) from error
+            # As if the step had not been tried, but for what it changed of the weights if memory
+            # ran out in the very middle of that.
+            self.rng.bit_generator.state = crops
+            self.noise.set_state(noise)
             self.optimizer.zero_grad(set_to_none=True)
-            self.batch_size //= 2
-            notes.append(
-                f"{self.device} ran out of memory: going on with batches of {self.batch_size}."
-            )
+            reset(self.optimizer, self.done)
+            ran_out = self.device
+            if self.batch_size > 1:
+                self.batch_size //= 2
+                how = f"batches of {self.batch_size}"
+            else:
+                self._go_to_cpu()
+                how = f"the CPU, with batches of {self.batch_size}"
+            self._note(f"{ran_out} ran out of memory: going on with {how}.")
+
+    def _go_to_cpu(self) -> None:
+        """Go on there, with batches of the size that was asked for."""
+        self.device = torch.device("cpu")
+        placed(self.network, self.device)
+        moved_to(self.optimizer, self.device)
+        self.sampler.stacks = [stack.to(self.device) for stack in self.sampler.stacks]
+        self.batch_size = self.sampler.batch_size
 
     def _noise(self, shape: torch.Size) -> torch.Tensor:
         """Draw the noise of a step, on the device."""
@@ -166,11 +207,17 @@ class Trainer:
         return torch.randn(shape, generator=generator, device=self.device)
 
     def _keep(self) -> None:
-        """Keep a copy of the weights if they are the best so far."""
+        """Keep a copy of the weights if they are the best so far, and if there is memory for it."""
         mean = running_mean(self.losses, _STEPS_BETWEEN_COPIES)
-        if self._kept is None or mean < self._kept[1]:
+        if self._kept is not None and mean >= self._kept[1]:
+            return
+        try:
             # On the CPU: a GPU may have no memory to spare.
             self._kept = self.done, mean, copied(self.network, torch.device("cpu"))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._note("There is no memory to keep the best weights in case training goes astray.")
 
     def _go_back(self, loss: float) -> str:
         """Return to the best weights so far, because the loss is not a number any more."""
@@ -188,15 +235,38 @@ class Trainer:
         """Return what looks wrong with the losses of a training that has ended."""
         if self.astray:
             return []
-        return warnings_about(self.losses, self.sampler.variance(), self.params.learning_rate)
+        try:
+            variance = self.sampler.variance()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return ["There was no memory to check what was learnt."]
+        return warnings_about(self.losses, variance, self.params.learning_rate)
 
-    def model(self) -> Model:
+    def snapshot(self) -> Model:
         """Return the model so far: a copy on the CPU, to be resumed if steps are left."""
+        checkpoint = None if self.ended else self._checkpoint()
+        return self._model(copied(self.network, torch.device("cpu")), checkpoint)
+
+    def result(self) -> Model:
+        """Return the model, on the CPU, to be resumed if steps are left; nothing more is trained.
+
+        Nothing is copied that need not be: what was learnt is not lost for want of memory.
+        """
         checkpoint = None
-        if not self.ended:
-            checkpoint = Checkpoint.of(
-                self.network, self.optimizer, self.rng, self.noise, self.batch_size
-            )
+        try:
+            checkpoint = None if self.ended else self._checkpoint()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._note("There was no memory for what is needed to resume the training.")
+        self.optimizer.zero_grad(set_to_none=True)
+        return self._model(placed(self.network, torch.device("cpu")), checkpoint)
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint.of(self.network, self.optimizer, self.rng, self.noise, self.batch_size)
+
+    def _model(self, network: Autoencoder, checkpoint: Checkpoint | None) -> Model:
         images = tuple(
             {"name": i.name, "shape": list(i.axes.shape), "axes": i.axes.letters}
             for i in self.images
@@ -211,7 +281,6 @@ class Trainer:
             notes=tuple(self.notes),
             voxel_size=self.voxel_size,
         )
-        network = copied(self.network, torch.device("cpu"))
         return Model(network, self.intensity, record, checkpoint)
 
 

@@ -9,7 +9,7 @@ from napari_aeseg.autoencoder.checkpoint import check_images_to_resume, params_t
 from napari_aeseg.autoencoder.device import is_out_of_memory, precision_used
 from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.watching import Watcher
-from napari_aeseg.errors import InputError
+from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.events import Pace, TrainingProgress, raise_if_stopped
 from napari_aeseg.params import TrainingParams
 
@@ -92,8 +92,9 @@ def training_steps(
     StoppedError
         If asked to stop before the first step.
     DeviceError
-        If the device is not there, does not compute in the precision, or runs out of memory even
-        with single crops.
+        If the device is not there, does not compute in the precision, or if there was no memory
+        for a single step. When memory runs out, batches are halved, then the CPU takes over; when
+        that has none either, the model so far is returned, and can be resumed.
 
     References
     ----------
@@ -117,10 +118,19 @@ def training_steps(
         if stop is not None and stop.is_set():
             trainer.notes.append(f"Stopped after {trainer.done} of {trainer.params.steps} steps.")
             break
-        message = trainer.step()
+        try:
+            message = trainer.step()
+        except (DeviceError, RuntimeError, MemoryError) as error:
+            short = isinstance(error, DeviceError) or is_out_of_memory(error)
+            if not short or trainer.done == 0:
+                raise
+            note = f"{error} The model is that of step {trainer.done}."
+            trainer.notes.append(note)
+            yield reporter.event(note)
+            break
         if reporter.is_due or trainer.ended or message:
             yield reporter.event(message)
-    return trainer.model()
+    return trainer.result()
 
 
 class _Reporter:
@@ -152,8 +162,11 @@ class _Reporter:
         if self._pictures.is_due() or (trainer.ended and self._pictures.wanted):
             picture, trouble = self._picture()
             message = f"{message} {trouble}".strip()
+        snapshot = None
         # The last model is what training returns.
-        snapshot = None if trainer.ended or not self._snapshots.is_due() else trainer.model()
+        if self._snapshots.is_due() and not trainer.ended:
+            snapshot, trouble = self._snapshot()
+            message = f"{message} {trouble}".strip()
         event = TrainingProgress(
             "train",
             trainer.done,
@@ -172,6 +185,15 @@ class _Reporter:
         self._reported = trainer.done
         return event
 
+    def _snapshot(self) -> tuple[Model | None, str]:
+        """Return a copy of the model, or why there is none: the next time there may be."""
+        try:
+            return self._trainer.snapshot(), ""
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return None, "There is no memory for a copy of the model: going on without."
+
     def _picture(self) -> tuple[Picture | None, str]:
         """Return a picture, or why there will be none: training must not end for want of it."""
         try:
@@ -179,8 +201,11 @@ class _Reporter:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            trouble = f"{self._trainer.device} has no memory for pictures: going on without."
+        except InputError as error:  # of an image that is not loaded
+            trouble = f"{error} Going on without pictures."
         self._pictures = _Timer(None)
-        return None, f"{self._trainer.device} has no memory for pictures: going on without."
+        return None, trouble
 
 
 class _Timer:

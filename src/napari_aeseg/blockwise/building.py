@@ -17,7 +17,7 @@ from napari_aeseg.blockwise.memory import free_memory, give_back, return_large_a
 from napari_aeseg.blockwise.store import BlockStore
 from napari_aeseg.blockwise.work import BlockWork
 from napari_aeseg.errors import InputError, shown
-from napari_aeseg.events import Clock, Progress, drain, raise_if_stopped
+from napari_aeseg.events import Clock, Progress, drain, noting, raise_if_stopped
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
 from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
 from napari_aeseg.regions.hierarchy import Hierarchy
@@ -162,6 +162,8 @@ def _built(
     done = [block for block in plan.blocks if kept.has(block)]
     if not done:
         raise InputError(f"No part of {read.name} could be read. {notes[0] if notes else ''}")
+    # Of earlier runs too, where work went on.
+    notes = list(dict.fromkeys([*notes, *kept.notes(done)]))
     give_back()
     joined = joined_blocks(lambda: kept.all_of(done))
     yield Progress("graph", 1, 1)
@@ -299,6 +301,7 @@ def _reduction(
     if known is not None:
         return known
     parts, failed = [], None
+    notes: list[str] = []
     for block in _some_parts(work, plan):
         try:
             raw = work.image.raw(block.outer)
@@ -308,17 +311,19 @@ def _reduction(
             failed = error
             continue
         # Its own events would tell of encoding twice.
-        _, statistics, graph = drain(work.found(raw, block, stop))
+        told: list[str] = []
+        _, statistics, graph = drain(noting(work.found(raw, block, stop), told))
         parts.append((statistics, graph))
         give_back()
-        yield Progress("read", 1, 1)
+        notes += told
+        yield Progress("read", 1, 1, message=" ".join(told))
     if failed is not None and not parts:
         raise failed
     params, time = work.params, 0 if "T" in work.image.axes.letters else None
     found = Reduction.estimated(
         parts, plan.pixels_per_patch, params.balance, params.scale, time, stop
     )
-    work.store.put_reduction(found)
+    work.store.put_reduction(found, notes)
     return found
 
 
@@ -340,7 +345,7 @@ def _block_shape_of(pixels: int, size: tuple[int, ...]) -> tuple[int, ...]:
 def _here(
     work: BlockWork, todo: list[Block], stop: StopFlag | None
 ) -> Generator[Progress, None, list[str]]:
-    """Work on blocks one after the other; return what the user should know."""
+    """Work on blocks one after the other; return why some were left out."""
     clock, notes = Clock(len(todo)), []
     for done, block in enumerate(todo, 1):
         raise_if_stopped(stop, "encode")
@@ -353,7 +358,6 @@ def _here(
                     message = end.value
                     break
                 if event.message:
-                    notes.append(event.message)
                     yield replace(event, done=done - 1, total=len(todo))
         if message:
             notes.append(message)

@@ -85,9 +85,10 @@ def done_on_cluster(
                 message = "No worker is there: waiting for one."
             else:
                 done += 1
-                notes += [message] if message else []
+                notes += message.split("\n") if message else []
             left = clock.seconds_left(done)
-            yield Progress("encode", done, len(todo), "cluster", left, message=message)
+            told = message.replace("\n", " ")
+            yield Progress("encode", done, len(todo), "cluster", left, message=told)
     finally:
         # Those that are being worked on are finished, and kept.
         client.cancel([f for f in block_of if not f.done()])

@@ -14,7 +14,7 @@ import numpy as np
 from napari_aeseg.errors import InputError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from napari_aeseg.images.blocks import Block
@@ -41,6 +41,8 @@ _REDUCTION = {
     **{f"known/{name}": "float64" for name in ("scale", "contrast", "unit", "offset", "gain")},
     **{f"known/{model}/{part}": "float64" for model in ("everything", "things") for part in _MODEL},
 }
+#: What the user should know of a block, in a file of it: JSON in bytes.
+NOTES = "notes"
 # Of maps from features to positions: squares of what comes out are finite in float32.
 _LARGEST_FACTOR = 1e15
 _AGAIN = "Delete it, and it is made again."
@@ -136,6 +138,28 @@ def read_npz(file: Path, dtypes: Mapping[str, str]) -> dict[str, np.ndarray]:
         raise unusable(file, error) from error
 
 
+def bytes_of(notes: Sequence[str]) -> np.ndarray:
+    """Return sentences as an array that `read_notes` reads."""
+    return np.frombuffer(json.dumps(list(notes)).encode(), np.uint8)
+
+
+def read_notes(file: Path) -> list[str]:
+    """Return the sentences in a file; raise InputError if it is damaged."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            member = archive.getinfo(f"{NOTES}.npy")
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > _MOST_TEXT:
+                raise ValueError("its notes are packed, or too long")
+            found = json.loads(_array(archive.read(member), NOTES, np.dtype("uint8")).tobytes())
+        if not isinstance(found, list) or not all(isinstance(note, str) for note in found):
+            raise TypeError("its notes are no sentences")
+    except MemoryError:
+        raise
+    except Exception as error:  # as in `read_npz`
+        raise unusable(file, error) from error
+    return found
+
+
 def unusable(file: Path, error: object) -> InputError:
     """Return the error for a file that cannot be gone on with."""
     return InputError(f"{file} is damaged ({shown(error)}). {_AGAIN}")
@@ -157,7 +181,7 @@ def _array(data: bytes, name: str, dtype: np.dtype[Any]) -> np.ndarray:
 def read_block(file: Path, block: Block) -> dict[str, np.ndarray]:
     """Return the arrays of a block that is done; raise InputError if they are not of this block."""
     faces = {f"face_{axis}_{end}": "int32" for axis in range(len(block.inner)) for end in (0, 1)}
-    found = read_npz(file, {**_STATISTICS, **_GRAPH, **faces})
+    found = read_npz(file, {**_STATISTICS, **_GRAPH, **faces, NOTES: "uint8"})
     try:
         _check_statistics(found, block)
         _check_borders(found, block)
@@ -218,7 +242,7 @@ def _check_borders(found: Mapping[str, np.ndarray], block: Block) -> None:
 
 def read_reduction(file: Path, features: int) -> dict[str, np.ndarray]:
     """Return how patches with so many features are joined; raise InputError if that cannot be."""
-    found = read_npz(file, _REDUCTION)
+    found = read_npz(file, {**_REDUCTION, NOTES: "uint8"})
     both = 2 * features
     things = len(np.atleast_1d(found["known/things/own"]))
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("pixels", "known/scale"), ())

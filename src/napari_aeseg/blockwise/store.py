@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
 from napari_aeseg.blockwise.kept_files import (
+    NOTES,
+    bytes_of,
     check_folder,
     plain_values,
     read_block,
+    read_notes,
     read_reduction,
     unusable,
 )
 from napari_aeseg.errors import InputError, shown
+from napari_aeseg.images.whole import part_of, whole_file
 from napari_aeseg.regions.fine_scale import FineScale
 from napari_aeseg.regions.graph import RegionGraph
 from napari_aeseg.regions.joining import BlockPatches
@@ -30,7 +33,7 @@ from napari_aeseg.regions.statistics import PatchStatistics
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from napari_aeseg.images.blocks import Block
 
@@ -40,6 +43,8 @@ _CHUNK, _DEEP_CHUNK, _SCREEN = 512, 8, 1024
 # The same of images that are volumes: an axis with so many steps at most does not make one.
 _VOLUME_CHUNK, _FEW = 64, 8
 _REDUCTION = ("pixels", "matrix", "own_floor", "own")
+# What says that a folder is one of blocks, and that it is about to be.
+_ABOUT, _BEGUN = "run.json", "run.begun"
 _ARRAYS = ("count", "mean", "second", "level", "centroid", "intensity")
 
 
@@ -83,25 +88,38 @@ class BlockStore:
             If the folder holds something else.
         """
         if folder is None:
-            path = Path(tempfile.mkdtemp(prefix="aeseg-"))
-        else:
-            path = Path(folder)
-            if (path / "run.json").is_file():
-                _check_same(path, about)
-                check_folder(path, _arrays(shape, block))
-                return cls(path)
-            if path.exists() and any(path.iterdir()):
-                raise InputError(f"{path} is not empty and not a folder of blocks: give another.")
-        (path / "blocks").mkdir(parents=True, exist_ok=True)
-        store = cls(path)
-        store._make_patches(shape, block)
-        _write(path / "run.json", json.dumps(about, indent=1).encode())
-        return store
+            store = cls(Path(tempfile.mkdtemp(prefix="aeseg-")))
+            try:
+                store._begin(about, shape, block)
+            except BaseException:
+                store.delete()
+                raise
+            return store
+        path = Path(folder)
+        if (path / _ABOUT).is_file():
+            _check_same(path, about)
+            check_folder(path, _arrays(shape, block))
+            return cls(path)
+        begun = path / _BEGUN
+        if path.exists() and not (path.is_dir() and (begun.exists() or not any(path.iterdir()))):
+            raise InputError(f"{path} is not empty and not a folder of blocks: give another.")
+        # Without it, a folder whose making was cut short would be taken for somebody else's.
+        path.mkdir(parents=True, exist_ok=True)
+        begun.touch()
+        cls(path)._begin(about, shape, block)
+        begun.unlink()
+        return cls(path)
+
+    def _begin(self, about: dict[str, Any], shape: tuple[int, ...], block: tuple[int, ...]) -> None:
+        (self.folder / "blocks").mkdir(exist_ok=True)
+        self._make_patches(shape, block)
+        with whole_file(self.folder / _ABOUT) as part:
+            part.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     @staticmethod
     def block_in(folder: str | os.PathLike[str] | None) -> tuple[int, ...] | None:
         """Return the shape of the blocks that a folder has, None where there is no work yet."""
-        if folder is None or not (Path(folder) / "run.json").is_file():
+        if folder is None or not (Path(folder) / _ABOUT).is_file():
             return None
         return tuple(_about_in(Path(folder))["block"])
 
@@ -117,6 +135,7 @@ class BlockStore:
                 dtype="int32",
                 compressors=ZstdCodec(level=0, checksum=False),
                 fill_value=0,
+                overwrite=True,  # of what was cut short
             )
 
     def _ids(self, step: int) -> Path:
@@ -148,23 +167,32 @@ class BlockStore:
             content.update(np.ascontiguousarray(plane).tobytes())
         path = self.folder / f"image-{content.hexdigest()}"
         if not path.exists():
-            part = path.with_suffix(f".{uuid4().hex}.part")
+            part = part_of(path)
             volume = sum(n > _FEW for n in pixels.shape) > 2
             side = _VOLUME_CHUNK if volume else _CHUNK
             chunks = tuple(min(n, side) for n in pixels.shape)
-            kept = zarr.create_array(
-                store=str(part), shape=pixels.shape, chunks=chunks, dtype=pixels.dtype
-            )
-            kept[...] = pixels
-            part.rename(path)
+            try:
+                kept = zarr.create_array(
+                    store=str(part), shape=pixels.shape, chunks=chunks, dtype=pixels.dtype
+                )
+                kept[...] = pixels
+                part.rename(path)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
         return zarr.open_array(str(path), mode="r")
 
     def has(self, block: Block) -> bool:
         """Return whether a block is done."""
         return self._file(block).is_file()
 
-    def put(self, block: Block, patches: np.ndarray, found: BlockPatches) -> None:
-        """Keep what was found in a block; the block is done when its file is there."""
+    def put(
+        self, block: Block, patches: np.ndarray, found: BlockPatches, notes: Sequence[str] = ()
+    ) -> None:
+        """Keep what was found in a block; the block is done when its file is there.
+
+        `notes` are what the user should know of it, when work goes on too.
+        """
         for step in self.steps:
             deep, plane = block.inner[:-2], block.inner[-2:]
             seen = (slice(side.start // step, -(-side.stop // step)) for side in plane)
@@ -175,13 +203,8 @@ class BlockStore:
             for end, face in enumerate(pair)
         }
         arrays = {name: getattr(found.statistics, name) for name in _ARRAYS}
-        file = self._file(block)
-        # Complete or not there, whatever happens meanwhile.
-        part = file.with_suffix(f".{uuid4().hex}.part")
         arrays |= {"edges": found.graph.edges, "border": found.graph.border, **faces}
-        with part.open("wb") as stream:
-            np.savez(stream, **arrays)
-        part.replace(file)
+        _save(self._file(block), {**arrays, NOTES: bytes_of(notes)})
 
     def get(self, block: Block) -> BlockPatches:
         """Return what was found in a block; raise InputError if its file is damaged."""
@@ -205,28 +228,32 @@ class BlockStore:
                 raise unusable(self._file(block), "other features or channels than other blocks")
             yield found
 
-    def put_reduction(self, reduction: Reduction) -> None:
+    def put_reduction(self, reduction: Reduction, notes: Sequence[str] = ()) -> None:
         """Keep how patches are joined, so that all blocks are treated alike."""
         known = {**reduction.known.numbers(), **reduction.known.arrays()}
         arrays: dict[str, Any] = {f"known/{name}": np.asarray(v) for name, v in known.items()}
         arrays |= {name: np.asarray(getattr(reduction, name)) for name in _REDUCTION}
-        part = self.folder / "reduction.part"
-        with part.open("wb") as stream:
-            np.savez(stream, **arrays)
-        part.replace(self.folder / "reduction.npz")
+        _save(self._reduction, {**arrays, NOTES: bytes_of(notes)})
 
     def reduction(self, features: int) -> Reduction | None:
         """Return how patches with so many features are joined, if that is known."""
-        file = self.folder / "reduction.npz"
-        if not file.is_file():
+        if not self._reduction.is_file():
             return None
-        found = read_reduction(file, features)
+        found = read_reduction(self._reduction, features)
         arrays = {name.removeprefix("known/"): values for name, values in found.items()}
         try:
             known = FineScale.of_parts(arrays, arrays)
         except ValueError as error:
-            raise unusable(file, error) from error
+            raise unusable(self._reduction, error) from error
         return Reduction(known, float(arrays["pixels"]), *(arrays[n] for n in _REDUCTION[1:]))
+
+    def notes(self, done: Sequence[Block]) -> list[str]:
+        """Return what the user should know of blocks that are done, each sentence once."""
+        notes: dict[str, None] = {}
+        for path in (self._reduction, *map(self._file, done)):
+            if path.is_file():
+                notes |= dict.fromkeys(read_notes(path))
+        return list(notes)
 
     def delete(self) -> None:
         """Delete the folder with all that is in it."""
@@ -235,6 +262,10 @@ class BlockStore:
     def delete_with(self, owner: object) -> None:
         """Delete the folder when nothing refers to `owner` any more."""
         weakref.finalize(owner, shutil.rmtree, self.folder, ignore_errors=True)
+
+    @property
+    def _reduction(self) -> Path:
+        return self.folder / "reduction.npz"
 
     def _file(self, block: Block) -> Path:
         return self.folder / "blocks" / f"{block.name}.npz"
@@ -284,7 +315,7 @@ def _chunk(block: int, most: int) -> int:
 
 def _about_in(path: Path) -> dict[str, Any]:
     """What the work in a folder is about."""
-    known = plain_values(path / "run.json")
+    known = plain_values(path / _ABOUT)
     block = known.get("block")
     if not isinstance(block, list) or any(type(n) is not int or n < 1 for n in block):
         text = f"{path / 'run.json'} is damaged (block = {shown(repr(block), 50)})"
@@ -310,7 +341,7 @@ def _check_same(path: Path, about: dict[str, Any]) -> None:
         raise InputError(f"{path} holds blocks of other work ({listing}): give another folder.")
 
 
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Complete or not there, whatever happens meanwhile."""
+    with whole_file(path) as part, part.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]

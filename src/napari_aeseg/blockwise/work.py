@@ -14,7 +14,7 @@ from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.pooling import pooling_steps
 from napari_aeseg.blockwise.memory import give_back, return_large_arrays
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import Progress, drain, raise_if_stopped
+from napari_aeseg.events import Progress, drain, noting, raise_if_stopped
 from napari_aeseg.regions.graph import RegionGraph, region_graph
 from napari_aeseg.regions.joining import BlockPatches
 from napari_aeseg.regions.patches import make_patches, patch_shape, pixel_density
@@ -66,14 +66,15 @@ class BlockWork:
     precision: Precision = "float32"
 
     def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:
-        """Work on a block and keep what was found; return what the user should know of it."""
+        """Work on a block and keep what was found; return why it was left out, if it was."""
         try:
             raw = self.image.raw(block.outer)
         except InputError as error:
             if not self.skip:
                 raise
             return f"{error} It was left out."
-        patches, statistics, graph = yield from self.found(raw, block, stop)
+        notes: list[str] = []
+        patches, statistics, graph = yield from noting(self.found(raw, block, stop), notes)
         if self.reduction is not None:
             region, statistics = self.reduction.joined(statistics, graph, stop)
             raise_if_stopped(stop, "graph")
@@ -83,7 +84,8 @@ class BlockWork:
             (patches.take(0, axis).copy(), patches.take(-1, axis).copy())
             for axis in range(patches.ndim)
         )
-        self.store.put(block, patches, BlockPatches(block.index, statistics, graph, faces))
+        found = BlockPatches(block.index, statistics, graph, faces)
+        self.store.put(block, patches, found, notes)
         return ""
 
     def found(
@@ -132,12 +134,14 @@ def _even_tile(shape: tuple[int, ...], wanted: int) -> int:
 
 
 def work_on(work: BlockWork, block: Block) -> str:
-    """Do what is to be done with a block; see `BlockWork.steps`."""
+    """Do what is to be done with a block; return what the user should know of it, in lines."""
     if work.store.has(block):
         return ""
     return_large_arrays()
+    notes: list[str] = []
     try:
-        return drain(work.steps(block))
+        left_out = drain(noting(work.steps(block), notes))
+        return "\n".join([*notes, *[left_out] * bool(left_out)])
     finally:
         give_back()
 

@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, StoppedError):
         print("napari-aeseg: interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        print(f"napari-aeseg: out of memory ({error or 'no details'})", file=sys.stderr)
+        return 1
     except (AesegError, OSError) as error:
         print(f"napari-aeseg: {error}", file=sys.stderr)
         return 1

@@ -52,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _segment_sample(name: str, folder: Path, device: str) -> None:
     from napari_aeseg.images.files import overlay, write_label_image, write_picture
+    from napari_aeseg.images.whole import whole_file
     from napari_aeseg.pipeline import hierarchy_steps, train_steps
     from napari_aeseg.samples import SAMPLES
 
@@ -67,8 +68,10 @@ def _segment_sample(name: str, folder: Path, device: str) -> None:
     print(f"{name}: {tree.axes}; {tree.n_patches} patches merged in {seconds:.1f} s")
     what, number = _CUTS[name]
     labels = getattr(tree, what)(number)
-    write_label_image(labels, folder / f"{name}_labels.tif")
-    write_picture(overlay(image, labels, tree.axes.letters), folder / f"{name}_overlay.png")
+    with whole_file(folder / f"{name}_labels.tif") as part:
+        write_label_image(labels, part)
+    with whole_file(folder / f"{name}_overlay.png") as part:
+        write_picture(overlay(image, labels, tree.axes.letters), part)
     print(f"{name}: {labels.max()} {what}; wrote {name}_* in {folder}")
 
 

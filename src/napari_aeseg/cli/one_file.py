@@ -34,6 +34,7 @@ def segment_to_file(
     from napari_aeseg.batch_job import table_of
     from napari_aeseg.cli.segment import check_classes, model_of
     from napari_aeseg.images.saving import write_labels_steps
+    from napari_aeseg.images.whole import whole_file
 
     labels_path: Path = options.output
     tables, hierarchies = _beside(options)
@@ -51,7 +52,9 @@ def segment_to_file(
         axes = tree.axes
         labels_path.parent.mkdir(parents=True, exist_ok=True)
         for path in tables:
-            table_of(tree, labels, cut, prototypes, stop).to_csv(path, index=False)
+            table = table_of(tree, labels, cut, prototypes, stop)
+            with whole_file(path) as part:
+                table.to_csv(part, index=False)
         for path in hierarchies:
             tree.save(path)
         unit = "" if axes.unit == "pixel" else axes.unit

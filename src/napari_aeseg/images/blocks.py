@@ -220,6 +220,8 @@ def _read(ordered: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.nd
         if hasattr(found, "compute"):
             found = found.compute(scheduler=_scheduler())
         found = np.asarray(found)
+    except MemoryError:  # another time, or in smaller blocks, it can be read
+        raise
     except Exception as error:  # whatever storage raises
         raise InputError(f"{name}: the part {where} cannot be read ({error}).") from error
     return checked_pixels(found, f"{name} ({where})")

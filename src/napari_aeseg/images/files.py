@@ -60,7 +60,7 @@ def open_file(path: str | PathLike[str], largest: float = float("inf")) -> Image
         if path.suffix.lower() in TIFF:
             return _open_tiff(path, largest)
         return ImageFile(_read_other(path), None)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     # Decoders raise all kinds of errors on damaged files.
     except Exception as error:

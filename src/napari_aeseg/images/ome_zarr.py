@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +14,10 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Clock, Progress, raise_if_stopped
 from napari_aeseg.images.lazy import is_ours
+from napari_aeseg.images.whole import part_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from pathlib import Path
 
     from napari_aeseg.events import StopFlag
 
@@ -63,16 +66,12 @@ class LabelsGroup:
         import zarr
 
         note = is_ours(self.path)
-        if note is None and self.path.exists() and any(self.path.iterdir()):
-            raise InputError(f"{self.path} exists already and is not a file of labels: {_OTHER}.")
         if note is not None:
             self._check(note)
+        elif self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+            raise InputError(f"{self.path} exists already and is not a file of labels: {_OTHER}.")
         else:
-            group = zarr.open_group(str(self.path), mode="w", zarr_format=3)
-            for level, shape in enumerate(self.shapes):
-                self._make(group, str(level), shape)
-            # Last: without it, the group is taken for somebody else's.
-            group.attrs.update(self.attributes())
+            self._make()
         group = zarr.open_group(str(self.path), mode="r+")
         return [group[str(level)] for level in range(len(self.shapes))]
 
@@ -86,17 +85,32 @@ class LabelsGroup:
             )
             raise InputError(f"{self.path} holds a part of other labels ({listing}): {_OTHER}.")
 
-    def _make(self, group: Any, name: str, shape: tuple[int, ...]) -> None:
-        chunks, shards = chunking(shape)
-        group.create_array(
-            name,
-            shape=shape,
-            chunks=chunks,
-            shards=shards,
-            dtype=self.about["dtype"],
-            fill_value=0,
-            dimension_names=[a.lower() for a in self.about["axes"]],
-        )
+    def _make(self) -> None:
+        """Make the group, which appears as a whole: half of it would be taken for another's."""
+        import zarr
+
+        target = Path(os.path.realpath(self.path))
+        part = part_of(target)
+        try:
+            group = zarr.open_group(str(part), mode="w", zarr_format=3)
+            for level, shape in enumerate(self.shapes):
+                chunks, shards = chunking(shape)
+                group.create_array(
+                    str(level),
+                    shape=shape,
+                    chunks=chunks,
+                    shards=shards,
+                    dtype=self.about["dtype"],
+                    fill_value=0,
+                    dimension_names=[a.lower() for a in self.about["axes"]],
+                )
+            group.attrs.update(self.attributes())
+            if target.is_dir():  # an empty one
+                target.rmdir()
+            part.rename(target)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
 
     def attributes(self) -> dict[str, Any]:
         """Return the metadata of OME-Zarr, and what this package notes for itself."""

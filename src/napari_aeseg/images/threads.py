@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from threading import Barrier, Lock
 from typing import TYPE_CHECKING, TypeVar
 
+from napari_aeseg.errors import DeviceError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
@@ -78,15 +80,31 @@ def in_threads(
 def _prepared(number: int, prepare: Callable[[], object]) -> ThreadPoolExecutor:
     """Start threads, and wait until all are prepared."""
     ready = Barrier(number + 1)
+    failed: list[BaseException] = []
 
     def begin() -> None:
-        prepare()
+        try:
+            prepare()
+        except BaseException as error:
+            failed.append(error)
+            ready.abort()  # who waits would wait for ever
+            raise
         ready.wait()
 
     pool = ThreadPoolExecutor(number, "aeseg", initializer=begin)
-    for _ in range(number):
-        pool.submit(int)  # none is idle before all are there: each starts a thread
-    ready.wait()
+    try:
+        for _ in range(number):
+            pool.submit(int)  # none is idle before all are there: each starts a thread
+        ready.wait()
+    except BaseException as error:
+        ready.abort()
+        pool.shutdown()
+        if not isinstance(error, RuntimeError):  # a barrier that is broken is one
+            raise
+        raise DeviceError(
+            f"{number} threads cannot be started ({failed[0] if failed else error}): close other "
+            "programs, or set OMP_NUM_THREADS to less."
+        ) from error
     return pool
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from queue import Full, Queue
 from threading import Thread
@@ -12,6 +11,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Clock, Progress, raise_if_stopped
+from napari_aeseg.images.whole import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -34,14 +34,8 @@ def tiff_steps(
     """
     if path.exists():
         raise InputError(f"{path} exists already: give another name, or remove it first.")
-    # For which there is no place in a file of pages that come one after the other.
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        with closing(_Writer(part, about)) as writer:
-            yield from _fed(labels, writer, np.dtype(about["dtype"]), stop)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as part, closing(_Writer(part, about)) as writer:
+        yield from _fed(labels, writer, np.dtype(about["dtype"]), stop)
 
 
 def _fed(
