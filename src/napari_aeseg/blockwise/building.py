@@ -278,7 +278,8 @@ def _reduction(
     if known is not None:
         return known
     parts, failed = [], None
-    for block in _some_parts(work, plan):
+    chosen = _some_parts(work, plan)
+    for number, block in enumerate(chosen, 1):
         try:
             raw = work.image.raw(block.outer)
         except InputError as error:
@@ -290,7 +291,7 @@ def _reduction(
         _, statistics, graph = drain(work.found(raw, block, stop))
         parts.append((statistics, graph))
         give_back()
-        yield Progress("read", 1, 1)
+        yield Progress("read", number, len(chosen))
     if failed is not None and not parts:
         raise failed
     params, time = work.params, 0 if "T" in work.image.axes.letters else None
