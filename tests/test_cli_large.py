@@ -92,6 +92,30 @@ def test_what_one_file_cannot_hold_is_refused(run, big, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.parametrize("output", ["labels.ome.zarr", "results"])
+def test_objects_of_blocks_are_refused_before_the_work(run, big, tmp_path, monkeypatch, output):
+    def worked(*_, **__):
+        pytest.fail("the image was worked on")
+
+    monkeypatch.setattr("napari_aeseg.pipeline.hierarchy_steps", worked)
+    monkeypatch.setattr("napari_aeseg.batch_job.hierarchy_steps", worked)
+    done = run("segment", big, "--output", tmp_path / output, "--model=base", "--objects", *BLOCKS)
+    assert done.code == 1
+    assert "take regions or classes" in done.err
+
+
+def test_a_picture_as_output_is_refused(run, big, tmp_path):
+    done = run("segment", big, "--output", tmp_path / "labels.png")
+    assert done.code == 1
+    assert "labels.png: labels are written as .zarr or .tif" in done.err
+    assert not (tmp_path / "labels.png").exists()
+
+
+def test_one_path_in_place_of_a_list_is_refused(tmp_path):
+    with pytest.raises(aeseg.InputError, match="give a list of files"):
+        aeseg.segment_files("scan.tif", tmp_path, "base")
+
+
 def test_a_folder_of_images_has_zarr_among_them(run, big, image, tmp_path, expected):
     tifffile.imwrite(tmp_path / "flat.tif", image)
     assert [p.name for p in batch.image_files(tmp_path)] == ["big.ome.zarr", "flat.tif"]

@@ -89,6 +89,10 @@ def batch_steps(
     """Segment files as `segment_files` does; a generator of events that returns the report."""
     params = checked_params(SegmentationParams, params)
     cut = Cut() if cut is None else cut
+    if isinstance(paths, str | os.PathLike):
+        raise InputError(
+            f"paths = {str(paths)!r}: give a list of files, such as image_files(folder)."
+        )
     files = [Path(path) for path in paths]
     folder = Path(output)
     check_batch(files, folder, cut, table=table, save_hierarchy=save_hierarchy, existing=existing)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg.autoencoder.device import memory_for
+from napari_aeseg.blockwise.building import needs_blocks
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress
 from napari_aeseg.images.files import overlay, write_label_image, write_picture
@@ -15,6 +16,7 @@ from napari_aeseg.images.saving import write_labels_steps
 from napari_aeseg.images.whole import whole_file
 from napari_aeseg.params import HIERARCHY_SUFFIX, BlockParams, SegmentationParams
 from napari_aeseg.pipeline import hierarchy_steps
+from napari_aeseg.regions.hierarchy import NO_OBJECTS
 from napari_aeseg.regions.hierarchy_file import load_hierarchy
 
 if TYPE_CHECKING:
@@ -61,6 +63,14 @@ def planned_files(
     endings = ["_labels.tif", "_overlay.png"]
     endings += ["_table.csv"] * table + [HIERARCHY_SUFFIX] * save_hierarchy
     return [folder / f"{stem_of(path)}{ending}" for ending in [*endings, "_labels.ome.zarr"]]
+
+
+def refuse_objects_of_blocks(
+    cut: Cut, image: Any, blocks: BlockParams | None, store: Path | None
+) -> None:
+    """Raise InputError before the work if objects are asked for that cannot be found after it."""
+    if cut.mode == "objects" and (blocks is not None or store is not None or needs_blocks(image)):
+        raise InputError(NO_OBJECTS)
 
 
 def saved_hierarchy(path: Path, model: Model | None, params: SegmentationParams) -> Hierarchy:
@@ -136,6 +146,7 @@ class Job:
             return None, saved_hierarchy(path, self.model, self.params)
         assert self.model is not None  # noqa: S101 - has been checked
         opened, axes = self.read(path)
+        refuse_objects_of_blocks(self.cut, opened.array, self.blocks, self.store)
         tree = yield from hierarchy_steps(
             opened.array,
             self.model,

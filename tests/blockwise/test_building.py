@@ -236,8 +236,43 @@ def test_parts_that_cannot_be_read_are_left_out_if_asked(image):
     assert np.array_equal(labels == 0, left_out)
     assert set(np.unique(labels)) == set(range(7))
     assert len(tree.notes) == 1
-    assert "Y 40 to 152, X 104 to 216" in tree.notes[0]
+    assert "Y 64 to 128, X 128 to 192" in tree.notes[0]
     assert "left out" in tree.notes[0]
+
+
+def test_blocks_beside_a_part_that_cannot_be_read_are_not_left_out(image):
+    bad = image.astype(float)
+    bad[64:128, 128:192] = np.nan  # a whole block, within reach of the eight around it
+    tree = built(da.from_array(bad, chunks=(64, 64, 3)), unreadable="skip")
+    left_out = np.zeros(image.shape[:2], bool)
+    left_out[64:128, 128:192] = True
+    assert np.array_equal(tree.regions(n_regions=6).compute() == 0, left_out)
+    assert len(tree.notes) == 1
+
+
+@pytest.mark.parametrize("given", [np.asarray, lambda image: da.from_array(image, chunks=64)])
+def test_a_hierarchy_of_blocks_knows_its_image(image, given):
+    tree = built(image)
+    assert tree.is_of(given(image))
+    assert not tree.is_of(given(image[::-1]))
+    assert not tree.is_of(given(image[:-1]))
+
+
+def test_a_hierarchy_of_blocks_knows_its_image_though_a_part_was_left_out(image):
+    bad = image.astype(float)
+    bad[92:100, 154:166] = np.nan
+    tree = built(da.from_array(bad, chunks=(64, 64, 3)), unreadable="skip")
+    assert tree.is_of(bad)
+    assert not tree.is_of(bad + 1)
+
+
+def test_a_hierarchy_of_volumes_in_time_knows_its_image():
+    movie = np.random.default_rng(0).random((3, 2, 20, 40, 48)).astype(np.float32)
+    tree = aeseg.build_hierarchy(
+        movie, "base", GRID, "TCZYX", device="cpu", blocks=aeseg.BlockParams(block_size=32)
+    )
+    assert tree.is_of(movie)
+    assert not tree.is_of(movie[:, ::-1])
 
 
 def test_an_image_of_which_nothing_can_be_read_is_refused():

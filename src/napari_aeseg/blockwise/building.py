@@ -302,7 +302,8 @@ def _reduction(
         return known
     parts, failed = [], None
     notes: list[str] = []
-    for block in _some_parts(work, plan):
+    chosen = _some_parts(work, plan)
+    for number, block in enumerate(chosen, 1):
         try:
             raw = work.image.raw(block.outer)
         except InputError as error:
@@ -316,7 +317,7 @@ def _reduction(
         parts.append((statistics, graph))
         give_back()
         notes += told
-        yield Progress("read", 1, 1, message=" ".join(told))
+        yield Progress("read", number, len(chosen), message=" ".join(told))
     if failed is not None and not parts:
         raise failed
     params, time = work.params, 0 if "T" in work.image.axes.letters else None

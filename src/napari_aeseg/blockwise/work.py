@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -49,7 +49,8 @@ class BlockWork:
     store : BlockStore
         In a folder that all machines see.
     skip : bool
-        Whether a block that cannot be read is left out.
+        Whether a block that cannot be read is left out. One of which only the margin cannot be
+        read is encoded without.
     reduction : Reduction, optional
         How patches are joined to larger ones.
     precision : {"float32", "bfloat16"}
@@ -69,10 +70,15 @@ class BlockWork:
         """Work on a block and keep what was found; return why it was left out, if it was."""
         try:
             raw = self.image.raw(block.outer)
-        except InputError as error:
+        except InputError:
             if not self.skip:
                 raise
-            return f"{error} It was left out."
+            # What is around it may be all that cannot be read: then as if the image ended there.
+            block = replace(block, outer=block.inner)
+            try:
+                raw = self.image.raw(block.outer)
+            except InputError as error:
+                return f"{error} The block was left out."
         notes: list[str] = []
         patches, statistics, graph = yield from noting(self.found(raw, block, stop), notes)
         if self.reduction is not None:

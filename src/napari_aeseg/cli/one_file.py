@@ -46,7 +46,7 @@ def segment_to_file(
     model = model_of(options, files, model_path)
     check_classes(model, options)
     with stop_at_interrupt("with --store, blocks that are done are kept") as stop:
-        tree = _hierarchy(options, files[0], model, params, stop)
+        tree = _hierarchy(options, files[0], model, params, cut, stop)
         prototypes = None if model is None else model.prototypes
         labels = cut.labels(tree, prototypes=prototypes, stop=stop)
         axes = tree.axes
@@ -80,10 +80,11 @@ def _hierarchy(
     file: Path,
     model: Model | None,
     params: SegmentationParams,
+    cut: Cut,
     stop: StopFlag,
 ) -> Hierarchy:
     """Return the hierarchy of an image, or one that was saved."""
-    from napari_aeseg.batch_job import saved_hierarchy
+    from napari_aeseg.batch_job import refuse_objects_of_blocks, saved_hierarchy
     from napari_aeseg.blockwise.building import pixels_in_memory
     from napari_aeseg.cli.segment import blocks_of
     from napari_aeseg.images.files import open_file
@@ -92,6 +93,7 @@ def _hierarchy(
     if model is None or file.name.endswith(HIERARCHY_SUFFIX):
         return saved_hierarchy(file, model, params)
     opened = open_file(file, pixels_in_memory())
+    refuse_objects_of_blocks(cut, opened.array, blocks_of(options), options.store)
     return shown(
         hierarchy_steps(
             opened.array,
@@ -123,7 +125,7 @@ def _check(options: argparse.Namespace, files: list[Path], beside: list[Path]) -
     if options.overwrite:
         raise InputError(f"--overwrite: {path} is never replaced; remove it first.")
     ours = is_ours(path)
-    if ours is None or ours.get("complete"):
-        refuse_existing([path], "nothing: it is never replaced")
+    if path.exists() and (ours is None or ours.get("complete")):
+        raise InputError(f"{path} exists already and is never replaced: give another --output.")
     if not options.skip_existing:
         refuse_existing(beside, "--skip-existing")

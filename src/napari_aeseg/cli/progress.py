@@ -41,7 +41,7 @@ class Bars:
             self._stage = event.stage
             self._bar = self._tqdm(
                 total=event.total,
-                desc=f"{event.stage} ({event.device})",
+                desc=f"{event.stage} ({event.device})" if event.device else event.stage,
                 # In a log file every refresh is a line of its own.
                 mininterval=0.1 if sys.stderr.isatty() else 10,
             )

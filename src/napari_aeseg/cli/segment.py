@@ -116,8 +116,9 @@ def _add_cuts(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from napari_aeseg.batch import batch_steps, check_batch
+    from napari_aeseg.batch import SUFFIXES, batch_steps, check_batch
     from napari_aeseg.batch_job import planned_files
+    from napari_aeseg.images.saving import WRITTEN
 
     params = SegmentationParams(**given(options, SegmentationParams))
     if options.voxel_size is not None:  # before a training
@@ -129,6 +130,10 @@ def _run(options: argparse.Namespace) -> int:
 
     if is_labels_file(folder):
         return segment_to_file(options, files, params, cut)
+    if folder.suffix.lower() in SUFFIXES and not folder.is_dir():
+        raise InputError(
+            f"--output {folder}: labels are written as {' or '.join(WRITTEN)}, or to a folder."
+        )
     more = {"table": options.table, "save_hierarchy": options.save_hierarchy}
     check_batch(files, folder, cut, **more, existing="replace")
     model_path = folder / f"model{MODEL_SUFFIX}"

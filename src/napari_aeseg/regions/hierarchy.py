@@ -40,6 +40,7 @@ from napari_aeseg.regions.painting import (
     painted_lazily,
 )
 from napari_aeseg.regions.patches import patch_shape
+from napari_aeseg.regions.recognising import is_image_of
 from napari_aeseg.regions.statistics import channel_means
 from napari_aeseg.regions.thresholds import (
     SMALLEST_THRESHOLD,
@@ -61,6 +62,11 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.graph import RegionGraph
     from napari_aeseg.regions.statistics import PatchStatistics
 
+#: Why images worked on in blocks have no objects.
+NO_OBJECTS = (
+    "Objects follow pixels, which are not kept of an image that was worked on in blocks: take "
+    "regions or classes, or a part of the image that fits into memory."
+)
 # Pixels that labels are looked up for together.
 _PAINTED_TOGETHER = 500_000
 
@@ -407,10 +413,7 @@ class Hierarchy(Inspection):
             When asked to stop.
         """
         if self.brightness is None:
-            raise InputError(
-                "Objects follow pixels, which are not kept of an image that was worked on in "
-                "blocks: take regions or classes, or a part of the image that fits into memory."
-            )
+            raise InputError(NO_OBJECTS)
         if class_ids is None:
             return self._search.find(None, min_size, stop)
         classes = self.class_of_patch(n_classes, prototypes)
@@ -493,12 +496,15 @@ class Hierarchy(Inspection):
         Parameters
         ----------
         image : array_like
-            With the same axes. Its mean intensities in each patch are compared.
+            With the same axes. Its mean intensities in each patch are compared; of an image that is
+            worked on in blocks, those in a few places.
         """
         if tuple(np.shape(image)) != self.axes.shape:
             return False
-        pixels = self.axes.as_given(channels_first(np.asarray(image), self.axes))
         known, count = self.statistics.intensity, self.statistics.count
+        if self.is_lazy:
+            return is_image_of(image, self.patches, self.axes, known, count)
+        pixels = self.axes.as_given(channels_first(np.asarray(image), self.axes))
         return np.allclose(channel_means(self.patches, pixels, count), known, rtol=1e-9, atol=0)
 
     def save(self, path: str | PathLike[str]) -> None:
