@@ -46,6 +46,17 @@ def _site(frame: FrameType | None) -> str:
     return f"{Path(frame.f_code.co_filename).relative_to(PACKAGE)}:{frame.f_lineno}"
 
 
+def _takes_memory(func: Any) -> bool:
+    """Whether an operation may need memory: no view, and not just values that are set."""
+    returned = [value.alias_info for value in func._schema.returns]
+    is_view = bool(returned) and all(a is not None and not a.is_write for a in returned)
+    name = func._schema.name
+    return not (is_view or name.startswith("profiler::") or name in _SETTERS)
+
+
+_SETTERS = {"aten::fill_", "aten::zero_", "aten::copy_"}
+
+
 class TorchFaults(TorchDispatchMode):
     """Raises an error at an operation of torch, and at those after it, so many times.
 
@@ -71,6 +82,8 @@ class TorchFaults(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if not _takes_memory(func):
+            return func(*args, **(kwargs or {}))
         self.sites.append(_site(sys._getframe()))
         if len(self.sites) > self.at and self.raised < self.times:
             self.raised += 1

@@ -245,9 +245,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--number", type=int, default=1, help="rounds")
     parser.add_argument("--seed", type=int, default=0, help="not used: all places are tried")
-    parser.add_argument(
-        "--every", action="store_true", help="break every call, not each place once"
-    )
+    parser.add_argument("--every", action="store_true", help="break every call, not each line once")
     parser.add_argument("--how", choices=["stopped", "closed", "broken"])
     parser.add_argument("--only", default="", choices=["", *WORKS])
     parser.add_argument("--stride", type=int, default=1, help="leave out all but every n-th place")

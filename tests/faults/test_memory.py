@@ -28,8 +28,7 @@ def test_memory_that_runs_out_at_any_place_is_told_and_changes_nothing_else():
     assert any("training on a GPU: done, and told" in end for end in ends)
 
 
-@pytest.mark.parametrize("times", [5, math.inf])
-@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize(("gpu", "times"), [(False, math.inf), (True, 5), (True, math.inf)])
 def test_a_training_without_memory_keeps_what_it_has(gpu, times):
     from injecting import TorchFaults, pretended_gpu
     from memory import Told, check_training, train
@@ -39,7 +38,7 @@ def test_a_training_without_memory_keeps_what_it_has(gpu, times):
             train(Told())
         half = len(counting.sites) // 2
         end = check_training(TorchFaults(half, times=times), finished=False)
-    assert end == ("on the CPU" if gpu and times == 5 else "unfinished")
+    assert end == ("on the CPU" if gpu and times == 5 else "unfinished, not to be resumed")
 
 
 def all_texts():
@@ -90,7 +89,7 @@ def test_a_step_that_is_tried_again_on_the_cpu_is_the_step_of_the_cpu(stripes, t
 
 def test_blocks_that_needed_smaller_tiles_say_so_after_work_went_on(tmp_path, model):
     """Notes of a block were lost when work stopped, and with a cluster always."""
-    from injecting import TorchFaults, place_of
+    from injecting import TorchFaults, place_of, pretended_gpu
 
     image = np.random.default_rng(0).random((48, 72))
     stop, events = threading.Event(), []
@@ -98,7 +97,6 @@ def test_blocks_that_needed_smaller_tiles_say_so_after_work_went_on(tmp_path, mo
         "params": aeseg.SegmentationParams(patch_size=4),
         "blocks": aeseg.BlockParams(block_size=32, max_patches=60),
         "store": tmp_path / "store",
-        "device": "cpu",
     }
 
     def look(event):
@@ -106,15 +104,16 @@ def test_blocks_that_needed_smaller_tiles_say_so_after_work_went_on(tmp_path, mo
         if event.stage == "encode" and event.done == 2:
             stop.set()
 
-    with TorchFaults() as counting:
-        aeseg.build_hierarchy(image, model, **{**options, "store": None})
-    # In the parts from which it is known how patches are joined.
-    first = place_of(counting.sites, "autoencoder/encoding.py")
-    with pytest.raises(aeseg.StoppedError), TorchFaults(first):
-        aeseg.build_hierarchy(image, model, progress=look, stop=stop, **options)
-    told = [event.message for event in events if event.message]
-    assert told == ["cpu ran out of memory: going on with tiles of 128."]
-    tree = aeseg.build_hierarchy(image, model, **options)
+    with pretended_gpu():
+        with TorchFaults() as counting:
+            aeseg.build_hierarchy(image, model, **{**options, "store": None})
+        # In the parts from which it is known how patches are joined.
+        first = place_of(counting.sites, "autoencoder/encoding.py")
+        with pytest.raises(aeseg.StoppedError), TorchFaults(first):
+            aeseg.build_hierarchy(image, model, progress=look, stop=stop, **options)
+        told = [event.message for event in events if event.message]
+        assert told == ["cpu:0 ran out of memory: going on with the CPU."]
+        tree = aeseg.build_hierarchy(image, model, **options)
     assert tree.notes == tuple(told)
     tree.save(tmp_path / "a.aeseg.zarr")
     assert aeseg.load_hierarchy(tmp_path / "a.aeseg.zarr").notes == tuple(told)
@@ -175,13 +174,13 @@ def test_threads_that_cannot_be_started_are_an_error_and_no_hang(monkeypatch, fa
             raise RuntimeError("can't start new thread")
 
     if failing == "start":
-        start = threading.Thread.start
+        start, begun = threading.Thread.start, []
 
         def scarce(thread):
-            if len(started) == 1:
+            begun.append(thread)
+            if len(begun) == 3:
                 raise RuntimeError("can't start new thread")
             start(thread)
-            started.append(1)
 
         monkeypatch.setattr(threading.Thread, "start", scarce)
     with pytest.raises(DeviceError, match=r"3 threads cannot be started.*OMP_NUM_THREADS"):
