@@ -1,9 +1,13 @@
 """Images worked on in blocks, in the dock: previews are lazy and follow the controls."""
 
+from types import SimpleNamespace
+
 import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Image
+from napari.utils import interactions
+from napari.utils._proxies import ReadOnlyWrapper
 
 from napari_aeseg.blockwise import building
 from napari_aeseg.errors import InputError
@@ -91,3 +95,27 @@ def test_the_script_makes_the_same_labels(large, tmp_path, monkeypatch):
     exec(compile(script, "script", "exec"), {})
     (written,) = tmp_path.glob("*.ome.zarr")
     assert np.array_equal(zarr.open_group(str(written))["0"][:], expected)
+
+
+def test_regions_of_a_large_image_are_merged_by_dragging(large):
+    large.n_regions = 5
+    large.wait(60)
+    preview = large.preview
+    labels = preview.data[0].compute()
+    one, other = (tuple(np.argwhere(labels == label)[0]) for label in (1, 2))
+    large.tool = "merge"
+
+    def event(kind, place):
+        position = preview.data_to_world(place)
+        return ReadOnlyWrapper(
+            SimpleNamespace(button=1, type=kind, position=position, is_dragging=True)
+        )
+
+    interactions.mouse_press_callbacks(preview, event("mouse_press", one))
+    interactions.mouse_move_callbacks(preview, event("mouse_move", other))
+    interactions.mouse_release_callbacks(preview, event("mouse_release", other))
+    large.wait(60)
+
+    merged = large.preview.data[0].compute()
+    assert merged[one] == merged[other]
+    assert large.undo()

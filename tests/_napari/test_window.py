@@ -187,6 +187,15 @@ def test_closing_the_dock_while_it_trains_ends_the_training(viewer, qtbot):
 
     assert job.stop.is_set()
     assert events == []
+    # What layers do is no concern of it any more.
+    refreshed = []
+    widget._controller.refresh = lambda: refreshed.append(1)
+    viewer.layers.selection.clear()
+    viewer.layers.selection.add(viewer.layers["coins"])
+    viewer.layers["coins"].scale = (2, 2)
+    viewer.add_image(halves(), name="more")
+    viewer.layers.remove("more")
+    assert refreshed == []
     # And it can be opened again.
     _, again = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
     assert again is not widget

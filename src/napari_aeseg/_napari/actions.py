@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication
 from napari_aeseg._napari.inside import Inside
 from napari_aeseg._napari.jobs import segmenting_files
 from napari_aeseg._napari.layers import unwrapped
+from napari_aeseg._napari.listening import Listening
 from napari_aeseg._napari.script import script_of
 from napari_aeseg._napari.settings import read_settings
 from napari_aeseg._napari.tables import LABEL, color_by, export_table, measured_layer
@@ -56,7 +57,9 @@ class Actions:
         self._in_hand = controller.image_in_hand
         self._inside = Inside(controller.viewer, controller.results)
         self._listen()
-        self._viewer.layers.selection.events.active.connect(self._on_active)
+        self._listening = Listening()
+        self._listening.to(self._viewer.layers.selection.events.active, then=self._on_active)
+        controller.closed.connect(self._listening.leave)
 
     def _listen(self) -> None:
         dock, report = self._dock, self._controller.reporter.reporting
@@ -163,6 +166,7 @@ class Actions:
 
     def apply_to_all(self) -> None:
         """Segment every open image like the one in hand."""
+        self._session.check_free()
         self._fix_if_wanted()
         chosen = self._dock.images.images
         self._dock.images.images = [*chosen, *self._dock.images.others]
@@ -182,6 +186,7 @@ class Actions:
         """Begin to segment all images of a folder."""
         from napari_aeseg.batch import image_files
 
+        self._session.check_free()
         self._dock.segments.form.check()
         files = image_files(folder)
         cut = self._fix_if_wanted()

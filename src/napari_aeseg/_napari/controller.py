@@ -14,7 +14,7 @@ from qtpy.QtCore import QTimer
 from napari_aeseg._napari.devices import DeviceFinder
 from napari_aeseg._napari.dock import Dock
 from napari_aeseg._napari.keeping import Keeper
-from napari_aeseg._napari.layers import unwrapped
+from napari_aeseg._napari.layers import other_pixels, other_shape, unwrapped
 from napari_aeseg._napari.memory import remember, restore
 from napari_aeseg._napari.reporting import Reporter
 from napari_aeseg._napari.session import Origin, Session
@@ -56,10 +56,13 @@ class Controller:
         The preview is up to date by then.
     failed : psygnal.Signal(Exception)
         Whatever went wrong, in a thread or here; the user has seen it by then.
+    closed : psygnal.Signal()
+        The dock is gone: nothing of napari is to be listened to any more.
     """
 
     segmented = Signal(object)
     failed = Signal(object)
+    closed = Signal()
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
@@ -72,7 +75,7 @@ class Controller:
         self.reporter = Reporter()
         self.reporter.failed.connect(self._on_failed)
         self._new_curve = False
-        self._closed = False
+        self.is_closed = False
         self._finder = DeviceFinder(self.dock)
         self._timer = QTimer(self.dock)
         self._timer.setSingleShot(True)
@@ -102,6 +105,7 @@ class Controller:
         self.results.touched.connect(self._on_touched)
         for part in (session, self.results, self.keeper):
             part.failed.connect(self.reporter.report)
+        self.results.failed.connect(self._on_not_compared)
 
     def _listen_to_dock(self) -> None:
         dock, model, segments = self.dock, self.dock.model, self.dock.segments
@@ -116,6 +120,7 @@ class Controller:
         ):
             button.clicked.connect(self.reporter.reporting(action))
         dock.images.changed.connect(self.refresh)
+        dock.images.replaced.connect(self._on_replaced)
         model.device_box.opened.connect(self._finder.look)
         self._finder.found.connect(model.add_devices)
         segments.cut_changed.connect(self.want_cut)
@@ -125,23 +130,24 @@ class Controller:
 
     def train(self) -> None:
         """Begin to train on the chosen images."""
-        view, (shots, watch, path) = self.dock.model, self._to_train_on()
+        view, (image, shots, watch, path) = self.dock.model, self._to_train_on()
         self.session.train(shots, view.params, view.device, view.start_from, watch, path)
+        self.watching.begin(image, shots[0])
 
     def resume(self) -> None:
         """Go on with a training that was stopped."""
-        shots, watch, path = self._to_train_on()
+        image, shots, watch, path = self._to_train_on()
         self.session.resume(shots, self.dock.model.device, watch, path)
+        self.watching.begin(image, shots[0])
 
-    def _to_train_on(self) -> tuple[list[Snapshot], bool, Path | None]:
-        """Read what training needs: the images, whether to watch, and where to save."""
+    def _to_train_on(self) -> tuple[Image, list[Snapshot], bool, Path | None]:
+        """Read what training needs: the images, whether to watch the first, and where to save."""
         self.reporter.clear()
         self.dock.model.form.check()
         images = self.dock.images
         shots = images.snapshots()
-        self.watching.begin(images.images[0], shots[0])
         path = read_settings().autosave_path(shots[0].name)
-        return shots, self.dock.model.watch_box.isChecked(), path
+        return images.images[0], shots, self.dock.model.watch_box.isChecked(), path
 
     def segment(self) -> None:
         """Begin to segment the chosen images."""
@@ -242,13 +248,19 @@ class Controller:
         return next((i for i in images if self.results.preview_of(i) is active), images[0])
 
     def close(self) -> None:
-        """Leave everything that runs, and be silent from now on."""
-        if isalive(self.dock) and not self._closed:
+        """Leave everything that runs and all layers to napari, and be silent from now on."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        if isalive(self.dock):
             remember(self)
-        self._closed = True
+            self._timer.stop()
         self._finder.leave()
         self.keeper.leave()
+        self.steering.leave()
         self.session.close()
+        self.dock.images.leave()
+        self.closed.emit()
 
     def wait(self, timeout: float | None = None) -> None:
         """Let Qt work until nothing runs and nothing waits; then raise the last error."""
@@ -280,9 +292,28 @@ class Controller:
         self.refresh()
 
     def _on_failed(self, error: Exception, text: str) -> None:
-        if not self.session.busy:
+        if not self.session.busy and text not in self.dock.status.text.text():
             self.dock.status.say(text)
         self.failed.emit(error)
+
+    def _on_not_compared(self, *_: object) -> None:
+        """Show how patches are compared after all, when they could not be compared as asked."""
+        hierarchy = next(iter(self.hierarchies.values()), None)
+        if hierarchy is not None and not self.results.runner.busy:
+            self.dock.segments.show_weights(hierarchy.params.balance, hierarchy.params.scale)
+            self.refresh()
+
+    def _on_replaced(self, image: Image) -> None:
+        """Give up what no longer fits an image that was given other data; say what is not of it."""
+        result = self.results.of.get(image)
+        if result is None or result.shot.is_of(image):
+            return
+        text = other_pixels(image)
+        if not result.shot.fits(image):
+            self.results.give_up(image)
+            text = other_shape(image)
+        if not self.session.busy:
+            self.dock.status.say(text)
 
     def want_previews(self) -> None:
         """Have the previews shown anew in a moment."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 TOOLS = ("merge", "split")
+_KEYS = ("Control-Z", "Control-Shift-Z")  # undo, redo
 
 
 class EditTools:
@@ -44,29 +45,60 @@ class EditTools:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._layers: dict[Image, Labels] = {}
+        self._callbacks: dict[Image, partial[Any]] = {}
         self._first: tuple[Image, tuple[int, ...]] | None = None
         self.tool: str | None = None
 
     def watch(self, image: Image, layer: Labels) -> None:
-        """Listen to the clicks and keys on an image's preview."""
+        """Listen to the clicks and keys on an image's preview, and to those on no other one."""
+        self.release(image)
         self._layers[image] = layer
-        layer.mouse_drag_callbacks.append(partial(self._on_drag, image))
-        layer.bind_key("Control-Z", lambda _: self.undo.emit(image), overwrite=True)
-        layer.bind_key("Control-Shift-Z", lambda _: self.redo.emit(image), overwrite=True)
-        layer.mouse_pan = self.tool is None
+        self._callbacks[image] = partial(self._on_drag, image)
+        layer.mouse_drag_callbacks.append(self._callbacks[image])
+        for key, signal in zip(_KEYS, (self.undo, self.redo), strict=True):
+            layer.bind_key(key, lambda _, signal=signal: signal.emit(image), overwrite=True)
+        self._prepare(layer)
+
+    def release(self, image: Image, *_: object) -> None:
+        """Leave clicks and keys on what was the preview of an image to napari."""
+        layer = self._layers.pop(image, None)
+        if layer is None:
+            return
+        callback = self._callbacks.pop(image)
+        if callback in layer.mouse_drag_callbacks:
+            layer.mouse_drag_callbacks.remove(callback)
+        for key in _KEYS:
+            layer.bind_key(key, None)
+        _leave_to_napari(layer)
+
+    def leave(self) -> None:
+        """Put the tool down, and leave all clicks and keys to napari."""
+        self.take(None, [])
+        for image in list(self._layers):
+            self.release(image)
 
     def take(self, tool: str | None, images: list[Image]) -> None:
         """Take a tool in hand, or none; the first preview of `images` is made the active layer."""
         self.tool, self._first = tool, None
         for layer in self._layers.values():
-            layer.mouse_pan = tool is None
+            self._prepare(layer)
         ours = [self._layers[image] for image in images if image in self._layers]
         active = self._viewer.layers.selection.active
         if tool is not None and ours and active not in ours and ours[0] in self._viewer.layers:
             self._viewer.layers.selection.active = ours[0]
 
+    def _prepare(self, layer: Labels) -> None:
+        """Have drags on a preview reach the tool in hand, if there is one, instead of napari."""
+        if self.tool is None:
+            _leave_to_napari(layer)
+        else:
+            layer.mode = "pan_zoom"  # a brush in hand would paint as well
+            layer.mouse_pan = False
+
     def _on_drag(self, image: Image, layer: Labels, event: Any) -> Generator[None, None, None]:
         if self.tool is None or event.button != 1 or layer is not self._layers.get(image):
+            return
+        if layer.mode != "pan_zoom":  # a brush was taken in hand since
             return
         start = _place(layer, event.position)
         yield
@@ -77,7 +109,7 @@ class EditTools:
             return
         if self.tool == "split":
             self.split.emit(image, start)
-        elif end is not None and layer.data[start] != layer.data[end]:
+        elif end is not None and _value(layer, start) != _value(layer, end):
             self._first = None
             self.merged.emit(image, start, end)
         elif self._first is not None and self._first[0] is image:
@@ -88,8 +120,18 @@ class EditTools:
             self.waiting.emit()
 
 
+def _leave_to_napari(layer: Labels) -> None:
+    layer.mouse_pan = layer.mode == "pan_zoom"
+
+
 def _place(layer: Labels, position: tuple[float, ...]) -> tuple[int, ...] | None:
     """Return the pixel at a position of the world, None outside the image."""
     at = np.rint(layer.world_to_data(position)).astype(int)
     inside = all(0 <= i < n for i, n in zip(at, layer.data.shape, strict=True))
     return tuple(int(i) for i in at) if inside else None
+
+
+def _value(layer: Labels, place: tuple[int, ...]) -> int:
+    """Return the label of a pixel; of a large image, where there are coarser ones, the finest."""
+    labels = layer.data[0] if layer.multiscale else layer.data
+    return int(labels[place])

@@ -52,8 +52,8 @@ class ObjectFinder:
 
     def forget(self, image: Image) -> None:
         """Give up what was found in an image."""
-        self._found.pop(image, None)
-        self._wanted.pop(image, None)
+        for known in (self._found, self._wanted, self._running):
+            known.pop(image, None)
 
     def objects(
         self, image: Image, hierarchy: Hierarchy, cut: Cut, prototypes: Prototypes | None
@@ -72,14 +72,14 @@ class ObjectFinder:
 
     def _start(self) -> None:
         self._running, self._wanted = self._wanted, {}
-        job = Job("looking for objects", finding_objects(self._running))
+        job = Job("looking for objects", finding_objects(dict(self._running)))
         self._runner.start(job, in_activity_dock=False)
 
     def _on_ended(self, outcome: Done | Stopped | Failed) -> None:
         searches, self._running = self._running, {}
         if isinstance(outcome, Done):
-            for image, labels in outcome.result.items():
-                self._found[image] = (_key(*searches[image]), labels)
+            for image, search in searches.items():  # without those that were given up meanwhile
+                self._found[image] = (_key(*search), outcome.result[image])
         if self._wanted:
             self._start()
         if isinstance(outcome, Done):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from qtpy.QtCore import QSize, Qt, Signal
@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_aeseg._napari.controls import WrappedLabel, heading
 from napari_aeseg._napari.layers import OWN, Snapshot, snapshot, unwrapped
+from napari_aeseg._napari.listening import Listening
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ class ImagesView(QWidget):
     """
 
     changed = Signal()
+    replaced = Signal(object)  # Image layer that was given other data
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = viewer
         self._layers: list[Image] = []
+        self._listening = Listening()
         self.list = QListWidget()
         self.list.setToolTip(
             "The images to learn from and to segment. Check several to train one model on all."
@@ -134,11 +137,28 @@ class ImagesView(QWidget):
             item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
             self.list.addItem(item)
         self.list.blockSignals(False)
+        self._listen()
         self._fit_height()
         if any(layer in self._layers for layer in checked):
             self._check(checked)
         else:
             self._choose_first()
+
+    def leave(self) -> None:
+        """Hear no more of the layers."""
+        self._listening.leave()
+
+    def _listen(self) -> None:
+        """Follow what the layers say of themselves: the line below the list tells it."""
+        self._listening.leave()
+        for layer in self._layers:
+            events = layer.events
+            self._listening.to(events.scale, events.units, events.axis_labels, then=self._refresh)
+            self._listening.to(events.data, then=self._on_data)
+
+    def _on_data(self, event: Any) -> None:
+        self.replaced.emit(event.source)
+        self._refresh()
 
     def _rows(self) -> list[tuple[Image, QListWidgetItem]]:
         return [(layer, self.list.item(i)) for i, layer in enumerate(self._layers)]

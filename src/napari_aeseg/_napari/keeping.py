@@ -10,7 +10,8 @@ from napari.layers import Labels
 from psygnal import Signal
 
 from napari_aeseg._napari.jobs import measuring_error
-from napari_aeseg._napari.layers import labels_arguments, measured
+from napari_aeseg._napari.layers import OWN, labels_arguments, measured
+from napari_aeseg._napari.listening import Listening
 from napari_aeseg._napari.palette import class_colormap, label_colors
 from napari_aeseg._napari.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
@@ -34,7 +35,6 @@ class _Unmeasured:
     """A kept layer whose table still lacks the reconstruction error."""
 
     layer: Labels
-    image: Image
     result: Result
     hierarchy: Hierarchy
     classes: np.ndarray | None
@@ -68,6 +68,7 @@ class Keeper:
         self._waiting: list[_Unmeasured] = []
         self._measured: dict[Labels, _Unmeasured] = {}
         self._changed: set[Labels] = set()
+        self._listening = Listening()
         results.touched.connect(self.adopt)
         self._runner = JobRunner()
         self._runner.ended.connect(self._on_measured)
@@ -81,6 +82,7 @@ class Keeper:
         """Leave what is going on, and be silent from now on."""
         self._waiting.clear()
         self._runner.leave()
+        self._listening.leave()
 
     def keep(self, images: Iterable[Image], cut: Cut) -> list[Labels]:
         """Copy what a cut shows to new layers, which are the user's from then on."""
@@ -107,19 +109,20 @@ class Keeper:
         layer = Labels(
             self._results.seen(image, cut, example) if lazy else labels,
             name=f"{image.name} {own.title(result.hierarchy)}",
-            features=self._table(image, result.hierarchy, labels, classes, result.error),
-            metadata={"napari-aeseg": own.record(result.hierarchy, image.name)},
+            metadata={OWN: own.record(result.hierarchy, image.name)},
             visible=False,  # it would shine through the preview once that moves on
             **labels_arguments(image, result.hierarchy.axes),
         )
         named = cut.mode == "classes"
         layer.colormap = class_colormap(self._results.classes.colors) if named else label_colors()
+        kept = _Unmeasured(layer, result, result.hierarchy, classes)
+        self._measure(kept, labels)
         self._put_under_preview(layer, image)
-        self._follow(layer, image, result, classes)
+        self._follow(kept)
         if result.error is None and result.can_encode and not lazy:
-            self._waiting.append(self._measured[layer])
+            self._waiting.append(kept)
             if not self._runner.busy:
-                self._measure()
+                self._measure_next()
         return layer
 
     def _classes(self, image: Image, cut: Cut, example: Image) -> np.ndarray | None:
@@ -132,41 +135,60 @@ class Keeper:
         """Treat a preview that was painted on as if it had been kept: it has a name and a table."""
         if image in self._results.of:
             layer.name = f"{image.name} painted"
-            cut = self._results.cut
-            self._follow(layer, image, self._results.of[image], self._classes(image, cut, image))
+            result, cut = self._results.of[image], self._results.cut
+            try:
+                classes = self._classes(image, cut, image)
+            except InputError as error:  # it is the user's all the same, without a table
+                self.failed.emit(error)
+                return
+            self._follow(_Unmeasured(layer, result, result.hierarchy, classes))
             self._changed.add(layer)
 
-    def remeasure(self, layer: Labels) -> None:
-        """Measure a layer again if it was painted on since."""
-        if layer in self._changed and layer in self._measured:
-            self._changed.discard(layer)
-            self._complete(self._measured[layer])
+    @property
+    def followed(self) -> tuple[_Unmeasured, ...]:
+        """Kept layers whose tables are brought up to date."""
+        return tuple(self._measured.values())
 
-    def _follow(
-        self, layer: Labels, image: Image, result: Result, classes: np.ndarray | None
-    ) -> None:
-        there = self._viewer.layers
+    def take_up(self, followed: Iterable[_Unmeasured]) -> None:
+        """Follow layers that another keeper has made; painted on meanwhile or not."""
+        for kept in followed:
+            self._follow(kept)
+            if isinstance(kept.layer.data, np.ndarray):  # else it cannot be painted on
+                self._changed.add(kept.layer)
+
+    def remeasure(self, layer: Labels) -> None:
+        """Measure a layer again if it was painted on since; raise InputError if it cannot be."""
+        if layer in self._changed and layer in self._measured:
+            self._complete(self._measured[layer])
+            self._changed.discard(layer)
+
+    def _follow(self, kept: _Unmeasured) -> None:
+        there, events = self._viewer.layers, kept.layer.events
         self._measured = {known: m for known, m in self._measured.items() if known in there}
         self._changed = {known for known in self._changed if known in there}
-        self._measured[layer] = _Unmeasured(layer, image, result, result.hierarchy, classes)
-        for event in (layer.events.paint, layer.events.data):
-            event.connect(lambda e: self._changed.add(e.source))
+        self._measured[kept.layer] = kept
+        self._listening.to(events.paint, events.data, then=self._on_touched)
 
-    def _table(
-        self,
-        image: Image,
-        hierarchy: Hierarchy,
-        labels: np.ndarray,
-        classes: np.ndarray | None,
-        error: np.ndarray | None,
-    ) -> Any:
-        axes = measured(hierarchy.axes, image)  # as the layer lies now
-        maps = {} if error is None else {"reconstruction_error": error}
+    def _on_touched(self, event: Any) -> None:
+        self._changed.add(event.source)
+
+    def _measure(self, kept: _Unmeasured, labels: np.ndarray) -> None:
+        """Put a table into a layer, with lengths as the layer itself lies now."""
+        layer, hierarchy, classes = kept.layer, kept.hierarchy, kept.classes
+        if labels.shape != hierarchy.axes.space_shape:
+            raise InputError(
+                f"{layer.name} was given another shape, {labels.shape}: it cannot be measured on "
+                f"an image of {hierarchy.axes.space_shape}."
+            )
+        axes = measured(hierarchy.axes, layer)
+        maps = {} if kept.result.error is None else {"reconstruction_error": kept.result.error}
         table = region_table(hierarchy, labels, classes, axes.spacing, axes.unit, maps)
         names = dict(enumerate(self._results.classes.names, 1))
         numbers = table["index"] if classes is None else table["class"]
         table["class"] = [names.get(int(number), str(number)) for number in numbers]
-        return table
+        layer.features = table
+        # The layer may be moved to other units, and napari keeps no attributes of a table.
+        layer.metadata = {**layer.metadata, OWN: {**layer.metadata.get(OWN, {}), "unit": axes.unit}}
 
     def _put_under_preview(self, layer: Labels, image: Image) -> None:
         layers = self._viewer.layers
@@ -175,7 +197,7 @@ class Keeper:
         layers.insert(len(layers) if preview is None else layers.index(preview), layer)
         layers.selection = selected  # a hidden layer is not what anybody wants to work on next
 
-    def _measure(self) -> None:
+    def _measure_next(self) -> None:
         """Look for the next layer that lacks a column, and have it measured."""
         while self._waiting:
             result = self._waiting[0].result
@@ -183,28 +205,24 @@ class Keeper:
                 work = measuring_error(result.shot, result.model, self.device)
                 self._runner.start(Job("measuring", work), in_activity_dock=False)
                 return
-            self._complete(self._waiting.pop(0))
+            try:
+                self._complete(self._waiting.pop(0))
+            except InputError as error:  # of another shape by now
+                self.failed.emit(error)
 
     def _complete(self, kept: _Unmeasured) -> None:
-        if kept.layer not in self._viewer.layers:
-            return
-        labels = np.asarray(kept.layer.data)  # painted on meanwhile or not: measured as it is
-        try:
-            kept.layer.features = self._table(
-                kept.image, kept.hierarchy, labels, kept.classes, kept.result.error
-            )
-        except InputError as error:  # of another shape by now
-            self.failed.emit(error)
-        else:
+        if kept.layer in self._viewer.layers:
+            self._measure(kept, np.asarray(kept.layer.data))  # painted on meanwhile or not
             self.completed.emit(kept.layer)
 
     def _on_measured(self, outcome: Done | Stopped | Failed) -> None:
         if not self._waiting:
             return
+        result = self._waiting[0].result
         if isinstance(outcome, Done):
-            self._waiting[0].result.error = outcome.result
+            result.error = outcome.result
         else:
-            self._waiting.clear()
-        self._measure()
+            self._waiting = [kept for kept in self._waiting if kept.result is not result]
+        self._measure_next()
         if isinstance(outcome, Failed):
             self.failed.emit(outcome.error)

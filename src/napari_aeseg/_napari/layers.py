@@ -38,6 +38,8 @@ class Snapshot:
         The file that the layer was opened from.
     sample : str or None
         The sample image of this plugin that it is.
+    source : object
+        The layer's data as a whole, to tell whether the layer was given others since.
     """
 
     name: str
@@ -45,6 +47,15 @@ class Snapshot:
     axes: Axes
     path: Path | None = None
     sample: str | None = None
+    source: Any = None
+
+    def is_of(self, layer: Image) -> bool:
+        """Whether the layer still has the data that it had, changed in place or not."""
+        return layer.data is self.source
+
+    def fits(self, layer: Image) -> bool:
+        """Whether the layer still has the shape that it had, whatever its data are."""
+        return np.shape(image_data(layer)) == self.axes.shape
 
     @property
     def axes_argument(self) -> str | None:
@@ -55,6 +66,22 @@ class Snapshot:
 def unwrapped(layer: Any) -> Any:
     """Return the layer itself out of the proxy that napari hands to plugins."""
     return getattr(layer, "__wrapped__", layer)
+
+
+def other_pixels(layer: Image) -> str:
+    """Say that what is shown of an image is not what it is now."""
+    return (
+        f"{layer.name} was given other pixels since it was segmented: what is shown belongs to "
+        "those before. Press Segment to follow."
+    )
+
+
+def other_shape(layer: Image) -> str:
+    """Say that what was segmented of an image is of no use any more."""
+    return (
+        f"{layer.name} was given another shape since its segmentation began: that is given up. "
+        "Press Segment for a new one."
+    )
 
 
 def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
@@ -87,7 +114,12 @@ def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
     ours = sample is not None and sample[0] == "napari-aeseg"
     reading = measured(reading, layer)
     return Snapshot(
-        layer.name, data, reading, Path(path) if path else None, sample[1] if ours else None
+        layer.name,
+        data,
+        reading,
+        Path(path) if path else None,
+        sample[1] if ours else None,
+        layer.data,
     )
 
 

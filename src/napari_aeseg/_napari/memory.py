@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_aeseg._napari.controller import Controller
+    from napari_aeseg._napari.keeping import _Unmeasured
     from napari_aeseg._napari.results import ClassStyle, Result
     from napari_aeseg._napari.session import Origin
     from napari_aeseg._napari.tuning import Cut
@@ -27,6 +28,7 @@ class Memory:
     model: Model | None
     origin: Origin
     results: dict[Image, Result]
+    kept: tuple[_Unmeasured, ...]
     classes: ClassStyle
     cut: Cut
     training: TrainingParams
@@ -49,6 +51,7 @@ def remember(controller: Controller) -> None:
         session.model,
         session.origin,
         session.results.of,
+        controller.keeper.followed,
         session.results.classes,
         dock.segments.cut,
         dock.model.params,
@@ -69,10 +72,11 @@ def restore(controller: Controller) -> None:
     dock, results = controller.dock, controller.results
     controller.session.take_model(memory.model, memory.origin)
     results.classes = memory.classes
+    controller.keeper.take_up(memory.kept)
     for image, result in memory.results.items():
-        results.of[image] = result
-        if result.preview.layer is not None:
-            results.shown.emit(image, result.preview.layer)
+        results.take_up(image, result)
+        if result.markers is not None:
+            controller.steering.follow(result.markers)
     results.forget_removed()
     dock.model.params, dock.model.device = memory.training, memory.device
     dock.segments.params, dock.segments.cut = memory.segmentation, memory.cut

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_error
 from psygnal import Signal
 
+from napari_aeseg._napari.worker import noted
 from napari_aeseg.errors import AesegError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+def said(error: Exception) -> str:
+    """Return how an error is said to the user."""
+    return str(error) if isinstance(error, AesegError) else f"{type(error).__name__}: {error}"
 
 
 class Reporter:
@@ -42,7 +48,7 @@ class Reporter:
     def report(self, error: Exception) -> None:
         """Show an error to the user and to scripts."""
         self._error = error
-        text = str(error) if isinstance(error, AesegError) else f"{type(error).__name__}: {error}"
+        text = said(error)
         if self._popups:
             show_error(text)
         self.failed.emit(error, text)
@@ -52,8 +58,8 @@ class Reporter:
         """Report what goes wrong inside, instead of raising it."""
         try:
             yield
-        except (AesegError, OSError) as error:
-            self.report(error)
+        except Exception as error:  # noqa: BLE001 - it is told, and nothing is left half done
+            self.report(noted(error, "an action"))
 
     def reporting(self, action: Callable[..., object]) -> Callable[..., None]:
         """Return a slot that does the action, without what the signal sends, and reports."""

@@ -138,6 +138,15 @@ class Results:
         """Leave what is going on, and be silent from now on."""
         self.runner.leave()
         self.finder.leave()
+        for result in self.of.values():
+            result.preview.tell(lambda *_: None)
+
+    def take_up(self, image: Image, result: Result) -> None:
+        """Take over what is known of an image from a dock that was closed."""
+        self.of[image] = result
+        result.preview.tell(self.touched.emit)
+        if result.preview.layer is not None:
+            self.shown.emit(image, result.preview.layer)
 
     def add(
         self,
@@ -182,13 +191,24 @@ class Results:
         Return whether a preview now shows what is no longer so: its strokes were removed.
         """
         for image in [i for i in self.of if i not in self._viewer.layers]:
-            del self.of[image]
-            self.finder.forget(image)
+            self.forget(image)
         layers = self._viewer.layers
         bare = [r for r in self.of.values() if r.markers is not None and r.markers not in layers]
         for result in bare:
             result.markers = None
         return bool(bare)
+
+    def forget(self, image: Image) -> None:
+        """Give up what belongs to an image; layers stay."""
+        del self.of[image]
+        self.finder.forget(image)
+
+    def give_up(self, image: Image) -> None:
+        """Give up what was found in an image that is another one by now; its preview is hidden."""
+        layer = self.preview_of(image)
+        self.forget(image)
+        if layer is not None:
+            layer.visible, layer.name = False, f"{image.name} earlier"
 
     def preview_of(self, image: Image) -> Labels | None:
         """Return the preview layer of an image, if there is one."""

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_aeseg._napari import jobs
+from napari_aeseg._napari.layers import other_pixels, other_shape
+from napari_aeseg._napari.reporting import said
 from napari_aeseg._napari.results import Results
-from napari_aeseg._napari.worker import Done, Job, JobRunner, Stopped
+from napari_aeseg._napari.worker import Done, Failed, Job, JobRunner, Stopped, noted
 from napari_aeseg.errors import AesegError, InputError
+from napari_aeseg.events import TrainingProgress
 from napari_aeseg.params import TrainingParams
 
 if TYPE_CHECKING:
@@ -22,8 +25,9 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.layers import Snapshot
-    from napari_aeseg._napari.worker import Failed, Work
+    from napari_aeseg._napari.worker import Work
     from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.events import Progress
     from napari_aeseg.params import SegmentationParams
     from napari_aeseg.regions.hierarchy import Hierarchy
 
@@ -95,11 +99,14 @@ class Session:
         self.subject = ""  # what is being worked on
         self.results = Results(viewer)
         self._runner = JobRunner()
-        self._runner.progressed.connect(self.progressed.emit)
+        self._runner.progressed.connect(self._on_progress)
         self._runner.ended.connect(self._on_ended)
         self._then: Callable[[Any, bool], str] = lambda result, stopped: ""
         self._queue: list[tuple[Image, Snapshot]] = []
         self._queued = 0
+        self._encoder: Model | None = None  # that a queue is segmented with
+        self._lines: list[str] = []  # what there is to say of a queue when it ends
+        self._steps = 0  # of the training that goes on
         self._settings: tuple[SegmentationParams, str] | None = None
 
     @property
@@ -109,8 +116,9 @@ class Session:
 
     @property
     def autosaving(self) -> Path | None:
-        """The file that the training that goes on is saved to; None without one."""
-        return self._after.path if self.busy and self._then == self._on_trained else None
+        """The file that the training that goes on is saved to; None if there will be none."""
+        training = self.busy and self._then == self._on_trained and self._steps > 0
+        return self._after.path if training else None
 
     def train(
         self,
@@ -122,7 +130,7 @@ class Session:
         autosave: Path | None = None,
     ) -> None:
         """Begin to train on images, from "new" weights, those of the "base" model or "current"."""
-        self._check_free()
+        self._prepare()
         init: Any = {"new": None, "base": BASE, "current": self.model or BASE}[start]
         before = self.origin if init is self.model and init is not None else Origin(path=BASE)
         names = _listed(images)
@@ -140,7 +148,7 @@ class Session:
         self, images: Sequence[Snapshot], device: str, watch: bool, autosave: Path | None
     ) -> None:
         """Go on with a training that was stopped."""
-        self._check_free()
+        self._prepare()
         if self.model is None or not self.model.unfinished:
             raise InputError("There is no training to go on with: the model is finished, or none.")
         names = _listed(images)
@@ -155,9 +163,8 @@ class Session:
         self, images: Sequence[tuple[Image, Snapshot]], params: SegmentationParams, device: str
     ) -> None:
         """Begin to segment images; without a model, with the base model."""
-        self._check_free()
-        self._settings = (params, device)
-        self._queue, self._queued = list(images), len(images)
+        self._prepare(images)
+        self._settings, self._encoder = (params, device), self.model
         if self.model is not None:
             self._segment_next()
             return
@@ -166,7 +173,7 @@ class Session:
 
     def load(self, path: str | PathLike[str]) -> None:
         """Begin to load a model file, or "base"."""
-        self._check_free()
+        self._prepare()
         name = "the base model" if path == BASE else Path(path).name
         self._after = Origin(
             "Base model" if path == BASE else f"Loaded {name}",
@@ -176,7 +183,7 @@ class Session:
 
     def run(self, subject: str, title: str, work: Work, then: Callable[[Any, bool], str]) -> None:
         """Begin any other work; `then` gets its result and whether it was stopped, says a line."""
-        self._check_free()
+        self._prepare()
         self._start(
             subject, title, work, lambda r, stopped: self._finish(then(r, stopped), stopped)
         )
@@ -205,41 +212,53 @@ class Session:
         self._runner.leave()
         self.results.leave()
 
-    def _check_free(self) -> None:
+    def check_free(self) -> None:
+        """Raise InputError if something is going on."""
         if self.busy:
             raise InputError(
                 f"Still busy with {self.subject}: wait until it is done, or stop it first."
             )
 
+    def _prepare(self, queue: Sequence[tuple[Image, Snapshot]] = ()) -> None:
+        self.check_free()
+        self._queue, self._queued, self._lines = list(queue), len(queue), []
+
     def _start(
         self, subject: str, title: str, work: Work, then: Callable[[Any, bool], Any]
     ) -> None:
-        self.subject, self._then = subject, then
+        self.subject, self._then, self._steps = subject, then, 0
         self._runner.start(Job(title, work))
         self.began.emit(title)
 
     def _segment_next(self) -> None:
-        assert self._settings is not None and self.model is not None  # noqa: S101
+        assert self._settings is not None and self._encoder is not None  # noqa: S101
         params, device = self._settings
         self._layer, self._shot = self._queue.pop(0)
         number = self._queued - len(self._queue)
         subject = self._shot.name
         if self._queued > 1:
             subject += f" ({number} of {self._queued})"
-        self._encoder = self.model
-        work = jobs.segmenting(self._shot, self.model, params, device)
+        work = jobs.segmenting(self._shot, self._encoder, params, device)
         self._start(subject, f"Segmenting {subject}", work, self._on_segmented)
 
+    def _on_progress(self, event: Progress) -> None:
+        if isinstance(event, TrainingProgress):
+            self._steps = event.done
+        self.progressed.emit(event)
+
     def _on_ended(self, outcome: Done | Stopped | Failed) -> None:
-        if isinstance(outcome, Done):
-            if outcome.stopped:
-                self._queue.clear()
-            self._then(outcome.result, outcome.stopped)
-        elif isinstance(outcome, Stopped):
-            self._queue.clear()
-            self._finish(outcome.text, stopped=True)
-        else:
+        if isinstance(outcome, Failed):
             self._on_failed(outcome.error)
+            return
+        if isinstance(outcome, Stopped) or outcome.stopped:
+            self._queue.clear()
+        if isinstance(outcome, Stopped):
+            self._finish("\n".join([*self._lines, outcome.text]), stopped=True)
+            return
+        try:
+            self._then(outcome.result, outcome.stopped)
+        except Exception as error:  # noqa: BLE001 - nobody else would end what was begun
+            self._on_failed(noted(error, self.subject))
 
     def _finish(self, text: str, stopped: bool = False) -> None:
         self.ended.emit(text)
@@ -247,19 +266,24 @@ class Session:
             self.stopped.emit(text)
 
     def _on_failed(self, error: Exception) -> None:
+        self._lines.append(said(error))
         # One bad image does not keep the others from being segmented; a bad model does.
-        if self._queue and self.model is not None and isinstance(error, AesegError):
-            self._segment_next()
-        else:
+        if self._queue and self._encoder is not None and isinstance(error, AesegError):
+            if not self.busy:
+                self._segment_next()
+        elif not self.busy:
             self._queue.clear()
-            self.ended.emit(str(error))
+            self.ended.emit("\n".join(self._lines))
         self.failed.emit(error)
 
     def _on_loaded(self, model: Model, stopped: bool) -> None:
         self.take_model(model, self._after)
         # The next job begins first, so that `busy` does not flicker for those who listen.
         if self._queue:
+            self._encoder = model
             self._segment_next()
+        elif stopped and self._queued:
+            self._finish("Stopped before the first image was segmented.", stopped=True)
         else:
             self.ended.emit("")
         self.loaded.emit(model)
@@ -269,26 +293,34 @@ class Session:
         self.take_model(model, replace(self._after, params=params))
         steps = model.record.steps
         text = f"Trained, {steps} steps. Press Segment to use the new model."
-        if stopped:
+        if model.unfinished:
             text = (
                 f"Stopped after {steps} steps. The model so far is kept: Resume goes on, Segment "
                 "uses it as it is."
             )
-        self.ended.emit("\n".join([*model.record.notes, text]) if not stopped else text)
+        # Of a training that is not finished, the last note says so, as the text does.
+        notes = model.record.notes[:-1] if model.unfinished else model.record.notes
+        self.ended.emit("\n".join([*notes, text]))
         self.trained.emit(model)
         if stopped:
             self.stopped.emit(text)
 
     def _on_segmented(self, hierarchy: Hierarchy, stopped: bool) -> None:
-        layer = self._layer
-        notes = list(hierarchy.notes)
+        layer, shot = self._layer, self._shot
         known = layer in self._viewer.layers
-        if known and not self.results.add(layer, hierarchy, self._encoder, self._shot):
+        if known and not shot.fits(layer):
+            self._on_failed(InputError(other_shape(layer)))
+            return
+        notes = list(hierarchy.notes)
+        if known and not self.results.add(layer, hierarchy, self._encoder, shot):
             notes.append("What was merged and split by hand is gone: the patches are others now.")
+        if known and not shot.is_of(layer):
+            notes.append(other_pixels(layer))
+        self._lines += [f"{layer.name}: {note}" for note in notes] if self._queued > 1 else notes
         if self._queue:
             self._segment_next()
         else:
-            self.ended.emit("\n".join(notes))
+            self.ended.emit("\n".join(self._lines))
         self.segmented.emit(layer, hierarchy)
         if stopped:
             self.stopped.emit(f"Stopped after {layer.name}; its segmentation is kept.")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from psygnal import Signal
 
 from napari_aeseg._napari.edit_tools import TOOLS, EditTools
 from napari_aeseg._napari.layers import labels_arguments, unwrapped
+from napari_aeseg._napari.listening import Listening
 from napari_aeseg._napari.palette import check_colors, class_color, label_colors
 from napari_aeseg._napari.results import ClassStyle
 from napari_aeseg.errors import InputError
@@ -50,11 +52,19 @@ class Steering:
     def __init__(self, viewer: Viewer, results: Results) -> None:
         self._viewer = viewer
         self._results = results
-        self._drawn: dict[Labels, np.ndarray] = {}  # strokes when they were drawn anew last
+        # Strokes when they were drawn anew last.
+        self._drawn: WeakKeyDictionary[Labels, np.ndarray] = WeakKeyDictionary()
         self._mode = ""
+        self._listening = Listening()
         self.tools = EditTools(viewer)
         results.shown.connect(self.tools.watch)
+        results.touched.connect(self.tools.release)
         self.tools.waiting.connect(lambda: self.said.emit("Now click the region to merge it with."))
+
+    def leave(self) -> None:
+        """Leave layers to napari, and be silent from now on."""
+        self._listening.leave()
+        self.tools.leave()
 
     # Edits
 
@@ -170,13 +180,21 @@ class Steering:
             )
         )
         layer.brush_size = _BRUSH
-        # Strokes when they end, an array that is given, strokes while they go on.
-        for event in (layer.events.paint, layer.events.data, layer.events.labels_update):
-            event.connect(lambda *_: self.changed.emit())
-        layer.events.set_data.connect(lambda *_: self._on_drawn(layer))
+        self.follow(layer)
         return layer
 
-    def _on_drawn(self, layer: Labels) -> None:
+    def follow(self, strokes: Labels) -> None:
+        """Have the previews shown anew whenever strokes change."""
+        events = strokes.events
+        # Strokes when they end, an array that is given, strokes while they go on.
+        self._listening.to(events.paint, events.data, events.labels_update, then=self._on_painted)
+        self._listening.to(events.set_data, then=self._on_drawn)
+
+    def _on_painted(self, event: Any) -> None:
+        self.changed.emit()
+
+    def _on_drawn(self, event: Any) -> None:
+        layer = event.source
         # All that napari tells of undo and redo, and it tells the same of every other slice.
         if not np.array_equal(layer.data, self._drawn.get(layer)):
             self._drawn[layer] = np.array(layer.data)
@@ -194,8 +212,10 @@ class Steering:
         classes.colors += tuple(class_color(i) for i in numbers)
 
     def rename(self, number: int, name: str) -> None:
-        """Name a class."""
+        """Name a class; one that is no longer there is left alone."""
         classes = self._results.classes
+        if number > len(classes.names):  # a row that was hidden while it was typed into
+            return
         names = list(classes.names)
         names[number - 1] = name.strip() or f"class {number}"
         classes.names = tuple(names)

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 
-from napari_aeseg._napari.layers import unit_of, unwrapped
+from napari_aeseg._napari.layers import OWN, unit_of, unwrapped
 from napari_aeseg._napari.palette import class_color, label_colors
 from napari_aeseg.errors import InputError
 
@@ -84,7 +84,7 @@ def export_table(layer: Labels, path: str | PathLike[str]) -> None:
     FileNotFoundError
         If there is no such folder.
     """
-    _write(_table(layer), layer.units, path)
+    _write(_table(layer), _unit_of_table(layer.metadata, layer.units), path)
 
 
 def _table(layer: Labels) -> pd.DataFrame:
@@ -103,15 +103,21 @@ def write_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
             f"{attributes.get('name', 'The layer')} has no features to write as CSV. Save it as "
             "TIFF, or keep a segmentation with AE Segment, which measures every segment."
         )
-    _write(table, attributes.get("units") or (), path)
+    unit = _unit_of_table(attributes.get("metadata") or {}, attributes.get("units") or ())
+    _write(table, unit, path)
     return [path]
 
 
-def _write(table: pd.DataFrame, units: Any, path: str | PathLike[str]) -> None:
+def _unit_of_table(metadata: dict[str, Any], units: Any) -> str:
+    """Return what lengths are in: as they were measured, if that is known, else as the layer is."""
+    own = metadata.get(OWN)
+    return (own.get("unit") if isinstance(own, dict) else None) or unit_of(units)
+
+
+def _write(table: pd.DataFrame, unit: str, path: str | PathLike[str]) -> None:
     folder = Path(path).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {str(folder)!r} to save in.")
     if "unit" not in table:
-        # Of the layer: napari does not keep the attrs of a table.
-        table = table.assign(unit=unit_of(units))
+        table = table.assign(unit=unit)
     table.to_csv(Path(path), index=False)

@@ -60,21 +60,22 @@ class TreeFiles:
     def open(self, path: str | PathLike[str]) -> None:
         """Begin to read a hierarchy, and show it on its image if that is open."""
         path = Path(path).absolute()
-        images = self._controller.dock.images.all
-        work = opening_hierarchy(path, [image_data(image) for image in images])
+        there = [(image, image.data) for image in self._controller.dock.images.all]
+        work = opening_hierarchy(path, [image_data(image) for image, _ in there])
         self._controller.reporter.clear()
         self._session.run(
             path.name,
             f"Opening {path.name}",
             work,
-            lambda opened, _: self._show(path, opened, images),
+            lambda opened, _: self._show(path, opened, there),
         )
 
-    def _show(self, path: Path, opened: Opened, images: list[Image]) -> str:
+    def _show(self, path: Path, opened: Opened, there: list[tuple[Image, Any]]) -> str:
         """Take over what was read; return a line for the user."""
         hierarchy = opened.hierarchy
-        image = None if opened.place is None else images[opened.place]
+        image, data = (None, None) if opened.place is None else there[opened.place]
         found = image is not None and image in self._controller.viewer.layers
+        found = found and image.data is data  # and not given others since
         # The last axis of an RGB layer is its colour, whatever it was read as before.
         found = found and (not image.rgb or hierarchy.axes.letters[-1] == "C")
         if not found:

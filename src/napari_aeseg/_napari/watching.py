@@ -42,6 +42,8 @@ class Watching:
         picture = getattr(event, "picture", None)
         if picture is None or self._image is None or self._image not in self._viewer.layers:
             return
+        if not self._shot.fits(self._image):  # it was given other data since
+            return
         rgb = self._image.rgb
         pixels = like(picture.pixels, self._image)
         if not rgb and "C" in picture.axes:  # channels that are no colours: their mean

@@ -103,6 +103,8 @@ class AESegWidget(CutProperties, ResultMethods, Container):
 
     def reset_choices(self, *_: Any) -> None:
         """Follow the viewer's layers; napari calls it when one comes, goes, moves or is renamed."""
+        if self._controller.is_closed:  # napari does not let go of a dock that was closed
+            return
         if self._session.results.forget_removed():
             self._controller.want_previews()
         self._dock.images.reset()

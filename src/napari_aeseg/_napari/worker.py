@@ -18,7 +18,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
-from psygnal import Signal
+from psygnal import EmitLoopError, Signal
 
 from napari_aeseg.errors import AesegError, DeviceError, StoppedError
 from napari_aeseg.events import TrainingProgress
@@ -86,9 +86,7 @@ class Job:
         except StoppedError as error:
             return Stopped(str(error))
         except Exception as error:  # noqa: BLE001 - what escapes here is swallowed
-            if not isinstance(error, AesegError | OSError):
-                _log.error("%s failed\n%s", self.title, traceback.format_exc())
-            return Failed(explained(error))
+            return Failed(noted(error, self.title))
         return Done(result, self.stop.is_set())
 
 
@@ -115,6 +113,15 @@ def throttled(
         if new or time.monotonic() - shown >= seconds:
             shown, stage, losses = time.monotonic(), event.stage, ()
             yield event
+
+
+def noted(error: Exception, title: str) -> Exception:
+    """Write down where an error that nobody foresaw came from; return it `explained`."""
+    while isinstance(error, EmitLoopError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if not isinstance(error, AesegError | OSError):
+        _log.error("%s failed\n%s", title, "".join(traceback.format_exception(error)))
+    return explained(error)
 
 
 def explained(error: Exception) -> Exception:

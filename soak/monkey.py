@@ -1,0 +1,325 @@
+"""Random actions in a real napari window: no traceback, no frozen loop, nothing of the user's lost.
+
+    python tools/with_display python soak/monkey.py --number 5000 --seed 0
+
+Opens a viewer with small images of several kinds and the dock, and does what users do, in random
+order: every control of the dock and every method of the widget, layers added, removed, renamed,
+painted, replaced and moved, strokes, clicks and keys on the canvas, work begun and stopped, the
+dock closed and opened again. Every so often it waits until all is at rest and looks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import logging
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter, deque
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import numpy as np
+from monkey_actions import ACTIONS, Hand
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+from troubles import Troubles, troubles
+
+from napari_aeseg._napari.waiting import wait_until
+from napari_aeseg.errors import AesegError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_TICK = 10  # milliseconds
+_SECONDS_TO_HANG = 900  # then all threads are printed, and it ends
+
+
+class Pulse:
+    """A timer on the GUI thread, and the longest time that it did not tick, by what went on.
+
+    Of each gap, the time on the clock is known, and that in which the thread itself was at work:
+    on a machine that is shared, the others take the rest.
+    """
+
+    def __init__(self) -> None:
+        self.longest: dict[str, tuple[float, float]] = {}
+        self.doing = "nothing"
+        self.skip()
+        self._timer = QTimer()
+        self._timer.setInterval(_TICK)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start()
+
+    def _tick(self) -> None:
+        before, at_work = self._last
+        self.skip()
+        gap = self._last[0] - before, self._last[1] - at_work
+        self.longest[self.doing] = max(gap, self.longest.get(self.doing, (0.0, 0.0)))
+
+    def skip(self) -> None:
+        """Leave out what came before: a window that opens, say."""
+        self._last = time.perf_counter(), time.thread_time()
+
+    def stop(self) -> None:
+        """Tick no more."""
+        self._timer.stop()
+
+
+class Monkey:
+    """Acts on one viewer from its opening to its closing.
+
+    Parameters
+    ----------
+    seed : int
+    folder : Path
+        For all that is written.
+    found : Troubles
+        What went wrong; more is added here.
+    pulse : Pulse
+    trace : Path, optional
+        A file for what is done, as it is done.
+    with_dock : bool
+        See `Hand`.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        folder: Path,
+        found: Troubles,
+        pulse: Pulse,
+        trace: Path | None = None,
+        with_dock: bool = True,
+    ) -> None:
+        self.found, self.pulse = found, pulse
+        self.done: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.rests = 0
+        self.trace = trace
+        self.last: deque[str] = deque(maxlen=25)
+        rng = np.random.default_rng(seed)
+        self.hand = Hand(rng, folder, self._on_failed, with_dock)
+        pulse.skip()
+
+    def _on_failed(self, error: Exception) -> None:
+        self.refused[f"{type(error).__name__}: {str(error)[:60]}"] += 1
+        if not isinstance(error, AesegError | OSError):
+            self.found.append(f"told: {error!r}")
+
+    def act(self) -> None:
+        """Do one thing, and let the window work for a moment."""
+        names, weights = zip(*((n, a.weight) for n, a in ACTIONS.items()), strict=True)
+        share = np.array(weights, float)
+        name = str(self.hand.rng.choice(names, p=share / share.sum()))
+        self.last.append(name)
+        self.pulse.doing = name
+        self._trace(name)
+        try:
+            self.last[-1] += f" {ACTIONS[name].do(self.hand) or ''}"
+            self.done[name] += 1
+        except (AesegError, OSError) as error:
+            self.refused[f"{type(error).__name__}: {str(error)[:60]}"] += 1
+        except Exception:  # noqa: BLE001 - what is looked for
+            self.found.append(f"{name} raised\n{traceback.format_exc()}")
+        live(float(self.hand.rng.choice([0, 0, 0.02, 0.1])))
+        self.hand.record()
+        self.found += self.hand.lost()
+
+    def _trace(self, name: str) -> None:
+        """Write down what was done last: of a crash there is nothing else."""
+        before = f"{self.last[-2]}\n" if len(self.last) > 1 else ""
+        if self.trace is not None:
+            with self.trace.open("a") as file:
+                file.write(f"{before}about to {name}\n")
+
+    def rest(self, seconds: float = 120.0) -> None:
+        """Wait until all is at rest, stopping what takes long, and look."""
+        self.rests += 1
+        self.pulse.doing = "coming to rest"
+        widget = self.hand.widget
+        if widget is None:
+            live(0.2)
+        else:
+            controller = widget._controller
+            if not wait_until(lambda: controller._at_rest, 3.0):
+                widget.stop()
+            if not wait_until(lambda: controller._at_rest, seconds):
+                self.found.append(f"busy with {widget._session.subject} for {seconds} s")
+                return
+            live(0.05)
+        self.found += self.hand.lost() + self.hand.wrong_at_rest()
+
+    def close(self) -> None:
+        """Close the window, whatever goes on in it."""
+        from napari.qt.threading import WorkerBase
+
+        self.pulse.doing = "closing"
+        self.hand.viewer.close()
+        live(0.1)
+        WorkerBase.await_workers(60_000)
+        live(0.1)
+        if WorkerBase._worker_set:
+            self.found.append(f"workers are left: {WorkerBase._worker_set}")
+
+
+def live(seconds: float) -> None:
+    """Let the window work."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= end)
+
+
+@contextmanager
+def quiet(folder: Path) -> Iterator[None]:
+    """Answer dialogs by chance and write to the folder only; messages are not shown."""
+    from napari_aeseg._napari import worker
+    from napari_aeseg._napari.settings import Settings
+
+    logging.getLogger(worker.__name__).setLevel(logging.CRITICAL)
+    settings = Settings(autosave_folder=str(folder / "models"), device="cpu")
+    with (
+        patch("napari_aeseg._napari.controller.read_settings", lambda: settings),
+        patch("napari_aeseg._napari.actions.read_settings", lambda: settings),
+        patch("napari_aeseg._napari.reporting.show_error", lambda text: None),
+        patch("napari_aeseg._napari.controller.show_warning", lambda text: None),
+    ):
+        yield
+
+
+def run(
+    seed: int,
+    number: int,
+    seconds: float = float("inf"),
+    limit: float = 3.0,
+    every: int = 40,
+    say: Callable[[str], object] = lambda text: None,
+    trace: Path | None = None,
+    with_dock: bool = True,
+    at_work: float = 3.0,
+    rest: float = 120.0,
+) -> dict[str, Any]:
+    """Do random actions in one window; return what was done, and what went wrong.
+
+    Parameters
+    ----------
+    seed : int
+    number : int
+        Of actions.
+    seconds : float
+        After which no further action is begun.
+    limit, at_work : float
+        Seconds that the loop may stand still: on the clock, and at work itself, without what other
+        processes took.
+    rest : float
+        Seconds that work may go on after Stop.
+    every : int
+        Actions from one rest to the next.
+    say : callable
+        Gets a line for each thing that went wrong.
+    trace : Path, optional
+        A file for what is done, as it is done.
+    with_dock : bool
+        See `Hand`.
+    """
+    end = time.monotonic() + seconds
+    with (
+        tempfile.TemporaryDirectory(prefix="aeseg-monkey-") as path,
+        troubles() as found,
+        quiet(Path(path)),
+    ):
+        pulse = Pulse()
+        monkey = Monkey(seed, Path(path), found, pulse, trace, with_dock)
+        told = 0
+        for count in range(number):
+            if time.monotonic() > end:
+                break
+            faulthandler.dump_traceback_later(_SECONDS_TO_HANG, exit=True)
+            monkey.act()
+            if count % every == every - 1:
+                monkey.rest(rest)
+            for text in found[told:]:
+                say(f"seed {seed}, after {list(monkey.last)[-8:]}:\n{text}")
+            told = len(found)
+            if told > 20:
+                break
+        monkey.rest(rest)
+        monkey.close()
+        faulthandler.cancel_dump_traceback_later()
+        for text in found[told:]:
+            say(f"seed {seed}, at the end:\n{text}")
+        pulse.stop()
+    gaps = sorted(pulse.longest.items(), key=lambda item: item[1], reverse=True)
+    shown = {name: [round(seconds, 2) for seconds in gap] for name, gap in gaps}
+    frozen = {name: gap for name, gap in shown.items() if gap[0] > limit or gap[1] > at_work}
+    if frozen:
+        found.append(f"the loop stood still: {frozen}")
+        say(f"seed {seed}: {found[-1]}")
+    return {
+        "seed": seed,
+        "actions": sum(monkey.done.values()),
+        "refused": sum(monkey.refused.values()),
+        "rests": monkey.rests,
+        "done": dict(monkey.done),
+        "texts": dict(monkey.refused),
+        "gaps": shown,
+        "found": list(found),
+    }
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> int:
+    """Run until there were enough actions; return 1 if anything went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--number", type=int, default=5000, help="actions")
+    parser.add_argument("--seed", type=int, default=0, help="of the first window")
+    parser.add_argument("--each", type=int, default=300, help="actions in one window")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end after these")
+    parser.add_argument("--limit", type=float, default=3.0, help="seconds the loop may stand still")
+    parser.add_argument("--at-work", type=float, default=3.0, help="the same, of its own CPU time")
+    parser.add_argument("--rest", type=float, default=120.0, help="seconds to stop in")
+    parser.add_argument("--no-dock", action="store_true", help="try napari alone, to compare")
+    parser.add_argument("--trace", type=Path, help="write each action here before it is done")
+    parser.add_argument("--json", type=Path, help="write what was done here")
+    asked = parser.parse_args()
+    faulthandler.enable()
+    application = QApplication.instance() or QApplication(sys.argv[:1])
+    start, seed, rows = time.monotonic(), asked.seed, []
+    while sum(row["actions"] for row in rows) < asked.number:
+        left = asked.seconds - (time.monotonic() - start)
+        if left <= 0:
+            break
+        row = run(
+            seed,
+            asked.each,
+            left,
+            asked.limit,
+            say=_say,
+            trace=asked.trace,
+            with_dock=not asked.no_dock,
+            at_work=asked.at_work,
+            rest=asked.rest,
+        )
+        rows.append(row)
+        numbers = ", ".join(f"{row[name]} {name}" for name in ("actions", "refused", "rests"))
+        gap = next(iter(row["gaps"].items()), None)
+        _say(f"seed {seed}: {numbers}, longest gap {gap}, {len(row['found'])} found")
+        seed += 1
+        if asked.json is not None:
+            asked.json.write_text(json.dumps(rows, indent=1))
+    actions, bad = sum(r["actions"] for r in rows), sum(bool(r["found"]) for r in rows)
+    seconds = time.monotonic() - start
+    print(f"{actions} actions in {len(rows)} windows, {bad} with faults, {seconds:.0f} s")
+    del application
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""Images that are given other data, or removed, while work on them goes on, or after it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from _napari.conftest import QUICK, add_image, halves, heard, join_workers
+from napari_aeseg import InputError
+from napari_aeseg._napari import jobs
+
+
+def enabled(widget) -> tuple[bool, bool]:
+    return (
+        widget._dock.segments.segment_button.isEnabled(),
+        widget._dock.segments.keep_button.isEnabled(),
+    )
+
+
+# While it is segmented
+
+
+@pytest.mark.parametrize("data", [halves(60), np.stack([halves()] * 3)], ids=["size", "axes"])
+def test_an_image_of_another_shape_is_not_given_what_was_segmented(widget, model, data):
+    widget.model = model
+    events = heard(widget)
+    widget.segment()
+    widget.images[0].data = data
+    with pytest.raises(InputError, match="halves was given another shape"):
+        widget.wait(20)
+
+    assert [name for name, _ in events] == ["failed"]
+    assert widget.hierarchies == {}
+    assert len(widget.viewer_model.layers) == 1
+    assert enabled(widget) == (True, False)
+    widget.axes = "ZYX" if data.ndim == 3 else None
+    widget.segment()
+    widget.wait(20)
+    assert widget.preview.data.shape == data.shape
+
+
+def test_an_image_of_another_shape_does_not_keep_the_others_from_being_segmented(widget, model):
+    widget.model = model
+    first = widget.images[0]
+    second = add_image(widget, halves(seed=1), "second", choose=False)
+    widget.images = [first, second]
+    widget.segment()
+    first.data = halves(60)
+    with pytest.raises(InputError, match="another shape"):
+        widget.wait(20)
+
+    assert list(widget.hierarchies) == [second]
+    assert "halves was given another shape" in widget._dock.status.text.text()
+
+
+def test_other_pixels_are_said_with_what_was_segmented(widget, model):
+    widget.model = model
+    widget.segment()
+    widget.images[0].data = halves(seed=5)
+    widget.wait(20)
+
+    assert widget.preview is not None
+    assert "halves was given other pixels" in widget._dock.status.text.text()
+
+
+# After it was segmented
+
+
+def test_a_segmentation_is_given_up_with_the_shape_of_its_image(segmented):
+    preview, before = segmented.preview, segmented.preview.data
+    segmented.images[0].data = halves(60)
+
+    assert segmented.hierarchies == {}
+    assert segmented.preview is None
+    assert enabled(segmented) == (True, False)
+    assert "halves was given another shape" in segmented._dock.status.text.text()
+    # The layer is the user's from then on.
+    assert preview in segmented.viewer_model.layers
+    assert preview.data is before
+    assert (preview.name, preview.visible) == ("halves earlier", False)
+    segmented.n_regions = 5
+    segmented.segment()
+    segmented.wait(20)
+    assert segmented.preview is not preview
+    assert segmented.preview.data.shape == (60, 60)
+
+
+def test_other_pixels_of_the_same_shape_are_said_and_nothing_is_lost(segmented):
+    segmented.n_regions = 5
+    segmented.merge((2, 2), (40, 40))
+    hierarchy = segmented.hierarchy
+    segmented.images[0].data = halves(seed=5)
+
+    assert segmented.hierarchy is hierarchy
+    assert "halves was given other pixels" in segmented._dock.status.text.text()
+    assert segmented.undo()
+
+
+def test_the_same_data_again_say_nothing(segmented):
+    image = segmented.images[0]
+    image.data = image.data
+
+    assert segmented._dock.status.text.text() == ""
+
+
+def test_a_colour_image_is_not_taken_for_changed(widget):
+    photo = np.zeros((48, 48, 4), np.uint8)
+    photo[..., :3] = (200 * halves()[..., None]).clip(0, 255)
+    photo[..., 3] = 255
+    image = add_image(widget, photo, "photo", rgb=True)
+    widget.segment()
+    widget.wait(30)
+    assert widget._dock.status.text.text() == ""
+    image.data = image.data
+
+    assert widget.preview is not None
+    assert widget._dock.status.text.text() == ""
+
+
+def test_a_removed_image_is_not_kept_alive_by_what_was_looked_for_in_it(segmented, qtbot):
+    image = segmented.images[0]
+    segmented.mode = "objects"
+    segmented.viewer_model.layers.remove(image)
+    segmented.wait(30)
+    join_workers(qtbot)
+
+    assert segmented._session.results.finder._found == {}
+
+
+# What the dock says of images
+
+
+def test_the_line_on_axes_follows_the_layer(widget):
+    image = widget.images[0]
+    image.scale, image.units = (4, 0.5), ("um", "um")
+    assert widget.axes_text.endswith("pixels of 4 x 0.5 micrometer")
+
+    image.data = np.stack([halves()] * 3)
+    assert widget.axes_text.startswith("3 channels, 48 x 48 pixels")
+
+    image.axis_labels = ("z", "y", "x")
+    assert widget.axes_text.startswith("3 slices, 48 x 48 pixels")
+
+
+# While it is trained on
+
+
+@pytest.fixture
+def watched(widget, monkeypatch):
+    """The widget, with a picture at every step."""
+    monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_PICTURES", 0)
+    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+    widget.watch = True
+    widget.training_params = QUICK.but(steps=4)
+    return widget
+
+
+def names(widget) -> list[str]:
+    return [layer.name for layer in widget.viewer_model.layers]
+
+
+@pytest.mark.parametrize("data", [halves(60), np.stack([halves()] * 3)], ids=["size", "axes"])
+def test_pictures_of_a_training_are_not_shown_beside_another_shape(watched, data):
+    watched.train()
+    watched.images[0].data = data
+    watched.wait(30)
+
+    assert names(watched) == ["halves"]
+    assert watched.model is not None
+
+
+def test_a_training_that_is_refused_does_not_take_the_pictures_of_the_one_that_goes_on(watched):
+    other = add_image(watched, halves(seed=1), "other", choose=False)
+    watched.train()
+    watched.images = [other]
+    watched.train()
+    with pytest.raises(InputError, match="Still busy with halves"):
+        watched.wait(30)
+
+    assert "halves in training" in names(watched)
+    assert "other in training" not in names(watched)
+
+
+# While a saved segmentation is opened
+
+
+def test_a_saved_segmentation_is_not_shown_on_an_image_that_was_replaced_meanwhile(
+    segmented, tmp_path
+):
+    path = tmp_path / "cells.aeseg.zarr"
+    segmented.save_hierarchy(path)
+    image = segmented.images[0]
+    segmented._controller.trees.open(path)
+    image.data = halves(seed=5)
+    segmented.wait(20)
+
+    assert segmented.images == [segmented.viewer_model.layers["cells brightness"]]

@@ -1,0 +1,171 @@
+"""A dock that was closed hears no more of layers, and one opened after it hears all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from _napari.conftest import QUICK, halves, heard, join_workers
+from napari_aeseg._napari.widget import AESegWidget
+from napari_aeseg._napari.worker import JobRunner
+
+
+@pytest.fixture
+def reopen(segmented, qtbot):
+    """Return a function that closes the widget and opens a new one on the same viewer."""
+    opened = []
+
+    def reopen() -> AESegWidget:
+        segmented._controller.close()
+        again = AESegWidget(segmented.viewer_model)
+        qtbot.addWidget(again.native)
+        opened.append(again)
+        return again
+
+    yield reopen
+    for again in opened:
+        again._controller.close()
+    join_workers(qtbot)
+
+
+def painted(widget):
+    """The strokes layer, with a first stroke."""
+    widget.mode = "markers"
+    layer = widget.paint()
+    layer.paint((10, 10), 1)
+    widget.wait(10)
+    return layer
+
+
+def test_strokes_do_not_move_the_preview_of_a_dock_that_is_closed(segmented, qtbot):
+    layer = painted(segmented)
+    before = segmented.preview.data
+    preview = segmented.preview
+    segmented._controller.close()
+
+    layer.paint((40, 40), 2)
+    qtbot.wait(60)
+
+    assert preview.data is before
+
+
+def test_strokes_reach_the_dock_that_was_opened_again(segmented, reopen):
+    layer = painted(segmented)
+    again = reopen()
+    shown = again.preview
+
+    layer.paint((40, 40), 2)
+    again.wait(10)
+
+    assert again.preview is shown
+    assert set(np.unique(shown.data)) == {1, 2}
+
+
+def test_a_preview_that_is_painted_after_reopening_is_told_to_the_new_dock(segmented, reopen):
+    again = reopen()
+    layer = again.preview
+
+    layer.paint((10, 10), 9)
+
+    assert layer.name == "halves painted"
+    assert "it is yours now" in again._dock.status.text.text()
+    assert segmented._dock.status.text.text() == ""
+    again.n_regions = 3
+    assert again.preview is not layer
+    assert layer.data[10, 10] == 9
+
+
+def test_a_preview_that_is_painted_while_no_dock_is_open_is_the_users(segmented, reopen):
+    layer = segmented.preview
+    segmented._controller.close()
+    layer.paint((10, 10), 9)
+
+    again = reopen()
+    again.n_regions = 3
+
+    assert again.preview is not layer
+    assert layer.data[10, 10] == 9
+
+
+def test_closing_puts_the_tool_down_and_leaves_clicks_and_keys_to_napari(segmented):
+    layer = segmented.preview
+    segmented.tool = "merge"
+    assert layer.mouse_drag_callbacks
+    assert layer.keymap
+    assert not layer.mouse_pan
+
+    segmented._controller.close()
+
+    assert layer.mouse_drag_callbacks == []
+    assert dict(layer.keymap) == {}
+    assert layer.mouse_pan
+
+
+def test_after_reopening_there_is_one_listener_to_clicks(segmented, reopen):
+    segmented.tool = "split"
+    again = reopen()
+
+    assert len(again.preview.mouse_drag_callbacks) == 1
+
+
+def test_a_closed_dock_follows_layers_no_more(segmented, monkeypatch):
+    viewer, image = segmented.viewer_model, segmented.images[0]
+    refreshed, reset = [], []
+    segmented._controller.close()
+    monkeypatch.setattr(type(segmented._controller), "refresh", lambda *_: refreshed.append(1))
+    monkeypatch.setattr(type(segmented._dock.images), "reset", lambda *_: reset.append(1))
+
+    viewer.layers.selection.active = image  # by which it would be refreshed
+    image.scale = (4, 4)
+    image.data = halves(40)
+    viewer.layers.remove(image)  # napari tells closed docks as well
+
+    assert refreshed == reset == []
+
+
+def test_a_kept_layer_that_is_painted_after_reopening_is_measured_again(
+    segmented, reopen, tmp_path
+):
+    segmented.n_regions = 3
+    (layer,) = segmented.keep()
+    segmented.wait(20)
+    again = reopen()
+
+    layer.paint((10, 10), 9)
+    again.export_table(tmp_path / "kept.csv", layer)
+
+    assert 9 in list(layer.features["index"])
+
+
+def test_closing_before_the_first_step_promises_no_file(segmented, reopen, monkeypatch):
+    def waiting(*_, stop, **__):
+        yield from ()
+        stop.wait(20)
+        raise AssertionError("nobody hears of it")
+
+    monkeypatch.setattr("napari_aeseg.pipeline.train_steps", waiting)
+    segmented.training_params = QUICK
+    segmented.train()
+
+    again = reopen()
+
+    assert again._dock.status.text.text() == ""
+
+
+def test_closing_twice_is_once(segmented, monkeypatch):
+    segmented._controller.close()
+    left = []
+    monkeypatch.setattr(JobRunner, "leave", lambda *_: left.append(1))
+
+    segmented._controller.close()
+
+    assert left == []
+
+
+def test_nothing_is_heard_of_work_that_a_closed_dock_had_begun(segmented, qtbot):
+    events = heard(segmented)
+    segmented.segment()
+    segmented._controller.close()
+    join_workers(qtbot)
+
+    assert events == []

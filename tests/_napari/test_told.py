@@ -1,0 +1,286 @@
+"""Errors that nobody foresaw, wherever they come from; numbers and words that have to be true."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from qtpy.QtGui import QColor
+
+from _napari.conftest import QUICK, add_image, halves, heard, train_and_stop
+from napari_aeseg import InputError
+from napari_aeseg._napari.results import Results
+
+
+def refuse(*_, **__):
+    raise RuntimeError("it broke")
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
+    return shown
+
+
+def rest(widget) -> None:
+    dock = widget._dock
+    assert dock.status.bar.isHidden()
+    assert dock.status.stop_button.isHidden()
+    assert dock.model.train_button.isEnabled()
+    assert dock.segments.segment_button.isEnabled()
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("target", "act"),
+    [
+        ("napari_aeseg._napari.results.Results.add", lambda w: w.segment()),
+        ("napari_aeseg._napari.inside.Inside._show", lambda w: w.look("features")),
+        ("napari_aeseg._napari.session.TrainingParams", lambda w: w.train()),
+    ],
+    ids=["segment", "look", "train"],
+)
+def test_a_result_that_cannot_be_taken_ends_the_work(segmented, shown, monkeypatch, target, act):
+    events = heard(segmented)
+    with monkeypatch.context() as patch:
+        patch.setattr(target, refuse)
+        act(segmented)
+        with pytest.raises(RuntimeError, match="it broke"):
+            segmented.wait(30)
+
+    assert [name for name, _ in events] == ["failed"]
+    assert shown == ["RuntimeError: it broke"]
+    assert "it broke" in segmented._dock.status.text.text()
+    rest(segmented)
+
+
+@pytest.mark.parametrize(
+    ("target", "act"),
+    [
+        ("keeping.region_table", lambda dock: dock.segments.keep_button.click()),
+        ("steering.Steering.fix", lambda dock: dock.segments.classes.fix_box.click()),
+        ("actions.script_of", lambda dock: dock.script_button.click()),
+        ("actions.color_by", lambda dock: dock.color_box.activated.emit(0)),
+    ],
+)
+def test_what_goes_wrong_behind_a_button_is_told(segmented, shown, monkeypatch, target, act):
+    if target.startswith("steering"):
+        segmented.mode = "classes"
+    segmented.keep()
+    segmented.wait(30)
+    segmented.n_regions = 4
+    events = heard(segmented, "failed")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"napari_aeseg._napari.{target}", refuse)
+        act(segmented._dock)
+        with pytest.raises(RuntimeError, match="it broke"):
+            segmented.wait(30)
+
+    assert len(events) == 1
+    assert shown == ["RuntimeError: it broke"]
+    rest(segmented)
+
+
+def test_a_preview_that_cannot_be_shown_is_told(segmented, shown, monkeypatch):
+    before = segmented.preview.data
+    with monkeypatch.context() as patch:
+        patch.setattr(Results, "seen", refuse)
+        segmented._dock.segments.regions.n_regions.slider.setValue(500)
+        with pytest.raises(RuntimeError, match="it broke"):
+            segmented.wait(10)
+
+    assert shown == ["RuntimeError: it broke"]
+    assert segmented.preview.data is before
+
+
+def test_patches_that_could_not_be_compared_are_shown_as_they_are(segmented, monkeypatch):
+    before = segmented.balance
+    monkeypatch.setattr("napari_aeseg.regions.hierarchy.Hierarchy.reweighted", refuse)
+    slider = segmented._dock.segments.balance
+    slider.slider.setValue(900)
+    assert slider.value == 0.9
+    with pytest.raises(RuntimeError, match="it broke"):
+        segmented.wait(20)
+
+    assert segmented.balance == slider.value == before == segmented.hierarchy.params.balance
+
+
+def test_of_two_images_one_that_cannot_be_measured_leaves_the_other_its_column(
+    segmented, monkeypatch
+):
+    from napari_aeseg.autoencoder import inspect
+
+    steps = inspect.error_steps
+
+    def broken(model, read, device, stop=None):
+        if read.name == "halves":
+            raise RuntimeError("it broke")
+        return (yield from steps(model, read, device, stop=stop))
+
+    first = segmented.images[0]
+    second = add_image(segmented, halves(seed=1), "second", choose=False)
+    segmented.images = [first, second]
+    segmented.segment()
+    segmented.wait(30)
+    monkeypatch.setattr(inspect, "error_steps", broken)
+    one, other = segmented.keep()
+    with pytest.raises(RuntimeError, match="it broke"):
+        segmented.wait(30)
+
+    assert "reconstruction_error" not in one.features
+    assert "reconstruction_error" in other.features
+
+
+def test_a_class_that_went_while_its_name_was_typed_is_left_alone(segmented):
+    segmented.mode, segmented.n_classes = "classes", 8
+    view = segmented._dock.segments.classes.list
+    segmented._session.results.classes.names = ("a", "b", "c")
+
+    view.renamed.emit(8, "late")
+    view.recolored.emit(8, QColor("red").name())
+
+    assert segmented._session.results.classes.names == ("a", "b", "c")
+
+
+# Keys, brushes and tools
+
+
+def test_undo_on_a_painted_preview_takes_the_stroke_back(segmented):
+    layer = segmented.preview
+    assert layer.keymap
+    layer.paint((10, 10), 9)
+
+    assert dict(layer.keymap) == {}  # napari's own keys reach it
+    assert layer.mouse_drag_callbacks == []
+    segmented.n_regions = 3
+    assert dict(layer.keymap) == {}
+    assert segmented.preview.keymap
+
+
+def test_a_tool_puts_the_brush_down_and_a_brush_the_tool(segmented):
+    layer = segmented.preview
+    layer.mode = "paint"
+    segmented.tool = "merge"
+    assert layer.mode == "pan_zoom"
+    assert not layer.mouse_pan
+
+    layer.mode = "paint"
+    segmented.tool = None
+    assert not layer.mouse_pan  # else strokes would move the canvas as well
+
+
+# Words and numbers
+
+
+def test_a_stopped_training_says_what_was_noted(widget, monkeypatch):
+    from napari_aeseg.autoencoder.trainer import Trainer
+
+    step = Trainer.step
+
+    def falling_back(trainer):
+        message = step(trainer)
+        if trainer.done != 2:
+            return message
+        trainer.notes.append("cuda:0 ran out of memory: going on with batches of 1.")
+        return trainer.notes[-1]
+
+    monkeypatch.setattr(Trainer, "step", falling_back)
+    monkeypatch.setattr("napari_aeseg._napari.controller.show_warning", lambda _: None)
+    train_and_stop(widget, 3, of=40)
+
+    text = widget._dock.status.text.text()
+    assert "going on with batches of 1" in text
+    assert text.count("Stopped after 3") == 1
+
+
+def test_a_training_that_was_done_when_stop_was_heard_offers_no_resume(widget, monkeypatch):
+    from napari_aeseg.autoencoder.trainer import Trainer
+
+    step = Trainer.step
+
+    def step_and_stop(trainer):
+        message = step(trainer)
+        if trainer.ended:
+            widget._session.stop()
+        return message
+
+    monkeypatch.setattr(Trainer, "step", step_and_stop)
+    widget.training_params = QUICK
+    widget.train()
+    widget.wait(30)
+
+    assert not widget.model.unfinished
+    assert "Resume" not in widget._dock.status.text.text()
+    assert widget._dock.model.resume_button.isHidden()
+
+
+def kept(widget):
+    (layer,) = widget.keep()
+    widget.wait(30)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("axes", "scale", "units", "unit", "area"),
+    [
+        ("YX", (2, 0.5), ("um", "um"), "micrometer", 1.0),
+        ("YX", (2, 0.5), ("um", "nm"), "nanometer", 1000.0),
+        ("YX", (2, 0.5), ("um", "pixel"), "pixel", 1.0),
+        ("YX", (2, 0.5), None, "pixel", 1.0),
+        ("ZYX", (3, 500, 250), ("um", "nm", "nm"), "nanometer", 3e3 * 500 * 250),
+        ("TYX", (60, 2, 0.5), ("s", "um", "um"), "micrometer", 1.0),
+    ],
+)  # fmt: skip
+def test_lengths_in_tables_are_in_the_unit_that_they_say(
+    widget, tmp_path, axes, scale, units, unit, area
+):
+    data = halves() if axes == "YX" else np.stack([halves()] * 3)
+    add_image(widget, data, "other", scale=scale, units=units)
+    widget.axes = axes
+    widget.segment()
+    widget.wait(30)
+    widget.n_regions = 1
+    layer = kept(widget)
+    path = tmp_path / "kept.csv"
+    widget.export_table(path, layer)
+
+    table = pd.read_csv(path)
+    assert table["unit"].tolist() == [unit]
+    assert table["area"].item() == pytest.approx(data.size * area)
+    y, x = table["centroid_y"].item(), table["centroid_x"].item()
+    thousand = 1000 if units == ("um", "nm") else 1
+    assert (y, x) == pytest.approx((23.5 * scale[-2] * thousand, 23.5 * scale[-1]))
+
+
+def test_a_table_says_the_unit_it_was_measured_in_when_the_layer_has_another(segmented, tmp_path):
+    segmented.images[0].units = ("um", "um")
+    layer = kept(segmented)
+    layer.units = ("nm", "nm")
+    path = tmp_path / "kept.csv"
+    segmented.export_table(path, layer)
+
+    assert set(pd.read_csv(path)["unit"]) == {"micrometer"}
+
+
+def test_a_kept_layer_is_measured_as_it_lies_itself(segmented, tmp_path):
+    segmented.n_regions = 1
+    (layer,) = segmented.keep()  # its last column comes when the image has been given a scale
+    segmented.images[0].scale = (20, 30)
+    segmented.wait(30)
+
+    assert np.array_equal(layer.scale, (2, 3))
+    assert layer.features["area"].item() == 48 * 48 * 2 * 3
+
+
+def test_a_layer_that_cannot_be_measured_is_not_exported_with_its_old_table(segmented, tmp_path):
+    layer = kept(segmented)
+    layer.data = np.ones((3, 3), int)
+    path = tmp_path / "kept.csv"
+
+    for _ in range(2):
+        with pytest.raises(InputError, match="another shape"):
+            segmented.export_table(path, layer)
+    assert not path.exists()
