@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
-from monkey_actions import ACTIONS, Hand
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
-from troubles import Troubles, troubles
 
+from monkey_actions import ACTIONS, Hand
 from napari_aeseg._napari.waiting import wait_until
 from napari_aeseg.errors import AesegError
+from troubles import Troubles, troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +125,7 @@ class Monkey:
             self.done[name] += 1
         except (AesegError, OSError) as error:
             self.refused[f"{type(error).__name__}: {str(error)[:60]}"] += 1
-        except Exception:  # noqa: BLE001 - what is looked for
+        except Exception:
             self.found.append(f"{name} raised\n{traceback.format_exc()}")
         live(float(self.hand.rng.choice([0, 0, 0.02, 0.1])))
         self.hand.record()

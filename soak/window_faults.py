@@ -25,10 +25,10 @@ from unittest.mock import patch
 
 import numpy as np
 from qtpy.compat import isalive
-from troubles import troubles
 
 import napari_aeseg as aeseg
 from napari_aeseg.errors import AesegError
+from troubles import troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
