@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import image_files
 import random_images
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
@@ -67,12 +69,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--number", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=["images", "files"])
     parser.add_argument("--json", type=Path, help="file for the counts")
     options = parser.parse_args()
     model = random_images.any_model()
-    rows = {"images": (random_images.cases(), lambda case: random_images.try_image(case, model))}
+    folder = tempfile.TemporaryDirectory()
+    model_path = Path(folder.name) / "any.aeseg.safetensors"
+    model.save(model_path)
+    rows = {
+        "images": (random_images.cases(), lambda case: random_images.try_image(case, model)),
+        "files": (image_files.cases(), lambda case: image_files.try_file(case, model_path)),
+    }
     found, failed = {}, False
     for name, (cases, check) in rows.items():
+        if options.only not in (None, name):
+            continue
         began = time.perf_counter()
         counts, failures = tried(cases, check, options.number, options.seed)
         found[name] = {**counts, "seconds": round(time.perf_counter() - began)}
