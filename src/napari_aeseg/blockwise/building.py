@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_aeseg.autoencoder.building import another_anisotropy
 from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.planning import PIECE
 from napari_aeseg.blockwise.cluster import done_on_cluster
 from napari_aeseg.blockwise.ids import lazy_ids
 from napari_aeseg.blockwise.memory import give_back, return_large_arrays
@@ -233,7 +234,8 @@ def _grain(
     reach = architecture.reach(decoded=params.source == "decoder")
     # Along other axes, what the network sees of a pixel ends with it.
     others = len(image.shape) - architecture.dimensions
-    cells = [1] * others + list(architecture.reduction)
+    # Sums are taken piece by piece: pieces must be the same in every block.
+    cells = [1] * others + [max(n, PIECE) for n in architecture.reduction]
     sides = patch_shape(image.axes, params.patch_size)
     return (
         [math.lcm(n, side) for n, side in zip(cells, sides, strict=True)],
