@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.encoding import cell_centres
+from napari_aeseg.autoencoder.planning import PIECE
 from napari_aeseg.events import raise_if_stopped
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 class HostSums:
     """Adds up the features of tiles, and their squares, per patch.
+
+    Sums do not depend on the tiles, bit for bit: they are taken over the part of a patch in each
+    square (cube) of a fixed grid, and these are added in double precision, in which the order does
+    not show.
 
     Parameters
     ----------
@@ -53,7 +58,7 @@ class HostSums:
             self._sampled[step] = _SampledPatches(patches, step, number)
         # Each level adds to columns of its own: nothing is to be joined at the end.
         width = sum(channels.values())
-        self._mean, self._second = (np.zeros((number, width), np.float32) for _ in range(2))
+        self._mean, self._second = (np.zeros((number, width)) for _ in range(2))
         end = np.cumsum(list(channels.values()))
         self._columns = {
             level: slice(stop - features, stop)
@@ -68,11 +73,11 @@ class HostSums:
         runs = {step: patches.runs(encoded) for step, patches in self._sampled.items()}
         found = {}
         for level, features in encoded.features.items():
-            ids, cells, starts = runs[self._cells[level]]
+            ids, patch_starts, cells, starts = runs[self._cells[level]]
             # (F, *cells), channels last in memory: rows of features without a copy.
             rows = features.movedim(0, -1).flatten(0, -2).float()
             summed = sums_of_runs(rows, torch.from_numpy(cells), torch.from_numpy(starts))
-            found[level] = ids, summed.numpy()
+            found[level] = ids, np.add.reduceat(summed.numpy(), patch_starts, 0, np.float64)
         return found
 
     def add(self, found: dict[int, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -89,7 +94,7 @@ class HostSums:
             count = self._sampled[self._cells[level]].count[:, np.newaxis]
             self._mean[:, columns] /= count
             self._second[:, columns] /= count
-        return self._mean, self._second
+        return self._mean.astype(np.float32), self._second.astype(np.float32)
 
 
 def sums_of_runs(rows: torch.Tensor, cells: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
@@ -142,19 +147,32 @@ class _SampledPatches:
         self.missing_cell = at[:, -len(step) :] // step
         self.count[missing] = 1
 
-    def runs(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the patches of a tile, their cells one patch after the other, where each begins.
+    def runs(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the patches of a tile and their cells, piece by piece of each patch.
 
-        A cell is the flat index in what the tile has encoded.
+        Returns
+        -------
+        ids : ndarray of int, shape (p,)
+            The patches.
+        patch_starts : ndarray of int, shape (p,)
+            Which piece is the first of each patch.
+        cells : ndarray of int, shape (n,)
+            Flat indices in what the tile has encoded.
+        starts : ndarray of int, shape (R,)
+            Which cell is the first of each piece.
         """
-        ids, cells = self._of(encoded)
-        order = np.argsort(ids, kind="stable")
-        ids = ids[order]
-        starts = np.flatnonzero(np.diff(ids, prepend=-1))
-        return ids[starts], cells[order], starts
+        ids, cells, pieces = self._of(encoded)
+        order = _sorting(pieces)
+        order = order[_sorting(ids[order])]
+        ids, pieces = ids[order], pieces[order]
+        begins = (np.diff(ids, prepend=-1) != 0) | (np.diff(pieces, prepend=-1) != 0)
+        starts = np.flatnonzero(begins)
+        ids = ids[starts]
+        patch_starts = np.flatnonzero(np.diff(ids, prepend=-1))
+        return ids[patch_starts], patch_starts, cells[order], starts
 
-    def _of(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray]:
-        """Return the patch of each cell of a tile, and the cell."""
+    def _of(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the patch of each cell of a tile, the cell, and which piece of the tile it is in."""
         tile, step = encoded.tile, self.step
         first = np.array([s.start // n for s, n in zip(tile.inner, step, strict=True)])
         stop = np.array([-(-s.stop // n) for s, n in zip(tile.inner, step, strict=True)])
@@ -164,10 +182,28 @@ class _SampledPatches:
         ids = self.patches[encoded.plane][np.ix_(*centres)].ravel()
         inner = np.ix_(*(m + np.arange(n) for m, n in zip(margin, stop - first, strict=True)))
         cells = np.ravel_multi_index(inner, size).ravel()
+        # In cells, of which a large one is a piece of its own.
+        side = np.maximum(PIECE // np.array(step), 1)
+        number = tuple((-(-(stop - first) // side)).tolist())
+        grid = np.ix_(*(np.arange(n) // s for n, s in zip(stop - first, side, strict=True)))
+        pieces = np.ravel_multi_index(grid, number).ravel()
         if not len(self.missing):
-            return ids, cells
+            return ids, cells, pieces
         at = self.missing_cell
         here = ((at >= first) & (at < stop)).all(axis=1)
         here &= (self.missing_plane == encoded.plane).all(axis=1)
         extra = np.ravel_multi_index(tuple((at[here] - first + margin).T), size)
-        return np.concatenate([ids, self.missing[here]]), np.concatenate([cells, extra])
+        beside = np.ravel_multi_index(tuple(((at[here] - first) // side).T), number)
+        return (
+            np.concatenate([ids, self.missing[here]]),
+            np.concatenate([cells, extra]),
+            np.concatenate([pieces, beside]),
+        )
+
+
+def _sorting(values: np.ndarray) -> np.ndarray:
+    """Return the order of whole numbers; equal ones stay as they are."""
+    low = values.min()
+    # numpy sorts numbers of 16 bits without comparing them.
+    narrow = values.max() - low < 2**16
+    return np.argsort((values - low).astype(np.uint16) if narrow else values, kind="stable")
