@@ -9,6 +9,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from odd_values import Rng, as_text, changed, damaged, odd_values
 
 if TYPE_CHECKING:
@@ -147,8 +148,11 @@ def _any_file(path: Path, rng: Rng) -> None:
                 ) if not (file.parent / "0").exists() else None
             case _:
                 if file.exists():
-                    file.write_bytes(damaged(file.read_bytes(), rng, other.read_bytes()
-                                             if other.exists() else b""))
+                    file.write_bytes(
+                        damaged(
+                            file.read_bytes(), rng, other.read_bytes() if other.exists() else b""
+                        )
+                    )
 
 
 def _header(path: Path, rng: Rng) -> None:
@@ -201,7 +205,9 @@ def _metadata(path: Path, rng: Rng) -> None:
         case 3:
             metadata["shape"] = [2**40] * len(metadata["shape"])
         case 4:
-            metadata["chunk_grid"]["configuration"]["chunk_shape"] = [2**40] * len(metadata["shape"])
+            metadata["chunk_grid"]["configuration"]["chunk_shape"] = [2**40] * len(
+                metadata["shape"]
+            )
         case 5:
             kinds = ["object", "int32", "float64", "bool", "r16", "string", "numpy.datetime64", ""]
             metadata["data_type"] = str(rng.choice(kinds))
@@ -214,7 +220,7 @@ def _metadata(path: Path, rng: Rng) -> None:
     file.write_text(as_text(metadata))
 
 
-def _odd_numbers(values: np.ndarray, rng: Rng) -> np.ndarray:
+def odd_numbers(values: np.ndarray, rng: Rng) -> np.ndarray:
     """An array with other numbers in it, of the same shape and dtype."""
     if values.dtype.kind == "f":
         most = float(np.finfo(values.dtype).max)
@@ -249,7 +255,9 @@ def _odd_numbers(values: np.ndarray, rng: Rng) -> np.ndarray:
 def _values(path: Path, rng: Rng) -> None:
     """Other numbers, with all checksums of them."""
     header = header_of(path)
-    small = [n for n, e in header["arrays"].items() if e["shape"] == e["chunks"] and all(e["shape"])]
+    small = [
+        n for n, e in header["arrays"].items() if e["shape"] == e["chunks"] and all(e["shape"])
+    ]
     for _ in range(int(rng.integers(1, 3))):
         name = small[rng.integers(len(small))]
         make = _MEANT.get(name)
@@ -257,7 +265,7 @@ def _values(path: Path, rng: Rng) -> None:
         if make is not None and rng.random() < 0.6:
             values = make(values, rng)
         else:
-            values = _odd_numbers(values, rng)
+            values = odd_numbers(values, rng)
         put(path, name, values)
 
 
@@ -286,19 +294,12 @@ def _fewer_edges(edges: np.ndarray, rng: Rng) -> np.ndarray:
     chain = np.stack([np.arange(number - 1), np.arange(1, number)], axis=1)
     pairs = np.sort(rng.integers(0, number, (len(edges), 2)), axis=1)
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-    made = np.unique(np.concatenate([chain, pairs]), axis=0)
-    made = made[np.lexsort(made.T[::-1])]
-    if len(made) < len(edges):
-        return edges
-    keep = np.sort(rng.permutation(np.arange(number - 1, len(made)))[: len(edges) - number + 1])
-    both = np.concatenate([chain, made])[:0]
-    rest = np.setdiff1d(
-        made[:, 0] * number + made[:, 1], chain[:, 0] * number + chain[:, 1]
-    )
-    keep = rng.permutation(rest)[: len(edges) - len(chain)]
-    keys = np.sort(np.concatenate([chain[:, 0] * number + chain[:, 1], keep]))
-    both = np.stack([keys // number, keys % number], axis=1)
-    return both if len(both) == len(edges) else edges
+    chained = chain[:, 0] * number + chain[:, 1]
+    further = np.setdiff1d(pairs[:, 0] * number + pairs[:, 1], chained)
+    further = rng.permutation(further)[: len(edges) - len(chain)]
+    keys = np.sort(np.concatenate([chained, further]))
+    made = np.stack([keys // number, keys % number], axis=1)
+    return made if len(made) == len(edges) else edges
 
 
 def _scattered(patches: np.ndarray, rng: Rng) -> np.ndarray:
@@ -306,23 +307,24 @@ def _scattered(patches: np.ndarray, rng: Rng) -> np.ndarray:
     return rng.permutation(patches.ravel()).reshape(patches.shape)
 
 
-def _wild(values: np.ndarray, rng: Rng) -> np.ndarray:
+def wild(values: np.ndarray, rng: Rng) -> np.ndarray:
     """Finite numbers of any size."""
     power = rng.uniform(-40, 38, values.shape)
-    return np.abs(10**power).astype(values.dtype)
+    most = float(np.finfo(values.dtype).max)
+    return np.minimum(10**power, most).astype(values.dtype)
 
 
 _MEANT: dict[str, Callable[[np.ndarray, Rng], np.ndarray]] = {
     "tree/children": _random_tree,
     "tree/cost": _costs,
     "graph/edges": _fewer_edges,
-    "graph/border": _wild,
+    "graph/border": wild,
     "patches": _scattered,
-    "statistics/mean": _wild,
-    "statistics/second": _wild,
-    "statistics/intensity": _wild,
-    "statistics/count": _wild,
-    "brightness": lambda values, rng: _wild(values, rng).clip(0, 6e4).astype(values.dtype),
+    "statistics/mean": wild,
+    "statistics/second": wild,
+    "statistics/intensity": wild,
+    "statistics/count": wild,
+    "brightness": lambda values, rng: wild(values, rng).clip(0, 6e4).astype(values.dtype),
 }
 
 
@@ -399,9 +401,13 @@ def _shapes(path: Path, rng: Rng) -> None:
     long = int(rng.choice([2**20, 2**31, 2**40, 2**62]))
     kind = rng.integers(4)
     if kind == 0:
-        axes["shape"] = [n if a == "C" else long for n, a in zip(axes["shape"], axes["letters"])]
+        axes["shape"] = [
+            n if a == "C" else long for n, a in zip(axes["shape"], axes["letters"], strict=False)
+        ]
     elif kind == 1:
-        axes["shape"] = [n if a != "X" else long for n, a in zip(axes["shape"], axes["letters"])]
+        axes["shape"] = [
+            n if a != "X" else long for n, a in zip(axes["shape"], axes["letters"], strict=False)
+        ]
     elif kind == 2:
         header["patches"] = int(rng.choice([2**31 - 1, 2**20]))
     else:
@@ -410,7 +416,7 @@ def _shapes(path: Path, rng: Rng) -> None:
         header["steps"] = [2**i for i in range(int(rng.choice([1, 3, 40, 300])))]
         if rng.random() < 0.2:
             header["steps"] = [1] * 100_000
-    space = [n for n, a in zip(axes["shape"], axes["letters"]) if a != "C"]
+    space = [n for n, a in zip(axes["shape"], axes["letters"], strict=False) if a != "C"]
     sizes = {"P": header["patches"], "F": header["features"], "E": header["edges"]}
     from napari_aeseg.regions.hierarchy_parts import ARRAYS
 
@@ -423,7 +429,7 @@ def _shapes(path: Path, rng: Rng) -> None:
             shape = space
         else:
             letters = {**sizes, "M": sizes["P"] - 1}
-            shape = [letters.get(k, n) for k, n in zip(ARRAYS[name][1], shape)]
+            shape = [letters.get(k, n) for k, n in zip(ARRAYS[name][1], shape, strict=False)]
         entry["shape"], entry["chunks"] = shape, list(chunks_of(tuple(shape)))
         file = path / name / "zarr.json"
         metadata = json.loads(file.read_text())
@@ -479,7 +485,9 @@ def _others(path: Path, rng: Rng) -> None:
             (path / "zarr.json").write_text('{"attributes": {}}')
         case 4:
             piece = str(rng.choice(["{},", "[],", '"ab",', "1.5,"]))
-            text = f'{{"attributes": {{"{KEY}": [{piece * int(rng.choice([1000, 4_000_000]))} 0]}}}}'
+            text = (
+                f'{{"attributes": {{"{KEY}": [{piece * int(rng.choice([1000, 4_000_000]))} 0]}}}}'
+            )
             (path / "zarr.json").write_text(text)
         case _:
             header = header_of(path)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from odd_values import Rng, as_text, changed, damaged, odd_values
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def make_good_models() -> list[bytes]:
     from pathlib import Path
 
     import torch
+
     from napari_aeseg import Prototypes, TrainingParams
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.autoencoder.trainer import Trainer
@@ -135,7 +137,15 @@ def _entries(raw: bytes, _: bytes, rng: Rng) -> bytes:
             shapes += [entry["shape"][::-1], [2**32, 2**32], [0] * 3000, [1.0], ["1"], None, [[1]]]
             entry["shape"] = shapes[rng.integers(len(shapes))]
         case 2:
-            pairs = [[0, size], [0, 0], [size, size], [size, 0], [-1, 3], [0, 2**63], [2**62, 2**63]]
+            pairs = [
+                [0, size],
+                [0, 0],
+                [size, size],
+                [size, 0],
+                [-1, 3],
+                [0, 2**63],
+                [2**62, 2**63],
+            ]
             pairs += [parts.entries[names[0]]["data_offsets"], [0], [0, 1, 2], [1.5, 3], None]
             entry["data_offsets"] = pairs[rng.integers(len(pairs))]
         case 3:  # says nothing: any shape with a 0 in it fits
@@ -186,9 +196,8 @@ def _values(raw: bytes, _: bytes, rng: Rng) -> bytes:
         if entry["dtype"] not in ("F32", "F64"):
             continue
         begin, end = entry["data_offsets"]
-        values = np.frombuffer(bytes(data[begin:end]), f"<f{entry['dtype'][1:3]}"[:2] + "4").copy()
-        if entry["dtype"] == "F64":
-            values = np.frombuffer(bytes(data[begin:end]), "<f8").copy()
+        dtype = "<f8" if entry["dtype"] == "F64" else "<f4"
+        values = np.frombuffer(bytes(data[begin:end]), dtype).copy()
         if rng.random() < 0.5:
             values[rng.integers(len(values))] = number
         else:
@@ -265,7 +274,9 @@ def _heads(raw: bytes, _: bytes, rng: Rng) -> bytes:
             return framed(as_text({"__metadata__": {KEY: odd}, **parts.entries}).encode(), data)
         case 7:
             texts = ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, '"' * 9, "{}", "[]", "\x00"]
-            texts += [f'{{"format_version": {v}}}' for v in ("1e999", "-0", "9" * 4000, "true", "[]")]
+            texts += [
+                f'{{"format_version": {v}}}' for v in ("1e999", "-0", "9" * 4000, "true", "[]")
+            ]
             odd = texts[rng.integers(len(texts))]
             return framed(as_text({"__metadata__": {KEY: odd}, **parts.entries}).encode(), data)
         case _:
