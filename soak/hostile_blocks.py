@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hostile_folders import _links, _odd_numbers, _wild, files_in
+from hostile_folders import files_in, odd_numbers, wild
 from odd_values import Rng, as_text, changed, damaged
 
 if TYPE_CHECKING:
@@ -118,10 +119,10 @@ def _npz_values(path: Path, rng: Rng) -> None:
             case 3:
                 arrays[name] = np.concatenate([values, values]) if values.ndim else values[None]
             case 4 if values.dtype.kind == "f":
-                arrays[name] = _wild(values, rng)
+                arrays[name] = wild(values, rng)
             case _:
                 many = values.size > 0 and values.ndim > 0
-                arrays[name] = _odd_numbers(values, rng) if many else np.full_like(values, 10**9)
+                arrays[name] = odd_numbers(values, rng) if many else np.full_like(values, 10**9)
     _save(file, arrays, rng)
 
 
@@ -189,15 +190,16 @@ def _reduction(path: Path, rng: Rng) -> None:
             return
         case 1:
             odd = [0.0, -1.0, np.nan, np.inf, 1e-300, 1e300, 1.0, "12", True]
-            arrays["pixels"] = np.array(odd[rng.integers(len(odd))])
-        case 2:
-            name = str(rng.choice(["floor", "matrix"]))
-            arrays[name] = _odd_numbers(arrays[name], rng)
+            name = str(rng.choice(["pixels", "known/scale", "known/contrast", "known/unit"]))
+            arrays[name] = np.array(odd[rng.integers(len(odd))])
         case _:
-            name = str(rng.choice(["floor", "matrix"]))
-            arrays[name] = [arrays[name].T, arrays[name][:-1], _wild(arrays[name], rng)][
-                rng.integers(3)
-            ]
+            names = [name for name, values in arrays.items() if values.size > 1]
+            name = names[rng.integers(len(names))]
+            values = arrays[name]
+            arrays[name] = [
+                *(values.T, values[:-1], wild(values, rng), values * 0, -values),
+                *(odd_numbers(values, rng) for _ in range(3)),
+            ][rng.integers(8)]
     _save(file, arrays, rng)
 
 
@@ -279,18 +281,12 @@ def _any_file(path: Path, rng: Rng) -> None:
         return
     files = [p for p in files_in(path) if p.suffix in (".npz", ".json")]
     file = files[rng.integers(len(files))]
-    rng = np.random.default_rng(rng.integers(2**32))
     if file.name != "zarr.json":
         file.unlink()
         match rng.integers(3):
             case 0:
                 file.symlink_to("/dev/zero")
             case 1:
-                import os
-
                 os.mkfifo(file)
             case _:
                 file.mkdir()
-
-
-_ = _links

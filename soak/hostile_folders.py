@@ -220,7 +220,7 @@ def _metadata(path: Path, rng: Rng) -> None:
     file.write_text(as_text(metadata))
 
 
-def _odd_numbers(values: np.ndarray, rng: Rng) -> np.ndarray:
+def odd_numbers(values: np.ndarray, rng: Rng) -> np.ndarray:
     """An array with other numbers in it, of the same shape and dtype."""
     if values.dtype.kind == "f":
         most = float(np.finfo(values.dtype).max)
@@ -265,7 +265,7 @@ def _values(path: Path, rng: Rng) -> None:
         if make is not None and rng.random() < 0.6:
             values = make(values, rng)
         else:
-            values = _odd_numbers(values, rng)
+            values = odd_numbers(values, rng)
         put(path, name, values)
 
 
@@ -294,17 +294,12 @@ def _fewer_edges(edges: np.ndarray, rng: Rng) -> np.ndarray:
     chain = np.stack([np.arange(number - 1), np.arange(1, number)], axis=1)
     pairs = np.sort(rng.integers(0, number, (len(edges), 2)), axis=1)
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-    made = np.unique(np.concatenate([chain, pairs]), axis=0)
-    made = made[np.lexsort(made.T[::-1])]
-    if len(made) < len(edges):
-        return edges
-    keep = np.sort(rng.permutation(np.arange(number - 1, len(made)))[: len(edges) - number + 1])
-    both = np.concatenate([chain, made])[:0]
-    rest = np.setdiff1d(made[:, 0] * number + made[:, 1], chain[:, 0] * number + chain[:, 1])
-    keep = rng.permutation(rest)[: len(edges) - len(chain)]
-    keys = np.sort(np.concatenate([chain[:, 0] * number + chain[:, 1], keep]))
-    both = np.stack([keys // number, keys % number], axis=1)
-    return both if len(both) == len(edges) else edges
+    chained = chain[:, 0] * number + chain[:, 1]
+    further = np.setdiff1d(pairs[:, 0] * number + pairs[:, 1], chained)
+    further = rng.permutation(further)[: len(edges) - len(chain)]
+    keys = np.sort(np.concatenate([chained, further]))
+    made = np.stack([keys // number, keys % number], axis=1)
+    return made if len(made) == len(edges) else edges
 
 
 def _scattered(patches: np.ndarray, rng: Rng) -> np.ndarray:
@@ -312,23 +307,24 @@ def _scattered(patches: np.ndarray, rng: Rng) -> np.ndarray:
     return rng.permutation(patches.ravel()).reshape(patches.shape)
 
 
-def _wild(values: np.ndarray, rng: Rng) -> np.ndarray:
+def wild(values: np.ndarray, rng: Rng) -> np.ndarray:
     """Finite numbers of any size."""
     power = rng.uniform(-40, 38, values.shape)
-    return np.abs(10**power).astype(values.dtype)
+    most = float(np.finfo(values.dtype).max)
+    return np.minimum(10**power, most).astype(values.dtype)
 
 
 _MEANT: dict[str, Callable[[np.ndarray, Rng], np.ndarray]] = {
     "tree/children": _random_tree,
     "tree/cost": _costs,
     "graph/edges": _fewer_edges,
-    "graph/border": _wild,
+    "graph/border": wild,
     "patches": _scattered,
-    "statistics/mean": _wild,
-    "statistics/second": _wild,
-    "statistics/intensity": _wild,
-    "statistics/count": _wild,
-    "brightness": lambda values, rng: _wild(values, rng).clip(0, 6e4).astype(values.dtype),
+    "statistics/mean": wild,
+    "statistics/second": wild,
+    "statistics/intensity": wild,
+    "statistics/count": wild,
+    "brightness": lambda values, rng: wild(values, rng).clip(0, 6e4).astype(values.dtype),
 }
 
 

@@ -196,9 +196,8 @@ def _values(raw: bytes, _: bytes, rng: Rng) -> bytes:
         if entry["dtype"] not in ("F32", "F64"):
             continue
         begin, end = entry["data_offsets"]
-        values = np.frombuffer(bytes(data[begin:end]), f"<f{entry['dtype'][1:3]}"[:2] + "4").copy()
-        if entry["dtype"] == "F64":
-            values = np.frombuffer(bytes(data[begin:end]), "<f8").copy()
+        dtype = "<f8" if entry["dtype"] == "F64" else "<f4"
+        values = np.frombuffer(bytes(data[begin:end]), dtype).copy()
         if rng.random() < 0.5:
             values[rng.integers(len(values))] = number
         else:

@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -12,7 +13,7 @@ import napari_aeseg
 from napari_aeseg import Prototypes, load_model
 from napari_aeseg.autoencoder import model_file
 from napari_aeseg.autoencoder.model_file import HEADER_KEY, read_header
-from napari_aeseg.errors import ModelFileError
+from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.images.intensity import IntensityRange
 
 IMAGE = np.random.default_rng(0).random((20, 24))
@@ -566,3 +567,175 @@ def test_numbers_beyond_all_bounds_are_refused(saved):
     rewrite(saved, lambda h: h | {"intensity": {"low": [10**400], "high": [1]}})
     with pytest.raises(ModelFileError, match=saved.name):
         load_model(saved)
+
+
+# -- files of somebody who means harm; soak/files.py reads thousands of them
+
+
+def framed(head, data=b""):
+    return len(head).to_bytes(8, "little") + head + data
+
+
+def test_reading_a_model_draws_no_random_numbers(saved):
+    before = torch.random.get_rng_state()
+    load_model(saved)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_file_that_shrinks_after_it_was_read_does_not_end_the_process(half, with_prototypes_too):
+    """Prototypes and moments were views of the mapped file: reading them was a bus error."""
+    code = (
+        "import os, sys\n"
+        "from napari_aeseg import load_model\n"
+        "model = load_model(sys.argv[1])\n"
+        "os.truncate(sys.argv[1], 0)\n"
+        "assert model.prototypes.centres.sum() > 0\n"
+        "assert all(m.isfinite().all() for m in model.checkpoint.moments.values())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, half], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def with_prototypes_too(half, unfinished):
+    unfinished.prototypes = KINDS
+    unfinished.save(half)
+    unfinished.prototypes = None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no such files")
+@pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", None)], ids=["folder", "pipe"])
+def test_what_is_no_file_is_refused_and_not_waited_for(path, make):
+    make(path)
+    for read in (load_model, read_header):
+        with pytest.raises(ModelFileError, match=r"tissue\.aeseg.* is not a file"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ((2**62).to_bytes(8, "little") + b"{}", "claims to have 4611686018427387904 bytes"),
+        (framed(b"[" * 300_000), "too many"),
+        (framed(b'{"a":[' + b"0," * 2_000_000 + b"0]}"), "too many"),
+    ],
+    ids=["long", "deep", "many"],
+)
+def test_a_header_of_too_many_parts_is_not_parsed(path, monkeypatch, content, text):
+    path.write_bytes(content)
+    monkeypatch.setattr(safetensors, "safe_open", None)
+    with pytest.raises(ModelFileError, match=text):
+        load_model(path)
+
+
+def test_our_own_header_of_too_many_parts_is_not_parsed(saved):
+    rewrite(saved, lambda h: h | {"more": [{}] * 250_000})
+    with pytest.raises(ModelFileError, match="too many"):
+        read_header(saved)
+
+
+def test_too_many_tensors_are_not_read(saved, monkeypatch):
+    monkeypatch.setattr("napari_aeseg.autoencoder.tensor_file.MOST_TENSORS", 5)
+    with pytest.raises(ModelFileError, match="tensors"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("shape", [[0, 2**63], [2**62, 0], [0] * 70], ids=str)
+def test_an_empty_tensor_of_a_shape_that_none_has_is_refused(saved, shape):
+    data = saved.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    head = json.loads(data[8 : 8 + length])
+    head["more"] = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    saved.write_bytes(framed(json.dumps(head).encode(), data[8 + length :]))
+    with pytest.raises(ModelFileError, match=r"weights of tissue\.aeseg.* cannot be read"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(("left", "following"), [(624, 624), (2, 624), (624, 2), (300, 326)])
+def test_noise_that_is_read_from_behind_its_state_is_refused(half, left, following):
+    """torch takes such a state, and draws from memory that is not its own."""
+
+    def change(tensors):
+        state = bytearray(tensors["resume.noise"].numpy().tobytes())
+        state[8:12], state[16:24] = left.to_bytes(4, "little"), following.to_bytes(8, "little")
+        return tensors | {"resume.noise": torch.frombuffer(state, dtype=torch.uint8)}
+
+    rewrite(half, tensors=change)
+    refused(half)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": [3]},
+        {"images": [{"name": 3, "shape": [4, 4], "axes": "YX"}]},
+        {"images": [{"name": "a", "shape": [4, 4], "axes": "YXC"}]},
+        {"images": [{"name": "a", "shape": [4, 0], "axes": "YX"}]},
+        {"images": {}},
+        {"losses": ["a"]},
+        {"losses": [float("nan")]},
+        {"notes": [3]},
+        {"notes": "text"},
+        {"device": 3},
+        {"seconds": "long"},
+        {"seconds": float("inf")},
+        {"steps": "many"},
+        {"steps": -1},
+        {"params": 3},
+        {"voxel_size": ["a"]},
+    ],
+    ids=str,
+)
+def test_a_record_that_nobody_could_show_is_refused(saved, change):
+    """A finished model was loaded with any record, and the command line failed on it."""
+    rewrite(saved, lambda h: h | {"training": h["training"] | change})
+    with pytest.raises(ModelFileError, match=saved.name):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("name", ["package_version", "torch_version"])
+def test_a_version_that_is_no_text_is_refused(saved, name):
+    rewrite(saved, lambda h: h | {name: [1]})
+    with pytest.raises(ModelFileError, match=name):
+        load_model(saved)
+
+
+def test_intensities_that_are_text_are_refused(saved):
+    rewrite(saved, lambda h: h | {"intensity": {"low": "1", "high": "9"}})
+    with pytest.raises(ModelFileError, match="no list of numbers"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format_version": 99, "package_version": "9\x1b[2J" * 9999},
+        {"architecture": {"decoder": "x\x1b[2J\ud800" * 9999, "channels": 1}},
+        {"training": {"y" * 99_999: 1, "images": [], "losses": [], "notes": []}},
+    ],
+    ids=["version", "decoder", "training"],
+)
+def test_errors_are_short_and_nothing_that_a_terminal_obeys(saved, change):
+    rewrite(saved, lambda h: h | change)
+    with pytest.raises(ModelFileError) as error:
+        load_model(saved)
+    assert len(str(error.value)) < 1000
+    assert str(error.value).isprintable()
+
+
+def test_info_prints_nothing_that_a_terminal_obeys(saved, capsys):
+    from napari_aeseg.cli import main
+
+    rewrite(saved, lambda h: h | {"training": h["training"] | {"notes": ["\x1b[2J\ud800"]}})
+    assert main(["info", str(saved)]) == 0
+    assert "notes       \\x1b[2J\\ud800" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [3e38, 1e25])
+def test_weights_that_make_no_numbers_are_told_when_they_do(saved, value):
+    rewrite(saved, tensors=lambda w: {k: torch.full_like(t, value) for k, t in w.items()})
+    model = load_model(saved)
+    with pytest.raises(InputError, match="NaN, infinite or beyond"):
+        model.features(IMAGE * 8, device="cpu")
+    with pytest.raises(InputError, match="NaN, infinite or beyond"):
+        napari_aeseg.build_hierarchy(IMAGE * 8, model, device="cpu")

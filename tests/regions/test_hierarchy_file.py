@@ -604,3 +604,185 @@ def test_an_image_is_known_again(path, hierarchy_of, axes):
 def test_it_is_public():
     assert aeseg.load_hierarchy is load_hierarchy
     assert issubclass(HierarchyFileError, aeseg.AesegError)
+
+
+# Of somebody who means harm, and makes all checksums right again; soak/files.py has thousands
+
+
+def save_spoilt(path, tree, monkeypatch, **changes):
+    """Save with arrays changed by functions, unchecked."""
+    from napari_aeseg.regions.hierarchy_file import _arrays
+
+    arrays = {**_arrays(tree)}
+    for name, change in changes.items():
+        key = name.replace("__", "/")
+        arrays[key] = change(arrays[key].copy())
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_aeseg.regions.hierarchy_file._arrays", lambda _: arrays)
+        patch.setattr("napari_aeseg.regions.hierarchy_file.check_arrays", lambda _: None)
+        tree.save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "text"),
+    [
+        ("statistics__count", lambda v: v * 0, "no whole ones"),
+        ("statistics__count", lambda v: v + 0.5, "no whole ones"),
+        ("statistics__mean", lambda v: v + 1e20, "means above"),
+        ("statistics__second", lambda v: v + 1e38, "squares above"),
+        ("tree__cost", lambda v: np.sort(v) + 1e200, "cost is above"),
+        ("graph__edges", lambda v: np.where(v == [[0, 10]], [[0, 11]], v), "not those of"),
+        (
+            "tree__children",
+            lambda v: v[::-1][np.argsort(v[::-1].max(axis=1))],
+            "do not touch|twice",
+        ),
+    ],
+)
+def test_numbers_that_no_image_has_are_refused(path, noisy, monkeypatch, name, change, text):
+    save_spoilt(path, noisy.prepare(), monkeypatch, **{name: change})
+    with pytest.raises(HierarchyFileError, match=text):
+        load_hierarchy(path)
+
+
+def test_a_tree_that_joins_what_does_not_touch_is_refused(path, noisy, monkeypatch):
+    """Its regions were in pieces."""
+
+    def far(children):
+        merges = len(children)
+        order = np.arange(merges + 1)[np.r_[0 : merges + 1 : 2, 1 : merges + 1 : 2]]
+        chain = np.arange(merges, 2 * merges)
+        chain[0] = order[0]
+        return np.stack([chain, order[1:]], axis=1)
+
+    save_spoilt(path, noisy.prepare(), monkeypatch, tree__children=far)
+    with pytest.raises(HierarchyFileError, match="do not touch"):
+        load_hierarchy(path)
+
+
+def edit_metadata(folder, name, change):
+    file = folder / name / "zarr.json"
+    metadata = json.loads(file.read_text())
+    change(metadata)
+    file.write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["chunk_key_encoding"]["configuration"].update(separator="."),
+        lambda m: m.update(chunk_key_encoding={"name": "v2"}),
+        lambda m: m["codecs"].insert(0, {"name": "numcodecs.pickle"}),
+        lambda m: m.update(shape=[2**40, 2**40]),
+        lambda m: m["chunk_grid"]["configuration"].update(chunk_shape=[2**40, 2**40]),
+        lambda m: m.update(storage_transformers=[{"name": "x"}]),
+        lambda m: m.pop("codecs"),
+    ],
+    ids=["places", "v2", "codec", "shape", "chunks", "transformers", "nothing"],
+)
+def test_zarr_never_sees_metadata_that_are_not_ours(saved, monkeypatch, change):
+    """With other places of chunks, zarr read files whose sizes nobody had looked at."""
+    edit_metadata(saved, "patches", change)
+    for name in ("open_array", "open_group"):
+        monkeypatch.setattr(f"zarr.{name}", None)
+    with pytest.raises(HierarchyFileError, match="patches cannot be read"):
+        load_hierarchy(saved)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no such files")
+@pytest.mark.parametrize("make", [os.mkfifo, lambda p: p.symlink_to("/dev/zero"), os.mkdir])
+@pytest.mark.parametrize("place", ["zarr.json", "patches/zarr.json", "patches/c/0/0"])
+def test_what_is_no_file_is_not_read_for_ever(saved, make, place):
+    (saved / place).unlink()
+    make(saved / place)
+    with pytest.raises(HierarchyFileError, match=saved.name):
+        load_hierarchy(saved)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(0, 9), (2, 0x01), (8, 0), (12, 16), (15, 0x7F)], ids=str
+)
+def test_a_chunk_whose_header_would_mislead_blosc_is_refused(saved, place, value):
+    file = saved / "patches" / "c" / "0" / "0"
+    data = bytearray(file.read_bytes())
+    data[place] = value
+    file.write_bytes(data)
+    with pytest.raises(HierarchyFileError, match=r"the chunk .* (is not what|is packed)"):
+        load_hierarchy(saved)
+
+
+def test_gigabytes_from_a_few_bytes_are_refused_before_they_are_unpacked(saved, monkeypatch):
+    monkeypatch.setattr("napari_aeseg.regions.array_folder._ANYHOW", 100)
+    monkeypatch.setattr("napari_aeseg.regions.array_folder._FROM_EACH", 1)
+    monkeypatch.setattr("zarr.open_array", None)
+    with pytest.raises(HierarchyFileError, match=r"\d+ bytes cannot hold the \d+ that"):
+        load_hierarchy(saved)
+
+
+def test_more_than_free_memory_is_refused_with_how_much_it_is(saved, monkeypatch):
+    import psutil
+
+    monkeypatch.setattr("napari_aeseg.regions.array_folder._ANYHOW", 100)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
+    with pytest.raises(HierarchyFileError, match=r"GiB of memory, of which 0\.0 are free"):
+        load_hierarchy(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("axes", "shape", value=[2, 2**62, 2**62]),
+        put("axes", "shape", value=[2, 10**3000, 10**3000]),
+        put("steps", value=[1] * 100_000),
+        put("steps", value=[1, 2.0]),
+        put("steps", value=[2**i for i in range(300)]),
+        put("package_version", value=[1]),
+        put("params", "source", value="x\x1b[2J" * 99_999),
+    ],
+    ids=["long", "longer", "many steps", "odd steps", "large steps", "version", "source"],
+)
+def test_promises_of_a_header_take_neither_memory_nor_time(saved, change):
+    """Sizes of thousands of digits were a plain ValueError; 100000 steps took gigabytes."""
+    rewrite(saved, change)
+    with pytest.raises(HierarchyFileError) as error:
+        load_hierarchy(saved)
+    assert len(str(error.value)) < 1500
+    assert str(error.value).isprintable()
+
+
+def test_endless_images_are_refused_at_their_first_missing_chunk():
+    """All chunks of an image were listed before the first was looked for."""
+    where = next(iter(store.blocks((2**60, 2**60), (1024, 1024))))
+    assert where == (slice(0, 1024), slice(0, 1024))
+
+
+def test_ids_on_disk_that_no_patch_has_are_refused_when_they_are_read(lazily_saved):
+    import zarr
+
+    path, tree = lazily_saved
+    array = zarr.open_array(str(path / "patches"), mode="r+")
+    for odd in (tree.n_patches, -2, 2**31 - 1):
+        array[0, 0] = odd
+        loaded = load_hierarchy(path)
+        with pytest.raises(HierarchyFileError, match=r"patches cannot be read .*it has ids"):
+            np.asarray(loaded.regions(2))
+
+
+def test_ids_on_disk_that_were_damaged_are_an_error_of_ours(lazily_saved):
+    path, _ = lazily_saved
+    file = path / "patches" / "c" / "0" / "0"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(HierarchyFileError, match="patches cannot be read"):
+        np.asarray(load_hierarchy(path).regions(2))
+
+
+@pytest.fixture
+def lazily_saved(path, quadrants, tiny_params):
+    model = aeseg.train(quadrants, tiny_params, device="cpu")
+    params = aeseg.SegmentationParams(patch_size=8, patches="grid")
+    blocks = aeseg.BlockParams(block_size=32)
+    tree = aeseg.build_hierarchy(quadrants, model, params, device="cpu", blocks=blocks)
+    tree.save(path)
+    return path, tree

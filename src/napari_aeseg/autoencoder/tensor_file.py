@@ -20,8 +20,11 @@ _MOST_NESTED, _MOST_VALUES = 200_000, 1_500_000
 # torch knows no tensors of more axes.
 _MOST_AXES = 32
 _EXPECTED = "Expected a *.aeseg.safetensors file written by napari-aeseg."
-# What safetensors and torch raise on numbers that they cannot work with.
-_ERRORS = (safetensors.SafetensorError, OSError, RuntimeError, ValueError, TypeError)
+# What safetensors and torch raise on numbers that they cannot work with, and on files that are
+# longer than what can be mapped.
+_ERRORS = (
+    *(safetensors.SafetensorError, OSError, MemoryError, RuntimeError, ValueError, TypeError),
+)
 
 
 def check_json(text: str | bytes, name: str) -> None:

@@ -91,7 +91,9 @@ class FineScale:
             raise ValueError(f"scale {plain['scale']}, contrast {plain['contrast']}")
         if not 0 < plain["unit"] < np.inf:
             raise ValueError(f"unit {plain['unit']}")
-        if any(not (np.abs(values) <= _LARGEST).all() for values in arrays.values()):
+        if any(
+            not (np.abs(values.astype(np.float64)) <= _LARGEST).all() for values in arrays.values()
+        ):
             raise ValueError(f"numbers that are NaN or above {_LARGEST:g}")
         positive = ("floor", "everything/own", "things/own")
         if any((arrays[name] <= 0).any() for name in positive) or (arrays["gain"] < 0).any():
