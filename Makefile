@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTHON =
 ARGS =
 
-.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
+.PHONY: help demo test lint soak pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
@@ -19,6 +19,12 @@ demo: $(VENV)/.demo ## train on real images, segment them, write out/demo (and o
 
 test: $(VENV)/.test ## run all tests, in Xvfb where there is no display
 	$(BIN)/python tools/with_display $(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.test ## what would take too long in the tests: faults, kills, stops (hours)
+	$(BIN)/python soak/memory.py $(ARGS)
+	$(BIN)/python soak/kills.py $(ARGS)
+	$(BIN)/python soak/disks.py $(ARGS)
+	$(BIN)/python soak/stops.py $(ARGS)
 
 lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check . tools/with_display
