@@ -60,6 +60,8 @@ def record_of(header: Mapping[str, Any]) -> TrainingRecord:
         training[name] = tuple(training[name])
     if training.get("voxel_size") is not None:
         training["voxel_size"] = tuple(map(float, training["voxel_size"]))
+    if not isinstance(training.get("precision", ""), str):
+        raise ValueError(f"precision = {training['precision']!r}")
     return TrainingRecord(**training)
 
 
