@@ -1,13 +1,15 @@
 # All a developer types; needs make and Python 3.11 or newer, the rest goes into .venv.
 #   make test ARGS="-k markers"        arguments for what the target runs
+#   make soak SOAK=files ARGS="--number 20000"
 #   make demo PYTHON=python3.12        another Python than the first that fits
 
 VENV = .venv
 BIN = $(VENV)/bin
 PYTHON =
 ARGS =
+SOAK = files images memory kills disks stops window_faults monkey rounds
 
-.PHONY: help demo test lint pictures soak bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
+.PHONY: help demo test lint soak pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
@@ -28,9 +30,10 @@ lint: $(VENV)/.dev ## check style and types
 pictures: $(VENV)/.demo ## make the pictures of the README and docs again
 	$(BIN)/python tools/with_display $(BIN)/python docs/make_pictures.py $(ARGS)
 
-soak: $(VENV)/.test ## long runs that look for what short tests cannot find
-	$(BIN)/python tools/with_display $(BIN)/python soak/window_faults.py $(ARGS)
-	$(BIN)/python tools/with_display $(BIN)/python soak/monkey.py $(ARGS)
+soak: $(VENV)/.test ## faults and damage, far longer than in the tests (hours); one: SOAK=kills
+	for name in $(SOAK); do \
+	  $(BIN)/python tools/with_display $(BIN)/python soak/$$name.py $(ARGS) || exit 1; \
+	done
 
 bench-quality: $(VENV)/.bench ## compare results with other methods
 	$(BIN)/python benchmarks/quality.py $(ARGS)

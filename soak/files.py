@@ -62,7 +62,7 @@ class Readers:
 
     def _start(self) -> None:
         self.started += 1
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (read when the process is gone)
+        self._said = tempfile.TemporaryFile("w+")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         self._process = subprocess.Popen(
             [sys.executable, str(_HERE / "reading.py")],

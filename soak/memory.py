@@ -156,17 +156,22 @@ def check_work(name: str, model: Any, expected: tuple[Any, Any], faults: Any) ->
         if not faults.raised:
             return "no fault"
         said = " ".join(told.messages)
-        assert said, "nobody was told"
+        # dask passes over errors of a function that it calls to learn what comes out of it.
+        assert said or isinstance(faults, CallFaults), "nobody was told"
         assert work.same(found, expected["the CPU." not in said]), "the result is another"
         if isinstance(found, aeseg.Hierarchy):
-            assert found.notes, "the hierarchy does not say it"
+            assert bool(found.notes) == bool(said), "the hierarchy does not say it"
             assert all(note in said for note in found.notes), "a note that no event told"
         del found
-    return "same, and told"
+    return "same, and told" if said else "same"
 
 
-def tried(every: bool, seed: int = 0, report: Callable[[str], None] = print) -> Counter[str]:
+def tried(
+    every: bool, seed: int = 0, report: Callable[[str], None] = print, stride: int = 1
+) -> Counter[str]:
     """Let memory run out in all works: once at each place, or in four ways at each operation.
+
+    With a stride, only every so many-th is tried.
 
     Returns
     -------
@@ -183,7 +188,7 @@ def tried(every: bool, seed: int = 0, report: Callable[[str], None] = print) -> 
                 with TorchFaults() as counting:
                     train(Told()) if name == "training" else WORKS[name].do(model, Told())
                 sites = counting.sites
-                for at in range(len(sites)) if every else first_of_each(sites):
+                for at in (range(len(sites)) if every else first_of_each(sites))[::stride]:
                     for times in (1, 3, 5, math.inf) if every else (1,):
                         who = rng.choice(list(OUT_OF_MEMORY))
                         faults = TorchFaults(at, OUT_OF_MEMORY[who], times)
@@ -202,7 +207,7 @@ def tried(every: bool, seed: int = 0, report: Callable[[str], None] = print) -> 
     return ends
 
 
-def host_tried(every: bool, report: Callable[[str], None] = print) -> Counter[str]:
+def host_tried(every: bool, report: Callable[[str], None] = print, stride: int = 1) -> Counter[str]:
     """Let memory of the host run out at calls of the package: once at each place, or at each."""
     ends = Counter[str]()
     model = train(Told())
@@ -211,7 +216,7 @@ def host_tried(every: bool, report: Callable[[str], None] = print) -> Counter[st
         with CallFaults() as counting:
             train(Told()) if name == "training" else WORKS[name].do(model, Told())
         sites = counting.sites
-        for at in range(len(sites)) if every else first_of_each(sites):
+        for at in (range(len(sites)) if every else first_of_each(sites))[::stride]:
             faults = CallFaults(at)
             try:
                 if name == "training":
@@ -230,14 +235,15 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=1, help="rounds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--places", action="store_true", help="only once at each line of code")
+    parser.add_argument("--stride", type=int, default=1, help="leave out all but every n-th")
     parser.add_argument("--host", action="store_true", help="only memory of the host")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     start, ends = time.perf_counter(), Counter[str]()
     for number in range(options.number):
         if not options.host:
-            ends += tried(not options.places, options.seed + number)
-        ends += host_tried(not options.places)
+            ends += tried(not options.places, options.seed + number, stride=options.stride)
+        ends += host_tried(not options.places, stride=options.stride)
     failed = sum(n for end, n in ends.items() if end.endswith("failed"))
     for end, number in sorted(ends.items()):
         print(f"{number:7} {end}")

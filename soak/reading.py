@@ -127,7 +127,7 @@ class Reader:
             if path.exists():
                 return "wrong", _traceback()
             return "refused", str(error)
-        except BaseException:  # noqa: BLE001 (whatever comes is an outcome)
+        except BaseException:
             return "wrong", _traceback()
         return "loaded", ""
 

@@ -54,7 +54,9 @@ class TrainingRecord:
     seconds : float
         Wall time.
     device : str
-        Where it ran.
+        Where it ran; where it ended, if it went on with the CPU.
+    precision : str
+        What was computed in: "float32", "bfloat16", or "tf32" where a GPU rounded float32.
     voxel_size : tuple of float or None
         As it was given, one number for each axis of space; None when nobody said it.
     notes : tuple of str
@@ -69,12 +71,15 @@ class TrainingRecord:
     device: str = ""
     notes: tuple[str, ...] = ()
     voxel_size: tuple[float, ...] | None = None
+    precision: str = "float32"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for a file header; no voxel size where nobody said it."""
+        """Return plain values for a file header; nothing of what is as usual."""
         values = asdict(self)
         if self.voxel_size is None:
             del values["voxel_size"]
+        if self.precision == "float32":
+            del values["precision"]
         return values
 
 

@@ -21,6 +21,7 @@ from napari_aeseg.autoencoder.device import (
     is_accelerator,
     is_out_of_memory,
     memory_for,
+    precision_used,
 )
 from napari_aeseg.autoencoder.diagnosis import running_mean, warnings_about
 from napari_aeseg.autoencoder.model import Model, TrainingRecord
@@ -280,6 +281,7 @@ class Trainer:
             device=str(self.device),
             notes=tuple(self.notes),
             voxel_size=self.voxel_size,
+            precision=precision_used(self.precision, self.device),
         )
         return Model(network, self.intensity, record, checkpoint)
 

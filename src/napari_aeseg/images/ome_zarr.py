@@ -90,6 +90,8 @@ class LabelsGroup:
         import zarr
 
         target = Path(os.path.realpath(self.path))
+        if not target.parent.is_dir():  # where a link leads to; zarr would make it
+            raise FileNotFoundError(f"There is no folder {str(target.parent)!r} to write in.")
         part = part_of(target)
         try:
             group = zarr.open_group(str(part), mode="w", zarr_format=3)

@@ -12,11 +12,11 @@ import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
 from napari_aeseg.errors import HierarchyFileError, InputError, shown
+from napari_aeseg.images.whole import part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +61,7 @@ class StoreWriter:
             raise FileNotFoundError(f"There is no folder {str(self.path.parent)!r} to save in.")
         for there in (self.path, _old(self.path)):
             _check_replaceable(there, ours)
-        self._part = self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.part")
+        self._part = part_of(self.path)
         self._arrays: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> StoreWriter:
@@ -119,7 +119,7 @@ class StoreWriter:
         _flush(self._part)
         old = _old(self.path)
         if old.exists():  # of a save that was interrupted
-            shutil.rmtree(old) if self.path.exists() else os.rename(old, self.path)
+            _discard(old) if self.path.exists() else os.rename(old, self.path)
         if self.path.exists():
             os.rename(self.path, old)
         try:
@@ -128,7 +128,15 @@ class StoreWriter:
             if old.exists():
                 os.rename(old, self.path)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        if old.exists():
+            _discard(old)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder under another name first: half of it must not be taken for a hierarchy."""
+    other = part_of(folder)
+    os.rename(folder, other)
+    shutil.rmtree(other, ignore_errors=True)
 
 
 def _old(path: Path) -> Path:

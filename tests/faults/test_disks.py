@@ -1,0 +1,132 @@
+"""Disks that are full and names that cannot be; a short version of soak/disks.py."""
+
+import pytest
+
+import napari_aeseg as aeseg
+from napari_aeseg.blockwise.store import BlockStore
+from napari_aeseg.images.saving import write_labels
+from napari_aeseg.images.whole import whole_file
+
+pytest.importorskip("resource")  # limits are those of POSIX
+
+KINDS = ["model", "hierarchy", "labels.zarr", "labels.tif", "blocks"]
+
+
+@pytest.mark.parametrize("what", KINDS)
+@pytest.mark.parametrize("size", [0, 300, 3000])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, what, size):
+    from disks import no_file_larger_than, refused
+    from outputs import OUTPUTS
+
+    output = OUTPUTS[what]
+    if output.put_old is not None:
+        output.put_old(tmp_path / output.name)
+    end = refused(output, what, tmp_path, lambda: no_file_larger_than(size))
+    assert end == "OSError" or size == 3000
+
+
+def writers():
+    from outputs import LABELS, model, tree
+
+    return {
+        "a.aeseg.safetensors": model().save,
+        "a.aeseg.zarr": tree().save,
+        "a.ome.zarr": lambda path: write_labels(LABELS, path),
+        "a.tif": lambda path: write_labels(LABELS, path),
+    }
+
+
+@pytest.mark.parametrize("name", ["a.aeseg.safetensors", "a.aeseg.zarr", "a.ome.zarr", "a.tif"])
+def test_names_that_cannot_be_written_are_told_and_nothing_is_left(tmp_path, name):
+    write = writers()[name]
+    (tmp_path / "file").write_text("mine")
+    suffix = name[1:]
+    folder = tmp_path / f"folder{suffix}"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    for path in (folder, tmp_path / "file" / name, tmp_path / ("n" * 300 + suffix)):
+        with pytest.raises((OSError, aeseg.AesegError)) as error:
+            write(path)
+        assert path.name[:50] in str(error.value) or "file" in str(error.value)
+    assert (folder / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["file", folder.name])
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.aeseg.safetensors", "a.aeseg.zarr", "a.ome.zarr", "a.tif"])
+def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path, name):
+    """A model took the place of the link, and what it led to stayed old."""
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / name
+    link.symlink_to(tmp_path / "elsewhere" / name)  # broken so far
+    writers()[name](link)
+    assert link.is_symlink()
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [name]
+    lost = tmp_path / f"lost{name[1:]}"
+    lost.symlink_to(tmp_path / "nowhere" / name)
+    with pytest.raises(OSError, match="nowhere"):
+        writers()[name](lost)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["elsewhere", name, lost.name]
+    )
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    match = r"No space left on device: .*a\.txt"
+    with pytest.raises(OSError, match=match), whole_file(tmp_path / "a.txt") as part:
+        part.write_text("half")
+        full()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_temporary_folder_of_blocks(tmp_path, monkeypatch, stripes, model):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(BlockStore, "_make_patches", full)
+    with pytest.raises(OSError, match="No space left"):
+        aeseg.build_hierarchy(stripes, model, blocks=aeseg.BlockParams())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_blocks_whose_making_was_cut_short_is_taken_up(
+    tmp_path, monkeypatch, stripes, model
+):
+    """It was refused as somebody else's, and had to be removed by hand."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_aeseg.blockwise.store.whole_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            aeseg.build_hierarchy(stripes, model, store=tmp_path / "store")
+    assert (tmp_path / "store" / "patches").is_dir()
+    tree = aeseg.build_hierarchy(stripes, model, store=tmp_path / "store")
+    assert tree.n_patches > 1
+    assert not (tmp_path / "store" / "run.begun").exists()
+
+
+def test_labels_whose_making_was_cut_short_do_not_block_the_next(tmp_path, monkeypatch):
+    """Half a group was taken for somebody else's, and had to be removed by hand."""
+    from napari_aeseg.images.ome_zarr import LabelsGroup
+    from outputs import LABELS
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LabelsGroup, "attributes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_labels(LABELS, tmp_path / "a.zarr")
+    assert list(tmp_path.iterdir()) == []
+    write_labels(LABELS, tmp_path / "a.zarr")
+    (tmp_path / "file.zarr").write_text("mine")
+    with pytest.raises(aeseg.InputError, match="exists already"):
+        write_labels(LABELS, tmp_path / "file.zarr")
