@@ -148,6 +148,17 @@ def test_a_class_that_went_while_its_name_was_typed_is_left_alone(segmented):
     assert segmented._session.results.classes.names == ("a", "b", "c")
 
 
+def test_regions_are_not_counted_as_objects_when_objects_cannot_be_found(segmented, monkeypatch):
+    monkeypatch.setattr("napari_aeseg.regions.hierarchy.Hierarchy.objects", refuse)
+    segmented.n_regions = 5
+    segmented.mode = "objects"
+    with pytest.raises(RuntimeError, match="it broke"):
+        segmented.wait(30)
+    segmented.viewer_model.layers.selection.clear()  # by which all is shown anew
+
+    assert segmented._dock.segments.objects.number.text() == ""
+
+
 # Keys, brushes and tools
 
 
