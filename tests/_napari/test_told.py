@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from qtpy.QtGui import QColor
 
 from _napari.conftest import QUICK, add_image, halves, heard, train_and_stop
 from napari_aeseg import InputError
+from napari_aeseg._napari import worker
 from napari_aeseg._napari.results import Results
 
 
@@ -145,6 +148,17 @@ def test_a_class_that_went_while_its_name_was_typed_is_left_alone(segmented):
     assert segmented._session.results.classes.names == ("a", "b", "c")
 
 
+def test_regions_are_not_counted_as_objects_when_objects_cannot_be_found(segmented, monkeypatch):
+    monkeypatch.setattr("napari_aeseg.regions.hierarchy.Hierarchy.objects", refuse)
+    segmented.n_regions = 5
+    segmented.mode = "objects"
+    with pytest.raises(RuntimeError, match="it broke"):
+        segmented.wait(30)
+    segmented.viewer_model.layers.selection.clear()  # by which all is shown anew
+
+    assert segmented._dock.segments.objects.number.text() == ""
+
+
 # Keys, brushes and tools
 
 
@@ -215,6 +229,32 @@ def test_a_training_that_was_done_when_stop_was_heard_offers_no_resume(widget, m
     assert not widget.model.unfinished
     assert "Resume" not in widget._dock.status.text.text()
     assert widget._dock.model.resume_button.isHidden()
+
+
+def test_the_dock_shows_the_numbers_of_the_events_and_of_the_model(widget, monkeypatch):
+    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr(worker, "throttled", partial(worker.throttled, seconds=0))
+    seen = []
+    line = widget._dock.status.text
+    widget.progressed.connect(lambda event: seen.append((event, line.text())))
+    widget.training_params = QUICK.but(steps=30)
+    widget.train()
+    widget.wait(30)
+
+    trained = [(event, text) for event, text in seen if event.stage == "train"]
+    assert len(trained) == 30
+    for event, text in trained:
+        if event.message:  # said by itself
+            continue
+        assert f"{event.done} of 30" in text
+        assert f"loss {event.loss:.4f}" in text
+        assert text.endswith(f"{event.device}, {event.precision}")
+        assert (" left" in text) == (event.seconds_left is not None and event.done < 30)
+    record, losses = widget.model.record, widget.model.losses
+    assert losses == tuple(widget._dock.model.curve.losses)
+    loss = sum(losses[-20:]) / 20
+    expected = f"1 channel, 30 steps, loss {loss:.4f}, trained on {record.device}."
+    assert widget._dock.model.state.text().endswith(expected)
 
 
 def kept(widget):

@@ -221,15 +221,9 @@ class Controller:
         self.dock.segments.show_cut(cut, hierarchies)
         result = self.results.of.get(image)
         if cut.mode == "objects":
-            self.dock.segments.objects.show_number(self._number_of_objects(image, cut))
+            self.dock.segments.objects.show_number(self.results.number_of_objects(image, cut))
         done, undone = (0, 0) if result is None else (len(result.edits), len(result.undone))
         self.dock.segments.regions.show_edits(done, undone)
-
-    def _number_of_objects(self, image: Image | None, cut: Cut) -> int | None:
-        preview = None if image is None else self.results.preview_of(image)
-        if preview is None or self.results.finder.busy or self.results.cut != cut:
-            return None
-        return int(preview.data.max())
 
     @property
     def hierarchies(self) -> dict[Image, Hierarchy]:

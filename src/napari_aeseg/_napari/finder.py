@@ -55,13 +55,20 @@ class ObjectFinder:
         for known in (self._found, self._wanted, self._running):
             known.pop(image, None)
 
+    def known(
+        self, image: Image, hierarchy: Hierarchy, cut: Cut, prototypes: Prototypes | None
+    ) -> np.ndarray | None:
+        """Return the objects if they are known, else None."""
+        key, labels = self._found.get(image, ((), None))
+        return labels if _same(key, _key(hierarchy, cut, prototypes)) else None
+
     def objects(
         self, image: Image, hierarchy: Hierarchy, cut: Cut, prototypes: Prototypes | None
     ) -> np.ndarray | None:
         """Return the objects if they are known, else None and look for them: `found` follows."""
         search = (hierarchy, cut, prototypes)
-        key, labels = self._found.get(image, ((), None))
-        if labels is not None and _same(key, _key(*search)):
+        labels = self.known(image, *search)
+        if labels is not None:
             return labels
         running = self._running.get(image)
         if running is None or not _same(_key(*running), _key(*search)):

@@ -285,6 +285,15 @@ class Results:
         prototypes = None if cut.class_ids is None else self.classes.fixed_for(result.model)
         return self.finder.objects(image, result.hierarchy, cut, prototypes)
 
+    def number_of_objects(self, image: Image | None, cut: Cut) -> int | None:
+        """Return how many objects of a cut are known; None if they are not."""
+        result = None if image is None else self.of.get(image)
+        if result is None:
+            return None
+        prototypes = None if cut.class_ids is None else self.classes.fixed_for(result.model)
+        labels = self.finder.known(image, result.hierarchy, cut, prototypes)
+        return None if labels is None else int(labels.max(initial=0))
+
     def foreground_class(self, image: Image, cut: Cut) -> int:
         """Return the class of which the largest part stands out; the brightest if none is known."""
         classes = self.labels(image, replace(cut, mode="classes", class_ids=None), image)
