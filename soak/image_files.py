@@ -28,7 +28,6 @@ from napari_aeseg.images.files import open_file, read_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_aeseg.autoencoder.model import Model
 
 GREY = np.random.default_rng(0).integers(0, 250, (40, 44)).astype(np.uint8)
 RGB = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
@@ -85,7 +84,8 @@ def write_zarr(kind: str, path: Path) -> None:
             }
         ],
     }
-    group.attrs.update({"multiscales": [about]} if version == "0.4" else {"ome": {"multiscales": [about]}})
+    listed = {"multiscales": [about]}
+    group.attrs.update(listed if version == "0.4" else {"ome": listed})
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def entry_changed(content: bytes, rng: np.random.Generator) -> bytes:
             tags = list(page.tags)
             at, order = tags[rng.integers(len(tags))].offset, file.byteorder
             big = file.is_bigtiff
-    except Exception:  # noqa: BLE001 - it is damaged already
+    except Exception:
         return number_written(content, rng)
     starts, forms = ((0, 2, 4, 12), "HHQQ") if big else ((0, 2, 4, 8), "HHII")
     part = (0, 1, 2, 3, 3, 3)[rng.integers(6)]
@@ -216,7 +216,21 @@ def damage_zarr(path: Path, rng: np.random.Generator) -> None:
 
 VALUES: tuple[Any, ...] = (
     *(None, True, 0, -1, 1, 7, 10**6, 10**9, 10**15, 2**63, 1e300, float("nan"), "", "0", "../0"),
-    *("/etc", "<f8", "|O", "|S4", "gzip", "blosc", "bytes", "é" * 9, [], {}, [1], [0, 0], [10**9] * 2),
+    *(
+        "/etc",
+        "<f8",
+        "|O",
+        "|S4",
+        "gzip",
+        "blosc",
+        "bytes",
+        "é" * 9,
+        [],
+        {},
+        [1],
+        [0, 0],
+        [10**9] * 2,
+    ),
     *([16, 16, 16], {"name": "x"}, {"id": "zlib"}, "NaN", [[[[]]]], ["y"] * 2, ["y", "x"]),
 )
 
@@ -272,8 +286,10 @@ def try_file(case: Damaged, model_path: Path) -> Counter[str]:
         if case.number % 4 == 0:
             output = ("labels", "labels.tif")[case.number // 4 % 2]
             commands.append(
-                ["segment", str(path), "--model", str(model_path), "--device", "cpu"]
-                + ["--output", str(folder / output), "--block-size", "32"]
+                [
+                    *("segment", str(path), "--model", str(model_path), "--device", "cpu"),
+                    *("--output", str(folder / output), "--block-size", "32"),
+                ]
             )
         for command in commands:
             done["commands ended well" if ran(command) else "commands refused"] += 1
@@ -285,7 +301,7 @@ def opened_lazily(path: Path) -> np.ndarray:
     array = open_file(path, largest=0).array
     try:
         return np.asarray(array[(0,) * array.ndim])
-    except Exception as error:  # noqa: BLE001 - raised by storage: told by whoever reads it
+    except Exception as error:
         raise AesegError(str(error)) from error
 
 
@@ -303,7 +319,11 @@ def is_read(work: Callable[[Path], Any], path: Path) -> bool:
 def ran(command: list[str]) -> bool:
     """Return whether a command ended well; raise AssertionError unless it said why not."""
     out, err = io.StringIO(), io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         warnings.simplefilter("ignore")
         code = main(command)
     assert code in (0, 1), code

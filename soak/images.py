@@ -18,9 +18,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
 import image_files
 import random_images
-from hypothesis import HealthCheck, Phase, given, seed, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ def tried(
         counts["tried"] += 1
         try:
             counts.update(check(case))
-        except Exception as error:  # noqa: BLE001 - all failures are to be told
+        except Exception as error:
             counts["failed"] += 1
             where = traceback.extract_tb(error.__traceback__)[-1]
             failures.setdefault(

@@ -147,7 +147,9 @@ def is_good(pixels: np.ndarray, axes: str | None, layout: str) -> bool:
     if axes is not None and (len(axes) != pixels.ndim or axes in NOT_AXES):
         return False
     if pixels.dtype.kind == "f":
-        return bool(np.isfinite(pixels).all() and (np.abs(pixels.astype("longdouble")) <= LARGEST).all())
+        return bool(
+            np.isfinite(pixels).all() and (np.abs(pixels.astype("longdouble")) <= LARGEST).all()
+        )
     # Nearly the same in double precision.
     low, high = float(pixels.min()), float(pixels.max())
     step = float(np.spacing(max(abs(low), abs(high), 1.0)))
@@ -206,7 +208,12 @@ def any_model() -> Model:
 
 
 def try_image(case: Case, model: Model) -> Counter[str]:
-    """Give an image to two of the public functions, chosen by its number; raise AssertionError if something is not right.
+    """Give an image to two of the public functions, chosen by its number.
+
+    Raises
+    ------
+    AssertionError
+        If something is not right.
 
     Returns
     -------

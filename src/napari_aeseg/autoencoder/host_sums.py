@@ -147,9 +147,7 @@ class _SampledPatches:
         self.missing_cell = at[:, -len(step) :] // step
         self.count[missing] = 1
 
-    def runs(
-        self, encoded: EncodedTile
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def runs(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return the patches of a tile and their cells, piece by piece of each patch.
 
         Returns
@@ -174,8 +172,7 @@ class _SampledPatches:
         return ids[patch_starts], patch_starts, cells[order], starts
 
     def _of(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the patch of each cell of a tile, the cell, and which piece of the tile it is in.
-        """
+        """Return the patch of each cell of a tile, the cell, and the piece that it is in."""
         tile, step = encoded.tile, self.step
         first = np.array([s.start // n for s, n in zip(tile.inner, step, strict=True)])
         stop = np.array([-(-s.stop // n) for s, n in zip(tile.inner, step, strict=True)])
@@ -186,7 +183,7 @@ class _SampledPatches:
         inner = np.ix_(*(m + np.arange(n) for m, n in zip(margin, stop - first, strict=True)))
         cells = np.ravel_multi_index(inner, size).ravel()
         # In cells, of which a large one is a piece of its own.
-        side = np.maximum(PIECE // np.array(step), 1)
+        side = np.maximum(PIECE[len(step)] // np.array(step), 1)
         number = tuple((-(-(stop - first) // side)).tolist())
         grid = np.ix_(*(np.arange(n) // s for n, s in zip(stop - first, side, strict=True)))
         pieces = np.ravel_multi_index(grid, number).ravel()

@@ -530,9 +530,7 @@ class Hierarchy(Inspection):
         write_hierarchy(self, path)
 
 
-def checked_number(
-    name: str, value: object, most: int | None = None, of_what: str = ""
-) -> int:
+def checked_number(name: str, value: object, most: int | None = None, of_what: str = "") -> int:
     """Return a whole number of 1 or more, of at most `most`, else raise InputError.
 
     Examples
