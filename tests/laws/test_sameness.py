@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -17,6 +18,9 @@ import napari_aeseg as aeseg
 import random_images
 
 MODEL = random_images.any_model()
+alike_in_all_sizes = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here"
+)
 SIZES = {"T": 3, "C": 2, "Z": 5, "Y": 22, "X": 27}
 FINE = random_images.PARAMS
 
@@ -80,6 +84,7 @@ def test_a_power_of_two_as_factor(power, dtype):
     assert np.array_equal(found.regions(9), expected.regions(9))
 
 
+@alike_in_all_sizes
 @pytest.mark.parametrize("decoder", ["transposed", "unpooling"])
 @pytest.mark.parametrize("levels", [1, 3])
 @pytest.mark.parametrize("source", ["encoder", "decoder"])
@@ -92,6 +97,7 @@ def test_the_size_of_tiles(make_model, decoder, levels, source):
         assert same(tiled, whole), tile_size
 
 
+@alike_in_all_sizes
 @pytest.mark.parametrize("z_levels", [0, 1])
 def test_the_size_of_tiles_of_volumes(make_model, z_levels):
     model = make_model(dimensions=3, z_levels=z_levels)
@@ -100,6 +106,7 @@ def test_the_size_of_tiles_of_volumes(make_model, z_levels):
     assert same(build(image, FINE.but(tile_size=40), model, "ZYX"), whole)
 
 
+@alike_in_all_sizes
 @pytest.mark.parametrize("patches", ["watershed", "grid"])
 def test_tiles_of_stacks_with_patches_across_slices(patches):
     image = texture((6, 40, 45))
@@ -107,6 +114,7 @@ def test_tiles_of_stacks_with_patches_across_slices(patches):
     assert same(build(image, FINE.but(patches=patches, tile_size=32), axes="ZYX"), whole)
 
 
+@alike_in_all_sizes
 def test_what_lies_around_a_window_as_far_as_the_network_cannot_see(make_model):
     """A window that begins at a whole cell has the features of the image, but for its margin."""
     model = make_model(levels=3, intensity=aeseg.train(
