@@ -84,9 +84,8 @@ def write_zarr(kind: str, path: Path) -> None:
             }
         ],
     }
-    group.attrs.update(
-        {"multiscales": [about]} if version == "0.4" else {"ome": {"multiscales": [about]}}
-    )
+    listed = {"multiscales": [about]}
+    group.attrs.update(listed if version == "0.4" else {"ome": listed})
 
 
 @dataclass(frozen=True)
@@ -287,8 +286,10 @@ def try_file(case: Damaged, model_path: Path) -> Counter[str]:
         if case.number % 4 == 0:
             output = ("labels", "labels.tif")[case.number // 4 % 2]
             commands.append(
-                ["segment", str(path), "--model", str(model_path), "--device", "cpu"]
-                + ["--output", str(folder / output), "--block-size", "32"]
+                [
+                    *("segment", str(path), "--model", str(model_path), "--device", "cpu"),
+                    *("--output", str(folder / output), "--block-size", "32"),
+                ]
             )
         for command in commands:
             done["commands ended well" if ran(command) else "commands refused"] += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -73,6 +74,7 @@ def main() -> int:
     parser.add_argument("--only", choices=["images", "files"])
     parser.add_argument("--json", type=Path, help="file for the counts")
     options = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # tifffile tells of all that it finds
     model = random_images.any_model()
     folder = tempfile.TemporaryDirectory()
     model_path = Path(folder.name) / "any.aeseg.safetensors"

@@ -208,7 +208,12 @@ def any_model() -> Model:
 
 
 def try_image(case: Case, model: Model) -> Counter[str]:
-    """Give an image to two of the public functions, chosen by its number; raise AssertionError if something is not right.
+    """Give an image to two of the public functions, chosen by its number.
+
+    Raises
+    ------
+    AssertionError
+        If something is not right.
 
     Returns
     -------

@@ -13,6 +13,8 @@ from napari_aeseg.autoencoder.planning import PIECE
 from napari_aeseg.events import raise_if_stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_aeseg.autoencoder.encoding import EncodedTile
     from napari_aeseg.events import StopFlag
 
@@ -66,18 +68,18 @@ class HostSums:
         }
 
     def of_tile(self, encoded: EncodedTile) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return, per level, the patches of a tile and the sums of their features and squares.
+        """Return, per level, the patch of each piece and the sums of its features and squares.
 
         To be called in any thread.
         """
         runs = {step: patches.runs(encoded) for step, patches in self._sampled.items()}
         found = {}
         for level, features in encoded.features.items():
-            ids, patch_starts, cells, starts = runs[self._cells[level]]
+            ids, cells, starts = runs[self._cells[level]]
             # (F, *cells), channels last in memory: rows of features without a copy.
             rows = features.movedim(0, -1).flatten(0, -2).float()
             summed = sums_of_runs(rows, torch.from_numpy(cells), torch.from_numpy(starts))
-            found[level] = ids, np.add.reduceat(summed.numpy(), patch_starts, 0, np.float64)
+            found[level] = ids, summed.numpy()
         return found
 
     def add(self, found: dict[int, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -85,8 +87,9 @@ class HostSums:
         for level, (ids, summed) in found.items():
             sums, squares = np.split(summed, 2, axis=1)
             columns = self._columns[level]
-            self._mean[:, columns][ids] += sums
-            self._second[:, columns][ids] += squares
+            for rows in _once_each(ids):
+                self._mean[:, columns][ids[rows]] += sums[rows]
+                self._second[:, columns][ids[rows]] += squares[rows]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
@@ -147,15 +150,13 @@ class _SampledPatches:
         self.missing_cell = at[:, -len(step) :] // step
         self.count[missing] = 1
 
-    def runs(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the patches of a tile and their cells, piece by piece of each patch.
+    def runs(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what is to be summed in a tile, one piece of each patch after the other.
 
         Returns
         -------
-        ids : ndarray of int, shape (p,)
-            The patches.
-        patch_starts : ndarray of int, shape (p,)
-            Which piece is the first of each patch.
+        ids : ndarray of int, shape (R,)
+            The patch of each piece, ascending.
         cells : ndarray of int, shape (n,)
             Flat indices in what the tile has encoded.
         starts : ndarray of int, shape (R,)
@@ -167,12 +168,10 @@ class _SampledPatches:
         ids, pieces = ids[order], pieces[order]
         begins = (np.diff(ids, prepend=-1) != 0) | (np.diff(pieces, prepend=-1) != 0)
         starts = np.flatnonzero(begins)
-        ids = ids[starts]
-        patch_starts = np.flatnonzero(np.diff(ids, prepend=-1))
-        return ids[patch_starts], patch_starts, cells[order], starts
+        return ids[starts], cells[order], starts
 
     def _of(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the patch of each cell of a tile, the cell, and which piece of the tile it is in."""
+        """Return the patch of each cell of a tile, the cell, and the piece that it is in."""
         tile, step = encoded.tile, self.step
         first = np.array([s.start // n for s, n in zip(tile.inner, step, strict=True)])
         stop = np.array([-(-s.stop // n) for s, n in zip(tile.inner, step, strict=True)])
@@ -183,7 +182,7 @@ class _SampledPatches:
         inner = np.ix_(*(m + np.arange(n) for m, n in zip(margin, stop - first, strict=True)))
         cells = np.ravel_multi_index(inner, size).ravel()
         # In cells, of which a large one is a piece of its own.
-        side = np.maximum(PIECE // np.array(step), 1)
+        side = np.maximum(PIECE[len(step)] // np.array(step), 1)
         number = tuple((-(-(stop - first) // side)).tolist())
         grid = np.ix_(*(np.arange(n) // s for n, s in zip(stop - first, side, strict=True)))
         pieces = np.ravel_multi_index(grid, number).ravel()
@@ -199,6 +198,14 @@ class _SampledPatches:
             np.concatenate([cells, extra]),
             np.concatenate([pieces, beside]),
         )
+
+
+def _once_each(ids: np.ndarray) -> Iterator[np.ndarray]:
+    """Places of ascending numbers: the first of each, the second of those that have one, ..."""
+    first = np.flatnonzero(np.diff(ids, prepend=-1))
+    length = np.diff(first, append=len(ids))
+    for rank in range(int(length.max(initial=0))):
+        yield first[length > rank] + rank
 
 
 def _sorting(values: np.ndarray) -> np.ndarray:

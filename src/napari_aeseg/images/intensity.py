@@ -178,8 +178,8 @@ def checked_pixels(array: np.ndarray, name: str) -> np.ndarray:
         )
     if array.dtype.kind == "f" and max(pixels.max(), -pixels.min()) > _LARGEST:
         raise InputError(
-            f"{name} has values beyond {_LARGEST:.1e}, which cannot be worked with: divide it first, "
-            "for example by its largest value, or replace them if they stand for no value."
+            f"{name} has values beyond {_LARGEST:.1e}, which cannot be worked with: divide it "
+            "first, for example by its largest value, or replace them if they are no values."
         )
     return np.asarray(pixels)
 
