@@ -399,7 +399,7 @@ def build_hierarchy(
     image: Any,
     model: Model | str | PathLike[str],
     params: SegmentationParams | None = None,
-    axes: str | None = None,
+    axes: str | Axes | None = None,
     device: str = "auto",
     progress: ProgressCallback | None = None,
     stop: StopFlag | None = None,
@@ -421,9 +421,10 @@ def build_hierarchy(
     model : Model, path or "base"
         From `train` or `load_model`; "base" is the model that ships with the package.
     params : SegmentationParams, optional
-    axes : str, optional
+    axes : str or Axes, optional
         One letter per dimension, such as "YXC"; inferred from the shape when not given:
-        ``tree.axes`` says how.
+        ``tree.axes`` says how. What ``open_file(...).reading()`` returns has the size of a voxel
+        and its unit too.
     device : str
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
     progress : callable, optional

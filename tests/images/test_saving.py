@@ -205,3 +205,12 @@ def test_what_made_raw_errors_is_refused_in_words(tmp_path, options, match):
     with pytest.raises(InputError, match=match):
         write_labels(**{"labels": LABELS, "path": tmp_path / "a.zarr", **options})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_size_of_a_voxel_may_leave_out_time(tmp_path):
+    import zarr
+
+    labels = np.ones((2, 3, 4), np.int32)
+    write_labels(labels, tmp_path / "a.ome.zarr", "TYX", (0.5, 0.25), "micrometer")
+    about = zarr.open_group(str(tmp_path / "a.ome.zarr")).attrs["ome"]["multiscales"][0]
+    assert about["datasets"][0]["coordinateTransformations"][0]["scale"] == [1, 0.5, 0.25]

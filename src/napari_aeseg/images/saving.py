@@ -73,7 +73,8 @@ def write_labels(
     axes : str, optional
         One letter per dimension, such as ``tree.axes.space``; "YX", "ZYX" or "TZYX" by default.
     voxel_size : sequence of float, optional
-        Size of a pixel along each of the axes; 1 by default.
+        Size of a pixel along each of the axes, as ``tree.voxel_size`` has it; 1 by default. T may
+        be left out.
     unit : str
         Of these sizes, such as "micrometer".
     progress : callable, optional
@@ -126,6 +127,8 @@ def _about(
         size = [1.0] * len(shape) if voxel_size is None else [float(s) for s in voxel_size]
     except (TypeError, ValueError):
         size = []
+    if letters[0] == "T" and len(size) == len(shape) - 1:
+        size = [1.0, *size]
     if len(size) != len(shape) or not all(np.isfinite(s) and s > 0 for s in size):
         raise InputError(f"voxel_size = {voxel_size!r}: give {len(shape)} numbers above 0.")
     if not isinstance(unit, str):
