@@ -203,7 +203,7 @@ def _use_record(model: Any) -> None:
     record = model.record
     assert isinstance(record.steps, int)
     assert record.steps >= 0
-    assert all(isinstance(loss, float) and np.isfinite(loss) for loss in record.losses)
+    assert all(isinstance(loss, int | float) and np.isfinite(loss) for loss in record.losses)
     assert all(isinstance(note, str) for note in (*record.notes, record.device))
     assert all(isinstance(i["name"], str) and isinstance(i["axes"], str) for i in record.images)
     assert np.isfinite(record.seconds)

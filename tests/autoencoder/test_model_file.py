@@ -682,6 +682,7 @@ def test_noise_that_is_read_from_behind_its_state_is_refused(half, left, followi
         {"steps": "many"},
         {"steps": -1},
         {"params": 3},
+        {"params": {"noise": float("nan")}},
         {"voxel_size": ["a"]},
     ],
     ids=str,

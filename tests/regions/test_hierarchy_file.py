@@ -700,7 +700,7 @@ def test_what_is_no_file_is_not_read_for_ever(saved, make, place):
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [(0, 9), (2, 0x01), (8, 0), (12, 16), (15, 0x7F)], ids=str
+    ("place", "value"), [(0, 9), (2, 0x01), (11, 0xFF), (12, 16), (15, 0x7F)], ids=str
 )
 def test_a_chunk_whose_header_would_mislead_blosc_is_refused(saved, place, value):
     file = saved / "patches" / "c" / "0" / "0"

@@ -5,6 +5,7 @@ A part that cannot be used raises a KeyError, TypeError or ValueError that says 
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ def check_record(record: TrainingRecord) -> None:
         raise ValueError(f"steps = {shown(repr(record.steps))}")
     if not isinstance(record.params, dict):
         raise TypeError(f"params = {shown(record.params)}")
+    json.dumps(record.params, allow_nan=False)  # else it could not be saved again
     for image in record.images:
         _check_image(image)
 

@@ -17,7 +17,7 @@ from napari_aeseg.blockwise.ids import lazy_ids
 from napari_aeseg.blockwise.memory import give_back, return_large_arrays
 from napari_aeseg.blockwise.store import BlockStore
 from napari_aeseg.blockwise.work import BlockWork
-from napari_aeseg.errors import InputError, shown
+from napari_aeseg.errors import InputError
 from napari_aeseg.events import Clock, Progress, drain, noting, raise_if_stopped
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
 from napari_aeseg.images.memory import free_memory
@@ -169,7 +169,7 @@ def _built(
     # Of earlier runs too, where work went on.
     notes = list(dict.fromkeys([*notes, *kept.notes(done)]))
     give_back()
-    joined = joined_blocks(lambda: kept.all_of(done))
+    joined = joined_blocks(lambda: kept.all_of(done, _levels_of_features(work), read.channels))
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
     assert isinstance(model, Model)  # noqa: S101 - workers get a file, this process has the model
@@ -216,8 +216,8 @@ class _Plan:
         deep = model.architecture.dimensions == 3
         # Free memory may have changed since.
         size = known if given.block_size == "auto" else None
-        if size is not None:
-            _check_size(size, shape, align)
+        if size is not None and not _is_cut_into(shape, size, align):
+            size = None  # others' blocks: the folder is refused when it is opened
         size = size or _block_shape(shape, given.block_size, align, deep=deep)
         number = math.prod(-(-n // s) for n, s in zip(shape, size, strict=True))
         if number > _MOST_BLOCKS:
@@ -234,18 +234,15 @@ class _Plan:
         return cls(plan_blocks(shape, size, margin, align), size, smallest, per_patch)
 
 
-def _check_size(size: tuple[int, ...], shape: tuple[int, ...], align: list[int]) -> None:
-    """Raise InputError for a shape of blocks that this image is not cut into."""
-    fits = len(size) == len(shape) and all(
+def _is_cut_into(shape: tuple[int, ...], size: tuple[int, ...], align: list[int]) -> bool:
+    """Whether an image is cut into blocks of this shape, and not too many."""
+    if len(size) != len(shape):
+        return False
+    # As `_block_shape` makes them of the smallest size that there is.
+    least = _block_shape(shape, _SMALLEST_SIDE, align)
+    return all(few <= n for n, few in zip(size[-2:], least[-2:], strict=True)) and all(
         n % a == 0 and n <= -(-most // a) * a for n, most, a in zip(size, shape, align, strict=True)
     )
-    # As `_block_shape` would make them of the smallest size there is.
-    least = _block_shape(shape, _SMALLEST_SIDE, align)
-    if not fits or any(n < few for n, few in zip(size[-2:], least[-2:], strict=True)):
-        raise InputError(
-            f"run.json says that blocks have the shape {shown(size, 50)}, which this image is not "
-            "cut into: give another folder."
-        )
 
 
 def _grain(
@@ -303,14 +300,20 @@ def _about(
     }
 
 
+def _levels_of_features(work: BlockWork) -> np.ndarray:
+    """The level of each feature that patches have, shape (F,)."""
+    assert isinstance(work.model, Model)  # noqa: S101 - as above
+    levels = work.model.levels(work.params.levels)
+    channels = dict(enumerate(work.model.level_channels(work.params.source)))
+    channels[0] = work.image.channels  # of a model for any number of them
+    return np.repeat(levels, [channels[level] for level in levels])
+
+
 def _reduction(
     work: BlockWork, plan: _Plan, stop: StopFlag | None
 ) -> Generator[Progress, None, Reduction]:
     """Look at parts of an image and return how patches are joined; kept for when work goes on."""
-    features = work.model.level_channels(work.params.source)  # type: ignore[union-attr]
-    levels = work.model.levels(work.params.levels)  # type: ignore[union-attr]
-    channels = {**dict(enumerate(features)), 0: work.image.channels}
-    known = work.store.reduction(sum(channels[level] for level in levels))
+    known = work.store.reduction(len(_levels_of_features(work)))
     if known is not None:
         return known
     parts, failed = [], None

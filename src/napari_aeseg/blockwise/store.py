@@ -216,16 +216,29 @@ class BlockStore:
         )
         return BlockPatches(block.index, statistics, graph, faces)
 
-    def all_of(self, blocks: Sequence[Block]) -> Iterator[BlockPatches]:
-        """Yield what was found in blocks; raise InputError if they have not the same features."""
-        level, channels = None, 0
+    def all_of(
+        self, blocks: Sequence[Block], level: np.ndarray, channels: int
+    ) -> Iterator[BlockPatches]:
+        """Yield what was found in blocks.
+
+        Parameters
+        ----------
+        blocks : sequence of Block
+        level : ndarray of int, shape (F,)
+            Of each feature that there must be.
+        channels : int
+            Of the image.
+
+        Raises
+        ------
+        InputError
+            If a file is damaged, or of another model or image.
+        """
         for block in blocks:
             found = self.get(block)
             here = found.statistics
-            if level is None:
-                level, channels = here.level, here.intensity.shape[1]
             if not np.array_equal(here.level, level) or here.intensity.shape[1] != channels:
-                raise unusable(self._file(block), "other features or channels than other blocks")
+                raise unusable(self._file(block), "it has other features or channels")
             yield found
 
     def put_reduction(self, reduction: Reduction, notes: Sequence[str] = ()) -> None:
