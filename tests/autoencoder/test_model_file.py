@@ -11,7 +11,6 @@ import torch
 
 import napari_aeseg
 from napari_aeseg import Prototypes, load_model
-from napari_aeseg.autoencoder import model_file
 from napari_aeseg.autoencoder.model_file import HEADER_KEY, read_header
 from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.images.intensity import IntensityRange
@@ -120,7 +119,7 @@ def test_failing_save_leaves_the_old_file_and_no_other(monkeypatch, saved, make_
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_file.os, failing, full_disk)
+    monkeypatch.setattr(os, failing, full_disk)
     with pytest.raises(OSError, match="No space left"):
         make_model(seed=5).save(saved)
     assert saved.read_bytes() == before
@@ -131,7 +130,7 @@ def test_interrupted_save_leaves_nothing_behind(monkeypatch, path, make_model):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model_file.os, "fsync", interrupt)
+    monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_model().save(path)
     assert os.listdir(path.parent) == []

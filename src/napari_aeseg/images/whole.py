@@ -58,7 +58,7 @@ def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        part.replace(target)
+        os.replace(part, target)
     except OSError as error:
         if error.errno is not None and error.filename is None:
             # A full disk says no name by itself.
