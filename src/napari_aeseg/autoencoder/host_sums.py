@@ -9,15 +9,22 @@ import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.encoding import cell_centres
+from napari_aeseg.autoencoder.planning import PIECE
 from napari_aeseg.events import raise_if_stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_aeseg.autoencoder.encoding import EncodedTile
     from napari_aeseg.events import StopFlag
 
 
 class HostSums:
     """Adds up the features of tiles, and their squares, per patch.
+
+    Sums do not depend on the tiles, bit for bit: they are taken over the part of a patch in each
+    square (cube) of a fixed grid, and these are added in double precision, in which the order does
+    not show.
 
     Parameters
     ----------
@@ -53,7 +60,7 @@ class HostSums:
             self._sampled[step] = _SampledPatches(patches, step, number)
         # Each level adds to columns of its own: nothing is to be joined at the end.
         width = sum(channels.values())
-        self._mean, self._second = (np.zeros((number, width), np.float32) for _ in range(2))
+        self._mean, self._second = (np.zeros((number, width)) for _ in range(2))
         end = np.cumsum(list(channels.values()))
         self._columns = {
             level: slice(stop - features, stop)
@@ -61,7 +68,7 @@ class HostSums:
         }
 
     def of_tile(self, encoded: EncodedTile) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return, per level, the patches of a tile and the sums of their features and squares.
+        """Return, per level, the patch of each piece and the sums of its features and squares.
 
         To be called in any thread.
         """
@@ -80,8 +87,9 @@ class HostSums:
         for level, (ids, summed) in found.items():
             sums, squares = np.split(summed, 2, axis=1)
             columns = self._columns[level]
-            self._mean[:, columns][ids] += sums
-            self._second[:, columns][ids] += squares
+            for rows in _once_each(ids):
+                self._mean[:, columns][ids[rows]] += sums[rows]
+                self._second[:, columns][ids[rows]] += squares[rows]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
@@ -89,7 +97,7 @@ class HostSums:
             count = self._sampled[self._cells[level]].count[:, np.newaxis]
             self._mean[:, columns] /= count
             self._second[:, columns] /= count
-        return self._mean, self._second
+        return self._mean.astype(np.float32), self._second.astype(np.float32)
 
 
 def sums_of_runs(rows: torch.Tensor, cells: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
@@ -143,18 +151,27 @@ class _SampledPatches:
         self.count[missing] = 1
 
     def runs(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the patches of a tile, their cells one patch after the other, where each begins.
+        """Return what is to be summed in a tile, one piece of each patch after the other.
 
-        A cell is the flat index in what the tile has encoded.
+        Returns
+        -------
+        ids : ndarray of int, shape (R,)
+            The patch of each piece, ascending.
+        cells : ndarray of int, shape (n,)
+            Flat indices in what the tile has encoded.
+        starts : ndarray of int, shape (R,)
+            Which cell is the first of each piece.
         """
-        ids, cells = self._of(encoded)
-        order = np.argsort(ids, kind="stable")
-        ids = ids[order]
-        starts = np.flatnonzero(np.diff(ids, prepend=-1))
+        ids, cells, pieces = self._of(encoded)
+        order = _sorting(pieces)
+        order = order[_sorting(ids[order])]
+        ids, pieces = ids[order], pieces[order]
+        begins = (np.diff(ids, prepend=-1) != 0) | (np.diff(pieces, prepend=-1) != 0)
+        starts = np.flatnonzero(begins)
         return ids[starts], cells[order], starts
 
-    def _of(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray]:
-        """Return the patch of each cell of a tile, and the cell."""
+    def _of(self, encoded: EncodedTile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the patch of each cell of a tile, the cell, and the piece that it is in."""
         tile, step = encoded.tile, self.step
         first = np.array([s.start // n for s, n in zip(tile.inner, step, strict=True)])
         stop = np.array([-(-s.stop // n) for s, n in zip(tile.inner, step, strict=True)])
@@ -164,10 +181,36 @@ class _SampledPatches:
         ids = self.patches[encoded.plane][np.ix_(*centres)].ravel()
         inner = np.ix_(*(m + np.arange(n) for m, n in zip(margin, stop - first, strict=True)))
         cells = np.ravel_multi_index(inner, size).ravel()
+        # In cells, of which a large one is a piece of its own.
+        side = np.maximum(PIECE[len(step)] // np.array(step), 1)
+        number = tuple((-(-(stop - first) // side)).tolist())
+        grid = np.ix_(*(np.arange(n) // s for n, s in zip(stop - first, side, strict=True)))
+        pieces = np.ravel_multi_index(grid, number).ravel()
         if not len(self.missing):
-            return ids, cells
+            return ids, cells, pieces
         at = self.missing_cell
         here = ((at >= first) & (at < stop)).all(axis=1)
         here &= (self.missing_plane == encoded.plane).all(axis=1)
         extra = np.ravel_multi_index(tuple((at[here] - first + margin).T), size)
-        return np.concatenate([ids, self.missing[here]]), np.concatenate([cells, extra])
+        beside = np.ravel_multi_index(tuple(((at[here] - first) // side).T), number)
+        return (
+            np.concatenate([ids, self.missing[here]]),
+            np.concatenate([cells, extra]),
+            np.concatenate([pieces, beside]),
+        )
+
+
+def _once_each(ids: np.ndarray) -> Iterator[np.ndarray]:
+    """Places of ascending numbers: the first of each, the second of those that have one, ..."""
+    first = np.flatnonzero(np.diff(ids, prepend=-1))
+    length = np.diff(first, append=len(ids))
+    for rank in range(int(length.max(initial=0))):
+        yield first[length > rank] + rank
+
+
+def _sorting(values: np.ndarray) -> np.ndarray:
+    """Return the order of whole numbers; equal ones stay as they are."""
+    low = values.min()
+    # numpy sorts numbers of 16 bits without comparing them.
+    narrow = values.max() - low < 2**16
+    return np.argsort((values - low).astype(np.uint16) if narrow else values, kind="stable")

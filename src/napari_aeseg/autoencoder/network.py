@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.architecture import Architecture
 
 
-class _Convolution3d(nn.Conv3d):
-    """Convolves volumes of any size alike, so that a tile has the features of the whole."""
+class _AlikeInAllSizes:
+    """Convolves images of any size alike, so that a tile has the features of the whole."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self: Any, x: Tensor) -> Tensor:
         # Left to itself, a single thread hands large arrays to oneDNN, and small ones to code of
         # torch's own, which rounds differently.
         if (
@@ -26,15 +26,23 @@ class _Convolution3d(nn.Conv3d):
             or torch.is_grad_enabled()
             or not torch.backends.mkldnn.is_available()
         ):
-            return super().forward(x)
+            return self._conv_forward(x, self.weight, self.bias)
         padding = [n // 2 for n in self.kernel_size]
         return torch.mkldnn_convolution(
             x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
         )
 
 
+class _Convolution2d(_AlikeInAllSizes, nn.Conv2d):
+    """Of planes."""
+
+
+class _Convolution3d(_AlikeInAllSizes, nn.Conv3d):
+    """Of volumes."""
+
+
 # What there is for planes and for volumes.
-_CONVOLUTION: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: _Convolution3d}
+_CONVOLUTION: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: _Convolution2d, 3: _Convolution3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _MAX_POOL: dict[int, Callable[..., Any]] = {2: F.max_pool2d, 3: F.max_pool3d}
 _MAX_UNPOOL: dict[int, Callable[..., Tensor]] = {2: F.max_unpool2d, 3: F.max_unpool3d}

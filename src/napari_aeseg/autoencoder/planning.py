@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _LARGEST_TILE = 2048
 # Part of a GPU's free memory that a tile may take; the rest is for cuDNN and for other programs.
 _SHARE = 0.25
+# Tiles of planes and of volumes begin at multiples of so many pixels, so that these squares (cubes)
+# are in one tile whole, however large tiles are: sums are taken over each of them first.
+PIECE = {2: 32, 3: 8}
 # Side of a cube for a tile size. Cubes of less are mostly margin; the default takes half a GB.
 _CUBE = 3 / 16
 
@@ -83,9 +86,11 @@ def places(
     [64, 8]
     """
     dimensions = architecture.dimensions
+    piece = PIECE[dimensions]
+    sides = zip(tile_shape(tile_size, architecture, space), architecture.reduction, strict=True)
     tiles = plan_tiles(
         space[-dimensions:],
-        tile_shape(tile_size, architecture, space),
+        tuple(-(-n // max(m, piece)) * max(m, piece) for n, m in sides),
         architecture.reach(decoded=decoded),
         architecture.reduction,
     )
