@@ -433,3 +433,9 @@ def test_precision_reaches_the_blocks(image, monkeypatch):
     blocks = aeseg.BlockParams(block_size=4096)
     drain(hierarchy_steps(image, "base", GRID, precision="bfloat16", blocks=blocks, device="cpu"))
     assert seen == ["bfloat16"]
+
+
+def test_an_image_that_would_take_weeks_is_refused_before_any_work():
+    promised = da.zeros((10**9, 10**9), dtype=np.uint8, chunks=10**6)
+    with pytest.raises(aeseg.InputError, match=r"blocks of .*1,000,000 are the most"):
+        aeseg.build_hierarchy(promised, "base", axes="YX", device="cpu")

@@ -2,8 +2,10 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images import memory
 from napari_aeseg.images.files import (
     open_file,
     overlay,
@@ -153,3 +155,60 @@ def test_files_tell_the_size_of_a_voxel(tmp_path, name, options, size, unit):
 def test_pictures_have_no_voxels(tmp_path):
     write_picture(RGB, tmp_path / "a.png")
     assert open_file(tmp_path / "a.png").voxel_size == {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "zlib"},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"metadata": {"axes": "ZYX"}, "ome": True},
+    ],
+    ids=["compressed", "imagej", "ome"],
+)
+def test_pages_that_were_cut_off_are_missed_instead_of_leaving_fewer(tmp_path, options):
+    path = tmp_path / "a.tif"
+    stack = np.stack([GREY] * 6).astype(np.uint16)
+    tifffile.imwrite(path, stack, photometric="minisblack", **options)
+    content = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        end = file.pages[3].offset
+    path.write_bytes(content[:end])
+    for largest in (0, float("inf")):
+        with pytest.raises(InputError, match=r"a\.tif is cut off: pages are missing after \d"):
+            open_file(path, largest)
+
+
+def test_sizes_of_voxels_that_make_no_sense_do_not_cost_the_pixels(tmp_path):
+    for name, options in (
+        ("a.ome.tif", ome(PhysicalSizeX="wide")),
+        ("b.tif", imagej(spacing="wide")),
+    ):
+        tifffile.imwrite(tmp_path / name, np.zeros((4, 9, 10), np.uint8), **options)
+        opened = open_file(tmp_path / name)
+        assert (opened.array.shape, opened.voxel_size) == ((4, 9, 10), {})
+
+
+def test_an_image_that_is_said_to_be_larger_than_memory_is_not_loaded(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", GREY, compression="zlib")
+    zarr.create_array(store=str(tmp_path / "a.zarr"), data=GREY)
+    monkeypatch.setattr(memory, "free_memory", lambda: 10)
+    for name in ("a.tif", "a.zarr"):
+        with pytest.raises(InputError, match=rf"{name} says that it holds \(9, 10\) uint8"):
+            read_file(tmp_path / name)
+    assert open_file(tmp_path / "a.tif", largest=0).array.shape == (9, 10)
+
+
+def test_a_damaged_chunk_of_zarr_is_told_when_it_is_read(tmp_path):
+    path = tmp_path / "a.zarr"
+    zarr.create_array(store=str(path), data=GREY, chunks=(9, 10))
+    chunk = next(p for p in path.rglob("*") if p.is_file() and p.name != "zarr.json")
+    chunk.write_bytes(chunk.read_bytes()[:-3])
+    with pytest.raises(InputError, match=r"a\.zarr cannot be read"):
+        read_file(path)
+
+
+def test_a_tiff_without_pages_is_said_to_hold_no_image(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"II*\0\0\0\0\0")
+    with pytest.raises(InputError, match=r"a\.tif"):
+        read_file(tmp_path / "a.tif")

@@ -13,7 +13,7 @@ from napari_aeseg.images.axes import read_axes
 from napari_aeseg.images.blocks import BlockImage
 from napari_aeseg.images.files import open_file, read_file
 from napari_aeseg.images.intensity import IntensityRange
-from napari_aeseg.images.lazy import FileArray
+from napari_aeseg.images.lazy import FileArray, is_ours
 
 VALUES = np.arange(3 * 40 * 50, dtype=np.uint16).reshape(3, 40, 50)
 AXES = [{"name": "c", "type": "channel"}] + [
@@ -139,3 +139,18 @@ def test_a_file_is_segmented_in_blocks(tmp_path, stripes):
         for image in (open_file(path).array, stripes)
     )
     assert np.array_equal(lazy.regions(4).compute(), whole.regions(4).compute())
+
+
+@pytest.mark.parametrize("where", ["../other.zarr", "/other.zarr", "0/../../other.zarr"])
+def test_ome_zarr_that_names_an_array_outside_of_it_is_refused(tmp_path, where):
+    zarr.create_array(store=str(tmp_path / "other.zarr"), data=VALUES)
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2)
+    group.attrs.update({"multiscales": [{"axes": ["y", "x"], "datasets": [{"path": where}]}]})
+    with pytest.raises(InputError, match=r"a\.zarr names an array outside of it"):
+        open_file(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("text", ["[1]", "7", '{"attributes": [1]}', "[" * 100_000, "\xff"])
+def test_metadata_of_others_are_not_ours_whatever_they_are(tmp_path, text):
+    (tmp_path / "zarr.json").write_bytes(text.encode("latin-1"))
+    assert is_ours(tmp_path) is None

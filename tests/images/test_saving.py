@@ -176,3 +176,32 @@ def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path, options,
     with pytest.raises(InputError, match=match):
         write_labels(**given)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8", ">i8", "list"])
+def test_labels_of_64_bits_are_written_as_tiff_which_has_32(tmp_path, dtype):
+    labels = LABELS.tolist() if dtype == "list" else LABELS.astype(dtype)
+    found = tifffile.imread(write_labels(labels, tmp_path / "a.tif"))
+    assert (found.dtype, np.array_equal(found, LABELS)) == (np.int32, True)
+    if dtype != "list":
+        labels[7, 8] = 2**31
+        with pytest.raises(InputError, match=r"to 2147483648, .*\.zarr"):
+            write_labels(labels, tmp_path / "b.tif")
+        assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"axes": 5}, "axes = 5"),
+        ({"voxel_size": "ab"}, "voxel_size = 'ab'"),
+        ({"voxel_size": 2.0}, "2 numbers"),
+        ({"unit": {}}, "unit = {}"),
+        ({"labels": [[1, 2], [3]]}, "different shapes"),
+        ({"labels": np.ma.masked_array(LABELS, LABELS > 0)}, "masked"),
+    ],
+)
+def test_what_made_raw_errors_is_refused_in_words(tmp_path, options, match):
+    with pytest.raises(InputError, match=match):
+        write_labels(**{"labels": LABELS, "path": tmp_path / "a.zarr", **options})
+    assert list(tmp_path.iterdir()) == []

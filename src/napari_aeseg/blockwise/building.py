@@ -11,14 +11,16 @@ import numpy as np
 
 from napari_aeseg.autoencoder.building import another_anisotropy
 from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.planning import PIECE
 from napari_aeseg.blockwise.cluster import done_on_cluster
 from napari_aeseg.blockwise.ids import lazy_ids
-from napari_aeseg.blockwise.memory import free_memory, give_back, return_large_arrays
+from napari_aeseg.blockwise.memory import give_back, return_large_arrays
 from napari_aeseg.blockwise.store import BlockStore
 from napari_aeseg.blockwise.work import BlockWork
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Clock, Progress, drain, raise_if_stopped
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
+from napari_aeseg.images.memory import free_memory
 from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.joining import joined_blocks
@@ -40,6 +42,8 @@ _LAZY_PIXELS, _BYTES_PER_PIXEL = 2**23, 150
 _BLOCK_PIXELS, _SMALL_BLOCK_PIXELS, _FREE_PER_PIXEL = 2**20, 2**17, 2_000
 # Patches, when it is not said how many: so many, and one more for so many pixels.
 _PATCHES, _PIXELS_PER_PATCH = 32_768, 10_000
+# Blocks at most: at a second for each, it would take weeks. Who promises more is damaged.
+_MOST_BLOCKS = 1_000_000
 # Side of a block in the planes of a volume.
 _PLANE = 256
 # What patches depend on.
@@ -207,6 +211,13 @@ class _Plan:
         # Free memory may have changed since.
         size = known if given.block_size == "auto" else None
         size = size or _block_shape(shape, given.block_size, align, deep=deep)
+        number = math.prod(-(-n // s) for n, s in zip(shape, size, strict=True))
+        if number > _MOST_BLOCKS:
+            raise InputError(
+                f"{image.name} has {math.prod(shape):,} pixels, read as {image.axes}: that is "
+                f"{number:,} blocks of {' x '.join(map(str, size))}, and {_MOST_BLOCKS:,} are the "
+                "most. Choose larger blocks, if it is not damaged."
+            )
         smallest = float(math.prod(patch_shape(image.axes, params.patch_size)))
         most = given.max_patches
         if most == "auto":
@@ -223,7 +234,9 @@ def _grain(
     reach = architecture.reach(decoded=params.source == "decoder")
     # Along other axes, what the network sees of a pixel ends with it.
     others = len(image.shape) - architecture.dimensions
-    cells = [1] * others + list(architecture.reduction)
+    # Sums are taken piece by piece: pieces must be the same in every block.
+    piece = PIECE[architecture.dimensions]
+    cells = [1] * others + [max(n, piece) for n in architecture.reduction]
     sides = patch_shape(image.axes, params.patch_size)
     return (
         [math.lcm(n, side) for n, side in zip(cells, sides, strict=True)],

@@ -1,4 +1,4 @@
-"""Memory: what is free, and giving back what is not in use."""
+"""Giving back memory that is not in use."""
 
 from __future__ import annotations
 
@@ -7,19 +7,6 @@ import sys
 
 # Of mallopt, in malloc.h; and bytes from which an array is large.
 _MMAP_THRESHOLD, _LARGE = -3, 4 * 2**20
-
-
-def free_memory() -> int:
-    """Return how many bytes programs can still take.
-
-    Examples
-    --------
-    >>> free_memory() > 0
-    True
-    """
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def return_large_arrays() -> None:

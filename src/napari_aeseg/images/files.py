@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.intensity import as_array
 from napari_aeseg.images.lazy import (
     TIFF,
     FileArray,
@@ -16,6 +17,7 @@ from napari_aeseg.images.lazy import (
     open_zarr,
     tiff_axes,
 )
+from napari_aeseg.images.memory import check_fits
 from napari_aeseg.images.voxels import tiff_voxel_size
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def open_file(path: str | PathLike[str], largest: float = float("inf")) -> Image
     Raises
     ------
     InputError
-        If the file is missing, is no image, or holds several.
+        If the file is missing, is no image, holds several, or does not fit into memory.
 
     Examples
     --------
@@ -88,18 +90,32 @@ def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
         If the file is missing or is no image.
     """
     opened = open_file(path)
-    return np.asarray(opened.array), opened.axes
+    return as_array(opened.array, Path(path).name), opened.axes
 
 
 def _open_tiff(path: Path, largest: float) -> ImageFile:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise InputError(f"{path.name} holds no image.")
+        _refuse_cut_off(file, path.name)
         series = file.series[0]
         about = tiff_axes(series), *tiff_voxel_size(file)
         if series.size <= largest:
+            check_fits(series.shape, series.dtype, path.name)
             return ImageFile(series.asarray(), *about)
     return ImageFile(FileArray(path), *about)
+
+
+def _refuse_cut_off(file: Any, name: str) -> None:
+    """Raise InputError if pages are missing at the end: the others would be taken for all."""
+    handle = file.filehandle
+    handle.seek(file.pages.next_page_offset)
+    packed = handle.read(file.tiff.offsetsize)
+    following = int.from_bytes(packed, "little" if file.byteorder == "<" else "big")
+    if following >= handle.size:
+        raise InputError(f"{name} is cut off: pages are missing after {len(file.pages)} of them.")
 
 
 def _read_other(path: Path) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import weakref
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import AXIS_WORDS, Axes, read_axes
+from napari_aeseg.images.memory import check_fits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,6 +157,7 @@ class FileArray:
         return np.asarray(self._opened[tuple(full)])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        check_fits(self.shape, self.dtype, self.path.name)
         return np.asarray(self[...], dtype)
 
 
@@ -244,6 +246,9 @@ def _open_multiscale(path: Path, multiscale: Mapping[str, Any]) -> ImageFile:
     for transformation in given:
         if transformation.get("type") == "scale" and "scale" in transformation:
             scale = scale * np.asarray(transformation["scale"], float)
+    inside = PurePosixPath(level["path"])
+    if inside.is_absolute() or ".." in inside.parts:
+        raise InputError(f"{path.name} names an array outside of it, {level['path']!r}.")
     letters = _letters(names, len(axes))
     sizes: dict[str, float] = {}
     units = set()
@@ -276,9 +281,11 @@ def is_ours(path: Path) -> dict[str, Any] | None:
     file = path / "zarr.json"
     if not file.is_file():
         return None
+    note: Any = None
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+        note = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
         return None
-    note = known.get("attributes", {}).get("napari-aeseg")
+    for name in ("attributes", "napari-aeseg"):
+        note = note.get(name) if isinstance(note, dict) else None
     return note if isinstance(note, dict) else None

@@ -9,6 +9,8 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Progress, drain
+from napari_aeseg.images.alike import check_even
+from napari_aeseg.images.intensity import refuse_masked
 from napari_aeseg.images.lazy import TIFF
 from napari_aeseg.images.ome_zarr import ome_zarr_steps
 from napari_aeseg.images.tiled_tiff import tiff_steps
@@ -37,6 +39,10 @@ def write_labels_steps(
         raise InputError(
             f"{path.name}: labels are written as {', '.join(WRITTEN)}: give a name that ends so."
         )
+    if not hasattr(labels, "dtype"):
+        check_even(labels, "labels")
+        labels = np.asarray(labels)
+    refuse_masked(labels, "labels")
     about = _about(labels, axes, voxel_size, unit)
     path.parent.mkdir(parents=True, exist_ok=True)
     steps = tiff_steps if path.suffix.lower() in TIFF else ome_zarr_steps
@@ -62,7 +68,8 @@ def write_labels(
     path : path-like
         ``*.zarr`` for OME-Zarr 0.5 with a pyramid, made by leaving out every second row and column,
         so that labels never mix. What was stopped goes on there, called again with the same labels.
-        ``*.tif`` for a tiled BigTIFF with OME metadata, which begins anew after a stop.
+        ``*.tif`` for a tiled BigTIFF with OME metadata, which begins anew after a stop; it has at
+        most 32 bits for a label.
     axes : str, optional
         One letter per dimension, such as ``tree.axes.space``; "YX", "ZYX" or "TZYX" by default.
     voxel_size : sequence of float, optional
@@ -81,9 +88,9 @@ def write_labels(
     Raises
     ------
     InputError
-        If the labels are no whole numbers, `axes` or `voxel_size` do not fit, the name ends
-        otherwise, or something is there already that is not a part of the same labels: nothing is
-        ever replaced. (Of the parts that are there, some are compared.)
+        If the labels are no whole numbers, masked, or too large for TIFF, `axes` or `voxel_size` do
+        not fit, the name ends otherwise, or something is there already that is not a part of the
+        same labels: nothing is ever replaced. (Of the parts that are there, some are compared.)
     StoppedError
         When asked to stop.
 
@@ -102,22 +109,27 @@ def _about(
     labels: Any, axes: str | None, voxel_size: Sequence[float] | None, unit: str
 ) -> dict[str, Any]:
     """What is said of the labels in the file, as plain values; checked."""
-    shape = tuple(int(n) for n in np.shape(labels))
-    dtype = np.dtype(getattr(labels, "dtype", np.float64))
+    shape = tuple(int(n) for n in labels.shape)
+    dtype = np.dtype(labels.dtype)
     if dtype.kind not in "bui":
         raise InputError(f"The labels are of dtype {dtype}: give whole numbers.")
     if not 2 <= len(shape) <= 4 or 0 in shape:
         raise InputError(f"Labels of shape {shape} cannot be written: give 2 to 4 dimensions.")
-    letters = {2: "YX", 3: "ZYX", 4: "TZYX"}[len(shape)] if axes is None else axes.upper()
+    letters = {2: "YX", 3: "ZYX", 4: "TZYX"}[len(shape)] if axes is None else str(axes).upper()
     # The order that both kinds of file ask for.
     if letters not in ("YX", "ZYX", "TYX", "TZYX") or len(letters) != len(shape):
         raise InputError(
             f"axes = {axes!r} of labels of shape {shape}: give YX, ZYX, TYX or TZYX, and turn "
             "the labels if their axes are in another order."
         )
-    size = [1.0] * len(shape) if voxel_size is None else [float(s) for s in voxel_size]
+    try:
+        size = [1.0] * len(shape) if voxel_size is None else [float(s) for s in voxel_size]
+    except (TypeError, ValueError):
+        size = []
     if len(size) != len(shape) or not all(np.isfinite(s) and s > 0 for s in size):
         raise InputError(f"voxel_size = {voxel_size!r}: give {len(shape)} numbers above 0.")
+    if not isinstance(unit, str):
+        raise InputError(f'unit = {unit!r}: give a word, such as "micrometer".')
     kind = "uint8" if dtype.kind == "b" else dtype.newbyteorder("=").name
     return {
         "shape": list(shape),

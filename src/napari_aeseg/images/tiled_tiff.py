@@ -35,6 +35,8 @@ def tiff_steps(
     if path.exists():
         raise InputError(f"{path} exists already: give another name, or remove it first.")
     # For which there is no place in a file of pages that come one after the other.
+    if np.dtype(about["dtype"]).itemsize > 4:  # OME-TIFF has no whole numbers of 64 bits
+        about = {**about, "dtype": "int32"}
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         with closing(_Writer(part, about)) as writer:
@@ -63,11 +65,24 @@ def _fed(
                 raise_if_stopped(stop, "write")
                 strip = slice(top, min(top + height, rows))
                 found = labels[(*plane, strip)] if slab is None else slab[which, strip]
-                for tile in _tiles(np.asarray(found).astype(dtype, copy=False)):
+                for tile in _tiles(_narrowed(np.asarray(found), dtype)):
                     writer.put(tile)
                 done += -(-(strip.stop - top) // _TILE)
                 yield Progress("write", done, total, "", clock.seconds_left(done))
     writer.finish()
+
+
+def _narrowed(labels: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Labels in the type of the file."""
+    if labels.dtype.itemsize > dtype.itemsize:
+        known = np.iinfo(dtype)
+        low, high = int(labels.min()), int(labels.max())
+        if low < known.min or high > known.max:
+            raise InputError(
+                f"Labels run from {low} to {high}, a TIFF file of them from {known.min} to "
+                f"{known.max}: give a name that ends with .zarr, or number them anew."
+            )
+    return labels.astype(dtype, copy=False)
 
 
 def _slab(labels: Any, planes: list[tuple[int, ...]]) -> np.ndarray:

@@ -19,12 +19,15 @@ def tiff_voxel_size(file: Any) -> tuple[dict[str, float], str]:
     ----------
     file : tifffile.TiffFile
     """
-    if file.is_ome:
-        named = _ome_sizes(file.ome_metadata or "")
-    elif file.is_imagej:
-        named = _imagej_sizes(file)
-    else:
-        named = {}
+    named: dict[str, tuple[float, str]] = {}
+    try:
+        if file.is_ome:
+            named = _ome_sizes(file.ome_metadata or "")
+        elif file.is_imagej:
+            named = _imagej_sizes(file)
+    # The pixels could be read; sizes that make no sense say nothing.
+    except (LookupError, TypeError, ValueError, AttributeError):
+        pass
     return _in_one_unit({a: s for a, s in named.items() if isfinite(s[0]) and s[0] > 0})
 
 
@@ -34,7 +37,7 @@ def _ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
 
     try:
         image = xml2dict(xml)["OME"]["Image"]
-    except (ParseError, KeyError):  # the pixels could be read; this says nothing
+    except ParseError:
         return {}
     pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
     return {
