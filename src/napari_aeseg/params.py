@@ -188,7 +188,7 @@ class TrainingParams(_Params):
         ge=0,
         le=2**31 - 1,
         title="Seed",
-        description="Same seed, same device, same images: same model.",
+        description="Same seed, device, number of threads and images: same model.",
     )
 
     @classmethod

@@ -5,6 +5,7 @@ Each stage is a generator of frozen events that returns its result; the plain fu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +24,17 @@ from napari_aeseg.events import Progress, drain, raise_if_stopped
 from napari_aeseg.images.alike import check_alike, check_even, finest
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
 from napari_aeseg.images.blocks import BlockImage
-from napari_aeseg.images.intensity import Image, IntensityRange, read_image
+from napari_aeseg.images.intensity import Image, IntensityRange, as_array, read_image
 from napari_aeseg.images.pool import pool_steps
 from napari_aeseg.params import SegmentationParams, TrainingParams, checked_params
 from napari_aeseg.regions.graph import region_graph
-from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.hierarchy import Hierarchy, checked_number
 from napari_aeseg.regions.objects import brightness_of
 from napari_aeseg.regions.patches import make_patches, patch_shape, pixel_density
 from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator
     from os import PathLike
 
     from napari_aeseg.autoencoder.device import Precision
@@ -72,7 +73,7 @@ def train_steps(
     if not listed:
         raise InputError("There is no image to train on: the list is empty.")
     names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
-    given = [axes] * len(listed) if axes is None or isinstance(axes, str) else list(axes)
+    given = _axes_of_each(axes, len(listed))
     if resume:
         params = params_to_resume(
             start, None if params is None else checked_params(TrainingParams, params)
@@ -100,6 +101,17 @@ def train_steps(
             voxel_size=voxel_size,
         )
     )
+
+
+def _axes_of_each(axes: str | Sequence[str | None] | None, number: int) -> list[str | None]:
+    """Axes for each of some images, given for all of them or one by one."""
+    if axes is None or isinstance(axes, str):
+        return [axes] * number
+    if not isinstance(axes, Sequence) or len(axes) != number:
+        raise InputError(
+            f"axes = {axes!r}: give a text for all images, or one for each of the {number}."
+        )
+    return list(axes)
 
 
 def _read_steps(
@@ -209,8 +221,9 @@ def train(
     Raises
     ------
     InputError
-        If an image is empty, complex, constant, has NaN or infinite values, or does not fit the
-        others or `axes`; or if the training cannot be resumed, or not with these images or params.
+        If an image is empty, complex, constant, has masked, NaN, infinite or immense values, cannot
+        be read, or does not fit the others or `axes`; or if the training cannot be resumed, or not
+        with these images or params.
     StoppedError
         If stopped before the first step.
     DeviceError
@@ -309,6 +322,7 @@ def hierarchy_steps(
             )
         )
     levels = model.levels(params.levels)
+    image = as_array(image, name)
     read = model.read(image, reading, name)
     model = model.fitted(len(read.pixels))
     yield Progress("read", 1, 1)
@@ -339,7 +353,7 @@ def hierarchy_steps(
     brightness = np.ascontiguousarray(reading.as_given(brightness_of(read.pixels)))
     del read, work  # the scaled image is large
     patches = np.ascontiguousarray(reading.as_given(patches))
-    pixels = reading.as_given(channels_first(np.asarray(image), reading))
+    pixels = reading.as_given(channels_first(image, reading))
     raise_if_stopped(stop, "graph")
     graph = region_graph(patches, stop)
     count, centroid = geometry(patches)
@@ -493,7 +507,12 @@ def segment(
     """
     if n_regions is not None and n_classes is not None:
         raise InputError("Give n_regions or n_classes, not both.")
+    params = checked_params(SegmentationParams, params)
+    for name, number in (("n_regions", n_regions), ("n_classes", n_classes)):
+        if number is not None:  # before any work; how many there can be is known after it
+            checked_number(name, number)
     if voxel_size is not None:  # before a training
+        check_even(image)
         read_axes(np.shape(image), axes).measured(voxel_size)
     if model is None:
         model = train(image, axes=axes, device=device, progress=progress, stop=stop)

@@ -73,3 +73,10 @@ def test_what_cannot_be_used_is_refused(make_model):
         make_model(channels=3).reconstruction_error(GREY, device="cpu")
     with pytest.raises(DeviceError, match="'cuda:99'"):
         make_model().reconstruction_error(GREY, device="cuda:99")
+
+
+def test_error_of_a_model_for_any_channels(make_model):
+    model = make_model(channels=3, any_channels=True)
+    for image, axes in ((GREY, "YX"), (COLOUR[:2], "CYX")):
+        error = model.reconstruction_error(image, axes, device="cpu")
+        np.testing.assert_allclose(error, by_hand(model, image, axes), atol=1e-5)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.blocks import BlockImage
 from napari_aeseg.images.intensity import IntensityRange, read_image
 
 GREY = np.random.default_rng(0).integers(0, 100, (9, 10))
@@ -186,3 +187,78 @@ def test_percentiles_of_a_large_image_come_from_the_whole_of_it():
     found = IntensityRange.of(ramp[np.newaxis])
     assert found.low[0] == pytest.approx(5, abs=0.1)
     assert found.high[0] == pytest.approx(995, abs=0.1)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "longdouble"])
+def test_immense_values_are_refused_where_sums_of_them_overflowed(dtype):
+    image = GREY.astype(dtype)
+    image[3, 4] = np.finfo(dtype).max
+    with pytest.raises(InputError, match=r"tissue has values beyond 1\.3e\+30.*divide"):
+        read_image(image, name="tissue")
+    image[3, 4] = -np.finfo(dtype).max
+    with pytest.raises(InputError, match="values beyond"):
+        read_image(image)
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("f4", 1e-43), ("f4", 1e-36), ("f8", 1e-315)])
+def test_tiny_values_are_scaled_where_the_inverse_of_their_range_overflowed(dtype, factor):
+    image = (GREY * factor).astype(dtype)
+    assert len(np.unique(image)) > 50
+    np.testing.assert_allclose(pixels(image), pixels(image / np.float64(image.max())), atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e30, 1e-30])
+def test_light_is_found_in_immense_and_tiny_float32(factor):
+    rng = np.random.default_rng(0)
+    light = np.exp(np.linspace(-1, 1, 128)) * np.ones((128, 1))
+    image = (light * (rng.random((128, 128)) + 0.2) / 4).astype(np.float32)
+    expected = read_image(image)
+    found = read_image(image * np.float32(factor))
+    assert expected.light is not None
+    np.testing.assert_allclose(found.light, expected.light, rtol=1e-4)
+    np.testing.assert_allclose(found.pixels, expected.pixels, atol=1e-4)
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_large_numbers_that_are_the_same_in_double_precision_are_not_taken_for_constant(blocks):
+    read = BlockImage.of if blocks else read_image
+    for image in (np.uint64(2**64 - 1) - GREY.astype("u8"), np.int64(-(2**63)) + GREY):
+        with pytest.raises(InputError, match=r"differ too little.*image - image\.min"):
+            read(image)
+        read(image - image.min())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda a: a, lambda a: dask.array.from_array(a, chunks=5), lambda a: list(a)],
+    ids=["array", "dask", "list"],
+)
+def test_masked_pixels_are_refused_instead_of_looking_under_the_mask(change):
+    image = np.ma.masked_array(GREY, GREY > 90)
+    for read in (read_image, BlockImage.of):
+        with pytest.raises(InputError, match=rf"{int((GREY > 90).sum())} masked pixel.*filled"):
+            read(change(image))
+    assert np.array_equal(pixels(np.ma.masked_array(GREY)), pixels(GREY))
+
+
+def test_a_dask_array_that_cannot_be_computed_is_named():
+    def fails(block):
+        raise OSError("the disk is gone")
+
+    image = dask.array.from_array(GREY, chunks=5).map_blocks(fails, dtype=float)
+    with pytest.raises(InputError, match=r"tissue cannot be read \(the disk is gone\)"):
+        read_image(image, name="tissue")
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_lists_of_rows_are_images_and_ragged_ones_are_told(blocks):
+    read = BlockImage.of if blocks else read_image
+    assert read(GREY.tolist()).axes.shape == GREY.shape
+    if not blocks:
+        with pytest.raises(InputError, match=r"different shapes, \(2,\) and \(1,\)"):
+            read([[1, 2], [3]])
+
+
+def test_reconstructions_of_immense_images_are_numbers():
+    found = IntensityRange((0.0,), (1e30,)).undo(np.array([[0.5, 1e12]], np.float32))
+    assert np.isfinite(found).all()

@@ -143,8 +143,9 @@ def test_any_whole_dtype_will_do_and_nothing_is_written_to(noisy, dtype):
         (np.ones(SHAPE), "float64.*whole numbers"),
         (np.full(SHAPE, "a"), "whole numbers"),
         (None, "shape"),
+        ([[1, 2], [3]], "different shapes"),
     ],
-    ids=["none", "shape", "negative", "large", "float", "text", "nothing"],
+    ids=["none", "shape", "negative", "large", "float", "text", "nothing", "ragged"],
 )
 def test_other_markers_are_refused(noisy, markers, hint):
     for cut in (noisy.from_markers, noisy.marker_of_patch):

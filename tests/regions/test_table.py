@@ -92,8 +92,10 @@ def test_any_whole_dtype_will_do(tree, dtype):
         (np.zeros((8, 10)), "whole numbers"),
         (np.full((8, 10), -1), "whole numbers of 0 or more"),
         (np.full((8, 10), "a"), "whole numbers"),
+        (np.full((8, 10), 2**64 - 1, np.uint64), "go up to 18446744073709551615"),
+        ([[1, 2], [3]], "different shapes"),
     ],
-    ids=["turned", "stack", "float", "negative", "text"],
+    ids=["turned", "stack", "float", "negative", "text", "immense", "ragged"],
 )
 def test_other_labels_are_refused(tree, labels, hint):
     with pytest.raises(InputError, match=hint):

@@ -397,7 +397,7 @@ class Model:
         Parameters
         ----------
         image : array_like
-            With the channels the model was trained on.
+            With the channels the model was trained on, or any for a model with `any_channels`.
         axes : str, optional
             One letter per dimension, such as "CYX".
         device : str
@@ -422,7 +422,8 @@ class Model:
         """
         from napari_aeseg.autoencoder.inspect import error_steps
 
-        return drain(error_steps(self, self.read(image, axes), device))
+        read = self.read(image, axes)
+        return drain(error_steps(self.fitted(len(read.pixels)), read, device))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file, conventionally named ``*.aeseg.safetensors``.

@@ -12,7 +12,14 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
-from napari_aeseg.images.intensity import Image, IntensityRange, checked_pixels
+from napari_aeseg.images.intensity import (
+    Image,
+    IntensityRange,
+    as_array,
+    checked_pixels,
+    refuse_indistinct,
+    refuse_masked,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,6 +150,7 @@ class BlockImage:
             cannot be read or has NaN or infinite values.
         """
         reading = axes if isinstance(axes, Axes) else read_axes(np.shape(array), axes)
+        array = array if hasattr(array, "shape") else as_array(array, name)
         if intensity is None:
             ordered = _in_order(array, reading)
             flat, failed = [], None
@@ -158,6 +166,7 @@ class BlockImage:
             if failed is not None and not flat:
                 raise failed
             intensity = IntensityRange.of(np.concatenate(flat, axis=1))
+            refuse_indistinct(getattr(array, "dtype", np.float64), intensity, name)
         return cls(array, reading, name, intensity)
 
     @property
@@ -219,7 +228,10 @@ def _read(ordered: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.nd
         found = ordered[(slice(None), *part)]
         if hasattr(found, "compute"):
             found = found.compute(scheduler=_scheduler())
+        refuse_masked(found, f"{name} ({where})")
         found = np.asarray(found)
+    except InputError:
+        raise
     except Exception as error:  # whatever storage raises
         raise InputError(f"{name}: the part {where} cannot be read ({error}).") from error
     return checked_pixels(found, f"{name} ({where})")

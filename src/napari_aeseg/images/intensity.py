@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.alike import check_even
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
 from napari_aeseg.images.light import illumination
 
 # Percentiles that are mapped to 0 and 1: robust against a few hot pixels.
 _LOW, _HIGH = 0.5, 99.5
+# Sums over channels, and reconstructions, of larger values are no float32 any more.
+_LARGEST = 2.0**100
+# The inverse of a narrower range is no float32.
+_NARROW = 1e-30
+# A range of fewer steps of double precision is too coarse to show an image.
+_FEWEST_STEPS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +56,7 @@ class IntensityRange:
         """
         out = np.empty(pixels.shape, np.float32)
         for channel, low, high, into in zip(pixels, self.low, self.high, out, strict=True):
-            # Python numbers leave float32 as it is.
-            scaled = (channel - low) * (1 / (high - low) if high > low else 0.0)
+            scaled = _scaled(channel, low, high)
             np.clip(scaled, 0, 1, out=into)
             beyond = np.flatnonzero((scaled < 0) | (scaled > 1))
             further = scaled.ravel()[beyond]
@@ -67,7 +73,17 @@ class IntensityRange:
         """
         shape = (-1, *[1] * (scaled.ndim - 1))
         low, high = (np.reshape(v, shape) for v in (self.low, self.high))
-        return (low + scaled * (high - low)).astype(np.float32)
+        most = np.finfo(np.float32).max
+        return np.clip(low + scaled * (high - low), -most, most).astype(np.float32)
+
+
+def _scaled(channel: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Bring `low` to 0 and `high` to 1; all to 0 if they are the same."""
+    with np.errstate(over="ignore"):  # what lies infinitely far beyond is clipped like the rest
+        if 0 < high - low < _NARROW:
+            return (channel.astype(np.float64) - low) / (high - low)
+        # Python numbers leave float32 as it is.
+        return (channel - low) * (1 / (high - low) if high > low else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +121,42 @@ class Image:
         return self.intensity.low == self.intensity.high
 
 
+def as_array(image: Any, name: str) -> np.ndarray:
+    """Return an image as an array, read or computed if need be; no copy if it is one.
+
+    Raises
+    ------
+    InputError
+        If it has masked pixels, or cannot be read.
+    """
+    try:
+        found = image.compute() if hasattr(image, "compute") else image
+        refuse_masked(found, name)
+        return np.asarray(found)
+    except InputError:
+        raise
+    except Exception as error:  # whatever storage raises
+        raise InputError(f"{name} cannot be read ({error}).") from error
+
+
+def refuse_masked(image: Any, name: str) -> None:
+    """Raise InputError for masked pixels: nobody knows what lies under the mask."""
+    parts = image if isinstance(image, list | tuple) else [image]
+    masked = sum(int(np.ma.getmaskarray(part).sum()) for part in parts if np.ma.is_masked(part))
+    if masked:
+        raise InputError(
+            f"{name} has {masked} masked pixel(s): say what they are, for example with "
+            "image.filled(image.mean()), or crop them away."
+        )
+
+
 def checked_pixels(array: np.ndarray, name: str) -> np.ndarray:
     """Return a copy of an array of any real dtype as float32, or float64 where it is wide.
 
     Raises
     ------
     InputError
-        If it is complex, not numeric, or has NaN or infinite values.
+        If it is complex, not numeric, or has NaN, infinite or immense values.
     """
     if array.dtype.kind not in "buif":
         what = (
@@ -122,14 +167,33 @@ def checked_pixels(array: np.ndarray, name: str) -> np.ndarray:
         raise InputError(f"{name} is {what}.")
     # float32 holds 24 bits: enough for every camera; wide integers and doubles keep float64.
     wide = array.dtype.itemsize > (4 if array.dtype.kind == "f" else 2)
-    pixels = array.astype(np.float64 if wide else np.float32, order="C")
-    bad = int(pixels.size - np.count_nonzero(np.isfinite(pixels)))
+    with np.errstate(over="ignore"):  # of numbers wider than float64, which are refused below
+        pixels = array.astype(np.float64 if wide else np.float32, order="C")
+    known = array if array.dtype.itemsize > pixels.dtype.itemsize else pixels
+    bad = int(pixels.size - np.count_nonzero(np.isfinite(known)))
     if bad:
         raise InputError(
             f"{name} has {bad} NaN or infinite value(s) among {pixels.size}; replace them first, "
             "for example with np.nan_to_num(image), or crop them away."
         )
+    if array.dtype.kind == "f" and max(pixels.max(), -pixels.min()) > _LARGEST:
+        raise InputError(
+            f"{name} has values beyond {_LARGEST:.1e}, which cannot be worked with: divide it "
+            "first, for example by its largest value, or replace them if they are no values."
+        )
     return np.asarray(pixels)
+
+
+def refuse_indistinct(dtype: Any, intensity: IntensityRange, name: str) -> None:
+    """Raise InputError for 64-bit numbers that are nearly the same in double precision."""
+    low, high = min(intensity.low), max(intensity.high)
+    step = float(np.spacing(max(abs(low), abs(high))))
+    wide = np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize == 8
+    if wide and step > 1 and high - low < _FEWEST_STEPS * step:
+        raise InputError(
+            f"{name} has values of about {high:.6g} that differ too little for double precision: "
+            "subtract the smallest first (image - image.min())."
+        )
 
 
 def read_image(
@@ -161,23 +225,24 @@ def read_image(
     Raises
     ------
     InputError
-        If the image is empty, complex, not numeric, or has NaN or infinite values, or if the
-        axes do not fit.
+        If the image is empty, complex, not numeric, or has masked, NaN, infinite or immense
+        values, cannot be read, or if the axes do not fit.
 
     Examples
     --------
     >>> read_image(np.arange(12).reshape(3, 4)).pixels.shape
     (1, 3, 4)
     """
-    shape = np.shape(image)
-    reading = axes if isinstance(axes, Axes) else read_axes(shape, axes)
-    array = np.asarray(image)
+    check_even(image, name)
+    reading = axes if isinstance(axes, Axes) else read_axes(np.shape(image), axes)
+    array = as_array(image, name)
     pixels = checked_pixels(channels_first(array, reading), name)
     light = illumination(pixels) if even and intensity is None else None
     if light is not None:
         pixels /= light
     if intensity is None:
         intensity = IntensityRange.of(pixels)
+        refuse_indistinct(array.dtype, intensity, name)
     elif len(intensity.low) != len(pixels):
         raise InputError(
             f"{name} has {len(pixels)} channel(s), read as {reading}; "

@@ -13,6 +13,8 @@ _ROUNDS = 4
 _HOMOGENEOUS = 0.2
 # Least share of the variance of brightness between cells that goes with the gradient.
 _LEAST_GAIN = 0.3
+# The square of a smaller number, or of its inverse, is hardly a float32.
+_TINY = 1e-15
 
 
 def illumination(pixels: np.ndarray) -> np.ndarray | None:
@@ -50,7 +52,7 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
     cells = [n // _CELL for n in pixels.shape[1:]]
     if len(cells) != 2 or min(cells) < _FEWEST_CELLS or pixels.min() < 0:
         return None
-    view = pixels.mean(axis=0)
+    view = _ordinary(pixels.mean(axis=0))
     blocks = view[: cells[0] * _CELL, : cells[1] * _CELL].reshape(cells[0], _CELL, cells[1], _CELL)
     brightness, contrast = blocks.mean(axis=(1, 3)), blocks.std(axis=(1, 3))
     least = 1e-3 * brightness.mean(), 1e-3 * contrast.mean()
@@ -70,6 +72,12 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
         np.exp(s * (np.arange(n) - n / 2) / _CELL) for s, n in zip(slope, view.shape, strict=True)
     )
     return (y[:, np.newaxis] * x).astype(np.float32).reshape(space)
+
+
+def _ordinary(view: np.ndarray) -> np.ndarray:
+    """Bring immense and tiny brightness to 1 at most: their squares are no numbers, or 0."""
+    peak = float(view.max())
+    return view if _TINY < peak < 1 / _TINY or peak == 0 else view.astype(np.float64) / peak
 
 
 def _slope(values: np.ndarray) -> np.ndarray:

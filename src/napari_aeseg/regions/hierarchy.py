@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.alike import check_even
 from napari_aeseg.images.axes import channels_first
 from napari_aeseg.images.threads import one_blas_thread
 from napari_aeseg.regions.classes import (
@@ -256,7 +257,7 @@ class Hierarchy(Inspection):
             raise InputError("Give either n_regions or threshold.")
         if threshold is not None:
             n_regions = self.n_regions_at(threshold)
-        return self.tree.cut(_checked_number("n_regions", n_regions, self.n_patches, "patches"))
+        return self.tree.cut(checked_number("n_regions", n_regions, self.n_patches, "patches"))
 
     def class_of_patch(
         self, n_classes: int = 3, prototypes: Prototypes | None = None
@@ -265,7 +266,7 @@ class Hierarchy(Inspection):
         if prototypes is not None:
             return self._nearest_class(prototypes)
         base, tree = self._class_tree
-        n_classes = _checked_number("n_classes", n_classes, tree.leaves, "distinct regions")
+        n_classes = checked_number("n_classes", n_classes, tree.leaves, "distinct regions")
         labels = tree.cut(n_classes)[base]
         # By brightness, so that class 1 is the darkest whatever the order of merges.
         intensity = self.statistics.intensity.mean(axis=1)
@@ -286,6 +287,7 @@ class Hierarchy(Inspection):
     def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
         """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
         if self.is_lazy:
+            check_even(markers, "markers")
             given = markers if hasattr(markers, "shape") else np.asarray(markers)
             check_kind(given, self.patches.shape)
             marked, _ = marks_lazily(given, self.patches, self.n_patches)
@@ -304,7 +306,7 @@ class Hierarchy(Inspection):
 
     def threshold_at(self, n_regions: int) -> float:
         """Return the smallest threshold that leaves at most `n_regions` regions."""
-        n_regions = _checked_number("n_regions", n_regions, self.n_patches, "patches")
+        n_regions = checked_number("n_regions", n_regions, self.n_patches, "patches")
         if n_regions == self.n_patches:
             return 0.0
         threshold = float(self.merge_thresholds[self.n_patches - 1 - n_regions])
@@ -412,7 +414,7 @@ class Hierarchy(Inspection):
         if not asked:
             raise InputError("class_ids is empty: give at least one class, or None.")
         for k in asked:
-            _checked_number("class_ids", k, most, "classes")
+            checked_number("class_ids", k, most, "classes")
         foreground = self.paint(np.isin(classes, asked))
         return self._search.find(foreground, min_size, stop)
 
@@ -528,10 +530,18 @@ class Hierarchy(Inspection):
         write_hierarchy(self, path)
 
 
-def _checked_number(name: str, value: object, most: int, of_what: str) -> int:
-    """Return a whole number from 1 to `most`, else raise InputError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= most:
-        raise InputError(
-            f"{name} = {value!r}: give a whole number from 1 to {most} (the number of {of_what})."
-        )
-    return int(value)
+def checked_number(name: str, value: object, most: int | None = None, of_what: str = "") -> int:
+    """Return a whole number of 1 or more, of at most `most`, else raise InputError.
+
+    Examples
+    --------
+    >>> checked_number("n_regions", 7, most=5, of_what="patches")
+    Traceback (most recent call last):
+    ...
+    napari_aeseg.errors.InputError: n_regions = 7: give a whole number from 1 to 5 (the number of patches).
+    """  # noqa: E501 - as it is said
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= (value if most is None else most):  # type: ignore[operator]
+        upper = "of 1 or more" if most is None else f"from 1 to {most} (the number of {of_what})"
+        raise InputError(f"{name} = {value!r}: give a whole number {upper}.")
+    return int(value)  # type: ignore[call-overload]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.alike import check_even
 from napari_aeseg.regions.borders import region_means
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def check_kind(markers: Any, shape: tuple[int, ...]) -> None:
 
 def checked_markers(markers: object, shape: tuple[int, ...]) -> np.ndarray:
     """Return markers as an array of int32, else raise InputError."""
+    check_even(markers, "markers")
     array = np.asarray(markers)
     check_kind(array, shape)
     low, high = int(array.min()), int(array.max())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.alike import check_even
 from napari_aeseg.regions.painting import is_lazy, known_by_patch
 from napari_aeseg.regions.thresholds import threshold_of_merges
 from napari_aeseg.regions.ultrametric import leaving_merges
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_aeseg.regions.inspection import Inspected
+
+
+# What the numbers of labels are kept in is signed.
+_LARGEST_LABEL = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +105,14 @@ def region_table(
 
 def checked_labels(labels: object, shape: tuple[int, ...], space: str) -> np.ndarray:
     """Return labels as an array, or raise InputError."""
+    check_even(labels, "labels")
     array = np.asarray(labels)
     if array.shape != shape:
         raise InputError(f"labels have shape {array.shape}, the image has {shape} ({space}).")
     if array.dtype.kind not in "bui" or (array.size and array.min() < 0):
         raise InputError("labels must be whole numbers of 0 or more; 0 is left out.")
+    if array.size and array.max() > _LARGEST_LABEL:
+        raise InputError(f"labels go up to {array.max()}: give numbers up to {_LARGEST_LABEL}.")
     return array
 
 
