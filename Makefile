@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTHON =
 ARGS =
 
-.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
+.PHONY: help demo test lint pictures soak bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
@@ -27,6 +27,9 @@ lint: $(VENV)/.dev ## check style and types
 
 pictures: $(VENV)/.demo ## make the pictures of the README and docs again
 	$(BIN)/python tools/with_display $(BIN)/python docs/make_pictures.py $(ARGS)
+
+soak: $(VENV)/.test ## long runs that look for what short tests cannot find
+	$(BIN)/python tools/with_display $(BIN)/python soak/images.py $(ARGS)
 
 bench-quality: $(VENV)/.bench ## compare results with other methods
 	$(BIN)/python benchmarks/quality.py $(ARGS)

@@ -1,0 +1,13 @@
+"""Whatever image is given: right labels or a clear error, and nothing written to it."""
+
+from hypothesis import given, settings
+
+import random_images
+
+MODEL = random_images.any_model()
+
+
+@given(random_images.cases())
+@settings(max_examples=20)
+def test_every_image_gives_right_labels_or_a_clear_error(case):
+    random_images.try_image(case, MODEL)
