@@ -56,9 +56,6 @@ bench-networks: $(VENV)/.bench ## compare networks by time and quality
 bench-scale: $(VENV)/.bench ## how time and memory grow with the image, and what a cluster brings
 	$(BIN)/python benchmarks/scale.py $(ARGS)
 
-soak: $(VENV)/.test ## long tests: thousands of hostile files
-	$(BIN)/python tools/with_display $(BIN)/python soak/files.py $(ARGS)
-
 wheel: $(VENV)/.test ## build dist/*.whl and the source archive
 	$(BIN)/python -m build --no-isolation $(ARGS)
 

@@ -34,6 +34,8 @@ RGB = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
 STACK = np.stack([GREY, GREY[:, ::-1]] * 2).astype(np.uint16)
 # A file must be read or refused within so many seconds.
 LONGEST = 60
+# What promises more is worked on in blocks, for as long as that takes; it is not tried here.
+MOST_PIXELS = 10**6
 OME = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeXUnit": "nm"}
 TIFFS: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
     "strips": (GREY, {"rowsperstrip": 7}),
@@ -264,13 +266,14 @@ def bounded(seconds: int) -> Iterator[None]:
         raise _OutOfTimeError
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(seconds)
+    # Again and again: in a callback, nobody would hear it.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 5)
     try:
         yield
     except _OutOfTimeError as error:
         raise AssertionError(f"it took more than {seconds} s") from error
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
@@ -283,7 +286,7 @@ def try_file(case: Damaged, model_path: Path) -> Counter[str]:
         for work in (open_file, opened_lazily, read_file):
             done["opened" if is_read(work, path) else "refused"] += 1
         commands = [["info", str(path)]]
-        if case.number % 4 == 0:
+        if case.number % 4 == 0 and promised(path) <= MOST_PIXELS:
             output = ("labels", "labels.tif")[case.number // 4 % 2]
             commands.append(
                 [
@@ -294,6 +297,14 @@ def try_file(case: Damaged, model_path: Path) -> Counter[str]:
         for command in commands:
             done["commands ended well" if ran(command) else "commands refused"] += 1
     return done
+
+
+def promised(path: Path) -> int:
+    """Return how many pixels a file says that it has; 0 if it says nothing."""
+    try:
+        return int(open_file(path, largest=0).array.size)
+    except AesegError:
+        return 0
 
 
 def opened_lazily(path: Path) -> np.ndarray:

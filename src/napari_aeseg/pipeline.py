@@ -226,7 +226,8 @@ def train(
     ------
     InputError
         If an image is empty, complex, constant, has masked, NaN, infinite or immense values, cannot
-        be read, or does not fit the others or `axes`; or if the training cannot be resumed, or not with these images or params.
+        be read, or does not fit the others or `axes`; or if the training cannot be resumed, or not
+        with these images or params.
     StoppedError
         If stopped before the first step.
     DeviceError

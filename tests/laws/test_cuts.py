@@ -35,7 +35,7 @@ def is_union(coarse, fine):
 
 
 @given(trees(), st.data())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_cuts_are_connected_and_nested_and_label_every_pixel(tree, data):
     numbers = st.integers(1, tree.n_patches)
     few, many = sorted([data.draw(numbers), data.draw(numbers)])
@@ -49,7 +49,7 @@ def test_cuts_are_connected_and_nested_and_label_every_pixel(tree, data):
 
 
 @given(trees(), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_a_higher_threshold_joins_and_never_parts(tree, one, other):
     low, high = sorted([one, other])
     fine, coarse = tree.regions(threshold=low), tree.regions(threshold=high)
@@ -59,7 +59,7 @@ def test_a_higher_threshold_joins_and_never_parts(tree, one, other):
 
 
 @given(trees(), st.data())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_classes_are_unions_of_regions_and_of_more_classes(tree, data):
     numbers = st.integers(1, tree.max_classes)
     few, many = sorted([data.draw(numbers), data.draw(numbers)])

@@ -17,7 +17,7 @@ def model_path(tmp_path_factory):
 
 
 @given(case=image_files.cases())
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_damaged_files_are_read_or_refused_in_words(model_path, case):
     logging.disable(logging.CRITICAL)  # tifffile tells of all that it finds
     try:

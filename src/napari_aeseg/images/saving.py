@@ -68,8 +68,8 @@ def write_labels(
     path : path-like
         ``*.zarr`` for OME-Zarr 0.5 with a pyramid, made by leaving out every second row and column,
         so that labels never mix. What was stopped goes on there, called again with the same labels.
-        ``*.tif`` for a tiled BigTIFF with OME metadata, which begins anew after a stop; labels of 64
-        bits are written as int32.
+        ``*.tif`` for a tiled BigTIFF with OME metadata, which begins anew after a stop; it has at
+        most 32 bits for a label.
     axes : str, optional
         One letter per dimension, such as ``tree.axes.space``; "YX", "ZYX" or "TZYX" by default.
     voxel_size : sequence of float, optional
@@ -89,9 +89,9 @@ def write_labels(
     Raises
     ------
     InputError
-        If the labels are no whole numbers, `axes` or `voxel_size` do not fit, the name ends
-        otherwise, labels are too large for TIFF or masked, or something is there already that is not a part of the same labels: nothing is
-        ever replaced. (Of the parts that are there, some are compared.)
+        If the labels are no whole numbers, masked, or too large for TIFF, `axes` or `voxel_size` do
+        not fit, the name ends otherwise, or something is there already that is not a part of the
+        same labels: nothing is ever replaced. (Of the parts that are there, some are compared.)
     StoppedError
         When asked to stop.
 
