@@ -14,6 +14,7 @@ import argparse
 import faulthandler
 import json
 import logging
+import subprocess
 import sys
 import tempfile
 import time
@@ -163,6 +164,7 @@ class Monkey:
         self.hand.viewer.close()
         live(0.1)
         WorkerBase.await_workers(60_000)
+        self.pulse.skip()  # that was waiting for threads
         live(0.1)
         if WorkerBase._worker_set:
             self.found.append(f"workers are left: {WorkerBase._worker_set}")
@@ -287,38 +289,85 @@ def main() -> int:
     parser.add_argument("--rest", type=float, default=120.0, help="seconds to stop in")
     parser.add_argument("--no-dock", action="store_true", help="try napari alone, to compare")
     parser.add_argument("--trace", type=Path, help="write each action here before it is done")
+    parser.add_argument("--here", action="store_true", help="one window, in this process")
     parser.add_argument("--json", type=Path, help="write what was done here")
     asked = parser.parse_args()
+    return _here(asked) if asked.here else _windows(asked)
+
+
+def _here(asked: argparse.Namespace) -> int:
+    """Run one window in this process."""
     faulthandler.enable()
     application = QApplication.instance() or QApplication(sys.argv[:1])
-    start, seed, rows = time.monotonic(), asked.seed, []
-    while sum(row["actions"] for row in rows) < asked.number:
+    row = run(
+        asked.seed,
+        min(asked.each, asked.number),
+        asked.seconds,
+        asked.limit,
+        say=_say,
+        trace=asked.trace,
+        with_dock=not asked.no_dock,
+        at_work=asked.at_work,
+        rest=asked.rest,
+    )
+    asked.json.write_text(json.dumps(row))
+    del application
+    return 1 if row["found"] else 0
+
+
+def _windows(asked: argparse.Namespace) -> int:
+    """Run windows one after the other, each in a process of its own: a driver may crash."""
+    start, rows, crashes = time.monotonic(), [], 0
+    for seed in range(asked.seed, asked.seed + asked.number):
         left = asked.seconds - (time.monotonic() - start)
-        if left <= 0:
+        done = sum(row["actions"] + row["refused"] for row in rows)
+        if left <= 0 or done >= asked.number:
             break
-        row = run(
-            seed,
-            asked.each,
-            left,
-            asked.limit,
-            say=_say,
-            trace=asked.trace,
-            with_dock=not asked.no_dock,
-            at_work=asked.at_work,
-            rest=asked.rest,
-        )
-        rows.append(row)
-        numbers = ", ".join(f"{row[name]} {name}" for name in ("actions", "refused", "rests"))
-        gap = next(iter(row["gaps"].items()), None)
-        _say(f"seed {seed}: {numbers}, longest gap {gap}, {len(row['found'])} found")
-        seed += 1
+        row = _window(asked, seed, asked.number - done, left)
+        crashes += row is None
+        rows += [] if row is None else [row]
         if asked.json is not None:
             asked.json.write_text(json.dumps(rows, indent=1))
+        if row is not None:
+            numbers = ", ".join(f"{row[name]} {name}" for name in ("actions", "refused", "rests"))
+            gap = next(iter(row["gaps"].items()), None)
+            _say(f"seed {seed}: {numbers}, longest gap {gap}, {len(row['found'])} found")
     actions, bad = sum(r["actions"] for r in rows), sum(bool(r["found"]) for r in rows)
     seconds = time.monotonic() - start
-    print(f"{actions} actions in {len(rows)} windows, {bad} with faults, {seconds:.0f} s")
-    del application
-    return 1 if bad else 0
+    _say(
+        f"{actions} actions in {len(rows)} windows, {bad} with faults, {crashes} ended by the "
+        f"drawing of napari, {seconds:.0f} s"
+    )
+    return 1 if bad or not rows else 0
+
+
+def _window(
+    asked: argparse.Namespace, seed: int, number: int, seconds: float
+) -> dict[str, Any] | None:
+    """Run one window in a process of its own; None if the driver of the display crashed in it.
+
+    napari alone, without the dock, ends so as well (`--no-dock`): Mesa's software driver, in the
+    midst of drawing.
+    """
+    with tempfile.TemporaryDirectory(prefix="aeseg-monkey-row-") as folder:
+        path = Path(folder) / "row.json"
+        options = {
+            "--seed": seed, "--number": number, "--each": asked.each, "--seconds": seconds,
+            "--limit": asked.limit, "--at-work": asked.at_work, "--rest": asked.rest,
+            "--json": path, "--trace": asked.trace,
+        }  # fmt: skip
+        words = [str(w) for o, v in options.items() if v is not None for w in (o, v)]
+        more = ["--no-dock"] if asked.no_dock else []
+        command = [sys.executable, __file__, "--here", *more, *words]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if path.exists():
+            return json.loads(path.read_text())
+    stack = done.stderr.partition("Current thread")[2].splitlines()[1:]
+    if done.returncode < 0 and stack and "/vispy/gloo/gl/" in stack[0]:
+        _say(f"seed {seed}: ended in {stack[0].strip()}")
+        return None
+    _say(f"seed {seed}: ended with {done.returncode}\n{done.stderr[-4000:]}")
+    return {"seed": seed, "actions": 0, "refused": 0, "rests": 0, "gaps": {}, "found": ["ended"]}
 
 
 if __name__ == "__main__":
