@@ -248,6 +248,7 @@ class Controller:
         self._closed = True
         self._finder.leave()
         self.keeper.leave()
+        self.steering.tools.leave()
         self.session.close()
 
     def wait(self, timeout: float | None = None) -> None:

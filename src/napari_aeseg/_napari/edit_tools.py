@@ -44,16 +44,28 @@ class EditTools:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._layers: dict[Image, Labels] = {}
+        self._listeners: dict[Labels, partial[Any]] = {}
         self._first: tuple[Image, tuple[int, ...]] | None = None
         self.tool: str | None = None
 
     def watch(self, image: Image, layer: Labels) -> None:
         """Listen to the clicks and keys on an image's preview."""
         self._layers[image] = layer
-        layer.mouse_drag_callbacks.append(partial(self._on_drag, image))
+        self._listeners[layer] = partial(self._on_drag, image)
+        layer.mouse_drag_callbacks.append(self._listeners[layer])
         layer.bind_key("Control-Z", lambda _: self.undo.emit(image), overwrite=True)
         layer.bind_key("Control-Shift-Z", lambda _: self.redo.emit(image), overwrite=True)
         layer.mouse_pan = self.tool is None
+
+    def leave(self) -> None:
+        """Listen to no preview any more, and give them napari's own keys and mouse back."""
+        for layer, listener in self._listeners.items():
+            layer.mouse_drag_callbacks.remove(listener)
+            for keys in ("Control-Z", "Control-Shift-Z"):
+                layer.bind_key(keys, None)
+        for layer in self._layers.values():
+            layer.mouse_pan = True
+        self._layers, self._listeners, self.tool = {}, {}, None
 
     def take(self, tool: str | None, images: list[Image]) -> None:
         """Take a tool in hand, or none; the first preview of `images` is made the active layer."""

@@ -80,6 +80,7 @@ class Keeper:
     def leave(self) -> None:
         """Leave what is going on, and be silent from now on."""
         self._waiting.clear()
+        self._measured, self._changed = {}, set()
         self._runner.leave()
 
     def keep(self, images: Iterable[Image], cut: Cut) -> list[Labels]:
@@ -150,7 +151,10 @@ class Keeper:
         self._changed = {known for known in self._changed if known in there}
         self._measured[layer] = _Unmeasured(layer, image, result, result.hierarchy, classes)
         for event in (layer.events.paint, layer.events.data):
-            event.connect(lambda e: self._changed.add(e.source))
+            event.connect(self._on_painted)  # by name: the layer must not keep all results
+
+    def _on_painted(self, event: Any) -> None:
+        self._changed.add(event.source)
 
     def _table(
         self,

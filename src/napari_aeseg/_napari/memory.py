@@ -71,8 +71,11 @@ def restore(controller: Controller) -> None:
     results.classes = memory.classes
     for image, result in memory.results.items():
         results.of[image] = result
+        result.preview.tell(results.touched.emit)
         if result.preview.layer is not None:
             results.shown.emit(image, result.preview.layer)
+        if result.markers is not None:
+            controller.steering.follow(result.markers)
     results.forget_removed()
     dock.model.params, dock.model.device = memory.training, memory.device
     dock.segments.params, dock.segments.cut = memory.segmentation, memory.cut

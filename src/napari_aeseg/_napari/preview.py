@@ -44,6 +44,10 @@ class Preview:
         self._showing = False
         self._colors: LabelColormap | None = None
 
+    def tell(self, touched: Callable[[Image, Labels], object]) -> None:
+        """Tell another one, from now on, when the user makes the layer theirs."""
+        self._touched = touched
+
     @property
     def layer(self) -> Labels | None:
         """The layer, if it is in the viewer and still the plugin's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
@@ -170,14 +170,22 @@ class Steering:
             )
         )
         layer.brush_size = _BRUSH
-        # Strokes when they end, an array that is given, strokes while they go on.
-        for event in (layer.events.paint, layer.events.data, layer.events.labels_update):
-            event.connect(lambda *_: self.changed.emit())
-        layer.events.set_data.connect(lambda *_: self._on_drawn(layer))
+        self.follow(layer)
         return layer
 
-    def _on_drawn(self, layer: Labels) -> None:
+    def follow(self, layer: Labels) -> None:
+        """Let the strokes of a layer steer; methods, since a layer outlives the dock."""
+        # Strokes when they end, an array that is given, strokes while they go on.
+        for event in (layer.events.paint, layer.events.data, layer.events.labels_update):
+            event.connect(self._on_stroke)
+        layer.events.set_data.connect(self._on_drawn)
+
+    def _on_stroke(self, *_: object) -> None:
+        self.changed.emit()
+
+    def _on_drawn(self, event: Any) -> None:
         # All that napari tells of undo and redo, and it tells the same of every other slice.
+        layer = event.source
         if not np.array_equal(layer.data, self._drawn.get(layer)):
             self._drawn[layer] = np.array(layer.data)
             self.changed.emit()
