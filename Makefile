@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTHON =
 ARGS =
 
-.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
+.PHONY: help demo test lint pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel soak clean FORCE
 # one pip at a time, whatever -j says
 .NOTPARALLEL:
 
@@ -48,6 +48,9 @@ bench-networks: $(VENV)/.bench ## compare networks by time and quality
 
 bench-scale: $(VENV)/.bench ## how time and memory grow with the image, and what a cluster brings
 	$(BIN)/python benchmarks/scale.py $(ARGS)
+
+soak: $(VENV)/.test ## what takes hours: long use, and whatever may go wrong, many times
+	$(BIN)/python tools/with_display $(BIN)/python soak/rounds.py $(ARGS)
 
 wheel: $(VENV)/.test ## build dist/*.whl and the source archive
 	$(BIN)/python -m build --no-isolation $(ARGS)
