@@ -39,7 +39,8 @@ def test_columns(segmented):
         assert np.isclose(row["mean_1"], image[here].mean(), atol=1e-5)
         assert np.isclose(row["reconstruction_error"], error[here].mean(), rtol=1e-4)
         assert 0 < row["border_strength"] <= 1
-        assert row["merge_height"] == segmented.hierarchy.merge_height(labels)[here][0]
+        height = segmented.hierarchy.merge_height(labels)[here][0]
+        assert height.dtype.type(row["merge_height"]) == height  # older pandas widens it
     assert set(table["class"]) <= {"class 1", "class 2", "class 3"}
 
 

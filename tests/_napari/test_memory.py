@@ -19,7 +19,7 @@ def reopened(widget, model, qtbot):
     opened = []
 
     def reopen() -> AESegWidget:
-        widget._controller.close()
+        (opened or [widget])[-1]._controller.close()
         again = AESegWidget(widget.viewer_model)
         qtbot.addWidget(again.native)
         opened.append(again)
@@ -92,6 +92,70 @@ def test_another_viewer_starts_anew(widget, reopened, qtbot):
 
     assert other.model is None
     other._controller.close()
+
+
+def test_what_is_dragged_on_the_preview_reaches_the_new_dock_only(widget, reopened):
+    widget.segment()
+    widget.wait(20)
+    layer = widget.preview
+    widget.tool = "merge"
+    for _ in range(3):
+        reopened()
+    assert len(layer.mouse_drag_callbacks) == 1
+    assert layer.mouse_pan  # though a tool was in hand when the first dock was closed
+
+
+def test_a_closed_dock_gives_the_preview_its_mouse_and_keys_back(widget):
+    widget.segment()
+    widget.wait(20)
+    layer = widget.preview
+    own = dict(layer.keymap)
+    assert own
+    widget.tool = "split"
+
+    widget._controller.close()
+
+    assert layer.mouse_pan
+    assert layer.mouse_drag_callbacks == []
+    assert not set(own) & set(layer.keymap)
+
+
+def test_strokes_steer_the_new_dock_too(widget, reopened):
+    widget.segment()
+    widget.wait(20)
+    widget.mode = "markers"
+    strokes = widget.paint()
+
+    again = reopened()
+    strokes.data = np.where(np.arange(48) < 24, 1, 2) * np.ones((48, 1), np.uint8)
+    again.wait(20)
+
+    assert set(np.unique(again.preview.data)) == {1, 2}
+
+
+def test_a_preview_that_is_painted_on_is_adopted_by_the_new_dock_too(widget, reopened):
+    widget.segment()
+    widget.wait(20)
+    layer = widget.preview
+
+    again = reopened()
+    layer.paint((5, 5), 1)
+
+    assert layer.name == "halves painted"
+    assert again.preview is not layer
+
+
+def test_a_closed_dock_holds_no_hierarchies_of_kept_layers(widget, reopened):
+    widget.segment()
+    widget.wait(20)
+    (kept,) = widget.keep()
+    widget.wait(20)
+    keeper = widget._controller.keeper
+    assert kept in keeper._measured
+
+    reopened()
+
+    assert keeper._measured == {}
 
 
 def used_and_closed(model, qtbot) -> list[weakref.ref]:

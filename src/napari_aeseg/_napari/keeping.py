@@ -81,6 +81,7 @@ class Keeper:
     def leave(self) -> None:
         """Leave what is going on, and be silent from now on."""
         self._waiting.clear()
+        self._measured, self._changed = {}, set()
         self._runner.leave()
         self._listening.leave()
 

@@ -3,8 +3,9 @@
 Three habits of the workers are worked around here. A generator worker swallows a `RuntimeError`
 (and torch's out-of-memory error is one), so nothing is ever raised into it: the outcome is its
 result. `worker.quit()` drops the generator where it stands, with the model and the memory of the
-GPU, so quitting sets an event instead that the core looks at. And napari keeps every worker as
-long as its window lives, so a job gives up what it holds when it ends.
+GPU, so quitting sets an event instead that the core looks at. And napari keeps the `quit` of every
+worker as long as its window lives, which outlives its closing, so `quit` refers to the job weakly,
+and the job gives up what it holds when it ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from psygnal import EmitLoopError, Signal
@@ -76,6 +78,11 @@ class Job:
 
     def __repr__(self) -> str:
         return f"AE Segment: {self.title}"  # napari shows it when the window is closed meanwhile
+
+    def abandon(self) -> None:
+        """Let the work come to its end, for nobody; napari calls it when the window closes."""
+        self.abandoned = True
+        self.stop.set()
 
     def run(self) -> Generator[Progress, None, Done | Stopped | Failed]:
         """Do the work in this thread, once; never raise, whatever the work raises."""
@@ -148,10 +155,16 @@ class _Worker(GeneratorWorker):
         super().__init__(run)
         self._aeseg_job: Job = run.__self__  # type: ignore[attr-defined]
 
-    def quit(self) -> None:
-        """Let the work come to its end, for nobody; napari calls it when the window closes."""
-        self._aeseg_job.abandoned = True
-        self._aeseg_job.stop.set()
+    @property
+    def quit(self) -> Callable[[], None]:
+        """A callable that keeps neither the worker nor the job."""
+        return partial(_abandon, ref(self._aeseg_job))
+
+
+def _abandon(job: ref[Job]) -> None:
+    running = job()
+    if running is not None:
+        running.abandon()
 
 
 class JobRunner:

@@ -1,0 +1,166 @@
+"""What a process holds: memory, threads, files, folders, windows, objects."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import re
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+Count = dict[str, float]
+
+
+def counted() -> Count:
+    """Count what is held now, after all is given back that can be.
+
+    Returns
+    -------
+    dict
+        "resident" and "device" in MB; everything else is a number of things.
+    """
+    settle()
+    return {
+        "resident": resident(),
+        "device": device_memory(),
+        **of_threads(),
+        "files": entries("/proc/self/fd"),
+        "folders": sum(1 for _ in Path(tempfile.gettempdir()).glob("aeseg-*")),
+        **held(),
+    }
+
+
+def settle() -> None:
+    """Let Qt delete what it has been told to, and give freed memory back to the system."""
+    application = running_application()
+    for _ in range(3):
+        if application is not None:
+            from qtpy.QtCore import QCoreApplication, QEvent
+
+            application.processEvents()
+            QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+        gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
+        if trim is not None:
+            trim(0)
+
+
+def running_application() -> Any:
+    """Return the Qt application, if there is one; imports nothing."""
+    if "qtpy" not in sys.modules:
+        return None
+    from qtpy.QtWidgets import QApplication
+
+    return QApplication.instance()
+
+
+def resident() -> float:
+    """Return the MB of this process that are in memory."""
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def device_memory() -> float:
+    """Return the MB that torch holds on GPUs, those that it keeps for later included."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return 0.0
+    return sum(torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count())) / 2**20
+
+
+def of_threads() -> Count:
+    """Count threads; those of one pool as one, since a pool takes its time to have all of its own.
+
+    "tasks" are threads of the system, "threads" those that Python knows.
+    """
+    names = [thread.name for thread in threading.enumerate()]
+    kinds = {re.sub(r"(?<=_)\d+$|(?<=^Dummy-)\d+$", "", name) for name in names}
+    tasks = entries("/proc/self/task")
+    return {"threads": len(kinds), "tasks": max(0, tasks - len(names) + len(kinds))}
+
+
+def entries(folder: str) -> int:
+    """Return how many entries a folder has; 0 where there is no such folder."""
+    return len(os.listdir(folder)) if os.path.isdir(folder) else 0
+
+
+def held() -> Count:
+    """Count objects that ought to go when work is done or a window closes."""
+    found = dict.fromkeys(("ours", "tensors", "connections", "callbacks", "viewers", "layers"), 0)
+    found |= dict.fromkeys(("widgets", "timers", "workers"), 0)
+    of_kind: dict[type, tuple[str, ...]] = {}
+    for thing in gc.get_objects():
+        kind = type(thing)  # and not isinstance: proxies would answer for what they stand for
+        if kind not in of_kind:
+            of_kind[kind] = names_of(kind)
+        for name in of_kind[kind]:
+            found[name] += number_in(thing, name)
+    application = running_application()
+    if application is not None:
+        found["widgets"] = len(application.topLevelWidgets())
+    return found
+
+
+def number_in(thing: Any, name: str) -> int:
+    """Return how much of a kind a thing is: 1, or as many as are connected to a signal."""
+    if name == "connections":
+        return len(thing)
+    return len(thing.callbacks) if name == "callbacks" else 1
+
+
+# Module and name of a class, and what those that derive from it are counted as.
+_COUNTED = {
+    ("torch", "Tensor"): "tensors",
+    ("psygnal._signal", "SignalInstance"): "connections",
+    ("napari.utils.events.event", "EventEmitter"): "callbacks",
+    ("napari.components.viewer_model", "ViewerModel"): "viewers",
+    ("napari.layers.base.base", "Layer"): "layers",
+    ("PyQt6.QtCore", "QTimer"): "timers",
+    ("superqt.utils._qthreading", "WorkerBase"): "workers",
+}
+
+
+def names_of(kind: type) -> tuple[str, ...]:
+    """Return what objects of a type are counted as."""
+    bases = {(str(vars(base).get("__module__")), base.__name__) for base in kind.__mro__}
+    names = tuple(name for base, name in _COUNTED.items() if base in bases)
+    return ("ours", *names) if str(kind.__module__).startswith("napari_aeseg") else names
+
+
+def grown(
+    rows: list[Count], rounds: int, usual: Count | None = None, memory: float = 0.05
+) -> list[str]:
+    """Say what there is more of after some rounds.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Counts, the first and the last so many rounds apart. Of things, the fewest of the last
+        three rows are taken, since threads and what belongs to them come and go.
+    rounds : int
+    usual : dict, optional
+        What others add in each round.
+    memory : float
+        Fraction by which memory may grow.
+
+    Examples
+    --------
+    >>> grown([{"resident": 100, "files": 9}, {"resident": 104, "files": 10}], 5)
+    ['files: 9, then 10']
+    >>> grown([{"files": 9}, {"files": 14}], 5, usual={"files": 1})
+    []
+    """
+    found = []
+    for name, before in rows[0].items():
+        sized = name in ("resident", "device")
+        after = rows[-1][name] if sized else min(row[name] for row in rows[1:][-3:])
+        allowed = before * (1 + memory * sized) + rounds * max(0, (usual or {}).get(name, 0))
+        if after > allowed:
+            found.append(f"{name}: {before:.6g}, then {after:.6g}")
+    return found

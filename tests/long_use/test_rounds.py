@@ -1,0 +1,58 @@
+"""A few rounds of what soak/rounds.py does for long: nothing is left of a round."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import counts
+import rounds
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path, monkeypatch):
+    """Temporary folders and models where no other test makes some."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_, **__: tmp_path / "data")
+
+
+def left(one_round, number: int, known: tuple[str, ...]) -> list[str]:
+    """Do some rounds after one that warms up; say what is left of them."""
+    one_round(0)
+    before = counts.counted()
+    for i in range(1, number):
+        one_round(i)
+    after = counts.counted()
+    return counts.grown([{name: row[name] for name in known} for row in (before, after)], 1)
+
+
+def test_nothing_is_left_of_rounds_without_a_window():
+    names = ("threads", "files", "folders", "ours", "tensors", "connections")
+    assert left(rounds.headless, 4, names) == []
+
+
+@pytest.mark.viewer
+def test_nothing_is_left_of_docks_that_were_used_and_closed(make_napari_viewer):
+    one = rounds.InOneViewer(make_napari_viewer())
+    names = ("threads", "folders", "ours", "tensors", "connections", "layers", "widgets", "workers")
+    with rounds.small_images_in_blocks():
+        assert left(one, 3, names) == []
+
+
+def test_what_is_left_is_found():
+    held = []
+
+    def leaking(number):
+        held.append(open(__file__))  # noqa: SIM115 - it is to stay open
+
+    assert [line.split(":")[0] for line in left(leaking, 3, ("files", "threads"))] == ["files"]
+    for file in held:
+        file.close()
+
+
+def test_growth_is_judged_beyond_that_of_the_control():
+    rows = [{"round": n, "seconds": 1, "resident": 100 + n, "files": n} for n in (5, 10, 15)]
+    assert rounds.missed(rows) == ["resident: 105, then 115", "files: 5, then 10"]
+    assert rounds.missed(rows, rows) == []
+    assert json.loads(json.dumps(rounds.per_round(rows)))["files"] == 1
