@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import image_files
 import random_images
+from napari_aeseg.autoencoder.device import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Tried = tuple[Counter[str], dict[str, str]]
 # Different failures that are told; more of them are counted.
 _TOLD = 20
+_SAID_EVERY = 250
 
 
 def tried(
@@ -52,6 +54,8 @@ def tried(
     @given(cases)
     def one(case: object) -> None:
         counts["tried"] += 1
+        if counts["tried"] % _SAID_EVERY == 0:
+            print(f"  {dict(counts)}", flush=True)
         try:
             counts.update(check(case))
         except Exception as error:
@@ -75,6 +79,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file for the counts")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)  # tifffile tells of all that it finds
+    warm_up()
     model = random_images.any_model()
     folder = tempfile.TemporaryDirectory()
     model_path = Path(folder.name) / "any.aeseg.safetensors"
