@@ -40,11 +40,11 @@ def _seconds(output: Output, folder: Path) -> float:
     """How long the writing takes when nothing disturbs it."""
     found = []
     for number in range(3):
-        start = time.perf_counter()
         path = folder / str(number) / output.name
         path.parent.mkdir()
-        _, status = os.waitpid(_child(lambda path=path: output.write(path)), 0)
-        assert status == 0, f"{output.name} cannot be written"
+        start = time.perf_counter()
+        # In this process: a forked one may wait for ever for a lock that a thread had.
+        output.write(path)
         found.append(time.perf_counter() - start)
     return min(found)
 
