@@ -102,8 +102,11 @@ def expected_arrays(
 
 def coarse_shapes(axes: Axes, steps: object) -> dict[str, tuple[int, ...]]:
     """Return the shapes of patch ids at all pixels and at every so many-th row and column."""
-    known = isinstance(steps, list) and 1 <= len(steps) <= _MOST_STEPS
-    if not known or any(type(n) is not int or n != 2**i for i, n in enumerate(steps)):
+    if (
+        not isinstance(steps, list)
+        or not 1 <= len(steps) <= _MOST_STEPS
+        or any(type(n) is not int or n != 2**i for i, n in enumerate(steps))
+    ):
         raise ValueError(f"steps {shown(repr(steps), 50)} between rows and columns")
     return {
         "patches" if step == 1 else f"coarse/{step}": tuple(
