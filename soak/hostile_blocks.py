@@ -158,14 +158,14 @@ def _npz_zip(path: Path, rng: Rng) -> None:
             np.save(raw, values)
             data = raw.getvalue()
             if key == name:
-                shape = {0: (2**26,), 1: (2**40,), 2: (2**40, 2**20), 3: (2**62, 0)}.get(int(kind))
+                shape = {0: (2**22,), 1: (2**40,), 2: (2**40, 2**20), 3: (2**62, 0)}.get(int(kind))
                 if shape is not None:
                     head = io.BytesIO()
                     dtype = values.dtype.str
                     np.lib.format.write_array_header_1_0(
                         head, {"descr": dtype, "fortran_order": False, "shape": shape}
                     )
-                    size = 2**26 * values.dtype.itemsize if kind == 0 else 64
+                    size = 2**22 * values.dtype.itemsize if kind == 0 else 64
                     data = head.getvalue() + bytes(size if rng.random() < 0.2 else 64)
                 if kind == 4:
                     data = damaged(data, rng)

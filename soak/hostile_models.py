@@ -254,10 +254,10 @@ def _heads(raw: bytes, _: bytes, rng: Rng) -> bytes:
             deep = int(rng.choice([200, 5000, 200_000]))
             return framed(b'{"a":' * deep + b"1" + b"}" * deep, data)
         case 2:
-            number = int(rng.choice([1000, 30_000, 300_000], p=[0.7, 0.25, 0.05]))
+            number = int(rng.choice([1000, 30_000, 300_000], p=[0.84, 0.15, 0.01]))
             return framed(("{" + ",".join(map(one.format, range(number))) + "}").encode(), b"")
         case 3:
-            number = int(rng.choice([1000, 30_000, 1_000_000], p=[0.7, 0.25, 0.05]))
+            number = int(rng.choice([1000, 30_000, 1_000_000], p=[0.84, 0.15, 0.01]))
             more = ",".join(map(one.format, range(number)))
             return framed(head.rstrip()[:-1] + b"," + more.encode() + b"}", data)
         case 4:
@@ -269,7 +269,7 @@ def _heads(raw: bytes, _: bytes, rng: Rng) -> bytes:
             return framed(as_text({"__metadata__": meta, **parts.entries}).encode(), data)
         case 6:  # our own header, long
             piece = str(rng.choice(["{},", "[],", '"ab",', "1.5,", "null,", '{"a":[{}]},']))
-            number = int(rng.choice([10**3, 10**5, 3 * 10**6], p=[0.6, 0.35, 0.05]))
+            number = int(rng.choice([10**3, 10**5, 3 * 10**6], p=[0.84, 0.15, 0.01]))
             odd = f'{{"format_version": 1, "a": [{piece * number} 0]}}'
             return framed(as_text({"__metadata__": {KEY: odd}, **parts.entries}).encode(), data)
         case 7:
