@@ -213,7 +213,7 @@ def test_parts_that_cannot_be_read_are_left_out_if_asked(image):
     assert np.array_equal(labels == 0, left_out)
     assert set(np.unique(labels)) == set(range(7))
     assert len(tree.notes) == 1
-    assert "Y 32 to 160, X 96 to 224" in tree.notes[0]
+    assert "Y 40 to 152, X 104 to 216" in tree.notes[0]
     assert "left out" in tree.notes[0]
 
 
