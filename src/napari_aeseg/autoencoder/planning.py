@@ -20,7 +20,7 @@ _LARGEST_TILE = 2048
 _SHARE = 0.25
 # Tiles of planes and of volumes begin at multiples of so many pixels, so that these squares (cubes)
 # are in one tile whole, however large tiles are: sums are taken over each of them first.
-PIECE = {2: 32, 3: 8}
+PIECE = {2: 8, 3: 8}
 # Side of a cube for a tile size. Cubes of less are mostly margin; the default takes half a GB.
 _CUBE = 3 / 16
 
