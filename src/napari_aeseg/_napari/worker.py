@@ -150,6 +150,10 @@ def explained(error: Exception) -> Exception:
     return error
 
 
+# Workers whose end nobody has heard yet, left behind or not: a thread whose worker is gone fails.
+_AT_WORK: dict[object, _Worker] = {}
+
+
 class _Worker(GeneratorWorker):
     def __init__(self, run: Callable[[], Generator[Progress, None, Any]]) -> None:
         super().__init__(run)
@@ -193,6 +197,7 @@ class JobRunner:
         """Run a job in a thread of its own; returns at once."""
         self.leave()
         self._job = job
+        key = object()
         self._worker = create_worker(
             job.run,
             _worker_class=_Worker,
@@ -202,8 +207,10 @@ class JobRunner:
                 "yielded": partial(self._progressed, job),
                 "returned": partial(self._ended, job),
                 "errored": partial(self._errored, job),
+                "finished": partial(_AT_WORK.pop, key, None),
             },
         )
+        _AT_WORK[key] = self._worker
         if self._worker.pbar is not None:
             self._worker.pbar.leave = False  # no line on the terminal where there is no dock
 
