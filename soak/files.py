@@ -38,6 +38,7 @@ class Readers:
 
     def __exit__(self, *_: object) -> None:
         self._end()
+        self._last_words()  # and close what they are in
 
     def read(self, kind: str, seed: int) -> dict[str, Any]:
         """Have one file read; a death or a hang is an outcome too."""
@@ -101,6 +102,9 @@ class Readers:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
         self._process = None
         return "hangs" if code is None else f"died ({code})"
 
@@ -108,7 +112,10 @@ class Readers:
         if self._said is None:
             return ""
         self._said.seek(0)
-        return self._said.read()[-3000:]
+        words = self._said.read()[-3000:]
+        self._said.close()
+        self._said = None
+        return words
 
 
 def read_hostile_files(

@@ -84,7 +84,7 @@ def make_good_models() -> list[bytes]:
             trainer.intensity = image.intensity
         for _ in range(2):
             trainer.step()
-        model = trainer.model()
+        model = trainer.snapshot()
         if number == 1:
             model = Model(model.network, None, model.record, any_channels=True)
         model.prototypes = kinds if number == 0 else None

@@ -11,13 +11,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is looke
 
 
 def test_hostile_files_are_refused_or_harmless():
-    found = read_hostile_files(60, seed=3, shares={"model": 0.7, "hierarchy": 0.2, "blocks": 0.1})
+    found = read_hostile_files(30, seed=3, shares={"model": 0.7, "hierarchy": 0.2, "blocks": 0.1})
     assert found["failures"] == []
     assert found["processes"] == 1
     counts = found["counts"]
-    assert counts["model refused"] > 20
-    assert counts["hierarchy refused"] > 5
-    assert counts["blocks refused"] > 2
+    assert counts["model refused"] > 10
+    assert counts["hierarchy refused"] > 2
+    assert counts["blocks refused"] > 0
 
 
 def test_the_watch_sees_what_must_not_be(tmp_path):
@@ -38,7 +38,7 @@ def test_the_watch_sees_what_must_not_be(tmp_path):
         "assert [word.split()[0] for word in seen] == ['writes', 'compiles', 'exec', 'os.rename']\n"
         "forget_peak()\n"
         "before = memory_now()\n"
-        "bytes(50 * 2**20).count(1)\n"
+        "(b\"1\" * (50 * 2**20)).count(b\"1\")\n"
         "assert 45 < (peak_memory() - before) / 2**20 < 70\n"
     )
     (tmp_path / "target").mkdir()
