@@ -424,7 +424,7 @@ def test_sizes_are_refused_before_memory_is_taken(saved, monkeypatch):
     with pytest.raises(HierarchyFileError, match="claims to hold"):
         load_hierarchy(saved)
     monkeypatch.setattr(store, "MOST_BYTES", 2**60)  # what the files hold is looked at anyway
-    with pytest.raises(HierarchyFileError, match="patches cannot be read"):
+    with pytest.raises(HierarchyFileError, match="bytes cannot hold"):
         load_hierarchy(saved)
 
 
