@@ -26,7 +26,7 @@ ALLOWED = {
     "pipeline": BASE | {"images", "autoencoder", "regions", "blockwise"},
     "batch": BASE
     | {"images", "autoencoder", "regions", "blockwise", "pipeline", "batch_job", "batch_report"},
-    "batch_job": BASE | {"images", "autoencoder", "regions", "pipeline"},
+    "batch_job": BASE | {"images", "autoencoder", "regions", "blockwise", "pipeline"},
     "batch_report": set(),
     "cli": BASE
     | {"images", "autoencoder", "regions", "blockwise", "pipeline", "samples", "__init__"}
