@@ -739,3 +739,8 @@ def test_weights_that_make_no_numbers_are_told_when_they_do(saved, value):
         model.features(IMAGE * 8, device="cpu")
     with pytest.raises(InputError, match="NaN, infinite or beyond"):
         napari_aeseg.build_hierarchy(IMAGE * 8, model, device="cpu")
+
+
+def test_seconds_are_a_number_that_all_can_count_with(saved):
+    rewrite(saved, lambda h: h | {"training": h["training"] | {"seconds": 10**30}})
+    assert type(load_model(saved).record.seconds) is float

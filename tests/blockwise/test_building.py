@@ -414,7 +414,7 @@ def test_a_saved_part_that_is_damaged_is_noticed_when_it_is_looked_at(image, tmp
     content[len(content) // 2] ^= 0xFF
     chunk.write_bytes(content)
     labels = aeseg.load_hierarchy(path).regions(n_regions=3)
-    with pytest.raises(aeseg.HierarchyFileError, match="damaged.*checksum"):
+    with pytest.raises(aeseg.HierarchyFileError, match=r"damaged.*checksum"):
         labels.compute()
     chunk.unlink()
     with pytest.raises(aeseg.HierarchyFileError, match="missing"):

@@ -38,7 +38,7 @@ def test_the_watch_sees_what_must_not_be(tmp_path):
         "assert [word.split()[0] for word in seen] == ['writes', 'compiles', 'exec', 'os.rename']\n"
         "forget_peak()\n"
         "before = memory_now()\n"
-        "(b\"1\" * (50 * 2**20)).count(b\"1\")\n"
+        '(b"1" * (50 * 2**20)).count(b"1")\n'
         "assert 45 < (peak_memory() - before) / 2**20 < 70\n"
     )
     (tmp_path / "target").mkdir()

@@ -62,6 +62,8 @@ def record_of(header: Mapping[str, Any]) -> TrainingRecord:
         training[name] = tuple(training[name])
     if training.get("voxel_size") is not None:
         training["voxel_size"] = numbers_of("voxel_size", training["voxel_size"])
+    if type(training.get("seconds")) is int:  # JSON has whole numbers of any size
+        training["seconds"] = float(training["seconds"])
     if not isinstance(training.get("precision", ""), str):
         raise ValueError(f"precision = {shown(repr(training['precision']))}")
     return TrainingRecord(**training)

@@ -41,6 +41,8 @@ _REDUCTION = {
     **{f"known/{name}": "float64" for name in ("scale", "contrast", "unit", "offset", "gain")},
     **{f"known/{model}/{part}": "float64" for model in ("everything", "things") for part in _MODEL},
 }
+# How patch ids are stored.
+_CODECS = [{"endian": "little"}, {"level": 0, "checksum": False}]
 #: What the user should know of a block, in a file of it: JSON in bytes.
 NOTES = "notes"
 # Of maps from features to positions: squares of what comes out are finite in float32.
@@ -105,7 +107,7 @@ def _check_array(file: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) ->
             == {"name": "default", "configuration": {"separator": "/"}}
             and found["fill_value"] == 0
             and codecs == ["bytes", "zstd"]
-            and found["codecs"][0]["configuration"] == {"endian": "little"}
+            and [codec["configuration"] for codec in found["codecs"]] == _CODECS
             and not found.get("storage_transformers")
         )
     except (LookupError, TypeError) as error:
