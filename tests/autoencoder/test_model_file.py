@@ -677,6 +677,7 @@ def test_noise_that_is_read_from_behind_its_state_is_refused(half, left, followi
         {"notes": "text"},
         {"device": 3},
         {"seconds": "long"},
+        {"seconds": 10**30},
         {"seconds": float("inf")},
         {"steps": "many"},
         {"steps": -1},
@@ -742,5 +743,5 @@ def test_weights_that_make_no_numbers_are_told_when_they_do(saved, value):
 
 
 def test_seconds_are_a_number_that_all_can_count_with(saved):
-    rewrite(saved, lambda h: h | {"training": h["training"] | {"seconds": 10**30}})
+    rewrite(saved, lambda h: h | {"training": h["training"] | {"seconds": 10**9}})
     assert type(load_model(saved).record.seconds) is float

@@ -62,8 +62,9 @@ def record_of(header: Mapping[str, Any]) -> TrainingRecord:
         training[name] = tuple(training[name])
     if training.get("voxel_size") is not None:
         training["voxel_size"] = numbers_of("voxel_size", training["voxel_size"])
-    if type(training.get("seconds")) is int:  # JSON has whole numbers of any size
-        training["seconds"] = float(training["seconds"])
+    seconds = training.get("seconds")
+    if type(seconds) is int and abs(seconds) < 2**63:  # `check_record` refuses others
+        training["seconds"] = float(seconds)
     if not isinstance(training.get("precision", ""), str):
         raise ValueError(f"precision = {shown(repr(training['precision']))}")
     return TrainingRecord(**training)
@@ -72,6 +73,8 @@ def record_of(header: Mapping[str, Any]) -> TrainingRecord:
 def check_record(record: TrainingRecord) -> None:
     """Raise an error unless every part of a record is of the kind that it is said to be."""
     numbers_of("losses", list(record.losses))
+    if type(record.seconds) is not float:
+        raise TypeError(f"seconds = {shown(repr(record.seconds))}")
     numbers_of("seconds", [record.seconds])
     for text in (record.device, *record.notes):
         text_of("device and notes", text)
