@@ -42,6 +42,8 @@ _REDUCTION = {
     **{f"known/{model}/{part}": "float64" for model in ("everything", "things") for part in _MODEL},
 }
 # How patch ids are stored.
+_METADATA = {"shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"}
+_METADATA |= {"attributes", "dimension_names", "zarr_format", "node_type", "storage_transformers"}
 _CODECS = [{"endian": "little"}, {"level": 0, "checksum": False}]
 #: What the user should know of a block, in a file of it: JSON in bytes.
 NOTES = "notes"
@@ -99,7 +101,8 @@ def _check_array(file: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) ->
     try:
         codecs = [codec["name"] for codec in found["codecs"]]
         same = (
-            (found["zarr_format"], found["node_type"]) == (3, "array")
+            found.keys() <= _METADATA
+            and (found["zarr_format"], found["node_type"]) == (3, "array")
             and (found["shape"], found["data_type"]) == (list(shape), "int32")
             and found["chunk_grid"]
             == {"name": "regular", "configuration": {"chunk_shape": list(chunks)}}

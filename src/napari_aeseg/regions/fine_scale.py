@@ -89,7 +89,7 @@ class FineScale:
         plain = {name: float(numbers[name]) for name in ("scale", "contrast", "unit")}
         if not (1 <= plain["scale"] < np.inf and 0 <= plain["contrast"] < np.inf):
             raise ValueError(f"scale {plain['scale']}, contrast {plain['contrast']}")
-        if not 0 < plain["unit"] < np.inf:
+        if not 1 / _LARGEST <= plain["unit"] <= _LARGEST:
             raise ValueError(f"unit {plain['unit']}")
         if any(
             not (np.abs(values.astype(np.float64)) <= _LARGEST).all() for values in arrays.values()
