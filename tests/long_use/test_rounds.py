@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from contextlib import ExitStack
 
 import pytest
 
@@ -45,14 +47,15 @@ def test_nothing_is_left_of_docks_that_were_used_and_closed(make_napari_viewer):
 
 
 def test_what_is_left_is_found():
-    held = []
+    gc.collect()  # of files that other tests have left
+    with ExitStack() as held:
 
-    def leaking(number):
-        held.append(open(__file__))  # noqa: SIM115 - it is to stay open
+        def leaking(number):
+            for _ in range(20):
+                held.enter_context(open(__file__))
 
-    assert [line.split(":")[0] for line in left(leaking, 3, ("files", "threads"))] == ["files"]
-    for file in held:
-        file.close()
+        found = left(leaking, 3, ("files", "threads"))
+    assert [line.split(":")[0] for line in found] == ["files"]
 
 
 def test_growth_is_judged_beyond_that_of_the_control():
