@@ -308,9 +308,10 @@ def _scattered(patches: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def wild(values: np.ndarray, rng: Rng) -> np.ndarray:
-    """Finite numbers of any size."""
+    """Finite numbers of any size that the dtype holds."""
     power = rng.uniform(-40, 38, values.shape)
-    most = float(np.finfo(values.dtype).max)
+    info = np.finfo if values.dtype.kind == "f" else np.iinfo
+    most = float(info(values.dtype).max)
     return np.minimum(10**power, most).astype(values.dtype)
 
 
