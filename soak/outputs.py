@@ -133,8 +133,9 @@ def _segment_files(path: Path) -> None:
     folder.mkdir(exist_ok=True)
     files = [folder / f"{name}.tif" for name in "ab"]
     for file in files:
-        if not file.exists():
-            tifffile.imwrite(file, image())
+        if not file.exists():  # half an image of a process that was killed is not the question
+            tifffile.imwrite(file.with_suffix(".part"), image())
+            file.with_suffix(".part").rename(file)
     report = aeseg.segment_files(
         *(files, path, model(), aeseg.Cut(n_regions=4), SEGMENTATION),
         device="cpu",
