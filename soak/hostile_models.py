@@ -38,7 +38,8 @@ class Parts:
 
     def file(self) -> bytes:
         """Put the file together again."""
-        text = as_text({"__metadata__": {KEY: as_text(self.header)}, **self.entries})
+        entries = self.entries if isinstance(self.entries, dict) else {"entries": self.entries}
+        text = as_text({"__metadata__": {KEY: as_text(self.header)}, **entries})
         return framed(text.encode("utf-8", "surrogatepass"), self.data)
 
 

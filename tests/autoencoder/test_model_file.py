@@ -678,6 +678,7 @@ def test_noise_that_is_read_from_behind_its_state_is_refused(half, left, followi
         {"device": 3},
         {"seconds": "long"},
         {"seconds": 10**30},
+        {"losses": [10**30]},
         {"seconds": float("inf")},
         {"steps": "many"},
         {"steps": -1},
@@ -742,6 +743,8 @@ def test_weights_that_make_no_numbers_are_told_when_they_do(saved, value):
         napari_aeseg.build_hierarchy(IMAGE * 8, model, device="cpu")
 
 
-def test_seconds_are_a_number_that_all_can_count_with(saved):
-    rewrite(saved, lambda h: h | {"training": h["training"] | {"seconds": 10**9}})
-    assert type(load_model(saved).record.seconds) is float
+def test_seconds_and_losses_are_numbers_that_all_can_count_with(saved):
+    whole = {"seconds": 10**9, "losses": [2, 1]}
+    rewrite(saved, lambda h: h | {"training": h["training"] | whole})
+    record = load_model(saved).record
+    assert {type(n) for n in (record.seconds, *record.losses)} == {float}

@@ -62,20 +62,25 @@ def record_of(header: Mapping[str, Any]) -> TrainingRecord:
         training[name] = tuple(training[name])
     if training.get("voxel_size") is not None:
         training["voxel_size"] = numbers_of("voxel_size", training["voxel_size"])
-    seconds = training.get("seconds")
-    if type(seconds) is int and abs(seconds) < 2**63:  # `check_record` refuses others
-        training["seconds"] = float(seconds)
+    training["losses"] = tuple(map(_as_float, training["losses"]))
+    if "seconds" in training:
+        training["seconds"] = _as_float(training["seconds"])
     if not isinstance(training.get("precision", ""), str):
         raise ValueError(f"precision = {shown(repr(training['precision']))}")
     return TrainingRecord(**training)
 
 
+def _as_float(value: Any) -> Any:
+    """Return a whole number as one of float64, unless it is beyond reason: others stay."""
+    return float(value) if type(value) is int and abs(value) < 2**63 else value
+
+
 def check_record(record: TrainingRecord) -> None:
     """Raise an error unless every part of a record is of the kind that it is said to be."""
-    numbers_of("losses", list(record.losses))
-    if type(record.seconds) is not float:
-        raise TypeError(f"seconds = {shown(repr(record.seconds))}")
-    numbers_of("seconds", [record.seconds])
+    for name, values in ("losses", list(record.losses)), ("seconds", [record.seconds]):
+        numbers_of(name, values)
+        if not all(type(number) is float for number in values):
+            raise TypeError(f"{name} = {shown(repr(values), 100)}")
     for text in (record.device, *record.notes):
         text_of("device and notes", text)
     if type(record.steps) is not int or record.steps < 0:
