@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ PARAMS = aeseg.TrainingParams(
 )
 SEGMENTATION = aeseg.SegmentationParams(patch_size=4)
 BLOCKS = aeseg.BlockParams(block_size=32, max_patches=60)
+_ENDS_WITH_THIS_PROCESS = tempfile.TemporaryDirectory(prefix="outputs-")
+_FOLDER = Path(_ENDS_WITH_THIS_PROCESS.name)
 LABELS = np.random.default_rng(0).integers(0, 99, (300, 410)).astype(np.int32)
 
 
@@ -127,17 +130,19 @@ def _tif_state(path: Path) -> str:
     return "new"
 
 
+@cache
+def _images() -> list[Path]:
+    """Two files to segment, which lie where nothing is tried."""
+    files = [_FOLDER / f"{name}.tif" for name in "ab"]
+    for file in files:
+        tifffile.imwrite(file, image())
+    return files
+
+
 def _segment_files(path: Path) -> None:
     """Segment two files into a folder; what is there already is left out."""
-    folder = path.parent / "images"
-    folder.mkdir(exist_ok=True)
-    files = [folder / f"{name}.tif" for name in "ab"]
-    for file in files:
-        if not file.exists():  # half an image of a process that was killed is not the question
-            tifffile.imwrite(file.with_suffix(".part"), image())
-            file.with_suffix(".part").rename(file)
     report = aeseg.segment_files(
-        *(files, path, model(), aeseg.Cut(n_regions=4), SEGMENTATION),
+        *(_images(), path, model(), aeseg.Cut(n_regions=4), SEGMENTATION),
         device="cpu",
         save_hierarchy=True,
         existing="skip",
@@ -209,3 +214,4 @@ def make_ready() -> None:
     for seed in (0, 1):
         tree(seed).tree  # noqa: B018 - is built when first asked for
     _block_labels()
+    _images()

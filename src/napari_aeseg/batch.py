@@ -20,6 +20,7 @@ from napari_aeseg.events import Progress, drain
 from napari_aeseg.images.axes import checked_voxel_size
 from napari_aeseg.images.files import open_file
 from napari_aeseg.images.lazy import is_ours, is_zarr
+from napari_aeseg.images.whole import check_writable
 from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
 from napari_aeseg.pipeline import load_model
 from napari_aeseg.regions.cut import Cut
@@ -285,6 +286,7 @@ def check_batch(
             "Strokes and edits by hand belong to one image: a batch takes regions, classes or "
             "objects without them."
         )
+    check_writable(folder)
     stems = [stem_of(path) for path in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:

@@ -134,7 +134,7 @@ def _read_steps(
     for i, (image, letters, name) in enumerate(zip(images, axes, names, strict=True)):
         raise_if_stopped(stop, "read")
         if blocks is not None or needs_blocks(image):
-            read.append(BlockImage.of(image, letters, name, known, skip=skip))
+            read.append(BlockImage.of(image, letters, name, known, skip=skip, stop=stop))
         else:
             read.append(read_image(image, letters, known, name, even))
         yield Progress("read", i + 1, len(images))

@@ -281,6 +281,42 @@ def test_an_image_of_which_nothing_can_be_read_is_refused():
         built(nothing, unreadable="skip")
 
 
+def test_work_goes_on_when_a_part_can_be_read_again(image, tmp_path):
+    """Intensities were others then, and the folder was refused as that of another image."""
+    ill = {"yes": True}
+
+    def read(block):
+        if ill["yes"] and block.shape[0] == 64:  # all but what dask asks for the type
+            raise OSError("the share is away")
+        return block
+
+    chunks = da.from_array(image, chunks=(64, 64, 3))
+    lazy = da.concatenate([chunks[:64].map_blocks(read, dtype=image.dtype), chunks[64:]])
+    first = built(lazy, store=tmp_path / "s", unreadable="skip")
+    assert len(first.notes) == 5
+    ill["yes"] = False
+    again = built(lazy, store=tmp_path / "s", unreadable="skip")
+    assert again.notes == ()
+    assert (again.regions(n_regions=6).compute() > 0).all()
+    with pytest.raises(aeseg.InputError, match="other work"):
+        built(lazy // 2, store=tmp_path / "s", unreadable="skip")
+
+
+def test_reading_here_and_there_can_be_stopped(image):
+    class Third:
+        """Says stop at the third look."""
+
+        looks = 0
+
+        def is_set(self):
+            Third.looks += 1
+            return Third.looks == 3
+
+    with pytest.raises(aeseg.StoppedError):
+        built(image, stop=Third())
+    assert Third.looks == 3
+
+
 def test_a_row_that_is_missing_does_not_part_the_tree(image):
     bad = image.astype(float)
     bad[90:100] = np.nan

@@ -1,11 +1,16 @@
 """Disks that are full and names that cannot be; a short version of soak/disks.py."""
 
+import time
+from threading import Thread
+
 import pytest
 
 import napari_aeseg as aeseg
 from napari_aeseg.blockwise.store import BlockStore
+from napari_aeseg.errors import InputError
 from napari_aeseg.images.saving import write_labels
 from napari_aeseg.images.whole import whole_file
+from napari_aeseg.regions.store import StoreWriter
 
 pytest.importorskip("resource")  # limits are those of POSIX
 
@@ -95,6 +100,40 @@ def test_a_full_disk_leaves_no_temporary_folder_of_blocks(tmp_path, monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_of_blocks_is_told_with_a_way_to_go_on(tmp_path, monkeypatch, stripes, model):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    more = {"params": aeseg.SegmentationParams(patch_size=4), "blocks": aeseg.BlockParams()}
+    with monkeypatch.context() as patched:
+        patched.setattr(BlockStore, "put", full)
+        with pytest.raises(OSError, match="No space left on device: give store a folder"):
+            aeseg.build_hierarchy(stripes, model, **more)
+        with pytest.raises(OSError, match=r"the same call goes on: '.*store'"):
+            aeseg.build_hierarchy(stripes, model, **more, store=tmp_path / "store")
+    assert aeseg.build_hierarchy(stripes, model, **more, store=tmp_path / "store").n_patches > 1
+
+
+@pytest.mark.parametrize("place", ["a.txt/results", "a.txt"])
+def test_a_file_where_a_folder_is_to_be_is_told_before_any_work(tmp_path, stripes, model, place):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(InputError, match=r"a\.txt is no(t| folder)"):
+        aeseg.build_hierarchy(stripes, model, store=tmp_path / place)
+    with pytest.raises(InputError, match=r"a\.txt is no folder"):
+        aeseg.segment_files([tmp_path / "b.png"], tmp_path / place, model)
+
+
+def test_a_folder_that_may_not_be_written_to_is_told_before_any_work(
+    tmp_path, monkeypatch, stripes, model
+):
+    """Labels were not written after hours of encoding."""
+    monkeypatch.setattr("os.access", lambda path, _: str(path) != str(tmp_path))
+    with pytest.raises(InputError, match="may not be written to"):
+        aeseg.build_hierarchy(stripes, model, store=tmp_path / "store")
+    with pytest.raises(InputError, match="may not be written to"):
+        aeseg.segment_files([tmp_path / "b.png"], tmp_path / "results", model)
+
+
 def test_a_folder_of_blocks_whose_making_was_cut_short_is_taken_up(
     tmp_path, monkeypatch, stripes, model
 ):
@@ -130,3 +169,26 @@ def test_labels_whose_making_was_cut_short_do_not_block_the_next(tmp_path, monke
     (tmp_path / "file.zarr").write_text("mine")
     with pytest.raises(aeseg.InputError, match="exists already"):
         write_labels(LABELS, tmp_path / "file.zarr")
+
+
+def test_what_zarr_writes_after_a_disk_was_full_is_removed_too(
+    tmp_path, monkeypatch, stripes, model
+):
+    """A folder with one file of metadata was left."""
+    late = []
+
+    def full(writer, name, *_):
+        def write():
+            time.sleep(0.05)
+            (writer._part / name).mkdir(parents=True)
+
+        late.append(Thread(target=write))
+        late[0].start()
+        raise OSError(28, "No space left on device")
+
+    tree = aeseg.build_hierarchy(stripes, model)
+    monkeypatch.setattr(StoreWriter, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        tree.save(tmp_path / "a.aeseg.zarr")
+    late[0].join()
+    assert list(tmp_path.iterdir()) == []

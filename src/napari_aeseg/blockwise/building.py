@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -48,6 +49,8 @@ _SMALLEST_SIDE = 32
 _MOST_BLOCKS = 1_000_000
 # Side of a block in the planes of a volume.
 _PLANE = 256
+# What disks say that have no room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Of what is kept in the folder, and what patches depend on.
 _FORMAT = 2
 _DECIDES_PATCHES = {"patches", "patch_size", "source", "levels"}
@@ -132,7 +135,12 @@ def block_hierarchy_steps(
     model.levels(params.levels)
     return_large_arrays()
     skip = blocks.unreadable == "skip"
-    read = BlockImage.of(image, axes, name, model.intensity, skip=skip)
+    read = BlockImage.of(
+        *(image, axes, name, model.intensity),
+        skip=skip,
+        leave_out=BlockStore.unread_in(store),
+        stop=stop,
+    )
     model.check_space(read.axes, name)
     model.fitted(read.channels)
     yield Progress("read", 1, 1)
@@ -143,13 +151,25 @@ def block_hierarchy_steps(
     work = BlockWork(read, model, params, device, kept, skip, precision=precision)
     try:
         hierarchy = yield from _built(work, plan, stop, client, temporary=store is None)
-    except BaseException:  # a generator that is closed too
+    except BaseException as error:  # a generator that is closed too
         if store is None:
             kept.delete()
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise _no_room(error, kept, temporary=store is None) from error
         raise
     hierarchy.prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy
+
+
+def _no_room(error: OSError, kept: BlockStore, *, temporary: bool) -> OSError:
+    """Say how to go on."""
+    way = (
+        "give store a folder on a disk with more room"
+        if temporary
+        else "blocks that are done are kept there, and with more room the same call goes on"
+    )
+    return OSError(error.errno, f"{error.strerror}: {way}", str(kept.folder))
 
 
 def _built(
@@ -297,6 +317,8 @@ def _about(
         "density": list(pixel_density(read.axes)),
         "block": list(plan.size),
         "max_patches": blocks.max_patches,
+        # Without these, intensities would be others now that they can be read.
+        **({"unread": list(read.unread)} if read.unread else {}),
     }
 
 

@@ -24,7 +24,7 @@ from napari_aeseg.blockwise.kept_files import (
     unusable,
 )
 from napari_aeseg.errors import InputError, shown
-from napari_aeseg.images.whole import part_of, whole_file
+from napari_aeseg.images.whole import check_writable, part_of, remove_folder, whole_file
 from napari_aeseg.regions.fine_scale import FineScale
 from napari_aeseg.regions.graph import RegionGraph
 from napari_aeseg.regions.joining import BlockPatches
@@ -85,7 +85,7 @@ class BlockStore:
         Raises
         ------
         InputError
-            If the folder holds something else.
+            If the folder holds something else, or may not be written to.
         """
         if folder is None:
             store = cls(Path(tempfile.mkdtemp(prefix="aeseg-")))
@@ -100,6 +100,7 @@ class BlockStore:
             _check_same(path, about)
             check_folder(path, _arrays(shape, block))
             return cls(path)
+        check_writable(path)
         begun = path / _BEGUN
         if path.exists() and not (path.is_dir() and (begun.exists() or not any(path.iterdir()))):
             raise InputError(f"{path} is not empty and not a folder of blocks: give another.")
@@ -122,6 +123,13 @@ class BlockStore:
         if folder is None or not (Path(folder) / _ABOUT).is_file():
             return None
         return tuple(_about_in(Path(folder))["block"])
+
+    @staticmethod
+    def unread_in(folder: str | os.PathLike[str] | None) -> frozenset[int]:
+        """Return the parts of the image that its intensities were known without, as numbers."""
+        if folder is None or not (Path(folder) / _ABOUT).is_file():
+            return frozenset()
+        return frozenset(_about_in(Path(folder)).get("unread", ()))
 
     def _make_patches(self, shape: tuple[int, ...], block: tuple[int, ...]) -> None:
         import zarr
@@ -178,7 +186,7 @@ class BlockStore:
                 kept[...] = pixels
                 part.rename(path)
             except BaseException:
-                shutil.rmtree(part, ignore_errors=True)
+                remove_folder(part, failed=True)
                 raise
         return zarr.open_array(str(path), mode="r")
 
@@ -269,8 +277,8 @@ class BlockStore:
         return list(notes)
 
     def delete(self) -> None:
-        """Delete the folder with all that is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the folder with all that is in it, after something failed."""
+        remove_folder(self.folder, failed=True)
 
     def delete_with(self, owner: object) -> None:
         """Delete the folder when nothing refers to `owner` any more."""
@@ -329,10 +337,13 @@ def _chunk(block: int, most: int) -> int:
 def _about_in(path: Path) -> dict[str, Any]:
     """What the work in a folder is about."""
     known = plain_values(path / _ABOUT)
-    block = known.get("block")
-    if not isinstance(block, list) or any(type(n) is not int or n < 1 for n in block):
-        text = f"{path / 'run.json'} is damaged (block = {shown(repr(block), 50)})"
-        raise InputError(f"{text}: give another folder.")
+    for name, given, least in (
+        ("block", known.get("block"), 1),
+        ("unread", known.get("unread", []), 0),
+    ):
+        if not isinstance(given, list) or any(type(n) is not int or n < least for n in given):
+            text = f"{path / _ABOUT} is damaged ({name} = {shown(repr(given), 50)})"
+            raise InputError(f"{text}: give another folder.")
     return known
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.events import raise_if_stopped
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
 from napari_aeseg.images.intensity import (
     Image,
@@ -22,7 +23,9 @@ from napari_aeseg.images.intensity import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+
+    from napari_aeseg.events import StopFlag
 
 # Windows along each side of a plane, and pixels along each side of one, from which intensities are
 # known.
@@ -112,19 +115,22 @@ class BlockImage:
         What errors call the image.
     intensity : IntensityRange
         What becomes 0 and 1.
+    unread : tuple of int
+        Of the parts from which intensities are known, those that were left out.
     """
 
     array: Any
     axes: Axes
     name: str
     intensity: IntensityRange
+    unread: tuple[int, ...] = ()
     _ordered: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_ordered", _in_order(self.array, self.axes))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.array, self.axes, self.name, self.intensity)
+        return type(self), (self.array, self.axes, self.name, self.intensity, self.unread)
 
     @classmethod
     def of(
@@ -135,6 +141,8 @@ class BlockImage:
         intensity: IntensityRange | None = None,
         *,
         skip: bool = False,
+        leave_out: Collection[int] = (),
+        stop: StopFlag | None = None,
     ) -> BlockImage:
         """Look at an image here and there, to know its intensities.
 
@@ -142,32 +150,45 @@ class BlockImage:
         ----------
         skip : bool
             Whether parts that cannot be read, or have NaN or infinite values, are passed over.
+        leave_out : collection of int
+            Parts that earlier work passed over: intensities are as they were then.
+        stop : threading.Event or alike, optional
+            Looked at before each part.
 
         Raises
         ------
         InputError
             If the axes do not fit, the image is complex or not numeric, or a part that is looked at
             cannot be read or has NaN or infinite values.
+        StoppedError
+            When asked to stop.
         """
         reading = axes if isinstance(axes, Axes) else read_axes(np.shape(array), axes)
         array = array if hasattr(array, "shape") else as_array(array, name)
+        unread: list[int] = []
         if intensity is None:
             ordered = _in_order(array, reading)
             flat, failed = [], None
-            for part in _windows(ordered.shape[1:]):
+            windows = _windows(ordered.shape[1:])
+            for number, part in enumerate(windows):
+                raise_if_stopped(stop, "read")
+                if skip and number in leave_out:
+                    unread.append(number)
+                    continue
                 try:
                     window = _read(ordered, part, reading, name)
                 except InputError as error:
                     if not skip:
                         raise
                     failed = error
+                    unread.append(number)
                 else:
                     flat.append(window.reshape(len(window), -1))
-            if failed is not None and not flat:
-                raise failed
+            if not flat:
+                raise failed or InputError(f"{name}: all parts are left out.")
             intensity = IntensityRange.of(np.concatenate(flat, axis=1))
             refuse_indistinct(getattr(array, "dtype", np.float64), intensity, name)
-        return cls(array, reading, name, intensity)
+        return cls(array, reading, name, intensity, tuple(unread))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -183,6 +183,7 @@ def _distinct_colours(number: int) -> np.ndarray:
 
 def write_picture(picture: np.ndarray, path: str | PathLike[str]) -> None:
     """Write an RGB picture, (Y, X, 3) uint8, in the format that the name says."""
-    from skimage import io
+    from imageio.v3 import imwrite
 
-    io.imsave(path, picture, check_contrast=False)
+    # Through memory: on a full disk, imageio would raise a second error where nobody hears it.
+    Path(path).write_bytes(imwrite("<bytes>", picture, extension=Path(path).suffix))

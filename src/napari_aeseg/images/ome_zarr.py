@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.events import Clock, Progress, raise_if_stopped
 from napari_aeseg.images.lazy import is_ours
-from napari_aeseg.images.whole import part_of
+from napari_aeseg.images.whole import part_of, remove_folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -111,7 +110,7 @@ class LabelsGroup:
                 target.rmdir()
             part.rename(target)
         except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
+            remove_folder(part, failed=True)
             raise
 
     def attributes(self) -> dict[str, Any]:

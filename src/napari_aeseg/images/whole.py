@@ -1,12 +1,16 @@
-"""Files that are there as a whole or not at all."""
+"""Files and folders that are there as a whole or not at all, where they may be written."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
+
+from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
 
 # Of the name that a file will have, so much is in the name that it has first.
 _CHARACTERS = 60
+# Seconds in which other threads end.
+_MOMENT = 0.3
 
 
 def part_of(path: Path) -> Path:
@@ -25,6 +31,44 @@ def part_of(path: Path) -> Path:
     ['', 'part']
     """
     return path.with_name(f".{path.stem[:_CHARACTERS]}.{uuid4().hex[:8]}.part{path.suffix}")
+
+
+def check_writable(folder: str | PathLike[str]) -> None:
+    """Raise InputError if files cannot be written to a folder: work may take hours before.
+
+    Parameters
+    ----------
+    folder : path-like
+        What is not there yet can be made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> check_writable(Path(tempfile.mkdtemp()) / "results" / "today")
+    """
+    asked = Path(os.path.realpath(folder))
+    there = next(path for path in (asked, *asked.parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{there} is no folder: nothing can be written to {asked}.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{there} may not be written to: choose another folder for the results.")
+
+
+def remove_folder(folder: Path, *, failed: bool = False) -> None:
+    """Delete a folder and what is in it, as far as that can be.
+
+    Parameters
+    ----------
+    folder : Path
+    failed : bool
+        Whether writing to it has just failed: other threads of zarr may be at it for a moment yet,
+        and would make it again.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    end = time.monotonic() + _MOMENT
+    while failed and time.monotonic() < end:
+        time.sleep(0.01)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

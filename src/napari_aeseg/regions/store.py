@@ -9,14 +9,13 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_aeseg.errors import HierarchyFileError, InputError, shown
-from napari_aeseg.images.whole import part_of
+from napari_aeseg.images.whole import part_of, remove_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,15 +69,13 @@ class StoreWriter:
         try:
             self._group = zarr.create_group(str(self._part), zarr_format=3)
         except BaseException:
-            self._remove_part()
+            remove_folder(self._part, failed=True)
             raise
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._remove_part()
-
-    def _remove_part(self) -> None:
-        shutil.rmtree(self._part, ignore_errors=True)
+        if kind is not None:
+            remove_folder(self._part, failed=True)
 
     def write(
         self,
@@ -136,7 +133,7 @@ def _discard(folder: Path) -> None:
     """Delete a folder under another name first: half of it must not be taken for a hierarchy."""
     other = part_of(folder)
     os.rename(folder, other)
-    shutil.rmtree(other, ignore_errors=True)
+    remove_folder(other)
 
 
 def _old(path: Path) -> Path:
