@@ -66,6 +66,18 @@ def test_ome_zarr_is_valid_and_readers_open_it(tmp_path, small_parts):
     assert len(node.data) == 4
 
 
+@pytest.mark.parametrize("kind", [np.asarray, da.from_array, zarr.array], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("name", ["a.ome.zarr", "a.tif"])
+def test_labels_whose_axes_are_in_another_order_are_turned(tmp_path, kind, name):
+    """They were refused, after all had been encoded."""
+    stack = np.random.default_rng(1).integers(0, 9, (40, 3, 30, 5)).astype(np.int32)
+    path = write_labels(kind(stack), tmp_path / name, "XTYZ", (0.5, 0.25, 2.0), "micrometer")
+    opened = open_file(path)
+    assert opened.axes == "TZYX"
+    assert np.array_equal(opened.array, stack.transpose(1, 3, 2, 0))
+    assert opened.spacing("ZYX") == (2.0, 0.25, 0.5)
+
+
 @pytest.mark.parametrize(
     ("shape", "axes"), [((5, 70, 90), "ZYX"), ((3, 70, 90), "TYX"), ((2, 3, 70, 90), "TZYX")]
 )
@@ -164,7 +176,7 @@ def test_an_error_while_writing_is_told(tmp_path, small_parts, monkeypatch):
     ("options", "match"),
     [
         ({"labels": LABELS / 2}, "dtype float64"),
-        ({"axes": "XY"}, "axes = 'XY'"),
+        ({"axes": "ZX"}, "axes = 'ZX'"),
         ({"voxel_size": (1, 0)}, "voxel_size"),
         ({"voxel_size": (1,)}, "2 numbers"),
         ({"path": "a.png"}, "zarr, .tif, .tiff"),

@@ -43,7 +43,7 @@ def write_labels_steps(
         check_even(labels, "labels")
         labels = np.asarray(labels)
     refuse_masked(labels, "labels")
-    about = _about(labels, axes, voxel_size, unit)
+    labels, about = _turned(labels, _about(labels, axes, voxel_size, unit))
     path.parent.mkdir(parents=True, exist_ok=True)
     steps = tiff_steps if path.suffix.lower() in TIFF else ome_zarr_steps
     yield from steps(labels, path, about, stop)
@@ -72,6 +72,7 @@ def write_labels(
         most 32 bits for a label.
     axes : str, optional
         One letter per dimension, such as ``tree.axes.space``; "YX", "ZYX" or "TZYX" by default.
+        What is in another order is written in this one, as both kinds of file ask for.
     voxel_size : sequence of float, optional
         Size of a pixel along each of the axes, as ``tree.voxel_size`` has it; 1 by default. T may
         be left out.
@@ -106,6 +107,24 @@ def write_labels(
     return drain(write_labels_steps(labels, path, axes, voxel_size, unit, stop), progress)
 
 
+def _turned(labels: Any, about: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Turn labels, and what is said of them, to the order that both kinds of file ask for."""
+    wanted = _in_order(about["axes"])
+    if about["axes"] == wanted:
+        return labels, about
+    if not hasattr(labels, "transpose"):
+        import dask.array as da
+
+        labels = da.from_array(labels)  # type: ignore[no-untyped-call]
+    order = [about["axes"].index(a) for a in wanted]
+    told = {name: [about[name][i] for i in order] for name in ("shape", "voxel_size")}
+    return labels.transpose(tuple(order)), {**about, **told, "axes": wanted}
+
+
+def _in_order(letters: str) -> str:
+    return "".join(a for a in "TZYX" if a in letters)
+
+
 def _about(
     labels: Any, axes: str | None, voxel_size: Sequence[float] | None, unit: str
 ) -> dict[str, Any]:
@@ -117,18 +136,18 @@ def _about(
     if not 2 <= len(shape) <= 4 or 0 in shape:
         raise InputError(f"Labels of shape {shape} cannot be written: give 2 to 4 dimensions.")
     letters = {2: "YX", 3: "ZYX", 4: "TZYX"}[len(shape)] if axes is None else str(axes).upper()
-    # The order that both kinds of file ask for.
-    if letters not in ("YX", "ZYX", "TYX", "TZYX") or len(letters) != len(shape):
+    known = _in_order(letters) in ("YX", "ZYX", "TYX", "TZYX")
+    if not known or not len(letters) == len(shape) == len(set(letters)):
         raise InputError(
-            f"axes = {axes!r} of labels of shape {shape}: give YX, ZYX, TYX or TZYX, and turn "
-            "the labels if their axes are in another order."
+            f"axes = {axes!r} of labels of shape {shape}: give YX, ZYX, TYX or TZYX, in the order "
+            "of the labels."
         )
     try:
         size = [1.0] * len(shape) if voxel_size is None else [float(s) for s in voxel_size]
     except (TypeError, ValueError):
         size = []
-    if letters[0] == "T" and len(size) == len(shape) - 1:
-        size = [1.0, *size]
+    if "T" in letters and len(size) == len(shape) - 1:
+        size.insert(letters.index("T"), 1.0)
     if len(size) != len(shape) or not all(np.isfinite(s) and s > 0 for s in size):
         raise InputError(f"voxel_size = {voxel_size!r}: give {len(shape)} numbers above 0.")
     if not isinstance(unit, str):
