@@ -23,6 +23,7 @@ from napari_aeseg import (
     load_model,
     pipeline,
 )
+from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.cli import demo, main
 
 # A training that takes a blink, as options.
@@ -594,8 +595,15 @@ def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, gr
             ["segment", "{files}/grey.png", "--output={model}", "--model={model}"],
             "grey.aeseg",
         ),
-        (["info", "{files}/lost"], "no model file"),
-        (["info", "{files}/grey.png"], "grey.png is not a model file"),
+        (["info", "{files}/lost"], "There is no file"),
+        (["info", "{files}/lost.zarr"], "There is no file"),
+        (["info", "{files}/lost.safetensors"], "There is no model file"),
+        (["info", "{files}"], "is a folder, not a model"),
+        (["train", "{files}/grey.png", "--output={files}/grey.png/m"], "grey.png is no folder"),
+        (
+            ["segment", "{files}/grey.png", "--output={model}/a.zarr", "--model={model}"],
+            "is no folder",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
@@ -618,7 +626,7 @@ def test_error_of_the_real_command_has_no_traceback(tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("napari-aeseg: There is no model file")
+    assert done.stderr.startswith("napari-aeseg: There is no file")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -768,6 +776,35 @@ def test_info_tells_what_a_model_is(run, grey_model):
     assert done.code == 0
     for words in ("channels 1", "levels 2", "3 steps", "grey.png", "(48, 40) YX", "seed 0", "loss"):
         assert words in done.out
+
+
+def test_info_tells_what_a_picture_is(run, files):
+    done = run("info", files / "grey.png")
+    assert done.code == 0, done.err
+    assert "pixels (YX" in done.out
+    assert "as a whole" in done.out
+
+
+def test_a_model_that_cannot_be_written_after_hours_is_not_lost(
+    run, files, tmp_path, monkeypatch, quick_training
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    save = Model.save
+
+    def full(self, path):
+        if "full" in path.parts:
+            raise OSError(28, "No space left on device", str(path))
+        save(self, path)
+
+    monkeypatch.setattr(Model, "save", full)
+    for command in ("train", "segment"):
+        done = run(command, files / "grey.png", f"--output={tmp_path / 'full' / 'm'}")
+        assert done.code == 1
+        assert "No space left on device" in done.err
+        (path,) = tmp_path.glob("aeseg-model-*/*.safetensors")
+        assert f"it is in {path}" in done.err
+        assert load_model(path).record.steps > 0
+        path.unlink()
 
 
 def test_info_as_json_is_the_header(run, grey_model):

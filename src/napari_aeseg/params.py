@@ -50,7 +50,7 @@ def checked_params(kind: type[_P], params: object) -> _P:
         return kind()
     if not isinstance(params, kind):
         raise InputError(
-            f"params is a {type(params).__name__}: give {kind.__name__}(...), or nothing."
+            f"{params!r} is no {kind.__name__}: give {kind.__name__}(...), or nothing."
         )
     return params
 

@@ -1,6 +1,8 @@
+import dask.array as da
 import numpy as np
 import pytest
 
+import napari_aeseg as aeseg
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import channels_first, read_axes
 
@@ -160,3 +162,12 @@ def test_voxels_are_said_aloud():
     axes = read_axes((20, 30), "YX").measured((0.25, 1 / 3))
     assert str(axes) == "20 x 30 pixels (YX, as given), pixels of 0.25 x 0.3333"
     assert str(axes.measured((2, 3), "nanometer")).endswith("pixels of 2 x 3 nanometer")
+
+
+def test_a_size_that_dask_does_not_know_yet_is_said():
+    """NaN could not be converted to an integer."""
+    grey = da.from_array(np.eye(40))
+    unknown = grey[grey[:, 0] >= 0]
+    for work in (aeseg.train, lambda image: aeseg.build_hierarchy(image, "base")):
+        with pytest.raises(aeseg.InputError, match=r"not known yet: call compute_chunk_sizes"):
+            work(unknown)

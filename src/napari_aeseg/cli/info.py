@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg.cli.options import MODEL_SUFFIX, Commands, model_or_base
-from napari_aeseg.errors import shown
+from napari_aeseg.errors import InputError, shown
 from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.regions.hierarchy import Hierarchy
 
+# How all files of models end.
+_TENSORS = ".safetensors"
 # Of one row: files can say anything.
 _MOST_LETTERS = 5000
 
@@ -30,8 +32,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "file",
         type=model_or_base,
-        help=f"model file (*{MODEL_SUFFIX}), 'base', hierarchy (*{HIERARCHY_SUFFIX}), or image "
-        "(zarr or TIFF)",
+        help=f"model file (*{MODEL_SUFFIX}), 'base', hierarchy (*{HIERARCHY_SUFFIX}), or image",
     )
     parser.add_argument("--json", action="store_true", help="the whole header, as JSON")
 
@@ -47,13 +48,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _teller(file: Path | str) -> Callable[[Any, bool], tuple[dict[str, Any], dict[str, str]]]:
     """Return what tells of a file of this kind: the whole header, and rows to print."""
-    from napari_aeseg.images.lazy import TIFF, is_zarr
-
     path = Path(file)
-    if path.name.endswith(HIERARCHY_SUFFIX):
-        return _hierarchy
-    is_image = file != BASE_MODEL and (path.suffix.lower() in TIFF or is_zarr(path))
-    return _image if is_image else _model
+    if file == BASE_MODEL or path.name.endswith(_TENSORS):
+        return _model
+    return _hierarchy if path.name.endswith(HIERARCHY_SUFFIX) else _image
 
 
 def _model(path: Path | str, header_only: bool) -> tuple[dict[str, Any], dict[str, str]]:
@@ -87,12 +85,18 @@ def _hierarchy_rows(header: dict[str, Any], tree: Hierarchy) -> dict[str, str]:
 
 
 def _image(path: Path, header_only: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """What is known of an image without reading it."""
+    """What is known of an image, which is not read if it is zarr or TIFF."""
     from napari_aeseg.blockwise.building import needs_blocks
     from napari_aeseg.images.axes import read_axes
     from napari_aeseg.images.files import open_file
-    from napari_aeseg.images.lazy import is_ours
+    from napari_aeseg.images.lazy import is_ours, is_zarr
 
+    if not path.exists():
+        raise InputError(f"There is no file {str(path)!r}.")
+    if path.is_dir() and not is_zarr(path):
+        raise InputError(
+            f"{path} is a folder, not a model, a saved hierarchy or an image: give a file of it."
+        )
     opened = open_file(path, largest=0)
     array = opened.array
     axes = read_axes(array.shape, opened.axes, source="file")
@@ -100,7 +104,7 @@ def _image(path: Path, header_only: bool) -> tuple[dict[str, str], dict[str, str
     rows = {
         "image": str(axes),
         "type": f"{array.dtype}, {array.size * array.dtype.itemsize / 1e6:.4g} MB",
-        "chunks": " x ".join(map(str, array.chunks)),
+        "chunks": " x ".join(map(str, getattr(array, "chunks", array.shape))),
         "pixel size": f"{size} {opened.unit}".strip() if size else "not known",
         "worked on": "in blocks" if needs_blocks(array) else "as a whole",
     }

@@ -112,6 +112,7 @@ def _hierarchy(
 def _check(options: argparse.Namespace, files: list[Path], beside: list[Path]) -> None:
     """Raise InputError for what cannot be done, before any work."""
     from napari_aeseg.images.lazy import is_ours
+    from napari_aeseg.images.whole import check_writable
 
     path: Path = options.output
     if len(files) != 1:
@@ -129,3 +130,4 @@ def _check(options: argparse.Namespace, files: list[Path], beside: list[Path]) -
         raise InputError(f"{path} exists already and is never replaced: give another --output.")
     if not options.skip_existing:
         refuse_existing(beside, "--skip-existing")
+    check_writable(path.parent)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_aeseg.errors import InputError
 from napari_aeseg.events import drain
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from pathlib import Path
 
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.events import Progress
@@ -33,7 +35,7 @@ class Bars:
     def __call__(self, event: Progress) -> None:
         """Show an event."""
         if event.message:
-            self._tqdm.write(event.message, file=sys.stderr)
+            self.say(event.message)
         if event.total == 1 or event.stage == "file":  # a bar of one step is noise
             return
         if event.stage != self._stage:
@@ -50,6 +52,10 @@ class Bars:
             self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         self._bar.update(event.done - self._bar.n)
 
+    def say(self, text: str) -> None:
+        """Show a line above the bar."""
+        self._tqdm.write(text, file=sys.stderr)
+
     def close(self) -> None:
         """Leave the last bar as it is."""
         if self._bar is not None:
@@ -65,12 +71,31 @@ def shown(work: Generator[Progress, None, _T], autosave: Path | None = None) -> 
         bars(event)
         snapshot: Model | None = getattr(event, "snapshot", None)
         if snapshot is not None and autosave is not None:
-            snapshot.save(autosave)
+            try:
+                snapshot.save(autosave)
+            except OSError as error:  # there may be room again when the training is done
+                bars.say(f"The model so far could not be written: {error}")
 
     try:
         return drain(work, progress)
     finally:
         bars.close()
+
+
+def save_somewhere(model: Model, path: Path) -> None:
+    """Save a model that was trained; where it cannot be, among temporary files.
+
+    Raises
+    ------
+    InputError
+        If it is not where it was to be.
+    """
+    try:
+        model.save(path)
+    except OSError as error:
+        other = Path(tempfile.mkdtemp(prefix="aeseg-model-")) / path.name
+        model.save(other)
+        raise InputError(f"{error}. The model is not lost, it is in {other}.") from error
 
 
 def say_trained(model: Model, names: list[str]) -> None:

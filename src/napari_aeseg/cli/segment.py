@@ -21,7 +21,7 @@ from napari_aeseg.cli.options import (
     refuse_existing,
     share,
 )
-from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
+from napari_aeseg.cli.progress import save_somewhere, say_trained, shown, stop_at_interrupt
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.anisotropy import common_voxel_size
 from napari_aeseg.images.axes import checked_voxel_size
@@ -207,7 +207,7 @@ def model_of(options: argparse.Namespace, files: list[Path], path: Path) -> Mode
         return load_model(path)
     model = _train_on(files, options)
     path.parent.mkdir(parents=True, exist_ok=True)
-    model.save(path)
+    save_somewhere(model, path)
     print(f"wrote {path}")
     return model
 

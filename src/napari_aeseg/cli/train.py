@@ -18,7 +18,7 @@ from napari_aeseg.cli.options import (
     model_or_base,
     refuse_existing,
 )
-from napari_aeseg.cli.progress import say_trained, shown, stop_at_interrupt
+from napari_aeseg.cli.progress import save_somewhere, say_trained, shown, stop_at_interrupt
 from napari_aeseg.images.anisotropy import common_voxel_size
 from napari_aeseg.params import PRESETS, TrainingParams
 
@@ -63,6 +63,7 @@ def add_to(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from napari_aeseg.blockwise.building import pixels_in_memory
     from napari_aeseg.images.files import open_file
+    from napari_aeseg.images.whole import check_writable
     from napari_aeseg.pipeline import train_steps
 
     path: Path = options.output
@@ -71,6 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     params = _params(options)
     if not options.overwrite:
         refuse_existing([path], "--overwrite")
+    check_writable(path.parent)
     files = image_paths(options)
     names = [file.name for file in files]
     read = [open_file(file, pixels_in_memory()) for file in files]
@@ -91,7 +93,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         model = shown(work, path)
         say_trained(model, names)
-        model.save(path)
+        save_somewhere(model, path)
     print(f"wrote {path}")
     if model.unfinished:
         print(f"the training is unfinished; go on with --resume {path}")

@@ -216,7 +216,7 @@ def read_axes(
     ------
     InputError
         If `axes` does not fit the shape, or the shape has less than two or more than five
-        dimensions, or a dimension of size zero.
+        dimensions, or a dimension of size zero or of unknown size.
 
     Examples
     --------
@@ -225,6 +225,11 @@ def read_axes(
     >>> print(read_axes((3, 512, 256), "ZYX"))
     3 slices, 512 x 256 pixels (ZYX, as given)
     """
+    if any(n != n for n in shape):  # NaN: dask does not know it
+        raise InputError(
+            f"The image has the shape {tuple(shape)}, which is not known yet: call "
+            "compute_chunk_sizes() of the dask array first."
+        )
     shape = tuple(int(n) for n in shape)
     if not 2 <= len(shape) <= 5:
         raise InputError(
