@@ -19,8 +19,9 @@ help: ## list the targets
 demo: $(VENV)/.demo ## train on real images, segment them, write out/demo (and open napari)
 	$(BIN)/napari-aeseg demo --output out/demo $(ARGS)
 
+# A process for each core, which tests of one file share; ARGS="-n 0" for a debugger.
 test: $(VENV)/.test ## run all tests, in Xvfb where there is no display
-	$(BIN)/python tools/with_display $(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python tools/with_display $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check . tools/with_display

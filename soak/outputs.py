@@ -131,7 +131,7 @@ def _tif_state(path: Path) -> str:
 
 
 @cache
-def _images() -> list[Path]:
+def image_files() -> list[Path]:
     """Two files to segment, which lie where nothing is tried."""
     files = [_FOLDER / f"{name}.tif" for name in "ab"]
     for file in files:
@@ -142,7 +142,7 @@ def _images() -> list[Path]:
 def _segment_files(path: Path) -> None:
     """Segment two files into a folder; what is there already is left out."""
     report = aeseg.segment_files(
-        *(_images(), path, model(), aeseg.Cut(n_regions=4), SEGMENTATION),
+        *(image_files(), path, model(), aeseg.Cut(n_regions=4), SEGMENTATION),
         device="cpu",
         save_hierarchy=True,
         existing="skip",
@@ -214,4 +214,4 @@ def make_ready() -> None:
     for seed in (0, 1):
         tree(seed).tree  # noqa: B018 - is built when first asked for
     _block_labels()
-    _images()
+    image_files()

@@ -36,6 +36,7 @@ from outputs import (
     PARAMS,
     SEGMENTATION,
     image,
+    image_files,
     make_ready,
     model,
     small_parts,
@@ -69,12 +70,8 @@ def _features(folder: Path, stop: Any) -> Steps:
 
 
 def _batch(folder: Path, stop: Any) -> Steps:
-    images = folder / "images"
-    if not images.exists():
-        OUTPUTS["batch"].write(folder / "first")
-    files = sorted(images.iterdir())
     return batch_steps(
-        *(files, folder / "results", model(), aeseg.Cut(n_regions=4), SEGMENTATION),
+        *(image_files(), folder / "results", model(), aeseg.Cut(n_regions=4), SEGMENTATION),
         device="cpu",
         stop=stop,
         existing="skip",
