@@ -13,8 +13,6 @@ from napari_aeseg.autoencoder.planning import PIECE
 from napari_aeseg.events import raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from napari_aeseg.autoencoder.encoding import EncodedTile
     from napari_aeseg.events import StopFlag
 
@@ -68,7 +66,7 @@ class HostSums:
         }
 
     def of_tile(self, encoded: EncodedTile) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return, per level, the patch of each piece and the sums of its features and squares.
+        """Return, per level, patches and double sums of their features and squares.
 
         To be called in any thread.
         """
@@ -78,8 +76,12 @@ class HostSums:
             ids, cells, starts = runs[self._cells[level]]
             # (F, *cells), channels last in memory: rows of features without a copy.
             rows = features.movedim(0, -1).flatten(0, -2).float()
-            summed = sums_of_runs(rows, torch.from_numpy(cells), torch.from_numpy(starts))
-            found[level] = ids, summed.numpy()
+            summed = sums_of_runs(rows, torch.from_numpy(cells), torch.from_numpy(starts)).double()
+            first = np.flatnonzero(np.diff(ids, prepend=-1))  # piece of each patch
+            if len(first) < len(ids):
+                all_rows = torch.arange(len(ids))
+                summed = F.embedding_bag(all_rows, summed, torch.from_numpy(first), mode="sum")
+            found[level] = ids[first], summed.numpy()
         return found
 
     def add(self, found: dict[int, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -87,9 +89,8 @@ class HostSums:
         for level, (ids, summed) in found.items():
             sums, squares = np.split(summed, 2, axis=1)
             columns = self._columns[level]
-            for rows in _once_each(ids):
-                self._mean[:, columns][ids[rows]] += sums[rows]
-                self._second[:, columns][ids[rows]] += squares[rows]
+            self._mean[:, columns][ids] += sums
+            self._second[:, columns][ids] += squares
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
@@ -198,14 +199,6 @@ class _SampledPatches:
             np.concatenate([cells, extra]),
             np.concatenate([pieces, beside]),
         )
-
-
-def _once_each(ids: np.ndarray) -> Iterator[np.ndarray]:
-    """Places of ascending numbers: the first of each, the second of those that have one, ..."""
-    first = np.flatnonzero(np.diff(ids, prepend=-1))
-    length = np.diff(first, append=len(ids))
-    for rank in range(int(length.max(initial=0))):
-        yield first[length > rank] + rank
 
 
 def _sorting(values: np.ndarray) -> np.ndarray:
