@@ -7,7 +7,6 @@ temporary is left.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -24,6 +23,7 @@ from pathlib import Path
 from napari_aeseg.errors import AesegError
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ends import told
 from injecting import nothing_left_behind
 from outputs import GOES_ON, OUTPUTS, Output, make_ready
 
@@ -153,14 +153,7 @@ def main() -> int:
         ends += tried_on_disks(options.number, options.seed)
     else:
         print("not root: no disk is mounted that is full or read-only")
-    failed = sum(n for end, n in ends.items() if end.endswith("failed"))
-    for end, number in sorted(ends.items()):
-        print(f"{number:7} {end}")
-    seconds = time.perf_counter() - start
-    print(f"{ends.total()} faults, {failed} failed, {seconds:.0f} s")
-    if options.json is not None:
-        options.json.write_text(json.dumps({**ends, "seconds": seconds}, indent=1))
-    return 1 if failed else 0
+    return told(ends, "faults", start, options.json)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Where work goes on after a stop, it goes on after a kill, to the same labels.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 import dask
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ends import told
 from outputs import GOES_ON, OUTPUTS, Output, make_ready
 
 
@@ -123,14 +123,7 @@ def main() -> int:
     options = parser.parse_args()
     start = time.perf_counter()
     ends = killed(options.number, options.seed, only=options.only)
-    failed = sum(n for end, n in ends.items() if end.endswith("failed"))
-    for end, number in sorted(ends.items()):
-        print(f"{number:7} {end}")
-    seconds = time.perf_counter() - start
-    print(f"{ends.total()} kills, {failed} failed, {seconds:.0f} s")
-    if options.json is not None:
-        options.json.write_text(json.dumps({**ends, "seconds": seconds}, indent=1))
-    return 1 if failed else 0
+    return told(ends, "kills", start, options.json)
 
 
 if __name__ == "__main__":

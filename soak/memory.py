@@ -7,7 +7,6 @@ A run either has the result that it has anyway, and says what it did for it, or 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import sys
@@ -26,6 +25,7 @@ import napari_aeseg as aeseg
 from napari_aeseg.errors import DeviceError
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ends import told
 from injecting import (
     OUT_OF_MEMORY,
     CallFaults,
@@ -244,14 +244,7 @@ def main() -> int:
         if not options.host:
             ends += tried(not options.places, options.seed + number, stride=options.stride)
         ends += host_tried(not options.places, stride=options.stride)
-    failed = sum(n for end, n in ends.items() if end.endswith("failed"))
-    for end, number in sorted(ends.items()):
-        print(f"{number:7} {end}")
-    seconds = time.perf_counter() - start
-    print(f"{ends.total()} faults, {failed} failed, {seconds:.0f} s")
-    if options.json is not None:
-        options.json.write_text(json.dumps({**ends, "seconds": seconds}, indent=1))
-    return 1 if failed else 0
+    return told(ends, "faults", start, options.json)
 
 
 if __name__ == "__main__":

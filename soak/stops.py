@@ -7,7 +7,6 @@ thread and no temporary file, and done again it has the same result.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import threading
@@ -28,6 +27,7 @@ from napari_aeseg.errors import AesegError, StoppedError
 from napari_aeseg.images.saving import write_labels_steps
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ends import told
 from injecting import CallFaults, first_of_each, nothing_left_behind
 from outputs import (
     BLOCKS,
@@ -252,14 +252,7 @@ def main() -> int:
     for _ in range(options.number):
         for how in [options.how] if options.how else ["stopped", "closed", "broken"]:
             ends += tried(how, options.every, options.only, options.stride)
-    failed = sum(n for end, n in ends.items() if end.endswith("failed"))
-    for end, number in sorted(ends.items()):
-        print(f"{number:7} {end}")
-    seconds = time.perf_counter() - start
-    print(f"{ends.total()} disturbances, {failed} failed, {seconds:.0f} s")
-    if options.json is not None:
-        options.json.write_text(json.dumps({**ends, "seconds": seconds}, indent=1))
-    return 1 if failed else 0
+    return told(ends, "disturbances", start, options.json)
 
 
 if __name__ == "__main__":
