@@ -141,8 +141,9 @@ def grown(
     Parameters
     ----------
     rows : list of dict
-        Counts, the first and the last so many rounds apart. Of things, the fewest of the last
-        three rows are taken, since threads and what belongs to them come and go.
+        Counts, the first and the last so many rounds apart. Of things, the most of the first half
+        and the fewest of the last three rows of the other one are taken: threads come and go, and
+        those of pools begin when they are first needed.
     rounds : int
     usual : dict, optional
         What others add in each round.
@@ -153,13 +154,17 @@ def grown(
     --------
     >>> grown([{"resident": 100, "files": 9}, {"resident": 104, "files": 10}], 5)
     ['files: 9, then 10']
+    >>> grown([{"files": n} for n in (6, 7, 7, 7)], 15), grown([{"files": n} for n in range(4)], 15)
+    ([], ['files: 1, then 2'])
     >>> grown([{"files": 9}, {"files": 14}], 5, usual={"files": 1})
     []
     """
     found = []
-    for name, before in rows[0].items():
+    for name in rows[0]:
         sized = name in ("resident", "device")
-        after = rows[-1][name] if sized else min(row[name] for row in rows[1:][-3:])
+        half = max(1, len(rows) // 2)
+        before = max(row[name] for row in rows[: 1 if sized else half])
+        after = rows[-1][name] if sized else min(row[name] for row in rows[half:][-3:])
         allowed = before * (1 + memory * sized) + rounds * max(0, (usual or {}).get(name, 0))
         if after > allowed:
             found.append(f"{name}: {before:.6g}, then {after:.6g}")

@@ -104,9 +104,9 @@ def packed(data: bytes, typesize: int) -> bytes:
 
 
 def with_crc(data: bytes) -> bytes:
-    from google_crc32c import value
+    from numcodecs.checksum32 import CRC32C
 
-    return data + int(value(data)).to_bytes(4, "little")
+    return bytes(CRC32C(location="end").encode(data))
 
 
 def put(path: Path, name: str, values: np.ndarray, header: dict[str, Any] | None = None) -> None:

@@ -212,3 +212,12 @@ def test_a_tiff_without_pages_is_said_to_hold_no_image(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"II*\0\0\0\0\0")
     with pytest.raises(InputError, match=r"a\.tif"):
         read_file(tmp_path / "a.tif")
+
+
+def test_a_tiff_whose_strip_is_said_to_be_endless_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GREY, compression="zlib", bigtiff=True)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["StripByteCounts"].overwrite([2**62])
+    with pytest.raises(InputError, match=r"a\.tif is damaged, or there is too little memory"):
+        read_file(path)

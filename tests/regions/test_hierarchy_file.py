@@ -311,7 +311,7 @@ def test_what_could_not_be_loaded_is_not_written(path, noisy):
     with pytest.raises(InputError, match=r"cannot be saved: patches has shape \(2, 40\)"):
         replace(noisy, patches=noisy.patches[:2]).save(path)
     with pytest.raises(InputError, match=r"cannot be saved: brightness does not fit float16"):
-        replace(noisy, brightness=noisy.brightness + np.float64(1e-9)).save(path)
+        replace(noisy, brightness=noisy.brightness.astype(np.float64) + 1e-9).save(path)
     assert names(path.parent) == []
 
 

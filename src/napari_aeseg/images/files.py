@@ -104,7 +104,12 @@ def _open_tiff(path: Path, largest: float) -> ImageFile:
         about = tiff_axes(series), *tiff_voxel_size(file)
         if series.size <= largest:
             check_fits(series.shape, series.dtype, path.name)
-            return ImageFile(series.asarray(), *about)
+            try:
+                return ImageFile(series.asarray(), *about)
+            except MemoryError as error:  # the image would fit: a part of it claims not to
+                raise InputError(
+                    f"{path.name} is damaged, or there is too little memory to read it."
+                ) from error
     return ImageFile(FileArray(path), *about)
 
 
