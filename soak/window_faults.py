@@ -657,6 +657,9 @@ def _join() -> None:
 
     WorkerBase.await_workers(10_000)
     _live(0.01)
+    end = time.monotonic() + 10  # on a busy machine, the loop hears of an end later
+    while WorkerBase._worker_set and time.monotonic() < end:
+        _live(0.05)
 
 
 def main() -> int:
