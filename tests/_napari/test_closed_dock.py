@@ -169,3 +169,28 @@ def test_nothing_is_heard_of_work_that_a_closed_dock_had_begun(segmented, qtbot)
     join_workers(qtbot)
 
     assert events == []
+
+
+def test_an_image_that_was_given_another_shape_while_no_dock_was_open_has_no_segmentation(
+    segmented, reopen
+):
+    image, preview = segmented.images[0], segmented.preview
+    segmented._controller.close()
+    image.data = np.zeros((30, 40))
+
+    again = reopen()
+
+    assert again.previews == {}
+    assert not preview.visible
+    assert "another shape" in again._dock.status.text.text()
+
+
+def test_an_image_that_was_given_other_pixels_while_no_dock_was_open_is_told(segmented, reopen):
+    image, preview = segmented.images[0], segmented.preview
+    segmented._controller.close()
+    image.data = np.ascontiguousarray(image.data[::-1])
+
+    again = reopen()
+
+    assert again.preview is preview
+    assert "other pixels" in again._dock.status.text.text()

@@ -120,7 +120,7 @@ class Controller:
         ):
             button.clicked.connect(self.reporter.reporting(action))
         dock.images.changed.connect(self.refresh)
-        dock.images.replaced.connect(self._on_replaced)
+        dock.images.replaced.connect(self.follow_data)
         model.device_box.opened.connect(self._finder.look)
         self._finder.found.connect(model.add_devices)
         segments.cut_changed.connect(self.want_cut)
@@ -297,7 +297,7 @@ class Controller:
             self.dock.segments.show_weights(hierarchy.params.balance, hierarchy.params.scale)
             self.refresh()
 
-    def _on_replaced(self, image: Image) -> None:
+    def follow_data(self, image: Image) -> None:
         """Give up what no longer fits an image that was given other data; say what is not of it."""
         result = self.results.of.get(image)
         if result is None or result.shot.is_of(image):

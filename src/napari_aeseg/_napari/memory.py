@@ -78,6 +78,8 @@ def restore(controller: Controller) -> None:
         if result.markers is not None:
             controller.steering.follow(result.markers)
     results.forget_removed()
+    for image in list(results.of):  # it may have been given other data while no dock was there
+        controller.follow_data(image)
     dock.model.params, dock.model.device = memory.training, memory.device
     dock.segments.params, dock.segments.cut = memory.segmentation, memory.cut
     dock.images.axes = memory.axes
