@@ -154,6 +154,8 @@ class Monkey:
                 self.found.append(f"busy with {widget._session.subject} for {seconds} s")
                 return
             live(0.05)
+            # What was left for other work ends when it next looks whether to stop.
+            wait_until(lambda: not self.hand.tasks(), seconds)
         self.found += self.hand.lost() + self.hand.wrong_at_rest()
 
     def close(self) -> None:

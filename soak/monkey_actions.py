@@ -212,13 +212,16 @@ class Hand:
                 self._known[layer] = _copy(layer)
         return wrong
 
+    def tasks(self) -> list[str]:
+        """Return what the viewer says that the dock is at."""
+        manager = self.viewer.window._qt_window._window._task_status_manager
+        if self.widget is None or not manager.is_busy():
+            return []
+        return [text for text in manager.get_status() if "looking for dev" not in text]
+
     def wrong_at_rest(self) -> list[str]:
         """Return what is not as it has to be while nothing goes on."""
-        window = self.viewer.window
-        wrong = []
-        if window._qt_window._window._task_status_manager.is_busy() and self.widget is not None:
-            tasks = window._qt_window._window._task_status_manager.get_status()
-            wrong += [f"a task is left: {text}" for text in tasks if "looking for dev" not in text]
+        wrong = [f"a task is left: {text}" for text in self.tasks()]
         widget = self.widget
         if widget is None:
             return wrong
