@@ -245,11 +245,12 @@ _, widget = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
 closed = []
 
 def close():
-    closed.append(time.monotonic())
+    BEFORE
     viewer.close()
 
 def look(event):
     if not closed:
+        closed.append(time.monotonic())
         QTimer.singleShot(0, close)
 
 widget.progressed.connect(look)
@@ -259,9 +260,11 @@ print("ended after", time.monotonic() - closed[0])
 """
 
 
-def test_closing_the_window_at_work_ends_the_process():
+@pytest.mark.parametrize("before", ["pass", "widget._controller._finder.look()"])
+def test_closing_the_window_at_work_ends_the_process(before):
+    """Work that was about to begin in that moment began afterwards, and Python was aborted."""
     done = subprocess.run(
-        [sys.executable, "-c", CLOSE_AT_WORK],
+        [sys.executable, "-c", CLOSE_AT_WORK.replace("BEFORE", before)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -6,21 +6,26 @@ result. `worker.quit()` drops the generator where it stands, with the model and 
 GPU, so quitting sets an event instead that the core looks at. And napari keeps the `quit` of every
 worker as long as its window lives, which outlives its closing, so `quit` refers to the job weakly,
 and the job gives up what it holds when it ends.
+
+Besides, a worker begins a moment after it was told to, and napari waits at its end for those only
+that have begun: the others are waited for here.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import time
 import traceback
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from psygnal import EmitLoopError, Signal
+from qtpy.QtCore import QThreadPool
 
 from napari_aeseg.errors import AesegError, DeviceError, StoppedError
 from napari_aeseg.events import TrainingProgress
@@ -88,6 +93,8 @@ class Job:
         """Do the work in this thread, once; never raise, whatever the work raises."""
         work, self._work = self._work, None
         assert work is not None, "a job runs once"  # noqa: S101
+        if self.abandoned:  # before it began: importing torch would keep the process for seconds
+            return Stopped("")
         try:
             result = yield from throttled(work(self.stop))
         except StoppedError as error:
@@ -171,6 +178,21 @@ def _abandon(job: ref[Job]) -> None:
         running.abandon()
 
 
+@cache
+def _wait_at_exit() -> None:
+    """Have work waited for before Qt takes away what workers speak through: they would crash.
+
+    To be called when there is an application, whose end comes after what is registered later.
+    """
+    atexit.register(_end_all)
+
+
+def _end_all() -> None:
+    for worker in list(_AT_WORK.values()):
+        worker._aeseg_job.abandon()
+    QThreadPool.globalInstance().waitForDone()
+
+
 class JobRunner:
     """Runs one job at a time and reports on the GUI thread; a job that was left behind is silent.
 
@@ -196,6 +218,7 @@ class JobRunner:
     def start(self, job: Job, in_activity_dock: bool = True) -> None:
         """Run a job in a thread of its own; returns at once."""
         self.leave()
+        _wait_at_exit()
         self._job = job
         key = object()
         self._worker = create_worker(
