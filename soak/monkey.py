@@ -17,6 +17,7 @@ import logging
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter, deque
@@ -36,22 +37,28 @@ from troubles import Troubles, troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 _TICK = 10  # milliseconds
+_LOOK = 0.25  # seconds
+DRAWING = "drawing"
 _SECONDS_TO_HANG = 900  # then all threads are printed, and it ends
 
 
 class Pulse:
     """A timer on the GUI thread, and the longest time that it did not tick, by what went on.
 
-    Of each gap, the time on the clock is known, and that in which the thread itself was at work:
-    on a machine that is shared, the others take the rest.
+    Of each gap, the time on the clock is known, that in which the thread itself was at work (on a
+    machine that is shared, the others take the rest), and where it was most of the time.
     """
 
     def __init__(self) -> None:
-        self.longest: dict[str, tuple[float, float]] = {}
+        self.longest: dict[str, tuple[float, float, str]] = {}
         self.doing = "nothing"
+        self._places: Counter[str] = Counter()
         self.skip()
+        self._ended = threading.Event()
+        threading.Thread(target=self._look, daemon=True, name="pulse").start()
         self._timer = QTimer()
         self._timer.setInterval(_TICK)
         self._timer.timeout.connect(self._tick)
@@ -60,8 +67,17 @@ class Pulse:
     def _tick(self) -> None:
         before, at_work = self._last
         self.skip()
-        gap = self._last[0] - before, self._last[1] - at_work
-        self.longest[self.doing] = max(gap, self.longest.get(self.doing, (0.0, 0.0)))
+        where = max(self._places, key=self._places.__getitem__, default="")
+        self._places.clear()
+        gap = self._last[0] - before, self._last[1] - at_work, where
+        self.longest[self.doing] = max(gap, self.longest.get(self.doing, (0.0, 0.0, "")))
+
+    def _look(self) -> None:
+        """Note now and then where the GUI thread is while it does not tick."""
+        main = threading.main_thread().ident
+        while not self._ended.wait(_LOOK):
+            if time.perf_counter() - self._last[0] > 2 * _LOOK:
+                self._places[place_of(sys._current_frames().get(main))] += 1
 
     def skip(self) -> None:
         """Leave out what came before: a window that opens, say."""
@@ -70,6 +86,22 @@ class Pulse:
     def stop(self) -> None:
         """Tick no more."""
         self._timer.stop()
+        self._ended.set()
+
+
+def place_of(frame: FrameType | None) -> str:
+    """Return what a thread is at: drawing, a line of the package, or the innermost line."""
+    innermost, ours = "", ""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if "/vispy/" in name or "/_vispy/" in name:
+            return DRAWING
+        line = f"{'/'.join(Path(name).parts[-2:])}:{frame.f_lineno}"
+        innermost = innermost or line
+        if not ours and "/napari_aeseg/" in name:
+            ours = line
+        frame = frame.f_back
+    return ours or innermost
 
 
 class Monkey:
@@ -258,8 +290,13 @@ def run(
             say(f"seed {seed}, at the end:\n{text}")
         pulse.stop()
     gaps = sorted(pulse.longest.items(), key=lambda item: item[1], reverse=True)
-    shown = {name: [round(seconds, 2) for seconds in gap] for name, gap in gaps}
-    frozen = {name: gap for name, gap in shown.items() if gap[0] > limit or gap[1] > at_work}
+    shown = {name: [*(round(seconds, 2) for seconds in gap[:2]), gap[2]] for name, gap in gaps}
+    # Without a GPU, a driver may draw for seconds.
+    frozen = {
+        name: gap
+        for name, gap in shown.items()
+        if gap[2] != DRAWING and (gap[0] > limit or gap[1] > at_work)
+    }
     if frozen:
         found.append(f"the loop stood still: {frozen}")
         say(f"seed {seed}: {found[-1]}")

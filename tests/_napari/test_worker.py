@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -202,3 +204,30 @@ def test_messages_always_get_through():
     drain(throttled(work(), seconds=60), events.append)
 
     assert [e.done for e in events] == [1, 3]
+
+
+IMPORTS = """
+import sys, threading
+
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "higra"):
+            print(name, threading.current_thread().name, flush=True)
+
+sys.meta_path.insert(0, Spy())
+from napari_aeseg._napari import jobs
+
+work = threading.Thread(target=lambda: list(jobs.finding_devices()(threading.Event())), name="work")
+work.start()
+work.join()
+"""
+
+
+def test_torch_is_not_imported_by_a_thread_that_goes_on_to_other_work():
+    """With torch 2.9, Python crashed when a tensor was freed in that thread later."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True
+    )
+    where = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert where.keys() >= {"torch"}
+    assert not {"work", "MainThread"} & set(where.values())

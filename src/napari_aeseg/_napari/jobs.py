@@ -5,6 +5,8 @@ The core is imported inside the work, because it brings in torch, which takes se
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +36,30 @@ _SECONDS_BETWEEN_SAVES = 30.0
 _SECONDS_BETWEEN_PICTURES = 1.0
 
 
+def _with_core(work: Work) -> Work:
+    """Have the core imported before some work, in a thread that ends with that."""
+
+    def begun(stop: Event) -> Generator[Progress, None, Any]:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_import_core).result()
+        return (yield from work(stop))
+
+    return begun
+
+
+def _import_core() -> None:
+    """Import what is written in C++.
+
+    pybind11, as torch 2.9 still has it, keeps the state of the thread that first imports it. One of
+    Qt's has another state for each piece of work: the next tensor that was freed in it ended the
+    process.
+    """
+    import napari_aeseg.pipeline  # noqa: F401 - brings in torch
+
+    with suppress(ImportError):  # there are platforms without it
+        import higra  # noqa: F401
+
+
 def training(
     images: Sequence[Snapshot],
     params: TrainingParams | None,
@@ -48,6 +74,7 @@ def training(
     With `autosave`, the model so far is written to that file now and then, and at the end.
     """
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, Model]:
         from napari_aeseg.pipeline import train_steps
 
@@ -108,6 +135,7 @@ def _save(model: Model, path: Path | None) -> str:
 def segmenting(image: Snapshot, model: Model, params: SegmentationParams, device: str) -> Work:
     """Build the hierarchy of one image; the result is a `Hierarchy`."""
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, Hierarchy]:
         from napari_aeseg.pipeline import hierarchy_steps
 
@@ -124,6 +152,7 @@ def reweighting(
 ) -> Work:
     """Compare the patches of hierarchies anew; the result is a dict with the same keys."""
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, dict[Any, Hierarchy]]:
         yield from ()
         new = {}
@@ -141,6 +170,7 @@ def finding_objects(
 ) -> Work:
     """Find objects; the result is a dict of labels with the same keys."""
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
         yield from ()
         return {
@@ -154,6 +184,7 @@ def finding_objects(
 def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
     """Compute the reconstruction error of each pixel; the result is an array."""
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, np.ndarray]:
         from napari_aeseg.autoencoder.inspect import error_steps
 
@@ -167,6 +198,7 @@ def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
 def loading(path: str | PathLike[str]) -> Work:
     """Load a model file; the result is a `Model`."""
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, Model]:
         yield from ()
         from napari_aeseg.pipeline import load_model
@@ -179,6 +211,7 @@ def loading(path: str | PathLike[str]) -> Work:
 def saving_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> Work:
     """Write a hierarchy to a folder; there is no result."""
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, None]:
         yield from ()
         hierarchy.save(path)
@@ -189,6 +222,7 @@ def saving_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> Work:
 def opening_hierarchy(path: str | PathLike[str], images: Sequence[Any]) -> Work:
     """Read a hierarchy and look which of some images it is of; the result is an `Opened`."""
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, Opened]:
         yield from ()
         from napari_aeseg._napari.tree_files import Opened
@@ -207,6 +241,7 @@ def finding_devices() -> Work:
     What takes long to load is loaded on the way: torch, and the library of the loss curve.
     """
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, list[str]]:
         yield from ()
         import pyqtgraph  # noqa: F401
@@ -230,6 +265,7 @@ def segmenting_files(files: list[Path], output: Path, *settings: Any) -> Work:
     """Segment files; the result is a `BatchReport`. Settings are those of `batch_steps`."""
     model, cut, params, axes, device, existing = settings
 
+    @_with_core
     def work(stop: Event) -> Generator[Progress, None, BatchReport]:
         from napari_aeseg.batch import batch_steps
 
