@@ -778,6 +778,17 @@ def test_info_tells_what_a_model_is(run, grey_model):
         assert words in done.out
 
 
+def test_info_tells_what_a_model_of_another_name_is(run, grey_model, tmp_path):
+    path = shutil.copy(grey_model, tmp_path / "my.model")
+    assert run("info", path).out == run("info", grey_model).out
+
+
+def test_a_training_that_was_killed_is_said_to_be_resumable(run, files, unfinished):
+    done = run("train", files / "grey.png", f"--output={unfinished.path}", *QUICK)
+    assert done.code == 1
+    assert f"--resume {unfinished.path} --overwrite to go on with it" in done.err
+
+
 def test_info_tells_what_a_picture_is(run, files):
     done = run("info", files / "grey.png")
     assert done.code == 0, done.err

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from napari_aeseg.errors import StoppedError
+from napari_aeseg.errors import InputError, StoppedError
 from napari_aeseg.events import Clock, Pace, Progress, TrainingProgress, drain, raise_if_stopped
 
 
@@ -100,3 +100,9 @@ def test_what_an_event_carries_is_not_compared_or_printed():
     event = TrainingProgress("train", 1, 2, snapshot=np.zeros(3))
     assert event == TrainingProgress("train", 1, 2)
     assert "snapshot" not in repr(event)
+
+
+@pytest.mark.parametrize("stop", [True, lambda: True, {}])
+def test_a_stop_that_nobody_can_set_is_refused(stop):
+    with pytest.raises(InputError, match=r"give a threading\.Event"):
+        raise_if_stopped(stop, "read")

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from napari_aeseg.errors import StoppedError
+from napari_aeseg.errors import InputError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -105,7 +105,9 @@ class StopFlag(Protocol):
 
 
 def raise_if_stopped(stop: StopFlag | None, stage: str) -> None:
-    """Raise `StoppedError` when `stop` is set."""
+    """Raise `StoppedError` when `stop` is set, and InputError when it is nothing of the kind."""
+    if stop is not None and not hasattr(stop, "is_set"):
+        raise InputError(f"stop = {stop!r}: give a threading.Event(), or nothing.")
     if stop is not None and stop.is_set():
         raise StoppedError(f"Stopped during '{stage}', before there was a result.")
 

@@ -161,7 +161,7 @@ def test_stop_before_the_first_further_step_leaves_the_model_as_it_was(
 
 
 def test_finished_training_has_nothing_to_resume(stripes, model):
-    with pytest.raises(InputError, match=r"ended after 6 steps\. With init= and without resume"):
+    with pytest.raises(InputError, match=r"ended after 6 steps\. Given as init, not"):
         train(stripes, init=model, resume=True)
 
 

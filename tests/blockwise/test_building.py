@@ -300,6 +300,21 @@ def test_work_goes_on_when_a_part_can_be_read_again(image, tmp_path):
     assert (again.regions(n_regions=6).compute() > 0).all()
     with pytest.raises(aeseg.InputError, match="other work"):
         built(lazy // 2, store=tmp_path / "s", unreadable="skip")
+    with pytest.raises(aeseg.InputError, match="other pixels"):
+        built(lazy[:, ::-1], store=tmp_path / "s", unreadable="skip")
+
+
+@pytest.mark.parametrize("other", ["mirrored", "mended"])
+def test_blocks_of_another_image_are_not_taken_for_those_of_this_one(image, tmp_path, other):
+    """Pixels whose percentiles are the same got the labels of the other image, without a word."""
+    built(image, store=tmp_path / "s")
+    changed = image[::-1] if other == "mirrored" else image.copy()
+    if other == "mended":
+        changed[100:130, 100:130] = changed[100:130, 100:130][::-1].copy()
+    with pytest.raises(aeseg.InputError, match="of an image with other pixels"):
+        built(changed, store=tmp_path / "s")
+    lazy = da.from_array(image, chunks=(64, 64, 3))
+    assert built(lazy, store=tmp_path / "s").n_patches > 1
 
 
 def test_reading_here_and_there_can_be_stopped(image):

@@ -100,6 +100,22 @@ def test_a_full_disk_leaves_no_temporary_folder_of_blocks(tmp_path, monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_told_with_the_name_of_the_hierarchy(tmp_path, monkeypatch, stripes, model):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    tree = aeseg.build_hierarchy(stripes, model)
+    monkeypatch.setattr(StoreWriter, "write", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.aeseg\.zarr'"):
+        tree.save(tmp_path / "a.aeseg.zarr")
+
+
+def test_a_folder_in_place_of_a_file_is_told_by_its_own_name(tmp_path, model):
+    (tmp_path / "a.aeseg.safetensors").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"'[^']*/a\.aeseg\.safetensors'$"):
+        model.save(tmp_path / "a.aeseg.safetensors")
+
+
 def test_a_full_disk_of_blocks_is_told_with_a_way_to_go_on(tmp_path, monkeypatch, stripes, model):
     def full(*_):
         raise OSError(28, "No space left on device")

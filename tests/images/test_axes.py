@@ -171,3 +171,9 @@ def test_a_size_that_dask_does_not_know_yet_is_said():
     for work in (aeseg.train, lambda image: aeseg.build_hierarchy(image, "base")):
         with pytest.raises(aeseg.InputError, match=r"not known yet: call compute_chunk_sizes"):
             work(unknown)
+
+
+def test_the_name_of_a_file_is_not_taken_for_an_image():
+    for work in (aeseg.train, lambda image: aeseg.build_hierarchy(image, "base")):
+        with pytest.raises(aeseg.InputError, match=r"'a\.tif' is the name of a file"):
+            work("a.tif")

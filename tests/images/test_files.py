@@ -221,3 +221,12 @@ def test_a_tiff_whose_strip_is_said_to_be_endless_is_refused(tmp_path):
         file.pages[0].tags["StripByteCounts"].overwrite([2**62])
     with pytest.raises(InputError, match=r"a\.tif is damaged, or there is too little memory"):
         read_file(path)
+
+
+def test_transparency_of_a_picture_is_left_out(tmp_path):
+    """It was taken for a channel."""
+    colours = np.random.default_rng(0).integers(0, 255, (9, 10, 4), np.uint8)
+    imageio.imwrite(tmp_path / "a.png", colours)
+    imageio.imwrite(tmp_path / "b.png", colours[..., :2])
+    assert np.array_equal(read_file(tmp_path / "a.png")[0], colours[..., :3])
+    assert np.array_equal(read_file(tmp_path / "b.png")[0], colours[..., :1])

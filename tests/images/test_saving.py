@@ -226,3 +226,8 @@ def test_the_size_of_a_voxel_may_leave_out_time(tmp_path):
     write_labels(labels, tmp_path / "a.ome.zarr", "TYX", (0.5, 0.25), "micrometer")
     about = zarr.open_group(str(tmp_path / "a.ome.zarr")).attrs["ome"]["multiscales"][0]
     assert about["datasets"][0]["coordinateTransformations"][0]["scale"] == [1, 0.5, 0.25]
+
+
+def test_labels_and_path_in_the_wrong_order_are_told(tmp_path):
+    with pytest.raises(InputError, match="give the labels first"):
+        write_labels(str(tmp_path / "a.tif"), LABELS)

@@ -244,7 +244,7 @@ def params_to_resume(model: Model | None, params: TrainingParams | None) -> Trai
     if model.checkpoint is None:
         raise InputError(
             f"There is nothing to resume: the training of this model ended after "
-            f"{model.record.steps} steps. With init= and without resume, a new training starts "
+            f"{model.record.steps} steps. Given as init, not to be resumed, a new training starts "
             "from its weights."
         )
     own = TrainingParams(**model.record.params)
@@ -258,8 +258,8 @@ def params_to_resume(model: Model | None, params: TrainingParams | None) -> Trai
     if odd:
         raise InputError(
             f"A training goes on with the parameters it began with; differing: {', '.join(odd)}. "
-            "Leave params out, or start a new training from the weights, with init= and without "
-            "resume."
+            "Leave them out, or start a new training from the weights: give the model as init, "
+            "not to be resumed."
         )
     return own
 

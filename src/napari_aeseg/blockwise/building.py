@@ -147,6 +147,8 @@ def block_hierarchy_steps(
     raise_if_stopped(stop, "read")
     plan = _Plan.of(read, blocks, params, model, BlockStore.block_in(store))
     about = {**_about(read, model, params, blocks, plan), "precision": precision}
+    if store is not None:
+        about["pixels"] = read.fingerprint(skip=skip, stop=stop)
     kept = BlockStore.opened(store, about, read.shape, plan.size)
     work = BlockWork(read, model, params, device, kept, skip, precision=precision)
     try:

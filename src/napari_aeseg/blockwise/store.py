@@ -45,6 +45,8 @@ _VOLUME_CHUNK, _FEW = 64, 8
 _REDUCTION = ("pixels", "matrix", "own_floor", "own")
 # What says that a folder is one of blocks, and that it is about to be.
 _ABOUT, _BEGUN = "run.json", "run.begun"
+# What is said there of the image.
+_PIXELS = "pixels"
 _ARRAYS = ("count", "mean", "second", "level", "centroid", "intensity")
 
 
@@ -357,12 +359,23 @@ def _check_same(path: Path, about: dict[str, Any]) -> None:
             f"{about.get('format')}: they are of another version of napari-aeseg. Give another "
             "folder."
         )
-    other = [name for name in about if known.get(name) != about[name]]
+    other = [name for name in about if name != _PIXELS and known.get(name) != about[name]]
     if other:
         listing = ", ".join(
             f"{n}: {shown(repr(known.get(n)), 80)} there, {about[n]!r} now" for n in other
         )
         raise InputError(f"{path} holds blocks of other work ({listing}): give another folder.")
+    if not _same_pixels(known.get(_PIXELS), about.get(_PIXELS)):
+        raise InputError(f"{path} holds blocks of an image with other pixels: give another folder.")
+
+
+def _same_pixels(known: object, now: Sequence[str | None] | None) -> bool:
+    """Whether all parts of an image that could be read both times are the same."""
+    if known is None or now is None:  # folders of the first versions do not say
+        return True
+    if not isinstance(known, list) or len(known) != len(now):
+        return False
+    return all(a == b for a, b in zip(known, now, strict=True) if a is not None and b is not None)
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

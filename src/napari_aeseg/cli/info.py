@@ -49,9 +49,17 @@ def _run(options: argparse.Namespace) -> int:
 def _teller(file: Path | str) -> Callable[[Any, bool], tuple[dict[str, Any], dict[str, str]]]:
     """Return what tells of a file of this kind: the whole header, and rows to print."""
     path = Path(file)
-    if file == BASE_MODEL or path.name.endswith(_TENSORS):
+    if file == BASE_MODEL or path.name.endswith(_TENSORS) or _begins_as_a_model(path):
         return _model
     return _hierarchy if path.name.endswith(HIERARCHY_SUFFIX) else _image
+
+
+def _begins_as_a_model(path: Path) -> bool:
+    """Whether a file of any name is one of tensors: the length of a header of JSON comes first."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(10)[8:] == b'{"'
 
 
 def _model(path: Path | str, header_only: bool) -> tuple[dict[str, Any], dict[str, str]]:

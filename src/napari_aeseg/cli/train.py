@@ -19,6 +19,7 @@ from napari_aeseg.cli.options import (
     refuse_existing,
 )
 from napari_aeseg.cli.progress import save_somewhere, say_trained, shown, stop_at_interrupt
+from napari_aeseg.errors import ModelFileError
 from napari_aeseg.images.anisotropy import common_voxel_size
 from napari_aeseg.params import PRESETS, TrainingParams
 
@@ -71,7 +72,10 @@ def _run(options: argparse.Namespace) -> int:
         path = path.with_name(path.name + MODEL_SUFFIX)
     params = _params(options)
     if not options.overwrite:
-        refuse_existing([path], "--overwrite")
+        ways_out = "--overwrite"
+        if options.resume is None and _is_unfinished(path):
+            ways_out = f"--resume {path} --overwrite to go on with it, or --overwrite to begin anew"
+        refuse_existing([path], ways_out)
     check_writable(path.parent)
     files = image_paths(options)
     names = [file.name for file in files]
@@ -99,6 +103,16 @@ def _run(options: argparse.Namespace) -> int:
         print(f"the training is unfinished; go on with --resume {path}")
         raise KeyboardInterrupt
     return 0
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether a file has a training that was cut short, by a kill for example."""
+    from napari_aeseg.autoencoder.model_file import read_header
+
+    try:
+        return path.is_file() and "resume" in read_header(path)
+    except ModelFileError:
+        return False
 
 
 def _params(options: argparse.Namespace) -> TrainingParams | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def finest(image: Any) -> Any:
 
 
 def check_even(image: Any, name: str = "image") -> None:
-    """Raise InputError for a list of rows, slices or channels of different shapes.
+    """Raise InputError for the name of a file, and for a list of arrays of different shapes.
 
     Examples
     --------
@@ -35,6 +36,11 @@ def check_even(image: Any, name: str = "image") -> None:
     ...
     napari_aeseg.errors.InputError: image is a list of arrays of different shapes, (2, 2) and (3, 3): give each as an image of its own, or crop them alike.
     """  # noqa: E501 - as it is said
+    if isinstance(image, str | PathLike):
+        raise InputError(
+            f"{str(image)!r} is the name of a file, not an image: read it first, as with open_file "
+            "of napari_aeseg.images.files."
+        )
     if isinstance(image, np.ndarray) and image.dtype == object:
         image = image.tolist()
     if not isinstance(image, list | tuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -203,6 +204,25 @@ class BlockImage:
     def raw(self, part: tuple[slice, ...]) -> np.ndarray:
         """Return the (C, *space) pixels of a part, as they are but for the type."""
         return _read(self._ordered, part, self.axes, self.name)
+
+    def fingerprint(self, *, skip: bool = False, stop: StopFlag | None = None) -> list[str | None]:
+        """Return what tells this image from others: a digest of each of some parts of it.
+
+        Of a small image these are all of it; a change elsewhere in a large one does not show.
+        None stands for a part that cannot be read, with `skip`.
+        """
+        found: list[str | None] = []
+        for part in _windows(self.shape):
+            raise_if_stopped(stop, "read")
+            try:
+                pixels = np.ascontiguousarray(self.raw(part))
+            except InputError:
+                if not skip:
+                    raise
+                found.append(None)
+            else:
+                found.append(blake2b(pixels.tobytes(), digest_size=8).hexdigest())
+        return found
 
     def scaled(self, raw: np.ndarray) -> Image:
         """Return raw pixels of a part as an image of its own, scaled as the whole is."""

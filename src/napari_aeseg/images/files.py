@@ -31,7 +31,7 @@ def open_file(path: str | PathLike[str], largest: float = float("inf")) -> Image
     ----------
     path : path-like
         The folder of a zarr array or OME-Zarr image (versions 0.1 to 0.5; its finest level is
-        taken), or what `read_file` reads.
+        taken), or what `read_file` reads. Of PNG and the like, transparency is left out.
     largest : float
         A TIFF file with more values than this is not loaded; all are, by default. What has to be
         decoded to know its size (PNG, JPEG) is loaded.
@@ -131,7 +131,10 @@ def _read_other(path: Path) -> np.ndarray:
     # From memory: imageio leaves files open that it cannot read. Its old plugins warn of their age.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return np.asarray(imread(path.read_bytes(), extension=path.suffix or ".?"))
+        pixels = np.asarray(imread(path.read_bytes(), extension=path.suffix or ".?"))
+    # Transparency is no measurement.
+    opaque = {2: 1, 4: 3}.get(pixels.shape[-1], 0) if pixels.ndim == 3 else 0
+    return pixels[..., :opaque] if opaque else pixels
 
 
 def write_label_image(labels: np.ndarray, path: str | PathLike[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from napari_aeseg.images.tiled_tiff import tiff_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from os import PathLike
 
     from napari_aeseg.events import StopFlag
 
@@ -34,6 +34,8 @@ def write_labels_steps(
     stop: StopFlag | None = None,
 ) -> Generator[Progress, None, Path]:
     """Write labels as `write_labels` does; a generator of events that returns the path."""
+    if not isinstance(path, str | PathLike):
+        raise InputError(f"path = {type(path).__name__}: give the labels first, then the file.")
     path = Path(path)
     if path.suffix.lower() not in WRITTEN:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -71,6 +72,13 @@ def remove_folder(folder: Path, *, failed: bool = False) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def named(error: OSError, path: str | PathLike[str]) -> OSError:
+    """Return an error with the name of what was to be written: a full disk says none by itself."""
+    if error.errno is None or error.filename is not None:
+        return error
+    return OSError(error.errno, error.strerror, str(path))
+
+
 @contextmanager
 def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
     """Give another name to write under: the file appears when it is complete, or stays as it was.
@@ -97,6 +105,8 @@ def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
     ('all of it', 1)
     """
     target = Path(os.path.realpath(path))
+    if target.is_dir():  # else it would be said of the hidden name
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = part_of(target)
     try:
         yield part
@@ -104,9 +114,6 @@ def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(part, target)
     except OSError as error:
-        if error.errno is not None and error.filename is None:
-            # A full disk says no name by itself.
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        raise named(error, path) from error
     finally:
         part.unlink(missing_ok=True)

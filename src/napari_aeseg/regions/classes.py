@@ -74,7 +74,8 @@ def check_prototypes(prototypes: object, descriptor: Descriptor) -> None:
     if descriptor.raw.shape[1] != prototypes.centres.shape[1]:
         raise InputError(
             f"The prototypes describe patches by {prototypes.centres.shape[1]} numbers, this "
-            f"hierarchy by {descriptor.raw.shape[1]}: use the same model and levels for both."
+            f"hierarchy by {descriptor.raw.shape[1]}: classes can be the same in images of one "
+            "model, with the same levels and as many channels only."
         )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import HierarchyFileError, InputError, shown
-from napari_aeseg.images.whole import part_of, remove_folder
+from napari_aeseg.images.whole import named, part_of, remove_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -73,9 +73,11 @@ class StoreWriter:
             raise
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if kind is not None:
             remove_folder(self._part, failed=True)
+        if isinstance(error, OSError) and error.filename is None:
+            raise named(error, self.path) from error
 
     def write(
         self,
