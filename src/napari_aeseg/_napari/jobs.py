@@ -8,6 +8,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_aeseg._napari.settings import prepare_folder
@@ -39,6 +40,7 @@ _SECONDS_BETWEEN_PICTURES = 1.0
 def _with_core(work: Work) -> Work:
     """Have the core imported before some work, in a thread that ends with that."""
 
+    @wraps(work)
     def begun(stop: Event) -> Generator[Progress, None, Any]:
         with ThreadPoolExecutor(1) as thread:
             thread.submit(_import_core).result()
