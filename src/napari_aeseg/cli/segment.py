@@ -260,8 +260,9 @@ def _tell(report: BatchReport, folder: Path) -> int:
     for file in report.files:
         if file.status == "done":
             written = ", ".join(path.name for path in file.written)
+            labels = "1 label" if file.labels == 1 else f"{file.labels} labels"
             print(
-                f"{file.path.name}: {file.text}; {file.labels} labels in {file.seconds:.1f} s; "
+                f"{file.path.name}: {file.text}; {labels} in {file.seconds:.1f} s; "
                 f"wrote {written} in {folder}"
             )
         elif file.status != "failed":
