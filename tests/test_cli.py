@@ -270,7 +270,7 @@ def test_segment_writes_what_the_api_returns(
     assert np.array_equal(labels, expected(tree))
     assert names_in(tmp_path) == ["grey_labels.tif", "grey_overlay.png"]
     assert imageio.imread(tmp_path / "grey_overlay.png").shape == (*stripes.shape, 3)
-    assert f"{labels.max()} labels" in done.out
+    assert f"{labels.max()} label" in done.out
     assert "YX, inferred" in done.out or "YX, as given" in done.out
 
 
