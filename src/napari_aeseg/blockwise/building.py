@@ -138,7 +138,8 @@ def block_hierarchy_steps(
     read = BlockImage.of(
         *(image, axes, name, model.intensity),
         skip=skip,
-        leave_out=BlockStore.unread_in(store),
+        leave_out=BlockStore.left_out_in(store),
+        look=store is not None,
         stop=stop,
     )
     model.check_space(read.axes, name)
@@ -147,8 +148,6 @@ def block_hierarchy_steps(
     raise_if_stopped(stop, "read")
     plan = _Plan.of(read, blocks, params, model, BlockStore.block_in(store))
     about = {**_about(read, model, params, blocks, plan), "precision": precision}
-    if store is not None:
-        about["pixels"] = read.fingerprint(skip=skip, stop=stop)
     kept = BlockStore.opened(store, about, read.shape, plan.size)
     work = BlockWork(read, model, params, device, kept, skip, precision=precision)
     try:
@@ -319,8 +318,7 @@ def _about(
         "density": list(pixel_density(read.axes)),
         "block": list(plan.size),
         "max_patches": blocks.max_patches,
-        # Without these, intensities would be others now that they can be read.
-        **({"unread": list(read.unread)} if read.unread else {}),
+        "pixels": list(read.parts),
     }
 
 

@@ -127,11 +127,12 @@ class BlockStore:
         return tuple(_about_in(Path(folder))["block"])
 
     @staticmethod
-    def unread_in(folder: str | os.PathLike[str] | None) -> frozenset[int]:
+    def left_out_in(folder: str | os.PathLike[str] | None) -> frozenset[int]:
         """Return the parts of the image that its intensities were known without, as numbers."""
         if folder is None or not (Path(folder) / _ABOUT).is_file():
             return frozenset()
-        return frozenset(_about_in(Path(folder)).get("unread", ()))
+        parts = _about_in(Path(folder)).get(_PIXELS, ())
+        return frozenset(number for number, part in enumerate(parts) if part is None)
 
     def _make_patches(self, shape: tuple[int, ...], block: tuple[int, ...]) -> None:
         import zarr
@@ -336,16 +337,19 @@ def _chunk(block: int, most: int) -> int:
     return next(n for n in range(min(most, block), 0, -1) if block % n == 0)
 
 
+def _damaged(path: Path, name: str, value: object) -> InputError:
+    text = f"{path / _ABOUT} is damaged ({name} = {shown(repr(value), 50)})"
+    return InputError(f"{text}: give another folder.")
+
+
 def _about_in(path: Path) -> dict[str, Any]:
     """What the work in a folder is about."""
     known = plain_values(path / _ABOUT)
-    for name, given, least in (
-        ("block", known.get("block"), 1),
-        ("unread", known.get("unread", []), 0),
-    ):
-        if not isinstance(given, list) or any(type(n) is not int or n < least for n in given):
-            text = f"{path / _ABOUT} is damaged ({name} = {shown(repr(given), 50)})"
-            raise InputError(f"{text}: give another folder.")
+    block, parts = known.get("block"), known.get(_PIXELS, [])
+    if not isinstance(block, list) or any(type(n) is not int or n < 1 for n in block):
+        raise _damaged(path, "block", block)
+    if not isinstance(parts, list) or not all(p is None or isinstance(p, str) for p in parts):
+        raise _damaged(path, _PIXELS, parts)
     return known
 
 
@@ -365,17 +369,17 @@ def _check_same(path: Path, about: dict[str, Any]) -> None:
             f"{n}: {shown(repr(known.get(n)), 80)} there, {about[n]!r} now" for n in other
         )
         raise InputError(f"{path} holds blocks of other work ({listing}): give another folder.")
-    if not _same_pixels(known.get(_PIXELS), about.get(_PIXELS)):
+    if not _same_pixels(known.get(_PIXELS), about[_PIXELS]):
         raise InputError(f"{path} holds blocks of an image with other pixels: give another folder.")
 
 
-def _same_pixels(known: object, now: Sequence[str | None] | None) -> bool:
+def _same_pixels(known: Sequence[str | None] | None, now: Sequence[str | None]) -> bool:
     """Whether all parts of an image that could be read both times are the same."""
-    if known is None or now is None:  # folders of the first versions do not say
+    if known is None:  # folders of the first versions do not say
         return True
-    if not isinstance(known, list) or len(known) != len(now):
-        return False
-    return all(a == b for a, b in zip(known, now, strict=True) if a is not None and b is not None)
+    return len(known) == len(now) and all(
+        a == b for a, b in zip(known, now, strict=True) if a is not None and b is not None
+    )
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

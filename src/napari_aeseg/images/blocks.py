@@ -116,22 +116,24 @@ class BlockImage:
         What errors call the image.
     intensity : IntensityRange
         What becomes 0 and 1.
-    unread : tuple of int
-        Of the parts from which intensities are known, those that were left out.
+    parts : tuple of (str or None)
+        What tells the image from others: a digest of each part that was looked at, None where one
+        was left out. Of a small image these are all of it; a change elsewhere in a large one does
+        not show.
     """
 
     array: Any
     axes: Axes
     name: str
     intensity: IntensityRange
-    unread: tuple[int, ...] = ()
+    parts: tuple[str | None, ...] = ()
     _ordered: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_ordered", _in_order(self.array, self.axes))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.array, self.axes, self.name, self.intensity, self.unread)
+        return type(self), (self.array, self.axes, self.name, self.intensity, self.parts)
 
     @classmethod
     def of(
@@ -143,6 +145,7 @@ class BlockImage:
         *,
         skip: bool = False,
         leave_out: Collection[int] = (),
+        look: bool = False,
         stop: StopFlag | None = None,
     ) -> BlockImage:
         """Look at an image here and there, to know its intensities.
@@ -152,7 +155,10 @@ class BlockImage:
         skip : bool
             Whether parts that cannot be read, or have NaN or infinite values, are passed over.
         leave_out : collection of int
-            Parts that earlier work passed over: intensities are as they were then.
+            Parts that earlier work passed over, to be passed over again: intensities are as they
+            were then.
+        look : bool
+            Whether to look at the image although its intensities are known.
         stop : threading.Event or alike, optional
             Looked at before each part.
 
@@ -166,15 +172,14 @@ class BlockImage:
         """
         reading = axes if isinstance(axes, Axes) else read_axes(np.shape(array), axes)
         array = array if hasattr(array, "shape") else as_array(array, name)
-        unread: list[int] = []
-        if intensity is None:
+        parts: list[str | None] = []
+        if intensity is None or look:
             ordered = _in_order(array, reading)
             flat, failed = [], None
-            windows = _windows(ordered.shape[1:])
-            for number, part in enumerate(windows):
+            for number, part in enumerate(_windows(ordered.shape[1:])):
                 raise_if_stopped(stop, "read")
+                parts.append(None)
                 if skip and number in leave_out:
-                    unread.append(number)
                     continue
                 try:
                     window = _read(ordered, part, reading, name)
@@ -182,14 +187,15 @@ class BlockImage:
                     if not skip:
                         raise
                     failed = error
-                    unread.append(number)
                 else:
+                    parts[-1] = _digest(window)
                     flat.append(window.reshape(len(window), -1))
             if not flat:
                 raise failed or InputError(f"{name}: all parts are left out.")
+        if intensity is None:
             intensity = IntensityRange.of(np.concatenate(flat, axis=1))
             refuse_indistinct(getattr(array, "dtype", np.float64), intensity, name)
-        return cls(array, reading, name, intensity, tuple(unread))
+        return cls(array, reading, name, intensity, tuple(parts))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -204,25 +210,6 @@ class BlockImage:
     def raw(self, part: tuple[slice, ...]) -> np.ndarray:
         """Return the (C, *space) pixels of a part, as they are but for the type."""
         return _read(self._ordered, part, self.axes, self.name)
-
-    def fingerprint(self, *, skip: bool = False, stop: StopFlag | None = None) -> list[str | None]:
-        """Return what tells this image from others: a digest of each of some parts of it.
-
-        Of a small image these are all of it; a change elsewhere in a large one does not show.
-        None stands for a part that cannot be read, with `skip`.
-        """
-        found: list[str | None] = []
-        for part in _windows(self.shape):
-            raise_if_stopped(stop, "read")
-            try:
-                pixels = np.ascontiguousarray(self.raw(part))
-            except InputError:
-                if not skip:
-                    raise
-                found.append(None)
-            else:
-                found.append(blake2b(pixels.tobytes(), digest_size=8).hexdigest())
-        return found
 
     def scaled(self, raw: np.ndarray) -> Image:
         """Return raw pixels of a part as an image of its own, scaled as the whole is."""
@@ -276,6 +263,10 @@ def _read(ordered: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.nd
     except Exception as error:  # whatever storage raises
         raise InputError(f"{name}: the part {where} cannot be read ({error}).") from error
     return checked_pixels(found, f"{name} ({where})")
+
+
+def _digest(pixels: np.ndarray) -> str:
+    return blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).hexdigest()
 
 
 def _scheduler() -> str | None:
