@@ -126,15 +126,16 @@ def _refuse_cut_off(file: Any, name: str) -> None:
 def _read_other(path: Path) -> np.ndarray:
     import warnings
 
-    from imageio.v3 import imread
+    from imageio.v3 import immeta, imread
 
     # From memory: imageio leaves files open that it cannot read. Its old plugins warn of their age.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        pixels = np.asarray(imread(path.read_bytes(), extension=path.suffix or ".?"))
-    # Transparency is no measurement.
-    opaque = {2: 1, 4: 3}.get(pixels.shape[-1], 0) if pixels.ndim == 3 else 0
-    return pixels[..., :opaque] if opaque else pixels
+        data, suffix = path.read_bytes(), path.suffix or ".?"
+        pixels = np.asarray(imread(data, extension=suffix))
+        # Transparency is no measurement.
+        is_transparent = immeta(data, extension=suffix).get("mode") in ("LA", "RGBA")
+    return pixels[..., :-1] if is_transparent else pixels
 
 
 def write_label_image(labels: np.ndarray, path: str | PathLike[str]) -> None:
