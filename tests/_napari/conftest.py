@@ -8,6 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 import napari_aeseg as aeseg
+from napari_aeseg._napari import jobs
 from napari_aeseg._napari.settings import Settings
 from napari_aeseg._napari.worker import JobRunner
 
@@ -95,6 +96,16 @@ def segmented(widget, model):
     widget.model = model
     widget.segment()
     widget.wait(20)
+    return widget
+
+
+@pytest.fixture
+def watched(widget, monkeypatch):
+    """The widget, with a picture at every step."""
+    monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_PICTURES", 0)
+    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+    widget.watch = True
+    widget.training_params = QUICK.but(steps=4)
     return widget
 
 

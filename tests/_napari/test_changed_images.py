@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from _napari.conftest import QUICK, add_image, halves, heard, join_workers
+from _napari.conftest import add_image, halves, heard, join_workers
 from napari_aeseg import InputError
-from napari_aeseg._napari import jobs
 
 
 def enabled(widget) -> tuple[bool, bool]:
@@ -143,16 +142,6 @@ def test_the_line_on_axes_follows_the_layer(widget):
 
 
 # While it is trained on
-
-
-@pytest.fixture
-def watched(widget, monkeypatch):
-    """The widget, with a picture at every step."""
-    monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_PICTURES", 0)
-    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
-    widget.watch = True
-    widget.training_params = QUICK.but(steps=4)
-    return widget
 
 
 def names(widget) -> list[str]:

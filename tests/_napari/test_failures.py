@@ -34,6 +34,12 @@ STAGES = {
                 lambda w: setattr(w, "mode", "objects")),
     "reweighting": ("napari_aeseg.regions.hierarchy.Hierarchy.reweighted", refuse,
                     lambda w: setattr(w, "balance", 0.9)),
+    "taking a segmentation": ("napari_aeseg._napari.results.Results.add", refuse,
+                              lambda w: w.segment()),
+    "taking features": ("napari_aeseg._napari.inside.Inside._show", refuse,
+                        lambda w: w.look("features")),
+    "taking a model": ("napari_aeseg._napari.session.TrainingParams", refuse,
+                       lambda w: w.train()),
     "measuring": ("napari_aeseg.autoencoder.inspect.error_steps", broken, lambda w: w.keep()),
 }  # fmt: skip
 

@@ -40,29 +40,6 @@ def rest(widget) -> None:
 @pytest.mark.parametrize(
     ("target", "act"),
     [
-        ("napari_aeseg._napari.results.Results.add", lambda w: w.segment()),
-        ("napari_aeseg._napari.inside.Inside._show", lambda w: w.look("features")),
-        ("napari_aeseg._napari.session.TrainingParams", lambda w: w.train()),
-    ],
-    ids=["segment", "look", "train"],
-)
-def test_a_result_that_cannot_be_taken_ends_the_work(segmented, shown, monkeypatch, target, act):
-    events = heard(segmented)
-    with monkeypatch.context() as patch:
-        patch.setattr(target, refuse)
-        act(segmented)
-        with pytest.raises(RuntimeError, match="it broke"):
-            segmented.wait(30)
-
-    assert [name for name, _ in events] == ["failed"]
-    assert shown == ["RuntimeError: it broke"]
-    assert "it broke" in segmented._dock.status.text.text()
-    rest(segmented)
-
-
-@pytest.mark.parametrize(
-    ("target", "act"),
-    [
         ("keeping.region_table", lambda dock: dock.segments.keep_button.click()),
         ("steering.Steering.fix", lambda dock: dock.segments.classes.fix_box.click()),
         ("actions.script_of", lambda dock: dock.script_button.click()),

@@ -6,17 +6,6 @@ import numpy as np
 import pytest
 
 from _napari.conftest import QUICK, add_image, halves
-from napari_aeseg._napari import jobs
-
-
-@pytest.fixture
-def watched(widget, monkeypatch):
-    """The widget, with a picture at every step."""
-    monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_PICTURES", 0)
-    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
-    widget.watch = True
-    widget.training_params = QUICK.but(steps=4)
-    return widget
 
 
 def train(widget) -> list:
