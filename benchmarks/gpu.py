@@ -26,11 +26,11 @@ from scipy.optimize import linear_sum_assignment
 
 import napari_aeseg as aeseg
 from napari_aeseg import samples
+from napari_aeseg.api import hierarchy_steps
 from napari_aeseg.autoencoder.device import choose_device
-from napari_aeseg.autoencoder.pooling import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.autoencoder.training import training_steps
-from napari_aeseg.events import drain
-from napari_aeseg.pipeline import hierarchy_steps
+from napari_aeseg.progress import drain
 from scores import overlap_table
 from speed import load, picture
 

@@ -26,11 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import napari_aeseg as aeseg
 import quality
-from napari_aeseg.autoencoder.pooling import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.autoencoder.trainer import Trainer
-from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import read_image
-from napari_aeseg.regions.patches import make_patches
+from napari_aeseg.progress import drain
+from napari_aeseg.regions.patches.superpixels import make_patches
 from network_report import picture_of, summary, table
 from network_variants import DEFAULT, VARIANTS, Variant, installed
 from ours import Ours, axes_of

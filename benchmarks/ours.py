@@ -14,11 +14,11 @@ import numpy as np
 import napari_aeseg as aeseg
 import peers
 from napari_aeseg.images.intensity import read_image
-from napari_aeseg.regions.graph import region_graph
+from napari_aeseg.regions.cuts.objects import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy
-from napari_aeseg.regions.objects import brightness_of
-from napari_aeseg.regions.patches import make_patches
-from napari_aeseg.regions.statistics import PatchStatistics, geometry
+from napari_aeseg.regions.patches.graph import region_graph
+from napari_aeseg.regions.patches.statistics import PatchStatistics, geometry
+from napari_aeseg.regions.patches.superpixels import make_patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

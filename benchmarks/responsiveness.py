@@ -23,14 +23,14 @@ import numpy as np
 
 import napari_aeseg as aeseg
 from napari_aeseg import samples
-from napari_aeseg.autoencoder.pooling import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.errors import StoppedError
-from napari_aeseg.events import drain
-from napari_aeseg.regions.graph import region_graph
+from napari_aeseg.progress import drain
+from napari_aeseg.regions.cuts.objects import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy
-from napari_aeseg.regions.objects import brightness_of
-from napari_aeseg.regions.patches import make_patches
-from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
+from napari_aeseg.regions.patches.graph import region_graph
+from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
+from napari_aeseg.regions.patches.superpixels import make_patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,8 +18,8 @@ import torch
 import napari_aeseg as aeseg
 from gpu import CUTS, same_pixels
 from napari_aeseg import samples
-from napari_aeseg.events import drain
-from napari_aeseg.pipeline import hierarchy_steps
+from napari_aeseg.api import hierarchy_steps
+from napari_aeseg.progress import drain
 from scores import covering, mean_iou
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ import zarr
 
 import napari_aeseg as aeseg
 from napari_aeseg import samples
-from napari_aeseg.pipeline import hierarchy_steps
+from napari_aeseg.api import hierarchy_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,8 +30,8 @@ import napari_aeseg as aeseg
 import speed_peers
 import superpixels
 from napari_aeseg import samples
-from napari_aeseg.images.threads import cores
-from napari_aeseg.pipeline import hierarchy_steps, train_steps
+from napari_aeseg.api import hierarchy_steps, train_steps
+from napari_aeseg.images.parallel import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -18,7 +18,7 @@ from skimage import data
 from skimage.transform import resize
 
 import napari_aeseg as aeseg
-from napari_aeseg.images.files import overlay
+from napari_aeseg.io.images import overlay
 from napari_aeseg.samples import SAMPLES
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import napari_aeseg as aeseg
-from napari_aeseg.images.files import read_file, write_picture
+from napari_aeseg.io.images import read_file, write_picture
 from napari_aeseg.samples import SAMPLES
 
 

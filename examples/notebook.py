@@ -13,7 +13,7 @@ import numpy as np
 from IPython import get_ipython
 
 import napari_aeseg as aeseg
-from napari_aeseg.images.files import overlay, write_picture
+from napari_aeseg.io.images import overlay, write_picture
 from napari_aeseg.samples import SAMPLES
 
 STEPS = int(os.environ.get("STEPS", "200"))

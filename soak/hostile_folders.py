@@ -395,7 +395,7 @@ def _links(path: Path, rng: Rng) -> None:
 
 def _shapes(path: Path, rng: Rng) -> None:
     """Terabytes, promised in all places at once."""
-    from napari_aeseg.regions.store import chunks_of
+    from napari_aeseg.io.zarr_folder import chunks_of
 
     header = header_of(path)
     axes = header["axes"]
@@ -442,7 +442,7 @@ def _shapes(path: Path, rng: Rng) -> None:
 
 def _bomb(path: Path, rng: Rng) -> None:
     """An image that really unpacks to gigabytes, from some kilobytes; all checksums are right."""
-    from napari_aeseg.regions.store import chunks_of
+    from napari_aeseg.io.zarr_folder import chunks_of
 
     header = header_of(path)
     if header["steps"] is not None or header["axes"]["letters"] != "YXC":

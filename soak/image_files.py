@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from napari_aeseg import AesegError
 from napari_aeseg.cli import main
-from napari_aeseg.images.files import open_file, read_file
+from napari_aeseg.io.images import open_file, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -213,15 +213,15 @@ def live(seconds: float) -> None:
 @contextmanager
 def quiet(folder: Path) -> Iterator[None]:
     """Answer dialogs by chance and write to the folder only; messages are not shown."""
-    from napari_aeseg._napari import worker
-    from napari_aeseg._napari.settings import Settings
+    from napari_aeseg._napari.manifest.settings import Settings
+    from napari_aeseg._napari.work import worker
 
     logging.getLogger(worker.__name__).setLevel(logging.CRITICAL)
     settings = Settings(autosave_folder=str(folder / "models"), device="cpu")
     with (
         patch("napari_aeseg._napari.controller.read_settings", lambda: settings),
         patch("napari_aeseg._napari.actions.read_settings", lambda: settings),
-        patch("napari_aeseg._napari.reporting.show_error", lambda text: None),
+        patch("napari_aeseg._napari.work.errors.show_error", lambda text: None),
         patch("napari_aeseg._napari.controller.show_warning", lambda text: None),
     ):
         yield

@@ -26,8 +26,8 @@ from qtpy.QtWidgets import (
 )
 
 import napari_aeseg as aeseg
-from napari_aeseg._napari.inside import LOOKS
-from napari_aeseg._napari.layers import OWN, unwrapped
+from napari_aeseg._napari.layers.adapter import OWN, unwrapped
+from napari_aeseg._napari.layers.diagnostics import LOOKS
 from napari_aeseg._napari.tuning import MODES
 from napari_aeseg.errors import InputError
 
@@ -360,7 +360,7 @@ def dialogs(hand: Hand) -> Iterator[None]:
         "getExistingDirectory": hand.any(folders),
     }
     color = QColor(hand.any(["#123456", "#ff8800", "#00ff00"]))
-    picker = "napari_aeseg._napari.classes_view.QColorDialog.getColor"
+    picker = "napari_aeseg._napari.views.classes.QColorDialog.getColor"
     with ExitStack() as stack:
         for name, answer in answers.items():
             given = patch.object(QFileDialog, name, lambda *_, answer=answer: answer)

@@ -15,9 +15,10 @@ import numpy as np
 import tifffile
 
 import napari_aeseg as aeseg
-from napari_aeseg.images import ome_zarr, tiled_tiff
-from napari_aeseg.images.lazy import is_ours
-from napari_aeseg.images.saving import write_labels
+from napari_aeseg.io import ome_zarr
+from napari_aeseg.io import tiff as tiled_tiff
+from napari_aeseg.io.file_array import is_ours
+from napari_aeseg.io.labels import write_labels
 
 PARAMS = aeseg.TrainingParams(
     levels=2, width=4, convolutions=1, crop_size=16, batch_size=2, steps=2

@@ -231,7 +231,7 @@ def prepared(way: str) -> Iterator[Round]:
 @contextmanager
 def small_images_in_blocks() -> Iterator[None]:
     """Let small lazy images be worked on as large ones are."""
-    from napari_aeseg.blockwise import building
+    from napari_aeseg.large import build as building
 
     changed = {"_LAZY_PIXELS": 1000, "_BLOCK_PIXELS": 2**13, "_SMALL_BLOCK_PIXELS": 2**13}
     before = {name: getattr(building, name) for name in changed}

@@ -20,11 +20,11 @@ from unittest import mock
 import numpy as np
 
 import napari_aeseg as aeseg
-from napari_aeseg import pipeline
+from napari_aeseg import api as pipeline
 from napari_aeseg.autoencoder import inspect, training
 from napari_aeseg.batch import batch_steps
 from napari_aeseg.errors import AesegError, StoppedError
-from napari_aeseg.images.saving import write_labels_steps
+from napari_aeseg.io.labels import write_labels_steps
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ends import told

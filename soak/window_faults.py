@@ -78,7 +78,7 @@ class Gate:
     """
 
     def __init__(self, work: str, stage: str) -> None:
-        from napari_aeseg._napari import worker
+        from napari_aeseg._napari.work import worker
 
         self._work, self._stage = work, stage
         self._throttled = worker.throttled
@@ -472,8 +472,9 @@ def run(case: Case, folder: Path, viewer: Any = None) -> list[str]:
 
     Without a viewer, in one that has no window.
     """
-    from napari_aeseg._napari import reporting, worker
-    from napari_aeseg._napari.settings import Settings
+    from napari_aeseg._napari.manifest.settings import Settings
+    from napari_aeseg._napari.work import errors as reporting
+    from napari_aeseg._napari.work import worker
 
     settings = Settings(autosave_folder=str(folder / "models"))
     logging.getLogger(worker.__name__).setLevel(logging.CRITICAL)  # faults are meant here
@@ -591,7 +592,7 @@ def _left(s: Scene, case: Case, before: dict[str, bool]) -> list[str]:
     """No worker, timer or progress bar is left, and all controls can be used as before."""
     from napari.qt.threading import WorkerBase
 
-    from napari_aeseg._napari.tables import measured_layer
+    from napari_aeseg._napari.export.tables import measured_layer
 
     wrong = []
     _join()

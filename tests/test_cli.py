@@ -21,8 +21,8 @@ from napari_aeseg import (
     build_hierarchy,
     load_hierarchy,
     load_model,
-    pipeline,
 )
+from napari_aeseg import api as pipeline
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.cli import demo, main
 
@@ -871,7 +871,7 @@ def test_demo_without_a_display_says_so(run, tmp_path, tiny_samples, monkeypatch
 def test_demo_with_a_display_shows_the_results(run, tmp_path, tiny_samples, monkeypatch):
     shown = []
     window = SimpleNamespace(show=lambda folder, names: shown.append((folder, names)))
-    monkeypatch.setitem(sys.modules, "napari_aeseg._napari.demo_window", window)
+    monkeypatch.setitem(sys.modules, "napari_aeseg._napari.manifest.demo_window", window)
     monkeypatch.setattr(demo, "_has_display", lambda: True)
     assert run("demo", "--output", tmp_path / "demo", "--device=cpu").code == 0
     assert shown == [(tmp_path / "demo", tiny_samples)]

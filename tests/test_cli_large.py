@@ -13,8 +13,8 @@ import zarr
 import napari_aeseg as aeseg
 from napari_aeseg import batch, samples
 from napari_aeseg.cli import main
-from napari_aeseg.images.files import open_file
-from napari_aeseg.images.saving import write_labels
+from napari_aeseg.io.images import open_file
+from napari_aeseg.io.labels import write_labels
 
 BLOCKS = ["--block-size=64", "--patch-size=8", "--patches=grid", "--device=cpu"]
 
@@ -97,7 +97,7 @@ def test_objects_of_blocks_are_refused_before_the_work(run, big, tmp_path, monke
     def worked(*_, **__):
         pytest.fail("the image was worked on")
 
-    monkeypatch.setattr("napari_aeseg.pipeline.hierarchy_steps", worked)
+    monkeypatch.setattr("napari_aeseg.api.hierarchy_steps", worked)
     monkeypatch.setattr("napari_aeseg.batch_job.hierarchy_steps", worked)
     done = run("segment", big, "--output", tmp_path / output, "--model=base", "--objects", *BLOCKS)
     assert done.code == 1

@@ -5,10 +5,10 @@ import pytest
 from scipy import ndimage
 
 import napari_aeseg as aeseg
-from napari_aeseg.events import drain
+from napari_aeseg.api import hierarchy_steps
 from napari_aeseg.images.axes import read_axes
-from napari_aeseg.pipeline import hierarchy_steps
-from napari_aeseg.regions.patches import make_patches, patch_shape
+from napari_aeseg.progress import drain
+from napari_aeseg.regions.patches.superpixels import make_patches, patch_shape
 
 SIZES = {"T": 4, "C": 2, "Z": 12, "Y": 40, "X": 36}
 FINE = aeseg.SegmentationParams(patch_size=6)

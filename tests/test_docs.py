@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_aeseg import pipeline
+from napari_aeseg import api as pipeline
 from napari_aeseg.cli import _parser
 
 ROOT = Path(__file__).parents[1]

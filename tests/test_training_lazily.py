@@ -8,10 +8,11 @@ import pytest
 import zarr
 
 import napari_aeseg as aeseg
-from napari_aeseg import InputError, pipeline, samples
+from napari_aeseg import InputError, samples
+from napari_aeseg import api as pipeline
 from napari_aeseg.images.blocks import BlockImage
-from napari_aeseg.images.files import open_file
-from napari_aeseg.images.pool import Pool, pool_steps
+from napari_aeseg.images.windows import Pool, pool_steps
+from napari_aeseg.io.images import open_file
 
 BLOCKS = aeseg.BlockParams()
 

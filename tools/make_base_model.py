@@ -26,8 +26,8 @@ from skimage.transform import resize
 import napari_aeseg as aeseg
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import BASE_FILE
-from napari_aeseg.events import Progress, TrainingProgress
 from napari_aeseg.images.intensity import IntensityRange
+from napari_aeseg.progress import Progress, TrainingProgress
 
 #: Images that come with scikit-image, with the licence that its documentation states for each.
 LICENCES = {

@@ -11,28 +11,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from napari_aeseg.api import load_model
 from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.batch_job import Job, is_hierarchy, planned_files, stem_of
 from napari_aeseg.batch_report import BatchReport, FileOutcome
-from napari_aeseg.blockwise.building import pixels_in_memory
 from napari_aeseg.errors import AesegError, InputError, StoppedError
-from napari_aeseg.events import Progress, drain
 from napari_aeseg.images.axes import checked_voxel_size
-from napari_aeseg.images.files import open_file
-from napari_aeseg.images.lazy import is_ours, is_zarr
-from napari_aeseg.images.whole import check_writable
+from napari_aeseg.io.atomic import check_writable
+from napari_aeseg.io.file_array import is_ours, is_zarr
+from napari_aeseg.io.images import open_file
+from napari_aeseg.large.build import pixels_in_memory
 from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
-from napari_aeseg.pipeline import load_model
-from napari_aeseg.regions.cut import Cut
+from napari_aeseg.progress import Progress, drain
+from napari_aeseg.regions.cuts.cut import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from os import PathLike
 
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.images.lazy import ImageFile
+    from napari_aeseg.io.file_array import ImageFile
+    from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
 
     Paths = Sequence[str | PathLike[str]]
@@ -237,7 +237,7 @@ def segment_files(
     --------
     >>> import tempfile, numpy as np
     >>> from pathlib import Path
-    >>> from napari_aeseg.images.files import write_picture
+    >>> from napari_aeseg.io.images import write_picture
     >>> folder = Path(tempfile.mkdtemp())
     >>> write_picture(np.tile(np.eye(32, dtype=np.uint8)[..., None] * 200, 3), folder / "a.png")
     >>> print(segment_files([folder / "a.png"], folder / "out", "base", device="cpu").summary)

@@ -6,16 +6,16 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from napari_aeseg.api import hierarchy_steps
 from napari_aeseg.autoencoder.device import memory_for
-from napari_aeseg.blockwise.building import needs_blocks
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import Progress
-from napari_aeseg.images.files import overlay, write_label_image, write_picture
-from napari_aeseg.images.lazy import is_ours
-from napari_aeseg.images.saving import write_labels_steps
-from napari_aeseg.images.whole import whole_file
+from napari_aeseg.io.atomic import whole_file
+from napari_aeseg.io.file_array import is_ours
+from napari_aeseg.io.images import overlay, write_label_image, write_picture
+from napari_aeseg.io.labels import write_labels_steps
+from napari_aeseg.large.build import needs_blocks
 from napari_aeseg.params import HIERARCHY_SUFFIX, BlockParams, SegmentationParams
-from napari_aeseg.pipeline import hierarchy_steps
+from napari_aeseg.progress import Progress
 from napari_aeseg.regions.hierarchy import NO_OBJECTS
 from napari_aeseg.regions.hierarchy_file import load_hierarchy
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.images.lazy import ImageFile
+    from napari_aeseg.io.file_array import ImageFile
+    from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
-    from napari_aeseg.regions.cut import Cut
+    from napari_aeseg.regions.cuts.cut import Cut
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 

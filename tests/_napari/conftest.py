@@ -8,9 +8,9 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 import napari_aeseg as aeseg
-from napari_aeseg._napari import jobs
-from napari_aeseg._napari.settings import Settings
-from napari_aeseg._napari.worker import JobRunner
+from napari_aeseg._napari.manifest.settings import Settings
+from napari_aeseg._napari.work import jobs
+from napari_aeseg._napari.work.worker import JobRunner
 
 QUICK = aeseg.TrainingParams(steps=3, width=2, levels=2, batch_size=2, crop_size=16)
 

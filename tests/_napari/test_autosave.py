@@ -7,8 +7,8 @@ import pytest
 
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, heard, train_and_stop
-from napari_aeseg._napari import jobs
-from napari_aeseg._napari.settings import Settings
+from napari_aeseg._napari.manifest.settings import Settings
+from napari_aeseg._napari.work import jobs
 
 
 def files(folder):
@@ -77,7 +77,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_training_begins(
         lambda: Settings(autosave_folder=str(blocked / "models")),
     )
     trained = []
-    monkeypatch.setattr("napari_aeseg.pipeline.train_steps", lambda *a, **k: trained.append(a))
+    monkeypatch.setattr("napari_aeseg.api.train_steps", lambda *a, **k: trained.append(a))
     events = heard(widget)
 
     widget.train()
@@ -103,7 +103,7 @@ def test_a_folder_without_permission_is_told_as_well(widget, tmp_path, monkeypat
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # whoever runs tests may be root
     trained = []
-    monkeypatch.setattr("napari_aeseg.pipeline.train_steps", lambda *a, **k: trained.append(a))
+    monkeypatch.setattr("napari_aeseg.api.train_steps", lambda *a, **k: trained.append(a))
 
     widget.train()
     with pytest.raises(aeseg.InputError, match=r"locked.*Permission denied"):

@@ -62,7 +62,7 @@ def test_by_the_button(segmented, folder, tmp_path, monkeypatch):
     view = segmented._dock.batch
     answers = [str(folder), str(tmp_path / "out")]
     monkeypatch.setattr(
-        "napari_aeseg._napari.looks_view.QFileDialog.getExistingDirectory",
+        "napari_aeseg._napari.views.diagnostics.QFileDialog.getExistingDirectory",
         lambda *_: answers.pop(0),
     )
     view.folder.button.click()
@@ -93,7 +93,7 @@ def test_by_the_button(segmented, folder, tmp_path, monkeypatch):
 
 def test_without_a_folder_the_button_says_what_to_do(segmented, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
+    monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
 
     segmented._dock.batch.button.click()
 

@@ -7,7 +7,7 @@ import pytest
 
 from _napari.conftest import QUICK, halves, heard, join_workers
 from napari_aeseg._napari.widget import AESegWidget
-from napari_aeseg._napari.worker import JobRunner
+from napari_aeseg._napari.work.worker import JobRunner
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_closing_before_the_first_step_promises_no_file(segmented, reopen, monke
         stop.wait(20)
         raise AssertionError("nobody hears of it")
 
-    monkeypatch.setattr("napari_aeseg.pipeline.train_steps", waiting)
+    monkeypatch.setattr("napari_aeseg.api.train_steps", waiting)
     segmented.training_params = QUICK
     segmented.train()
 

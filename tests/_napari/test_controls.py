@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
 from napari_aeseg import Cut, InputError, SegmentationParams, TrainingParams
-from napari_aeseg._napari.inside import LOOKS
+from napari_aeseg._napari.layers.diagnostics import LOOKS
 from napari_aeseg._napari.tuning import MODES
 from napari_aeseg.params import PRESETS
 
@@ -294,7 +294,7 @@ def ready(segmented, model, tmp_path, monkeypatch):
     for name, answer in answers.items():
         monkeypatch.setattr(QFileDialog, name, lambda *_, answer=answer: answer)
     monkeypatch.setattr(
-        "napari_aeseg._napari.classes_view.QColorDialog.getColor", lambda *_: QColor("#123456")
+        "napari_aeseg._napari.views.classes.QColorDialog.getColor", lambda *_: QColor("#123456")
     )
     return segmented
 
@@ -360,7 +360,7 @@ def calls(widget, model, monkeypatch):
             yield from ()
             return model if name == "train" else hierarchy
 
-        monkeypatch.setattr(f"napari_aeseg.pipeline.{name}_steps", steps)
+        monkeypatch.setattr(f"napari_aeseg.api.{name}_steps", steps)
 
     hierarchy = aeseg.build_hierarchy(halves(), model, device="cpu")
     spy("train", "images", "params")

@@ -13,7 +13,7 @@ from napari.utils._proxies import ReadOnlyWrapper
 
 from _napari.conftest import halves
 from napari_aeseg import InputError
-from napari_aeseg._napari.edit_tools import EditTools
+from napari_aeseg._napari.layers.clicks import EditTools
 
 SCALE = np.array((2.0, 3.0))
 
@@ -190,7 +190,7 @@ def test_the_undo_history_of_the_layer_is_not_touched(cut):
 
 def test_a_click_in_vain_is_told_and_changes_nothing(cut, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
+    monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
     before = cut.preview.data
     cut.n_regions = cut.hierarchy.n_patches
     cut.tool = "split"

@@ -7,7 +7,7 @@ import tifffile
 
 from _napari.conftest import add_image, halves, heard
 from napari_aeseg import InputError
-from napari_aeseg._napari.worker import JobRunner
+from napari_aeseg._napari.work.worker import JobRunner
 
 
 def broken(*_, **__):
@@ -25,8 +25,8 @@ def batch(widget) -> None:
 
 
 STAGES = {
-    "train": ("napari_aeseg.pipeline.train_steps", broken, lambda w: w.train()),
-    "segment": ("napari_aeseg.pipeline.hierarchy_steps", broken, lambda w: w.segment()),
+    "train": ("napari_aeseg.api.train_steps", broken, lambda w: w.train()),
+    "segment": ("napari_aeseg.api.hierarchy_steps", broken, lambda w: w.segment()),
     "look": ("napari_aeseg.regions.hierarchy.Hierarchy.feature_colors", refuse,
              lambda w: w.look("features")),
     "batch": ("napari_aeseg.batch.batch_steps", broken, batch),
@@ -34,11 +34,11 @@ STAGES = {
                 lambda w: setattr(w, "mode", "objects")),
     "reweighting": ("napari_aeseg.regions.hierarchy.Hierarchy.reweighted", refuse,
                     lambda w: setattr(w, "balance", 0.9)),
-    "taking a segmentation": ("napari_aeseg._napari.results.Results.add", refuse,
+    "taking a segmentation": ("napari_aeseg._napari.state.Results.add", refuse,
                               lambda w: w.segment()),
-    "taking features": ("napari_aeseg._napari.inside.Inside._show", refuse,
+    "taking features": ("napari_aeseg._napari.layers.diagnostics.Inside._show", refuse,
                         lambda w: w.look("features")),
-    "taking a model": ("napari_aeseg._napari.session.TrainingParams", refuse,
+    "taking a model": ("napari_aeseg._napari.work.session.TrainingParams", refuse,
                        lambda w: w.train()),
     "measuring": ("napari_aeseg.autoencoder.inspect.error_steps", broken, lambda w: w.keep()),
 }  # fmt: skip
@@ -64,7 +64,7 @@ def test_an_error_is_told_once_and_work_goes_on(segmented, tmp_path, monkeypatch
     segmented.folder.mkdir()
     tifffile.imwrite(segmented.folder / "a.tif", halves())
     shown = []
-    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
+    monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
     events = heard(segmented)
     before = segmented.preview.data
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from napari_aeseg import InputError, SegmentationParams, TrainingParams
-from napari_aeseg._napari.forms import ParamsForm, as_shown, as_value
+from napari_aeseg._napari.views.params_form import ParamsForm, as_shown, as_value
 
 STAGES = [TrainingParams, SegmentationParams]
 

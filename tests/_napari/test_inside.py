@@ -7,7 +7,7 @@ import pytest
 
 from _napari.conftest import QUICK, add_image, halves, heard
 from napari_aeseg import InputError, SegmentationParams
-from napari_aeseg._napari.inside import LOOKS
+from napari_aeseg._napari.layers.diagnostics import LOOKS
 
 
 def look(widget, what: str):

@@ -9,8 +9,8 @@ from napari.layers import Image
 from napari.utils import interactions
 from napari.utils._proxies import ReadOnlyWrapper
 
-from napari_aeseg.blockwise import building
 from napari_aeseg.errors import InputError
+from napari_aeseg.large import build as building
 
 from .conftest import halves
 
@@ -21,7 +21,7 @@ def large(widget, model, monkeypatch):
     monkeypatch.setattr(building, "_LAZY_PIXELS", 1000)
     monkeypatch.setattr(building, "_BLOCK_PIXELS", 2**12)
     monkeypatch.setattr(building, "_SMALL_BLOCK_PIXELS", 2**12)
-    monkeypatch.setattr("napari_aeseg.blockwise.store._SCREEN", 64)
+    monkeypatch.setattr("napari_aeseg.large.block_store._SCREEN", 64)
     image = np.kron(np.ones((4, 4)), halves())
     layer = Image(da.from_array(image, chunks=32), name="large")
     widget.viewer_model.add_layer(layer)

@@ -7,7 +7,7 @@ from napari.layers import Image, Labels
 
 import napari_aeseg as aeseg
 from napari_aeseg import InputError
-from napari_aeseg._napari.layers import labels_arguments, snapshot
+from napari_aeseg._napari.layers.adapter import labels_arguments, snapshot
 
 
 def test_grey_image_is_read_from_its_shape():

@@ -9,8 +9,8 @@ import pytest
 from npe2 import PluginManifest
 
 from napari_aeseg import samples
-from napari_aeseg._napari import samples as sample_layers
-from napari_aeseg._napari.reader import get_reader
+from napari_aeseg._napari.manifest import samples as sample_layers
+from napari_aeseg._napari.manifest.reader import get_reader
 
 MANIFEST = str(files("napari_aeseg") / "napari.yaml")
 

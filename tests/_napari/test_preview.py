@@ -5,9 +5,9 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_aeseg._napari.layers import snapshot
-from napari_aeseg._napari.palette import class_colormap, cyclic_colormap
-from napari_aeseg._napari.preview import Preview
+from napari_aeseg._napari.layers.adapter import snapshot
+from napari_aeseg._napari.layers.colors import class_colormap, cyclic_colormap
+from napari_aeseg._napari.layers.preview import Preview
 
 
 @pytest.fixture

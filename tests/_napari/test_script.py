@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
 from napari_aeseg import InputError
-from napari_aeseg._napari.settings import Settings
+from napari_aeseg._napari.manifest.settings import Settings
 
 # Runs scripts one after the other, so that torch, which takes seconds, is imported once.
 RUNNER = """

@@ -13,8 +13,8 @@ from npe2 import PluginManifest
 
 from _napari.conftest import join_workers
 from napari_aeseg import InputError
-from napari_aeseg._napari import settings
-from napari_aeseg._napari.settings import PLUGIN, SUFFIX, Settings, new_path, read_settings
+from napari_aeseg._napari.manifest import settings
+from napari_aeseg._napari.manifest.settings import PLUGIN, SUFFIX, Settings, new_path, read_settings
 from napari_aeseg._napari.widget import AESegWidget
 from napari_aeseg.params import PRESETS, TrainingParams
 

@@ -9,7 +9,7 @@ import pytest
 
 from _napari.conftest import QUICK, add_image, halves, heard
 from napari_aeseg import InputError
-from napari_aeseg._napari import jobs
+from napari_aeseg._napari.work import jobs
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def said(widget) -> str:
 
 
 def test_what_is_noted_of_the_first_is_still_said_at_the_end(two, monkeypatch):
-    from napari_aeseg import pipeline
+    from napari_aeseg import api as pipeline
 
     steps = pipeline.hierarchy_steps
 
@@ -37,7 +37,7 @@ def test_what_is_noted_of_the_first_is_still_said_at_the_end(two, monkeypatch):
             return hierarchy
         return replace(hierarchy, notes=("cuda:0 ran out of memory: going on with the CPU.",))
 
-    monkeypatch.setattr("napari_aeseg.pipeline.hierarchy_steps", falling_back)
+    monkeypatch.setattr("napari_aeseg.api.hierarchy_steps", falling_back)
     two.segment()
     two.wait(30)
 

@@ -343,7 +343,7 @@ def test_strokes_are_seen_while_they_steer_only(strokes):
 def test_wrong_strokes_are_told(strokes, monkeypatch):
     widget, layer = strokes
     told = []
-    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", told.append)
+    monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", told.append)
     layer.data = np.ones((3, 3), np.uint8)
     with pytest.raises(InputError, match="shape"):
         widget.wait(5)
@@ -388,7 +388,7 @@ def test_names_and_colors_by_the_list(classes, monkeypatch):
     row.name.setText("gland")
     row.name.editingFinished.emit()
     monkeypatch.setattr(
-        "napari_aeseg._napari.classes_view.QColorDialog.getColor", lambda *_: QColor("#102030")
+        "napari_aeseg._napari.views.classes.QColorDialog.getColor", lambda *_: QColor("#102030")
     )
     row.swatch.click()
     classes.wait(5)
@@ -398,7 +398,7 @@ def test_names_and_colors_by_the_list(classes, monkeypatch):
     assert np.allclose(classes.preview.get_color(2), np.array([0x10, 0x20, 0x30, 255]) / 255)
     assert "#102030" in row.swatch.styleSheet()
     monkeypatch.setattr(
-        "napari_aeseg._napari.classes_view.QColorDialog.getColor", lambda *_: QColor()
+        "napari_aeseg._napari.views.classes.QColorDialog.getColor", lambda *_: QColor()
     )
     row.swatch.click()  # and thinks better of it
     assert classes.class_colors[1] == "#102030"

@@ -10,8 +10,8 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import ensure_colormap
 
 from napari_aeseg import InputError
-from napari_aeseg._napari.palette import class_color, cyclic_colormap
-from napari_aeseg._napari.tables import color_by, columns_of, export_table, write_table
+from napari_aeseg._napari.export.tables import color_by, columns_of, export_table, write_table
+from napari_aeseg._napari.layers.colors import class_color, cyclic_colormap
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_the_export_button_asks_for_a_file(segmented, kept, tmp_path, monkeypatc
         return answers.pop(0), kinds
 
     answers = [str(tmp_path / "table"), ""]
-    monkeypatch.setattr("napari_aeseg._napari.dock.QFileDialog.getSaveFileName", answer)
+    monkeypatch.setattr("napari_aeseg._napari.views.dock.QFileDialog.getSaveFileName", answer)
     segmented.viewer_model.layers.selection.active = kept
     segmented._dock.export_button.click()
     segmented._dock.export_button.click()  # and thinks better of it

@@ -11,8 +11,8 @@ from qtpy.QtGui import QColor
 
 from _napari.conftest import QUICK, add_image, halves, heard, train_and_stop
 from napari_aeseg import InputError
-from napari_aeseg._napari import worker
-from napari_aeseg._napari.results import Results
+from napari_aeseg._napari.state import Results
+from napari_aeseg._napari.work import worker
 
 
 def refuse(*_, **__):
@@ -22,7 +22,7 @@ def refuse(*_, **__):
 @pytest.fixture
 def shown(monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
+    monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
     return shown
 
 

@@ -42,7 +42,7 @@ def test_what_is_saved_is_what_is_tuned(segmented, path):
 
 
 def test_opened_on_its_image_it_goes_on_without_segmenting(widget, saved, model, monkeypatch):
-    monkeypatch.setattr("napari_aeseg.pipeline.hierarchy_steps", None)  # would fail
+    monkeypatch.setattr("napari_aeseg.api.hierarchy_steps", None)  # would fail
     widget.model = model
     events = heard(widget)
     widget.open_hierarchy(saved)

@@ -1,5 +1,5 @@
 from napari_aeseg._napari.tuning import MODES, Cut, most_patches
-from napari_aeseg.regions import cut
+from napari_aeseg.regions.cuts import cut
 
 
 def test_most_patches(hierarchy):

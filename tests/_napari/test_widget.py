@@ -13,7 +13,7 @@ from napari.layers import Image
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, heard
 from napari_aeseg import InputError, ModelFileError, SegmentationParams
-from napari_aeseg.events import Progress
+from napari_aeseg.progress import Progress
 
 
 def buttons(widget) -> dict[str, bool]:
@@ -219,7 +219,7 @@ def test_what_workers_would_swallow_is_heard(widget, monkeypatch, error):
         yield from ()
         raise error
 
-    monkeypatch.setattr("napari_aeseg.pipeline.train_steps", broken)
+    monkeypatch.setattr("napari_aeseg.api.train_steps", broken)
     events = heard(widget)
 
     widget.train()
@@ -275,7 +275,7 @@ def test_a_fallback_is_told_and_the_work_goes_on(widget, monkeypatch, model):
         yield Progress("train", 1, 3, "cpu", message="cuda ran out of memory: going on with cpu.")
         return model
 
-    monkeypatch.setattr("napari_aeseg.pipeline.train_steps", falling_back)
+    monkeypatch.setattr("napari_aeseg.api.train_steps", falling_back)
     warned, events = [], []
     monkeypatch.setattr("napari_aeseg._napari.controller.show_warning", warned.append)
     widget.progressed.connect(events.append)
@@ -290,7 +290,7 @@ def test_a_fallback_is_told_and_the_work_goes_on(widget, monkeypatch, model):
 
 def test_errors_are_shown_by_napari(widget, monkeypatch):
     shown = []
-    monkeypatch.setattr("napari_aeseg._napari.reporting.show_error", shown.append)
+    monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
     widget.images = []
 
     widget._dock.model.train_button.setEnabled(True)

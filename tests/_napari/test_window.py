@@ -228,8 +228,8 @@ CLOSE_AT_WORK = """
 import napari, numpy, time
 from qtpy.QtCore import Qt, QTimer
 from vispy.app.canvas import MouseEvent
-from napari_aeseg._napari import jobs
-from napari_aeseg.events import Progress
+from napari_aeseg._napari.work import jobs
+from napari_aeseg.progress import Progress
 
 def training(*_):
     def work(stop):  # without torch, whose import would take longer than all the rest

@@ -9,9 +9,9 @@ import pytest
 import torch
 from qtpy.QtCore import QThread
 
-from napari_aeseg._napari.worker import Done, Failed, Job, Stopped, throttled
+from napari_aeseg._napari.work.worker import Done, Failed, Job, Stopped, throttled
 from napari_aeseg.errors import DeviceError, InputError, StoppedError
-from napari_aeseg.events import Progress, TrainingProgress, drain
+from napari_aeseg.progress import Progress, TrainingProgress, drain
 
 
 def run(qtbot, runner, work):
@@ -215,7 +215,7 @@ class Spy:
             print(name, threading.current_thread().name, flush=True)
 
 sys.meta_path.insert(0, Spy())
-from napari_aeseg._napari import jobs
+from napari_aeseg._napari.work import jobs
 
 work = threading.Thread(target=lambda: list(jobs.finding_devices()(threading.Event())), name="work")
 work.start()

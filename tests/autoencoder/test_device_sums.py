@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from napari_aeseg.autoencoder import encoding, pooling
+from napari_aeseg.autoencoder import encoding
+from napari_aeseg.autoencoder import patch_moments as pooling
 from napari_aeseg.autoencoder.device_sums import DeviceSums
-from napari_aeseg.autoencoder.pooling import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.errors import InputError, StoppedError
-from napari_aeseg.events import drain
-from napari_aeseg.regions.patches import make_patches
+from napari_aeseg.progress import drain
+from napari_aeseg.regions.patches.superpixels import make_patches
 
 IMAGE = np.random.default_rng(0).random((75, 101))
 

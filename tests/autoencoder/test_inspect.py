@@ -5,7 +5,7 @@ import pytest
 
 from napari_aeseg.autoencoder.inspect import error_steps
 from napari_aeseg.errors import DeviceError, InputError, StoppedError
-from napari_aeseg.events import drain
+from napari_aeseg.progress import drain
 
 GREY = np.random.default_rng(0).random((45, 38))
 COLOUR = np.random.default_rng(1).random((3, 30, 41))

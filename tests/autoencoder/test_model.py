@@ -5,8 +5,8 @@ import torch
 from napari_aeseg.autoencoder.inspect import feature_steps
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.errors import DeviceError, InputError
-from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import IntensityRange
+from napari_aeseg.progress import drain
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 200, (21, 26)).astype(np.uint8)

@@ -8,8 +8,8 @@ import napari_aeseg as aeseg
 from napari_aeseg.autoencoder import trainer, training
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import read_image
+from napari_aeseg.progress import drain
 
 
 @pytest.fixture

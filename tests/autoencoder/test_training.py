@@ -7,9 +7,9 @@ import torch
 from napari_aeseg.autoencoder import trainer, training
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import DeviceError, InputError, StoppedError
-from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.params import TrainingParams
+from napari_aeseg.progress import drain
 
 
 def trained(images, params, progress=None, **options):

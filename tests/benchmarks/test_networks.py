@@ -10,9 +10,9 @@ import napari_aeseg as aeseg
 from napari_aeseg.autoencoder import building, network, trainer
 from napari_aeseg.autoencoder.architecture import Architecture
 from napari_aeseg.autoencoder.network import Autoencoder
-from napari_aeseg.autoencoder.pooling import pooling_steps
-from napari_aeseg.events import drain
-from napari_aeseg.regions.patches import make_patches
+from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.progress import drain
+from napari_aeseg.regions.patches.superpixels import make_patches
 from network_report import Curve, kind_of, picture_of, summary, table
 from network_variants import DEFAULT, VARIANTS, VariantNetwork, installed
 

@@ -6,11 +6,11 @@ from threading import Thread
 import pytest
 
 import napari_aeseg as aeseg
-from napari_aeseg.blockwise.store import BlockStore
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.saving import write_labels
-from napari_aeseg.images.whole import whole_file
-from napari_aeseg.regions.store import StoreWriter
+from napari_aeseg.io.atomic import whole_file
+from napari_aeseg.io.labels import write_labels
+from napari_aeseg.io.zarr_folder import StoreWriter
+from napari_aeseg.large.block_store import BlockStore
 
 pytest.importorskip("resource")  # limits are those of POSIX
 
@@ -159,7 +159,7 @@ def test_a_folder_of_blocks_whose_making_was_cut_short_is_taken_up(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("napari_aeseg.blockwise.store.whole_file", killed)
+        patched.setattr("napari_aeseg.large.block_store.whole_file", killed)
         with pytest.raises(KeyboardInterrupt):
             aeseg.build_hierarchy(stripes, model, store=tmp_path / "store")
     assert (tmp_path / "store" / "patches").is_dir()
@@ -170,7 +170,7 @@ def test_a_folder_of_blocks_whose_making_was_cut_short_is_taken_up(
 
 def test_labels_whose_making_was_cut_short_do_not_block_the_next(tmp_path, monkeypatch):
     """Half a group was taken for somebody else's, and had to be removed by hand."""
-    from napari_aeseg.images.ome_zarr import LabelsGroup
+    from napari_aeseg.io.ome_zarr import LabelsGroup
     from outputs import LABELS
 
     def killed(*_):

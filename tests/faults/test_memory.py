@@ -10,12 +10,12 @@ import tifffile
 import torch
 
 import napari_aeseg as aeseg
-from napari_aeseg import pipeline
+from napari_aeseg import api as pipeline
 from napari_aeseg.autoencoder import training
 from napari_aeseg.autoencoder.device import is_out_of_memory
 from napari_aeseg.cli import main
 from napari_aeseg.errors import DeviceError
-from napari_aeseg.images.threads import in_threads
+from napari_aeseg.images.parallel import in_threads
 
 
 def test_memory_that_runs_out_at_any_place_is_told_and_changes_nothing_else():
@@ -158,7 +158,7 @@ def test_the_command_line_says_that_memory_ran_out(monkeypatch, tmp_path, stripe
     def scarce(*_):
         raise MemoryError
 
-    monkeypatch.setattr("napari_aeseg.images.files.open_file", scarce)
+    monkeypatch.setattr("napari_aeseg.io.images.open_file", scarce)
     assert main(["train", str(tmp_path / "a.tif"), "--output", str(tmp_path / "m")]) == 1
     assert "out of memory" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import napari_aeseg as aeseg
 from napari_aeseg.autoencoder import trainer, training
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.network import Autoencoder
-from napari_aeseg.events import Clock
+from napari_aeseg.progress import Clock
 
 
 def test_loss_of_an_event_is_the_mean_squared_error_of_the_clean_crops(
@@ -42,8 +42,8 @@ def test_device_and_precision_of_the_record_are_those_of_the_work(
     tmp_path, monkeypatch, stripes, tiny_params, precision
 ):
     from napari_aeseg.autoencoder.training import training_steps
-    from napari_aeseg.events import drain
     from napari_aeseg.images.intensity import read_image
+    from napari_aeseg.progress import drain
 
     events, step, seen = [], trainer._step, set()
 

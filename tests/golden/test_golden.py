@@ -11,9 +11,9 @@ from make_golden import image, of_hierarchy, of_model
 import napari_aeseg as aeseg
 from napari_aeseg.autoencoder import model_file
 from napari_aeseg.autoencoder.model_file import read_header
-from napari_aeseg.blockwise import building
-from napari_aeseg.blockwise.work import BlockWork
-from napari_aeseg.regions import store
+from napari_aeseg.io import zarr_folder as store
+from napari_aeseg.large import build as building
+from napari_aeseg.large.block import BlockWork
 from napari_aeseg.regions.hierarchy_file import hierarchy_header
 
 HERE = Path(__file__).parent

@@ -5,11 +5,11 @@ import pytest
 
 from napari_aeseg.images.axes import read_axes
 from napari_aeseg.params import SegmentationParams
-from napari_aeseg.regions.graph import region_graph
+from napari_aeseg.regions.cuts.objects import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy
-from napari_aeseg.regions.objects import brightness_of
-from napari_aeseg.regions.patches import make_patches
-from napari_aeseg.regions.statistics import PatchStatistics, channel_means, geometry
+from napari_aeseg.regions.patches.graph import region_graph
+from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
+from napari_aeseg.regions.patches.superpixels import make_patches
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_aeseg.regions.colors import feature_colors
-from napari_aeseg.regions.statistics import PatchStatistics
+from napari_aeseg.regions.patches.statistics import PatchStatistics
 
 
 def statistics(mean, level=None, count=None):

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 import napari_aeseg as aeseg
 from napari_aeseg import HierarchyFileError, InputError, load_hierarchy
 from napari_aeseg.images.axes import Axes
-from napari_aeseg.regions import store
-from napari_aeseg.regions.graph import region_graph
+from napari_aeseg.io import zarr_folder as store
+from napari_aeseg.io.zarr_folder import KEY
 from napari_aeseg.regions.hierarchy_file import hierarchy_header
 from napari_aeseg.regions.hierarchy_parts import ARRAYS, FINE
-from napari_aeseg.regions.store import KEY
+from napari_aeseg.regions.patches.graph import region_graph
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_axes_remember_who_named_them_and_order(path, hierarchy_of):
 
 
 def test_volumes_are_the_same(path, hierarchy_of):
-    from napari_aeseg.regions.patches import make_patches
+    from napari_aeseg.regions.patches.superpixels import make_patches
 
     volume = np.random.default_rng(0).random((6, 12, 10))
     patches = make_patches(volume[np.newaxis].astype(np.float32), 4, "grid")
@@ -143,7 +143,7 @@ def test_volumes_are_the_same(path, hierarchy_of):
 
 
 def centroid_of(patches):
-    from napari_aeseg.regions.statistics import geometry
+    from napari_aeseg.regions.patches.statistics import geometry
 
     return geometry(patches)[1]
 
@@ -712,8 +712,8 @@ def test_a_chunk_whose_header_would_mislead_blosc_is_refused(saved, place, value
 
 
 def test_gigabytes_from_a_few_bytes_are_refused_before_they_are_unpacked(saved, monkeypatch):
-    monkeypatch.setattr("napari_aeseg.regions.array_folder._ANYHOW", 100)
-    monkeypatch.setattr("napari_aeseg.regions.array_folder._FROM_EACH", 1)
+    monkeypatch.setattr("napari_aeseg.io.array_folder._ANYHOW", 100)
+    monkeypatch.setattr("napari_aeseg.io.array_folder._FROM_EACH", 1)
     monkeypatch.setattr("zarr.open_array", None)
     with pytest.raises(HierarchyFileError, match=r"\d+ bytes cannot hold the \d+ that"):
         load_hierarchy(saved)
@@ -722,7 +722,7 @@ def test_gigabytes_from_a_few_bytes_are_refused_before_they_are_unpacked(saved, 
 def test_more_than_free_memory_is_refused_with_how_much_it_is(saved, monkeypatch):
     import psutil
 
-    monkeypatch.setattr("napari_aeseg.regions.array_folder._ANYHOW", 100)
+    monkeypatch.setattr("napari_aeseg.io.array_folder._ANYHOW", 100)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
     with pytest.raises(HierarchyFileError, match=r"GiB of memory, of which 0\.0 are free"):
         load_hierarchy(saved)

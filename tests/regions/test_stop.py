@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from napari_aeseg.errors import StoppedError
-from napari_aeseg.regions import merge_tree
-from napari_aeseg.regions.graph import region_graph
+from napari_aeseg.regions.cuts.objects import find_objects
 from napari_aeseg.regions.hierarchy import Hierarchy
-from napari_aeseg.regions.objects import find_objects
-from napari_aeseg.regions.patches import make_patches
+from napari_aeseg.regions.patches.graph import region_graph
+from napari_aeseg.regions.patches.superpixels import make_patches
+from napari_aeseg.regions.tree import merge_tree
 
 IMAGE = np.random.default_rng(0).random((2, 64, 64)).astype(np.float32)
 

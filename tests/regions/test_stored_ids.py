@@ -2,7 +2,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.painting import painted_lazily, values_painted
+from napari_aeseg.regions.lazy_labels import painted_lazily, values_painted
 from napari_aeseg.regions.stored_ids import ids_array, looked_up
 
 NUMBERS = np.array([[0, 1, 1, 2, 2], [1, 1, 2, 2, 0], [3, 3, 1, 1, 1]])

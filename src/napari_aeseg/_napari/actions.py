@@ -11,13 +11,13 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_aeseg._napari.inside import Inside
-from napari_aeseg._napari.jobs import segmenting_files
-from napari_aeseg._napari.layers import unwrapped
+from napari_aeseg._napari.export.script import script_of
+from napari_aeseg._napari.export.tables import LABEL, color_by, export_table, measured_layer
+from napari_aeseg._napari.layers.adapter import unwrapped
+from napari_aeseg._napari.layers.diagnostics import Inside
 from napari_aeseg._napari.listening import Listening
-from napari_aeseg._napari.script import script_of
-from napari_aeseg._napari.settings import read_settings
-from napari_aeseg._napari.tables import LABEL, color_by, export_table, measured_layer
+from napari_aeseg._napari.manifest.settings import read_settings
+from napari_aeseg._napari.work.jobs import segmenting_files
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,21 +11,21 @@ from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
-from napari_aeseg._napari.devices import DeviceFinder
-from napari_aeseg._napari.dock import Dock
-from napari_aeseg._napari.keeping import Keeper
-from napari_aeseg._napari.layers import other_pixels, other_shape, unwrapped
+from napari_aeseg._napari.corrections import Steering
+from napari_aeseg._napari.export.tables import columns_of, measured_layer
+from napari_aeseg._napari.layers.adapter import other_pixels, other_shape, unwrapped
+from napari_aeseg._napari.layers.kept import Keeper
+from napari_aeseg._napari.layers.training import Watching
+from napari_aeseg._napari.manifest.settings import read_settings
 from napari_aeseg._napari.memory import remember, restore
-from napari_aeseg._napari.reporting import Reporter
-from napari_aeseg._napari.session import Origin, Session
-from napari_aeseg._napari.settings import read_settings
-from napari_aeseg._napari.steering import Steering
-from napari_aeseg._napari.tables import columns_of, measured_layer
 from napari_aeseg._napari.tree_files import TreeFiles
+from napari_aeseg._napari.views.dock import Dock
 from napari_aeseg._napari.waiting import wait_until
-from napari_aeseg._napari.watching import Watching
+from napari_aeseg._napari.work.devices import DeviceFinder
+from napari_aeseg._napari.work.errors import Reporter
+from napari_aeseg._napari.work.session import Origin, Session
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import TrainingProgress
+from napari_aeseg.progress import TrainingProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.layers import Snapshot
+    from napari_aeseg._napari.layers.adapter import Snapshot
     from napari_aeseg._napari.tuning import Cut
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import Progress
+    from napari_aeseg.progress import Progress
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _MILLISECONDS_TO_PREVIEW = 15  # moves that come faster are shown together: the newest wins

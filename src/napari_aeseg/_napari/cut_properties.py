@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from napari_aeseg._napari.palette import check_colors
+from napari_aeseg._napari.layers.colors import check_colors
 from napari_aeseg._napari.tuning import most_patches
 from napari_aeseg.errors import InputError
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from napari_aeseg._napari.actions import Actions
     from napari_aeseg._napari.controller import Controller
-    from napari_aeseg._napari.dock import Dock
     from napari_aeseg._napari.tuning import Cut, Mode
+    from napari_aeseg._napari.views.dock import Dock
     from napari_aeseg.params import SegmentationParams
     from napari_aeseg.regions.hierarchy import Hierarchy
 

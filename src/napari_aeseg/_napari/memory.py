@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_aeseg._napari.layers import unwrapped
+from napari_aeseg._napari.layers.adapter import unwrapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_aeseg._napari.controller import Controller
-    from napari_aeseg._napari.keeping import _Unmeasured
-    from napari_aeseg._napari.results import ClassStyle, Result
-    from napari_aeseg._napari.session import Origin
+    from napari_aeseg._napari.layers.kept import _Unmeasured
+    from napari_aeseg._napari.state import ClassStyle, Result
     from napari_aeseg._napari.tuning import Cut
+    from napari_aeseg._napari.work.session import Origin
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.params import SegmentationParams, TrainingParams
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg._napari.jobs import opening_hierarchy, saving_hierarchy
-from napari_aeseg._napari.layers import image_data, snapshot, unwrapped
-from napari_aeseg._napari.results import model_of
+from napari_aeseg._napari.layers.adapter import image_data, snapshot, unwrapped
+from napari_aeseg._napari.state import model_of
+from napari_aeseg._napari.work.jobs import opening_hierarchy, saving_hierarchy
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import HIERARCHY_SUFFIX
 

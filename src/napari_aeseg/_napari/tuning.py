@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_aeseg.regions.cut import MODES, Cut, Mode
-from napari_aeseg.regions.edits import Edit
+from napari_aeseg.regions.cuts.cut import MODES, Cut, Mode
+from napari_aeseg.regions.cuts.edits import Edit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QSizePolicy
 from napari_aeseg._napari.actions import Actions
 from napari_aeseg._napari.controller import Controller
 from napari_aeseg._napari.cut_properties import CutProperties
-from napari_aeseg._napari.model_view import STARTS
 from napari_aeseg._napari.result_methods import ResultMethods
+from napari_aeseg._napari.views.model import STARTS
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import TrainingParams, checked_params
 

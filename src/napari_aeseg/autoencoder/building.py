@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_aeseg.autoencoder.architecture import Architecture, z_levels_for
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.anisotropy import z_ratio
-from napari_aeseg.images.pool import Pool
+from napari_aeseg.images.windows import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

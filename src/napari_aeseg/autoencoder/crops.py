@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from napari_aeseg.autoencoder.network import channels_last
-from napari_aeseg.images.pool import Pool
+from napari_aeseg.images.windows import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from napari_aeseg.autoencoder.encoding import cell_centres, moved, ready_for
-from napari_aeseg.events import raise_if_stopped
+from napari_aeseg.progress import raise_if_stopped
 
 if TYPE_CHECKING:
     from napari_aeseg.autoencoder.encoding import EncodedTile
-    from napari_aeseg.events import StopFlag
+    from napari_aeseg.progress import StopFlag
 
 # Pixels of patch ids that are brought to the device at a time.
 _BLOCK = 2**24

@@ -20,7 +20,7 @@ from napari_aeseg.autoencoder.device import (
 )
 from napari_aeseg.autoencoder.network import channels_last, copied
 from napari_aeseg.autoencoder.planning import places
-from napari_aeseg.images.threads import cores, in_threads
+from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.images.tiles import read_tile, tile_view
 
 if TYPE_CHECKING:

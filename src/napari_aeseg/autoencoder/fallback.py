@@ -9,7 +9,7 @@ import torch
 
 from napari_aeseg.autoencoder.device import is_accelerator, is_out_of_memory
 from napari_aeseg.errors import DeviceError
-from napari_aeseg.events import Progress
+from napari_aeseg.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.encoding import cell_centres
 from napari_aeseg.autoencoder.planning import PIECE
-from napari_aeseg.events import raise_if_stopped
+from napari_aeseg.progress import raise_if_stopped
 
 if TYPE_CHECKING:
     from napari_aeseg.autoencoder.encoding import EncodedTile
-    from napari_aeseg.events import StopFlag
+    from napari_aeseg.progress import StopFlag
 
 
 class HostSums:

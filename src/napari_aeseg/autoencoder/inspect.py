@@ -14,15 +14,15 @@ from napari_aeseg.autoencoder.fallback import in_memory
 from napari_aeseg.autoencoder.model import NO_NUMBERS
 from napari_aeseg.autoencoder.planning import places
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import Clock, Progress, raise_if_stopped
+from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from napari_aeseg.autoencoder.encoding import EncodedTile, Source
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import StopFlag
     from napari_aeseg.images.intensity import Image
+    from napari_aeseg.progress import StopFlag
 
     # An index of slices and numbers is more than numpy's stubs can follow.
     Place = tuple[Any, ...]

@@ -15,17 +15,17 @@ from napari_aeseg.autoencoder.channels import with_channels
 from napari_aeseg.autoencoder.encoding import EncodedTile, Source, map_encoded
 from napari_aeseg.autoencoder.network import Autoencoder, placed
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import drain
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
+from napari_aeseg.progress import drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from os import PathLike
 
-    from napari_aeseg.autoencoder.checkpoint import Checkpoint
     from napari_aeseg.autoencoder.device import Precision
-    from napari_aeseg.events import Progress
+    from napari_aeseg.autoencoder.resume import Checkpoint
     from napari_aeseg.images.axes import Axes
+    from napari_aeseg.progress import Progress
     from napari_aeseg.prototypes import Prototypes
 
 R = TypeVar("R")

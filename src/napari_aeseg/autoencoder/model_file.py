@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 import torch
 
-from napari_aeseg.autoencoder.checkpoint import Checkpoint
 from napari_aeseg.autoencoder.file_parts import (
     architecture_of,
     check_record,
@@ -22,9 +21,10 @@ from napari_aeseg.autoencoder.file_parts import (
     text_of,
 )
 from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.resume import Checkpoint
 from napari_aeseg.autoencoder.tensor_file import check_json, read_metadata, read_tensors
 from napari_aeseg.errors import ModelFileError, shown
-from napari_aeseg.images.whole import whole_file
+from napari_aeseg.io.atomic import whole_file
 from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:

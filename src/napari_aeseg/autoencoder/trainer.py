@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.architecture import AS_IN_PARAMS
 from napari_aeseg.autoencoder.building import architecture_for
-from napari_aeseg.autoencoder.checkpoint import Checkpoint, moved_to, reset
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.device import (
     choose_device,
@@ -26,6 +25,7 @@ from napari_aeseg.autoencoder.device import (
 from napari_aeseg.autoencoder.diagnosis import running_mean, warnings_about
 from napari_aeseg.autoencoder.model import Model, TrainingRecord
 from napari_aeseg.autoencoder.network import Autoencoder, copied, placed
+from napari_aeseg.autoencoder.resume import Checkpoint, moved_to, reset
 from napari_aeseg.errors import DeviceError, InputError
 
 if TYPE_CHECKING:

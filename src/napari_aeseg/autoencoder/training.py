@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from napari_aeseg.autoencoder.checkpoint import check_images_to_resume, params_to_resume
 from napari_aeseg.autoencoder.device import is_out_of_memory, precision_used
+from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_resume
 from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.watching import Watcher
 from napari_aeseg.errors import DeviceError, InputError
-from napari_aeseg.events import Pace, TrainingProgress, raise_if_stopped
 from napari_aeseg.params import TrainingParams
+from napari_aeseg.progress import Pace, TrainingProgress, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import Picture, StopFlag
     from napari_aeseg.images.intensity import Image, IntensityRange
+    from napari_aeseg.progress import Picture, StopFlag
 
 _SECONDS_BETWEEN_EVENTS = 0.1
 

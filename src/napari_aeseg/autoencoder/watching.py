@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_aeseg.autoencoder.network import channels_last
-from napari_aeseg.events import Picture
-from napari_aeseg.images.pool import Pool
 from napari_aeseg.images.tiles import plan_tiles, read_tile
+from napari_aeseg.images.windows import Pool
+from napari_aeseg.progress import Picture
 
 if TYPE_CHECKING:
     import numpy as np

@@ -51,9 +51,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _segment_sample(name: str, folder: Path, device: str) -> None:
-    from napari_aeseg.images.files import overlay, write_label_image, write_picture
-    from napari_aeseg.images.whole import whole_file
-    from napari_aeseg.pipeline import hierarchy_steps, train_steps
+    from napari_aeseg.api import hierarchy_steps, train_steps
+    from napari_aeseg.io.atomic import whole_file
+    from napari_aeseg.io.images import overlay, write_label_image, write_picture
     from napari_aeseg.samples import SAMPLES
 
     image = SAMPLES[name]()
@@ -80,7 +80,7 @@ def _show(folder: Path) -> None:
         print("There is no display: napari is not opened.")
         return
     try:
-        from napari_aeseg._napari.demo_window import show
+        from napari_aeseg._napari.manifest.demo_window import show
     except ImportError as error:
         print(f"napari cannot be opened here ({error}).")
         return

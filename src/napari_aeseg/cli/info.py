@@ -94,10 +94,10 @@ def _hierarchy_rows(header: dict[str, Any], tree: Hierarchy) -> dict[str, str]:
 
 def _image(path: Path, header_only: bool) -> tuple[dict[str, str], dict[str, str]]:
     """What is known of an image, which is not read if it is zarr or TIFF."""
-    from napari_aeseg.blockwise.building import needs_blocks
     from napari_aeseg.images.axes import read_axes
-    from napari_aeseg.images.files import open_file
-    from napari_aeseg.images.lazy import is_ours, is_zarr
+    from napari_aeseg.io.file_array import is_ours, is_zarr
+    from napari_aeseg.io.images import open_file
+    from napari_aeseg.large.build import needs_blocks
 
     if not path.exists():
         raise InputError(f"There is no file {str(path)!r}.")

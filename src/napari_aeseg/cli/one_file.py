@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import StopFlag
     from napari_aeseg.params import SegmentationParams
-    from napari_aeseg.regions.cut import Cut
+    from napari_aeseg.progress import StopFlag
+    from napari_aeseg.regions.cuts.cut import Cut
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
 def is_labels_file(output: Path) -> bool:
     """Return whether an output is the file of the labels, not a folder for results."""
-    from napari_aeseg.images.saving import WRITTEN
+    from napari_aeseg.io.labels import WRITTEN
 
     return output.suffix.lower() in WRITTEN
 
@@ -33,8 +33,8 @@ def segment_to_file(
     """Segment one image and write its labels, as OME-Zarr or BigTIFF, and a table if asked to."""
     from napari_aeseg.batch_job import table_of
     from napari_aeseg.cli.segment import check_classes, model_of
-    from napari_aeseg.images.saving import write_labels_steps
-    from napari_aeseg.images.whole import whole_file
+    from napari_aeseg.io.atomic import whole_file
+    from napari_aeseg.io.labels import write_labels_steps
 
     labels_path: Path = options.output
     tables, hierarchies = _beside(options)
@@ -84,11 +84,11 @@ def _hierarchy(
     stop: StopFlag,
 ) -> Hierarchy:
     """Return the hierarchy of an image, or one that was saved."""
+    from napari_aeseg.api import hierarchy_steps
     from napari_aeseg.batch_job import refuse_objects_of_blocks, saved_hierarchy
-    from napari_aeseg.blockwise.building import pixels_in_memory
     from napari_aeseg.cli.segment import blocks_of
-    from napari_aeseg.images.files import open_file
-    from napari_aeseg.pipeline import hierarchy_steps
+    from napari_aeseg.io.images import open_file
+    from napari_aeseg.large.build import pixels_in_memory
 
     if model is None or file.name.endswith(HIERARCHY_SUFFIX):
         return saved_hierarchy(file, model, params)
@@ -111,8 +111,8 @@ def _hierarchy(
 
 def _check(options: argparse.Namespace, files: list[Path], beside: list[Path]) -> None:
     """Raise InputError for what cannot be done, before any work."""
-    from napari_aeseg.images.lazy import is_ours
-    from napari_aeseg.images.whole import check_writable
+    from napari_aeseg.io.atomic import check_writable
+    from napari_aeseg.io.file_array import is_ours
 
     path: Path = options.output
     if len(files) != 1:

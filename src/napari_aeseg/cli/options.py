@@ -125,7 +125,7 @@ def image_paths(options: argparse.Namespace) -> list[Path]:
         return list(options.images)
     from napari_aeseg.batch import image_files
     from napari_aeseg.batch_job import is_hierarchy
-    from napari_aeseg.images.lazy import is_zarr
+    from napari_aeseg.io.file_array import is_zarr
 
     folders = [p for p in options.images if p.is_dir() and not (is_hierarchy(p) or is_zarr(p))]
     nested = [image_files(path) if path in folders else [path] for path in options.images]

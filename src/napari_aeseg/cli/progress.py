@@ -11,13 +11,13 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import drain
+from napari_aeseg.progress import drain
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.events import Progress
+    from napari_aeseg.progress import Progress
 
 _T = TypeVar("_T")
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from napari_aeseg.batch import Existing
     from napari_aeseg.batch_report import BatchReport
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.images.lazy import ImageFile
-    from napari_aeseg.regions.cut import Cut
+    from napari_aeseg.io.file_array import ImageFile
+    from napari_aeseg.regions.cuts.cut import Cut
 
 
 def add_to(commands: Commands) -> None:
@@ -118,7 +118,7 @@ def _add_cuts(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from napari_aeseg.batch import SUFFIXES, batch_steps, check_batch
     from napari_aeseg.batch_job import planned_files
-    from napari_aeseg.images.saving import WRITTEN
+    from napari_aeseg.io.labels import WRITTEN
 
     params = SegmentationParams(**given(options, SegmentationParams))
     if options.voxel_size is not None:  # before a training
@@ -177,7 +177,7 @@ def _existing(options: argparse.Namespace) -> Existing:
 
 
 def _cut(options: argparse.Namespace) -> Cut:
-    from napari_aeseg.regions.cut import Cut
+    from napari_aeseg.regions.cuts.cut import Cut
 
     if options.min_size is not None and not options.objects:
         raise InputError(f"--min-size {options.min_size} is for objects: add --objects.")
@@ -195,7 +195,7 @@ def _images(files: list[Path]) -> list[Path]:
 
 def model_of(options: argparse.Namespace, files: list[Path], path: Path) -> Model | None:
     """Return the model that was asked for, that of an earlier run, or a new one if need be."""
-    from napari_aeseg.pipeline import load_model
+    from napari_aeseg.api import load_model
 
     if options.model is not None:
         return load_model(options.model)
@@ -214,9 +214,9 @@ def model_of(options: argparse.Namespace, files: list[Path], path: Path) -> Mode
 
 def _train_on(files: list[Path], options: argparse.Namespace) -> Model:
     """Train on all images that can be read; those that cannot are told with the others."""
-    from napari_aeseg.blockwise.building import pixels_in_memory
-    from napari_aeseg.images.files import open_file
-    from napari_aeseg.pipeline import train_steps
+    from napari_aeseg.api import train_steps
+    from napari_aeseg.io.images import open_file
+    from napari_aeseg.large.build import pixels_in_memory
 
     print(
         f"no --model: training on {len(files)} image{'s' if len(files) > 1 else ''} first "

@@ -62,10 +62,10 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from napari_aeseg.blockwise.building import pixels_in_memory
-    from napari_aeseg.images.files import open_file
-    from napari_aeseg.images.whole import check_writable
-    from napari_aeseg.pipeline import train_steps
+    from napari_aeseg.api import train_steps
+    from napari_aeseg.io.atomic import check_writable
+    from napari_aeseg.io.images import open_file
+    from napari_aeseg.large.build import pixels_in_memory
 
     path: Path = options.output
     if not path.name.endswith(MODEL_SUFFIX):
@@ -123,7 +123,7 @@ def _params(options: argparse.Namespace) -> TrainingParams | None:
         return TrainingParams(**asked)
     if not asked and options.preset is None:
         return None
-    from napari_aeseg.pipeline import load_model
+    from napari_aeseg.api import load_model
 
     # So that an error names only what differs.
     defaults = TrainingParams().model_dump() if options.preset is not None else {}

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.events import raise_if_stopped
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
 from napari_aeseg.images.intensity import (
     Image,
@@ -22,11 +21,12 @@ from napari_aeseg.images.intensity import (
     refuse_indistinct,
     refuse_masked,
 )
+from napari_aeseg.progress import raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from napari_aeseg.events import StopFlag
+    from napari_aeseg.progress import StopFlag
 
 # Windows along each side of a plane, and pixels along each side of one, from which intensities are
 # known.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.alike import check_even
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
-from napari_aeseg.images.light import illumination
+from napari_aeseg.images.checks import check_even
+from napari_aeseg.images.illumination import illumination
 
 # Percentiles that are mapped to 0 and 1: robust against a few hot pixels.
 _LOW, _HIGH = 0.5, 99.5

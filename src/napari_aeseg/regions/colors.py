@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from napari_aeseg.regions.statistics import PatchStatistics
+    from napari_aeseg.regions.patches.statistics import PatchStatistics
 
 # Percentiles of each principal component that become 0 and 255.
 _LOW, _HIGH = 1, 99

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.alike import check_even
 from napari_aeseg.images.axes import channels_first
-from napari_aeseg.images.threads import one_blas_thread
-from napari_aeseg.regions.classes import (
+from napari_aeseg.images.checks import check_even
+from napari_aeseg.images.parallel import one_blas_thread
+from napari_aeseg.regions.compare.descriptor import Descriptor, describe
+from napari_aeseg.regions.compare.moments import Scales
+from napari_aeseg.regions.cuts.classes import (
     BASE_REGIONS,
     check_prototypes,
     class_tree,
     nearest_prototype,
     prototypes_of,
 )
-from napari_aeseg.regions.descriptor import Descriptor, describe
-from napari_aeseg.regions.inspection import Inspection
-from napari_aeseg.regions.markers import (
+from napari_aeseg.regions.cuts.markers import (
     check_kind,
     checked_markers,
     labels_of_marks,
@@ -30,38 +30,38 @@ from napari_aeseg.regions.markers import (
     marks_on_top,
     spread,
 )
-from napari_aeseg.regions.merge_tree import MergeTree, ward_tree
-from napari_aeseg.regions.moments import Scales
-from napari_aeseg.regions.objects import ObjectSearch
-from napari_aeseg.regions.objects_in_time import SearchInTime
-from napari_aeseg.regions.painting import (
+from napari_aeseg.regions.cuts.objects import ObjectSearch
+from napari_aeseg.regions.cuts.objects_in_time import SearchInTime
+from napari_aeseg.regions.inspection import Inspection
+from napari_aeseg.regions.lazy_labels import (
     is_lazy,
     marks_lazily,
     marks_on_top_lazily,
     painted_lazily,
 )
-from napari_aeseg.regions.patches import patch_shape
+from napari_aeseg.regions.patches.statistics import channel_means
+from napari_aeseg.regions.patches.superpixels import patch_shape
 from napari_aeseg.regions.recognising import is_image_of
-from napari_aeseg.regions.statistics import channel_means
-from napari_aeseg.regions.thresholds import (
+from napari_aeseg.regions.tree.merge_tree import MergeTree, ward_tree
+from napari_aeseg.regions.tree.thresholds import (
     SMALLEST_THRESHOLD,
     cost_of,
     suggested_number,
     threshold_of,
 )
-from napari_aeseg.regions.ultrametric import joining_merges
+from napari_aeseg.regions.tree.ultrametric import joining_merges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from napari_aeseg.events import StopFlag
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.params import SegmentationParams
+    from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
-    from napari_aeseg.regions.fine_scale import FineScale
-    from napari_aeseg.regions.graph import RegionGraph
-    from napari_aeseg.regions.statistics import PatchStatistics
+    from napari_aeseg.regions.compare.fine_scale import FineScale
+    from napari_aeseg.regions.patches.graph import RegionGraph
+    from napari_aeseg.regions.patches.statistics import PatchStatistics
 
 #: Why images worked on in blocks have no objects.
 NO_OBJECTS = (
@@ -404,7 +404,7 @@ class Hierarchy(Inspection):
         -------
         ndarray of int32, shape of the space axes
             0 for background, 1 .. n for objects, each connected. They follow the pixels, not the
-            patches: see `napari_aeseg.regions.objects.find_objects`. In time, an object has the
+            patches: see `napari_aeseg.regions.cuts.objects.find_objects`. In time, an object has the
             same label in successive frames where it overlaps itself.
 
         Raises
@@ -440,7 +440,7 @@ class Hierarchy(Inspection):
         Returns
         -------
         ndarray of int32, shape of the space axes
-            The ids of the markers, in every pixel; see `napari_aeseg.regions.markers.spread`.
+            The ids of the markers, in every pixel; see `napari_aeseg.regions.cuts.markers.spread`.
             Marked pixels keep their id. A patch with several markers goes to the one with most
             pixels in it, so that a marker which is nowhere in the majority keeps its pixels only.
 
@@ -470,7 +470,7 @@ class Hierarchy(Inspection):
         ----------
         markers : ndarray of int, shape of the space axes
         before, after : ndarray of int, shape (P,)
-            Of `marker_of_patch`, and after edits; see `napari_aeseg.regions.markers.marks_on_top`.
+            Of `marker_of_patch`, and after edits; see `napari_aeseg.regions.cuts.markers.marks_on_top`.
         """
         labels = self.paint(after)
         if not self.is_lazy:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import HierarchyFileError, InputError, shown
+from napari_aeseg.io.array_folder import LazyIds, read_arrays
+from napari_aeseg.io.zarr_folder import StoreWriter, existing, read_header
 from napari_aeseg.params import SegmentationParams
-from napari_aeseg.regions.array_folder import LazyIds, read_arrays
-from napari_aeseg.regions.fine_scale import FineScale
-from napari_aeseg.regions.graph import RegionGraph
+from napari_aeseg.regions.compare.fine_scale import FineScale
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.hierarchy_parts import (
     ARRAYS,
@@ -25,9 +25,9 @@ from napari_aeseg.regions.hierarchy_parts import (
     coarse_shapes,
     expected_arrays,
 )
-from napari_aeseg.regions.merge_tree import MergeTree
-from napari_aeseg.regions.statistics import PatchStatistics
-from napari_aeseg.regions.store import StoreWriter, existing, read_header
+from napari_aeseg.regions.patches.graph import RegionGraph
+from napari_aeseg.regions.patches.statistics import PatchStatistics
+from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,11 +12,11 @@ import numpy as np
 
 from napari_aeseg.errors import shown
 from napari_aeseg.images.axes import Axes, Source, read_axes
-from napari_aeseg.regions.graph import region_graph
-from napari_aeseg.regions.merge_tree import MergeTree
-from napari_aeseg.regions.moments import is_shallow
-from napari_aeseg.regions.statistics import geometry
-from napari_aeseg.regions.ultrametric import joining_merges
+from napari_aeseg.regions.compare.moments import is_shallow
+from napari_aeseg.regions.patches.graph import region_graph
+from napari_aeseg.regions.patches.statistics import geometry
+from napari_aeseg.regions.tree.merge_tree import MergeTree
+from napari_aeseg.regions.tree.ultrametric import joining_merges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,15 +8,15 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.colors import feature_colors
-from napari_aeseg.regions.painting import (
+from napari_aeseg.regions.lazy_labels import (
     contour_lazily,
     is_lazy,
     known_by_patch,
     painted_lazily,
 )
-from napari_aeseg.regions.table import checked_labels, labels_of_patches, region_table
-from napari_aeseg.regions.thresholds import threshold_of_merges
-from napari_aeseg.regions.ultrametric import contour_map, leaving_merges
+from napari_aeseg.regions.measure import checked_labels, labels_of_patches, region_table
+from napari_aeseg.regions.tree.thresholds import threshold_of_merges
+from napari_aeseg.regions.tree.ultrametric import contour_map, leaving_merges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.regions.graph import RegionGraph
-    from napari_aeseg.regions.merge_tree import MergeTree
-    from napari_aeseg.regions.statistics import PatchStatistics
+    from napari_aeseg.regions.patches.graph import RegionGraph
+    from napari_aeseg.regions.patches.statistics import PatchStatistics
+    from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 
 class Inspected(Protocol):

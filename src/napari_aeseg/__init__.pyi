@@ -1,0 +1,48 @@
+from .api import build_hierarchy, load_model, segment, train
+from .autoencoder.model import Model
+from .batch import image_files, segment_files
+from .batch_report import BatchReport
+from .errors import (
+    AesegError,
+    DeviceError,
+    HierarchyFileError,
+    InputError,
+    ModelFileError,
+    StoppedError,
+)
+from .io.labels import write_labels
+from .params import BlockParams, SegmentationParams, TrainingParams
+from .prototypes import Prototypes
+from .regions.cuts.cut import Cut
+from .regions.cuts.edits import Merge, Split
+from .regions.hierarchy import Hierarchy
+from .regions.hierarchy_file import load_hierarchy
+
+__all__ = [
+    "AesegError",
+    "BatchReport",
+    "BlockParams",
+    "Cut",
+    "DeviceError",
+    "Hierarchy",
+    "HierarchyFileError",
+    "InputError",
+    "Merge",
+    "Model",
+    "ModelFileError",
+    "Prototypes",
+    "SegmentationParams",
+    "Split",
+    "StoppedError",
+    "TrainingParams",
+    "build_hierarchy",
+    "image_files",
+    "load_hierarchy",
+    "load_model",
+    "segment",
+    "segment_files",
+    "train",
+    "write_labels",
+]
+
+__version__: str

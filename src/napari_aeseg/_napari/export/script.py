@@ -1,0 +1,261 @@
+"""Python code that makes the current result again, without a window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg import __version__
+from napari_aeseg._napari.manifest.settings import SUFFIX, new_path, prepare_folder
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.anisotropy import common_voxel_size
+from napari_aeseg.io.images import open_file, read_file
+from napari_aeseg.samples import SAMPLES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.layers import Image
+
+    from napari_aeseg._napari.layers.adapter import Snapshot
+    from napari_aeseg._napari.state import Result, Results
+    from napari_aeseg._napari.tuning import Cut
+    from napari_aeseg._napari.work.session import Origin, Session
+    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.params import SegmentationParams, TrainingParams
+
+_LARGEST_TO_COMPARE = 500_000_000  # bytes; larger files are taken to be what was opened
+
+
+def script_of(session: Session, images: list[Image], cut: Cut, device: str, folder: Path) -> str:
+    """Return a script for segmented images; what has no file of its own is saved to `folder`.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be read again and is too large, or lazy, to be saved.
+    """
+    writer = _Writer(folder)
+    results = [session.results.of[image] for image in images]
+    # What was opened needs a model for the classes only that are kept with it.
+    fixed = [cut.needs_classes and session.results.classes.fixed_for(r.model) for r in results]
+    models = [r.model for r, f in zip(results, fixed, strict=True) if r.path is None or f]
+    if any(model is not models[0] for model in models):
+        raise InputError(
+            "These images were segmented with different models: press Segment, or choose one."
+        )
+    origin = session.origin if models and models[0] is session.model else None
+    if any(fixed):
+        origin = None  # a model that is trained again has no classes: the file brings them
+    lines = [writer.model(origin, models[0]), ""] if models else []
+    for image in images:
+        lines += writer.image(image, session.results, cut, device, images)
+    head = [
+        f'"""Made by AE Segment {__version__}, "Copy as script": the same without a window."""',
+        "",
+        *sorted(writer.imports),
+        "",
+        *writer.definitions,
+    ]
+    return "\n".join([*head, *lines]).rstrip() + "\n"
+
+
+def call(name: str, **arguments: object) -> str:
+    """Return the code of a call."""
+    inside = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
+    return f"{name}({inside})"
+
+
+def params_code(params: TrainingParams | SegmentationParams) -> str:
+    """Return the code of parameters: those that differ from the defaults, and the seed.
+
+    Examples
+    --------
+    >>> from napari_aeseg.params import SegmentationParams
+    >>> params_code(SegmentationParams(balance=0.7))
+    'aeseg.SegmentationParams(balance=0.7)'
+    """
+    default = type(params)()
+    values = {
+        name: getattr(params, name)
+        for name in type(params).model_fields
+        if getattr(params, name) != getattr(default, name) or name == "seed"
+    }
+    return call(f"aeseg.{type(params).__name__}", **values)
+
+
+class _Writer:
+    """Collects imports and definitions while the body of the script is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.imports = {"import napari_aeseg as aeseg"}
+        self.definitions: list[str] = []
+        self._sources: list[tuple[Any, str]] = []  # data, name of the variable
+        self._names: list[str] = []  # of files with labels
+
+    def source(self, shot: Snapshot) -> str:
+        """Define a variable with the pixels of an image; return its name."""
+        for data, name in self._sources:
+            if data is shot.data:
+                return name
+        name = f"image_{len(self._sources) + 1}"
+        self._sources.append((shot.data, name))
+        self.definitions.append(f"{name} = {self._reading(shot)}  # {shot.name}, {shot.axes}")
+        return name
+
+    def _reading(self, shot: Snapshot) -> str:
+        if shot.sample in SAMPLES and np.array_equal(SAMPLES[shot.sample](), shot.data):
+            self.imports.add("from napari_aeseg.samples import SAMPLES")
+            return f"SAMPLES[{shot.sample!r}]()"
+        if shot.path is not None and _opens_as(shot.path, shot.data):
+            self.imports.add("from napari_aeseg.io.images import open_file")
+            return f"open_file({str(shot.path)!r}, largest=0).array"
+        if shot.path is not None and _is_file_of(shot.path, shot.data):
+            self.imports.add("from napari_aeseg.io.images import read_file")
+            return f"read_file({str(shot.path)!r})[0]"
+        return self._saved(shot.data, shot.name)
+
+    def _saved(self, data: Any, name: str) -> str:
+        """Save an array that lives in this session only."""
+        if not isinstance(data, np.ndarray):
+            raise InputError(
+                f"{name} is not in memory and was not opened from a file that a script can read: "
+                "save it as TIFF and open that."
+            )
+        prepare_folder(self.folder)
+        path = new_path(self.folder, name, ".npy")
+        np.save(path, data)
+        self.imports.add("import numpy as np")
+        return f"np.load({str(path)!r})"
+
+    def model(self, origin: Origin | None, model: Model) -> str:
+        """Return the code that makes the model again, or else loads it."""
+        code = None if origin is None else self._remade(origin)
+        if code is None:
+            prepare_folder(self.folder)
+            path = new_path(self.folder, "model", SUFFIX)
+            model.save(path)
+            code = f"aeseg.load_model({str(path)!r})"
+        return f"model = {code}"
+
+    def _remade(self, origin: Origin) -> str | None:
+        """Code for a model by where it comes from; None when that is not known well enough."""
+        if origin.params is None or not origin.images:
+            known = origin.path == "base" or (origin.path is not None and origin.path.is_file())
+            return f"aeseg.load_model({str(origin.path)!r})" if known else None
+        arguments = [f"[{', '.join(map(self.source, origin.images))}]", params_code(origin.params)]
+        axes = [shot.axes_argument for shot in origin.images]
+        if any(axes):
+            arguments.append(f"axes={(axes[0] if len(set(axes)) == 1 else axes)!r}")
+        voxels = common_voxel_size([shot.axes for shot in origin.images])
+        if voxels is not None:
+            arguments.append(f"voxel_size={voxels!r}")
+        arguments.append(f"device={origin.device!r}")
+        if origin.init is not None:
+            init = self._remade(origin.init)
+            if init is None:
+                return None
+            arguments.append(f"init={init}")
+        return f"aeseg.train({', '.join(arguments)})"
+
+    def image(
+        self, image: Image, results: Results, cut: Cut, device: str, images: list[Image]
+    ) -> list[str]:
+        """Return the lines that segment one image and write its labels."""
+        result = results.of[image]
+        number = images.index(image) + 1
+        tree, labels = f"tree_{number}", f"labels_{number}"
+        prototypes = None
+        if cut.needs_classes and results.classes.fixed_for(result.model) is not None:
+            prototypes = "model.prototypes"
+        elif number > 1 and cut.mode == "classes":
+            first = results.of[images[0]].hierarchy
+            prototypes = f"tree_1.prototypes({min(cut.n_classes, first.max_classes)})"
+        own = results.cut_of(image, cut)
+        if cut.mode == "regions":  # what was suggested is written down
+            own = type(cut)(n_regions=own.regions_in(result.hierarchy), edits=own.edits)
+        lines = [
+            f"{tree} = {self._tree(result, device)}",
+            f"{labels} = {self._cut(own, tree, result, prototypes)}",
+            self._writing(labels, result),
+            "",
+        ]
+        return lines
+
+    def _writing(self, labels: str, result: Result) -> str:
+        name = self._file_name(result.shot.name)
+        if result.hierarchy.is_lazy:
+            space = result.hierarchy.axes.space
+            return f"aeseg.write_labels({labels}, {f'{name[:-4]}.ome.zarr'!r}, {space!r})"
+        self.imports.add("from napari_aeseg.io.images import write_label_image")
+        return f"write_label_image({labels}, {name!r})"
+
+    def _tree(self, result: Result, device: str) -> str:
+        """Code for a hierarchy: opened where it was opened, else built."""
+        params = result.hierarchy.params
+        if result.path is not None:
+            weights = call("", balance=params.balance, scale=params.scale)
+            return f"aeseg.load_hierarchy({str(result.path)!r}).reweighted{weights}"
+        name, axes = self.source(result.shot), result.shot.axes_argument
+        given = "" if axes is None else f", axes={axes!r}"
+        voxels = result.shot.axes.voxel_size
+        given += "" if voxels is None else f", voxel_size={voxels!r}"
+        return (
+            f"aeseg.build_hierarchy({name}, model, {params_code(params)}{given}, device={device!r})"
+        )
+
+    def _cut(self, cut: Cut, tree: str, result: Result, prototypes: str | None) -> str:
+        plain = not cut.edits and prototypes is None
+        if cut.mode == "regions" and plain:
+            return f"{tree}.regions(n_regions={cut.n_regions})"
+        n_classes = min(cut.n_classes, result.hierarchy.max_classes)
+        if cut.mode == "classes":
+            argument = f"n_classes={n_classes}" if plain else f"prototypes={prototypes}"
+            return f"{tree}.classes({argument})"
+        if cut.mode == "markers":
+            if result.markers is None:
+                raise InputError(f"{result.shot.name} has no strokes to grow segments from.")
+            strokes = self._saved(np.asarray(result.markers.data), f"{result.shot.name} strokes")
+            return f"{tree}.from_markers({strokes})"
+        if cut.mode == "objects":
+            arguments = {"min_size": cut.min_size}
+            if cut.class_ids is not None:
+                arguments = {"class_ids": cut.class_ids, "n_classes": n_classes, **arguments}
+            code = call(f"{tree}.objects", **arguments)
+            return code if prototypes is None else f"{code[:-1]}, prototypes={prototypes})"
+        edits = ", ".join(f"aeseg.{edit!r}" for edit in cut.edits)
+        return f"aeseg.Cut(n_regions={cut.n_regions}, edits=({edits},)).labels({tree})"
+
+    def _file_name(self, name: str) -> str:
+        plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip() or "image"
+        number = self._names.count(plain)
+        self._names.append(plain)
+        return f"{plain}{f' {number + 1}' if number else ''}_labels.tif"
+
+
+def _opens_as(path: Path, data: Any) -> bool:
+    """Whether an array that is not in memory can be opened again, without loading it."""
+    if isinstance(data, np.ndarray):
+        return False
+    try:
+        found = open_file(path, largest=0).array
+    except InputError:
+        return False
+    return not isinstance(found, np.ndarray) and (found.shape, found.dtype) == (
+        data.shape,
+        data.dtype,
+    )
+
+
+def _is_file_of(path: Path, data: Any) -> bool:
+    """Whether reading the file gives these pixels: other readers may order axes differently."""
+    if not path.is_file():
+        return False
+    if not isinstance(data, np.ndarray) or data.nbytes > _LARGEST_TO_COMPARE:
+        return True
+    try:
+        return np.array_equal(read_file(path)[0], data)
+    except InputError:  # a format that only another plugin knows
+        return False

@@ -1,0 +1,123 @@
+"""What can be done with the features of a Labels layer: colour by a column, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
+
+from napari_aeseg._napari.layers.adapter import OWN, unit_of, unwrapped
+from napari_aeseg._napari.layers.colors import class_color, label_colors
+from napari_aeseg.errors import InputError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+    from napari.viewer import Viewer
+
+LABEL = "label"
+
+
+def columns_of(layer: Any) -> list[str] | None:
+    """Return the columns of a Labels layer to colour by, None for other layers."""
+    if not isinstance(layer, Labels) or "index" not in layer.features:
+        return None
+    return [str(name) for name in layer.features.columns if name != "index"]
+
+
+def measured_layer(viewer: Viewer) -> Labels | None:
+    """Return the active layer if it has measurements, else the topmost that has; None if none."""
+    layers = [viewer.layers.selection.active, *reversed(viewer.layers)]
+    return next((layer for layer in map(unwrapped, layers) if columns_of(layer) is not None), None)
+
+
+def color_by(layer: Labels, column: str) -> None:
+    """Colour labels by a column of their features, or by "label" as the preview does.
+
+    Numbers are shown in viridis between their 1st and 99th percentile, words in colours of their
+    own.
+
+    Raises
+    ------
+    InputError
+        If there is no such column.
+    """
+    if column == LABEL:
+        layer.colormap = label_colors()
+        return
+    table = _table(layer)
+    if column not in table:
+        raise InputError(f"column = {column!r}: choose one of {', '.join(map(str, table))}.")
+    colors = _colors(table[column])
+    known = zip(table["index"].tolist(), colors, strict=True)
+    layer.colormap = DirectLabelColormap(
+        color_dict={None: "transparent", 0: "transparent", **dict(known)}
+    )
+
+
+def _colors(values: pd.Series) -> list[Any]:
+    if values.dtype.kind not in "biuf":
+        words = {word: class_color(i) for i, word in enumerate(sorted(set(values)), 1)}
+        return [words[word] for word in values]
+    numbers = values.to_numpy(float)
+    known = numbers[np.isfinite(numbers)]
+    low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
+    share = np.clip((numbers - low) / (high - low or 1.0), 0, 1)
+    colors = ensure_colormap("viridis").map(np.nan_to_num(share))
+    colors[~np.isfinite(numbers)] = (0.5, 0.5, 0.5, 1)  # not known: grey
+    return list(colors)
+
+
+def export_table(layer: Labels, path: str | PathLike[str]) -> None:
+    """Write the features of a Labels layer as CSV; a file of that name is replaced.
+
+    The last column, "unit", tells in what lengths are given.
+
+    Raises
+    ------
+    InputError
+        If the layer has no measurements.
+    FileNotFoundError
+        If there is no such folder.
+    """
+    _write(_table(layer), _unit_of_table(layer.metadata, layer.units), path)
+
+
+def _table(layer: Labels) -> pd.DataFrame:
+    if columns_of(layer) is None:
+        raise InputError(
+            f"{layer.name} has no measurements: press Keep, and select the layer that it makes."
+        )
+    return layer.features
+
+
+def write_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write the features of a Labels layer that napari saves as CSV (npe2 writer contribution)."""
+    table = attributes.get("features")
+    if table is None or not len(table):
+        raise InputError(
+            f"{attributes.get('name', 'The layer')} has no features to write as CSV. Save it as "
+            "TIFF, or keep a segmentation with AE Segment, which measures every segment."
+        )
+    unit = _unit_of_table(attributes.get("metadata") or {}, attributes.get("units") or ())
+    _write(table, unit, path)
+    return [path]
+
+
+def _unit_of_table(metadata: dict[str, Any], units: Any) -> str:
+    """Return what lengths are in: as they were measured, if that is known, else as the layer is."""
+    own = metadata.get(OWN)
+    return (own.get("unit") if isinstance(own, dict) else None) or unit_of(units)
+
+
+def _write(table: pd.DataFrame, unit: str, path: str | PathLike[str]) -> None:
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(folder)!r} to save in.")
+    if "unit" not in table:
+        table = table.assign(unit=unit)
+    table.to_csv(Path(path), index=False)

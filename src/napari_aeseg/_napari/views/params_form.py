@@ -1,0 +1,184 @@
+"""Forms made from the parameter models: one control for each field, nothing written twice."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QAbstractSpinBox, QFormLayout, QLabel, QSizePolicy, QWidget
+
+from napari_aeseg._napari.views.widgets import ignore_wheel
+from napari_aeseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from magicgui.widgets.bases import ValueWidget
+    from pydantic.fields import FieldInfo
+
+    from napari_aeseg.params import SegmentationParams, TrainingParams
+
+_NARROWEST = 90  # pixels for a control, so that a dock of 300 cuts nothing off
+
+
+class ParamsForm(QWidget):
+    """A form for one stage's parameters.
+
+    The value is kept as a whole, and a control changes its own field only: what a control cannot
+    show (a sixth decimal, say) is not lost.
+
+    Parameters
+    ----------
+    value : TrainingParams or SegmentationParams
+        What to start with.
+    exclude : collection of str
+        Fields without a control here, because they have one elsewhere.
+
+    Attributes
+    ----------
+    errors : dict of str to str
+        For each field whose control shows what does not fit: what is wrong with it.
+    """
+
+    changed = Signal(object)  # the new value; not for what is set by `value`
+
+    def __init__(
+        self, value: TrainingParams | SegmentationParams, exclude: Collection[str] = ()
+    ) -> None:
+        super().__init__()
+        self._value = value
+        self.controls: dict[str, ValueWidget] = {}
+        self.errors: dict[str, str] = {}
+        layout = QFormLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for name, info in type(value).model_fields.items():
+            if name not in exclude:
+                self._add(name, info, layout)
+        self._show()
+
+    @property
+    def value(self) -> TrainingParams | SegmentationParams:
+        """The parameters as they stand; setting them shows them."""
+        return self._value
+
+    @value.setter
+    def value(self, value: TrainingParams | SegmentationParams) -> None:
+        self._value = value
+        self._show()
+
+    def check(self) -> None:
+        """Raise InputError if a control shows what does not fit, and so is not in `value`."""
+        for name, wrong in self.errors.items():
+            control = self.controls[name]
+            raise InputError(f"{control.label}: {control.value!r} does not fit. {wrong}")
+
+    def _add(self, name: str, info: FieldInfo, layout: QFormLayout) -> None:
+        control = make_control(name, info)
+        control.changed.connect(lambda shown: self._take(name, shown))
+        self.controls[name] = control
+        control.native.setAccessibleName(control.label)
+        control.native.setMinimumWidth(_NARROWEST)
+        control.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        label = QLabel(control.label)
+        label.setToolTip(control.tooltip)
+        layout.addRow(label, control.native)
+
+    def _show(self) -> None:
+        for name, control in self.controls.items():
+            with control.changed.blocked():
+                control.value = as_shown(getattr(self._value, name))
+            self._mark(name, "")
+
+    def _take(self, name: str, shown: Any) -> None:
+        """Put one control's value into the parameters; mark the control if it does not fit."""
+        info = type(self._value).model_fields[name]
+        try:
+            value = self._value.but(**{name: as_value(info, shown)})
+        except InputError as error:
+            self._mark(name, str(error))
+            return
+        self._mark(name, "")
+        if not isinstance(shown, str) and getattr(value, name) != shown:  # rounded
+            with self.controls[name].changed.blocked():
+                self.controls[name].value = getattr(value, name)
+        if value != self._value:
+            self._value = value
+            self.changed.emit(value)
+
+    def _mark(self, name: str, wrong: str) -> None:
+        self.errors.pop(name, None)
+        if wrong:
+            self.errors[name] = wrong
+        control = self.controls[name]
+        description = type(self._value).model_fields[name].description
+        control.native.setToolTip(wrong or description)
+        control.native.setStyleSheet("border: 1px solid #d32f2f;" if wrong else "")
+
+
+def make_control(name: str, info: FieldInfo) -> ValueWidget:
+    """Return the magicgui widget for one field of a parameter model.
+
+    Literals become a combo box, bool a check box, numbers a spin box with the field's limits and
+    step, and whatever else (numbers or a word, lists) a line of text.
+    """
+    texts = {"name": name, "label": info.title or name, "tooltip": info.description}
+    kind = info.annotation
+    if get_origin(kind) is Literal:
+        return ComboBox(choices=get_args(kind), **texts)
+    if kind is bool:
+        box = CheckBox(**texts)
+        box.text = " "  # the label stands beside it
+        return box
+    if kind not in (int, float):
+        return LineEdit(**texts)
+    # The step is said out loud: a spin box without one has two decimals, and shows 0.001 as 0.00.
+    step = _limit(info, "multiple_of") or (info.json_schema_extra or {}).get("step", 1)
+    spin_box = SpinBox if kind is int else FloatSpinBox
+    control = spin_box(min=_limit(info, "ge"), max=_limit(info, "le"), step=step, **texts)
+    if isinstance(control.native, QAbstractSpinBox):
+        control.native.setKeyboardTracking(False)  # 12 on the way to 128 is nobody's choice
+    ignore_wheel(control.native)
+    return control
+
+
+def _limit(info: FieldInfo, name: str) -> Any:
+    return next((getattr(m, name) for m in info.metadata if hasattr(m, name)), None)
+
+
+def as_shown(value: Any) -> Any:
+    """Return what a control shows for a value: text for what only a line of text can hold.
+
+    Examples
+    --------
+    >>> as_shown((0, 2)), as_shown(None), as_shown(True)
+    ('0, 2', 'all', True)
+    """
+    if value is None:
+        return "all"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def as_value(info: FieldInfo, shown: Any) -> Any:
+    """Return the value that a control shows, for the parameter model to check.
+
+    A whole number that has to be a multiple is rounded to the nearest. Of text, the word for
+    "none given" and lists of numbers are understood; anything else goes to the model as it is.
+    """
+    if multiple := _limit(info, "multiple_of"):
+        return round(shown / multiple) * multiple
+    kinds = get_args(info.annotation)
+    if not isinstance(shown, str) or get_origin(info.annotation) is Literal:
+        return shown
+    text = shown.strip()
+    if NoneType in kinds:
+        if text.lower() in ("", "all", "none"):
+            return None
+        parts = [part.strip() for part in text.strip("()[]").split(",")]
+        return tuple(int(part) if part.isdigit() else part for part in parts if part)
+    try:
+        return float(text)
+    except ValueError:
+        return text.lower()

@@ -1,0 +1,144 @@
+"""A pool of windows: what is looked at of an image that is not loaded, to learn from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.intensity import Image
+from napari_aeseg.images.tiles import tile_indices
+from napari_aeseg.progress import Progress, raise_if_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_aeseg.images.blocks import BlockImage
+    from napari_aeseg.images.tiles import Tile
+    from napari_aeseg.progress import StopFlag
+
+# Bytes of the windows of an image, and of all images together.
+_BYTES, _ALL_BYTES = 64 * 2**20, 256 * 2**20
+# Windows at least and at most; sides in crops, and in pixels.
+_FEWEST, _MOST = 16, 400
+_CROPS, _LEAST_SIDE, _USUAL_SIDE = 4, 128, 512
+# Sides are multiples of what any network pools together.
+_ALIGN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pool(Image):
+    """Windows here and there in an image that is not loaded, as the planes of a stack.
+
+    `pixels` have the shape (C, windows, rows, columns); `axes` are those of the image.
+
+    Parameters
+    ----------
+    source : BlockImage
+        The image itself.
+    """
+
+    source: BlockImage | None = None
+
+    @property
+    def space_shape(self) -> tuple[int, ...]:
+        """Pixels along each axis of the whole image, in the order T, Z, Y, X."""
+        return self._image.shape
+
+    @property
+    def _image(self) -> BlockImage:
+        assert self.source is not None  # noqa: S101 - no pool is made without
+        return self.source
+
+    def tile(self, plane: tuple[int, ...], tile: Tile) -> np.ndarray:
+        """Return what a tile reads of a plane of the image, shape (C, rows, columns)."""
+        rows, columns = tile_indices(self._image.shape[-2:], tile)
+        part = (
+            *(slice(i, i + 1) for i in plane),
+            *(slice(int(along.min()), int(along.max()) + 1) for along in (rows, columns)),
+        )
+        scaled = self._image.scaled(self._image.raw(part)).pixels
+        flat = scaled.reshape(len(scaled), *scaled.shape[-2:])
+        return flat[:, (rows - rows.min())[:, np.newaxis], columns - columns.min()]
+
+
+def pool_steps(
+    image: BlockImage,
+    crop: int,
+    seed: int,
+    images: int = 1,
+    stop: StopFlag | None = None,
+    *,
+    skip: bool = False,
+) -> Generator[Progress, None, Pool]:
+    """Read windows at random places; a generator of events that returns the pool.
+
+    Parameters
+    ----------
+    image : BlockImage
+    crop : int
+        Side of the crops that are to be taken out of the windows.
+    seed : int
+        The same seed gives the same windows.
+    images : int
+        How many images share the memory: 64 MB each, 256 MB for all.
+    stop : StopFlag, optional
+    skip : bool
+        Whether windows that cannot be read are left out.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Pool
+
+    Raises
+    ------
+    InputError
+        If a window cannot be read; with `skip`, if none can.
+    StoppedError
+        When asked to stop.
+    """
+    *stack, rows, columns = image.shape
+    sides = [min(n, _side(crop)) for n in (rows, columns)]
+    number = _number(sides, image.channels, images)
+    rng = np.random.default_rng(seed)
+    found, failed = [], None
+    for done in range(1, number + 1):
+        raise_if_stopped(stop, "read")
+        corner = [int(rng.integers(n)) for n in stack]
+        corner += [
+            int(rng.integers(n - s + 1)) for n, s in zip((rows, columns), sides, strict=True)
+        ]
+        size = [1] * len(stack) + sides
+        part = tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))
+        try:
+            raw = image.raw(part)
+        except InputError as error:
+            if not skip:
+                raise
+            failed = error
+        else:
+            scaled = image.scaled(raw).pixels
+            found.append(scaled.reshape(len(scaled), *sides))
+        yield Progress("read", done, number)
+    if failed is not None and not found:
+        raise failed
+    pixels = np.stack(found, axis=1)
+    return Pool(pixels, image.axes, image.intensity, image.name, source=image)
+
+
+def _side(crop: int) -> int:
+    """Side of a window: some crops, that what is read is used more than once."""
+    usual = int(np.clip(_CROPS * crop, _LEAST_SIDE, _USUAL_SIDE))
+    return max(usual, -(-crop // _ALIGN) * _ALIGN)
+
+
+def _number(sides: list[int], channels: int, images: int) -> int:
+    """How many windows there are."""
+    share = min(_BYTES, _ALL_BYTES // max(images, 1))
+    return int(np.clip(share // (4 * channels * sides[0] * sides[1]), _FEWEST, _MOST))

@@ -1,0 +1,168 @@
+"""What is done with one block, in this process or on any worker of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.model_file import load_model_file
+from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.errors import InputError
+from napari_aeseg.large.memory import give_back, return_large_arrays
+from napari_aeseg.progress import Progress, drain, noting, raise_if_stopped
+from napari_aeseg.regions.patches.blocks import BlockPatches
+from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
+from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
+from napari_aeseg.regions.patches.superpixels import make_patches, patch_shape, pixel_density
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_aeseg.autoencoder.device import Precision
+    from napari_aeseg.images.blocks import Block, BlockImage
+    from napari_aeseg.large.block_store import BlockStore
+    from napari_aeseg.params import SegmentationParams
+    from napari_aeseg.progress import StopFlag
+    from napari_aeseg.regions.patches.reduction import Reduction
+
+
+# Side of the tiles that are encoded: on the CPU, larger ones take more memory than the block.
+_TILE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class BlockWork:
+    """All that is needed to work on any block of an image; can be sent to another machine.
+
+    Parameters
+    ----------
+    image : BlockImage
+    model : Model or str
+        Or the path of its file, which each process loads once.
+    params : SegmentationParams
+    device : str
+    store : BlockStore
+        In a folder that all machines see.
+    skip : bool
+        Whether a block that cannot be read is left out. One of which only the margin cannot be
+        read is encoded without.
+    reduction : Reduction, optional
+        How patches are joined to larger ones.
+    precision : {"float32", "bfloat16"}
+        Of the network.
+    """
+
+    image: BlockImage
+    model: Model | str
+    params: SegmentationParams
+    device: str
+    store: BlockStore
+    skip: bool = False
+    reduction: Reduction | None = None
+    precision: Precision = "float32"
+
+    def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:
+        """Work on a block and keep what was found; return why it was left out, if it was."""
+        try:
+            raw = self.image.raw(block.outer)
+        except InputError:
+            if not self.skip:
+                raise
+            # What is around it may be all that cannot be read: then as if the image ended there.
+            block = replace(block, outer=block.inner)
+            try:
+                raw = self.image.raw(block.outer)
+            except InputError as error:
+                return f"{error} The block was left out."
+        notes: list[str] = []
+        patches, statistics, graph = yield from noting(self.found(raw, block, stop), notes)
+        if self.reduction is not None:
+            region, statistics = self.reduction.joined(statistics, graph, stop)
+            raise_if_stopped(stop, "graph")
+            patches = region.astype(np.int32)[patches]
+            graph = region_graph(patches)
+        faces = tuple(
+            (patches.take(0, axis).copy(), patches.take(-1, axis).copy())
+            for axis in range(patches.ndim)
+        )
+        found = BlockPatches(block.index, statistics, graph, faces)
+        self.store.put(block, patches, found, notes)
+        return ""
+
+    def found(
+        self, raw: np.ndarray, block: Block, stop: StopFlag | None = None
+    ) -> Generator[Progress, None, tuple[np.ndarray, PatchStatistics, RegionGraph]]:
+        """Return the patches of a block's inner part, their statistics and their graph."""
+        image = self.image.scaled(raw)
+        inside = (slice(None), *block.keep)
+        params, axes = self.params, self.image.axes
+        pixels = np.ascontiguousarray(image.pixels[inside])
+        sides, density = patch_shape(axes, params.patch_size), pixel_density(axes)
+        patches = make_patches(pixels, sides, params.patches, stop, density)
+        raise_if_stopped(stop, "patches")
+        graph = region_graph(patches, stop)
+        count, centroid = geometry(patches)
+        # What is read around the block is one patch more, which is thrown away.
+        framed = np.full(image.pixels.shape[1:], graph.number, np.int32)
+        framed[block.keep] = patches
+        model = fitted_model(self.model, self.image.channels)
+        levels = model.levels(params.levels)
+        tile_size = _even_tile(framed.shape[-2:], min(params.tile_size, _TILE))
+        pooled = yield from pooling_steps(
+            model,
+            image,
+            framed,
+            levels,
+            params.source,
+            self.device,
+            tile_size,
+            stop,
+            self.precision,
+        )
+        corner = np.array([s.start for s in block.inner], float)
+        intensity = channel_means(patches, raw[inside], count)
+        mean, second = pooled.mean[: graph.number], pooled.second[: graph.number]
+        return (
+            patches,
+            PatchStatistics(count, mean, second, pooled.level, centroid + corner, intensity),
+            graph,
+        )
+
+
+def _even_tile(shape: tuple[int, ...], wanted: int) -> int:
+    """Side of tiles of about the wanted size that leave no thin rest: margins cost most there."""
+    return max(-(-n // max(1, round(n / wanted))) for n in shape)
+
+
+def work_on(work: BlockWork, block: Block) -> str:
+    """Do what is to be done with a block; return what the user should know of it, in lines."""
+    if work.store.has(block):
+        return ""
+    return_large_arrays()
+    notes: list[str] = []
+    try:
+        left_out = drain(noting(work.steps(block), notes))
+        return "\n".join([*notes, *[left_out] * bool(left_out)])
+    finally:
+        give_back()
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: str) -> Model:
+    return load_model_file(path)
+
+
+_loading = Lock()
+
+
+def fitted_model(model: Model | str, channels: int) -> Model:
+    """Return a model for images of so many channels, loaded once in each process."""
+    if isinstance(model, Model):
+        return model.fitted(channels)
+    with _loading:  # threads of one worker begin together
+        return _loaded(model).fitted(channels)

@@ -1,0 +1,405 @@
+"""Hierarchies of images that do not fit into memory: encoded block by block, merged as one."""
+
+from __future__ import annotations
+
+import errno
+import math
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_aeseg.autoencoder.building import another_anisotropy
+from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.planning import PIECE
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
+from napari_aeseg.images.memory import free_memory
+from napari_aeseg.large.block import BlockWork
+from napari_aeseg.large.block_store import BlockStore
+from napari_aeseg.large.cluster import done_on_cluster
+from napari_aeseg.large.lazy_ids import lazy_ids
+from napari_aeseg.large.memory import give_back, return_large_arrays
+from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
+from napari_aeseg.progress import Clock, Progress, drain, noting, raise_if_stopped
+from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.patches.blocks import joined_blocks
+from napari_aeseg.regions.patches.reduction import Reduction
+from napari_aeseg.regions.patches.superpixels import patch_shape, pixel_density
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from os import PathLike
+
+    from napari_aeseg.autoencoder.device import Precision
+    from napari_aeseg.images.axes import Axes
+    from napari_aeseg.progress import StopFlag
+
+# Lazy images with more pixels than this are worked on in blocks, and others when they would take
+# more than half of the free memory, at so many bytes per pixel.
+_LAZY_PIXELS, _BYTES_PER_PIXEL = 2**23, 150
+# Pixels of a block, at most and the least, and how many bytes of free memory each asks for.
+_BLOCK_PIXELS, _SMALL_BLOCK_PIXELS, _FREE_PER_PIXEL = 2**20, 2**17, 2_000
+# Patches, when it is not said how many: so many, and one more for so many pixels.
+_PATCHES, _PIXELS_PER_PATCH = 32_768, 10_000
+# The smallest side of a block that can be asked for.
+_SMALLEST_SIDE = 32
+# Blocks at most: at a second for each, it would take weeks. Who promises more is damaged.
+_MOST_BLOCKS = 1_000_000
+# Side of a block in the planes of a volume.
+_PLANE = 256
+# What disks say that have no room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of what is kept in the folder, and what patches depend on.
+_FORMAT = 2
+_DECIDES_PATCHES = {"patches", "patch_size", "source", "levels"}
+# Parts from which it is known how patches are joined, and pixels of one.
+_PARTS, _PART_PIXELS = 8, 2**18
+
+
+def needs_blocks(image: Any) -> bool:
+    """Return whether an image is to be worked on in blocks: large, and lazy or beyond memory.
+
+    Examples
+    --------
+    >>> needs_blocks(np.zeros((512, 512)))
+    False
+    """
+    pixels = math.prod(np.shape(image))
+    if not isinstance(image, np.ndarray) and hasattr(image, "chunks"):
+        return pixels > _LAZY_PIXELS
+    return pixels > pixels_in_memory()
+
+
+def pixels_in_memory() -> float:
+    """Return how many values an image may have to be worked on as a whole now.
+
+    Examples
+    --------
+    >>> pixels_in_memory() > 0
+    True
+    """
+    return free_memory() / 2 / _BYTES_PER_PIXEL
+
+
+def block_hierarchy_steps(
+    image: Any,
+    model: Model,
+    params: SegmentationParams | None = None,
+    axes: str | Axes | None = None,
+    device: str = "auto",
+    stop: StopFlag | None = None,
+    name: str = "image",
+    precision: Precision = "float32",
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
+    client: Any = None,
+) -> Generator[Progress, None, Hierarchy]:
+    """Build a hierarchy block by block; a generator of events that returns it.
+
+    Every block is read with a margin, cut into patches that do not reach beyond it, encoded, and
+    kept on disk; its features are dropped. Borders between blocks are edges of the region graph
+    like all others, and the merge tree is built once over all patches.
+
+    Parameters
+    ----------
+    image, model, params, axes, device, stop, name, precision
+        As of `napari_aeseg.api.hierarchy_steps`.
+    blocks : BlockParams, optional
+    store : path-like, optional
+        Folder in which blocks that are done are kept. Work that was stopped goes on there.
+    client : distributed.Client, optional
+        Blocks are worked on by its workers, which see `store` under the same path.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Hierarchy
+        Its patch ids, and the labels cut from it, are dask arrays.
+
+    Raises
+    ------
+    InputError
+        If the image or the folder cannot be used, or a block cannot be read.
+    StoppedError
+        When asked to stop; what is done is kept in `store`.
+    """
+    params = checked_params(SegmentationParams, params)
+    blocks = checked_params(BlockParams, blocks)
+    if client is not None and store is None:
+        raise InputError("Workers of a cluster need a folder that all of them see: give store.")
+    model.levels(params.levels)
+    return_large_arrays()
+    skip = blocks.unreadable == "skip"
+    read = BlockImage.of(
+        *(image, axes, name, model.intensity),
+        skip=skip,
+        leave_out=BlockStore.left_out_in(store),
+        look=store is not None,
+        stop=stop,
+    )
+    model.check_space(read.axes, name)
+    model.fitted(read.channels)
+    yield Progress("read", 1, 1)
+    raise_if_stopped(stop, "read")
+    plan = _Plan.of(read, blocks, params, model, BlockStore.block_in(store))
+    about = {**_about(read, model, params, blocks, plan), "precision": precision}
+    kept = BlockStore.opened(store, about, read.shape, plan.size)
+    work = BlockWork(read, model, params, device, kept, skip, precision=precision)
+    try:
+        hierarchy = yield from _built(work, plan, stop, client, temporary=store is None)
+    except BaseException as error:  # a generator that is closed too
+        if store is None:
+            kept.delete()
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise _no_room(error, kept, temporary=store is None) from error
+        raise
+    hierarchy.prepare(stop)
+    yield Progress("tree", 1, 1)
+    return hierarchy
+
+
+def _no_room(error: OSError, kept: BlockStore, *, temporary: bool) -> OSError:
+    """Say how to go on."""
+    way = (
+        "give store a folder on a disk with more room"
+        if temporary
+        else "blocks that are done are kept there, and with more room the same call goes on"
+    )
+    return OSError(error.errno, f"{error.strerror}: {way}", str(kept.folder))
+
+
+def _built(
+    work: BlockWork, plan: _Plan, stop: StopFlag | None, client: Any, *, temporary: bool
+) -> Generator[Progress, None, Hierarchy]:
+    """Work on the blocks that are not done yet, and join all."""
+    kept, read, model = work.store, work.image, work.model
+    todo = [block for block in plan.blocks if not kept.has(block)]
+    if plan.pixels_per_patch > plan.smallest:
+        work = replace(work, reduction=(yield from _reduction(work, plan, stop)))
+    notes = yield from (
+        _here(work, todo, stop) if client is None else done_on_cluster(client, work, todo, stop)
+    )
+    done = [block for block in plan.blocks if kept.has(block)]
+    if not done:
+        raise InputError(f"No part of {read.name} could be read. {notes[0] if notes else ''}")
+    # Of earlier runs too, where work went on.
+    notes = list(dict.fromkeys([*notes, *kept.notes(done)]))
+    give_back()
+    joined = joined_blocks(lambda: kept.all_of(done, _levels_of_features(work), read.channels))
+    yield Progress("graph", 1, 1)
+    raise_if_stopped(stop, "graph")
+    assert isinstance(model, Model)  # noqa: S101 - workers get a file, this process has the model
+    if note := another_anisotropy(model.architecture, read.axes.slice_distance):
+        notes.insert(0, note)
+    ids = lazy_ids(kept, plan.size, joined, temporary=temporary)
+    # From here on as the labels will lie: in the order of the image's axes.
+    order = ["".join(a for a in "TZYX" if a in read.axes.space).index(a) for a in read.axes.space]
+    return Hierarchy(
+        read.axes.as_given(ids[0]),
+        replace(joined.statistics, centroid=joined.statistics.centroid[:, order]),
+        joined.graph,
+        read.axes,
+        work.params,
+        None,
+        model.fingerprint,
+        tuple(notes),
+        tuple(map(read.axes.as_given, ids[1:])),
+        None if work.reduction is None else work.reduction.known,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How an image is cut into blocks, and how large patches are to be in the end."""
+
+    blocks: list[Block]
+    size: tuple[int, ...]
+    smallest: float
+    pixels_per_patch: float
+
+    @classmethod
+    def of(
+        cls,
+        image: BlockImage,
+        given: BlockParams,
+        params: SegmentationParams,
+        model: Model,
+        known: tuple[int, ...] | None = None,
+    ) -> _Plan:
+        """Plan blocks; of a known shape where work goes on and nobody asks for another."""
+        shape = image.shape
+        align, margin = _grain(image, params, model)
+        deep = model.architecture.dimensions == 3
+        # Free memory may have changed since.
+        size = known if given.block_size == "auto" else None
+        if size is not None and not _is_cut_into(shape, size, align):
+            size = None  # others' blocks: the folder is refused when it is opened
+        size = size or _block_shape(shape, given.block_size, align, deep=deep)
+        number = math.prod(-(-n // s) for n, s in zip(shape, size, strict=True))
+        if number > _MOST_BLOCKS:
+            raise InputError(
+                f"{image.name} has {math.prod(shape):,} pixels, read as {image.axes}: that is "
+                f"{number:,} blocks of {' x '.join(map(str, size))}, and {_MOST_BLOCKS:,} are the "
+                "most. Choose larger blocks, if it is not damaged."
+            )
+        smallest = float(math.prod(patch_shape(image.axes, params.patch_size)))
+        most = given.max_patches
+        if most == "auto":
+            most = _PATCHES + math.prod(shape) // _PIXELS_PER_PATCH
+        per_patch = max(math.prod(shape) / most, smallest)
+        return cls(plan_blocks(shape, size, margin, align), size, smallest, per_patch)
+
+
+def _is_cut_into(shape: tuple[int, ...], size: tuple[int, ...], align: list[int]) -> bool:
+    """Whether an image is cut into blocks of this shape, and not too many."""
+    if len(size) != len(shape):
+        return False
+    # As `_block_shape` makes them of the smallest size that there is.
+    least = _block_shape(shape, _SMALLEST_SIDE, align)
+    return all(few <= n for n, few in zip(size[-2:], least[-2:], strict=True)) and all(
+        n % a == 0 and n <= -(-most // a) * a for n, most, a in zip(size, shape, align, strict=True)
+    )
+
+
+def _grain(
+    image: BlockImage, params: SegmentationParams, model: Model
+) -> tuple[list[int], list[int]]:
+    """Per axis, what blocks are multiples of, and the margin that encoding needs."""
+    architecture = model.architecture
+    reach = architecture.reach(decoded=params.source == "decoder")
+    # Along other axes, what the network sees of a pixel ends with it.
+    others = len(image.shape) - architecture.dimensions
+    # Sums are taken piece by piece: pieces must be the same in every block.
+    piece = PIECE[architecture.dimensions]
+    cells = [1] * others + [max(n, piece) for n in architecture.reduction]
+    sides = patch_shape(image.axes, params.patch_size)
+    return (
+        [math.lcm(n, side) for n, side in zip(cells, sides, strict=True)],
+        [0] * others + list(reach),
+    )
+
+
+def _block_shape(
+    shape: tuple[int, ...], wanted: int | Literal["auto"], align: list[int], *, deep: bool = False
+) -> tuple[int, ...]:
+    """Pixels of a block along each axis; flat ones where margins lie in the planes only."""
+    pixels = int(np.clip(free_memory() / _FREE_PER_PIXEL, _SMALL_BLOCK_PIXELS, _BLOCK_PIXELS))
+    if wanted != "auto":
+        sides = [wanted] * len(shape)
+    elif len(shape) == 2:
+        sides = [math.isqrt(pixels)] * 2
+    else:
+        plane = round(pixels ** (1 / len(shape))) if deep else _PLANE
+        depth = max(1, round((pixels / plane**2) ** (1 / (len(shape) - 2))))
+        sides = [depth] * (len(shape) - 2) + [plane] * 2
+    return tuple(
+        min(max(a, side // a * a), -(-n // a) * a)
+        for n, side, a in zip(shape, sides, align, strict=True)
+    )
+
+
+def _about(
+    read: BlockImage, model: Model, params: SegmentationParams, blocks: BlockParams, plan: _Plan
+) -> dict[str, Any]:
+    """What the patches depend on."""
+    return {
+        "format": _FORMAT,
+        "image": [read.channels, *read.shape],
+        "axes": read.axes.letters,
+        "intensity": [list(read.intensity.low), list(read.intensity.high)],
+        "model": model.fingerprint,
+        **params.model_dump(mode="json", include=_DECIDES_PATCHES),
+        "patch": list(patch_shape(read.axes, params.patch_size)),
+        "density": list(pixel_density(read.axes)),
+        "block": list(plan.size),
+        "max_patches": blocks.max_patches,
+        "pixels": list(read.parts),
+    }
+
+
+def _levels_of_features(work: BlockWork) -> np.ndarray:
+    """The level of each feature that patches have, shape (F,)."""
+    assert isinstance(work.model, Model)  # noqa: S101 - as above
+    levels = work.model.levels(work.params.levels)
+    channels = dict(enumerate(work.model.level_channels(work.params.source)))
+    channels[0] = work.image.channels  # of a model for any number of them
+    return np.repeat(levels, [channels[level] for level in levels])
+
+
+def _reduction(
+    work: BlockWork, plan: _Plan, stop: StopFlag | None
+) -> Generator[Progress, None, Reduction]:
+    """Look at parts of an image and return how patches are joined; kept for when work goes on."""
+    known = work.store.reduction(len(_levels_of_features(work)))
+    if known is not None:
+        return known
+    parts, failed = [], None
+    notes: list[str] = []
+    chosen = _some_parts(work, plan)
+    for number, block in enumerate(chosen, 1):
+        try:
+            raw = work.image.raw(block.outer)
+        except InputError as error:
+            if not work.skip:
+                raise
+            failed = error
+            continue
+        # Its own events would tell of encoding twice.
+        told: list[str] = []
+        _, statistics, graph = drain(noting(work.found(raw, block, stop), told))
+        parts.append((statistics, graph))
+        give_back()
+        notes += told
+        yield Progress("read", number, len(chosen), message=" ".join(told))
+    if failed is not None and not parts:
+        raise failed
+    params, time = work.params, 0 if "T" in work.image.axes.letters else None
+    found = Reduction.estimated(
+        parts, plan.pixels_per_patch, params.balance, params.scale, time, stop
+    )
+    work.store.put_reduction(found, notes)
+    return found
+
+
+def _some_parts(work: BlockWork, plan: _Plan) -> list[Block]:
+    """Parts spread over an image, none larger than a block."""
+    shape = work.image.shape
+    align, margin = _grain(work.image, work.params, work.model)  # type: ignore[arg-type]
+    parts = plan_blocks(shape, _block_shape_of(_PART_PIXELS, plan.size), margin, align)
+    chosen = np.unique(np.linspace(0, len(parts) - 1, _PARTS + 2).round().astype(int)[1:-1])
+    return [parts[i] for i in chosen]
+
+
+def _block_shape_of(pixels: int, size: tuple[int, ...]) -> tuple[int, ...]:
+    """A block's shape, made smaller to so many pixels."""
+    factor = min(1.0, (pixels / math.prod(size)) ** (1 / len(size)))
+    return tuple(max(1, round(n * factor)) for n in size)
+
+
+def _here(
+    work: BlockWork, todo: list[Block], stop: StopFlag | None
+) -> Generator[Progress, None, list[str]]:
+    """Work on blocks one after the other; return why some were left out."""
+    clock, notes = Clock(len(todo)), []
+    for done, block in enumerate(todo, 1):
+        raise_if_stopped(stop, "encode")
+        steps = work.steps(block, stop)
+        with closing(steps):
+            while True:
+                try:
+                    event = next(steps)
+                except StopIteration as end:
+                    message = end.value
+                    break
+                if event.message:
+                    yield replace(event, done=done - 1, total=len(todo))
+        if message:
+            notes.append(message)
+        give_back()
+        yield Progress("encode", done, len(todo), "", clock.seconds_left(done), message=message)
+    return notes

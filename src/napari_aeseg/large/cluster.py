@@ -1,0 +1,153 @@
+"""Blocks on the workers of a cluster: dask schedules, and starts again what a lost worker had."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.errors import DeviceError, InputError
+from napari_aeseg.large.block import BlockWork, work_on
+from napari_aeseg.progress import Clock, Progress, raise_if_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from napari_aeseg.images.blocks import Block
+    from napari_aeseg.progress import StopFlag
+
+# Times that a block is tried again when working on it fails, seconds between looks at `stop`, and
+# seconds without news after which it is asked whether there is any worker.
+_RETRIES, _LOOK, _LONG = 2, 0.2, 5.0
+
+
+def active_client() -> Any:
+    """Return the `distributed.Client` that is in use in this process, or None."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()  # type: ignore[no-untyped-call]
+    except ValueError:
+        return None
+
+
+def done_on_cluster(
+    client: Any, work: BlockWork, todo: list[Block], stop: StopFlag | None = None
+) -> Generator[Progress, None, list[str]]:
+    """Have workers do what is to be done with blocks; return what the user should know.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    work : BlockWork
+        Its store is in a folder that all workers see. The model is put there as a file, so that
+        each worker loads it once, and so is an image that is in memory: workers read their parts.
+    todo : list of Block
+    stop : StopFlag, optional
+        Looked at five times a second; blocks that have not begun are taken back.
+
+    Yields
+    ------
+    Progress
+
+    Raises
+    ------
+    InputError
+        If the image is kept by the workers, or a block cannot be read; those that have not begun
+        are taken back.
+    DeviceError
+        If a block ends one worker after the other.
+    StoppedError
+        When asked to stop.
+    """
+    if not todo:
+        return []
+    # A task, and not scattered: dask makes it again when the workers that had it are lost.
+    shared = client.submit(_itself, _sendable(work), pure=False)
+    block_of = dict(
+        zip(
+            client.map(work_on, [shared] * len(todo), todo, retries=_RETRIES, pure=False),
+            todo,
+            strict=True,
+        )
+    )
+    clock, notes, done = Clock(len(todo)), [], 0
+    try:
+        for future in _as_done(client, list(block_of), stop):
+            message = "" if future is None else _result(future, block_of[future])
+            if future is None:
+                message = "No worker is there: waiting for one."
+            else:
+                done += 1
+                notes += message.split("\n") if message else []
+            left = clock.seconds_left(done)
+            told = message.replace("\n", " ")
+            yield Progress("encode", done, len(todo), "cluster", left, message=told)
+    finally:
+        # Those that are being worked on are finished, and kept.
+        client.cancel([f for f in block_of if not f.done()])
+    return notes
+
+
+def _itself(work: BlockWork) -> BlockWork:
+    return work
+
+
+def _sendable(work: BlockWork) -> BlockWork:
+    """The same work with the model, and an image that is in memory, as files in the store."""
+    from distributed import futures_of
+
+    if isinstance(work.model, Model):
+        path = work.store.folder / f"{work.model.fingerprint}.aeseg.safetensors"
+        if not path.exists():
+            work.model.save(path)
+        work = replace(work, model=str(path))
+    if futures_of(work.image.array):  # type: ignore[no-untyped-call]
+        raise InputError(
+            f"{work.image.name} is kept by the workers themselves, and lost with one of them: give "
+            "it as it was before persist()."
+        )
+    if isinstance(work.image.array, np.ndarray):
+        on_disk = work.store.image(work.image.array)
+        work = replace(work, image=replace(work.image, array=on_disk))
+    return work
+
+
+def _as_done(client: Any, futures: list[Any], stop: StopFlag | None) -> Iterator[Any]:
+    """Futures as they are done; None when there has been no worker for a while."""
+    from distributed import as_completed
+
+    completed: Any = as_completed(futures)  # type: ignore[no-untyped-call]
+    quiet = time.monotonic()
+    while not completed.is_empty():
+        raise_if_stopped(stop, "encode")
+        batch = completed.next_batch(block=False)
+        yield from batch
+        if batch:
+            quiet = time.monotonic()
+        elif time.monotonic() - quiet > _LONG:
+            quiet = time.monotonic()
+            if not client.scheduler_info()["workers"]:
+                yield None
+        else:
+            time.sleep(_LOOK)
+
+
+def _result(future: Any, block: Block) -> str:
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        where = ", ".join(f"{s.start} to {s.stop}" for s in block.inner)
+        raise DeviceError(
+            f"Every worker that took the block {where} was lost: most often they have too little "
+            "memory. Give them more, or take smaller blocks (block_size), in another folder. "
+            f"{error}"
+        ) from error

@@ -1,0 +1,104 @@
+"""Patch ids of a whole image that stay on disk: a lazy array."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.errors import InputError, shown
+from napari_aeseg.regions.stored_ids import ids_array
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_aeseg.large.block_store import BlockStore
+    from napari_aeseg.regions.patches.blocks import Joined
+
+
+def lazy_ids(
+    store: BlockStore, block: tuple[int, ...], joined: Joined, *, temporary: bool = False
+) -> list[Any]:
+    """Return the ids of patches as dask arrays of int32, -1 where there is no patch.
+
+    Parameters
+    ----------
+    store : BlockStore
+    block : tuple of int
+        Pixels along each side of a block.
+    joined : Joined
+    temporary : bool
+        Whether the folder is deleted when no array refers to it any more.
+
+    Returns
+    -------
+    list of dask array
+        At all pixels, then at every second, fourth, ... row and column.
+    """
+    kept = _Kept(store.folder)
+    if temporary:
+        store.delete_with(kept)
+    return [
+        ids_array(
+            _IdsOfBlocks(
+                store.patches(step), (*block[:-2], *(n // step for n in block[-2:])), joined, kept
+            )
+        )
+        for step in store.steps
+    ]
+
+
+class _Kept:
+    """Held by every array that reads a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+
+class _IdsOfBlocks:
+    """Patches that are numbered from 1 in their block, 0 for none; see `StoredIds`."""
+
+    def __init__(self, array: Any, block: tuple[int, ...], joined: Joined, kept: _Kept) -> None:
+        self.array = array
+        self.block = block
+        self.first, self.number = joined.first, joined.number
+        # Blocks are in order: one ends where the next begins.
+        ends = [*joined.first.values(), len(joined.number)][1:]
+        self.ends = dict(zip(joined.first, ends, strict=True))
+        self.kept = kept
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            (*[step] * (n // step), *[n % step] * (n % step > 0))
+            for n, step in zip(self.array.shape, self.array.chunks, strict=True)
+        )
+
+    def read(self, part: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        index = tuple(s.start // size for s, size in zip(part, self.block, strict=True))
+        start = self.first.get(index, 0)
+        here = self.number[start : self.ends.get(index, 0)]  # none if the block was left out
+        stored = self._stored(part)
+        if index not in self.first:
+            return np.zeros_like(stored), np.array([-1], np.int32)
+        if stored.size and not 0 <= stored.min() <= stored.max() <= len(here):
+            raise InputError(
+                f"Patch ids in {self.kept.folder} run from {stored.min()} to {stored.max()} where "
+                f"there are {len(here)} patches: it is damaged, give another folder."
+            )
+        return stored, np.concatenate([np.array([-1], np.int32), here])
+
+    def _stored(self, part: tuple[slice, ...]) -> np.ndarray:
+        try:
+            return np.asarray(self.array[part])
+        except MemoryError:
+            raise
+        # zarr and its codecs raise all kinds of errors on damaged files.
+        except Exception as error:
+            raise InputError(
+                f"Patch ids in {self.kept.folder} cannot be read ({shown(error)}): give another "
+                "folder."
+            ) from error
+
+    def __dask_tokenize__(self) -> object:
+        return type(self).__name__, str(self.kept.folder), self.array.path, self.array.shape

@@ -1,0 +1,237 @@
+"""The descriptor: what patches are compared by, assembled from their moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.regions.compare.borders import with_sharp_borders
+from napari_aeseg.regions.compare.moments import Scales
+
+if TYPE_CHECKING:
+    from napari_aeseg.progress import StopFlag
+    from napari_aeseg.regions.compare.moments import Moments
+    from napari_aeseg.regions.patches.graph import RegionGraph
+    from napari_aeseg.regions.patches.statistics import PatchStatistics
+    from napari_aeseg.regions.tree.early import EarlyMerges
+
+# "auto" averages over six patches and looks how much the contrast grows. If neighbouring patches of
+# a texture are independent draws, it grows with their number, else it hardly does. Growth from
+# which the image is taken for textures, and the scale then taken:
+_GROWTH_OF_TEXTURES, _SCALE_OF_TEXTURES = 2.7, 16.0
+# Where a feature has a contrast above this, patches are clear enough without averaging.
+_CLEAR = 25.0
+# Scale from which patches are compared as parts of textures.
+_COARSE = 3.5
+# Tolerance (see `whitening`) where neighbouring regions are compared.
+_TOLERANCE = 1.0
+# Above this contrast there is no texture at all: energy is where borders are, and nothing else.
+_NO_TEXTURE = 1000.0
+# Highest contrast of a feature at which the tolerance of classes is 1; it grows with the square.
+_CONTRAST = 10.0
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """Positions of patches in the spaces in which they are compared.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (P, E)
+        What neighbouring regions are compared by. The noise between neighbouring patches of one
+        texture has about unit variance in every direction.
+    scale : float
+        Patches averaged over; what "auto" has chosen.
+    unit : float
+        One unit of `values` in units of the encoder's features: the noise's geometric mean. The
+        features' units are the same in every image of one model.
+    scales : Scales
+        Of the same patches.
+    tolerance : float
+        Of the whitening by which appearance is compared across the image.
+    weight : ndarray of float64, shape (D,)
+        Importance of each number.
+    early : EarlyMerges, optional
+        Merges with which a tree begins: patches averaged over many say nothing of the finest ones.
+    """
+
+    values: np.ndarray
+    scale: float
+    unit: float
+    scales: Scales
+    tolerance: float
+    weight: np.ndarray
+    early: EarlyMerges | None = None
+
+    @property
+    def moments(self) -> Moments:
+        """Moments of the patches, averaged over `scale` of them."""
+        return self.scales.at(self.scale)
+
+    @cached_property
+    def raw(self) -> np.ndarray:
+        """Mean and log-energy of each feature, averaged over neighbours, float32, shape (P, D)."""
+        return self.moments.raw
+
+    @cached_property
+    def whitening(self) -> np.ndarray:
+        """Map from `raw` to the space in which appearance is compared, float64, shape (D, E2)."""
+        return self.moments.map_of(self._white)
+
+    @cached_property
+    def appearance(self) -> np.ndarray:
+        """What regions are grouped into classes by, float32, shape (P, E3)."""
+        return self.values if is_coarse(self.scale) else self.moments.positions(self._white)
+
+    @cached_property
+    def _white(self) -> np.ndarray:
+        return self.moments.everything.map(self.tolerance, self.weight)
+
+
+def describe(
+    statistics: PatchStatistics,
+    graph: RegionGraph,
+    balance: float = 0.5,
+    scale: float | Literal["auto"] = "auto",
+    stop: StopFlag | None = None,
+    scales: Scales | None = None,
+) -> Descriptor:
+    """Assemble the descriptor of every patch.
+
+    Each feature gives two numbers, its mean and the logarithm of its variance ("energy"), both
+    over the patch and its neighbours. A gradient of light along the image is removed, and the whole
+    is whitened by the differences between neighbouring patches. Ward's criterion on whitened
+    positions is a likelihood-ratio test for "same texture".
+
+    Whitening helps where differences are small beside the noise. Where the contrast of single
+    features is high, unlike parts of one phase differ by more than noise, and the finest
+    directions, which whitening would stretch most, say least: there, classes are compared by
+    features divided by their own noise.
+
+    Parameters
+    ----------
+    statistics : PatchStatistics
+    graph : RegionGraph
+    balance : float
+        0 compares brightness and colour (means of level 0) only, 1 texture (all the rest) only.
+    scale : float or "auto"
+        Patches averaged over. "auto" takes 16 for textures: where no feature has a variance of 25
+        times its noise, and the largest variance between patches in units of the noise grows by
+        more than 2.7 when six are averaged. Else it takes 1.
+    stop : StopFlag, optional
+        Looked at between the steps.
+    scales : Scales, optional
+        Of the same patches: what one call has found of them, the next need not find again.
+
+    Returns
+    -------
+    Descriptor
+
+    Raises
+    ------
+    InputError
+        If only brightness is to be compared and level 0 is not among the features.
+    StoppedError
+        When asked to stop.
+    """
+    scales = Scales(statistics, graph) if scales is None else scales
+    scale, tolerance, weight = choices(statistics.level, scales, balance, scale, stop)
+    if not is_coarse(scale):
+        values, unit = _of_things(scales, scale, weight, stop)
+        return Descriptor(values, scale, unit, scales, tolerance, weight)
+    moments = scales.at(scale, stop)
+    if scales.known is not None:  # borders were sharpened before patches were joined
+        values = moments.positions(moments.everything.map(_TOLERANCE, weight))
+        return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight)
+    fine, early = scales.at(1.0, stop), scales.early(stop)
+    raise_if_stopped(stop, "tree")
+    values, part = _of_textures(moments, fine, weight, statistics.count, graph.edges, early, stop)
+    early = None if early is None else early.within(part)
+    return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight, early)
+
+
+def choices(
+    level: np.ndarray,
+    scales: Scales,
+    balance: float,
+    scale: float | Literal["auto"],
+    stop: StopFlag | None = None,
+) -> tuple[float, float, np.ndarray]:
+    """Return the scale that "auto" takes, the tolerance of classes, and the weight of each number.
+
+    Parameters and errors as of `describe`.
+    """
+    if balance == 0 and not (level == 0).any():
+        raise InputError(
+            "balance = 0 compares brightness and colour only, which are level 0, and level 0 is "
+            "not among the levels used: add it, or raise the balance."
+        )
+    weight = _weight(level, balance)
+    contrast = contrast_of(scales, stop)
+    tolerance = (contrast / _CONTRAST) ** 2
+    if scale == "auto" and scales.known is not None:
+        scale = scales.known.scale
+    elif scale == "auto":
+        scale = 1.0
+        if contrast < _CLEAR:
+            before = scales.at(1.0, stop).everything.spread_along(tolerance, weight)
+            six = scales.model_at(6.0, stop).spread_along(tolerance, weight)
+            if six > _GROWTH_OF_TEXTURES * before:
+                scale = _SCALE_OF_TEXTURES
+    if contrast > _NO_TEXTURE and balance < 1:
+        weight[len(level) :] = 0
+    return float(scale), tolerance, weight
+
+
+def contrast_of(scales: Scales, stop: StopFlag | None = None) -> float:
+    """Return the highest contrast of a feature between patches that are not averaged."""
+    if scales.known is not None:
+        return scales.known.contrast
+    return scales.at(1.0, stop).everything.highest_contrast()
+
+
+def is_coarse(scale: float) -> bool:
+    """Return whether patches are compared as parts of textures, not as things."""
+    return scale >= _COARSE
+
+
+def _weight(level: np.ndarray, balance: float) -> np.ndarray:
+    """Importance of each mean and of each energy."""
+    is_brightness = np.concatenate([level == 0, np.zeros(len(level), bool)])
+    return np.where(is_brightness, 2 * (1 - balance), 2 * balance)
+
+
+def _of_things(
+    scales: Scales, scale: float, weight: np.ndarray, stop: StopFlag | None
+) -> tuple[np.ndarray, float]:
+    """Return what things are told apart by, which is what does not cross borders, and its unit."""
+    moments = scales.shallow_at(scale, stop)
+    raise_if_stopped(stop, "tree")
+    shallow = scales.at(1.0).shallow
+    if not weight[shallow].any():
+        moments = scales.at(scale, stop)
+        return moments.positions(moments.everything.map(_TOLERANCE, weight)), moments.unit
+    white = moments.things.map(_TOLERANCE, weight[shallow])
+    return moments.positions(white, moments.shallow), moments.unit
+
+
+def _of_textures(
+    moments: Moments,
+    fine: Moments,
+    weight: np.ndarray,
+    count: np.ndarray,
+    edges: np.ndarray,
+    early: EarlyMerges | None,
+    stop: StopFlag | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what textures are told apart by: all levels, averaged, with sharp borders."""
+    values = moments.positions(moments.everything.map(_TOLERANCE, weight))
+    raise_if_stopped(stop, "tree")
+    own = fine.positions(fine.everything.map(_TOLERANCE, weight))
+    raise_if_stopped(stop, "tree")
+    return with_sharp_borders(values, own, edges, count, stop, early)

@@ -1,0 +1,108 @@
+"""Uneven light: a slow change over the whole image that is not a difference between regions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_aeseg.regions.compare.whitening import QUIET, difference_across, some_of
+
+# The gradient is looked for again without the edges that it does not explain.
+_ROUNDS = 3
+# With fewer edges, a gradient is not to be told from a border.
+_FEWEST_EDGES = 60
+# With fewer patches along an axis of a volume or sequence, a border looks like a gradient.
+_FEWEST_ALONG = 16
+# Least share of a feature's variance that must go with the gradient.
+_LEAST_GAIN = 0.1
+
+
+def without_gradient(values: np.ndarray, edges: np.ndarray, centroid: np.ndarray) -> np.ndarray:
+    """Remove what changes evenly along the image.
+
+    A gradient shows as the same small difference between neighbours everywhere, a border as a large
+    one in few places. It is therefore fitted to the differences across the quieter edges, and taken
+    out of the features whose variance clearly falls by that, never more of it than is there.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (P, D)
+    edges : ndarray of int, shape (E, 2)
+    centroid : ndarray of float64, shape (P, ndim)
+
+    Returns
+    -------
+    ndarray of the same type, shape (P, D)
+
+    Examples
+    --------
+    >>> place = np.arange(100.0)[:, np.newaxis]
+    >>> edges = np.stack([np.arange(99), np.arange(1, 100)], axis=1)
+    >>> step = (place >= 50) * 3.0
+    >>> bool(np.ptp(without_gradient(step + place / 10, edges, place) - step) < 1e-9)
+    True
+    >>> bool((without_gradient(step, edges, place) == step).all())
+    True
+    """
+    place = relative_place(centroid)
+    edges = some_of(edges)
+    slope = gradient_of(
+        difference_across(values, edges), difference_across(place, edges), values, place
+    )
+    return values - (place @ slope).astype(values.dtype) if slope.any() else values
+
+
+def relative_place(centroid: np.ndarray) -> np.ndarray:
+    """Return where patches are, in units of the image's extent, about 0; shape (P, ndim)."""
+    extent = np.ptp(centroid, axis=0)
+    return (centroid - centroid.mean(axis=0)) / np.where(extent > 0, extent, 1)
+
+
+def is_volume(place: np.ndarray) -> bool:
+    """Whether patches lie along more than two axes: in slices or in time."""
+    return bool((np.ptp(place, axis=0) > 0).sum() > 2)
+
+
+def gradient_of(
+    difference: np.ndarray, step: np.ndarray, values: np.ndarray, place: np.ndarray
+) -> np.ndarray:
+    """Return the gradient of each feature that `without_gradient` takes out; 0 for most.
+
+    In volumes and sequences, it is not looked for along those that are less than 16 patches long.
+
+    Parameters
+    ----------
+    difference : ndarray of float64, shape (E, D)
+        Of the values, across some edges.
+    step : ndarray of float64, shape (E, ndim)
+        Of the places, across the same edges.
+    values : ndarray of float, shape (P, D)
+        Of all patches or enough of them.
+    place : ndarray of float64, shape (P, ndim)
+        From `relative_place`, of the same patches.
+
+    Returns
+    -------
+    ndarray of float64, shape (ndim, D)
+    """
+    if len(difference) < _FEWEST_EDGES:
+        return np.zeros((place.shape[1], values.shape[1]))
+    if is_volume(place):
+        step = np.where(np.quantile(np.abs(step), 0.9, axis=0) * _FEWEST_ALONG > 1, 0, step)
+    usual = np.abs(difference).mean(axis=0)
+    usual[usual == 0] = 1
+    slope = np.zeros((place.shape[1], values.shape[1]))
+    scaled = difference / usual
+    own = np.einsum("ij,ij->i", scaled, scaled)
+    for _ in range(_ROUNDS):
+        # Squared length of scaled - step @ tilt, from products that are small.
+        tilt = slope / usual
+        length = own + np.einsum("ij,ij->i", step @ (tilt @ tilt.T) - 2 * (scaled @ tilt.T), step)
+        quiet = step * (length <= np.quantile(length, QUIET))[:, np.newaxis]
+        slope = np.linalg.pinv(quiet.T @ quiet, hermitian=True) @ (quiet.T @ difference)
+    # What the variance of each feature would be without a share of its gradient, from moments only.
+    scatter = place.T @ place / len(place)
+    size = np.einsum("id,ij,jd->d", slope, scatter, slope)
+    along = np.einsum("id,id->d", slope, place.T.astype(values.dtype) @ values / len(values))
+    share = np.clip(along / np.where(size > 0, size, 1), 0, 1)
+    gain = share * (2 * along - share * size)
+    return np.where(gain > _LEAST_GAIN * values.var(axis=0), share * slope, 0)

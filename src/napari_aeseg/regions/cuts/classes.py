@@ -1,0 +1,89 @@
+"""Classes: regions grouped by appearance, wherever they lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.prototypes import Prototypes
+from napari_aeseg.regions.compare.borders import region_means
+from napari_aeseg.regions.tree.merge_tree import MergeTree, ward_tree_of_all
+
+if TYPE_CHECKING:
+    from napari_aeseg.regions.compare.descriptor import Descriptor
+
+# Regions that are compared with each other: enough for fine detail, few enough for all pairs.
+BASE_REGIONS = 300
+
+
+def prototypes_of(descriptor: Descriptor, labels: np.ndarray, weight: np.ndarray) -> Prototypes:
+    """Return the prototypes of classes 1 .. K.
+
+    Parameters
+    ----------
+    descriptor : Descriptor
+        Of P patches.
+    labels : ndarray of int, shape (P,)
+        Class of each patch; every class occurs.
+    weight : ndarray, shape (P,)
+        Pixel counts.
+    """
+    centres = region_means(descriptor.raw, labels - 1, weight).astype(np.float64)
+    whitening = np.asarray(descriptor.whitening, np.float64)
+    return Prototypes(centres, whitening, float(descriptor.scale))
+
+
+def class_tree(
+    tree: MergeTree, positions: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, MergeTree]:
+    """Merge regions by appearance alone, neighbours or not.
+
+    Two steps: the merge tree is cut into a few hundred regions, then these are merged by Ward's
+    criterion with every pair taken for neighbours.
+
+    Parameters
+    ----------
+    tree : MergeTree
+        Over P patches.
+    positions : ndarray, shape (P, D)
+        Descriptors.
+    weight : ndarray, shape (P,)
+        Pixel counts.
+
+    Returns
+    -------
+    base : ndarray of int, shape (P,)
+        Region 0 .. B-1 of each patch.
+    MergeTree
+        Over the B regions.
+    """
+    base = tree.cut(min(BASE_REGIONS, tree.leaves)) - 1
+    size = np.bincount(base, weight)
+    return base, ward_tree_of_all(region_means(positions, base, weight), size)
+
+
+def check_prototypes(prototypes: object, descriptor: Descriptor) -> None:
+    """Raise InputError if these are no prototypes, or not for such descriptors."""
+    if not isinstance(prototypes, Prototypes):
+        raise InputError(
+            f"prototypes is a {type(prototypes).__name__}: take it from `prototypes` of the "
+            "hierarchy whose classes are to be found again."
+        )
+    if descriptor.raw.shape[1] != prototypes.centres.shape[1]:
+        raise InputError(
+            f"The prototypes describe patches by {prototypes.centres.shape[1]} numbers, this "
+            f"hierarchy by {descriptor.raw.shape[1]}: classes can be the same in images of one "
+            "model, with the same levels and as many channels only."
+        )
+
+
+def nearest_prototype(
+    prototypes: Prototypes, descriptor: Descriptor, weight: np.ndarray, base: np.ndarray
+) -> np.ndarray:
+    """Return the class 1 .. K of each patch: that of the prototype nearest to its base region."""
+    here = region_means(descriptor.raw, base, weight) @ prototypes.whitening
+    there = prototypes.centres @ prototypes.whitening
+    distance = ((here[:, np.newaxis] - there) ** 2).sum(axis=2)
+    return (distance.argmin(axis=1) + 1).astype(np.int32)[base]

@@ -1,0 +1,265 @@
+"""One segmentation out of a hierarchy, as plain values that can be kept and used again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.regions.cuts.edits import Edit, Merge, Split, edit_of, edited
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_aeseg.progress import StopFlag
+    from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.hierarchy import Hierarchy
+
+Mode = Literal["regions", "classes", "objects", "markers"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One segmentation out of a hierarchy.
+
+    What a mode has no use for is kept and does nothing, so that switching between modes loses
+    nothing.
+
+    Parameters
+    ----------
+    mode : {"regions", "classes", "objects", "markers"}
+    n_regions, threshold : int and float or None
+        Which regions; at most one is given. With neither, each image's own suggestion.
+    n_classes : int
+        Of the classes, or of those that objects are made of; ignored where prototypes are given.
+    min_size : int or None
+        Pixels of the smallest object; None has it learnt from each image.
+    class_ids : tuple of int or None
+        Classes that objects are made of; None for whatever stands out.
+    edits : tuple of Merge or Split
+        Changes by hand to the patches' labels of regions, classes or markers, in order (see
+        `napari_aeseg.regions.cuts.edits.edited`). They are of one image.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> import napari_aeseg as aeseg
+    >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+    >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+    >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+    >>> cut = aeseg.Cut("regions", n_regions=3, edits=(aeseg.Merge((0, 15)),))
+    >>> bool(np.array_equal(cut.labels(tree), aeseg.Cut.from_record(cut.record(tree)).labels(tree)))
+    True
+    """
+
+    mode: Mode = "regions"
+    n_regions: int | None = None
+    threshold: float | None = None
+    n_classes: int = 3
+    min_size: int | None = None
+    class_ids: tuple[int, ...] | None = None
+    edits: tuple[Edit, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode = {self.mode!r}: choose one of {', '.join(MODES)}.")
+        if self.n_regions is not None and self.threshold is not None:
+            raise InputError("Give n_regions or threshold, not both.")
+        for name in ("n_regions", "n_classes", "min_size"):
+            value = getattr(self, name)
+            if not (value is None and name != "n_classes") and not _is_count(value):
+                raise InputError(f"{name} = {value!r}: give a whole number of 1 or more.")
+        if self.threshold is not None and not _is_share(self.threshold):
+            raise InputError(f"threshold = {self.threshold!r}: give a number from 0 to 1.")
+        if self.class_ids is not None:
+            ids = self.class_ids
+            if not isinstance(ids, tuple) or not ids or not all(map(_is_count, ids)):
+                raise InputError(f"class_ids = {ids!r}: give a tuple of whole numbers, or None.")
+        if not isinstance(self.edits, tuple) or not all(
+            isinstance(edit, Merge | Split) for edit in self.edits
+        ):
+            raise InputError(f"edits = {self.edits!r}: give a tuple of Merge and Split.")
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether the labels depend on what the classes are."""
+        return self.mode == "classes" or (self.mode == "objects" and self.class_ids is not None)
+
+    def labels(
+        self,
+        hierarchy: Hierarchy,
+        prototypes: Prototypes | None = None,
+        markers: np.ndarray | None = None,
+        stop: StopFlag | None = None,
+    ) -> np.ndarray:
+        """Return the labels of this cut.
+
+        Parameters
+        ----------
+        hierarchy : Hierarchy
+            Of the image to label.
+        prototypes : Prototypes, optional
+            What the classes are; `n_classes` is ignored then.
+        markers : ndarray of int, shape of the space axes, optional
+            For the mode "markers": 0 for unmarked pixels.
+        stop : StopFlag, optional
+            Looked at before the work starts and after it.
+
+        Returns
+        -------
+        ndarray of int32, shape of the space axes
+
+        Raises
+        ------
+        InputError
+            If markers are missing or wrong, a class is not there, or an edit cannot be done.
+        StoppedError
+            When asked to stop.
+        """
+        raise_if_stopped(stop, self.mode)
+        if self.mode == "objects":
+            found = hierarchy.objects(
+                self.class_ids, self._classes_in(hierarchy), prototypes, self.min_size, stop
+            )
+            raise_if_stopped(stop, self.mode)
+            return found
+        before = self._unedited(hierarchy, prototypes, markers)
+        after = edited(before, hierarchy.tree, self.edits)
+        raise_if_stopped(stop, self.mode)
+        if self.mode == "markers" and markers is not None:
+            return hierarchy.with_marks(markers, before, after)
+        return hierarchy.paint(after)
+
+    def of_patch(
+        self,
+        hierarchy: Hierarchy,
+        prototypes: Prototypes | None = None,
+        markers: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return the label of each patch, shape (P,); parameters as of `labels`.
+
+        Raises
+        ------
+        InputError
+            As `labels` does, and for objects, which do not follow patches.
+        """
+        return edited(self._unedited(hierarchy, prototypes, markers), hierarchy.tree, self.edits)
+
+    def _unedited(
+        self, hierarchy: Hierarchy, prototypes: Prototypes | None, markers: np.ndarray | None
+    ) -> np.ndarray:
+        if self.mode == "regions":
+            return hierarchy.region_of_patch(self.regions_in(hierarchy))
+        if self.mode == "classes":
+            return hierarchy.class_of_patch(self._classes_in(hierarchy), prototypes)
+        if self.mode == "objects":
+            raise InputError("Objects do not follow patches: take `labels` of this cut.")
+        if markers is None:
+            raise InputError("The mode 'markers' needs markers: an array of ids, 0 = unmarked.")
+        return hierarchy.marker_of_patch(markers)
+
+    def _classes_in(self, hierarchy: Hierarchy) -> int:
+        return min(int(self.n_classes), hierarchy.max_classes)
+
+    def prototypes_of(self, example: Hierarchy) -> Prototypes:
+        """Return the classes of this cut in an image, to find the same ones in others."""
+        return example.prototypes(self._classes_in(example))
+
+    def regions_in(self, hierarchy: Hierarchy) -> int:
+        """Return how many regions this cut leaves; never more than there are patches."""
+        if self.threshold is not None:
+            return hierarchy.n_regions_at(self.threshold)
+        number = hierarchy.suggest_n_regions() if self.n_regions is None else int(self.n_regions)
+        return min(number, hierarchy.n_patches)
+
+    def threshold_in(self, hierarchy: Hierarchy) -> float:
+        """Return the threshold that gives the same regions."""
+        if self.threshold is not None:
+            return self.threshold
+        return hierarchy.threshold_at(self.regions_in(hierarchy))
+
+    def title(self, hierarchy: Hierarchy) -> str:
+        """Return what a layer with this cut is called, such as "regions 12"."""
+        number: int | None = None
+        if self.mode == "regions":
+            number = self.regions_in(hierarchy)
+        elif self.mode != "markers":
+            number = self.n_classes if self.mode == "classes" else self.min_size
+        words = [self.mode, *([] if number is None else [str(number)])]
+        if self.mode == "objects" and self.class_ids is not None:
+            words.append(f"in class {' + '.join(map(str, self.class_ids))}")
+        return " ".join([*words, *(["edited"] if self.edits and self.mode != "objects" else [])])
+
+    def _values(self, hierarchy: Hierarchy) -> dict[str, Any]:
+        """What this mode depends on."""
+        if self.mode == "objects":
+            classes = None if self.class_ids is None else [int(k) for k in self.class_ids]
+            values: dict[str, Any] = {"min_size": _plain(self.min_size), "class_ids": classes}
+            return values if classes is None else {**values, "n_classes": int(self.n_classes)}
+        values = {"edits": [edit.record for edit in self.edits]}
+        if self.mode == "regions":
+            values["n_regions"] = self.regions_in(hierarchy)
+        if self.mode == "classes":
+            values["n_classes"] = int(self.n_classes)
+        return values
+
+    def record(self, hierarchy: Hierarchy, image: str = "image") -> dict[str, Any]:
+        """Return what is needed to make these labels again, as plain values.
+
+        Markers and prototypes are not in it. For regions it has their number, whatever way they
+        were asked for.
+        """
+        return {
+            "image": image,
+            "axes": hierarchy.axes.letters,
+            "mode": self.mode,
+            **self._values(hierarchy),
+            "params": hierarchy.params.model_dump(mode="json"),
+            "model": hierarchy.model_fingerprint,
+            "version": version("napari-aeseg"),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Cut:
+        """Return the cut that a record describes; other entries of the record are left alone.
+
+        Raises
+        ------
+        InputError
+            If there is no mode, or a value is out of range.
+        """
+        if "mode" not in record:
+            raise InputError("This is no record of a cut: it has no 'mode'.")
+        plain = ("mode", "n_regions", "threshold", "n_classes", "min_size")
+        values = {name: record[name] for name in plain if name in record}
+        ids = record.get("class_ids")
+        return cls(
+            **values,
+            class_ids=tuple(ids) if isinstance(ids, list) else ids,
+            edits=tuple(edit_of(edit) for edit in record.get("edits", ())),
+        )
+
+
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and value >= 1 and float(value).is_integer()
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and bool(0 <= value <= 1)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _plain(value: int | None) -> int | None:
+    return None if value is None else int(value)

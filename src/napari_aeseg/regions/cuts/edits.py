@@ -1,0 +1,151 @@
+"""Edits by hand: merge the labels of patches, split a label along the merge tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg.errors import InputError
+from napari_aeseg.regions.tree.ultrametric import gap_merges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_aeseg.regions.tree.merge_tree import MergeTree
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """All labels that some patches have become one: the smallest of them.
+
+    Parameters
+    ----------
+    patches : tuple of int
+        Patch ids, at least two distinct ones. Where they have one label already, nothing changes.
+
+    Examples
+    --------
+    >>> Merge((3, 8))
+    Merge(patches=(3, 8))
+    """
+
+    patches: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patches", tuple(_checked_patch(p) for p in self.patches))
+        if len(set(self.patches)) < 2:
+            raise InputError(f"patches = {self.patches}: name at least two patches to merge.")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return {"merge": list(self.patches)}
+
+    def apply(self, labels: np.ndarray, tree: MergeTree) -> None:
+        """Change labels of patches in place; see `edited`."""
+        asked = np.unique(labels[list(self.patches)])
+        labels[np.isin(labels, asked)] = asked[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The label of a patch is divided in two where its parts were merged last.
+
+    Parameters
+    ----------
+    patch : int
+        Patch id. Where its label is this patch alone, nothing changes.
+
+    Examples
+    --------
+    >>> Split(3)
+    Split(patch=3)
+    """
+
+    patch: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patch", _checked_patch(self.patch))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return {"split": self.patch}
+
+    def apply(self, labels: np.ndarray, tree: MergeTree) -> None:
+        """Change labels of patches in place; see `edited`."""
+        order = tree.leaf_order[0]
+        places = np.flatnonzero(labels[order] == labels[self.patch])
+        if len(places) == 1:
+            return
+        # Of each gap between two patches of the label, what joins them is the last merge in it.
+        dearest = np.maximum.reduceat(gap_merges(tree)[: places[-1]], places[:-1]).argmax() + 1
+        parts = order[places[:dearest]], order[places[dearest:]]
+        smaller = min(parts, key=lambda part: (tree.size[part].sum(), -part.min()))
+        labels[smaller] = labels.max() + 1
+
+
+Edit = Merge | Split
+
+
+def edited(labels: np.ndarray, tree: MergeTree, edits: Iterable[Edit]) -> np.ndarray:
+    """Apply edits to the labels of patches, one after the other.
+
+    Edits name patches, not labels, so that they can be replayed on any other cut of the same
+    patches; where one has nothing to do there, it is passed over.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (P,)
+    tree : MergeTree
+        Over the P patches.
+    edits : iterable of Merge or Split
+        A merge leaves the smallest of the labels it joins. A split hands the label on to the part
+        with more pixels (of equals, the one with the smallest patch id); the other one gets the
+        largest label + 1. All other labels stay as they
+        are, so that after a merge there can be gaps between them.
+
+    Returns
+    -------
+    ndarray of int32, shape (P,)
+
+    Raises
+    ------
+    InputError
+        If there is no such patch.
+
+    Examples
+    --------
+    >>> from napari_aeseg.regions.tree.merge_tree import ward_tree
+    >>> edges = np.array([[0, 1], [1, 2], [2, 3]])
+    >>> tree = ward_tree(edges, np.array([[0.0], [0.1], [5.0], [5.2]]), np.ones(4))
+    >>> edited(tree.cut(2), tree, [Split(0)])
+    array([1, 3, 2, 2], dtype=int32)
+    >>> edited(tree.cut(2), tree, [Split(0), Merge((1, 3))])
+    array([1, 2, 2, 2], dtype=int32)
+    """
+    result = np.array(labels, np.int32)
+    for edit in edits:
+        named = edit.patches if isinstance(edit, Merge) else (edit.patch,)
+        if max(named) >= tree.leaves:
+            raise InputError(f"Patch {max(named)}: this image has patches 0 to {tree.leaves - 1}.")
+        edit.apply(result, tree)
+    return result
+
+
+def edit_of(record: object) -> Edit:
+    """Return the edit that a record describes: ``{"merge": [3, 8]}`` or ``{"split": 3}``."""
+    match record:
+        case {"merge": [*patches]}:
+            return Merge(tuple(patches))
+        case {"split": patch}:
+            return Split(_checked_patch(patch))
+    raise InputError(f"{record!r} is no edit: expected {{'merge': [3, 8]}} or {{'split': 3}}.")
+
+
+def _checked_patch(patch: object) -> int:
+    if isinstance(patch, bool) or not isinstance(patch, int | np.integer) or patch < 0:
+        raise InputError(f"patch = {patch!r}: give the id of a patch, 0 or more.")
+    return int(patch)

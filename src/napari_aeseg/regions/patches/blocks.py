@@ -1,0 +1,145 @@
+"""Blocks joined: the patches of all blocks numbered through, and the edges between blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_aeseg.regions.patches.graph import RegionGraph
+from napari_aeseg.regions.patches.statistics import PatchStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+# Centroids are compared to this many decimals: rounding depends on where a block begins.
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPatches:
+    """What is known of the patches of one block, numbered 0 .. P-1 in it.
+
+    Parameters
+    ----------
+    index : tuple of int
+        Which block it is along each axis.
+    statistics : PatchStatistics
+        Centroids are those in the whole image.
+    graph : RegionGraph
+    faces : tuple of (ndarray of int32, ndarray of int32)
+        Per axis, the patch ids at the block's first and last pixels.
+    """
+
+    index: tuple[int, ...]
+    statistics: PatchStatistics
+    graph: RegionGraph
+    faces: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The patches of all blocks.
+
+    Parameters
+    ----------
+    statistics : PatchStatistics
+    graph : RegionGraph
+    first : dict of tuple of int to int
+        Of each block, how many patches the blocks before it have.
+    number : ndarray of int32, shape (P,)
+        The number of each patch in the image, by the number it has when those of all blocks are
+        counted one after the other.
+    """
+
+    statistics: PatchStatistics
+    graph: RegionGraph
+    first: dict[tuple[int, ...], int]
+    number: np.ndarray
+
+
+def joined_blocks(read: Callable[[], Iterable[BlockPatches]]) -> Joined:
+    """Join the patches of blocks.
+
+    Patches are numbered by their centroids, row by row, so that results do not depend on how the
+    image was cut into blocks. Where blocks are missing and the rest falls apart, the parts are
+    linked by an edge each: a tree needs one piece.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the blocks, at least one, in raster order; called twice, so that they need not be in
+        memory together.
+    """
+    first: dict[tuple[int, ...], int] = {}
+    ends: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
+    centroids: list[np.ndarray] = []
+    edges: list[np.ndarray] = []
+    border: list[np.ndarray] = []
+    total = 0
+    for block in read():
+        first[block.index] = total
+        centroids.append(block.statistics.centroid)
+        edges.append(block.graph.edges + total)
+        border.append(block.graph.border)
+        for axis, (low, high) in enumerate(block.faces):
+            before = tuple(n - (i == axis) for i, n in enumerate(block.index))
+            face = ends.pop((before, axis), None)
+            if face is not None:
+                pairs, length = _touching(face, low + total)
+                edges.append(pairs)
+                border.append(length)
+            ends[block.index, axis] = high + total
+        total += block.graph.number
+    order = np.lexsort(np.concatenate(centroids).round(_DECIMALS).T[::-1])
+    number = np.empty(total, np.int32)
+    number[order] = np.arange(total, dtype=np.int32)
+    graph = _graph(number[np.concatenate(edges)], np.concatenate(border), total)
+    return Joined(_statistics(read(), first, number), graph, first, number)
+
+
+def _touching(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of patches on two sides of a plane, and how many faces of pixels they share."""
+    pairs, length = np.unique(
+        np.stack([first.ravel(), second.ravel()], axis=1), axis=0, return_counts=True
+    )
+    return pairs, length.astype(np.float32)
+
+
+def _statistics(
+    blocks: Iterable[BlockPatches], first: dict[tuple[int, ...], int], number: np.ndarray
+) -> PatchStatistics:
+    """Statistics of all patches, by their numbers in the image."""
+    found: dict[str, np.ndarray] = {}
+    for block in blocks:
+        here = block.statistics
+        start = first[block.index]
+        rows = number[start : start + len(here.count)]
+        for name in ("count", "mean", "second", "centroid", "intensity"):
+            values = getattr(here, name)
+            if name not in found:
+                found[name] = np.empty((len(number), *values.shape[1:]), values.dtype)
+            found[name][rows] = values
+    return PatchStatistics(level=here.level, **found)
+
+
+def _graph(edges: np.ndarray, border: np.ndarray, number: int) -> RegionGraph:
+    """Region graph of edges in any order; linked where it falls apart."""
+    edges = np.sort(edges.astype(np.int64), axis=1)
+    edges, border = _linked(edges, border, number)
+    order = np.lexsort(edges.T[::-1])
+    return RegionGraph(number, edges[order], border[order].astype(np.float32))
+
+
+def _linked(edges: np.ndarray, border: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    from scipy import sparse
+
+    ones = np.ones(len(edges), np.int8)
+    matrix = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(number, number))
+    pieces, piece = sparse.csgraph.connected_components(matrix, directed=False)
+    if pieces == 1:
+        return edges, border
+    first = np.unique(piece, return_index=True)[1]
+    links = np.sort(np.stack([first[:-1], first[1:]], axis=1), axis=1)
+    return np.concatenate([edges, links]), np.append(border, np.ones(len(links), border.dtype))

@@ -1,0 +1,176 @@
+"""Fewer patches: those of one block that look alike are joined before the blocks are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_aeseg.regions.compare.borders import region_means, with_sharp_borders
+from napari_aeseg.regions.compare.descriptor import choices, contrast_of, is_coarse
+from napari_aeseg.regions.compare.fine_scale import FineScale
+from napari_aeseg.regions.compare.moments import Scales
+from napari_aeseg.regions.compare.trend import is_volume, relative_place
+from napari_aeseg.regions.patches.graph import (
+    RegionGraph,
+    averaged,
+    averaging_matrix,
+    averaging_steps,
+)
+from napari_aeseg.regions.patches.statistics import PatchStatistics
+from napari_aeseg.regions.tree.early import EarlyMerges
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_aeseg.progress import StopFlag
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """How the patches of a block are joined to larger ones, the same for all blocks of an image.
+
+    Neighbours that look most alike are joined, by Ward's criterion in the space in which the whole
+    image would be compared: as things, or as textures, averaged over neighbours and with sharp
+    borders. That space is estimated from parts of the image, once. What is kept of the patches that
+    become one are means of what is compared, so that the tree of the whole image goes on as if they
+    had been joined in it.
+
+    Parameters
+    ----------
+    known : FineScale
+        Of the patches before it.
+    pixels : float
+        Of an average patch after it.
+    matrix : ndarray of float32, shape (2 F, E)
+        From means and log-variances, averaged over `known.scale` patches, to positions.
+    own_floor : ndarray of float32, shape (F,)
+        What `known.floor` is, without averaging.
+    own : ndarray of float32, shape (2 F, E) or (2 F, 0)
+        From those that are not averaged to positions, by which borders are sharpened; 0 directions
+        where they are not.
+    """
+
+    known: FineScale
+    pixels: float
+    matrix: np.ndarray
+    own_floor: np.ndarray
+    own: np.ndarray
+
+    @classmethod
+    def estimated(
+        cls,
+        parts: Sequence[tuple[PatchStatistics, RegionGraph]],
+        pixels: float,
+        balance: float = 0.5,
+        scale: float | Literal["auto"] = "auto",
+        time: int | None = None,
+        stop: StopFlag | None = None,
+    ) -> Reduction:
+        """Estimate from some parts of an image; parameters as of `describe` and `Scales`."""
+        statistics, graph = side_by_side(parts)
+        scales = Scales(statistics, graph, time)
+        scale, _, weight = choices(statistics.level, scales, balance, scale, stop)
+        moments = scales.at(scale, stop)
+        known = FineScale.of(moments, contrast_of(scales, stop))
+        fine = scales.at(1.0, stop)
+        own = np.zeros((len(moments.spread), 0))
+        if is_coarse(scale):
+            matrix, own = (m.map_of(m.everything.map(1.0, weight)) for m in (moments, fine))
+        else:
+            matrix = moments.map_of_things()
+        return cls(known, pixels, matrix.astype(np.float32), fine.floor, own.astype(np.float32))
+
+    def joined(
+        self, statistics: PatchStatistics, graph: RegionGraph, stop: StopFlag | None = None
+    ) -> tuple[np.ndarray, PatchStatistics]:
+        """Return which of the larger patches each patch becomes a part of, and what they are like.
+
+        Returns
+        -------
+        region : ndarray of int, shape (P,)
+        statistics : PatchStatistics
+            Of the larger patches. Variances are those whose logarithm is the mean of that of their
+            parts, averaged over `known.scale` patches, at `known.floor`.
+        """
+        mean, second = self._averaged(statistics, graph, stop)
+        energy = _energy(mean, second, self.known.floor)
+        number = max(1, round(float(statistics.count.sum()) / self.pixels))
+        region = np.arange(graph.number)
+        if number < graph.number:
+            positions = np.concatenate([mean, energy], axis=1) @ self.matrix
+            if self.own.shape[1]:
+                alone = _energy(statistics.mean, statistics.second, self.own_floor)
+                own = np.concatenate([statistics.mean, alone], axis=1) @ self.own
+                positions, _ = with_sharp_borders(
+                    positions, own, graph.edges, statistics.count, stop
+                )
+            region = EarlyMerges.found(
+                graph.edges, positions, statistics.count, number, stop
+            ).region
+        return region, _joined_patches(statistics, mean, energy, self.known.floor, region)
+
+    def _averaged(
+        self, statistics: PatchStatistics, graph: RegionGraph, stop: StopFlag | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Means and mean squares of features, averaged over neighbouring patches."""
+        volume = is_volume(relative_place(statistics.centroid))
+        steps = averaging_steps(graph, self.known.scale, volume)
+        if not steps or not len(graph.edges):
+            return statistics.mean, statistics.second
+        matrix = averaging_matrix(graph, statistics.count, np.float32)
+        return (
+            averaged(matrix, statistics.mean, steps, stop),
+            averaged(matrix, statistics.second, steps, stop),
+        )
+
+
+def _energy(mean: np.ndarray, second: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Logarithms of variances."""
+    energy: np.ndarray = np.log(np.maximum(second - mean * mean, 0) + floor)
+    return energy
+
+
+def _joined_patches(
+    statistics: PatchStatistics,
+    mean: np.ndarray,
+    energy: np.ndarray,
+    floor: np.ndarray,
+    region: np.ndarray,
+) -> PatchStatistics:
+    """Statistics of regions 0 .. R-1 that patches with these moments are joined to."""
+    weight = statistics.count
+
+    def means(values: np.ndarray) -> np.ndarray:
+        return region_means(values, region, weight)
+
+    mean = means(mean).astype(np.float32)
+    variance = np.maximum(np.exp(means(energy)) - floor, 0)
+    return PatchStatistics(
+        np.bincount(region, weight),
+        mean,
+        (mean * mean + variance).astype(np.float32),
+        statistics.level,
+        means(statistics.centroid),
+        means(statistics.intensity),
+    )
+
+
+def side_by_side(
+    parts: Sequence[tuple[PatchStatistics, RegionGraph]],
+) -> tuple[PatchStatistics, RegionGraph]:
+    """Return several parts as one, without edges between them."""
+    offsets = np.cumsum([0, *(graph.number for _, graph in parts)])
+    edges = [graph.edges + k for k, (_, graph) in zip(offsets, parts, strict=False)]
+
+    def all_of(name: str) -> np.ndarray:
+        return np.concatenate([getattr(statistics, name) for statistics, _ in parts])
+
+    level = parts[0][0].level
+    statistics = PatchStatistics(
+        all_of("count"), all_of("mean"), all_of("second"), level, all_of("centroid"),
+        all_of("intensity"),
+    )  # fmt: skip
+    border = np.concatenate([graph.border for _, graph in parts])
+    return statistics, RegionGraph(int(offsets[-1]), np.concatenate(edges), border)

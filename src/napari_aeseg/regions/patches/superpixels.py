@@ -1,0 +1,268 @@
+"""Cutting an image into many small patches."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy import ndimage
+
+from napari_aeseg.images.parallel import cores, in_threads
+from napari_aeseg.progress import raise_if_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_aeseg.images.axes import Axes
+    from napari_aeseg.progress import StopFlag
+
+try:  # no wheels for Linux aarch64
+    from bioimage_cpp.segmentation import watershed as _fast_watershed
+except ImportError:  # pragma: no cover
+    _fast_watershed = None
+
+# How much the distance from the cell's centre counts against the edge strength (as a multiple of
+# its median): enough to keep patches compact where there is no edge, too little to cross one.
+_COMPACTNESS = 1.0
+# Standard deviations after which a Gaussian ends, and pixels that edges are found in together.
+_TRUNCATE, _STRIP_PIXELS = 4.0, 131_072
+# Standard deviations in pixels below which an axis is not smoothed, and below which its slope is
+# the difference of neighbours: a Gaussian's derivative at so few points is far too small.
+_LEAST_SMOOTHING, _LEAST_DERIVATIVE = 0.3, 0.6
+
+
+def make_patches(
+    pixels: np.ndarray,
+    size: int | Sequence[int],
+    kind: Literal["watershed", "grid"] = "watershed",
+    stop: StopFlag | None = None,
+    density: float | Sequence[float] = 1.0,
+) -> np.ndarray:
+    """Cut an image into patches.
+
+    Parameters
+    ----------
+    pixels : ndarray of float, shape (C, *space)
+        The image, two or more space axes.
+    size : int or sequence of int
+        Sides of an average patch in pixels, one for each space axis or the same for all (see
+        `patch_shape`). Along leading axes with size 1, each slice is cut by itself, as if it were
+        an image of its own.
+    kind : {"watershed", "grid"}
+        Regions that follow edges ("waterpixels" [1]_), or square cells.
+    stop : StopFlag, optional
+        Checked between the steps.
+    density : float or sequence of float
+        How close pixels lie along each axis, for the strength of edges (see `pixel_density`).
+
+    Returns
+    -------
+    ndarray of int32, shape space
+        Ids 0 .. P-1, each a connected patch.
+
+    Raises
+    ------
+    StoppedError
+        When asked to stop.
+
+    References
+    ----------
+    .. [1] V. Machairas et al., Waterpixels, IEEE Transactions on Image Processing 24, 2015.
+
+    Examples
+    --------
+    >>> make_patches(np.zeros((1, 4, 4)), size=2, kind="grid")
+    array([[0, 0, 1, 1],
+           [0, 0, 1, 1],
+           [2, 2, 3, 3],
+           [2, 2, 3, 3]], dtype=int32)
+    """
+    shape = pixels.shape[1:]
+    sizes = np.broadcast_to(size, len(shape)).tolist()
+    densities = np.broadcast_to(density, len(shape)).tolist()
+    if kind == "watershed" and len(shape) > 2 and sizes[0] == 1:
+        return _one_by_one(pixels, sizes, stop, densities)
+    cells = [max(1, round(n / s)) for n, s in zip(shape, sizes, strict=True)]
+    # Cells of nearly equal size, rather than a thin rest at the far border.
+    which = [np.arange(n) * c // n for n, c in zip(shape, cells, strict=True)]
+    grid = np.zeros(shape, np.int32)
+    for axis, (index, number) in enumerate(zip(which, cells, strict=True)):
+        grid = grid * number + _along(index, axis, len(shape)).astype(np.int32)
+    if kind == "grid":
+        return grid
+    height = edge_strength(pixels, stop=stop, density=densities)
+    raise_if_stopped(stop, "patches")
+    step = float(np.median(height)) or float(height.mean()) or 1.0
+    height += np.float32(_COMPACTNESS * step) * _distance_to_centre(shape, cells)
+    raise_if_stopped(stop, "patches")
+    markers = _lowest_pixels(height, which, cells)
+    raise_if_stopped(stop, "patches")
+    if _fast_watershed is not None and len(shape) in (2, 3):
+        labels = _fast_watershed(height, markers)
+    else:  # pragma: no cover
+        from skimage.segmentation import watershed
+
+        labels = watershed(height, markers)
+    return np.asarray(labels - 1, np.int32)
+
+
+def patch_shape(axes: Axes, size: int) -> tuple[int, ...]:
+    """Return how many pixels an average patch has along T, Z, Y and X, as far as they are there.
+
+    One frame, `size` rows and columns, and as many slices as come nearest to the same length: at
+    least one, at most all.
+
+    Examples
+    --------
+    >>> from napari_aeseg.images.axes import read_axes
+    >>> axes = read_axes((5, 40, 64, 64), "TZYX")
+    >>> patch_shape(axes, 8), patch_shape(axes.measured((4, 1, 1)), 8)
+    ((1, 8, 8, 8), (1, 2, 8, 8))
+    """
+    found = {"T": 1, "Y": size, "X": size}
+    if "Z" in axes.letters:
+        slices = axes.shape[axes.letters.index("Z")]
+        found["Z"] = round(min(max(1.0, size * _slices_per_pixel(axes)), slices))
+    return tuple(found[a] for a in "TZYX" if a in axes.letters)
+
+
+def pixel_density(axes: Axes) -> tuple[float, ...]:
+    """Return how many pixels along T, Z, Y and X go into the side of a pixel of a slice.
+
+    1 in a slice, less from slice to slice where these are further apart, 0 from frame to frame.
+
+    Examples
+    --------
+    >>> from napari_aeseg.images.axes import read_axes
+    >>> pixel_density(read_axes((5, 40, 64, 64), "TZYX").measured((4, 1, 1)))
+    (0.0, 0.25, 1.0, 1.0)
+    """
+    found = {"T": 0.0, "Z": _slices_per_pixel(axes), "Y": 1.0, "X": 1.0}
+    return tuple(found[a] for a in "TZYX" if a in axes.letters)
+
+
+def _slices_per_pixel(axes: Axes) -> float:
+    """Slices in the side of a pixel; no more than all, so that edges are found in a finite time."""
+    if "Z" not in axes.letters:
+        return 1.0
+    slices = float(axes.shape[axes.letters.index("Z")])
+    return slices if axes.slice_distance * slices <= 1 else 1 / axes.slice_distance
+
+
+def _one_by_one(
+    pixels: np.ndarray, sizes: list[int], stop: StopFlag | None, densities: list[float]
+) -> np.ndarray:
+    """Cut each slice along the first space axis by itself; ids go on from one to the next."""
+    patches = np.empty(pixels.shape[1:], np.int32)
+    first = 0
+    for plane, into in zip(np.moveaxis(pixels, 1, 0), patches, strict=True):
+        into[:] = make_patches(plane, sizes[1:], "watershed", stop, densities[1:])
+        into += first
+        first = int(into.max()) + 1
+    return patches
+
+
+def edge_strength(
+    pixels: np.ndarray,
+    sigma: float = 1.0,
+    stop: StopFlag | None = None,
+    density: float | Sequence[float] = 1.0,
+) -> np.ndarray:
+    """Return the gradient magnitude over all channels, shape space, float32.
+
+    Parameters
+    ----------
+    pixels : ndarray of float, shape (C, *space)
+    sigma : float
+        Standard deviation of the Gaussian derivative, in pixels.
+    stop : StopFlag, optional
+        Checked at every few rows.
+    density : float or sequence of float
+        Pixels along each axis in the length of one. Both smoothing and slopes are by length; where
+        pixels are far apart, their differences are taken as they are.
+
+    Raises
+    ------
+    StoppedError
+        When asked to stop.
+    """
+    total = np.empty(pixels.shape[1:], np.float32)
+    rows = len(total)
+    densities = np.broadcast_to(density, total.ndim).tolist()
+    reach = max(1, int(_TRUNCATE * sigma * densities[0] + 0.5))
+    # Strips stay in the processor's cache, unless they would be margin for the most part.
+    height = max(2 * reach, _STRIP_PIXELS * rows // max(total.size, 1))
+
+    def fill(start: int) -> None:
+        raise_if_stopped(stop, "patches")
+        stop_row = min(start + height, rows)
+        low, high = max(start - reach, 0), min(stop_row + reach, rows)
+        squares = np.zeros((high - low, *total.shape[1:]), np.float32)
+        for channel in pixels[:, low:high]:
+            squares += _squared_gradient(channel, sigma, densities)
+        np.sqrt(squares[start - low : stop_row - low], out=total[start:stop_row])
+
+    for _ in in_threads(fill, range(0, rows, height), cores()):
+        pass
+    return total
+
+
+def _squared_gradient(channel: np.ndarray, sigma: float, densities: list[float]) -> np.ndarray:
+    """Squared length of the gradient of a smoothed image, by length instead of by pixel."""
+    if all(d == 1 for d in densities):
+        return (
+            ndimage.gaussian_gradient_magnitude(
+                channel, sigma, output=np.float32, truncate=_TRUNCATE
+            )
+            ** 2
+        )
+    sigmas = [s if s >= _LEAST_SMOOTHING else 0.0 for s in (sigma * d for d in densities)]
+    squares = np.zeros(channel.shape, np.float32)
+    for axis, (s, d) in enumerate(zip(sigmas, densities, strict=True)):
+        if d == 0 or channel.shape[axis] == 1:
+            continue
+        by_kernel = s >= _LEAST_DERIVATIVE
+        order = [int(by_kernel and i == axis) for i in range(channel.ndim)]
+        slope = ndimage.gaussian_filter(channel, sigmas, order, np.float32, truncate=_TRUNCATE)
+        if not by_kernel:
+            slope = np.gradient(slope, axis=axis)
+        squares += (np.float32(d) * slope) ** 2
+    return squares
+
+
+def _along(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:
+    """Reshape a vector so that it broadcasts along one axis."""
+    return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
+
+
+def _distance_to_centre(shape: tuple[int, ...], cells: list[int]) -> np.ndarray:
+    """Distance of each pixel to the centre of its cell, 0 to about 1 at the cell's border."""
+    squared = np.zeros(shape, np.float32)
+    for axis, (n, c) in enumerate(zip(shape, cells, strict=True)):
+        within = (np.arange(n) + 0.5) * c / n % 1
+        squared += _along(((within - 0.5) * 2) ** 2, axis, len(shape)).astype(np.float32)
+    return np.sqrt(squared)
+
+
+def _lowest_pixels(height: np.ndarray, which: list[np.ndarray], cells: list[int]) -> np.ndarray:
+    """Mark the lowest pixel in the inner part of each cell with the cell's number from 1."""
+    markers = np.zeros(height.shape, np.int32)
+    starts = [np.searchsorted(w, np.arange(c + 1)) for w, c in zip(which, cells, strict=True)]
+    # Cells that differ in size by one pixel are searched together up to the smaller size; a margin
+    # between the searched parts keeps markers of neighbouring cells apart.
+    sizes = [max(1, int(np.diff(s).min())) for s in starts]
+    margins = [1 if n >= 4 else 0 for n in sizes]
+    offsets = [range(m, n - m) for m, n in zip(margins, sizes, strict=True)]
+    corners = np.ix_(*(s[:-1] for s in starts))
+    best = np.full(cells, np.inf, np.float32)
+    best_at = [np.zeros(cells, np.intp) for _ in cells]
+    for offset in product(*offsets):
+        at = tuple(c + o for c, o in zip(corners, offset, strict=True))
+        here = height[at]
+        lower = here < best
+        best[lower] = here[lower]
+        for axis, found in enumerate(best_at):
+            found[lower] = np.broadcast_to(at[axis], here.shape)[lower]
+    markers[tuple(best_at)] = np.arange(1, best.size + 1).reshape(cells)
+    return markers

@@ -1,0 +1,195 @@
+"""What hierarchies of blocks answer, beside the same patches in memory."""
+
+from dataclasses import replace
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+
+import napari_aeseg as aeseg
+from napari_aeseg import samples
+
+
+@pytest.fixture(scope="module")
+def image():
+    return samples.tissue()[:192, :256]
+
+
+def built(image, **blocks):
+    params = aeseg.SegmentationParams(patches="grid", patch_size=8)
+    given = aeseg.BlockParams(block_size=64, **blocks)
+    return aeseg.build_hierarchy(image, "base", params, device="cpu", blocks=given)
+
+
+@pytest.fixture(scope="module")
+def lazy(image):
+    return built(image)
+
+
+@pytest.fixture(scope="module")
+def whole(lazy):
+    """The same patches and the same tree, in memory."""
+    return replace(lazy, patches=lazy.patches.compute())
+
+
+@pytest.fixture(scope="module")
+def holed(image):
+    """Patches of an image of which a block could not be read."""
+    bad = image.astype(float)
+    bad[92:100, 90:100] = np.nan
+    return built(da.from_array(bad, chunks=(64, 64, 3)), unreadable="skip")
+
+
+@pytest.fixture
+def markers(image):
+    marks = np.zeros(image.shape[:2], np.int32)
+    marks[20:24, 30:60] = 5
+    marks[150, 200:220] = 2
+    marks[66, 10:17], marks[66, 17:20] = 5, 2  # two markers in a patch
+    return marks
+
+
+@pytest.mark.parametrize("kind", [np.asarray, lambda m: da.from_array(m, chunks=50)])
+def test_markers(lazy, whole, markers, kind):
+    found = lazy.from_markers(kind(markers))
+    assert isinstance(found, da.Array)
+    assert np.array_equal(found.compute(), whole.from_markers(markers))
+
+
+def test_only_parts_with_markers_are_computed(lazy, markers):
+    looked = []
+
+    def watched(chunk, block_info=None):
+        if block_info:
+            looked.append(block_info[0]["chunk-location"])
+        return chunk
+
+    patches = lazy.patches.map_blocks(watched, dtype=np.int32)
+    replace(lazy, patches=patches).marker_of_patch(markers)
+    assert set(looked) == {(0, 0), (2, 3), (1, 0)}
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda m: m[:10], "shape"),
+        (lambda m: m / 2, "dtype"),
+        (lambda m: m * 0, "no marker"),
+        (lambda m: -m, "from -5"),
+    ],
+)
+def test_markers_that_cannot_be_used_are_refused(lazy, markers, change, match):
+    with pytest.raises(aeseg.InputError, match=match):
+        lazy.from_markers(da.from_array(change(markers), chunks=64))
+
+
+def test_marks_where_there_is_no_patch_keep_their_id(holed, markers):
+    markers[80, 80:90] = 7
+    labels = holed.from_markers(markers).compute()
+    assert (labels[80, 80:90] == 7).all()
+    assert (labels[70:74, 70:74] == 0).all()
+    only = np.zeros_like(markers)
+    only[80, 80] = 1
+    with pytest.raises(aeseg.InputError, match="could not be read"):
+        holed.from_markers(only)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        aeseg.Cut(n_regions=6),
+        aeseg.Cut(threshold=0.3),
+        aeseg.Cut("classes", n_classes=3),
+        aeseg.Cut("regions", n_regions=6, edits=(aeseg.Merge((0, 40)), aeseg.Split(0))),
+        aeseg.Cut("markers", edits=(aeseg.Merge((83, 620)),)),
+    ],
+    ids=["regions", "threshold", "classes", "edited", "markers edited"],
+)
+def test_cuts(lazy, whole, markers, cut):
+    found, expected = (cut.labels(tree, markers=markers) for tree in (lazy, whole))
+    assert np.array_equal(found.compute(), expected)
+    assert cut.title(lazy) == cut.title(whole)
+    assert cut.record(lazy) == cut.record(whole)
+
+
+def test_classes_of_another_image(lazy, whole, image):
+    prototypes = built(image[::-1]).prototypes(3)
+    found, expected = (tree.classes(prototypes=prototypes) for tree in (lazy, whole))
+    assert np.array_equal(found.compute(), expected)
+
+
+def test_tables_are_made_without_a_pixel(lazy, whole, monkeypatch):
+    expected = whole.table(whole.regions(9), whole.classes(3), (0.5, 0.5), "micrometre")
+    labels, classes = lazy.regions(9), lazy.classes(3)
+
+    def refuse(*_, **__):
+        raise AssertionError("pixels are computed")
+
+    monkeypatch.setattr(da.Array, "compute", refuse)
+    monkeypatch.setattr(da.Array, "__array__", refuse)
+    found = lazy.table(labels, classes, (0.5, 0.5), "micrometre")
+    pd.testing.assert_frame_equal(found, expected)
+    by_patch = lazy.table(lazy.region_of_patch(9), lazy.class_of_patch(3), (0.5, 0.5), "micrometre")
+    pd.testing.assert_frame_equal(by_patch, expected)
+    again = lazy.reweighted(balance=0.9)
+    assert len(again.table(again.regions(4))) == 4
+    assert len(again.table(labels)) == 9  # the patches are the same
+
+
+def test_what_is_not_known_by_patch_is_refused(lazy, whole, markers):
+    for labels in (whole.regions(9), lazy.regions(9) + 1):
+        with pytest.raises(aeseg.InputError, match=r"known by patch only.*Cut\.of_patch"):
+            lazy.table(labels)
+    with pytest.raises(aeseg.InputError, match="The classes"):
+        lazy.table(lazy.regions(9), whole.classes(3))
+    with pytest.raises(aeseg.InputError, match="error: no maps"):
+        lazy.table(lazy.regions(9), error=whole.border_strength())
+    with pytest.raises(aeseg.InputError, match="known by patch only"):
+        lazy.merge_height(lazy.from_markers(markers))
+
+
+def test_labels_of_other_patches_are_refused(lazy, image):
+    with pytest.raises(aeseg.InputError, match="known by patch only"):
+        lazy.table(built(image[::-1]).regions(9))
+
+
+def test_what_labels_are_known_by_goes_with_them(lazy):
+    from napari_aeseg.regions import lazy_labels as painting
+
+    before = len(painting._PAINTERS)
+    labels = lazy.regions(113)
+    assert len(painting._PAINTERS) == before + 1
+    del labels
+    assert len(painting._PAINTERS) == before
+
+
+def test_maps_to_look_at(lazy, whole, holed):
+    assert np.array_equal(lazy.border_strength().compute(), whole.border_strength())
+    assert np.array_equal(lazy.merge_height().compute(), whole.merge_height())
+    found, expected = (tree.merge_height(tree.regions(7)) for tree in (lazy, whole))
+    assert np.array_equal(found.compute(), expected)
+    assert np.array_equal(lazy.feature_colors().compute(), whole.feature_colors())
+    assert (holed.border_strength()[66:126, 66:126].compute() == 0).all()
+    assert (holed.merge_height()[66:126, 66:126].compute() == 0).all()
+
+
+def test_labels_can_be_sent_to_another_process(lazy):
+    import pickle
+
+    labels = lazy.regions(5)
+    assert np.array_equal(pickle.loads(pickle.dumps(labels)).compute(), labels.compute())
+
+
+def test_labels_are_looked_up_by_patch_and_not_by_pixel(lazy):
+    from napari_aeseg.regions.stored_ids import looked_up
+
+    sizes = []
+
+    def look_up(ids):
+        sizes.append(ids.size)
+        return ids
+
+    chunk = lazy.patches.blocks[0, 0]
+    looked_up(lazy.patches, look_up, np.zeros(1, np.int32)).blocks[0, 0].compute()
+    assert 0 < sum(sizes) < chunk.size / 4

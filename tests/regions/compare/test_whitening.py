@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from napari_aeseg.regions.compare.whitening import (
+    NoiseModel,
+    noise_of,
+    quiet_differences,
+    whitening,
+)
+from napari_aeseg.regions.patches.graph import region_graph
+
+PATCHES = np.arange(1600).reshape(40, 40)
+EDGES = region_graph(PATCHES).edges
+HALVES = (PATCHES % 40 >= 20).ravel()
+MIX = np.array([[1.0, 0.9, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 1.5]])
+
+
+def noisy(difference=0.0):
+    noise = np.random.default_rng(0).normal(0, 1, (1600, 3)) @ MIX
+    return noise / noise.std(axis=0) + HALVES[:, np.newaxis] * np.array([0, difference, 0])
+
+
+def test_noise_is_equal_in_all_directions():
+    values = noisy()
+    white = values @ whitening(values, EDGES, 0.0, np.ones(3))
+    spread = np.linalg.svd(white - white.mean(axis=0), compute_uv=False)
+    assert spread.max() / spread.min() < 1.4
+
+
+def test_a_border_does_not_count_as_noise():
+    assert np.allclose(
+        noise_of(quiet_differences(noisy(50.0), EDGES)),
+        noise_of(quiet_differences(noisy(), EDGES)),
+        rtol=0.15,
+    )
+
+
+def test_the_direction_of_the_difference_comes_first():
+    values = noisy(3.0)
+    white = values @ whitening(values, EDGES, 0.0, np.ones(3))
+    assert abs(np.corrcoef(white[:, 0], HALVES)[0, 1]) > 0.9
+
+
+def test_much_tolerance_leaves_features_divided_by_their_noise():
+    values = noisy()
+    difference = quiet_differences(values, EDGES)
+    white = whitening(values, EDGES, 1e6, np.ones(3))
+    own = values / np.sqrt(noise_of(difference))
+    distance = [np.linalg.norm(x[:200] - x[200:400], axis=1) for x in (values @ white * 1e3, own)]
+    np.testing.assert_allclose(distance[0], distance[1], rtol=1e-3)
+
+
+def test_a_feature_without_weight_does_not_count():
+    values = noisy()
+    changed = values.copy()
+    moved = whitening(values, EDGES, 0.5, np.array([1.0, 1.0, 0.0]))
+    changed[:, 2] += 7
+    np.testing.assert_allclose(np.ptp((changed - values) @ moved, axis=0), 0, atol=1e-9)
+
+
+def test_without_edges_nothing_breaks():
+    white = whitening(np.ones((1, 2)), np.empty((0, 2), int), 1.0, np.ones(2))
+    assert np.isfinite(white).all()
+
+
+def test_spread_is_the_largest_variance_in_whitened_space():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(200, 6)) @ rng.normal(size=(6, 6))
+    model = NoiseModel.of(rng.normal(size=(300, 6)), values)
+    weight = np.array([1, 2, 1, 0, 1, 1.5])
+    white = values @ model.map(0.5, weight)
+    expected = np.linalg.eigvalsh(np.cov(white.T, bias=True))[-1]
+    assert model.spread_along(0.5, weight) == pytest.approx(expected, rel=1e-6)
+    assert model.spread_along(0.5, np.zeros(6)) == 0
