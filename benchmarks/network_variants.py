@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder import building, network, trainer
+from napari_aeseg.autoencoder import network, trainer
+from napari_aeseg.autoencoder import trainer as building
 from napari_aeseg.autoencoder.architecture import Architecture
 from napari_aeseg.autoencoder.network import Autoencoder, halved
 

@@ -419,7 +419,7 @@ def _shapes(path: Path, rng: Rng) -> None:
             header["steps"] = [1] * 100_000
     space = [n for n, a in zip(axes["shape"], axes["letters"], strict=False) if a != "C"]
     sizes = {"P": header["patches"], "F": header["features"], "E": header["edges"]}
-    from napari_aeseg.regions.hierarchy_parts import ARRAYS
+    from napari_aeseg.regions.hierarchy_file import ARRAYS
 
     for name, entry in header["arrays"].items():
         shape = list(entry["shape"])

@@ -21,7 +21,8 @@ import numpy as np
 
 import napari_aeseg as aeseg
 from napari_aeseg import api as pipeline
-from napari_aeseg.autoencoder import inspect, training
+from napari_aeseg.autoencoder import model as inspect
+from napari_aeseg.autoencoder import training
 from napari_aeseg.batch import batch_steps
 from napari_aeseg.errors import AesegError, StoppedError
 from napari_aeseg.io.labels import write_labels_steps

@@ -129,7 +129,7 @@ def test_nothing_is_left_half_written(files, output, model, monkeypatch):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_aeseg.batch_job.write_label_image", full)
+    monkeypatch.setattr("napari_aeseg.batch.write_label_image", full)
 
     report = run(files, output, model)
 
@@ -146,7 +146,7 @@ def test_a_file_stays_whole_until_the_new_one_is(files, output, model, monkeypat
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_aeseg.batch_job.write_label_image", full)
+    monkeypatch.setattr("napari_aeseg.batch.write_label_image", full)
     run(files, output, model, existing="replace")
 
     assert (output / "a_labels.tif").read_bytes() == before

@@ -17,12 +17,12 @@ from napari_aeseg import (
     SegmentationParams,
     TrainingParams,
     batch,
-    batch_job,
     build_hierarchy,
     load_hierarchy,
     load_model,
 )
 from napari_aeseg import api as pipeline
+from napari_aeseg import batch as batch_job
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.cli import demo, main
 

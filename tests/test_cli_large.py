@@ -98,7 +98,7 @@ def test_objects_of_blocks_are_refused_before_the_work(run, big, tmp_path, monke
         pytest.fail("the image was worked on")
 
     monkeypatch.setattr("napari_aeseg.api.hierarchy_steps", worked)
-    monkeypatch.setattr("napari_aeseg.batch_job.hierarchy_steps", worked)
+    monkeypatch.setattr("napari_aeseg.batch.hierarchy_steps", worked)
     done = run("segment", big, "--output", tmp_path / output, "--model=base", "--objects", *BLOCKS)
     assert done.code == 1
     assert "take regions or classes" in done.err

@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage import data
 
 import napari_aeseg as aeseg
-from napari_aeseg.regions.tree.merge_tree import ward_tree
+from napari_aeseg.regions.tree.ward import ward_tree
 
 SIDE = 256
 

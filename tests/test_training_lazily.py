@@ -106,7 +106,7 @@ def test_resumed_training_is_that_of_one_go(image, tiny_params):
 def test_pictures_are_those_of_an_image_in_memory(image, tiny_params, axes):
     moved = image.transpose([{"Y": 0, "X": 1, "C": 2}[a] for a in axes])
     model = aeseg.train(moved, tiny_params, axes, "cpu")
-    from napari_aeseg.autoencoder.watching import Watcher
+    from napari_aeseg.autoencoder.training import Watcher
 
     lazy = BlockImage.of(moved, axes)
     pool = pipeline.drain(pool_steps(lazy, 32, 0))

@@ -1,7 +1,6 @@
 from .api import build_hierarchy, load_model, segment, train
 from .autoencoder.model import Model
-from .batch import image_files, segment_files
-from .batch_report import BatchReport
+from .batch import BatchReport, image_files, segment_files
 from .errors import (
     AesegError,
     DeviceError,

@@ -40,7 +40,7 @@ STAGES = {
                         lambda w: w.look("features")),
     "taking a model": ("napari_aeseg._napari.work.session.TrainingParams", refuse,
                        lambda w: w.train()),
-    "measuring": ("napari_aeseg.autoencoder.inspect.error_steps", broken, lambda w: w.keep()),
+    "measuring": ("napari_aeseg.autoencoder.model.error_steps", broken, lambda w: w.keep()),
 }  # fmt: skip
 
 

@@ -175,7 +175,7 @@ def test_an_error_enables_everything_again(segmented, monkeypatch):
         yield from ()
         raise RuntimeError("no decoder")
 
-    monkeypatch.setattr("napari_aeseg.autoencoder.inspect.error_steps", broken)
+    monkeypatch.setattr("napari_aeseg.autoencoder.model.error_steps", broken)
     segmented.look("reconstruction error")
     with pytest.raises(RuntimeError, match="no decoder"):
         segmented.wait(20)

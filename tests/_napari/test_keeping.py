@@ -174,7 +174,7 @@ def test_what_cannot_be_measured_is_told_and_the_layer_stays(segmented, monkeypa
         yield from ()
         raise RuntimeError("no decoder")
 
-    monkeypatch.setattr("napari_aeseg.autoencoder.inspect.error_steps", broken)
+    monkeypatch.setattr("napari_aeseg.autoencoder.model.error_steps", broken)
     layer = kept(segmented, wait=False)
     with pytest.raises(RuntimeError, match="no decoder"):
         segmented.wait(30)

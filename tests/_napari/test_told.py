@@ -91,7 +91,7 @@ def test_patches_that_could_not_be_compared_are_shown_as_they_are(segmented, mon
 def test_of_two_images_one_that_cannot_be_measured_leaves_the_other_its_column(
     segmented, monkeypatch
 ):
-    from napari_aeseg.autoencoder import inspect
+    from napari_aeseg.autoencoder import model as inspect
 
     steps = inspect.error_steps
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_aeseg.autoencoder.channels import shares, with_channels
+from napari_aeseg.autoencoder.network import shares, with_channels
 from napari_aeseg.errors import InputError
 
 CHANNELS = [1, 2, 3, 4, 5, 7]

@@ -8,8 +8,7 @@ import torch
 
 from napari_aeseg.autoencoder import encoding
 from napari_aeseg.autoencoder import patch_moments as pooling
-from napari_aeseg.autoencoder.device_sums import DeviceSums
-from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import DeviceSums, pooling_steps
 from napari_aeseg.errors import InputError, StoppedError
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.patches.superpixels import make_patches
@@ -84,7 +83,7 @@ def test_ids_are_brought_in_blocks(monkeypatch, as_accelerator, make_model):
     patches = make_patches(model.read(IMAGE).pixels, 6, "watershed")
     expected = pooled(model, patches)
     as_accelerator()
-    monkeypatch.setattr("napari_aeseg.autoencoder.device_sums._BLOCK", 1000)
+    monkeypatch.setattr("napari_aeseg.autoencoder.patch_moments._BLOCK", 1000)
     assert_same(pooled(model, patches), expected)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.autoencoder.diagnosis import running_mean, warnings_about
+from napari_aeseg.autoencoder.trainer import running_mean, warnings_about
 
 N = 200
 STEPS = np.arange(N)

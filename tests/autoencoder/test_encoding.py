@@ -9,8 +9,7 @@ import torch
 
 from napari_aeseg.autoencoder import encoding
 from napari_aeseg.autoencoder.architecture import Architecture
-from napari_aeseg.autoencoder.encoding import moved
-from napari_aeseg.autoencoder.planning import bytes_per_pixel, usual_tile_size
+from napari_aeseg.autoencoder.encoding import bytes_per_pixel, moved, usual_tile_size
 from napari_aeseg.images.tiles import plan_tiles, read_tile, tile_view
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")

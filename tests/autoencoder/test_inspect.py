@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from napari_aeseg.autoencoder.inspect import error_steps
+from napari_aeseg.autoencoder.model import error_steps
 from napari_aeseg.errors import DeviceError, InputError, StoppedError
 from napari_aeseg.progress import drain
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_aeseg.autoencoder.inspect import feature_steps
+from napari_aeseg.autoencoder.model import feature_steps
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.images.intensity import IntensityRange

@@ -634,7 +634,7 @@ def test_our_own_header_of_too_many_parts_is_not_parsed(saved):
 
 
 def test_too_many_tensors_are_not_read(saved, monkeypatch):
-    monkeypatch.setattr("napari_aeseg.autoencoder.tensor_file.MOST_TENSORS", 5)
+    monkeypatch.setattr("napari_aeseg.autoencoder.model_file.MOST_TENSORS", 5)
     with pytest.raises(ModelFileError, match="tensors"):
         load_model(saved)
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from napari_aeseg.autoencoder import patch_moments as pooling
-from napari_aeseg.autoencoder.host_sums import sums_of_runs
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import pooling_steps, sums_of_runs
 from napari_aeseg.errors import DeviceError, StoppedError
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.patches.superpixels import make_patches

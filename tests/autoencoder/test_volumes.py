@@ -10,15 +10,16 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder import encoding, training, watching
+from napari_aeseg.autoencoder import encoding, training
 from napari_aeseg.autoencoder import patch_moments as pooling
+from napari_aeseg.autoencoder import training as watching
 from napari_aeseg.autoencoder.architecture import Architecture, z_levels_for
-from napari_aeseg.autoencoder.building import architecture_for
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.model_file import read_header
 from napari_aeseg.autoencoder.network import Autoencoder, channels_last, halved
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
-from napari_aeseg.autoencoder.watching import Watcher
+from napari_aeseg.autoencoder.trainer import architecture_for
+from napari_aeseg.autoencoder.training import Watcher
 from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.progress import drain

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.autoencoder import watching
-from napari_aeseg.autoencoder.watching import Watcher
+from napari_aeseg.autoencoder import training as watching
+from napari_aeseg.autoencoder.training import Watcher
 from napari_aeseg.images.intensity import read_image
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder import building, network, trainer
+from napari_aeseg.autoencoder import network, trainer
+from napari_aeseg.autoencoder import trainer as building
 from napari_aeseg.autoencoder.architecture import Architecture
 from napari_aeseg.autoencoder.network import Autoencoder
 from napari_aeseg.autoencoder.patch_moments import pooling_steps

@@ -182,7 +182,7 @@ def test_labels_can_be_sent_to_another_process(lazy):
 
 
 def test_labels_are_looked_up_by_patch_and_not_by_pixel(lazy):
-    from napari_aeseg.regions.stored_ids import looked_up
+    from napari_aeseg.regions.lazy_labels import looked_up
 
     sizes = []
 

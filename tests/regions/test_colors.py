@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.colors import feature_colors
+from napari_aeseg.regions.measure import feature_colors
 from napari_aeseg.regions.patches.statistics import PatchStatistics
 
 

@@ -17,8 +17,7 @@ from napari_aeseg import HierarchyFileError, InputError, load_hierarchy
 from napari_aeseg.images.axes import Axes
 from napari_aeseg.io import zarr_folder as store
 from napari_aeseg.io.zarr_folder import KEY
-from napari_aeseg.regions.hierarchy_file import hierarchy_header
-from napari_aeseg.regions.hierarchy_parts import ARRAYS, FINE
+from napari_aeseg.regions.hierarchy_file import ARRAYS, FINE, hierarchy_header
 from napari_aeseg.regions.patches.graph import region_graph
 
 
@@ -288,8 +287,8 @@ def test_a_process_that_is_killed_leaves_the_old_folder(saved, noisy):
     code = (
         "import os, sys\n"
         "from napari_aeseg import load_hierarchy\n"
-        "from napari_aeseg.regions import store\n"
-        "store._flush = lambda folder: os._exit(9)\n"
+        "from napari_aeseg.io import zarr_folder\n"
+        "zarr_folder._flush = lambda folder: os._exit(9)\n"
         "load_hierarchy(sys.argv[1]).save(sys.argv[1])\n"
     )
     done = subprocess.run([sys.executable, "-c", code, saved], check=False)
@@ -712,8 +711,8 @@ def test_a_chunk_whose_header_would_mislead_blosc_is_refused(saved, place, value
 
 
 def test_gigabytes_from_a_few_bytes_are_refused_before_they_are_unpacked(saved, monkeypatch):
-    monkeypatch.setattr("napari_aeseg.io.array_folder._ANYHOW", 100)
-    monkeypatch.setattr("napari_aeseg.io.array_folder._FROM_EACH", 1)
+    monkeypatch.setattr("napari_aeseg.io.zarr_folder._ANYHOW", 100)
+    monkeypatch.setattr("napari_aeseg.io.zarr_folder._FROM_EACH", 1)
     monkeypatch.setattr("zarr.open_array", None)
     with pytest.raises(HierarchyFileError, match=r"\d+ bytes cannot hold the \d+ that"):
         load_hierarchy(saved)
@@ -722,7 +721,7 @@ def test_gigabytes_from_a_few_bytes_are_refused_before_they_are_unpacked(saved, 
 def test_more_than_free_memory_is_refused_with_how_much_it_is(saved, monkeypatch):
     import psutil
 
-    monkeypatch.setattr("napari_aeseg.io.array_folder._ANYHOW", 100)
+    monkeypatch.setattr("napari_aeseg.io.zarr_folder._ANYHOW", 100)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
     with pytest.raises(HierarchyFileError, match=r"GiB of memory, of which 0\.0 are free"):
         load_hierarchy(saved)

@@ -8,7 +8,7 @@ from napari_aeseg.regions.cuts.objects import find_objects
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.superpixels import make_patches
-from napari_aeseg.regions.tree import merge_tree
+from napari_aeseg.regions.tree import ward as merge_tree
 
 IMAGE = np.random.default_rng(0).random((2, 64, 64)).astype(np.float32)
 

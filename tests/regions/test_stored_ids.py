@@ -2,8 +2,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.lazy_labels import painted_lazily, values_painted
-from napari_aeseg.regions.stored_ids import ids_array, looked_up
+from napari_aeseg.regions.lazy_labels import ids_array, looked_up, painted_lazily, values_painted
 
 NUMBERS = np.array([[0, 1, 1, 2, 2], [1, 1, 2, 2, 0], [3, 3, 1, 1, 1]])
 IDS = np.array([-1, 7, 2, 5], np.int32)

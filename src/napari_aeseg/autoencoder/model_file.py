@@ -3,32 +3,267 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import safetensors
 import safetensors.torch
 import torch
 
-from napari_aeseg.autoencoder.file_parts import (
-    architecture_of,
-    check_record,
-    intensity_of,
-    network_of,
-    prototype_parts,
-    prototypes_of,
-    record_of,
-    text_of,
-)
-from napari_aeseg.autoencoder.model import Model
+from napari_aeseg.autoencoder.architecture import Architecture
+from napari_aeseg.autoencoder.model import Model, TrainingRecord
+from napari_aeseg.autoencoder.network import Autoencoder
 from napari_aeseg.autoencoder.resume import Checkpoint
-from napari_aeseg.autoencoder.tensor_file import check_json, read_metadata, read_tensors
 from napari_aeseg.errors import ModelFileError, shown
+from napari_aeseg.images.intensity import IntensityRange
 from napari_aeseg.io.atomic import whole_file
 from napari_aeseg.params import BASE_MODEL
+from napari_aeseg.prototypes import Prototypes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from os import PathLike
+
+
+#: Bytes of a header, and how many tensors there may be. A million losses are 23 MB.
+MOST_HEADER, MOST_TENSORS = 2**25, 10_000
+# Lists and objects in JSON, and values: each becomes an object of Python of some 60 bytes.
+_MOST_NESTED, _MOST_VALUES = 200_000, 1_500_000
+# torch knows no tensors of more axes.
+_MOST_AXES = 32
+_EXPECTED = "Expected a *.aeseg.safetensors file written by napari-aeseg."
+# What safetensors and torch raise on numbers that they cannot work with, and on files that are
+# longer than what can be mapped.
+_ERRORS = (
+    *(safetensors.SafetensorError, OSError, MemoryError, RuntimeError, ValueError, TypeError),
+)
+
+
+def check_json(text: str | bytes, name: str) -> None:
+    """Raise ModelFileError if JSON has more parts than any of ours; `name` is of the file."""
+    one = str if isinstance(text, str) else str.encode
+    nested = text.count(one("{")) + text.count(one("["))  # type: ignore[arg-type]
+    values = text.count(one(","))  # type: ignore[arg-type]
+    if nested > _MOST_NESTED or values > _MOST_VALUES:
+        raise ModelFileError(
+            f"The header of {name} cannot be read (it has {values} values in {nested} parts: too "
+            f"many). {_EXPECTED}"
+        )
+
+
+def read_metadata(path: Path, key: str) -> str | None:
+    """Return a text of the metadata of a file, None if there is none of this name.
+
+    Raises
+    ------
+    ModelFileError
+        If this is no such file, or its header is too large.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path.name} is not a file. {_EXPECTED}")
+    try:
+        _check_head(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(key)
+    except _ERRORS as error:
+        raise _damaged(path, error) from error
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file whose metadata was read; none refers to the file any more.
+
+    Raises
+    ------
+    ModelFileError
+        If they cannot be read.
+    """
+    size = path.stat().st_size
+    found = {}
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            if len(names) > MOST_TENSORS:
+                raise ValueError(f"{len(names)} tensors")
+            for name in names:
+                shape = file.get_slice(name).get_shape()
+                # Of nothing, any number of rows would fit into the file.
+                if len(shape) > _MOST_AXES or any(n > size for n in shape):
+                    raise ValueError(f"{name} has a shape that no tensor has")
+                # Tensors are views of the mapped file: whoever shortens it would end the process.
+                found[name] = file.get_tensor(name).clone()
+    except _ERRORS as error:
+        raise ModelFileError(
+            f"The weights of {path.name} cannot be read ({shown(error)})."
+        ) from error
+    return found
+
+
+def _check_head(path: Path) -> None:
+    """Raise an error if the header is longer, or has more parts, than that of any model."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MOST_HEADER:
+            raise ValueError(f"its header claims to have {length} bytes")
+        check_json(file.read(length), path.name)
+
+
+def _damaged(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(
+        f"{path.name} is not a model file, or it is damaged or cut short ({shown(error)}). "
+        f"{_EXPECTED}"
+    )
+
+
+def architecture_of(header: Mapping[str, Any]) -> Architecture:
+    """Return the architecture; values that no model of ours has are refused before they cost."""
+    architecture = Architecture(**header["architecture"])
+    limits = {"channels": 4096, "levels": 6, "width": 256, "convolutions": 4}
+    for name, most in limits.items():
+        value = getattr(architecture, name)
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} = {value!r} is not a whole number from 1 to {most}")
+    if architecture.decoder not in ("transposed", "unpooling"):
+        raise ValueError(f"decoder = {architecture.decoder!r} is not known")
+    if type(architecture.dimensions) is not int or architecture.dimensions not in (2, 3):
+        raise ValueError(f"dimensions = {architecture.dimensions!r} is neither 2 nor 3")
+    most = architecture.levels if architecture.dimensions == 3 else 0
+    if type(architecture.z_levels) is not int or not 0 <= architecture.z_levels <= most:
+        raise ValueError(
+            f"z_levels = {architecture.z_levels!r} is not a whole number from 0 to {most}"
+        )
+    return architecture
+
+
+def intensity_of(header: Mapping[str, Any], channels: int) -> IntensityRange | None:
+    """Return the range, two finite numbers for each channel, or None."""
+    values = header["intensity"]
+    if values is None:
+        return None
+    low, high = (numbers_of(f"intensity {name}", values[name]) for name in ("low", "high"))
+    if not len(low) == len(high) == channels:
+        raise ValueError(f"intensity {shown(values)} for {channels} channel(s)")
+    return IntensityRange(low, high)
+
+
+def record_of(header: Mapping[str, Any]) -> TrainingRecord:
+    """Return the record of the training; `check_record` says whether it can be relied on."""
+    training = dict(header["training"])
+    for name in ("images", "losses", "notes"):
+        if not isinstance(training[name], list):
+            raise TypeError(f"{name} = {shown(repr(training[name]))} is no list")
+        training[name] = tuple(training[name])
+    if training.get("voxel_size") is not None:
+        training["voxel_size"] = numbers_of("voxel_size", training["voxel_size"])
+    training["losses"] = tuple(map(_as_float, training["losses"]))
+    if "seconds" in training:
+        training["seconds"] = _as_float(training["seconds"])
+    if not isinstance(training.get("precision", ""), str):
+        raise ValueError(f"precision = {shown(repr(training['precision']))}")
+    return TrainingRecord(**training)
+
+
+def _as_float(value: Any) -> Any:
+    """Return a whole number as one of float64, unless it is beyond reason: others stay."""
+    return float(value) if type(value) is int and abs(value) < 2**63 else value
+
+
+def check_record(record: TrainingRecord) -> None:
+    """Raise an error unless every part of a record is of the kind that it is said to be."""
+    for name, values in ("losses", list(record.losses)), ("seconds", [record.seconds]):
+        numbers_of(name, values)
+        if not all(type(number) is float for number in values):
+            raise TypeError(f"{name} = {shown(repr(values), 100)}")
+    for text in (record.device, *record.notes):
+        text_of("device and notes", text)
+    if type(record.steps) is not int or record.steps < 0:
+        raise ValueError(f"steps = {shown(repr(record.steps))}")
+    if not isinstance(record.params, dict):
+        raise TypeError(f"params = {shown(record.params)}")
+    json.dumps(record.params, allow_nan=False)  # else it could not be saved again
+    for image in record.images:
+        _check_image(image)
+
+
+def text_of(name: str, value: object) -> str:
+    """Return a text; raise TypeError for anything else."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} = {shown(repr(value))} is no text")
+    return value
+
+
+def numbers_of(name: str, values: object) -> tuple[float, ...]:
+    """Return a list of finite numbers as a tuple; raise TypeError or ValueError for others."""
+    if not isinstance(values, list) or any(type(n) not in (int, float) for n in values):
+        raise TypeError(f"{name} = {shown(repr(values), 100)} is no list of numbers")
+    numbers = tuple(map(float, values))
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} has NaN or infinite values")
+    return numbers
+
+
+def _check_image(image: Any) -> None:
+    """Raise an error unless these are the name, shape and axes of an image."""
+    name, shape, axes = image["name"], image["shape"], image["axes"]
+    if not isinstance(shape, list) or any(type(n) is not int or n < 1 for n in shape):
+        raise ValueError(f"image of shape {shown(repr(shape))}")
+    if len(text_of("axes", axes)) != len(shape):
+        raise ValueError(f"axes {shown(repr(axes))} of an image of shape {shown(shape)}")
+    text_of("name", name)
+
+
+def network_of(
+    architecture: Architecture, weights: Mapping[str, torch.Tensor], name: str
+) -> Autoencoder:
+    """Return the network with its weights; raise ModelFileError for weights that do not fit.
+
+    `name` is what the error calls the file.
+    """
+    # Without initial weights: neither is memory taken twice, nor anybody's random state changed.
+    with torch.device("meta"):
+        network = Autoencoder(architecture)
+    expected = {k: (tuple(v.shape), v.dtype) for k, v in network.state_dict().items()}
+    found = {k: (tuple(v.shape), v.dtype) for k, v in weights.items()}
+    if found != expected:
+        odd = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
+        raise ModelFileError(
+            f"The weights of {name} do not fit its architecture; differing: "
+            f"{shown(', '.join(odd[:5]))}{' ...' if len(odd) > 5 else ''}."
+        )
+    if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
+        raise ModelFileError(f"{name} has weights that are NaN or infinite; train again.")
+    network.load_state_dict(weights, assign=True)
+    return network
+
+
+def prototype_parts(prototypes: Prototypes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the plain values and the tensors of prototypes."""
+    values = {
+        "scale": float(prototypes.scale),
+        "names": prototypes.names,
+        "colors": prototypes.colors,
+    }
+    arrays = {"centres": prototypes.centres, "whitening": prototypes.whitening}
+    return values, {k: torch.tensor(v) for k, v in arrays.items()}
+
+
+def prototypes_of(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Prototypes:
+    """Return prototypes of what `prototype_parts` gave."""
+    if set(tensors) != {"centres", "whitening"}:
+        raise ValueError(f"tensors {sorted(tensors)}")
+    if set(values) != {"scale", "names", "colors"}:
+        raise ValueError(f"values {sorted(values)}")
+    if not all(isinstance(values[name], list) for name in ("names", "colors")):
+        raise ValueError("names and colors that are no lists")
+    return Prototypes(
+        tensors["centres"].numpy(),
+        tensors["whitening"].numpy(),
+        values["scale"],
+        tuple(values["names"]),
+        tuple(values["colors"]),
+    )
+
 
 #: Raised whenever an older package could misread the file; written is the least that will do.
 FORMAT_VERSION = 2

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from napari_aeseg.autoencoder.architecture import AS_IN_PARAMS
-from napari_aeseg.autoencoder.building import architecture_for
+from napari_aeseg.autoencoder.architecture import AS_IN_PARAMS, Architecture, z_levels_for
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.device import (
     choose_device,
@@ -22,18 +21,288 @@ from napari_aeseg.autoencoder.device import (
     memory_for,
     precision_used,
 )
-from napari_aeseg.autoencoder.diagnosis import running_mean, warnings_about
 from napari_aeseg.autoencoder.model import Model, TrainingRecord
 from napari_aeseg.autoencoder.network import Autoencoder, copied, placed
 from napari_aeseg.autoencoder.resume import Checkpoint, moved_to, reset
 from napari_aeseg.errors import DeviceError, InputError
+from napari_aeseg.images.axes import z_ratio
+from napari_aeseg.images.windows import Pool
+from napari_aeseg.params import TrainingParams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_aeseg.autoencoder.device import Precision
+    from napari_aeseg.images.axes import Axes
     from napari_aeseg.images.intensity import Image, IntensityRange
-    from napari_aeseg.params import TrainingParams
+
+
+# Fewer steps than this tell nothing.
+_ENOUGH_STEPS = 50
+# Final loss in units of the variance above which nothing was learnt. Measured: samples and other
+# photographs 0.05 - 0.6, noise of all kinds and all but constant images 0.96 - 1.3.
+_FLAT = 0.8
+# Variance below which an image, scaled to its percentiles, is all but constant.
+_CONSTANT = 0.005
+# Third to last quarter of the losses: above the first, more steps can make a flat loss fall; above
+# the second, they are sure to help. Measured: 0.8 - 1.05 for trainings that were long enough.
+_FALLING, _STEEP = 1.1, 2.0
+
+
+def running_mean(losses: Sequence[float], number: int) -> float:
+    """Return the mean of the last losses."""
+    return float(np.mean(losses[-number:]))
+
+
+def warnings_about(losses: Sequence[float], variance: float, learning_rate: float) -> list[str]:
+    """Return what looks wrong with a training, its likely cause, and what to do.
+
+    Parameters
+    ----------
+    losses : sequence of float
+        Of every step of a training that came to its end.
+    variance : float
+        The loss of predicting nothing but the mean.
+    learning_rate : float
+
+    Returns
+    -------
+    list of str
+        Sentences for the user; mostly none.
+
+    Examples
+    --------
+    >>> warnings_about(np.linspace(0.2, 0.01, 100), 0.1, 0.004)[0][:34]
+    'The loss was still falling steeply'
+    >>> warnings_about([0.01] * 100, 0.1, 0.004)
+    []
+    """
+    if len(losses) < _ENOUGH_STEPS:
+        return []
+    values = np.asarray(losses)
+    tenths = [float(part.mean()) for part in np.array_split(values, 10)]
+    fall = _fall(values)
+    if tenths[-1] <= _FLAT * variance:
+        if fall < _STEEP:
+            return []
+        return ["The loss was still falling steeply at the end: more steps would help."]
+    nothing = (
+        f"The network has learnt next to nothing: its loss, {tenths[-1]:.2g}, is hardly better "
+        f"than that of predicting the mean, {variance:.2g}."
+    )
+    return [f"{nothing} {_cause(tenths, fall, variance, learning_rate)}"]
+
+
+def _cause(tenths: Sequence[float], fall: float, variance: float, learning_rate: float) -> str:
+    """Return why nothing was learnt, most likely, and what to do."""
+    rose = min(tenths) < tenths[-1] / 2
+    if rose or (fall <= _FALLING and tenths[-1] > 2 * variance):
+        how = "rose in the end" if rose else "stayed far above it"
+        return f"The loss {how}: choose a learning rate below {learning_rate:g}."
+    if variance < _CONSTANT:
+        return (
+            "The images are all but constant: crop them to where there is something to see, or "
+            "choose others."
+        )
+    if fall > _FALLING:
+        return "It was still falling: take more steps, or a higher learning rate."
+    usual: float = TrainingParams.model_fields["learning_rate"].default
+    other = usual if learning_rate < usual / 4 else learning_rate / 3
+    return (
+        "Either neighbouring pixels have nothing in common, as in noise: then smooth or bin the "
+        f"images; or the learning rate, {learning_rate:g}, does not suit: then try {other:.2g}."
+    )
+
+
+def _fall(values: np.ndarray) -> float:
+    """Third quarter of the losses over the last; by mean or median, whichever says less."""
+    third, last = np.array_split(values, 4)[2:]
+    # Rare bright crops move the mean, and nothing else.
+    pairs = [(float(of(third)), float(of(last))) for of in (np.mean, np.median)]
+    return min(a / b if b > 0 else np.inf for a, b in pairs)
+
+
+# Fewer slices are seen by no deeper level as more than their border.
+_ENOUGH_SLICES = 16
+# With longer voxels, neighbouring slices have less in common than 3D costs.
+_LONGEST_VOXELS = 2.5
+
+
+def architecture_for(
+    images: Sequence[Image],
+    params: TrainingParams,
+    init: Model | None = None,
+    voxel_size: Sequence[float] | None = None,
+) -> tuple[Architecture, list[str]]:
+    """Check that the images can be trained on together and return the network to build.
+
+    Parameters
+    ----------
+    images : sequence of Image
+    params : TrainingParams
+    init : Model, optional
+        To start from: its architecture is kept.
+    voxel_size : sequence of float, optional
+        See `z_ratio`; the same for all images.
+
+    Returns
+    -------
+    Architecture
+    list of str
+        What the user should know about the choice.
+
+    Raises
+    ------
+    InputError
+        If the images differ in channels or all are constant, do not fit `init`, `voxel_size` or
+        the dimensions asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_aeseg.images.intensity import read_image
+    >>> from napari_aeseg.params import TrainingParams
+    >>> volume = read_image(np.arange(16 * 8 * 8).reshape(16, 8, 8), "ZYX")
+    >>> architecture_for([volume], TrainingParams(), voxel_size=(2, 1, 1))[0].reduction
+    (4, 8, 8)
+    """
+    channels = _channels(images)
+    ratio = max(z_ratio(voxel_size, i.axes, i.name) for i in images)
+    if init is not None:
+        return _kept(init, channels, images, params), _notes(init.architecture, ratio, voxel_size)
+    dimensions = _dimensions(images, params, None if voxel_size is None else ratio)
+    architecture = Architecture(
+        channels,
+        params.levels,
+        params.width,
+        params.convolutions,
+        params.decoder,
+        dimensions,
+        z_levels_for(ratio, params.levels) if dimensions == 3 else 0,
+    )
+    return architecture, _notes(architecture, ratio, voxel_size)
+
+
+def _channels(images: Sequence[Image]) -> int:
+    """Return the number of channels that all images have."""
+    channels = {len(i.pixels) for i in images}
+    if len(channels) > 1:
+        listing = ", ".join(f"{i.name}: {len(i.pixels)}" for i in images)
+        raise InputError(
+            f"The images have different numbers of channels ({listing}): name the axes if they "
+            "were misread, or train on them one by one."
+        )
+    if all(i.is_constant for i in images):
+        names = ", ".join(i.name for i in images)
+        raise InputError(
+            f"Nothing to learn from: every channel of {names} has one value only. "
+            "Choose other images."
+        )
+    return channels.pop()
+
+
+def _kept(
+    init: Model, channels: int, images: Sequence[Image], params: TrainingParams
+) -> Architecture:
+    """Return the architecture of the model to start from, if it fits."""
+    architecture = init.architecture
+    if channels != architecture.channels:
+        raise InputError(
+            f"The images have {channels} channel(s), the model to start from has "
+            f"{architecture.channels}; start without it."
+        )
+    if params.dimensions not in ("auto", f"{architecture.dimensions}D"):
+        raise InputError(
+            f"dimensions = {params.dimensions!r}, but the model to start from is "
+            f"{architecture.dimensions}D: leave dimensions at 'auto', or start without it."
+        )
+    if architecture.dimensions == 3:
+        _check_volumes(images, "The model to start from is 3D")
+    return architecture
+
+
+def _dimensions(images: Sequence[Image], params: TrainingParams, ratio: float | None) -> int:
+    """Return 2 or 3, as was asked for or as suits the images.
+
+    Stacks of slices whose distance nobody named are seen in 2D: that is right for all of them.
+    So are images that are learnt from by windows.
+    """
+    if params.dimensions == "3D":
+        _check_volumes(images, "dimensions = '3D'")
+    if params.dimensions != "auto":
+        return int(params.dimensions[0])
+    deep = all(_slices(i.axes) >= _ENOUGH_SLICES and not isinstance(i, Pool) for i in images)
+    return 3 if deep and ratio is not None and ratio <= _LONGEST_VOXELS else 2
+
+
+def _slices(axes: Axes) -> int:
+    """Return the number of slices; 0 without Z."""
+    return axes.shape[axes.letters.index("Z")] if "Z" in axes.letters else 0
+
+
+def _check_volumes(images: Sequence[Image], why: str) -> None:
+    """Raise InputError unless all images have slices, and are not learnt from by windows."""
+    for image in images:
+        if isinstance(image, Pool):
+            raise InputError(
+                f"{why}, but {image.name} is learnt from by windows, which are planes: choose "
+                "dimensions = '2D'."
+            )
+        if not _slices(image.axes):
+            raise InputError(
+                f"{why}, but {image.name} has no slices, read as {image.axes}: name the axes if "
+                "they were misread, or train in 2D."
+            )
+
+
+def _notes(
+    architecture: Architecture, ratio: float, voxel_size: Sequence[float] | None
+) -> list[str]:
+    """Return what the user should know of a network of volumes."""
+    if architecture.dimensions == 2:
+        return []
+    if voxel_size is None:
+        return ["Voxels were taken for cubes in 3D: give voxel_size if slices are further apart."]
+    return list(filter(None, [another_anisotropy(architecture, ratio), _flat(architecture)]))
+
+
+def _flat(architecture: Architecture) -> str:
+    if architecture.z_levels < architecture.levels:
+        return ""
+    return (
+        "Voxels are so long in Z that no level looks across slices: 2D gives much the same, faster."
+    )
+
+
+def another_anisotropy(architecture: Architecture, ratio: float) -> str:
+    """Return a note when voxels are not as long in Z as those that a network was made for.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    ratio : float
+        Length of the voxels along Z, in units of their width, see `z_ratio`.
+
+    Returns
+    -------
+    str
+        Empty when they are, or the network sees planes.
+
+    Examples
+    --------
+    >>> another_anisotropy(Architecture(channels=1, dimensions=3, z_levels=2), 1.0)
+    'The network was made for voxels about 4 times as long in Z as wide, these are 1 times as long.'
+    >>> another_anisotropy(Architecture(channels=1, dimensions=3, z_levels=2), 5.0)
+    ''
+    """
+    suited = z_levels_for(ratio, architecture.levels)
+    if architecture.dimensions == 2 or suited == architecture.z_levels:
+        return ""
+    return (
+        f"The network was made for voxels about {2**architecture.z_levels} times as long in Z as "
+        f"wide, these are {ratio:.3g} times as long."
+    )
+
 
 # Every so many steps, the weights are kept if they are the best so far, in case training goes
 # astray.

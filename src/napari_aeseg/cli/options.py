@@ -123,8 +123,7 @@ def image_paths(options: argparse.Namespace) -> list[Path]:
     """Return the image files, with those of a folder in its place."""
     if not any(path.is_dir() for path in options.images):
         return list(options.images)
-    from napari_aeseg.batch import image_files
-    from napari_aeseg.batch_job import is_hierarchy
+    from napari_aeseg.batch import image_files, is_hierarchy
     from napari_aeseg.io.file_array import is_zarr
 
     folders = [p for p in options.images if p.is_dir() and not (is_hierarchy(p) or is_zarr(p))]

@@ -20,7 +20,7 @@ from napari_aeseg.cli.options import (
 )
 from napari_aeseg.cli.progress import save_somewhere, say_trained, shown, stop_at_interrupt
 from napari_aeseg.errors import ModelFileError
-from napari_aeseg.images.anisotropy import common_voxel_size
+from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.params import PRESETS, TrainingParams
 
 if TYPE_CHECKING:

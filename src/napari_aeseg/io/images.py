@@ -18,7 +18,7 @@ from napari_aeseg.io.file_array import (
     open_zarr,
     tiff_axes,
 )
-from napari_aeseg.io.voxels import tiff_voxel_size
+from napari_aeseg.io.tiff import tiff_voxel_size
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing
+from math import isfinite
 from queue import Full, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 
@@ -19,10 +21,80 @@ if TYPE_CHECKING:
 
     from napari_aeseg.progress import StopFlag
 
+
+# Units that lengths are converted from, where axes differ: in metres, with the name they get.
+_UNITS = {"nm": (1e-9, "nanometer"), "mm": (1e-3, "millimeter"), "m": (1.0, "meter")}
+_UNITS |= {"cm": (1e-2, "centimeter"), "inch": (0.0254, "inch")}
+_UNITS |= dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m"), (1e-6, "micrometer"))
+
+
+def tiff_voxel_size(file: Any) -> tuple[dict[str, float], str]:
+    """Return the size of a voxel by axis (Z, Y, X) and its unit, "pixel" if not known.
+
+    Parameters
+    ----------
+    file : tifffile.TiffFile
+    """
+    named: dict[str, tuple[float, str]] = {}
+    try:
+        if file.is_ome:
+            named = _ome_sizes(file.ome_metadata or "")
+        elif file.is_imagej:
+            named = _imagej_sizes(file)
+    # The pixels could be read; sizes that make no sense say nothing.
+    except (LookupError, TypeError, ValueError, AttributeError):
+        pass
+    return _in_one_unit({a: s for a, s in named.items() if isfinite(s[0]) and s[0] > 0})
+
+
+def _ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
+    """Size and unit along each axis that the first image of OME metadata has."""
+    from tifffile import xml2dict
+
+    try:
+        image = xml2dict(xml)["OME"]["Image"]
+    except ParseError:
+        return {}
+    pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
+    return {
+        a: (float(pixels[f"PhysicalSize{a}"]), str(pixels.get(f"PhysicalSize{a}Unit", "µm")))
+        for a in "ZYX"
+        if f"PhysicalSize{a}" in pixels
+    }
+
+
+def _imagej_sizes(file: Any) -> dict[str, tuple[float, str]]:
+    """Size and unit along each axis that an ImageJ file has."""
+    known = file.imagej_metadata or {}
+    unit = str(known.get("unit", "pixel"))
+    sizes = {"Z": (float(known["spacing"]), unit)} if "spacing" in known else {}
+    if not sizes and unit == "pixel":
+        return {}
+    for axis in "YX":
+        tag = file.pages[0].tags.get(f"{axis}Resolution")
+        pixels, length = (1, 1) if tag is None else tag.value
+        if pixels:
+            sizes[axis] = (length / pixels, unit)
+    return sizes
+
+
+def _in_one_unit(sizes: dict[str, tuple[float, str]]) -> tuple[dict[str, float], str]:
+    """Lengths in the unit of the last axis; nothing where they cannot be converted."""
+    if not sizes:
+        return {}, "pixel"
+    _, unit = list(sizes.values())[-1]
+    _, name = _UNITS.get(unit, (1.0, unit))
+    if all(u == unit for _, u in sizes.values()):
+        return {a: n for a, (n, _) in sizes.items()}, name
+    if not all(u in _UNITS for _, u in sizes.values()):
+        return {}, "pixel"
+    return {a: n * _UNITS[u][0] / _UNITS[unit][0] for a, (n, u) in sizes.items()}, name
+
+
 # Side of a tile, and bytes of labels that are computed at once.
 _TILE, _BYTES = 512, 2**27
 # What OME-XML calls units.
-_UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "meter": "m"}
+_OME_UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "meter": "m"}
 
 
 def tiff_steps(
@@ -166,7 +238,7 @@ class _Writer:
 
 def _metadata(about: dict[str, Any]) -> dict[str, Any]:
     """What OME-XML says of the labels."""
-    unit = _UNITS.get(about["unit"])
+    unit = _OME_UNITS.get(about["unit"])
     found: dict[str, Any] = {"axes": about["axes"]}
     for axis, size in zip(about["axes"], about["voxel_size"], strict=True):
         if unit is not None and axis != "T":

@@ -13,7 +13,7 @@ from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.errors import InputError
-from napari_aeseg.large.memory import give_back, return_large_arrays
+from napari_aeseg.images.memory import give_back, return_large_arrays
 from napari_aeseg.progress import Progress, drain, noting, raise_if_stopped
 from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_aeseg.autoencoder.building import another_anisotropy
+from napari_aeseg.autoencoder.encoding import PIECE
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.planning import PIECE
+from napari_aeseg.autoencoder.trainer import another_anisotropy
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
-from napari_aeseg.images.memory import free_memory
+from napari_aeseg.images.memory import free_memory, give_back, return_large_arrays
 from napari_aeseg.large.block import BlockWork
 from napari_aeseg.large.block_store import BlockStore
 from napari_aeseg.large.cluster import done_on_cluster
 from napari_aeseg.large.lazy_ids import lazy_ids
-from napari_aeseg.large.memory import give_back, return_large_arrays
 from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
 from napari_aeseg.progress import Clock, Progress, drain, noting, raise_if_stopped
 from napari_aeseg.regions.hierarchy import Hierarchy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError, shown
-from napari_aeseg.regions.stored_ids import ids_array
+from napari_aeseg.regions.lazy_labels import ids_array
 
 if TYPE_CHECKING:
     from pathlib import Path

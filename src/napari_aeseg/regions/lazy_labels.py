@@ -2,20 +2,171 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.cuts.markers import LARGEST_MARKER
-from napari_aeseg.regions.stored_ids import looked_up
 from napari_aeseg.regions.tree.ultrametric import contour_map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from napari_aeseg.images.axes import Axes
     from napari_aeseg.regions.patches.graph import RegionGraph
+
+
+# Places that are looked at, and pixels along Y and X there: of flat images, and of volumes.
+_PLACES, _FLAT, _DEEP = 3, 1024, 128
+
+
+def is_image_of(
+    image: Any, patches: Any, axes: Axes, intensity: np.ndarray, count: np.ndarray
+) -> bool:
+    """Return whether patches that lie wholly in a few places have the intensities that are known.
+
+    Parameters
+    ----------
+    image : array_like
+        Of the shape of `axes`; only parts of it are read.
+    patches : dask array of int, shape space
+    axes : Axes
+    intensity : ndarray, shape (P, C)
+        Mean of each channel in each patch.
+    count : ndarray, shape (P,)
+        Pixels of each patch.
+    """
+    # The last is all of it: there, every patch is whole.
+    everything = tuple(slice(0, n) for n in axes.space_shape)
+    known = patches, axes, intensity, count
+    found = (_compared(image, *known, place) for place in [*_places(axes), everything])
+    return next((alike for alike in found if alike is not None), False)
+
+
+def _places(axes: Axes) -> list[tuple[slice, ...]]:
+    """Parts along the diagonal; the middle one first, as images may be empty in their corners."""
+    side = _DEEP if "Z" in axes.space else _FLAT
+    shape = axes.space_shape
+    sides = [min(n, 1 if a == "T" else side) for a, n in zip(axes.space, shape, strict=True)]
+    shares = sorted(np.linspace(0, 1, _PLACES), key=lambda share: abs(share - 0.5))
+    return [
+        tuple(
+            slice(int(share * (n - s)), int(share * (n - s)) + s)
+            for n, s in zip(shape, sides, strict=True)
+        )
+        for share in shares
+    ]
+
+
+def _compared(
+    image: Any,
+    patches: Any,
+    axes: Axes,
+    intensity: np.ndarray,
+    count: np.ndarray,
+    place: tuple[slice, ...],
+) -> bool | None:
+    """Whether a place looks as is known; None where no patch lies in it as a whole."""
+    ids = np.asarray(patches[place]).ravel()
+    inside = ids >= 0
+    seen = np.bincount(ids[inside], minlength=len(count))
+    whole = (seen > 0) & (seen == count)
+    if not whole.any():
+        return None
+    along = dict(zip(axes.space, place, strict=True))
+    pixels = np.asarray(image[tuple(along.get(a, slice(None)) for a in axes.letters)])
+    if "C" in axes.letters:
+        pixels = np.moveaxis(pixels, axes.letters.index("C"), 0)
+    flat = pixels.reshape(intensity.shape[1], -1).astype(np.float64)[:, inside]
+    total = np.stack([np.bincount(ids[inside], channel, len(count)) for channel in flat], 1)
+    means = total[whole] / count[whole, np.newaxis]
+    return bool(np.allclose(means, intensity[whole], rtol=1e-9, atol=0))
+
+
+class StoredIds(Protocol):
+    """Patch ids of an image that are stored as numbers of some other kind."""
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Pixels of each chunk along each axis."""
+
+    def read(self, part: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers stored in a chunk, and the id that each of them stands for."""
+
+    def __dask_tokenize__(self) -> object:
+        """Tell it apart from others."""
+
+
+class _Reader:
+    """Reads a chunk, and looks up what its ids stand for: once per number, then once per pixel."""
+
+    def __init__(self, stored: StoredIds, look_up: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.stored = stored
+        self.look_up = look_up
+
+    def __call__(self, block_info: Any = None) -> np.ndarray:
+        place = block_info[None]["array-location"][: len(self.stored.chunks)]
+        numbers, ids = self.stored.read(tuple(slice(*along) for along in place))
+        # There is nothing to clip, but then numpy does not look for it first.
+        return np.take(self.look_up(ids), numbers, axis=0, mode="clip")
+
+    def __dask_tokenize__(self) -> object:
+        from dask.base import normalize_token
+
+        return type(self).__name__, normalize_token((self.stored, self.look_up))
+
+
+# The reader of every array of ids that is alive, by the array's name.
+_READERS: WeakValueDictionary[str, _Reader] = WeakValueDictionary()
+
+
+def ids_array(stored: StoredIds) -> Any:
+    """Return stored ids as a dask array of int32."""
+    reader = _Reader(stored, _same)
+    ids = _read(reader, np.dtype(np.int32))
+    _READERS[ids.name] = reader
+    return ids
+
+
+def looked_up(ids: Any, look_up: Callable[[np.ndarray], np.ndarray], like: np.ndarray) -> Any:
+    """Return a dask array of what is looked up for each pixel.
+
+    Parameters
+    ----------
+    ids : dask array of int32, shape space
+        If it is one of `ids_array`, nothing is computed per pixel but the result.
+    look_up : callable
+        Takes ids, in an array of any shape, and returns what each of them stands for.
+    like : ndarray, shape (n, ...)
+        An array as `look_up` returns it for a row of ids.
+    """
+    reader, further = _READERS.get(ids.name), like.shape[1:]
+    if reader is not None:
+        return _read(_Reader(reader.stored, look_up), like.dtype, further)
+    more = {"new_axis": [*range(ids.ndim, ids.ndim + len(further))]} if further else {}
+    chunks = (*ids.chunks, *((n,) for n in further))
+    meta = np.empty((0,) * len(chunks), like.dtype)
+    return ids.map_blocks(look_up, dtype=like.dtype, meta=meta, chunks=chunks, **more)
+
+
+def _read(reader: _Reader, dtype: np.dtype[Any], further: tuple[int, ...] = ()) -> Any:
+    import dask.array as da
+    from dask.base import tokenize
+
+    chunks = (*reader.stored.chunks, *((n,) for n in further))
+    return da.map_blocks(  # type: ignore[no-untyped-call]
+        reader,
+        name=f"aeseg-{tokenize(reader)}",
+        chunks=chunks,
+        dtype=dtype,
+        meta=np.empty((0,) * len(chunks), dtype),
+    )
+
+
+def _same(ids: np.ndarray) -> np.ndarray:
+    return ids
 
 
 class _Painter:

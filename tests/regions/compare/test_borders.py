@@ -3,7 +3,7 @@ import pytest
 
 from napari_aeseg.regions.compare.borders import region_means, with_sharp_borders
 from napari_aeseg.regions.patches.graph import averaged, averaging_matrix, region_graph
-from napari_aeseg.regions.tree.merge_tree import ward_tree
+from napari_aeseg.regions.tree.ward import ward_tree
 
 SIDE = 24
 PATCHES = np.arange(SIDE**2).reshape(SIDE, SIDE)

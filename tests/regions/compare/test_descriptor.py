@@ -6,7 +6,7 @@ from scipy.spatial.distance import pdist
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.compare.descriptor import describe
-from napari_aeseg.regions.tree.merge_tree import ward_tree
+from napari_aeseg.regions.tree.ward import ward_tree
 
 HALVES = np.repeat([0, 1], 32) * np.ones((64, 1), int)  # left and right
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.cuts.edits import Merge, Split, edit_of, edited
-from napari_aeseg.regions.tree.merge_tree import ward_tree
+from napari_aeseg.regions.tree.ward import ward_tree
 
 # A row of patches: 0 and 1 are alike, 2 and 3 are, 4 differs from all.
 CHAIN = ward_tree(

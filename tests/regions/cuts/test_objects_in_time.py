@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.cuts.objects import find_objects
-from napari_aeseg.regions.cuts.objects_in_time import SearchInTime, linked
+from napari_aeseg.regions.cuts.objects import SearchInTime, find_objects, linked
 
 
 def discs(number=5, step=3):

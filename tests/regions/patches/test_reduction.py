@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.compare.fine_scale import FineScale
-from napari_aeseg.regions.compare.moments import Scales
+from napari_aeseg.regions.compare.moments import FineScale, Scales
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.reduction import Reduction
 from napari_aeseg.regions.patches.statistics import PatchStatistics, geometry

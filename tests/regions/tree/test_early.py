@@ -3,8 +3,7 @@ import pytest
 from scipy import ndimage
 
 from napari_aeseg.regions.patches.graph import region_graph
-from napari_aeseg.regions.tree.early import EarlyMerges
-from napari_aeseg.regions.tree.rounds import merged_in_rounds
+from napari_aeseg.regions.tree.ward import EarlyMerges, merged_in_rounds
 
 SIDE = 48
 PATCHES = np.arange(SIDE**2).reshape(SIDE, SIDE)

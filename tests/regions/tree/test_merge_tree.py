@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from napari_aeseg.regions.tree import merge_tree
-from napari_aeseg.regions.tree.merge_tree import ward_tree, ward_tree_of_all
+from napari_aeseg.regions.tree import ward as merge_tree
+from napari_aeseg.regions.tree.ward import ward_tree, ward_tree_of_all
 
 
 @pytest.fixture(params=["higra", "plain"])

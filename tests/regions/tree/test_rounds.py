@@ -6,9 +6,8 @@ from scipy import ndimage
 
 from napari_aeseg.errors import StoppedError
 from napari_aeseg.regions.patches.graph import region_graph
-from napari_aeseg.regions.tree import merge_tree
-from napari_aeseg.regions.tree.merge_tree import ward_tree
-from napari_aeseg.regions.tree.rounds import merged_in_rounds, ward_costs
+from napari_aeseg.regions.tree import ward as merge_tree
+from napari_aeseg.regions.tree.ward import merged_in_rounds, ward_costs, ward_tree
 
 SIDE = 48
 PATCHES = np.arange(SIDE**2).reshape(SIDE, SIDE)

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.tree.merge_tree import ward_tree
 from napari_aeseg.regions.tree.ultrametric import gap_merges, joining_merges, leaving_merges
+from napari_aeseg.regions.tree.ward import ward_tree
 
 
 def random_tree(seed: int, leaves: int):

@@ -9,7 +9,7 @@ import numpy as np
 from napari_aeseg import __version__
 from napari_aeseg._napari.manifest.settings import SUFFIX, new_path, prepare_folder
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.anisotropy import common_voxel_size
+from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.io.images import open_file, read_file
 from napari_aeseg.samples import SAMPLES
 

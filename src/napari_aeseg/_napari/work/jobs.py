@@ -12,7 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_aeseg._napari.manifest.settings import prepare_folder
-from napari_aeseg.images.anisotropy import common_voxel_size
+from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.progress import Progress
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
 
     @_with_core
     def work(stop: Event) -> Generator[Progress, None, np.ndarray]:
-        from napari_aeseg.autoencoder.inspect import error_steps
+        from napari_aeseg.autoencoder.model import error_steps
 
         read = model.read(image.data, image.axes, image.name)
         fitted = model.fitted(len(read.pixels))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_aeseg.progress import raise_if_stopped
-from napari_aeseg.regions.tree.merge_tree import ward_tree
+from napari_aeseg.regions.tree.ward import ward_tree
 
 if TYPE_CHECKING:
     from napari_aeseg.progress import StopFlag
-    from napari_aeseg.regions.tree.early import EarlyMerges
+    from napari_aeseg.regions.tree.ward import EarlyMerges
 
 # Numbers of regions at which borders are sharpened, one after the other.
 _REGIONS = (64, 48, 32, 24, 16)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.compare.moments import Moments
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
-    from napari_aeseg.regions.tree.early import EarlyMerges
+    from napari_aeseg.regions.tree.ward import EarlyMerges
 
 # "auto" averages over six patches and looks how much the contrast grows. If neighbouring patches of
 # a texture are independent draws, it grows with their number, else it hardly does. Growth from

@@ -13,7 +13,7 @@ from napari_aeseg.regions.tree.ultrametric import gap_merges
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_aeseg.regions.tree.merge_tree import MergeTree
+    from napari_aeseg.regions.tree.ward import MergeTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def edited(labels: np.ndarray, tree: MergeTree, edits: Iterable[Edit]) -> np.nda
 
     Examples
     --------
-    >>> from napari_aeseg.regions.tree.merge_tree import ward_tree
+    >>> from napari_aeseg.regions.tree.ward import ward_tree
     >>> edges = np.array([[0, 1], [1, 2], [2, 3]])
     >>> tree = ward_tree(edges, np.array([[0.0], [0.1], [5.0], [5.2]]), np.ones(4))
     >>> edited(tree.cut(2), tree, [Split(0)])

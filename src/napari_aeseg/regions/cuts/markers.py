@@ -12,7 +12,7 @@ from napari_aeseg.images.checks import check_even
 from napari_aeseg.regions.compare.borders import region_means
 
 if TYPE_CHECKING:
-    from napari_aeseg.regions.tree.merge_tree import MergeTree
+    from napari_aeseg.regions.tree.ward import MergeTree
 
 #: Largest id of a marker.
 LARGEST_MARKER = np.iinfo(np.int32).max
@@ -103,7 +103,7 @@ def spread(
 
     Examples
     --------
-    >>> from napari_aeseg.regions.tree.merge_tree import ward_tree
+    >>> from napari_aeseg.regions.tree.ward import ward_tree
     >>> edges, values = np.array([[0, 1], [1, 2], [2, 3]]), np.array([[0.0], [0.1], [5.0], [5.2]])
     >>> tree = ward_tree(edges, values, np.ones(4))
     >>> spread(np.array([7, 0, 0, 3]), tree, edges, values, np.ones(4))

@@ -9,8 +9,7 @@ import numpy as np
 
 from napari_aeseg.regions.compare.borders import region_means, with_sharp_borders
 from napari_aeseg.regions.compare.descriptor import choices, contrast_of, is_coarse
-from napari_aeseg.regions.compare.fine_scale import FineScale
-from napari_aeseg.regions.compare.moments import Scales
+from napari_aeseg.regions.compare.moments import FineScale, Scales
 from napari_aeseg.regions.compare.trend import is_volume, relative_place
 from napari_aeseg.regions.patches.graph import (
     RegionGraph,
@@ -19,7 +18,7 @@ from napari_aeseg.regions.patches.graph import (
     averaging_steps,
 )
 from napari_aeseg.regions.patches.statistics import PatchStatistics
-from napari_aeseg.regions.tree.early import EarlyMerges
+from napari_aeseg.regions.tree.ward import EarlyMerges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.patches.graph import RegionGraph
-    from napari_aeseg.regions.tree.merge_tree import MergeTree
+    from napari_aeseg.regions.tree.ward import MergeTree
 
 
 def gap_merges(tree: MergeTree) -> np.ndarray:
@@ -30,7 +30,7 @@ def gap_merges(tree: MergeTree) -> np.ndarray:
 
     Examples
     --------
-    >>> from napari_aeseg.regions.tree.merge_tree import ward_tree
+    >>> from napari_aeseg.regions.tree.ward import ward_tree
     >>> edges = np.array([[0, 1], [1, 2], [2, 3]])
     >>> gap_merges(ward_tree(edges, np.array([[0.0], [0.1], [5.0], [5.2]]), np.ones(4)))
     array([0, 2, 1])
