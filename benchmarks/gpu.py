@@ -176,7 +176,7 @@ def training(args: argparse.Namespace, _known: dict[str, float]) -> Iterator[Row
     for precision in args.precisions:
         used: list[str] = []
         peak(args.device)
-        trained(image, params.but(steps=5), args.device, precision, used)
+        trained(image, params.updated(steps=5), args.device, precision, used)
         start = time.perf_counter()
         model = trained(image, params, args.device, precision, used)
         taken = time.perf_counter() - start

@@ -78,10 +78,10 @@ class HalfArchitecture(Architecture):
     def reduction(self) -> tuple[int, ...]:
         return tuple(2 * n for n in super().reduction)
 
-    def reach(self, *, decoded: bool) -> tuple[int, ...]:
-        return tuple(2 * n for n in super().reach(decoded=decoded))
+    def receptive_radius(self, *, decoded: bool) -> tuple[int, ...]:
+        return tuple(2 * n for n in super().receptive_radius(decoded=decoded))
 
-    def cell(self, level: int) -> tuple[int, ...]:
+    def stride(self, level: int) -> tuple[int, ...]:
         return tuple(2 * n if level else n for n in super().cell(level))
 
 

@@ -175,7 +175,7 @@ def training(args: argparse.Namespace) -> Iterator[Row]:
     ours, theirs = [], []
     for _ in range(args.runs):
         times: list[tuple[int, float]] = []
-        for event in train_steps(image, params.but(steps=steps), "YXC", "cpu"):
+        for event in train_steps(image, params.updated(steps=steps), "YXC", "cpu"):
             if event.stage == "train":
                 times.append((event.done, time.perf_counter()))
         (first, start), (last, end) = times[0], times[-1]

@@ -59,7 +59,7 @@ class Window:
         self.viewer.add_image(picture(side), name="tissue")
         _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
         self.widget.device = "cpu"
-        self.widget.training_params = self.widget.training_params.but(steps=1_000_000)
+        self.widget.training_params = self.widget.training_params.updated(steps=1_000_000)
         self.ticks: list[float] = []
         self.timer = QTimer()
         self.timer.setInterval(TICK)

@@ -24,7 +24,7 @@ def main() -> None:
     image = SAMPLES["coins"]()  # any array: numpy, dask or zarr
 
     # Train. A preset is a good beginning, `but` changes single parameters of it.
-    params = aeseg.TrainingParams.preset("fast").but(steps=options.steps, seed=1)
+    params = aeseg.TrainingParams.preset("fast").updated(steps=options.steps, seed=1)
     model = aeseg.train(image, params)
     print(f"trained {model.record.steps} steps, the last loss is {model.losses[-1]:.4f}")
     model.save(options.output / "coins.aeseg.safetensors")  # again: aeseg.load_model(path)

@@ -35,7 +35,7 @@ def make_good_hierarchies(folder: Path) -> list[Path]:
         tree = aeseg.build_hierarchy(image, model, grid, axes=axes, device="cpu")
         tree = replace(tree, notes=("Light was evened out.",)).prepare()
         if number == 0:
-            tree = replace(tree, axes=tree.axes.measured((0.5, 0.5), "micrometer")).prepare()
+            tree = replace(tree, axes=tree.axes.with_voxel_size((0.5, 0.5), "micrometer")).prepare()
             bare = replace(tree)  # what it has computed is not copied
             bare.save(folder / "bare.aeseg.zarr")
             found.append(folder / "bare.aeseg.zarr")

@@ -65,7 +65,7 @@ def image() -> np.ndarray:
 def train(told: Told, **more: Any) -> Any:
     """Train, with copies and pictures at every event."""
     return aeseg.train(
-        image(), PARAMS, device="auto", progress=told, snapshot_seconds=0, picture_seconds=0, **more
+        image(), PARAMS, device="auto", progress=told, snapshot_seconds=0, preview_seconds=0, **more
     )
 
 

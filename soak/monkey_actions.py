@@ -336,7 +336,7 @@ def use(hand: Hand, chosen: QWidget) -> None:
 def quick(widget: AESegWidget) -> None:
     """Keep what a training and a segmentation would take down to a second."""
     params = widget.training_params
-    widget.training_params = params.but(
+    widget.training_params = params.updated(
         steps=min(params.steps, 40),
         width=min(params.width, 8),
         levels=min(params.levels, 3),
@@ -465,13 +465,13 @@ def tool(hand: Hand) -> None:
 @action(4)
 def strokes(hand: Hand) -> None:
     """Paint strokes, undo or redo them."""
-    layer = hand.dock_or_refuse.paint()
+    layer = hand.dock_or_refuse.map_to_pixels()
     hand.record()
     place = [int(hand.rng.integers(n)) for n in layer.data.shape]
     hand.any(
         [
-            lambda: layer.paint(place, int(hand.rng.integers(0, 5))),
-            lambda: layer.paint(place, int(hand.rng.integers(1, 5))),
+            lambda: layer.map_to_pixels(place, int(hand.rng.integers(0, 5))),
+            lambda: layer.map_to_pixels(place, int(hand.rng.integers(1, 5))),
             layer.undo,
             layer.redo,
         ]
@@ -526,7 +526,9 @@ def params(hand: Hand) -> None:
         patches=hand.any(["grid", "watershed"]),
         balance=float(rng.random()),
     )
-    widget.training_params = QUICK.but(steps=int(rng.integers(1, 60)), seed=int(rng.integers(9)))
+    widget.training_params = QUICK.updated(
+        steps=int(rng.integers(1, 60)), seed=int(rng.integers(9))
+    )
     widget.watch = bool(rng.random() < 0.5)
     widget.start_from = hand.any(["new", "base", "current"])
 
@@ -690,11 +692,11 @@ def paint(hand: Hand) -> str:
     before = layer.data
     copy = before.copy()
     {
-        "paint": lambda: layer.paint(at, int(rng.integers(1, 200))),
+        "paint": lambda: layer.map_to_pixels(at, int(rng.integers(1, 200))),
         "fill": lambda: layer.fill(at, int(rng.integers(1, 200))),
         "undo": layer.undo,
         "redo": layer.redo,
-        "erase": lambda: layer.paint(at, 0),
+        "erase": lambda: layer.map_to_pixels(at, 0),
         "data": lambda: setattr(layer, "data", np.flip(layer.data, 0).copy()),
         "other shape": lambda: setattr(layer, "data", np.ones((5,) * layer.data.ndim, int)),
     }[what]()

@@ -63,7 +63,7 @@ def image() -> np.ndarray:
 @cache
 def model(seed: int = 0) -> Any:
     """A model; another for another seed."""
-    return aeseg.train(image(), PARAMS.but(seed=seed), device="cpu")
+    return aeseg.train(image(), PARAMS.updated(seed=seed), device="cpu")
 
 
 @cache

@@ -255,7 +255,7 @@ def built(
     tree = aeseg.build_hierarchy(
         image,
         model,
-        PARAMS.but(patches=("watershed", "grid")[case.number % 2]),
+        PARAMS.updated(patches=("watershed", "grid")[case.number % 2]),
         case.axes,
         "cpu",
         lambda event: stages.append(event.stage),
@@ -313,7 +313,7 @@ def trained(case: Case, image: Any, model: Model, folder: Path, stages: list[str
     blocks = aeseg.BlockParams() if case.number % 16 == 0 else None
     found = aeseg.train(
         [image],
-        TRAINING.but(normalisation=("image", "training")[case.number % 2]),
+        TRAINING.updated(normalisation=("image", "training")[case.number % 2]),
         case.axes,
         "cpu",
         progress=lambda event: stages.append(event.stage),

@@ -50,9 +50,9 @@ class Reader:
 
     def _warm(self) -> None:
         """Use each good file twice: everything is imported and all lasting memory is taken."""
-        from napari_aeseg.errors import ModelFileError, shown
+        from napari_aeseg.errors import ModelFileError, sanitized
 
-        shown("\x1b")
+        sanitized("\x1b")
         for _ in range(2):
             for raw in self.models:
                 path = self.home / "good" / "a.aeseg.safetensors"
@@ -232,7 +232,7 @@ def _use_tree(tree: Any) -> None:
         _checked(tree, tree.from_markers(markers))
     for painted in (tree.border_strength(), tree.merge_height(), tree.feature_colors()):
         assert np.isfinite(np.asarray(painted)).all(), "painted what is no number"
-    for level in tree.paint_levels(np.arange(number)):
+    for level in tree.map_to_pyramid(np.arange(number)):
         np.asarray(level)
     table = tree.table(tree.region_of_patch(min(3, number)) if tree.is_lazy else tree.regions(1))
     assert len(table)

@@ -47,11 +47,11 @@ Steps = Generator[Any, None, Any]
 
 
 def _train(folder: Path, stop: Any) -> Steps:
-    return pipeline.train_steps(image(), PARAMS.but(steps=3), device="cpu", stop=stop)
+    return pipeline.train_steps(image(), PARAMS.updated(steps=3), device="cpu", stop=stop)
 
 
 def _hierarchy(folder: Path, stop: Any) -> Steps:
-    params = SEGMENTATION.but(tile_size=32)
+    params = SEGMENTATION.updated(tile_size=32)
     return pipeline.hierarchy_steps(image(), model(), params, device="cpu", stop=stop)
 
 

@@ -168,7 +168,7 @@ def test_model_may_be_given_as_a_file(stripes, model, tmp_path):
 def test_any_dtype_is_trained_on_and_segmented(stripes, tiny_params, dtype):
     image = (stripes > 100) if dtype == "?" else stripes.astype(dtype)
     image.flags.writeable = False
-    labels = build(image, train(image, tiny_params.but(steps=1))).regions(3)
+    labels = build(image, train(image, tiny_params.updated(steps=1))).regions(3)
     assert labels.shape == image.shape
     assert labels.max() == 3
 
@@ -232,7 +232,7 @@ def test_one_image_is_a_list_of_one(stripes, tiny_params):
 
 
 def test_range_of_all_training_images_is_kept_when_asked_for(stripes, tiny_params):
-    params = tiny_params.but(normalisation="training")
+    params = tiny_params.updated(normalisation="training")
     dark, bright = stripes.astype(float), stripes + 300.0
     model = train([dark, bright], params)
     assert model.intensity.low[0] < 70
@@ -263,7 +263,7 @@ def test_hierarchy_remembers_model_and_params(stripes, model):
 @pytest.mark.parametrize("change", [{"patches": "grid"}, {"patch_size": 8}])
 def test_patches_are_those_of_the_params(stripes, model, change):
     assert not np.array_equal(
-        build(stripes, model, FINE.but(**change)).patches, build(stripes, model).patches
+        build(stripes, model, FINE.updated(**change)).patches, build(stripes, model).patches
     )
 
 
@@ -277,21 +277,22 @@ def test_patches_are_those_of_the_params(stripes, model, change):
     ],
 )
 def test_features_are_those_of_the_params(stripes, model, change, levels):
-    tree = build(stripes, model, FINE.but(**change))
+    tree = build(stripes, model, FINE.updated(**change))
     assert sorted(set(tree.statistics.level.tolist())) == levels
     assert tree.regions(3).max() == 3
 
 
 def test_encoder_and_decoder_describe_differently(stripes, model):
     encoder, decoder = (
-        build(stripes, model, FINE.but(source=s)).statistics.mean for s in ("encoder", "decoder")
+        build(stripes, model, FINE.updated(source=s)).statistics.mean
+        for s in ("encoder", "decoder")
     )
     assert encoder.shape != decoder.shape or not np.allclose(encoder, decoder)
 
 
 def test_tiles_do_not_show(model):
     image = np.random.default_rng(0).random((70, 100))
-    whole, tiled = (build(image, model, FINE.but(tile_size=n)) for n in (512, 32))
+    whole, tiled = (build(image, model, FINE.updated(tile_size=n)) for n in (512, 32))
     assert np.array_equal(whole.patches, tiled.patches)
     assert np.array_equal(whole.statistics.mean, tiled.statistics.mean)
     assert np.array_equal(whole.tree.cost, tiled.tree.cost)
@@ -299,7 +300,7 @@ def test_tiles_do_not_show(model):
 
 def test_unknown_level_is_refused_before_the_image_is_read(model):
     with pytest.raises(InputError, match=r"\[7\] are not in this model"):
-        build(np.full((9, 10), np.nan), model, FINE.but(levels=(7,)))
+        build(np.full((9, 10), np.nan), model, FINE.updated(levels=(7,)))
 
 
 # -- events and stopping
@@ -308,7 +309,7 @@ def test_unknown_level_is_refused_before_the_image_is_read(model):
 def test_every_stage_reports_up_to_its_end(stripes, tiny_params):
     events = []
     model = train([stripes, stripes[:30]], tiny_params, progress=events.append)
-    build(np.tile(stripes, (2, 2)), model, FINE.but(tile_size=32), progress=events.append)
+    build(np.tile(stripes, (2, 2)), model, FINE.updated(tile_size=32), progress=events.append)
     last = {event.stage: event for event in events}
     assert list(dict.fromkeys(e.stage for e in events)) == [
         "read",
@@ -359,7 +360,7 @@ def test_stop_before_training_begins(stripes, tiny_params):
 
 def test_stop_while_training_keeps_the_model_so_far(stripes, tiny_params):
     stop = StopAt("train")
-    model = train(stripes, tiny_params.but(steps=100_000), progress=stop, stop=stop)
+    model = train(stripes, tiny_params.updated(steps=100_000), progress=stop, stop=stop)
     assert 0 < model.record.steps < 100_000
     assert f"Stopped after {model.record.steps} of 100000 steps." in model.record.notes
     assert build(stripes, model).regions(2).max() == 2
@@ -439,7 +440,7 @@ def test_constant_or_tiny_image_is_cut_by_a_model_learnt_elsewhere(model, shape)
 @pytest.mark.parametrize("shape", [(2, 1), (5, 3), (12, 70)])
 def test_image_smaller_than_a_crop_is_trained_on_and_cut(tiny_params, shape):
     image = np.random.default_rng(0).random(shape)
-    params = tiny_params.but(crop_size=64, steps=2)
+    params = tiny_params.updated(crop_size=64, steps=2)
     tree = build(image, train(image, params))
     assert tree.regions(tree.n_patches).max() == tree.n_patches
 
@@ -453,7 +454,7 @@ def test_channels_that_differ_are_explained(stripes, tiny_params, model, rgb_mod
     with pytest.raises(InputError, match="different numbers of channels"):
         train([stripes, rgb], tiny_params)
     with pytest.raises(InputError, match="different numbers of channels"):
-        train([stripes, rgb], tiny_params.but(normalisation="training"))
+        train([stripes, rgb], tiny_params.updated(normalisation="training"))
     with pytest.raises(InputError, match=r"3 channel.*has 1; start without it"):
         train(rgb, tiny_params, init=model)
 
@@ -476,7 +477,7 @@ def test_parameters_of_another_kind_are_refused_by_name():
 
 def test_record_names_the_network_that_was_built(tiny_params):
     first = train(np.eye(32), params=tiny_params)
-    second = train(np.eye(32), params=tiny_params.but(width=9), init=first)
+    second = train(np.eye(32), params=tiny_params.updated(width=9), init=first)
     assert second.record.params["width"] == first.architecture.width == 4
 
 

@@ -79,7 +79,7 @@ def test_segments_in_one_call(quadrants):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_training_starts_from_it(base, channels, tiny_params, quadrants):
     image = np.stack([quadrants] * channels)
-    fresh = aeseg.train(image, tiny_params.but(levels=3, width=16), "CYX", device="cpu")
+    fresh = aeseg.train(image, tiny_params.updated(levels=3, width=16), "CYX", device="cpu")
     model = aeseg.train(image, tiny_params, "CYX", device="cpu", init="base")
     # The architecture is that of the base, whatever the parameters say.
     assert model.architecture == base.fitted(channels).architecture

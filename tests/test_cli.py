@@ -736,7 +736,7 @@ def params_of(run, files, grey_model, tmp_path, monkeypatch):
 def test_preset_is_what_single_options_change(params_of, name):
     preset = TrainingParams.preset(name)
     assert params_of(TrainingParams, f"--preset={name}") == preset
-    assert params_of(TrainingParams, f"--preset={name}", "--steps=7") == preset.but(steps=7)
+    assert params_of(TrainingParams, f"--preset={name}", "--steps=7") == preset.updated(steps=7)
 
 
 @pytest.mark.parametrize(("kind", "name"), OPTIONS)
@@ -968,7 +968,7 @@ def test_weights_of_a_saved_hierarchy_can_be_changed(run, tree_file, tmp_path, n
     labels = tifffile.imread(tmp_path / "grey_labels.tif")
     assert np.array_equal(labels, tree.reweighted(balance=1.0).regions(4))
     again = load_hierarchy(tmp_path / "grey.aeseg.zarr")
-    assert again.params == tree.params.but(balance=1.0)
+    assert again.params == tree.params.updated(balance=1.0)
 
 
 def test_other_parameters_of_a_saved_hierarchy_are_refused(run, tree_file, tmp_path):

@@ -143,7 +143,7 @@ def test_a_texture_that_moves_keeps_its_label():
 @pytest.mark.parametrize("kind", ["watershed", "grid"])
 def test_patches_keep_to_their_frame_and_shape(kind):
     pixels = np.random.default_rng(0).random((1, 3, 12, 24, 24)).astype(np.float32)
-    axes = read_axes((3, 12, 24, 24), "TZYX").measured((4, 1, 1))
+    axes = read_axes((3, 12, 24, 24), "TZYX").with_voxel_size((4, 1, 1))
     sides = patch_shape(axes, 8)
     patches = make_patches(pixels, sides, kind, density=(0, 0.25, 1, 1))
     assert sides == (1, 2, 8, 8)
@@ -207,7 +207,7 @@ def test_blocks_have_the_same_patches_in_volumes_and_time():
 
 
 def test_a_saved_hierarchy_knows_its_voxels(tmp_path):
-    axes = read_axes((4, 12, 40, 36), "TZYX").measured((2, 0.5, 0.5), "micrometer")
+    axes = read_axes((4, 12, 40, 36), "TZYX").with_voxel_size((2, 0.5, 0.5), "micrometer")
     tree = drain(hierarchy_steps(balls("TZYX"), "base", axes=axes, device="cpu"))
     tree.save(tmp_path / "a.aeseg.zarr")
     loaded = aeseg.load_hierarchy(tmp_path / "a.aeseg.zarr")

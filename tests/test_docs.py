@@ -43,7 +43,7 @@ def quick(monkeypatch, tmp_path):
 
     def quick_steps(images, params=None, *arguments, **options):
         if not options.get("resume"):
-            params = (params or pipeline.TrainingParams()).but(steps=4, batch_size=2)
+            params = (params or pipeline.TrainingParams()).updated(steps=4, batch_size=2)
         return train_steps(images, params, *arguments, **options)
 
     monkeypatch.setattr(pipeline, "train_steps", quick_steps)

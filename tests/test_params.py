@@ -63,10 +63,10 @@ def test_params_do_not_change(kind):
 
 def test_but_returns_a_checked_copy():
     params = TrainingParams(steps=7)
-    assert params.but(width=4) == TrainingParams(steps=7, width=4)
+    assert params.updated(width=4) == TrainingParams(steps=7, width=4)
     assert params == TrainingParams(steps=7)
     with pytest.raises(InputError, match="width"):
-        params.but(width=0)
+        params.updated(width=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,7 +86,7 @@ def test_every_parameter_is_explained(kind):
 def test_preset_is_the_defaults_with_some_changes(name):
     params = TrainingParams.preset(name)
     changes = PRESETS[name].changes
-    assert params == TrainingParams().but(**changes)
+    assert params == TrainingParams().updated(**changes)
     default = TrainingParams()
     assert all(getattr(params, k) != getattr(default, k) for k in changes)
 

@@ -66,7 +66,7 @@ def test_a_cut_in_two_finds_two_textures(tree, truth):
 def test_a_cut_in_two_on_intensity_does_not(tree, truth, mosaic):
     # The same patches and the same way of merging, on mean intensity alone.
     merged = ward_tree(tree.graph.edges, tree.statistics.intensity, tree.statistics.count)
-    assert covering(truth, tree.paint(merged.cut(2))) < 0.6
+    assert covering(truth, tree.map_to_pixels(merged.cut(2))) < 0.6
     # The pieces above and below the mean grey, smoothed or not.
     for sigma in (0, 4):
         bright = ndimage.gaussian_filter(mosaic.astype(float), sigma) > 128

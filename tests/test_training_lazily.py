@@ -11,7 +11,7 @@ import napari_aeseg as aeseg
 from napari_aeseg import InputError, samples
 from napari_aeseg import api as pipeline
 from napari_aeseg.images.blocks import BlockImage
-from napari_aeseg.images.windows import Pool, pool_steps
+from napari_aeseg.images.windows import WindowSample, window_sample_steps
 from napari_aeseg.io.images import open_file
 
 BLOCKS = aeseg.BlockParams()
@@ -23,7 +23,9 @@ def image():
 
 
 def pool_of(image, **options):
-    return pipeline.drain(pool_steps(BlockImage.of(image), **{"crop": 32, "seed": 1, **options}))
+    return pipeline.drain(
+        window_sample_steps(BlockImage.of(image), **{"crop": 32, "seed": 1, **options})
+    )
 
 
 def same(a, b):
@@ -52,13 +54,14 @@ def test_memory_is_bounded():
 def test_the_same_seed_gives_the_same_model(image, tiny_params):
     lazy = da.from_array(image, chunks=(70, 90, 3))
     first, again, other = (
-        aeseg.train(lazy, tiny_params.but(seed=s), device="cpu", blocks=BLOCKS) for s in (1, 1, 2)
+        aeseg.train(lazy, tiny_params.updated(seed=s), device="cpu", blocks=BLOCKS)
+        for s in (1, 1, 2)
     )
     assert same(first, again)
     assert not same(first, other)
     assert first.record.images[0]["shape"] == [300, 360, 3]
     # It does not depend on how the image is kept.
-    assert same(first, aeseg.train(image, tiny_params.but(seed=1), device="cpu", blocks=BLOCKS))
+    assert same(first, aeseg.train(image, tiny_params.updated(seed=1), device="cpu", blocks=BLOCKS))
 
 
 def test_a_large_file_is_learnt_from_without_being_loaded(tmp_path, tiny_params, monkeypatch):
@@ -80,7 +83,7 @@ def test_a_large_file_is_learnt_from_without_being_loaded(tmp_path, tiny_params,
 
 
 def test_resumed_training_is_that_of_one_go(image, tiny_params):
-    params = tiny_params.but(steps=6, seed=3)
+    params = tiny_params.updated(steps=6, seed=3)
     looks = []
 
     class Later:
@@ -109,7 +112,7 @@ def test_pictures_are_those_of_an_image_in_memory(image, tiny_params, axes):
     from napari_aeseg.autoencoder.training import Watcher
 
     lazy = BlockImage.of(moved, axes)
-    pool = pipeline.drain(pool_steps(lazy, 32, 0))
+    pool = pipeline.drain(window_sample_steps(lazy, 32, 0))
     whole = pipeline.read_image(moved, axes, lazy.intensity)
     a, b = (Watcher(i, model.architecture).picture(model.network) for i in (pool, whole))
     assert (a.axes, a.offset) == (b.axes, b.offset)
@@ -119,13 +122,13 @@ def test_pictures_are_those_of_an_image_in_memory(image, tiny_params, axes):
 def test_pictures_come_with_the_events(image, tiny_params):
     events = []
     aeseg.train(
-        image, tiny_params, device="cpu", blocks=BLOCKS, picture_seconds=0, progress=events.append
+        image, tiny_params, device="cpu", blocks=BLOCKS, preview_seconds=0, progress=events.append
     )
     assert events[-1].picture.pixels.shape == image.shape
 
 
 def test_intensities_in_common(image, tiny_params):
-    params = tiny_params.but(normalisation="training")
+    params = tiny_params.updated(normalisation="training")
     bright = image // 2 + 100
     model = aeseg.train([image, bright], params, device="cpu", blocks=BLOCKS)
     ranges = [BlockImage.of(i).intensity for i in (image, bright)]
@@ -142,7 +145,7 @@ def test_a_pool_counts_as_its_whole_image(image, tiny_params):
 
     noise = np.random.default_rng(0).integers(0, 99, (3000, 2000, 3), np.uint8)
     pool = pool_of(da.from_array(noise, chunks=500))
-    assert isinstance(pool, Pool)
+    assert isinstance(pool, WindowSample)
     planes = Architecture(3, levels=2)
     sampler = CropSampler([pool, read_image(image)], tiny_params, planes, torch.device("cpu"))
     assert sampler.chances[0] / sampler.chances[1] == pytest.approx(6e6 / (300 * 360))
@@ -174,7 +177,7 @@ def test_it_stops_while_it_reads(image, tiny_params):
 
 def test_images_that_differ_are_listed(image, tiny_params):
     grey = image[..., 0]
-    params = tiny_params.but(normalisation="training")
+    params = tiny_params.updated(normalisation="training")
     with pytest.raises(InputError) as told:
         aeseg.train([image, grey, grey.astype(np.float32)], params, device="cpu")
     assert str(told.value).splitlines() == [
@@ -191,7 +194,7 @@ def test_dtypes_may_differ_unless_intensities_are_in_common(image, tiny_params):
     mixed = [grey, grey.astype(np.float32)]
     assert aeseg.train(mixed, tiny_params, device="cpu").losses
     with pytest.raises(InputError, match="different dtypes"):
-        aeseg.train(mixed, tiny_params.but(normalisation="training"), device="cpu")
+        aeseg.train(mixed, tiny_params.updated(normalisation="training"), device="cpu")
 
 
 def test_windows_are_learnt_from_in_planes(tiny_params):
@@ -199,7 +202,7 @@ def test_windows_are_learnt_from_in_planes(tiny_params):
 
     def train(dimensions, blocks=BLOCKS, init=None):
         return aeseg.train(
-            volume, tiny_params.but(dimensions=dimensions), "ZYX", "cpu", init,
+            volume, tiny_params.updated(dimensions=dimensions), "ZYX", "cpu", init,
             blocks=blocks, voxel_size=(1, 1, 1),
         )  # fmt: skip
 

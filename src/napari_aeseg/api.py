@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg.autoencoder.device import memory_for
+from napari_aeseg.autoencoder.device import oom_as_device_error
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_resume
-from napari_aeseg.autoencoder.trainer import another_anisotropy
+from napari_aeseg.autoencoder.trainer import anisotropy_warning
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
 from napari_aeseg.images.blocks import BlockImage
-from napari_aeseg.images.checks import check_alike, check_even, finest
+from napari_aeseg.images.checks import check_compatible, check_rectangular, full_resolution
 from napari_aeseg.images.intensity import Image, IntensityRange, as_array, read_image
-from napari_aeseg.images.windows import pool_steps
+from napari_aeseg.images.windows import window_sample_steps
 from napari_aeseg.large.build import block_hierarchy_steps, needs_blocks
 from napari_aeseg.large.cluster import active_client
 from napari_aeseg.params import SegmentationParams, TrainingParams, checked_params
-from napari_aeseg.progress import Progress, drain, noting, raise_if_stopped
+from napari_aeseg.progress import Progress, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.cuts.objects import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy, checked_number
 from napari_aeseg.regions.patches.graph import region_graph
@@ -58,7 +58,7 @@ def train_steps(
     *,
     resume: bool = False,
     snapshot_seconds: float | None = None,
-    picture_seconds: float | None = None,
+    preview_seconds: float | None = None,
     voxel_size: Sequence[float] | None = None,
     blocks: BlockParams | None = None,
 ) -> Generator[Progress, None, Model]:
@@ -72,7 +72,9 @@ def train_steps(
         What errors and the training record call the images.
     """
     start = init if init is None or isinstance(init, Model) else load_model(init)
-    listed = [finest(i) for i in (images if isinstance(images, list | tuple) else [images])]
+    listed = [
+        full_resolution(i) for i in (images if isinstance(images, list | tuple) else [images])
+    ]
     if not listed:
         raise InputError("There is no image to train on: the list is empty.")
     names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
@@ -87,9 +89,9 @@ def train_steps(
         )
         given = [a or i["axes"] for a, i in zip(given, start.record.images, strict=True)]
     params = checked_params(TrainingParams, params)
-    check_alike(listed, given, names, one_dtype=params.normalisation == "training")
+    check_compatible(listed, given, names, one_dtype=params.normalisation == "training")
     known = start.intensity if start and resume else None
-    with memory_for("the training", f"Train on fewer or smaller images, or {_IN_BLOCKS}."):
+    with oom_as_device_error("the training", f"Train on fewer or smaller images, or {_IN_BLOCKS}."):
         read, intensity = yield from _read_steps(listed, given, names, params, stop, known, blocks)
         return (
             yield from training_steps(
@@ -101,7 +103,7 @@ def train_steps(
                 intensity,
                 resume=resume,
                 snapshot_seconds=snapshot_seconds,
-                picture_seconds=picture_seconds,
+                preview_seconds=preview_seconds,
                 voxel_size=voxel_size,
             )
         )
@@ -156,7 +158,9 @@ def _read_steps(
     for number, found in enumerate(read):
         if isinstance(found, BlockImage):
             seed = params.seed + number
-            found = yield from pool_steps(found, params.crop_size, seed, lazy, stop, skip=skip)
+            found = yield from window_sample_steps(
+                found, params.crop_size, seed, lazy, stop, skip=skip
+            )
         ready.append(found)
     return ready, intensity
 
@@ -172,7 +176,7 @@ def train(
     *,
     resume: bool = False,
     snapshot_seconds: float | None = None,
-    picture_seconds: float | None = None,
+    preview_seconds: float | None = None,
     voxel_size: Sequence[float] | None = None,
     blocks: BlockParams | None = None,
 ) -> Model:
@@ -206,7 +210,7 @@ def train(
         result is that of a training that was never stopped, bit for bit.
     snapshot_seconds : float, optional
         How often an event carries the model so far as `snapshot`, for example to save it.
-    picture_seconds : float, optional
+    preview_seconds : float, optional
         How often an event carries, as `picture`, what the model makes of the first image.
     voxel_size : sequence of float, optional
         Length of a voxel along Z, Y and X, in the order of the axes and any unit: of volumes, it
@@ -250,7 +254,7 @@ def train(
         stop,
         resume=resume,
         snapshot_seconds=snapshot_seconds,
-        picture_seconds=picture_seconds,
+        preview_seconds=preview_seconds,
         voxel_size=voxel_size,
         blocks=blocks,
     )
@@ -312,23 +316,23 @@ def hierarchy_steps(
         Of the network; see `pooling_steps`.
     """
     params = checked_params(SegmentationParams, params)
-    image = finest(image)
-    check_even(image, name)
+    image = full_resolution(image)
+    check_rectangular(image, name)
     if not isinstance(model, Model):
         model = load_model(model)
     reading = axes if isinstance(axes, Axes) else read_axes(np.shape(image), axes)
     if voxel_size is not None:
-        reading = reading.measured(voxel_size)
+        reading = reading.with_voxel_size(voxel_size)
     if any(given is not None for given in (blocks, store, client)) or needs_blocks(image):
         client = active_client() if client is None and store is not None else client
-        with memory_for(name, "Give smaller blocks (block_size, --block-size)."):
+        with oom_as_device_error(name, "Give smaller blocks (block_size, --block-size)."):
             return (
                 yield from block_hierarchy_steps(
                     *(image, model, params, reading, device, stop, name, precision),
                     *(blocks, store, client),
                 )
             )
-    with memory_for(name, f"Close other programs, or {_IN_BLOCKS}."):
+    with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
         return (
             yield from _steps_in_memory(
                 image, model, params, reading, device, stop, name, precision
@@ -361,12 +365,12 @@ def _steps_in_memory(
     if read.light is not None:
         factor = float(read.light.max() / read.light.min())
         notes.append(f"Light that falls off by a factor of {factor:.1f} was evened out.")
-    if note := another_anisotropy(model.architecture, read.axes.slice_distance):
+    if note := anisotropy_warning(model.architecture, read.axes.slice_distance):
         notes.append(note)
     work = pooling_steps(
         model, read, patches, levels, params.source, device, params.tile_size, stop, precision
     )
-    pooled = yield from noting(work, notes)
+    pooled = yield from collect_messages(work, notes)
     # From here on as the labels will lie: in the order of the image's axes.
     brightness = np.ascontiguousarray(reading.as_given(brightness_of(read.pixels)))
     del read, work  # the scaled image is large
@@ -424,7 +428,7 @@ def build_hierarchy(
     params : SegmentationParams, optional
     axes : str or Axes, optional
         One letter per dimension, such as "YXC"; inferred from the shape when not given:
-        ``tree.axes`` says how. What ``open_file(...).reading()`` returns has the size of a voxel
+        ``tree.axes`` says how. What ``open_file(...).read_axes()`` returns has the size of a voxel
         and its unit too.
     device : str
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
@@ -531,8 +535,8 @@ def segment(
         if number is not None:  # before any work; how many there can be is known after it
             checked_number(name, number)
     if voxel_size is not None:  # before a training
-        check_even(image)
-        read_axes(np.shape(image), axes).measured(voxel_size)
+        check_rectangular(image)
+        read_axes(np.shape(image), axes).with_voxel_size(voxel_size)
     if model is None:
         model = train(image, axes=axes, device=device, progress=progress, stop=stop)
     hierarchy = build_hierarchy(

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_aeseg.api import hierarchy_steps, load_model
-from napari_aeseg.autoencoder.device import choose_device, memory_for
+from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.images.axes import checked_voxel_size
-from napari_aeseg.io.atomic import check_writable, whole_file
+from napari_aeseg.io.atomic import atomic_write, check_writable
 from napari_aeseg.io.file_array import is_ours, is_zarr
 from napari_aeseg.io.images import open_file, overlay, write_label_image, write_picture
 from napari_aeseg.io.labels import write_labels_steps
@@ -25,7 +25,7 @@ from napari_aeseg.large.build import needs_blocks, pixels_in_memory
 from napari_aeseg.params import HIERARCHY_SUFFIX, BlockParams, SegmentationParams, checked_params
 from napari_aeseg.progress import Progress, drain
 from napari_aeseg.regions.cuts.cut import Cut
-from napari_aeseg.regions.hierarchy import NO_OBJECTS
+from napari_aeseg.regions.hierarchy import OBJECTS_NEED_PIXELS
 from napari_aeseg.regions.hierarchy_file import load_hierarchy
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def refuse_objects_of_blocks(
 ) -> None:
     """Raise InputError before the work if objects are asked for that cannot be found after it."""
     if cut.mode == "objects" and (blocks is not None or store is not None or needs_blocks(image)):
-        raise InputError(NO_OBJECTS)
+        raise InputError(OBJECTS_NEED_PIXELS)
 
 
 def saved_hierarchy(path: Path, model: Model | None, params: SegmentationParams) -> Hierarchy:
@@ -237,7 +237,7 @@ class Job:
 
     def segment(self, path: Path) -> Generator[Progress, None, tuple[str, int, tuple[Path, ...]]]:
         """Segment one file; return how it was read, the number of labels, and what was written."""
-        with memory_for(path.name, "Close other programs, or work on it in blocks."):
+        with oom_as_device_error(path.name, "Close other programs, or work on it in blocks."):
             return (yield from self._segmented(path))
 
     def _segmented(
@@ -325,7 +325,7 @@ def _measured(
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         write(part)
 
 
@@ -604,7 +604,7 @@ def _read(
     """Return an image, with its axes and voxels as given, or else as the file names them."""
     opened = open_file(path, pixels_in_memory())
     fits = axes is not None and (must_fit or len(axes) == opened.array.ndim)
-    return opened, opened.reading(axes if fits else None, voxel_size)
+    return opened, opened.read_axes(axes if fits else None, voxel_size)
 
 
 def _is_done(path: Path, folder: Path) -> bool:

@@ -25,12 +25,12 @@ class StoppedError(AesegError):
     """Work that was asked to stop before there was a result to keep."""
 
 
-def shown(value: object, most: int = 300) -> str:
+def sanitized(value: object, most: int = 300) -> str:
     r"""Return text of a file that nobody vouches for, to be shown: cut, and nothing but letters.
 
     Examples
     --------
-    >>> shown("9.0\x1b[2J", most=9), shown("a" * 99, most=5)
+    >>> sanitized("9.0\x1b[2J", most=9), sanitized("a" * 99, most=5)
     ('9.0\\x1b[2J', 'aaaaa ...')
     """
     text = str(value)

@@ -33,12 +33,12 @@ class _Params(BaseModel):
         except ValidationError as error:
             raise InputError(_explain(type(self), error)) from error
 
-    def but(self, **changes: object) -> Self:
+    def updated(self, **changes: object) -> Self:
         """Return a copy with some values changed; the copy is validated like a new one.
 
         Examples
         --------
-        >>> TrainingParams().but(steps=10).steps
+        >>> TrainingParams().updated(steps=10).steps
         10
         """
         return type(self)(**{**self.model_dump(), **changes})

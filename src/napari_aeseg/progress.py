@@ -46,7 +46,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class TrainingPreview:
     """A part of an image as the network makes it, to watch it learn.
 
     Parameters
@@ -82,7 +82,7 @@ class TrainingProgress(Progress):
     snapshot : Model or None
         The model so far, if snapshots were asked for and one was due: a copy that nothing changes,
         on the CPU, whose training can be resumed.
-    picture : Picture or None
+    picture : TrainingPreview or None
         What the network makes of the first image, if that was asked for and due.
     """
 
@@ -93,7 +93,7 @@ class TrainingProgress(Progress):
     precision: str = ""
     # Any: what passes on messages need not know torch.
     snapshot: Any = field(default=None, repr=False, compare=False)
-    picture: Picture | None = field(default=None, repr=False, compare=False)
+    picture: TrainingPreview | None = field(default=None, repr=False, compare=False)
 
 
 class StopFlag(Protocol):
@@ -180,13 +180,16 @@ class Pace:
         return None if self.per_second is None else left / self.per_second
 
 
-def noting(work: Generator[Progress, None, _T], notes: list[str]) -> Generator[Progress, None, _T]:
+def collect_messages(
+    work: Generator[Progress, None, _T], notes: list[str]
+) -> Generator[Progress, None, _T]:
     """Pass events on, and add what they tell the user to a list.
 
     Examples
     --------
     >>> notes = []
-    >>> _ = list(noting((Progress("encode", i, 2, message="slow" * i) for i in (0, 1)), notes))
+    >>> events = (Progress("encode", i, 2, message="slow" * i) for i in (0, 1))
+    >>> _ = list(collect_messages(events, notes))
     >>> notes
     ['slow']
     """

@@ -105,7 +105,7 @@ def watched(widget, monkeypatch):
     monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_PICTURES", 0)
     monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
     widget.watch = True
-    widget.training_params = QUICK.but(steps=4)
+    widget.training_params = QUICK.updated(steps=4)
     return widget
 
 
@@ -113,7 +113,7 @@ def train_and_stop(widget, steps: int = 3, of: int = 40) -> None:
     """Train, and have it stopped after so many steps, whatever the machine's speed."""
     from napari_aeseg.autoencoder.trainer import Trainer
 
-    widget.training_params = QUICK.but(steps=of)
+    widget.training_params = QUICK.updated(steps=of)
     step = Trainer.step
 
     def step_and_stop(trainer):

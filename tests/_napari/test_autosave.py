@@ -33,7 +33,7 @@ def test_every_training_has_a_file_of_its_own(widget, saved):
 
 
 def test_a_stopped_training_is_in_a_file_that_can_be_gone_on_with(widget, saved, qtbot):
-    widget.training_params = QUICK.but(steps=1_000_000)
+    widget.training_params = QUICK.updated(steps=1_000_000)
     widget.train()
     qtbot.waitUntil(lambda: bool(widget._dock.model.curve.losses), timeout=20_000)
     widget.stop()
@@ -48,7 +48,7 @@ def test_a_stopped_training_is_in_a_file_that_can_be_gone_on_with(widget, saved,
 
 def test_the_model_so_far_is_there_while_training_goes_on(widget, saved, qtbot, monkeypatch):
     monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_SAVES", 0.05)
-    widget.training_params = QUICK.but(steps=1_000_000)
+    widget.training_params = QUICK.updated(steps=1_000_000)
     events = []
     widget.progressed.connect(events.append)
     widget.train()
@@ -160,6 +160,6 @@ def test_a_training_that_is_gone_on_with_is_saved_like_any_other(widget, saved, 
     assert aeseg.load_model(last).record.steps == 20
     # As if it had never been stopped.
     image = widget.viewer_model.layers["halves"].data
-    whole = aeseg.train(image, QUICK.but(steps=20), device="cpu")
+    whole = aeseg.train(image, QUICK.updated(steps=20), device="cpu")
     assert whole.fingerprint == widget.model.fingerprint
     assert np.array_equal(whole.losses, widget.model.losses)

@@ -104,7 +104,7 @@ def unfinished(widget):
 
 
 def at_work(widget):
-    widget.training_params = QUICK.but(steps=1_000_000)
+    widget.training_params = QUICK.updated(steps=1_000_000)
     widget.train()
 
 
@@ -462,12 +462,12 @@ def test_device_and_axes_reach_the_segmentation(widget, calls):
 def test_watching_reaches_the_training(widget, calls):
     widget.train()
     widget.wait(20)
-    assert calls[-1][1]["picture_seconds"] is None
+    assert calls[-1][1]["preview_seconds"] is None
     click(widget._dock.model.watch_box)
     widget.train()
     widget.wait(20)
 
-    assert calls[-1][1]["picture_seconds"] == 1.0
+    assert calls[-1][1]["preview_seconds"] == 1.0
 
 
 def test_resume_reaches_the_training(widget, calls, monkeypatch):
@@ -485,7 +485,7 @@ def test_resume_reaches_the_training(widget, calls, monkeypatch):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets(widget, name):
-    widget.training_params = QUICK.but(seed=7)
+    widget.training_params = QUICK.updated(seed=7)
     box = widget._dock.model.preset_box
     assert widget.preset is None
     assert box.currentText() == "Custom"
@@ -493,7 +493,7 @@ def test_presets(widget, name):
     choose(box.findData(name))(box)
 
     assert widget.preset == name
-    assert widget.training_params == TrainingParams.preset(name).but(seed=7)
+    assert widget.training_params == TrainingParams.preset(name).updated(seed=7)
     assert box.findText("Custom") < 0
     change(widget._dock.model.form.controls["width"])
     assert widget.preset is None

@@ -62,7 +62,7 @@ def test_every_control_reaches_its_parameter(form, qtbot):
     stage = type(form.value)
     for name, control in form.controls.items():
         other = OTHER[name][stage] if isinstance(OTHER[name], dict) else OTHER[name]
-        expected = stage().but(**{name: as_value(stage.model_fields[name], other)})
+        expected = stage().updated(**{name: as_value(stage.model_fields[name], other)})
         form.value = stage()
 
         with qtbot.waitSignal(form.changed) as heard:

@@ -124,7 +124,7 @@ def test_strokes_steer_the_new_dock_too(widget, reopened):
     widget.segment()
     widget.wait(20)
     widget.mode = "markers"
-    strokes = widget.paint()
+    strokes = widget.map_to_pixels()
 
     again = reopened()
     strokes.data = np.where(np.arange(48) < 24, 1, 2) * np.ones((48, 1), np.uint8)
@@ -139,7 +139,7 @@ def test_a_preview_that_is_painted_on_is_adopted_by_the_new_dock_too(widget, reo
     layer = widget.preview
 
     again = reopened()
-    layer.paint((5, 5), 1)
+    layer.map_to_pixels((5, 5), 1)
 
     assert layer.name == "halves painted"
     assert again.preview is not layer
@@ -181,7 +181,7 @@ def test_nothing_is_kept_of_a_viewer_that_is_gone(model, qtbot):
 
 
 def test_a_training_that_closing_stopped_can_be_gone_on_with(widget, reopened, saved, qtbot):
-    widget.training_params = QUICK.but(steps=100_000)
+    widget.training_params = QUICK.updated(steps=100_000)
     widget.train()
     qtbot.waitUntil(lambda: len(widget._dock.model.curve.losses) > 3, timeout=20_000)
 

@@ -101,7 +101,7 @@ def objects_of_fixed_classes(widget) -> None:
 
 def strokes(widget) -> None:
     widget.mode = "markers"
-    layer = widget.paint()
+    layer = widget.map_to_pixels()
     data = np.zeros((48, 48), np.uint8)
     data[5:8, 3:9] = 1
     data[30:33, 40:44] = 7
@@ -297,7 +297,7 @@ def test_a_model_that_was_trained_is_trained_again(widget, run, start):
     if start == "current":
         widget.train()
         widget.wait(30)
-        widget.training_params = QUICK.but(seed=4)
+        widget.training_params = QUICK.updated(seed=4)
     if start == "base":  # keeps its network
         widget.training_params = aeseg.TrainingParams(steps=2, batch_size=1)
     widget.start_from = start

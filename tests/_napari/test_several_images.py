@@ -51,7 +51,7 @@ def test_edits_given_up_in_the_first_are_still_said_at_the_end(two):
     first, data = two.images[0], two.preview.data
     places = (tuple(np.argwhere(data == label)[0]) for label in (1, 2))
     two.merge(*places, image=first)
-    two.segmentation_params = two.segmentation_params.but(patch_size=5)
+    two.segmentation_params = two.segmentation_params.updated(patch_size=5)
     two.segment()
     two.wait(30)
 
@@ -125,7 +125,7 @@ def test_stopping_before_the_base_model_is_loaded_is_told(widget, monkeypatch):
 def test_what_is_refused_while_busy_changes_nothing(two, tmp_path):
     two.images = two.images[:1]
     two.mode = "classes"
-    two.training_params = QUICK.but(steps=100_000)
+    two.training_params = QUICK.updated(steps=100_000)
     two.segment()
     two.wait(30)
     two.train()

@@ -128,7 +128,7 @@ def test_edits_survive_another_mode(cut):
 
 def test_edits_survive_segmenting_again_into_the_same_patches(cut):
     one, two = merge(cut, 1, 2)
-    cut.segmentation_params = cut.segmentation_params.but(levels=(1,))
+    cut.segmentation_params = cut.segmentation_params.updated(levels=(1,))
     cut.segment()
     cut.wait(20)
 
@@ -139,7 +139,7 @@ def test_edits_survive_segmenting_again_into_the_same_patches(cut):
 
 def test_edits_are_dropped_with_a_word_when_the_patches_change(cut):
     merge(cut, 1, 2)
-    cut.segmentation_params = cut.segmentation_params.but(patch_size=6)
+    cut.segmentation_params = cut.segmentation_params.updated(patch_size=6)
     cut.segment()
     cut.wait(20)
 
@@ -149,7 +149,7 @@ def test_edits_are_dropped_with_a_word_when_the_patches_change(cut):
 
 
 def test_segmenting_anew_without_edits_says_nothing_of_them(cut):
-    cut.segmentation_params = cut.segmentation_params.but(patch_size=6)
+    cut.segmentation_params = cut.segmentation_params.updated(patch_size=6)
     cut.segment()
     cut.wait(20)
 
@@ -215,13 +215,13 @@ def test_edits_are_kept_with_the_layer(cut):
 @pytest.fixture
 def strokes(segmented):
     segmented.mode = "markers"
-    return segmented, segmented.paint()
+    return segmented, segmented.map_to_pixels()
 
 
 def stroke(layer, label: int, row: int, columns: range) -> None:
     layer.selected_label = label
     for column in columns:
-        layer.paint((row, column), label)
+        layer.map_to_pixels((row, column), label)
 
 
 def test_without_strokes_nothing_is_shown(segmented):
@@ -277,7 +277,7 @@ def test_the_strokes_layer_is_made_once_with_the_brush_in_hand(strokes):
     viewer = widget.viewer_model
     viewer.layers.selection.active = widget.preview
 
-    assert widget.paint() is layer
+    assert widget.map_to_pixels() is layer
     widget._dock.segments.markers.button.click()
 
     assert [one.name for one in viewer.layers].count("halves strokes") == 1
@@ -297,7 +297,7 @@ def test_removing_the_strokes_layer_shows_nothing_and_a_new_one_can_be_made(stro
     widget.wait(5)
     assert not widget.preview.data.any()
 
-    new = widget.paint()
+    new = widget.map_to_pixels()
     assert new is not layer
     stroke(new, 3, 10, range(3, 12))
     widget.wait(5)
@@ -307,11 +307,11 @@ def test_removing_the_strokes_layer_shows_nothing_and_a_new_one_can_be_made(stro
 def test_strokes_survive_segmenting_anew(strokes):
     widget, layer = strokes
     stroke(layer, 1, 10, range(3, 12))
-    widget.segmentation_params = widget.segmentation_params.but(patch_size=6)
+    widget.segmentation_params = widget.segmentation_params.updated(patch_size=6)
     widget.segment()
     widget.wait(20)
 
-    assert widget.paint() is layer
+    assert widget.map_to_pixels() is layer
     assert np.array_equal(widget.preview.data, widget.hierarchy.from_markers(layer.data))
 
 
@@ -536,7 +536,7 @@ def test_classes_that_are_not_there_are_told(segmented):
 
 
 def test_classes_of_another_model_do_not_reach_images_that_it_did_not_segment(classes):
-    other = aeseg.train(halves(), QUICK.but(seed=9), device="cpu")
+    other = aeseg.train(halves(), QUICK.updated(seed=9), device="cpu")
     other.prototypes = aeseg.build_hierarchy(halves(), other, device="cpu").prototypes(4)
     classes.model = other
     assert classes.classes_fixed
@@ -560,7 +560,7 @@ def test_several_slices_of_a_volume_are_steered_alike(widget):
     merge(widget, 1, 2)
     assert number(widget) == 4
     widget.mode = "markers"
-    layer = widget.paint()
+    layer = widget.map_to_pixels()
     assert layer.data.shape == (3, 48, 48)
     data = np.zeros((3, 48, 48), np.uint8)
     data[0, 5, 3:9], data[2, 30, 40:44] = 1, 2

@@ -142,7 +142,7 @@ def test_regions_are_not_counted_as_objects_when_objects_cannot_be_found(segment
 def test_undo_on_a_painted_preview_takes_the_stroke_back(segmented):
     layer = segmented.preview
     assert layer.keymap
-    layer.paint((10, 10), 9)
+    layer.map_to_pixels((10, 10), 9)
 
     assert dict(layer.keymap) == {}  # napari's own keys reach it
     assert layer.mouse_drag_callbacks == []
@@ -214,7 +214,7 @@ def test_the_dock_shows_the_numbers_of_the_events_and_of_the_model(widget, monke
     seen = []
     line = widget._dock.status.text
     widget.progressed.connect(lambda event: seen.append((event, line.text())))
-    widget.training_params = QUICK.but(steps=30)
+    widget.training_params = QUICK.updated(steps=30)
     widget.train()
     widget.wait(30)
 

@@ -119,7 +119,7 @@ def test_a_model_that_is_loaded_later_is_known(widget, saved, model):
 
 
 def test_another_model_is_not_taken_for_its_own(widget, saved):
-    widget.model = aeseg.train(halves(), QUICK.but(seed=9), device="cpu")
+    widget.model = aeseg.train(halves(), QUICK.updated(seed=9), device="cpu")
     widget.open_hierarchy(saved)
     widget.mode = "classes"
     with pytest.raises(InputError, match="another model"):
@@ -193,7 +193,7 @@ def test_what_cannot_be_saved_is_told(widget, segmented, tmp_path):
 
 
 def test_only_one_thing_at_a_time(widget, saved):
-    widget.training_params = QUICK.but(steps=1_000_000)
+    widget.training_params = QUICK.updated(steps=1_000_000)
     widget.train()
     with pytest.raises(InputError, match="Still busy"):
         widget.open_hierarchy(saved)

@@ -50,7 +50,7 @@ def test_the_layer_is_beside_the_image_and_follows(watched):
 def test_the_next_training_uses_the_same_layer(watched):
     train(watched)
     layer = layer_of(watched)
-    watched.training_params = QUICK.but(seed=5)
+    watched.training_params = QUICK.updated(seed=5)
     before = layer.data
     train(watched)
 

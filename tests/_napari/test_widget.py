@@ -160,7 +160,7 @@ def test_images_may_have_their_axes_in_different_order(widget):
 
 
 def test_stop_keeps_the_model_so_far(widget, qtbot):
-    widget.training_params = QUICK.but(steps=1_000_000)
+    widget.training_params = QUICK.updated(steps=1_000_000)
     events = heard(widget)
     widget.train()
     qtbot.waitUntil(lambda: bool(widget._dock.model.curve.losses), timeout=20_000)
@@ -177,7 +177,7 @@ def test_stop_keeps_the_model_so_far(widget, qtbot):
 
 
 def test_a_second_job_is_refused_with_words(widget, qtbot):
-    widget.training_params = QUICK.but(steps=1_000_000)
+    widget.training_params = QUICK.updated(steps=1_000_000)
     events = heard(widget)
     widget.train()
 
@@ -502,7 +502,7 @@ def test_where_there_is_no_object_nothing_is_kept(segmented):
 
 def test_a_painted_preview_is_left_to_the_user(segmented):
     painted = segmented.preview
-    painted.paint((5, 5), 77)
+    painted.map_to_pixels((5, 5), 77)
     drawn = painted.data.copy()
 
     segmented.n_regions = 7
@@ -572,7 +572,7 @@ def test_a_device_that_is_not_there_fails_with_words(widget):
 
 
 def test_waiting_has_an_end(widget):
-    widget.training_params = QUICK.but(steps=1_000_000)
+    widget.training_params = QUICK.updated(steps=1_000_000)
     widget.train()
 
     with pytest.raises(TimeoutError):

@@ -147,7 +147,7 @@ def test_keys_on_the_preview_and_the_features_table(viewer, model, tmp_path, qtb
 
     # Strokes, undone with napari's own key.
     widget.mode = "markers"
-    strokes = widget.paint()
+    strokes = widget.map_to_pixels()
     strokes.selected_label = 4
     drag(viewer, (5, 5), (5, 12))
     widget.wait(5)
@@ -176,7 +176,7 @@ def test_a_model_file_opens_in_the_dock(viewer, model, tmp_path):
 def test_closing_the_dock_while_it_trains_ends_the_training(viewer, qtbot):
     viewer.open_sample("napari-aeseg", "coins")
     dock, widget = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
-    widget.training_params = QUICK.but(steps=1_000_000)
+    widget.training_params = QUICK.updated(steps=1_000_000)
     widget.train()
     job = widget._session._runner._job
     events = []
@@ -206,7 +206,7 @@ def test_the_window_stays_responsive_while_training(viewer, model):
     viewer.window.show()
     viewer.add_image(halves(512), name="large")
     widget = open_dock(viewer)
-    widget.training_params = QUICK.but(steps=1_000_000, width=16, batch_size=8, crop_size=64)
+    widget.training_params = QUICK.updated(steps=1_000_000, width=16, batch_size=8, crop_size=64)
     ticks = []
     timer = QTimer()
     timer.timeout.connect(lambda: ticks.append(time.perf_counter()))

@@ -15,7 +15,7 @@ CODE = Architecture(channels=1, levels=2)
 @pytest.mark.parametrize("augment", [False, True])
 def test_images_smaller_than_a_crop_are_mirrored(shape, augment, tiny_params):
     image = np.random.default_rng(0).random(shape)
-    params = tiny_params.but(augment=augment)
+    params = tiny_params.updated(augment=augment)
     read = read_image(image)
     sampler = CropSampler([read], params, CODE, CPU)
     crops = sampler.draw(5, np.random.default_rng(0))
@@ -34,7 +34,7 @@ def test_crops_are_as_large_as_whole_cells_of_the_code(stripes):
 
 def test_crops_lie_anywhere_in_the_image(tiny_params):
     ramp = np.arange(20 * 19, dtype=float).reshape(20, 19)
-    sampler = CropSampler([read_image(ramp)], tiny_params.but(augment=False), CODE, CPU)
+    sampler = CropSampler([read_image(ramp)], tiny_params.updated(augment=False), CODE, CPU)
     crops = sampler.draw(300, np.random.default_rng(0))
     starts = {float(crop[0, 0, 0]) for crop in crops}
     assert len(starts) == 5 * 4
@@ -44,7 +44,7 @@ def test_crops_lie_anywhere_in_the_image(tiny_params):
 def test_augmented_crops_are_turned_and_flipped(tiny_params):
     image = np.random.default_rng(0).random((16, 16))
     draw = {
-        augment: CropSampler([read_image(image)], tiny_params.but(augment=augment), CODE, CPU)
+        augment: CropSampler([read_image(image)], tiny_params.updated(augment=augment), CODE, CPU)
         .draw(100, np.random.default_rng(0))
         .numpy()[:, 0]
         for augment in (False, True)

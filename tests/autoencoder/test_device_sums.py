@@ -8,7 +8,7 @@ import torch
 
 from napari_aeseg.autoencoder import encoding
 from napari_aeseg.autoencoder import patch_moments as pooling
-from napari_aeseg.autoencoder.patch_moments import DeviceSums, pooling_steps
+from napari_aeseg.autoencoder.patch_moments import GpuMoments, pooling_steps
 from napari_aeseg.errors import InputError, StoppedError
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.patches.superpixels import make_patches
@@ -91,7 +91,7 @@ def test_stop_is_heard_while_ids_are_brought():
     stop = threading.Event()
     stop.set()
     with pytest.raises(StoppedError):
-        DeviceSums(np.zeros((8, 8), int), 1, {1: 4}, {1: (1, 1)}, torch.device("cpu"), stop)
+        GpuMoments(np.zeros((8, 8), int), 1, {1: 4}, {1: (1, 1)}, torch.device("cpu"), stop)
 
 
 def test_stop_is_heard_at_the_next_tile(as_accelerator, make_model):
@@ -118,7 +118,7 @@ def test_out_of_memory_begins_anew_with_smaller_tiles(monkeypatch, as_accelerato
     patches = make_patches(model.read(image).pixels, 6, "watershed")
     expected = pooled(model, patches, image)
     as_accelerator()
-    add, added = DeviceSums.add, []
+    add, added = GpuMoments.add, []
 
     def with_little_memory(self, encoded):
         added.append(encoded.tile.size)
@@ -126,7 +126,7 @@ def test_out_of_memory_begins_anew_with_smaller_tiles(monkeypatch, as_accelerato
             raise torch.OutOfMemoryError("CUDA out of memory.")
         add(self, encoded)
 
-    monkeypatch.setattr(DeviceSums, "add", with_little_memory)
+    monkeypatch.setattr(GpuMoments, "add", with_little_memory)
     assert_same(pooled(model, patches, image, tile_size=128), expected)
     assert len(added) == 2 + 3 * 5
 

@@ -147,12 +147,12 @@ def test_nothing_is_encoded_with_rounded_products(monkeypatch, make_model):
     model, within = make_model(), []
 
     @contextmanager
-    def noting(device):
+    def collect_messages(device):
         within.append(device)
         yield
         within.append("out")
 
-    monkeypatch.setattr(encoding, "without_tf32", noting)
+    monkeypatch.setattr(encoding, "without_tf32", collect_messages)
     seen = []
     for level in (*model.network.encoder, *model.network.decoder):
         level.register_forward_hook(lambda *_: seen.append(within[-1]))

@@ -80,7 +80,7 @@ def test_an_image_does_not_depend_on_the_rest_of_the_batch(decoder):
 def test_a_pixel_beyond_reach_changes_nothing(make_model, decoder, levels, convolutions):
     network = make_model(1, levels, 2, convolutions, decoder).network
     architecture = network.architecture
-    side = 16 * -(-(2 * architecture.reach(decoded=True)[0] + 10) // 16)
+    side = 16 * -(-(2 * architecture.receptive_radius(decoded=True)[0] + 10) // 16)
     image = random_images(1, 1, side, side)
     rows = torch.arange(side)
     # The changed pixel at every place within a cell of the deepest level.
@@ -96,7 +96,7 @@ def test_a_pixel_beyond_reach_changes_nothing(make_model, decoder, levels, convo
                     differs = (before != after).any(1, keepdim=True).float()
                     grown = F.interpolate(differs, size=(side, side), mode="bilinear")[0, 0] > 0
                     reached = int(distance[grown].max()) if grown.any() else 0
-                    assert reached <= architecture.reach(decoded=decoded)[0]
+                    assert reached <= architecture.receptive_radius(decoded=decoded)[0]
             assert grown.any()
 
 

@@ -52,7 +52,7 @@ def same(first, second):
 def test_resumed_training_is_that_of_one_that_never_stopped(
     every_step, stripes, tiny_params, tmp_path, after, decoder
 ):
-    params = tiny_params.but(steps=12, decoder=decoder, learning_rate=0.02)
+    params = tiny_params.updated(steps=12, decoder=decoder, learning_rate=0.02)
     images = [stripes, stripes[:30]]
     whole = train(images, params)
     part = stopped(images, params, after)
@@ -79,7 +79,7 @@ def test_noise_drawn_on_a_device_is_taken_up_too(
 
 
 def test_several_stops_change_nothing(every_step, stripes, tiny_params, tmp_path):
-    params = tiny_params.but(steps=9)
+    params = tiny_params.updated(steps=9)
     model = stopped(stripes, params, 2)
     for after in (4, 7):
         model = saved_and_loaded(model, tmp_path)
@@ -91,7 +91,7 @@ def test_several_stops_change_nothing(every_step, stripes, tiny_params, tmp_path
 def test_resumes_from_a_path_with_colours_and_calibrated_intensities(
     every_step, stripes, tiny_params, tmp_path
 ):
-    params = tiny_params.but(normalisation="training")
+    params = tiny_params.updated(normalisation="training")
     images = [np.stack([stripes, stripes[::-1]]), np.stack([stripes * 2, stripes], axis=0)]
     stopped(images, params, 3, axes="CYX").save(tmp_path / "m.aeseg.safetensors")
     further = train(images, init=tmp_path / "m.aeseg.safetensors", resume=True)
@@ -101,7 +101,7 @@ def test_resumes_from_a_path_with_colours_and_calibrated_intensities(
 
 
 def test_training_that_began_with_weights_can_be_resumed(every_step, stripes, tiny_params, model):
-    params = tiny_params.but(steps=9)
+    params = tiny_params.updated(steps=9)
     whole = train(stripes, params, init=model)
     part = stopped(stripes, params, 4, init=model)
     assert same(train(stripes, init=part, resume=True), whole)
@@ -172,7 +172,7 @@ def test_resume_needs_a_model(stripes):
 
 def test_other_params_are_named(every_step, stripes, tiny_params):
     part = stopped(stripes, tiny_params, 3)
-    other = tiny_params.but(steps=50, noise=0.2)
+    other = tiny_params.updated(steps=50, noise=0.2)
     with pytest.raises(InputError, match=r"differing: steps = 50, not 6, noise = 0\.2, not 0\.1\."):
         train(stripes, other, init=part, resume=True)
     assert same(train(stripes, tiny_params, init=part, resume=True), train(stripes, tiny_params))
@@ -217,16 +217,16 @@ def test_snapshots_are_models_that_can_be_resumed(every_step, stripes, tiny_para
 
 def test_snapshots_and_pictures_do_not_change_the_training(every_step, stripes, tiny_params):
     state = torch.random.get_rng_state()
-    watched = train(stripes, tiny_params, snapshot_seconds=0, picture_seconds=0)
+    watched = train(stripes, tiny_params, snapshot_seconds=0, preview_seconds=0)
     assert same(watched, train(stripes, tiny_params))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_pictures_show_what_the_network_makes_of_the_first_image(every_step, stripes, tiny_params):
     events = []
-    params = tiny_params.but(steps=4)
+    params = tiny_params.updated(steps=4)
     images = [stripes, stripes[:20]]
-    model = train(images, params, progress=events.append, snapshot_seconds=0, picture_seconds=0)
+    model = train(images, params, progress=events.append, snapshot_seconds=0, preview_seconds=0)
     events = [e for e in events if e.stage == "train"]
     models = [e.snapshot or model for e in events]
     for event, then in zip(events, models, strict=True):
@@ -237,7 +237,7 @@ def test_pictures_show_what_the_network_makes_of_the_first_image(every_step, str
 def test_nothing_is_handed_out_unless_asked_for_or_before_it_is_due(
     every_step, stripes, tiny_params
 ):
-    for options in ({}, {"snapshot_seconds": 1000, "picture_seconds": 1000}):
+    for options in ({}, {"snapshot_seconds": 1000, "preview_seconds": 1000}):
         events = []
         train(stripes, tiny_params, progress=events.append, **options)
         events = [e for e in events if e.stage == "train"]
@@ -247,7 +247,7 @@ def test_nothing_is_handed_out_unless_asked_for_or_before_it_is_due(
         assert (events[-1].picture is not None) == bool(options)
 
 
-@pytest.mark.parametrize("name", ["snapshot_seconds", "picture_seconds"])
+@pytest.mark.parametrize("name", ["snapshot_seconds", "preview_seconds"])
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 def test_times_that_are_none_are_refused(stripes, tiny_params, name, seconds):
     with pytest.raises(InputError, match=f"Every {seconds} seconds: give a number of 0 or more"):
@@ -262,7 +262,7 @@ def test_no_memory_for_pictures_does_not_end_the_training(
 
     monkeypatch.setattr(training.Watcher, "picture", without_memory)
     events = []
-    model = train(stripes, tiny_params, progress=events.append, picture_seconds=0)
+    model = train(stripes, tiny_params, progress=events.append, preview_seconds=0)
     assert model.record.steps == tiny_params.steps
     said = [e.message for e in events if e.message]
     assert said == ["cpu has no memory for pictures: going on without."]

@@ -23,7 +23,7 @@ def weights(model):
 
 @pytest.mark.parametrize("decoder", ["transposed", "unpooling"])
 def test_training_lowers_the_loss(stripes, tiny_params, decoder):
-    params = tiny_params.but(steps=60, decoder=decoder, learning_rate=0.02)
+    params = tiny_params.updated(steps=60, decoder=decoder, learning_rate=0.02)
     losses = trained([stripes], params).losses
     assert len(losses) == 60
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
@@ -46,7 +46,7 @@ def test_the_seed_is_the_only_source_of_chance(stripes, tiny_params):
 
 
 def test_other_seed_other_model(stripes, tiny_params):
-    first, second = (trained([stripes], tiny_params.but(seed=s)) for s in (0, 1))
+    first, second = (trained([stripes], tiny_params.updated(seed=s)) for s in (0, 1))
     assert not torch.equal(weights(first), weights(second))
 
 
@@ -101,13 +101,15 @@ def test_stop_keeps_the_steps_so_far(monkeypatch, stripes, tiny_params):
     stop = threading.Event()
     model = trained(
         [stripes],
-        tiny_params.but(steps=1000),
+        tiny_params.updated(steps=1000),
         stop=stop,
         progress=lambda event: event.done == 3 and stop.set(),
     )
     assert model.record.steps == len(model.losses) == 3
     assert model.record.notes == ("Stopped after 3 of 1000 steps.",)
-    assert not torch.equal(weights(model), weights(trained([stripes], tiny_params.but(steps=1))))
+    assert not torch.equal(
+        weights(model), weights(trained([stripes], tiny_params.updated(steps=1)))
+    )
 
 
 def test_stop_before_the_first_step_leaves_no_model(stripes, tiny_params):
@@ -118,11 +120,11 @@ def test_stop_before_the_first_step_leaves_no_model(stripes, tiny_params):
 
 
 def test_training_goes_on_from_a_model(stripes, tiny_params):
-    params = tiny_params.but(steps=60, learning_rate=0.02)
+    params = tiny_params.updated(steps=60, learning_rate=0.02)
     start = trained([stripes], params)
     before = weights(start).clone()
     # Another architecture is asked for; that of the model is kept.
-    further = trained([stripes], params.but(steps=5, levels=3, learning_rate=1e-5), init=start)
+    further = trained([stripes], params.updated(steps=5, levels=3, learning_rate=1e-5), init=start)
     assert further.architecture == start.architecture
     assert np.mean(further.losses) < 0.5 * np.mean(start.losses[:5])
     assert torch.equal(weights(start), before)
@@ -155,7 +157,7 @@ def test_constant_image_among_others_teaches_nothing(stripes, tiny_params):
 @pytest.mark.parametrize("shape", [(1, 2), (5, 3), (15, 40)])
 def test_images_smaller_than_a_crop_are_trained_on(shape, tiny_params):
     image = np.random.default_rng(0).random(shape)
-    assert trained([image], tiny_params.but(steps=2)).record.steps == 2
+    assert trained([image], tiny_params.updated(steps=2)).record.steps == 2
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
@@ -164,7 +166,7 @@ def test_training_that_goes_astray_at_once_asks_for_a_lower_learning_rate(
 ):
     monkeypatch.setattr(trainer, "_step", lambda *_: loss)
     with pytest.raises(InputError, match=rf"step 1 is {loss}.*learning rate below 0\.05"):
-        trained([stripes], tiny_params.but(learning_rate=0.05))
+        trained([stripes], tiny_params.updated(learning_rate=0.05))
 
 
 def losing_its_way(monkeypatch, at, after=float("nan")):
@@ -191,7 +193,7 @@ def test_training_that_goes_astray_keeps_what_it_had_learnt(
 ):
     seen = losing_its_way(monkeypatch, at=13, after=after)
     events = []
-    model = trained([stripes], tiny_params.but(steps=100), progress=events.append)
+    model = trained([stripes], tiny_params.updated(steps=100), progress=events.append)
     kept = model.record.steps
     assert kept in (5, 10)
     assert torch.equal(weights(model), seen[kept])
@@ -210,7 +212,7 @@ def test_best_weights_are_kept_not_the_last(monkeypatch, stripes, tiny_params):
     losses = iter([1.0] * 5 + [0.1] * 5 + [0.5] * 5 + [float("nan")])
     monkeypatch.setattr(trainer, "_step", lambda *_: next(losses))
     monkeypatch.setattr(trainer, "_STEPS_BETWEEN_COPIES", 5)
-    assert trained([stripes], tiny_params.but(steps=100)).record.steps == 10
+    assert trained([stripes], tiny_params.updated(steps=100)).record.steps == 10
 
 
 def test_gradient_that_is_no_number_counts_as_loss_of_the_weights(stripes, tiny_params):
@@ -229,7 +231,7 @@ def test_training_on_noise_is_told_of(tiny_params):
     noise = np.random.default_rng(0).random((64, 64))
     events = []
     # A network that is too small to learn noise by heart.
-    params = tiny_params.but(steps=80, width=2, levels=3, learning_rate=0.01)
+    params = tiny_params.updated(steps=80, width=2, levels=3, learning_rate=0.01)
     model = trained([noise], params, progress=events.append)
     (note,) = model.record.notes
     assert "learnt next to nothing" in note
@@ -256,7 +258,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(monkeypatch, stripes, tiny_p
 
     monkeypatch.setattr(trainer, "_step", with_little_memory)
     events = []
-    model = trained([stripes], tiny_params.but(batch_size=8), progress=events.append)
+    model = trained([stripes], tiny_params.updated(batch_size=8), progress=events.append)
     assert batches == [8, 4, *[2] * tiny_params.steps]
     assert model.record.steps == tiny_params.steps
     assert np.isfinite(model.losses).all()
@@ -294,7 +296,7 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, stripes, ti
 def test_in_bfloat16_weights_stay_float32_and_it_is_said(monkeypatch, stripes, tiny_params):
     monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
     events = []
-    params = tiny_params.but(steps=60)
+    params = tiny_params.updated(steps=60)
     plain = trained([stripes], params)
     rounded = trained([stripes], params, progress=events.append, precision="bfloat16")
     assert {e.precision for e in events} == {"bfloat16"}

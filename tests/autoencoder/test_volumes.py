@@ -55,7 +55,7 @@ def make_volume_model(make_model):
 @pytest.fixture(scope="session")
 def volume_params(tiny_params):
     """Training on volumes that takes a blink."""
-    return tiny_params.but(dimensions="3D", width=2, steps=8)
+    return tiny_params.updated(dimensions="3D", width=2, steps=8)
 
 
 def grey_stripes(shape=(16, 32, 32)):
@@ -79,7 +79,7 @@ def grey_stripes(shape=(16, 32, 32)):
 def test_first_levels_leave_z_alone(levels, z_levels, reduction, cells):
     architecture = Architecture(1, levels, 2, 1, dimensions=3, z_levels=z_levels)
     assert architecture.reduction == reduction
-    assert [architecture.cell(level) for level in range(levels + 1)] == cells
+    assert [architecture.stride(level) for level in range(levels + 1)] == cells
     x = torch.zeros(1, 1, *(2 * n for n in reduction))
     with torch.no_grad():
         features = Autoencoder(architecture).encoder_features(x)
@@ -93,7 +93,7 @@ def test_first_levels_leave_z_alone(levels, z_levels, reduction, cells):
 def test_reconstruction_has_the_shape_of_the_volume(decoder, levels, z_levels):
     architecture = Architecture(2, levels, 2, 1, decoder, dimensions=3, z_levels=z_levels)
     volumes = torch.rand(
-        2, 2, *(m * n for m, n in zip(architecture.reduction, (1, 2, 3), strict=True))
+        2, 2, *(m * n for m, n in zip(architecture.total_stride, (1, 2, 3), strict=True))
     )
     with torch.no_grad():
         network = Autoencoder(architecture)
@@ -109,10 +109,12 @@ def test_a_voxel_beyond_reach_changes_nothing(make_volume_model, decoder, z_leve
     architecture = network.architecture
     sides = [
         2 * g * -(-(r + g) // g)
-        for r, g in zip(architecture.reach(decoded=True), architecture.reduction, strict=True)
+        for r, g in zip(
+            architecture.receptive_radius(decoded=True), architecture.total_stride, strict=True
+        )
     ]
     volume = torch.rand(1, 1, *sides, generator=torch.Generator().manual_seed(0))
-    for offset in product(*(range(0, n, 3) for n in architecture.reduction)):
+    for offset in product(*(range(0, n, 3) for n in architecture.total_stride)):
         at = [n // 2 + o for n, o in zip(sides, offset, strict=True)]
         changed = volume.clone()
         changed[(0, 0, *at)] += 100
@@ -124,7 +126,7 @@ def test_a_voxel_beyond_reach_changes_nothing(make_volume_model, decoder, z_leve
                     grown = F.interpolate(differs, size=sides, mode="trilinear")[0, 0] > 0
                     places = grown.nonzero() - torch.tensor(at)
                     reached = places.abs().max(0).values.tolist()
-                    reach = architecture.reach(decoded=decoded)
+                    reach = architecture.receptive_radius(decoded=decoded)
                     assert all(a <= b for a, b in zip(reached, reach, strict=True))
 
 
@@ -163,7 +165,7 @@ def encoded(model, volume, source, tile_size):
     tiles = list(model.encode_tiles(read, levels, source, CPU, tile_size))
     for tile in tiles:
         for level, features in tile.features.items():
-            cell = model.architecture.cell(level)
+            cell = model.architecture.stride(level)
             inner, keep = (
                 tuple(slice(s.start // n, -(-s.stop // n)) for s, n in zip(part, cell, strict=True))
                 for part in (tile.tile.inner, tile.tile.keep)
@@ -244,7 +246,7 @@ def random_patches(shape, number=300):
 def expected_moments(model, patches, level, source):
     """Mean and mean square per patch, the plain way; patches without a cell centre are NaN."""
     features, _ = encoded(model, VOLUME, source, 512)
-    cell = model.architecture.cell(level)
+    cell = model.architecture.stride(level)
     centres = [
         np.minimum(np.arange(-(-n // c)) * c + c // 2, n - 1)
         for n, c in zip(VOLUME.shape, cell, strict=True)
@@ -308,7 +310,7 @@ def test_a_gpu_sums_as_the_cpu_does_in_any_tiles(monkeypatch, make_volume_model,
 
 
 def test_training_on_volumes_learns(volume_params):
-    params = volume_params.but(steps=60, width=4)
+    params = volume_params.updated(steps=60, width=4)
     model = aeseg.train(grey_stripes(), params, axes="ZYX", device="cpu")
     assert model.architecture.dimensions == 3
     assert np.mean(model.losses[-5:]) < 0.7 * np.mean(model.losses[:5])
@@ -332,7 +334,7 @@ def test_dimensions_are_those_asked_for_or_suit_the_volume(
 ):
     volume = read_image(np.random.default_rng(0).random(shape), "ZYX")
     found, _ = architecture_for(
-        [volume], tiny_params.but(dimensions=dimensions), voxel_size=voxel_size
+        [volume], tiny_params.updated(dimensions=dimensions), voxel_size=voxel_size
     )
     assert (found.dimensions, found.z_levels) == expected
 
@@ -341,7 +343,7 @@ def test_one_plane_among_volumes_makes_auto_2d_and_is_refused_in_3d(tiny_params)
     images = [read_image(VOLUME, "ZYX", name="a"), read_image(VOLUME[0], "YX", name="b")]
     assert architecture_for(images, tiny_params)[0].dimensions == 2
     with pytest.raises(InputError, match=r"dimensions = '3D', but b has no slices"):
-        architecture_for(images, tiny_params.but(dimensions="3D"))
+        architecture_for(images, tiny_params.updated(dimensions="3D"))
 
 
 @pytest.mark.parametrize(
@@ -375,7 +377,7 @@ def test_anisotropic_voxels_are_recorded_and_kept(volume_params, tmp_path):
     )
     further = aeseg.train(
         VOLUME,
-        volume_params.but(steps=1),
+        volume_params.updated(steps=1),
         axes="ZYX",
         device="cpu",
         init=loaded,
@@ -439,7 +441,7 @@ def test_resumed_training_is_that_of_one_that_never_stopped(
     monkeypatch, volume_params, tmp_path, decoder
 ):
     monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
-    params = volume_params.but(decoder=decoder)
+    params = volume_params.updated(decoder=decoder)
     whole = aeseg.train(VOLUME, params, axes="ZYX", device="cpu", voxel_size=(2, 1, 1))
     stop = threading.Event()
     part = aeseg.train(
@@ -462,7 +464,7 @@ def test_resumed_training_is_that_of_one_that_never_stopped(
 def test_what_was_chosen_may_be_named_to_resume_and_nothing_else(monkeypatch, volume_params):
     monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
     stop = threading.Event()
-    params = volume_params.but(dimensions="auto")
+    params = volume_params.updated(dimensions="auto")
     part = aeseg.train(
         VOLUME,
         params,
@@ -476,7 +478,7 @@ def test_what_was_chosen_may_be_named_to_resume_and_nothing_else(monkeypatch, vo
     for named in ("auto", "3D"):
         model = aeseg.train(
             VOLUME,
-            params.but(dimensions=named),
+            params.updated(dimensions=named),
             init=part,
             resume=True,
             device="cpu",
@@ -486,7 +488,7 @@ def test_what_was_chosen_may_be_named_to_resume_and_nothing_else(monkeypatch, vo
     with pytest.raises(InputError, match="dimensions = '2D', not 'auto'"):
         aeseg.train(
             VOLUME,
-            params.but(dimensions="2D"),
+            params.updated(dimensions="2D"),
             init=part,
             resume=True,
             device="cpu",
@@ -499,7 +501,7 @@ def test_a_model_to_start_from_has_to_suit_what_is_asked_for(
 ):
     with pytest.raises(InputError, match=r"'3D', but the model to start from is 2D"):
         aeseg.train(VOLUME, volume_params, axes="ZYX", device="cpu", init=make_model())
-    auto = volume_params.but(dimensions="auto", steps=1)
+    auto = volume_params.updated(dimensions="auto", steps=1)
     with pytest.raises(InputError, match=r"start from is 3D, but image 1 has no slices"):
         aeseg.train(VOLUME[0], auto, device="cpu", init=make_volume_model())
     kept = aeseg.train(VOLUME, auto, axes="ZYX", device="cpu", init=make_model())
@@ -540,7 +542,7 @@ def test_crops_have_the_same_physical_length_along_every_axis(volume_params):
 def test_a_step_looks_at_as_many_voxels_as_pixels_of_planes(volume_params):
     architecture = Architecture(1, 2, 2, dimensions=3)
     for batch_size, expected in ((64, 4), (17, 1), (1, 1)):
-        sampler, _ = drawn(VOLUME, volume_params.but(batch_size=batch_size), architecture, 1)
+        sampler, _ = drawn(VOLUME, volume_params.updated(batch_size=batch_size), architecture, 1)
         assert sampler.batch_size == expected
 
 
@@ -549,7 +551,7 @@ def test_crops_are_laid_every_way_that_voxels_allow(volume_params, z_levels, dep
     volume = np.random.default_rng(0).random((depth, 16, 16))
     architecture = Architecture(1, 2, 2, dimensions=3, z_levels=z_levels)
     plain = read_image(volume, "ZYX").pixels[0]
-    _, crops = drawn(volume, volume_params.but(augment=False), architecture, 5)
+    _, crops = drawn(volume, volume_params.updated(augment=False), architecture, 5)
     assert (crops == plain).all()
     _, crops = drawn(volume, volume_params, architecture, 1000)
     assert len({crop.tobytes() for crop in crops}) == ways
@@ -576,7 +578,7 @@ def test_of_a_large_volume_the_middle_is_shown(monkeypatch, make_volume_model):
     assert picture.offset == (25, 8, 8)
     assert picture.pixels.shape == (44, 40)
     # Where nothing from beyond the block is seen, it is as in the whole.
-    far = model.architecture.reach(decoded=True)[1]
+    far = model.architecture.receptive_radius(decoded=True)[1]
     whole = model.reconstruct(volume, axes="ZYX", device="cpu")[25, 8:52, 8:48]
     seen = (slice(far, 44 - far), slice(far, 40 - far))
     assert whole[seen].size

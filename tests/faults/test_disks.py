@@ -7,7 +7,7 @@ import pytest
 
 import napari_aeseg as aeseg
 from napari_aeseg.errors import InputError
-from napari_aeseg.io.atomic import whole_file
+from napari_aeseg.io.atomic import atomic_write
 from napari_aeseg.io.labels import write_labels
 from napari_aeseg.io.zarr_folder import StoreWriter
 from napari_aeseg.large.block_store import BlockStore
@@ -82,7 +82,7 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
         raise OSError(28, "No space left on device")
 
     match = r"No space left on device: .*a\.txt"
-    with pytest.raises(OSError, match=match), whole_file(tmp_path / "a.txt") as part:
+    with pytest.raises(OSError, match=match), atomic_write(tmp_path / "a.txt") as part:
         part.write_text("half")
         full()
     assert list(tmp_path.iterdir()) == []
@@ -159,7 +159,7 @@ def test_a_folder_of_blocks_whose_making_was_cut_short_is_taken_up(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("napari_aeseg.large.block_store.whole_file", killed)
+        patched.setattr("napari_aeseg.large.block_store.atomic_write", killed)
         with pytest.raises(KeyboardInterrupt):
             aeseg.build_hierarchy(stripes, model, store=tmp_path / "store")
     assert (tmp_path / "store" / "patches").is_dir()

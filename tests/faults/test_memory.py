@@ -76,7 +76,7 @@ def test_a_step_that_is_tried_again_on_the_cpu_is_the_step_of_the_cpu(stripes, t
     expected = aeseg.train(stripes, tiny_params, device="cpu")
     with pretended_gpu():
         with TorchFaults() as counting:
-            aeseg.train(stripes, tiny_params.but(steps=1), device="cuda")
+            aeseg.train(stripes, tiny_params.updated(steps=1), device="cuda")
         way = ("crops.py", "trainer.py", "network.py")
         forward = place_of(counting.sites, *(f"autoencoder/{file}" for file in way))
         with TorchFaults(forward, lambda: RuntimeError("MPS backend out of memory"), 3):
@@ -195,7 +195,7 @@ def test_a_picture_that_cannot_be_read_does_not_end_the_training(monkeypatch, st
     monkeypatch.setattr(training.Watcher, "picture", unreadable)
     events = []
     model = aeseg.train(
-        stripes, tiny_params, device="cpu", picture_seconds=0, progress=events.append
+        stripes, tiny_params, device="cpu", preview_seconds=0, progress=events.append
     )
     assert model.record.steps == tiny_params.steps
     assert sum("Going on without pictures" in event.message for event in events) == 1

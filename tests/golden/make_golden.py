@@ -62,27 +62,27 @@ def of_hierarchy(tree):
 def make(kind, path):
     params = aeseg.TrainingParams(**TINY)
     if kind == "model":
-        model = aeseg.train(image(48, 40), params.but(normalisation="training"), device="cpu")
+        model = aeseg.train(image(48, 40), params.updated(normalisation="training"), device="cpu")
         if hasattr(aeseg, "Prototypes"):
             eye = np.eye(4, 3)
             model.prototypes = aeseg.Prototypes(eye[:2, :3], eye[:3], 5.0, ("gland", "stroma"))
         model.save(path)
         return of_model(model)
     if kind == "volumes":
-        params = params.but(width=2, dimensions="3D")
+        params = params.updated(width=2, dimensions="3D")
         model = aeseg.train(image(16, 20, 20), params, axes="ZYX", device="cpu")
         model.save(path)
         return of_model(model)
     if kind == "hierarchy":
         # More than 1024 patches: tables were cut into other chunks at first.
         given = np.kron(image(11, 8), np.ones((6, 8)))
-        model = aeseg.train(given, params.but(levels=1, width=2), device="cpu")
+        model = aeseg.train(given, params.updated(levels=1, width=2), device="cpu")
         patches = aeseg.SegmentationParams(patch_size=2, patches="grid", scale=1.0)
         tree = aeseg.build_hierarchy(given, model, patches, device="cpu").prepare()
         tree.save(path)
         return of_hierarchy(tree)
     given = image(32, 64)
-    model = aeseg.train(given, params.but(levels=1, width=2), device="cpu")
+    model = aeseg.train(given, params.updated(levels=1, width=2), device="cpu")
     patches = aeseg.SegmentationParams(patch_size=4, patches="grid", scale=1.0)
     model.save(Path(path).with_name("blocks.aeseg.safetensors"))
     tree = aeseg.build_hierarchy(

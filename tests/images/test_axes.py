@@ -152,16 +152,16 @@ def test_voxels_are_known_by_axis(letters, shape, voxels, spacing, distance):
     axes = read_axes(shape, letters)
     assert axes.spacing is None
     assert axes.slice_distance == 1
-    axes = axes.measured(voxels)
+    axes = axes.with_voxel_size(voxels)
     assert axes.spacing == spacing
     assert axes.slice_distance == distance
     assert axes.letters == letters
 
 
 def test_voxels_are_said_aloud():
-    axes = read_axes((20, 30), "YX").measured((0.25, 1 / 3))
+    axes = read_axes((20, 30), "YX").with_voxel_size((0.25, 1 / 3))
     assert str(axes) == "20 x 30 pixels (YX, as given), pixels of 0.25 x 0.3333"
-    assert str(axes.measured((2, 3), "nanometer")).endswith("pixels of 2 x 3 nanometer")
+    assert str(axes.with_voxel_size((2, 3), "nanometer")).endswith("pixels of 2 x 3 nanometer")
 
 
 def test_a_size_that_dask_does_not_know_yet_is_said():

@@ -194,7 +194,7 @@ def test_patches_beyond_the_most_are_joined_within_blocks(image):
 
 def test_textures_are_told_apart_by_few_large_patches_too(tmp_path):
     image, truth = samples.textures(1), samples.textures_truth(1)
-    given = {"params": GRID.but(scale=16), "max_patches": image.size // 1500}
+    given = {"params": GRID.updated(scale=16), "max_patches": image.size // 1500}
     tree = built(image, 192, store=tmp_path / "blocks", **given)
     assert tree.n_patches <= 98
     assert tree.fine.scale == 16
@@ -434,7 +434,7 @@ def test_every_second_row_and_column_is_there_to_look_at_from_afar():
     assert [level.shape for level in tree.coarse] == [(550, 1050), (275, 525)]
     for step, level in zip((2, 4), tree.coarse, strict=True):
         assert np.array_equal(level.compute(), ids[::step, ::step])
-    labels = tree.paint_levels(tree.region_of_patch(7))
+    labels = tree.map_to_pyramid(tree.region_of_patch(7))
     assert np.array_equal(labels[2].compute(), labels[0].compute()[::4, ::4])
 
 

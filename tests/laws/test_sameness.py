@@ -92,9 +92,9 @@ def test_a_power_of_two_as_factor(power, dtype):
 def test_the_size_of_tiles(make_model, decoder, levels, source):
     model = make_model(levels=levels, decoder=decoder)
     image = texture((75, 101))
-    whole = build(image, FINE.but(source=source), model)
+    whole = build(image, FINE.updated(source=source), model)
     for tile_size in (32, 40, 72):
-        tiled = build(image, FINE.but(source=source, tile_size=tile_size), model)
+        tiled = build(image, FINE.updated(source=source, tile_size=tile_size), model)
         assert same(tiled, whole), tile_size
 
 
@@ -104,24 +104,24 @@ def test_the_size_of_tiles_of_volumes(make_model, z_levels):
     model = make_model(dimensions=3, z_levels=z_levels)
     image = texture((19, 30, 41))
     whole = build(image, model=model, axes="ZYX")
-    assert same(build(image, FINE.but(tile_size=40), model, "ZYX"), whole)
+    assert same(build(image, FINE.updated(tile_size=40), model, "ZYX"), whole)
 
 
 @alike_in_all_sizes
 @pytest.mark.parametrize("patches", ["watershed", "grid"])
 def test_tiles_of_stacks_with_patches_across_slices(patches):
     image = texture((6, 40, 45))
-    whole = build(image, FINE.but(patches=patches), axes="ZYX")
-    assert same(build(image, FINE.but(patches=patches, tile_size=32), axes="ZYX"), whole)
+    whole = build(image, FINE.updated(patches=patches), axes="ZYX")
+    assert same(build(image, FINE.updated(patches=patches, tile_size=32), axes="ZYX"), whole)
 
 
 @alike_in_all_sizes
 def test_what_lies_around_a_window_as_far_as_the_network_cannot_see(make_model):
     """A window that begins at a whole cell has the features of the image, but for its margin."""
-    model = make_model(levels=3, intensity=aeseg.train(
-        [np.array([[0.0, 1.0]])], random_images.TRAINING.but(normalisation="training"), device="cpu"
-    ).intensity)  # fmt: skip
-    reach, image = model.architecture.reach(decoded=False)[0], texture((120, 136))
+    params = random_images.TRAINING.updated(normalisation="training")
+    intensity = aeseg.train([np.array([[0.0, 1.0]])], params, device="cpu").intensity
+    model = make_model(levels=3, intensity=intensity)
+    reach, image = model.architecture.receptive_radius(decoded=False)[0], texture((120, 136))
     features = model.features(image, [1], device="cpu")
     y, x = 16, 24
     window = model.features(image[y : y + 88, x : x + 96], [1], device="cpu")
@@ -141,7 +141,7 @@ print(*test_sameness.fingerprints(np.load(sys.argv[3])))
 
 def fingerprints(image):
     """Of a hierarchy by as many threads as there are, and of a model trained by one of them."""
-    tree = build(image, FINE.but(tile_size=32), aeseg.load_model("base"))
+    tree = build(image, FINE.updated(tile_size=32), aeseg.load_model("base"))
     numbers = [*everything(tree), tree.regions(9), tree.objects()]
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in numbers))
     before = torch.get_num_threads()

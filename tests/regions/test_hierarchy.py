@@ -83,11 +83,11 @@ def test_numpy_numbers_are_numbers(noisy):
 
 def test_painting_is_a_look_up(noisy):
     values = np.random.default_rng(0).integers(0, 200, noisy.n_patches).astype(np.uint8)
-    painted = noisy.paint(values)
+    painted = noisy.map_to_pixels(values)
     assert painted.dtype == np.uint8
     assert np.array_equal(painted, values[noisy.patches])
-    assert np.array_equal(noisy.paint(noisy.region_of_patch(7)), noisy.regions(7))
-    assert np.array_equal(noisy.paint(noisy.class_of_patch(3)), noisy.classes(3))
+    assert np.array_equal(noisy.map_to_pixels(noisy.region_of_patch(7)), noisy.regions(7))
+    assert np.array_equal(noisy.map_to_pixels(noisy.class_of_patch(3)), noisy.classes(3))
 
 
 def test_cuts_can_be_written_to_without_harm(noisy):

@@ -147,7 +147,7 @@ def test_the_class_is_that_of_most_pixels(tree, make_labels, make_classes, seed)
 def test_classes_may_be_given_by_patch(tree, make_labels):
     labels = make_labels(np.random.default_rng(3))
     names = np.array(["dark", "grey", "bright"])[tree.class_of_patch(3) - 1]
-    by_patch, by_pixel = (tree.table(labels, classes=c) for c in (names, tree.paint(names)))
+    by_patch, by_pixel = (tree.table(labels, classes=c) for c in (names, tree.map_to_pixels(names)))
     pd.testing.assert_frame_equal(by_patch, by_pixel)
 
 

@@ -2,7 +2,12 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.lazy_labels import ids_array, looked_up, painted_lazily, values_painted
+from napari_aeseg.regions.lazy_labels import (
+    ids_array,
+    looked_up,
+    map_to_pixels_lazily,
+    values_painted,
+)
 
 NUMBERS = np.array([[0, 1, 1, 2, 2], [1, 1, 2, 2, 0], [3, 3, 1, 1, 1]])
 IDS = np.array([-1, 7, 2, 5], np.int32)
@@ -33,7 +38,8 @@ def test_ids_are_looked_up_chunk_by_chunk():
 @pytest.mark.parametrize("values", [np.arange(9) * 10, np.arange(27.0).reshape(9, 3)])
 def test_values_are_the_same_with_and_without_what_is_stored(values):
     painted = [
-        painted_lazily(ids, values) for ids in (ids_array(Stored()), da.from_array(EXPECTED, 2))
+        map_to_pixels_lazily(ids, values)
+        for ids in (ids_array(Stored()), da.from_array(EXPECTED, 2))
     ]
     nothing = np.zeros_like(values[:1])
     for labels in painted:
@@ -56,6 +62,6 @@ def test_values_are_looked_up_once_per_number_and_not_per_pixel():
 
 def test_names_tell_values_apart():
     ids = ids_array(Stored())
-    one, same, other = (painted_lazily(ids, np.full(9, n)) for n in (1, 1, 2))
+    one, same, other = (map_to_pixels_lazily(ids, np.full(9, n)) for n in (1, 1, 2))
     assert one.name == same.name != other.name
     assert values_painted(other, ids)[0] == 2

@@ -49,7 +49,7 @@ class CutProperties:
 
         "regions" are connected; with "classes" the same texture has the same label everywhere;
         "objects" stand out of what is around them, and are looked for in a thread; "markers" grow
-        from strokes, see `paint`.
+        from strokes, see `map_to_pixels`.
         """
         return self.cut.mode
 
@@ -131,7 +131,7 @@ class CutProperties:
 
     @balance.setter
     def balance(self, balance: float) -> None:
-        self.segmentation_params = self.segmentation_params.but(balance=balance)
+        self.segmentation_params = self.segmentation_params.updated(balance=balance)
 
     @property
     def scale(self) -> float | Literal["auto"]:
@@ -140,7 +140,7 @@ class CutProperties:
 
     @scale.setter
     def scale(self, scale: float | Literal["auto"]) -> None:
-        self.segmentation_params = self.segmentation_params.but(scale=scale)
+        self.segmentation_params = self.segmentation_params.updated(scale=scale)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -249,4 +249,4 @@ class CutProperties:
 
         In the mode "markers", each of its labels grows into one segment.
         """
-        return self._actions.paint(image)
+        return self._actions.map_to_pixels(image)

@@ -245,14 +245,14 @@ class Results:
             return narrow(labels)
         if cut.mode == "markers":
             return self._from_markers(result, cut)
-        return hierarchy.paint(self._of_patch(image, cut, example))
+        return hierarchy.map_to_pixels(self._of_patch(image, cut, example))
 
     def seen(self, image: Image, cut: Cut, example: Image) -> Any:
         """Labels of a cut as a layer shows them: of a large image, coarser ones too."""
         hierarchy = self.of[image].hierarchy
         if not hierarchy.coarse or cut.mode in ("objects", "markers"):
             return self.labels(image, cut, example)
-        return hierarchy.paint_levels(self._of_patch(image, cut, example))
+        return hierarchy.map_to_pyramid(self._of_patch(image, cut, example))
 
     def _of_patch(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         prototypes = self._prototypes(image, cut, example)

@@ -34,7 +34,7 @@ class Architecture:
 
     Examples
     --------
-    >>> Architecture(channels=1, dimensions=3, z_levels=1).reduction
+    >>> Architecture(channels=1, dimensions=3, z_levels=1).total_stride
     (4, 8, 8)
     """
 
@@ -57,21 +57,21 @@ class Architecture:
         return (self.z_levels, 0, 0)[-self.dimensions :]
 
     @property
-    def reduction(self) -> tuple[int, ...]:
+    def total_stride(self) -> tuple[int, ...]:
         """How many pixels one value of the code stands for, along each axis."""
         return tuple(2 ** (self.levels - n) for n in self._untouched)
 
-    def reach(self, *, decoded: bool) -> tuple[int, ...]:
+    def receptive_radius(self, *, decoded: bool) -> tuple[int, ...]:
         """Pixels around a pixel that can change its features at the deepest level, for each axis.
 
         Each convolution reaches one cell of its level, each pooling or un-pooling of two cells at
         most one cell of the finer level.
         """
-        one_way = ((self.convolutions + 1) * (n - 1) for n in self.reduction)
+        one_way = ((self.convolutions + 1) * (n - 1) for n in self.total_stride)
         if not decoded:
             return tuple(one_way)
         # An axis that no level looks along has no reach.
-        both = zip(one_way, self.reduction, strict=True)
+        both = zip(one_way, self.total_stride, strict=True)
         return tuple(2 * reach + n if reach else 0 for reach, n in both)
 
     def window(self, level: int) -> tuple[int, ...]:
@@ -82,12 +82,12 @@ class Architecture:
         """Cells along each axis that a convolution of a level, from 1, looks at."""
         return tuple(1 if level <= n else 3 for n in self._untouched)
 
-    def cell(self, level: int) -> tuple[int, ...]:
+    def stride(self, level: int) -> tuple[int, ...]:
         """Pixels along each axis that one value of a level stands for; level 0 is the image.
 
         Examples
         --------
-        >>> [Architecture(channels=1).cell(level) for level in range(4)]
+        >>> [Architecture(channels=1).stride(level) for level in range(4)]
         [(1, 1), (1, 1), (2, 2), (4, 4)]
         """
         return tuple(2 ** max(level - 1 - n, 0) for n in self._untouched)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from napari_aeseg.autoencoder.network import channels_last
-from napari_aeseg.images.windows import Pool
+from napari_aeseg.images.windows import WindowSample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def crop_shape(crop_size: int, architecture: Architecture, slices: int) -> tuple
     """
     depth = min(crop_size // 2**architecture.z_levels, slices)
     sides = (depth, crop_size, crop_size)[-architecture.dimensions :]
-    return tuple(-(-n // m) * m for n, m in zip(sides, architecture.reduction, strict=True))
+    return tuple(-(-n // m) * m for n, m in zip(sides, architecture.total_stride, strict=True))
 
 
 class CropSampler:
@@ -53,7 +53,7 @@ class CropSampler:
     Parameters
     ----------
     images : sequence of Image
-        A `Pool` counts as the whole image that its windows are from.
+        A `WindowSample` counts as the whole image that its windows are from.
     params : TrainingParams
         `crop_size`, `batch_size` and `augment` are used. Images smaller than a crop are mirrored to
         its size.
@@ -138,6 +138,6 @@ class CropSampler:
 
 def _area(image: Image, stack: torch.Tensor) -> int:
     """How much an image counts: its pixels or voxels."""
-    if isinstance(image, Pool):
+    if isinstance(image, WindowSample):
         return math.prod(image.space_shape)
     return stack.numel() // stack.shape[1]

@@ -187,7 +187,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def memory_for(what: str, advice: str) -> Iterator[None]:
+def oom_as_device_error(what: str, advice: str) -> Iterator[None]:
     """Turn the many errors of memory that ran out into one that says for what, and what to do.
 
     Raises
@@ -196,7 +196,7 @@ def memory_for(what: str, advice: str) -> Iterator[None]:
 
     Examples
     --------
-    >>> with memory_for("the picture", "Close it."):
+    >>> with oom_as_device_error("the picture", "Close it."):
     ...     raise MemoryError
     Traceback (most recent call last):
     ...

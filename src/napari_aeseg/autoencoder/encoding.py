@@ -108,12 +108,12 @@ def places(
     """
     dimensions = architecture.dimensions
     piece = PIECE[dimensions]
-    sides = zip(tile_shape(tile_size, architecture, space), architecture.reduction, strict=True)
+    sides = zip(tile_shape(tile_size, architecture, space), architecture.total_stride, strict=True)
     tiles = plan_tiles(
         space[-dimensions:],
         tuple(-(-n // max(m, piece)) * max(m, piece) for n, m in sides),
-        architecture.reach(decoded=decoded),
-        architecture.reduction,
+        architecture.receptive_radius(decoded=decoded),
+        architecture.total_stride,
     )
     return list(product(planes(space, dimensions), tiles))
 
@@ -143,7 +143,7 @@ def usual_tile_size(tile_size: int, device: torch.device, architecture: Architec
     if device.type != "cuda":
         return tile_size
     free, _ = torch.cuda.mem_get_info(device)
-    reach = architecture.reach(decoded=False)
+    reach = architecture.receptive_radius(decoded=False)
     while 2 * tile_size <= _LARGEST_TILE:
         sides = tile_shape(2 * tile_size, architecture)
         pixels = math.prod(n + 2 * r for n, r in zip(sides, reach, strict=True))
@@ -166,7 +166,7 @@ def bytes_per_pixel(architecture: Architecture) -> int:
     88
     """
     kept = sum(
-        n / math.prod(architecture.cell(i)) for i, n in enumerate(architecture.level_channels)
+        n / math.prod(architecture.stride(i)) for i, n in enumerate(architecture.level_channels)
     )
     return int(4 * (2 * kept + 2 * architecture.width))
 
@@ -176,7 +176,7 @@ _T = TypeVar("_T")
 _SMALLEST_TILE, _CPU_TILE = 64, 512
 
 
-def in_memory(
+def retry_on_oom(
     run: Callable[[torch.device, int], Generator[Progress, None, _T]],
     device: torch.device,
     tile_size: int,
@@ -245,7 +245,7 @@ class EncodedTile:
     tile : Tile
         Where it lies in the plane or volume.
     features : dict of int to Tensor
-        Level to (F, *cells), cells of `Architecture.cell(level)` pixels, margin included. Level 0
+        Level to (F, *cells), cells of `Architecture.stride(level)` pixels, margin included. Level 0
         of the encoder is float32, the others have the precision that was asked for.
     """
 

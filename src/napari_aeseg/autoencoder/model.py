@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.architecture import Architecture  # noqa: TC001 - for examples
-from napari_aeseg.autoencoder.device import choose_device, memory_for
-from napari_aeseg.autoencoder.encoding import EncodedTile, Source, in_memory, map_encoded, places
+from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
+from napari_aeseg.autoencoder.encoding import EncodedTile, Source, map_encoded, places, retry_on_oom
 from napari_aeseg.autoencoder.network import Autoencoder, placed, with_channels
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
@@ -577,7 +577,9 @@ def _mapped(
 ) -> Generator[Progress, None, np.ndarray]:
     """Put together what is found in each tile, arrays of shape (*shape, *rows and columns)."""
     space = image.pixels.shape[1:]
-    with memory_for("so many values for every pixel", "Take fewer levels, or a part of the image."):
+    with oom_as_device_error(
+        "so many values for every pixel", "Take fewer levels, or a part of the image."
+    ):
         out = np.empty((*shape, *space), np.float32)
 
     def run(chosen: torch.device, tile_size: int) -> Generator[Progress, None, None]:
@@ -592,5 +594,5 @@ def _mapped(
                 yield Progress(stage, done, total, str(chosen), clock.seconds_left(done))
                 raise_if_stopped(stop, stage)
 
-    yield from in_memory(run, choose_device(device), tile_size, stage)
+    yield from retry_on_oom(run, choose_device(device), tile_size, stage)
     return out

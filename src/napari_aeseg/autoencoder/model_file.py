@@ -16,9 +16,9 @@ from napari_aeseg.autoencoder.architecture import Architecture
 from napari_aeseg.autoencoder.model import Model, TrainingRecord
 from napari_aeseg.autoencoder.network import Autoencoder
 from napari_aeseg.autoencoder.resume import Checkpoint
-from napari_aeseg.errors import ModelFileError, shown
+from napari_aeseg.errors import ModelFileError, sanitized
 from napari_aeseg.images.intensity import IntensityRange
-from napari_aeseg.io.atomic import whole_file
+from napari_aeseg.io.atomic import atomic_write
 from napari_aeseg.params import BASE_MODEL
 from napari_aeseg.prototypes import Prototypes
 
@@ -95,7 +95,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
                 found[name] = file.get_tensor(name).clone()
     except _ERRORS as error:
         raise ModelFileError(
-            f"The weights of {path.name} cannot be read ({shown(error)})."
+            f"The weights of {path.name} cannot be read ({sanitized(error)})."
         ) from error
     return found
 
@@ -111,7 +111,7 @@ def _check_head(path: Path) -> None:
 
 def _damaged(path: Path, error: Exception) -> ModelFileError:
     return ModelFileError(
-        f"{path.name} is not a model file, or it is damaged or cut short ({shown(error)}). "
+        f"{path.name} is not a model file, or it is damaged or cut short ({sanitized(error)}). "
         f"{_EXPECTED}"
     )
 
@@ -143,7 +143,7 @@ def intensity_of(header: Mapping[str, Any], channels: int) -> IntensityRange | N
         return None
     low, high = (numbers_of(f"intensity {name}", values[name]) for name in ("low", "high"))
     if not len(low) == len(high) == channels:
-        raise ValueError(f"intensity {shown(values)} for {channels} channel(s)")
+        raise ValueError(f"intensity {sanitized(values)} for {channels} channel(s)")
     return IntensityRange(low, high)
 
 
@@ -152,7 +152,7 @@ def record_of(header: Mapping[str, Any]) -> TrainingRecord:
     training = dict(header["training"])
     for name in ("images", "losses", "notes"):
         if not isinstance(training[name], list):
-            raise TypeError(f"{name} = {shown(repr(training[name]))} is no list")
+            raise TypeError(f"{name} = {sanitized(repr(training[name]))} is no list")
         training[name] = tuple(training[name])
     if training.get("voxel_size") is not None:
         training["voxel_size"] = numbers_of("voxel_size", training["voxel_size"])
@@ -160,7 +160,7 @@ def record_of(header: Mapping[str, Any]) -> TrainingRecord:
     if "seconds" in training:
         training["seconds"] = _as_float(training["seconds"])
     if not isinstance(training.get("precision", ""), str):
-        raise ValueError(f"precision = {shown(repr(training['precision']))}")
+        raise ValueError(f"precision = {sanitized(repr(training['precision']))}")
     return TrainingRecord(**training)
 
 
@@ -174,13 +174,13 @@ def check_record(record: TrainingRecord) -> None:
     for name, values in ("losses", list(record.losses)), ("seconds", [record.seconds]):
         numbers_of(name, values)
         if not all(type(number) is float for number in values):
-            raise TypeError(f"{name} = {shown(repr(values), 100)}")
+            raise TypeError(f"{name} = {sanitized(repr(values), 100)}")
     for text in (record.device, *record.notes):
         text_of("device and notes", text)
     if type(record.steps) is not int or record.steps < 0:
-        raise ValueError(f"steps = {shown(repr(record.steps))}")
+        raise ValueError(f"steps = {sanitized(repr(record.steps))}")
     if not isinstance(record.params, dict):
-        raise TypeError(f"params = {shown(record.params)}")
+        raise TypeError(f"params = {sanitized(record.params)}")
     json.dumps(record.params, allow_nan=False)  # else it could not be saved again
     for image in record.images:
         _check_image(image)
@@ -189,14 +189,14 @@ def check_record(record: TrainingRecord) -> None:
 def text_of(name: str, value: object) -> str:
     """Return a text; raise TypeError for anything else."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} = {shown(repr(value))} is no text")
+        raise TypeError(f"{name} = {sanitized(repr(value))} is no text")
     return value
 
 
 def numbers_of(name: str, values: object) -> tuple[float, ...]:
     """Return a list of finite numbers as a tuple; raise TypeError or ValueError for others."""
     if not isinstance(values, list) or any(type(n) not in (int, float) for n in values):
-        raise TypeError(f"{name} = {shown(repr(values), 100)} is no list of numbers")
+        raise TypeError(f"{name} = {sanitized(repr(values), 100)} is no list of numbers")
     numbers = tuple(map(float, values))
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"{name} has NaN or infinite values")
@@ -207,9 +207,9 @@ def _check_image(image: Any) -> None:
     """Raise an error unless these are the name, shape and axes of an image."""
     name, shape, axes = image["name"], image["shape"], image["axes"]
     if not isinstance(shape, list) or any(type(n) is not int or n < 1 for n in shape):
-        raise ValueError(f"image of shape {shown(repr(shape))}")
+        raise ValueError(f"image of shape {sanitized(repr(shape))}")
     if len(text_of("axes", axes)) != len(shape):
-        raise ValueError(f"axes {shown(repr(axes))} of an image of shape {shown(shape)}")
+        raise ValueError(f"axes {sanitized(repr(axes))} of an image of shape {sanitized(shape)}")
     text_of("name", name)
 
 
@@ -229,7 +229,7 @@ def network_of(
         odd = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
         raise ModelFileError(
             f"The weights of {name} do not fit its architecture; differing: "
-            f"{shown(', '.join(odd[:5]))}{' ...' if len(odd) > 5 else ''}."
+            f"{sanitized(', '.join(odd[:5]))}{' ...' if len(odd) > 5 else ''}."
         )
     if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
         raise ModelFileError(f"{name} has weights that are NaN or infinite; train again.")
@@ -309,7 +309,7 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
         tensors |= {PROTOTYPES + k: v for k, v in arrays.items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header, allow_nan=False)})
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(data)
 
 
@@ -354,16 +354,16 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
         written = header["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(
-            f"The header of {path.name} cannot be read ({shown(error)})."
+            f"The header of {path.name} cannot be read ({sanitized(error)})."
         ) from error
     if type(written) is not int or written < 1:
         raise ModelFileError(
-            f"{path.name} has an impossible format version, {shown(repr(written), 50)}."
+            f"{path.name} has an impossible format version, {sanitized(repr(written), 50)}."
         )
     if written > FORMAT_VERSION:
         raise ModelFileError(
-            f"{path.name} has format {shown(written, 50)}, written by napari-aeseg "
-            f"{shown(header.get('package_version', '?'), 50)}; this version reads up to format "
+            f"{path.name} has format {sanitized(written, 50)}, written by napari-aeseg "
+            f"{sanitized(header.get('package_version', '?'), 50)}; this version reads up to format "
             f"{FORMAT_VERSION}. Update napari-aeseg to read it."
         )
     missing = [name for name in _PARTS if name not in header]
@@ -395,7 +395,7 @@ def load_model_file(path: str | PathLike[str]) -> Model:
             raise ValueError(f"any_channels = {any_channels!r} with intensity {intensity}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(
-            f"The header of {path.name} is incomplete or wrong ({shown(error)})."
+            f"The header of {path.name} is incomplete or wrong ({sanitized(error)})."
         ) from error
     tensors = read_tensors(path)
     resume, prototypes = (
@@ -415,7 +415,7 @@ def load_model_file(path: str | PathLike[str]) -> Model:
         check_record(record)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(
-            f"The {what} in {path.name} cannot be used ({shown(error)})."
+            f"The {what} in {path.name} cannot be used ({sanitized(error)})."
         ) from error
     return model
 

@@ -273,14 +273,14 @@ class Autoencoder(nn.Module):
         Parameters
         ----------
         x : Tensor, shape (B, C, *space)
-            Space is (H, W) or (D, H, W), each a multiple of its `architecture.reduction`.
+            Space is (H, W) or (D, H, W), each a multiple of its `architecture.total_stride`.
         levels : int, optional
             Deepest level wanted; deeper ones are not computed.
 
         Returns
         -------
         list of Tensor
-            Level i has width * 2**(i-1) channels; one of its cells is `architecture.cell(i)`.
+            Level i has width * 2**(i-1) channels; one of its cells is `architecture.stride(i)`.
         """
         features = [x]
         for i, level in enumerate(self.encoder):

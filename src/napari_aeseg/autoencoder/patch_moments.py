@@ -16,10 +16,10 @@ from napari_aeseg.autoencoder.device import choose_device, dtype_of, is_accelera
 from napari_aeseg.autoencoder.encoding import (
     PIECE,
     cell_centres,
-    in_memory,
     moved,
     places,
     ready_for,
+    retry_on_oom,
     usual_tile_size,
 )
 from napari_aeseg.autoencoder.model import NO_NUMBERS
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari_aeseg.progress import StopFlag
 
 
-class HostSums:
+class CpuMoments:
     """Adds up the features of tiles, and their squares, per patch.
 
     Sums do not depend on the tiles, bit for bit: they are taken over the part of a patch in each
@@ -232,7 +232,7 @@ def _sorting(values: np.ndarray) -> np.ndarray:
 _BLOCK = 2**24
 
 
-class DeviceSums:
+class GpuMoments:
     """Adds up the features of tiles, and their squares, per patch, on a device.
 
     Patch ids and sums are there from the first tile to the last; nothing else crosses over. Which
@@ -481,7 +481,7 @@ def pooling_steps(
     dtype_of(precision, chosen)
     tile_size = usual_tile_size(tile_size, chosen, model.architecture)
     run = partial(_pool, model, image, patches, levels, source, stop, precision)
-    return (yield from in_memory(run, chosen, tile_size))
+    return (yield from retry_on_oom(run, chosen, tile_size))
 
 
 def _pool(
@@ -497,12 +497,12 @@ def _pool(
 ) -> Generator[Progress, None, PooledFeatures]:
     number = int(patches.max()) + 1
     channels = {level: model.level_channels(source)[level] for level in levels}
-    cells = {level: model.architecture.cell(level) for level in levels}
+    cells = {level: model.architecture.stride(level) for level in levels}
     # What `of_tile` hands on is what `add` takes.
     sums: Any = (
-        DeviceSums(patches, number, channels, cells, device, stop)
+        GpuMoments(patches, number, channels, cells, device, stop)
         if is_accelerator(device)
-        else HostSums(patches, number, channels, cells, stop)
+        else CpuMoments(patches, number, channels, cells, stop)
     )
     total = len(places(model.architecture, patches.shape, tile_size))
     clock = Clock(total)

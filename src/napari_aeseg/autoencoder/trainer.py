@@ -18,7 +18,7 @@ from napari_aeseg.autoencoder.device import (
     dtype_of,
     is_accelerator,
     is_out_of_memory,
-    memory_for,
+    oom_as_device_error,
     precision_used,
 )
 from napari_aeseg.autoencoder.model import Model, TrainingRecord
@@ -26,7 +26,7 @@ from napari_aeseg.autoencoder.network import Autoencoder, copied, placed
 from napari_aeseg.autoencoder.resume import Checkpoint, moved_to, reset
 from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.images.axes import z_ratio
-from napari_aeseg.images.windows import Pool
+from napari_aeseg.images.windows import WindowSample
 from napari_aeseg.params import TrainingParams
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def architecture_for(
     >>> from napari_aeseg.images.intensity import read_image
     >>> from napari_aeseg.params import TrainingParams
     >>> volume = read_image(np.arange(16 * 8 * 8).reshape(16, 8, 8), "ZYX")
-    >>> architecture_for([volume], TrainingParams(), voxel_size=(2, 1, 1))[0].reduction
+    >>> architecture_for([volume], TrainingParams(), voxel_size=(2, 1, 1))[0].total_stride
     (4, 8, 8)
     """
     channels = _channels(images)
@@ -231,7 +231,9 @@ def _dimensions(images: Sequence[Image], params: TrainingParams, ratio: float | 
         _check_volumes(images, "dimensions = '3D'")
     if params.dimensions != "auto":
         return int(params.dimensions[0])
-    deep = all(_slices(i.axes) >= _ENOUGH_SLICES and not isinstance(i, Pool) for i in images)
+    deep = all(
+        _slices(i.axes) >= _ENOUGH_SLICES and not isinstance(i, WindowSample) for i in images
+    )
     return 3 if deep and ratio is not None and ratio <= _LONGEST_VOXELS else 2
 
 
@@ -243,7 +245,7 @@ def _slices(axes: Axes) -> int:
 def _check_volumes(images: Sequence[Image], why: str) -> None:
     """Raise InputError unless all images have slices, and are not learnt from by windows."""
     for image in images:
-        if isinstance(image, Pool):
+        if isinstance(image, WindowSample):
             raise InputError(
                 f"{why}, but {image.name} is learnt from by windows, which are planes: choose "
                 "dimensions = '2D'."
@@ -263,7 +265,7 @@ def _notes(
         return []
     if voxel_size is None:
         return ["Voxels were taken for cubes in 3D: give voxel_size if slices are further apart."]
-    return list(filter(None, [another_anisotropy(architecture, ratio), _flat(architecture)]))
+    return list(filter(None, [anisotropy_warning(architecture, ratio), _flat(architecture)]))
 
 
 def _flat(architecture: Architecture) -> str:
@@ -274,7 +276,7 @@ def _flat(architecture: Architecture) -> str:
     )
 
 
-def another_anisotropy(architecture: Architecture, ratio: float) -> str:
+def anisotropy_warning(architecture: Architecture, ratio: float) -> str:
     """Return a note when voxels are not as long in Z as those that a network was made for.
 
     Parameters
@@ -290,9 +292,9 @@ def another_anisotropy(architecture: Architecture, ratio: float) -> str:
 
     Examples
     --------
-    >>> another_anisotropy(Architecture(channels=1, dimensions=3, z_levels=2), 1.0)
+    >>> anisotropy_warning(Architecture(channels=1, dimensions=3, z_levels=2), 1.0)
     'The network was made for voxels about 4 times as long in Z as wide, these are 1 times as long.'
-    >>> another_anisotropy(Architecture(channels=1, dimensions=3, z_levels=2), 5.0)
+    >>> anisotropy_warning(Architecture(channels=1, dimensions=3, z_levels=2), 5.0)
     ''
     """
     suited = z_levels_for(ratio, architecture.levels)
@@ -343,7 +345,7 @@ class Trainer:
             voxel_size = init.record.voxel_size
         architecture, notes = architecture_for(images, params, init, voxel_size)
         # What is recorded is what was built: with `init`, its architecture.
-        self.params = params.but(**{name: getattr(architecture, name) for name in AS_IN_PARAMS})
+        self.params = params.updated(**{name: getattr(architecture, name) for name in AS_IN_PARAMS})
         self.voxel_size = None if voxel_size is None else tuple(map(float, voxel_size))
         self.images, self.intensity = images, intensity
         self.device = choose_device(device)
@@ -423,7 +425,7 @@ class Trainer:
                     raise
             self._note(f"{self.device} has no memory for the images: training on the CPU.")
             self.device = torch.device("cpu")
-        with memory_for("the images", "Train on fewer or smaller ones."):
+        with oom_as_device_error("the images", "Train on fewer or smaller ones."):
             placed(self.network, self.device).train()
             return CropSampler(*what, self.device)
 

@@ -14,9 +14,9 @@ from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_re
 from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.images.tiles import plan_tiles, read_tile
-from napari_aeseg.images.windows import Pool
+from napari_aeseg.images.windows import WindowSample
 from napari_aeseg.params import TrainingParams
-from napari_aeseg.progress import Pace, Picture, TrainingProgress, raise_if_stopped
+from napari_aeseg.progress import Pace, TrainingPreview, TrainingProgress, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -53,10 +53,10 @@ class Watcher:
         space = image.space_shape
         self.plane = tuple(n // 2 for n in space[:-2])
         # On the grid of the pooling windows, so that it is what a whole reconstruction has there.
-        grid = architecture.reduction
+        grid = architecture.total_stride
         seen = len(grid)
         self.stack = self.plane[: len(space) - seen]
-        margin = architecture.reach(decoded=True) if seen == 2 else (0,) * seen
+        margin = architecture.receptive_radius(decoded=True) if seen == 2 else (0,) * seen
         # Two cells of the code hold the middle, wherever it lies in them.
         most = (_SIDE, _SIDE) if seen == 2 else tuple(map(max, _BLOCK, (2 * n for n in grid)))
         corner = tuple(
@@ -70,7 +70,7 @@ class Watcher:
         self.shown = tuple(p - c for p, c in zip(self.plane[-1:], corner[:-2], strict=False))
         self._read: np.ndarray | None = None  # of an image that is not loaded
 
-    def picture(self, network: Autoencoder) -> Picture:
+    def picture(self, network: Autoencoder) -> TrainingPreview:
         """Return what the network makes of it now, in the units of the image."""
         device = next(network.parameters()).device
         pixels = self._pixels()
@@ -87,11 +87,11 @@ class Watcher:
         out = out.transpose(["CYX".index(a) for a in axes]) if "C" in axes else out[0]
         if axes == "XY":
             out = out.T
-        return Picture(out, axes, self._offset())
+        return TrainingPreview(out, axes, self._offset())
 
     def _pixels(self) -> np.ndarray:
         """What is looked at."""
-        if isinstance(self.image, Pool):
+        if isinstance(self.image, WindowSample):
             if self._read is None:
                 self._read = self.image.tile(self.stack, self.tile)
             return self._read
@@ -120,7 +120,7 @@ def training_steps(
     *,
     resume: bool = False,
     snapshot_seconds: float | None = None,
-    picture_seconds: float | None = None,
+    preview_seconds: float | None = None,
     precision: Precision = "float32",
     voxel_size: Sequence[float] | None = None,
 ) -> Generator[TrainingProgress, None, Model]:
@@ -148,7 +148,7 @@ def training_steps(
     resume : bool
         Whether to go on with the unfinished training of `init`, on the same images; on the CPU, the
         result is that of a training that was never stopped, bit for bit.
-    snapshot_seconds, picture_seconds : float, optional
+    snapshot_seconds, preview_seconds : float, optional
         How often an event carries a `snapshot` of the model, or a `picture` of what it makes of
         the middle of the first image. Never, by default.
     precision : {"float32", "bfloat16"}
@@ -197,7 +197,7 @@ def training_steps(
     trainer = Trainer(
         images, params or TrainingParams(), device, init, intensity, resume, precision, voxel_size
     )
-    reporter = _Reporter(trainer, snapshot_seconds, picture_seconds)
+    reporter = _Reporter(trainer, snapshot_seconds, preview_seconds)
     if trainer.done == 0:
         raise_if_stopped(stop, "train")
     while not trainer.ended:
@@ -223,12 +223,12 @@ class _Reporter:
     """Says how a training goes: at most ten events a second, some with a snapshot or a picture."""
 
     def __init__(
-        self, trainer: Trainer, snapshot_seconds: float | None, picture_seconds: float | None
+        self, trainer: Trainer, snapshot_seconds: float | None, preview_seconds: float | None
     ) -> None:
         self._trainer = trainer
         self._pace = Pace(trainer.params.steps, trainer.done)
         self._snapshots = _Timer(snapshot_seconds)
-        self._pictures = _Timer(picture_seconds)
+        self._pictures = _Timer(preview_seconds)
         self._watcher = Watcher(trainer.images[0], trainer.network.architecture)
         self._last = time.perf_counter()
         self._reported = trainer.done
@@ -280,7 +280,7 @@ class _Reporter:
                 raise
         return None, "There is no memory for a copy of the model: going on without."
 
-    def _picture(self) -> tuple[Picture | None, str]:
+    def _picture(self) -> tuple[TrainingPreview | None, str]:
         """Return a picture, or why there will be none: training must not end for want of it."""
         try:
             return self._watcher.picture(self._trainer.network), ""

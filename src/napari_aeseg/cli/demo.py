@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_aeseg.cli.options import MODEL_SUFFIX, Commands, add_device
-from napari_aeseg.cli.progress import say_trained, shown
+from napari_aeseg.cli.progress import run_with_progress, say_trained
 from napari_aeseg.params import TrainingParams
 
 if TYPE_CHECKING:
@@ -52,25 +52,25 @@ def _run(options: argparse.Namespace) -> int:
 
 def _segment_sample(name: str, folder: Path, device: str) -> None:
     from napari_aeseg.api import hierarchy_steps, train_steps
-    from napari_aeseg.io.atomic import whole_file
+    from napari_aeseg.io.atomic import atomic_write
     from napari_aeseg.io.images import overlay, write_label_image, write_picture
     from napari_aeseg.samples import SAMPLES
 
     image = SAMPLES[name]()
     print(f"\n{name}: {image.shape} {image.dtype}")
     params = TrainingParams(steps=_STEPS)
-    model = shown(train_steps([image], params, device=device, names=[name]))
+    model = run_with_progress(train_steps([image], params, device=device, names=[name]))
     say_trained(model, [name])
     model.save(folder / f"{name}{MODEL_SUFFIX}")
     start = time.perf_counter()
-    tree = shown(hierarchy_steps(image, model, device=device, name=name))
+    tree = run_with_progress(hierarchy_steps(image, model, device=device, name=name))
     seconds = time.perf_counter() - start
     print(f"{name}: {tree.axes}; {tree.n_patches} patches merged in {seconds:.1f} s")
     what, number = _CUTS[name]
     labels = getattr(tree, what)(number)
-    with whole_file(folder / f"{name}_labels.tif") as part:
+    with atomic_write(folder / f"{name}_labels.tif") as part:
         write_label_image(labels, part)
-    with whole_file(folder / f"{name}_overlay.png") as part:
+    with atomic_write(folder / f"{name}_overlay.png") as part:
         write_picture(overlay(image, labels, tree.axes.letters), part)
     print(f"{name}: {labels.max()} {what}; wrote {name}_* in {folder}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg.cli.options import MODEL_SUFFIX, Commands, model_or_base
-from napari_aeseg.errors import InputError, shown
+from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(header, indent=2))
     for name, value in rows.items():
-        print(f"{name:11} {shown(value, _MOST_LETTERS)}")
+        print(f"{name:11} {sanitized(value, _MOST_LETTERS)}")
     return 0
 
 

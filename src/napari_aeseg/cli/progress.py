@@ -63,7 +63,7 @@ class Bars:
         self._bar, self._stage = None, ""
 
 
-def shown(work: Generator[Progress, None, _T], autosave: Path | None = None) -> _T:
+def run_with_progress(work: Generator[Progress, None, _T], autosave: Path | None = None) -> _T:
     """Do the work with progress bars; write the models that come with its events."""
     bars = Bars()
 

@@ -21,7 +21,12 @@ from napari_aeseg.cli.options import (
     refuse_existing,
     share,
 )
-from napari_aeseg.cli.progress import save_somewhere, say_trained, shown, stop_at_interrupt
+from napari_aeseg.cli.progress import (
+    run_with_progress,
+    save_somewhere,
+    say_trained,
+    stop_at_interrupt,
+)
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import checked_voxel_size, common_voxel_size
 from napari_aeseg.params import HIERARCHY_SUFFIX, BlockParams, SegmentationParams, TrainingParams
@@ -50,7 +55,7 @@ def segment_to_file(
 ) -> int:
     """Segment one image and write its labels, as OME-Zarr or BigTIFF, and a table if asked to."""
     from napari_aeseg.batch import table_of
-    from napari_aeseg.io.atomic import whole_file
+    from napari_aeseg.io.atomic import atomic_write
     from napari_aeseg.io.labels import write_labels_steps
 
     labels_path: Path = options.output
@@ -70,12 +75,14 @@ def segment_to_file(
         labels_path.parent.mkdir(parents=True, exist_ok=True)
         for path in tables:
             table = table_of(tree, labels, cut, prototypes, stop)
-            with whole_file(path) as part:
+            with atomic_write(path) as part:
                 table.to_csv(part, index=False)
         for path in hierarchies:
             tree.save(path)
         unit = "" if axes.unit == "pixel" else axes.unit
-        shown(write_labels_steps(labels, labels_path, axes.space, axes.spacing, unit, stop))
+        run_with_progress(
+            write_labels_steps(labels, labels_path, axes.space, axes.spacing, unit, stop)
+        )
     for note in tree.notes:
         print(f"{files[0].name}: {note}")
     written = ", ".join(str(path) for path in [labels_path, *beside])
@@ -110,12 +117,12 @@ def _hierarchy(
         return saved_hierarchy(file, model, params)
     opened = open_file(file, pixels_in_memory())
     refuse_objects_of_blocks(cut, opened.array, blocks_of(options), options.store)
-    return shown(
+    return run_with_progress(
         hierarchy_steps(
             opened.array,
             model,
             params,
-            opened.reading(options.axes, options.voxel_size),
+            opened.read_axes(options.axes, options.voxel_size),
             options.device,
             stop,
             file.name,
@@ -253,7 +260,7 @@ def _run(options: argparse.Namespace) -> int:
     model = model_of(options, files, model_path)
     check_classes(model, options)
     with stop_at_interrupt("images that are done are kept") as stop:
-        report = shown(
+        report = run_with_progress(
             batch_steps(
                 files,
                 folder,
@@ -336,7 +343,7 @@ def _train_on(files: list[Path], options: argparse.Namespace) -> Model:
     for file in files:
         try:
             opened = open_file(file, pixels_in_memory())
-            read[file.name] = opened, opened.reading(options.axes, options.voxel_size)
+            read[file.name] = opened, opened.read_axes(options.axes, options.voxel_size)
         except InputError as error:
             errors.append(error)
     if not read:
@@ -346,7 +353,9 @@ def _train_on(files: list[Path], options: argparse.Namespace) -> Model:
     images = [opened.array for opened, _ in read.values()]
     more: dict[str, Any] = {} if blocks_of(options) is None else {"blocks": blocks_of(options)}
     more["voxel_size"] = common_voxel_size([reading for _, reading in read.values()])
-    model = shown(train_steps(images, TrainingParams(), axes, options.device, names=names, **more))
+    model = run_with_progress(
+        train_steps(images, TrainingParams(), axes, options.device, names=names, **more)
+    )
     say_trained(model, names)
     return model
 

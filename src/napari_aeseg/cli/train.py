@@ -18,7 +18,12 @@ from napari_aeseg.cli.options import (
     model_or_base,
     refuse_existing,
 )
-from napari_aeseg.cli.progress import save_somewhere, say_trained, shown, stop_at_interrupt
+from napari_aeseg.cli.progress import (
+    run_with_progress,
+    save_somewhere,
+    say_trained,
+    stop_at_interrupt,
+)
 from napari_aeseg.errors import ModelFileError
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.params import PRESETS, TrainingParams
@@ -80,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
     files = image_paths(options)
     names = [file.name for file in files]
     read = [open_file(file, pixels_in_memory()) for file in files]
-    readings = [opened.reading(options.axes, options.voxel_size) for opened in read]
+    readings = [opened.read_axes(options.axes, options.voxel_size) for opened in read]
     path.parent.mkdir(parents=True, exist_ok=True)
     with stop_at_interrupt("what was learnt is kept") as stop:
         work = train_steps(
@@ -95,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
             snapshot_seconds=options.autosave,
             voxel_size=common_voxel_size(readings),
         )
-        model = shown(work, path)
+        model = run_with_progress(work, path)
         say_trained(model, names)
         save_somewhere(model, path)
     print(f"wrote {path}")

@@ -89,7 +89,7 @@ class Axes:
 
         Examples
         --------
-        >>> read_axes((7, 9, 64, 64), "TZYX").measured((2, 0.5, 0.5)).spacing
+        >>> read_axes((7, 9, 64, 64), "TZYX").with_voxel_size((2, 0.5, 0.5)).spacing
         (1.0, 2.0, 0.5, 0.5)
         """
         if self.voxel_size is None:
@@ -105,7 +105,7 @@ class Axes:
         size = dict(zip(self.measurable, self.voxel_size, strict=True))
         return 2 * size["Z"] / (size["Y"] + size["X"])
 
-    def measured(self, voxel_size: Sequence[float], unit: str = "pixel") -> Axes:
+    def with_voxel_size(self, voxel_size: Sequence[float], unit: str = "pixel") -> Axes:
         """Return the same axes with the size of a voxel.
 
         Parameters
@@ -122,7 +122,7 @@ class Axes:
 
         Examples
         --------
-        >>> print(read_axes((9, 64, 64), "ZYX").measured((2, 0.5, 0.5), "micrometer"))
+        >>> print(read_axes((9, 64, 64), "ZYX").with_voxel_size((2, 0.5, 0.5), "micrometer"))
         9 slices, 64 x 64 pixels (ZYX, as given), voxels of 2 x 0.5 x 0.5 micrometer
         """
         size = checked_voxel_size(voxel_size)
@@ -350,8 +350,8 @@ def common_voxel_size(images: Sequence[Axes]) -> tuple[float, ...] | None:
     Examples
     --------
     >>> from napari_aeseg.images.axes import read_axes
-    >>> near = read_axes((20, 64, 64), "ZYX").measured((2, 1, 1))
-    >>> common_voxel_size([near, near]), common_voxel_size([near, near.measured((4, 1, 1))])
+    >>> near = read_axes((20, 64, 64), "ZYX").with_voxel_size((2, 1, 1))
+    >>> common_voxel_size([near, near]), common_voxel_size([near, near.with_voxel_size((4, 1, 1))])
     ((2.0, 1.0, 1.0), None)
     """
     sizes = {axes.voxel_size for axes in images}

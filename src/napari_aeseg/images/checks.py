@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LISTED = 20
 
 
-def finest(image: Any) -> Any:
+def full_resolution(image: Any) -> Any:
     """Return the first, finest level of an image of several, as napari keeps them; others as is.
 
     A plain list is no image of several levels: it may be slices.
@@ -26,12 +26,12 @@ def finest(image: Any) -> Any:
     return image[0] if several else image
 
 
-def check_even(image: Any, name: str = "image") -> None:
+def check_rectangular(image: Any, name: str = "image") -> None:
     """Raise InputError for the name of a file, and for a list of arrays of different shapes.
 
     Examples
     --------
-    >>> check_even([np.eye(2), np.eye(3)])
+    >>> check_rectangular([np.eye(2), np.eye(3)])
     Traceback (most recent call last):
     ...
     napari_aeseg.errors.InputError: image is a list of arrays of different shapes, (2, 2) and (3, 3): give each as an image of its own, or crop them alike.
@@ -61,7 +61,7 @@ def check_even(image: Any, name: str = "image") -> None:
         ) from error
 
 
-def check_alike(
+def check_compatible(
     images: Sequence[Any],
     axes: Sequence[str | None],
     names: Sequence[str],
@@ -82,8 +82,8 @@ def check_alike(
     Examples
     --------
     >>> mixed = [np.eye(4), np.eye(4, dtype=np.uint8)]
-    >>> check_alike(mixed, [None, None], ["a", "b"])
-    >>> check_alike(mixed, [None, None], ["a", "b"], one_dtype=True)
+    >>> check_compatible(mixed, [None, None], ["a", "b"])
+    >>> check_compatible(mixed, [None, None], ["a", "b"], one_dtype=True)
     Traceback (most recent call last):
     ...
     napari_aeseg.errors.InputError: The images have different dtypes: convert them to one, or train on them one by one.
@@ -92,7 +92,7 @@ def check_alike(
     """  # noqa: E501 - as it is said
     channels, dtypes, lines = set(), set(), []
     for image, letters, name in zip(images, axes, names, strict=True):
-        check_even(image, name)
+        check_rectangular(image, name)
         shape = np.shape(image)
         reading = read_axes(shape, letters)
         number = shape[reading.letters.index("C")] if "C" in reading.letters else 1

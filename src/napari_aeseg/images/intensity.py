@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
-from napari_aeseg.images.checks import check_even
+from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.images.illumination import illumination
 
 # Percentiles that are mapped to 0 and 1: robust against a few hot pixels.
@@ -233,7 +233,7 @@ def read_image(
     >>> read_image(np.arange(12).reshape(3, 4)).pixels.shape
     (1, 3, 4)
     """
-    check_even(image, name)
+    check_rectangular(image, name)
     reading = axes if isinstance(axes, Axes) else read_axes(np.shape(image), axes)
     array = as_array(image, name)
     pixels = checked_pixels(channels_first(array, reading), name)

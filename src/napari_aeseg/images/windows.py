@@ -29,7 +29,7 @@ _ALIGN = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Pool(Image):
+class WindowSample(Image):
     """Windows here and there in an image that is not loaded, as the planes of a stack.
 
     `pixels` have the shape (C, windows, rows, columns); `axes` are those of the image.
@@ -64,7 +64,7 @@ class Pool(Image):
         return flat[:, (rows - rows.min())[:, np.newaxis], columns - columns.min()]
 
 
-def pool_steps(
+def window_sample_steps(
     image: BlockImage,
     crop: int,
     seed: int,
@@ -72,7 +72,7 @@ def pool_steps(
     stop: StopFlag | None = None,
     *,
     skip: bool = False,
-) -> Generator[Progress, None, Pool]:
+) -> Generator[Progress, None, WindowSample]:
     """Read windows at random places; a generator of events that returns the pool.
 
     Parameters
@@ -94,7 +94,7 @@ def pool_steps(
 
     Returns
     -------
-    Pool
+    WindowSample
 
     Raises
     ------
@@ -129,7 +129,7 @@ def pool_steps(
     if failed is not None and not found:
         raise failed
     pixels = np.stack(found, axis=1)
-    return Pool(pixels, image.axes, image.intensity, image.name, source=image)
+    return WindowSample(pixels, image.axes, image.intensity, image.name, source=image)
 
 
 def _side(crop: int) -> int:

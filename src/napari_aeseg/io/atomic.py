@@ -80,7 +80,7 @@ def named(error: OSError, path: str | PathLike[str]) -> OSError:
 
 
 @contextmanager
-def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     """Give another name to write under: the file appears when it is complete, or stays as it was.
 
     What a link leads to is replaced, not the link.
@@ -99,7 +99,7 @@ def whole_file(path: str | PathLike[str]) -> Iterator[Path]:
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.txt"
-    >>> with whole_file(path) as part:
+    >>> with atomic_write(path) as part:
     ...     _ = part.write_text("all of it")
     >>> path.read_text(), len(list(path.parent.iterdir()))
     ('all of it', 1)

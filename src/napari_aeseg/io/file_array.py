@@ -57,7 +57,7 @@ class ImageFile:
             return None
         return tuple(self.voxel_size[axis] for axis in space)
 
-    def reading(self, axes: str | None = None, voxel_size: Sequence[float] | None = None) -> Axes:
+    def read_axes(self, axes: str | None = None, voxel_size: Sequence[float] | None = None) -> Axes:
         """Return the axes and the size of voxels, as given or else as the file names them.
 
         Raises
@@ -67,7 +67,7 @@ class ImageFile:
 
         Examples
         --------
-        >>> print(ImageFile(np.eye(2), None, {"Y": 0.5, "X": 0.5}, "micrometer").reading("YX"))
+        >>> print(ImageFile(np.eye(2), None, {"Y": 0.5, "X": 0.5}, "micrometer").read_axes("YX"))
         2 x 2 pixels (YX, as given), pixels of 0.5 x 0.5 micrometer
         """
         shape = np.shape(self.array)
@@ -76,9 +76,9 @@ class ImageFile:
         else:
             found = read_axes(shape, axes)
         if voxel_size is not None:
-            return found.measured(voxel_size)
+            return found.with_voxel_size(voxel_size)
         size = self.spacing(found.measurable)
-        return found if size is None else found.measured(size, self.unit or "pixel")
+        return found if size is None else found.with_voxel_size(size, self.unit or "pixel")
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.checks import check_even
+from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.images.intensity import refuse_masked
 from napari_aeseg.io.file_array import TIFF
 from napari_aeseg.io.ome_zarr import ome_zarr_steps
@@ -42,7 +42,7 @@ def write_labels_steps(
             f"{path.name}: labels are written as {', '.join(WRITTEN)}: give a name that ends so."
         )
     if not hasattr(labels, "dtype"):
-        check_even(labels, "labels")
+        check_rectangular(labels, "labels")
         labels = np.asarray(labels)
     refuse_masked(labels, "labels")
     labels, about = _turned(labels, _about(labels, axes, voxel_size, unit))

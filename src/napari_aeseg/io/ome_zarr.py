@@ -207,8 +207,8 @@ def ome_zarr_steps(
     ]
     there = group.done()
     todo = [(n, part) for n, part in plan if _name(n, part) not in there]
-    finest = [part for n, part in plan if n == 0 and _name(n, part) in there]
-    _compare(labels, levels[0], finest, path)
+    full_resolution = [part for n, part in plan if n == 0 and _name(n, part) in there]
+    _compare(labels, levels[0], full_resolution, path)
     clock, before = Clock(len(todo)), len(plan) - len(todo)
     for done, (number, part) in enumerate(todo, 1):
         raise_if_stopped(stop, "write")

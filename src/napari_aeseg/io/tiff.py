@@ -12,7 +12,7 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.io.atomic import whole_file
+from napari_aeseg.io.atomic import atomic_write
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def tiff_steps(
         raise InputError(f"{path} exists already: give another name, or remove it first.")
     if np.dtype(about["dtype"]).itemsize > 4:  # OME-TIFF has no whole numbers of 64 bits
         about = {**about, "dtype": "int32"}
-    with whole_file(path) as part, closing(_Writer(part, about)) as writer:
+    with atomic_write(path) as part, closing(_Writer(part, about)) as writer:
         yield from _fed(labels, writer, np.dtype(about["dtype"]), stop)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg.errors import HierarchyFileError, InputError, shown
+from napari_aeseg.errors import HierarchyFileError, InputError, sanitized
 from napari_aeseg.io import zarr_folder as store
 from napari_aeseg.io.atomic import named, part_of, remove_folder
 
@@ -79,7 +79,9 @@ def read_arrays(
             for name, entry in header["arrays"].items()
         }
     except (LookupError, TypeError, AttributeError) as error:
-        raise damaged(path, f"its header does not list the arrays: {shown(repr(error))}") from error
+        raise damaged(
+            path, f"its header does not list the arrays: {sanitized(repr(error))}"
+        ) from error
     wanted = {**expected, **lazy.shapes}
     odd = sorted(
         name
@@ -90,7 +92,7 @@ def read_arrays(
         or not _is_chunk(said[name][2], wanted[name][0])
     )
     if odd:
-        text = shown(", ".join(odd))
+        text = sanitized(", ".join(odd))
         raise damaged(path, f"other arrays are listed than there must be ({text})")
     _check_size(path, expected)
     found = {}
@@ -176,7 +178,7 @@ class _Array:
         return da.from_array(ids, chunks=self.chunks)  # type: ignore[no-untyped-call]
 
     def damaged(self, error: Exception) -> HierarchyFileError:
-        return damaged(self.path, f"{self.name} cannot be read ({shown(error)})")
+        return damaged(self.path, f"{self.name} cannot be read ({sanitized(error)})")
 
     def _opened(self) -> Any:
         """Open the array when all that can be told without unpacking it is right."""
@@ -204,7 +206,9 @@ class _Array:
             and not found.get("storage_transformers")
         )
         if not same:
-            what = shown(f"{found['data_type']} of shape {found['shape']}, stored by {codecs}", 200)
+            what = sanitized(
+                f"{found['data_type']} of shape {found['shape']}, stored by {codecs}", 200
+            )
             raise ValueError(f"it is {what}, or in other chunks")
 
 
@@ -476,7 +480,7 @@ def read_header(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise HierarchyFileError(
             f"{path.name} is damaged or foreign: its {GROUP} cannot be read "
-            f"({shown(repr(error))}). {_AGAIN}"
+            f"({sanitized(repr(error))}). {_AGAIN}"
         ) from error
     if header is None:
         raise HierarchyFileError(f"{path.name} is zarr, but no hierarchy. {_EXPECTED}")
@@ -485,7 +489,7 @@ def read_header(path: Path) -> dict[str, Any]:
         _check_version(path, known)
         right = known.pop("sha256") == _checksum(known)
     except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise damaged(path, f"its header cannot be used: {shown(repr(error))}") from error
+        raise damaged(path, f"its header cannot be used: {sanitized(repr(error))}") from error
     if not right:
         raise damaged(path, "its header does not fit its checksum")
     return known
@@ -494,11 +498,11 @@ def read_header(path: Path) -> dict[str, Any]:
 def _check_version(path: Path, header: Mapping[str, Any]) -> None:
     written = header["format_version"]
     if type(written) is not int or written < 1:
-        raise ValueError(f"format_version = {shown(repr(written), 50)}")
+        raise ValueError(f"format_version = {sanitized(repr(written), 50)}")
     if written > FORMAT_VERSION:
         raise HierarchyFileError(
-            f"{path.name} has format {shown(written, 50)}, written by napari-aeseg "
-            f"{shown(header.get('package_version', '?'), 50)}; this version reads up to format "
+            f"{path.name} has format {sanitized(written, 50)}, written by napari-aeseg "
+            f"{sanitized(header.get('package_version', '?'), 50)}; this version reads up to format "
             f"{FORMAT_VERSION}. Update napari-aeseg to read it."
         )
 

@@ -14,7 +14,7 @@ from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.memory import give_back, return_large_arrays
-from napari_aeseg.progress import Progress, drain, noting, raise_if_stopped
+from napari_aeseg.progress import Progress, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_aeseg.large.block_store import BlockStore
     from napari_aeseg.params import SegmentationParams
     from napari_aeseg.progress import StopFlag
-    from napari_aeseg.regions.patches.reduction import Reduction
+    from napari_aeseg.regions.patches.reduction import PatchCoarsening
 
 
 # Side of the tiles that are encoded: on the CPU, larger ones take more memory than the block.
@@ -51,7 +51,7 @@ class BlockWork:
     skip : bool
         Whether a block that cannot be read is left out. One of which only the margin cannot be
         read is encoded without.
-    reduction : Reduction, optional
+    reduction : PatchCoarsening, optional
         How patches are joined to larger ones.
     precision : {"float32", "bfloat16"}
         Of the network.
@@ -63,7 +63,7 @@ class BlockWork:
     device: str
     store: BlockStore
     skip: bool = False
-    reduction: Reduction | None = None
+    reduction: PatchCoarsening | None = None
     precision: Precision = "float32"
 
     def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:
@@ -80,7 +80,9 @@ class BlockWork:
             except InputError as error:
                 return f"{error} The block was left out."
         notes: list[str] = []
-        patches, statistics, graph = yield from noting(self.found(raw, block, stop), notes)
+        patches, statistics, graph = yield from collect_messages(
+            self.found(raw, block, stop), notes
+        )
         if self.reduction is not None:
             region, statistics = self.reduction.joined(statistics, graph, stop)
             raise_if_stopped(stop, "graph")
@@ -146,7 +148,7 @@ def work_on(work: BlockWork, block: Block) -> str:
     return_large_arrays()
     notes: list[str] = []
     try:
-        left_out = drain(noting(work.steps(block), notes))
+        left_out = drain(collect_messages(work.steps(block), notes))
         return "\n".join([*notes, *[left_out] * bool(left_out)])
     finally:
         give_back()

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg.errors import InputError, shown
-from napari_aeseg.io.atomic import check_writable, part_of, remove_folder, whole_file
-from napari_aeseg.regions.compare.moments import FineScale
+from napari_aeseg.errors import InputError, sanitized
+from napari_aeseg.io.atomic import atomic_write, check_writable, part_of, remove_folder
+from napari_aeseg.regions.compare.moments import FeatureCalibration
 from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.graph import RegionGraph
-from napari_aeseg.regions.patches.reduction import Reduction
+from napari_aeseg.regions.patches.reduction import PatchCoarsening
 from napari_aeseg.regions.patches.statistics import PatchStatistics
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def plain_values(file: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise TypeError("it holds no names")
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{file} is damaged ({shown(error)}): give another folder.") from error
+        raise InputError(f"{file} is damaged ({sanitized(error)}): give another folder.") from error
     return found
 
 
@@ -90,8 +90,8 @@ def check_folder(path: Path, arrays: Mapping[str, tuple[tuple[int, ...], tuple[i
         links = [name for name in (*folders, *files) if os.path.islink(os.path.join(folder, name))]
         if links:
             raise InputError(
-                f"{path} has links to other places ({shown(links[0], 50)}), which would be written "
-                "to: give another folder."
+                f"{path} has links to other places ({sanitized(links[0], 50)}), which would be "
+                "written to: give another folder."
             )
     blocks = path / "blocks"
     odd = [blocks] if not blocks.is_dir() else [f for f in blocks.iterdir() if not f.is_file()]
@@ -100,8 +100,8 @@ def check_folder(path: Path, arrays: Mapping[str, tuple[tuple[int, ...], tuple[i
     there = {entry.name for entry in path.glob("patches*")}
     if there != set(arrays):
         raise InputError(
-            f"{path} has the patch ids {shown(sorted(there))}, not {sorted(arrays)}: give another "
-            "folder."
+            f"{path} has the patch ids {sanitized(sorted(there))}, not {sorted(arrays)}: give "
+            "another folder."
         )
     for name, (shape, chunks) in arrays.items():
         _check_array(path / name / "zarr.json", shape, chunks)
@@ -126,7 +126,7 @@ def _check_array(file: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) ->
             and not found.get("storage_transformers")
         )
     except (LookupError, TypeError) as error:
-        raise InputError(f"{file} is damaged ({shown(error)}): give another folder.") from error
+        raise InputError(f"{file} is damaged ({sanitized(error)}): give another folder.") from error
     if not same:
         raise InputError(f"{file} is not as it was written: give another folder.")
 
@@ -143,7 +143,7 @@ def read_npz(file: Path, dtypes: Mapping[str, str]) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(file) as archive:
             members = {member.filename: member for member in archive.infolist()}
             if members.keys() != {f"{name}.npy" for name in dtypes}:
-                raise ValueError(f"it holds {shown(sorted(members), 100)}")
+                raise ValueError(f"it holds {sanitized(sorted(members), 100)}")
             stored = all(m.compress_type == zipfile.ZIP_STORED for m in members.values())
             if not stored or sum(m.file_size for m in members.values()) > file.stat().st_size:
                 raise ValueError("it claims to hold more than it has")
@@ -179,7 +179,7 @@ def read_notes(file: Path) -> list[str]:
 
 def unusable(file: Path, error: object) -> InputError:
     """Return the error for a file that cannot be gone on with."""
-    return InputError(f"{file} is damaged ({shown(error)}). {_AGAIN}")
+    return InputError(f"{file} is damaged ({sanitized(error)}). {_AGAIN}")
 
 
 def _array(data: bytes, name: str, dtype: np.dtype[Any]) -> np.ndarray:
@@ -190,7 +190,7 @@ def _array(data: bytes, name: str, dtype: np.dtype[Any]) -> np.ndarray:
     shape, fortran, found = np.lib.format.read_array_header_1_0(stream)
     there = len(data) - stream.tell()
     if found != dtype or math.prod(shape) * dtype.itemsize != there:
-        raise ValueError(f"{name} is {found} of shape {shown(shape, 50)} in {there} bytes")
+        raise ValueError(f"{name} is {found} of shape {sanitized(shape, 50)} in {there} bytes")
     values = np.frombuffer(bytearray(data), dtype, offset=stream.tell())
     return values.reshape(shape, order="F" if fortran else "C")
 
@@ -360,7 +360,7 @@ class BlockStore:
     def _begin(self, about: dict[str, Any], shape: tuple[int, ...], block: tuple[int, ...]) -> None:
         (self.folder / "blocks").mkdir(exist_ok=True)
         self._make_patches(shape, block)
-        with whole_file(self.folder / _ABOUT) as part:
+        with atomic_write(self.folder / _ABOUT) as part:
             part.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     @staticmethod
@@ -496,24 +496,24 @@ class BlockStore:
                 raise unusable(self._file(block), "it has other features or channels")
             yield found
 
-    def put_reduction(self, reduction: Reduction, notes: Sequence[str] = ()) -> None:
+    def put_reduction(self, reduction: PatchCoarsening, notes: Sequence[str] = ()) -> None:
         """Keep how patches are joined, so that all blocks are treated alike."""
         known = {**reduction.known.numbers(), **reduction.known.arrays()}
         arrays: dict[str, Any] = {f"known/{name}": np.asarray(v) for name, v in known.items()}
         arrays |= {name: np.asarray(getattr(reduction, name)) for name in _REDUCTION_FIELDS}
         _save(self._reduction, {**arrays, NOTES: bytes_of(notes)})
 
-    def reduction(self, features: int) -> Reduction | None:
+    def reduction(self, features: int) -> PatchCoarsening | None:
         """Return how patches with so many features are joined, if that is known."""
         if not self._reduction.is_file():
             return None
         found = read_reduction(self._reduction, features)
         arrays = {name.removeprefix("known/"): values for name, values in found.items()}
         try:
-            known = FineScale.of_parts(arrays, arrays)
+            known = FeatureCalibration.of_parts(arrays, arrays)
         except ValueError as error:
             raise unusable(self._reduction, error) from error
-        return Reduction(
+        return PatchCoarsening(
             known, float(arrays["pixels"]), *(arrays[n] for n in _REDUCTION_FIELDS[1:])
         )
 
@@ -584,7 +584,7 @@ def _chunk(block: int, most: int) -> int:
 
 
 def _damaged(path: Path, name: str, value: object) -> InputError:
-    text = f"{path / _ABOUT} is damaged ({name} = {shown(repr(value), 50)})"
+    text = f"{path / _ABOUT} is damaged ({name} = {sanitized(repr(value), 50)})"
     return InputError(f"{text}: give another folder.")
 
 
@@ -605,14 +605,14 @@ def _check_same(path: Path, about: dict[str, Any]) -> None:
     about = json.loads(json.dumps(about))
     if known.get("format") != about.get("format"):
         raise InputError(
-            f"{path} holds blocks of format {shown(repr(known.get('format')), 50)}, not "
+            f"{path} holds blocks of format {sanitized(repr(known.get('format')), 50)}, not "
             f"{about.get('format')}: they are of another version of napari-aeseg. Give another "
             "folder."
         )
     other = [name for name in about if name != _PIXELS and known.get(name) != about[name]]
     if other:
         listing = ", ".join(
-            f"{n}: {shown(repr(known.get(n)), 80)} there, {about[n]!r} now" for n in other
+            f"{n}: {sanitized(repr(known.get(n)), 80)} there, {about[n]!r} now" for n in other
         )
         raise InputError(f"{path} holds blocks of other work ({listing}): give another folder.")
     if not _same_pixels(known.get(_PIXELS), about[_PIXELS]):
@@ -630,5 +630,5 @@ def _same_pixels(known: Sequence[str | None] | None, now: Sequence[str | None]) 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Complete or not there, whatever happens meanwhile."""
-    with whole_file(path) as part, part.open("wb") as stream:
+    with atomic_write(path) as part, part.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_aeseg.autoencoder.encoding import PIECE
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.trainer import another_anisotropy
+from napari_aeseg.autoencoder.trainer import anisotropy_warning
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
 from napari_aeseg.images.memory import free_memory, give_back, return_large_arrays
@@ -21,10 +21,10 @@ from napari_aeseg.large.block_store import BlockStore
 from napari_aeseg.large.cluster import done_on_cluster
 from napari_aeseg.large.lazy_ids import lazy_ids
 from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
-from napari_aeseg.progress import Clock, Progress, drain, noting, raise_if_stopped
+from napari_aeseg.progress import Clock, Progress, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.hierarchy import Hierarchy
-from napari_aeseg.regions.patches.blocks import joined_blocks
-from napari_aeseg.regions.patches.reduction import Reduction
+from napari_aeseg.regions.patches.blocks import stitch_blocks
+from napari_aeseg.regions.patches.reduction import PatchCoarsening
 from napari_aeseg.regions.patches.superpixels import patch_shape, pixel_density
 
 if TYPE_CHECKING:
@@ -189,11 +189,11 @@ def _built(
     # Of earlier runs too, where work went on.
     notes = list(dict.fromkeys([*notes, *kept.notes(done)]))
     give_back()
-    joined = joined_blocks(lambda: kept.all_of(done, _levels_of_features(work), read.channels))
+    joined = stitch_blocks(lambda: kept.all_of(done, _levels_of_features(work), read.channels))
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
     assert isinstance(model, Model)  # noqa: S101 - workers get a file, this process has the model
-    if note := another_anisotropy(model.architecture, read.axes.slice_distance):
+    if note := anisotropy_warning(model.architecture, read.axes.slice_distance):
         notes.insert(0, note)
     ids = lazy_ids(kept, plan.size, joined, temporary=temporary)
     # From here on as the labels will lie: in the order of the image's axes.
@@ -270,12 +270,12 @@ def _grain(
 ) -> tuple[list[int], list[int]]:
     """Per axis, what blocks are multiples of, and the margin that encoding needs."""
     architecture = model.architecture
-    reach = architecture.reach(decoded=params.source == "decoder")
+    reach = architecture.receptive_radius(decoded=params.source == "decoder")
     # Along other axes, what the network sees of a pixel ends with it.
     others = len(image.shape) - architecture.dimensions
     # Sums are taken piece by piece: pieces must be the same in every block.
     piece = PIECE[architecture.dimensions]
-    cells = [1] * others + [max(n, piece) for n in architecture.reduction]
+    cells = [1] * others + [max(n, piece) for n in architecture.total_stride]
     sides = patch_shape(image.axes, params.patch_size)
     return (
         [math.lcm(n, side) for n, side in zip(cells, sides, strict=True)],
@@ -332,7 +332,7 @@ def _levels_of_features(work: BlockWork) -> np.ndarray:
 
 def _reduction(
     work: BlockWork, plan: _Plan, stop: StopFlag | None
-) -> Generator[Progress, None, Reduction]:
+) -> Generator[Progress, None, PatchCoarsening]:
     """Look at parts of an image and return how patches are joined; kept for when work goes on."""
     known = work.store.reduction(len(_levels_of_features(work)))
     if known is not None:
@@ -350,7 +350,7 @@ def _reduction(
             continue
         # Its own events would tell of encoding twice.
         told: list[str] = []
-        _, statistics, graph = drain(noting(work.found(raw, block, stop), told))
+        _, statistics, graph = drain(collect_messages(work.found(raw, block, stop), told))
         parts.append((statistics, graph))
         give_back()
         notes += told
@@ -358,7 +358,7 @@ def _reduction(
     if failed is not None and not parts:
         raise failed
     params, time = work.params, 0 if "T" in work.image.axes.letters else None
-    found = Reduction.estimated(
+    found = PatchCoarsening.estimated(
         parts, plan.pixels_per_patch, params.balance, params.scale, time, stop
     )
     work.store.put_reduction(found, notes)

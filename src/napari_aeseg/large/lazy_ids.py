@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg.errors import InputError, shown
+from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.regions.lazy_labels import ids_array
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class _IdsOfBlocks:
         # zarr and its codecs raise all kinds of errors on damaged files.
         except Exception as error:
             raise InputError(
-                f"Patch ids in {self.kept.folder} cannot be read ({shown(error)}): give another "
-                "folder."
+                f"Patch ids in {self.kept.folder} cannot be read ({sanitized(error)}): give "
+                "another folder."
             ) from error
 
     def __dask_tokenize__(self) -> object:

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import channels_first
-from napari_aeseg.images.checks import check_even
+from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.images.parallel import one_blas_thread
 from napari_aeseg.regions.compare.descriptor import Descriptor, describe
 from napari_aeseg.regions.compare.moments import Scales
@@ -33,12 +33,12 @@ from napari_aeseg.regions.cuts.markers import (
 from napari_aeseg.regions.cuts.objects import ObjectSearch, SearchInTime
 from napari_aeseg.regions.lazy_labels import (
     contour_lazily,
-    is_image_of,
     is_lazy,
     known_by_patch,
+    map_to_pixels_lazily,
     marks_lazily,
     marks_on_top_lazily,
-    painted_lazily,
+    matches_image,
 )
 from napari_aeseg.regions.measure import (
     checked_labels,
@@ -55,7 +55,7 @@ from napari_aeseg.regions.tree.thresholds import (
     threshold_of,
     threshold_of_merges,
 )
-from napari_aeseg.regions.tree.ultrametric import contour_map, joining_merges, leaving_merges
+from napari_aeseg.regions.tree.ultrametric import contour_map, leaving_merges, merges_joining
 from napari_aeseg.regions.tree.ward import MergeTree, ward_tree
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from napari_aeseg.params import SegmentationParams
     from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
-    from napari_aeseg.regions.compare.moments import FineScale
+    from napari_aeseg.regions.compare.moments import FeatureCalibration
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
     from napari_aeseg.regions.tree.ward import MergeTree
@@ -81,7 +81,7 @@ class Inspected(Protocol):
     def patches(self) -> np.ndarray:
         """Patch ids, shape space."""
 
-    def paint(self, lut: np.ndarray) -> np.ndarray:
+    def map_to_pixels(self, lut: np.ndarray) -> np.ndarray:
         """Labels from a value per patch."""
 
     @property
@@ -181,7 +181,7 @@ class Inspection:
         index, row = np.unique(of_patch, return_inverse=True)
         first = leaving_merges(self.tree, row, len(index))
         height = np.where(index > 0, threshold_of_merges(self.merge_thresholds, first), 0)
-        return self.paint(height.astype(np.float32)[row])
+        return self.map_to_pixels(height.astype(np.float32)[row])
 
     def feature_colors(self: Inspected) -> np.ndarray:
         """Return what the network sees as colours: principal components of the mean features.
@@ -194,7 +194,7 @@ class Inspection:
         """
         colors = feature_colors(self.statistics)
         if is_lazy(self.patches):
-            lazy: np.ndarray = painted_lazily(self.patches, colors)
+            lazy: np.ndarray = map_to_pixels_lazily(self.patches, colors)
             return lazy
         return colors[self.patches]
 
@@ -265,7 +265,7 @@ class Inspection:
 
 
 #: Why images worked on in blocks have no objects.
-NO_OBJECTS = (
+OBJECTS_NEED_PIXELS = (
     "Objects follow pixels, which are not kept of an image that was worked on in blocks: take "
     "regions or classes, or a part of the image that fits into memory."
 )
@@ -298,7 +298,7 @@ class Hierarchy(Inspection):
         Whatever differed from what was asked for, such as a fallback to the CPU.
     coarse : tuple of dask array
         Of an image worked on in blocks: patch ids at every second, fourth, ... row and column.
-    fine : FineScale, optional
+    fine : FeatureCalibration, optional
         Of an image worked on in blocks whose patches were joined to larger ones: what was known of
         them before.
 
@@ -321,7 +321,7 @@ class Hierarchy(Inspection):
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
     coarse: tuple[Any, ...] = ()
-    fine: FineScale | None = None
+    fine: FeatureCalibration | None = None
     # Shared with the hierarchies that `reweighted` returns.
     _scales: Scales | None = field(default=None, repr=False, compare=False)
     _search: ObjectSearch | SearchInTime = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
@@ -396,7 +396,7 @@ class Hierarchy(Inspection):
     @cached_property
     def edge_strength(self) -> np.ndarray:
         """The threshold at which both ends of each edge become one region, shape (E,)."""
-        return self.merge_thresholds[joining_merges(self.tree, self.graph.edges)]
+        return self.merge_thresholds[merges_joining(self.tree, self.graph.edges)]
 
     def prepare(self, stop: StopFlag | None = None) -> Hierarchy:
         """Build the merge tree now instead of at the first cut; return the hierarchy itself.
@@ -441,13 +441,13 @@ class Hierarchy(Inspection):
             for name, value in (("balance", balance), ("scale", scale))
             if value is not None
         }
-        return replace(self, params=self.params.but(**changes))
+        return replace(self, params=self.params.updated(**changes))
 
-    def paint(self, lut: np.ndarray) -> np.ndarray:
+    def map_to_pixels(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
         lut = np.asarray(lut)
         if self.is_lazy:
-            return painted_lazily(self.patches, lut)
+            return map_to_pixels_lazily(self.patches, lut)
         painted = np.empty(self.patches.shape, lut.dtype)
         # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
         step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
@@ -456,12 +456,15 @@ class Hierarchy(Inspection):
             np.take(lut, self.patches[rows], mode="clip", out=painted[rows])
         return painted
 
-    def paint_levels(self, lut: np.ndarray) -> list[Any]:
-        """Return what `paint` does, then the same at every second, fourth, ... row and column.
+    def map_to_pyramid(self, lut: np.ndarray) -> list[Any]:
+        """Return `map_to_pixels`, then the same at every second, fourth, ... row and column.
 
         There is more than the first for images worked on in blocks: what a viewer shows from afar.
         """
-        return [self.paint(lut), *(painted_lazily(ids, np.asarray(lut)) for ids in self.coarse)]
+        return [
+            self.map_to_pixels(lut),
+            *(map_to_pixels_lazily(ids, np.asarray(lut)) for ids in self.coarse),
+        ]
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
@@ -501,7 +504,7 @@ class Hierarchy(Inspection):
     def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
         """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
         if self.is_lazy:
-            check_even(markers, "markers")
+            check_rectangular(markers, "markers")
             given = markers if hasattr(markers, "shape") else np.asarray(markers)
             check_kind(given, self.patches.shape)
             marked, _ = marks_lazily(given, self.patches, self.n_patches)
@@ -552,7 +555,7 @@ class Hierarchy(Inspection):
         InputError
             If neither or both are given, or a value is out of range.
         """
-        return self.paint(self.region_of_patch(n_regions, threshold))
+        return self.map_to_pixels(self.region_of_patch(n_regions, threshold))
 
     def classes(self, n_classes: int = 3, prototypes: Prototypes | None = None) -> np.ndarray:
         """Group regions by appearance: the same texture has the same label wherever it is.
@@ -575,7 +578,7 @@ class Hierarchy(Inspection):
         InputError
             If `n_classes` is out of range.
         """
-        return self.paint(self.class_of_patch(n_classes, prototypes))
+        return self.map_to_pixels(self.class_of_patch(n_classes, prototypes))
 
     def objects(
         self,
@@ -616,7 +619,7 @@ class Hierarchy(Inspection):
             When asked to stop.
         """
         if self.brightness is None:
-            raise InputError(NO_OBJECTS)
+            raise InputError(OBJECTS_NEED_PIXELS)
         if class_ids is None:
             return self._search.find(None, min_size, stop)
         classes = self.class_of_patch(n_classes, prototypes)
@@ -626,7 +629,7 @@ class Hierarchy(Inspection):
             raise InputError("class_ids is empty: give at least one class, or None.")
         for k in asked:
             checked_number("class_ids", k, most, "classes")
-        foreground = self.paint(np.isin(classes, asked))
+        foreground = self.map_to_pixels(np.isin(classes, asked))
         return self._search.find(foreground, min_size, stop)
 
     def from_markers(self, markers: np.ndarray) -> np.ndarray:
@@ -673,7 +676,7 @@ class Hierarchy(Inspection):
         before, after : ndarray of int, shape (P,)
             Of `marker_of_patch`, and after edits; see `cuts.markers.marks_on_top`.
         """
-        labels = self.paint(after)
+        labels = self.map_to_pixels(after)
         if not self.is_lazy:
             return marks_on_top(labels, np.asarray(markers), self.patches, before, after)
         _, ids = marks_lazily(markers, self.patches, self.n_patches)
@@ -706,7 +709,7 @@ class Hierarchy(Inspection):
             return False
         known, count = self.statistics.intensity, self.statistics.count
         if self.is_lazy:
-            return is_image_of(image, self.patches, self.axes, known, count)
+            return matches_image(image, self.patches, self.axes, known, count)
         pixels = self.axes.as_given(channels_first(np.asarray(image), self.axes))
         return np.allclose(channel_means(self.patches, pixels, count), known, rtol=1e-9, atol=0)
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from napari_aeseg.errors import HierarchyFileError, InputError, shown
+from napari_aeseg.errors import HierarchyFileError, InputError, sanitized
 from napari_aeseg.images.axes import Axes, Source, read_axes
 from napari_aeseg.io.zarr_folder import LazyIds, StoreWriter, existing, read_arrays, read_header
 from napari_aeseg.params import SegmentationParams
-from napari_aeseg.regions.compare.moments import FineScale, is_shallow
+from napari_aeseg.regions.compare.moments import FeatureCalibration, is_shallow
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, geometry
-from napari_aeseg.regions.tree.ultrametric import joining_merges
+from napari_aeseg.regions.tree.ultrametric import merges_joining
 from napari_aeseg.regions.tree.ward import MergeTree
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def expected_arrays(
     features: int,
     edges: int,
     has_tree: bool,
-    in_memory: bool = True,
+    retry_on_oom: bool = True,
     shallow: int | None = None,
 ) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and dtype of each array for these numbers of patches, features and edges.
@@ -101,7 +101,7 @@ def expected_arrays(
         name: (space if kind == "space" else tuple(sizes[letter] for letter in kind), dtype)
         for name, (dtype, kind) in ARRAYS.items()
         if (has_tree or name not in TREE)
-        and (in_memory or kind != "space")
+        and (retry_on_oom or kind != "space")
         and (shallow is not None or not name.startswith(FINE))
     }
 
@@ -113,7 +113,7 @@ def coarse_shapes(axes: Axes, steps: object) -> dict[str, tuple[int, ...]]:
         or not 1 <= len(steps) <= _MOST_STEPS
         or any(type(n) is not int or n != 2**i for i, n in enumerate(steps))
     ):
-        raise ValueError(f"steps {shown(repr(steps), 50)} between rows and columns")
+        raise ValueError(f"steps {sanitized(repr(steps), 50)} between rows and columns")
     return {
         "patches" if step == 1 else f"coarse/{step}": tuple(
             -(-n // step) if a in "YX" else n
@@ -130,13 +130,13 @@ def axes_of(values: Mapping[str, Any]) -> Axes:
         raise ValueError(f"axes {letters!r}, {source!r}")
     whole = isinstance(shape, list) and all(type(n) is int and 1 <= n <= _LONGEST for n in shape)
     if not whole or prod(shape) > _MOST_PIXELS:
-        raise ValueError(f"shape {shown(repr(shape), 50)}")
+        raise ValueError(f"shape {sanitized(repr(shape), 50)}")
     checked = read_axes(shape, letters)
     axes = Axes(checked.letters, checked.shape, source)
     voxels, unit = values.get("voxel_size"), values.get("unit", axes.unit)
     if not isinstance(unit, str):
         raise ValueError(f"unit {unit!r}")
-    return axes if voxels is None else axes.measured(voxels, unit)
+    return axes if voxels is None else axes.with_voxel_size(voxels, unit)
 
 
 def check_arrays(arrays: Arrays) -> None:
@@ -207,7 +207,7 @@ def _check_tree(arrays: Arrays) -> None:
         raise ValueError("tree/cost is below 0 or falls")
     if (cost > _LARGEST_COST).any():
         raise ValueError(f"tree/cost is above {_LARGEST_COST:g}")
-    joined = joining_merges(
+    joined = merges_joining(
         MergeTree.of(children, cost, np.ones(merges + 1)), arrays["graph/edges"]
     )
     if not np.bincount(joined, minlength=merges)[:merges].all():
@@ -319,8 +319,8 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise HierarchyFileError(
-            f"{path.name} is damaged or was changed: {shown(error)}. Copy it again from where it "
-            "came, or build the hierarchy from the image again."
+            f"{path.name} is damaged or was changed: {sanitized(error)}. Copy it again from where "
+            "it came, or build the hierarchy from the image again."
         ) from error
 
 
@@ -400,7 +400,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
     with _told(path):
         check_arrays({name: values for name, values in arrays.items() if name not in lazy})
         own = {k.removeprefix(FINE): v for k, v in arrays.items() if k.startswith(FINE)}
-        known = None if fine is None else FineScale.of_parts(fine, own)
+        known = None if fine is None else FeatureCalibration.of_parts(fine, own)
     statistics = PatchStatistics(
         **{k.removeprefix(_STATISTICS): v for k, v in arrays.items() if k.startswith(_STATISTICS)}
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PLACES, _FLAT, _DEEP = 3, 1024, 128
 
 
-def is_image_of(
+def matches_image(
     image: Any, patches: Any, axes: Axes, intensity: np.ndarray, count: np.ndarray
 ) -> bool:
     """Return whether patches that lie wholly in a few places have the intensities that are known.
@@ -211,7 +211,7 @@ def is_lazy(patches: Any) -> bool:
     return not isinstance(patches, np.ndarray)
 
 
-def painted_lazily(patches: Any, values: np.ndarray) -> Any:
+def map_to_pixels_lazily(patches: Any, values: np.ndarray) -> Any:
     """Return a dask array with the value of each pixel's patch, 0 where there is no patch.
 
     Parameters
@@ -224,7 +224,7 @@ def painted_lazily(patches: Any, values: np.ndarray) -> Any:
     --------
     >>> import dask.array as da
     >>> patches = da.from_array(np.array([[0, 1, -1]]))
-    >>> labels = painted_lazily(patches, np.array([5, 7]))
+    >>> labels = map_to_pixels_lazily(patches, np.array([5, 7]))
     >>> labels.compute().tolist(), values_painted(labels, patches).tolist()
     ([[5, 7, 0]], [5, 7])
     """
@@ -235,7 +235,7 @@ def painted_lazily(patches: Any, values: np.ndarray) -> Any:
 
 
 def values_painted(labels: Any, patches: Any) -> np.ndarray | None:
-    """Return what value each patch has in an array of `painted_lazily`, without computing it.
+    """Return what value each patch has in an array of `map_to_pixels_lazily`, without computing it.
 
     None for any other array, and for one painted on other patches.
     """

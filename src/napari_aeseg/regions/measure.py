@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.checks import check_even
+from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.regions.lazy_labels import is_lazy, known_by_patch
 from napari_aeseg.regions.tree.thresholds import threshold_of_merges
 from napari_aeseg.regions.tree.ultrametric import leaving_merges
@@ -147,7 +147,7 @@ def region_table(
 
 def checked_labels(labels: object, shape: tuple[int, ...], space: str) -> np.ndarray:
     """Return labels as an array, or raise InputError."""
-    check_even(labels, "labels")
+    check_rectangular(labels, "labels")
     array = np.asarray(labels)
     if array.shape != shape:
         raise InputError(f"labels have shape {array.shape}, the image has {shape} ({space}).")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.compare.borders import region_means, with_sharp_borders
+from napari_aeseg.regions.compare.borders import refine_boundaries, region_means
 from napari_aeseg.regions.patches.graph import averaged, averaging_matrix, region_graph
 from napari_aeseg.regions.tree.ward import ward_tree
 
@@ -19,7 +19,7 @@ def test_borders_come_nearer_to_where_they_are(seed):
     own = np.random.default_rng(seed).normal(0, 1, (SIDE**2, 2)) + 2.5 * truth[:, np.newaxis]
     blurred = averaged(averaging_matrix(GRAPH, WEIGHT, own.dtype), own, 3)
     wrong = []
-    for positions in (blurred, with_sharp_borders(blurred, own, GRAPH.edges, WEIGHT)[0]):
+    for positions in (blurred, refine_boundaries(blurred, own, GRAPH.edges, WEIGHT)[0]):
         labels = ward_tree(GRAPH.edges, positions, WEIGHT).cut(9) - 1
         most = np.round(region_means(truth[:, np.newaxis].astype(float), labels, WEIGHT)).ravel()
         wrong.append(np.mean(most[labels] != truth))
@@ -29,7 +29,7 @@ def test_borders_come_nearer_to_where_they_are(seed):
 def test_the_inside_of_regions_is_left_alone():
     own = np.repeat([0.0, 8.0], SIDE**2 // 2)[:, np.newaxis] * np.ones((1, 2))
     blurred = averaged(averaging_matrix(GRAPH, WEIGHT, own.dtype), own, 3)
-    sharp, _ = with_sharp_borders(blurred, own, GRAPH.edges, WEIGHT)
+    sharp, _ = refine_boundaries(blurred, own, GRAPH.edges, WEIGHT)
     inside = np.abs(np.arange(SIDE**2) // SIDE - (SIDE - 1) / 2) > 5
     assert np.abs(sharp[inside] - blurred[inside]).max() < 0.5
 
@@ -38,7 +38,7 @@ def test_the_inside_of_regions_is_left_alone():
 def test_few_patches_are_no_trouble(number):
     graph = region_graph(np.arange(number)[np.newaxis])
     positions = np.arange(number, dtype=float)[:, np.newaxis]
-    assert with_sharp_borders(positions, positions, graph.edges, np.ones(number))[0].shape == (
+    assert refine_boundaries(positions, positions, graph.edges, np.ones(number))[0].shape == (
         number,
         1,
     )

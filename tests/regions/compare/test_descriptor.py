@@ -24,7 +24,7 @@ def halves(tree, **options):
     """Cut in two by the descriptor with these options: the label of each pixel, 0 or 1."""
     descriptor = describe(tree.statistics, tree.graph, **options)
     cut = ward_tree(tree.graph.edges, descriptor.values, tree.statistics.count).cut(2)
-    labels = tree.paint(cut) - 1
+    labels = tree.map_to_pixels(cut) - 1
     return labels ^ labels[0, 0]
 
 
@@ -41,7 +41,7 @@ def test_a_little_of_either_is_heard(two_cues, balance):
         describe(two_cues.statistics, two_cues.graph, balance).values,
         two_cues.statistics.count,
     ).cut(4)
-    labels = two_cues.paint(quarters)
+    labels = two_cues.map_to_pixels(quarters)
     for rows in (slice(0, 24), slice(40, 64)):
         for columns in (slice(0, 24), slice(40, 64)):
             assert len(np.unique(labels[rows, columns])) == 1

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.compare.trend import without_gradient
+from napari_aeseg.regions.compare.trend import detrend
 from napari_aeseg.regions.patches.graph import region_graph
 
 SIDE = 16
@@ -19,7 +19,7 @@ def halves(axis):
 def test_a_gradient_is_removed_and_the_regions_under_it_stay(axis):
     regions = halves(axis) + NOISE
     lit = regions + PLACE[:, :1] * [0.2, -0.1, 0] + PLACE[:, 1:] * [0.1, 0.3, 0]
-    found = without_gradient(lit, EDGES, PLACE)
+    found = detrend(lit, EDGES, PLACE)
     left = (found - found.mean(axis=0)) - (regions - regions.mean(axis=0))
     assert np.abs(left).max() < 0.35  # of a step of 1, and of gradients of up to 4.5
 
@@ -27,7 +27,7 @@ def test_a_gradient_is_removed_and_the_regions_under_it_stay(axis):
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_border_is_not_taken_for_a_gradient(axis):
     regions = halves(axis) + NOISE
-    found = without_gradient(regions, EDGES, PLACE)
+    found = detrend(regions, EDGES, PLACE)
     assert np.abs(found - regions).max() < 0.2
 
 
@@ -35,9 +35,9 @@ def test_too_few_patches_are_left_alone():
     values = np.arange(16.0)[:, np.newaxis]
     patches = np.arange(16).reshape(4, 4)
     place = np.indices((4, 4)).reshape(2, -1).T.astype(float)
-    assert without_gradient(values, region_graph(patches).edges, place) is values
+    assert detrend(values, region_graph(patches).edges, place) is values
 
 
 def test_constant_features_stay_as_they_are():
     values = np.zeros((SIDE**2, 2))
-    assert np.array_equal(without_gradient(values, EDGES, PLACE), values)
+    assert np.array_equal(detrend(values, EDGES, PLACE), values)

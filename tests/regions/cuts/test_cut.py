@@ -128,7 +128,7 @@ def test_edits_change_what_follows_patches(hierarchy, markers):
         of_patch = changed.of_patch(hierarchy, markers=markers)
         assert not np.array_equal(labels, plain.labels(hierarchy, markers=markers))
         follows = slice(None) if mode != "markers" else markers == 0
-        assert np.array_equal(labels[follows], hierarchy.paint(of_patch)[follows])
+        assert np.array_equal(labels[follows], hierarchy.map_to_pixels(of_patch)[follows])
     assert np.array_equal(Cut("objects", edits=EDITS).labels(hierarchy), hierarchy.objects())
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.compare.moments import FineScale, Scales
+from napari_aeseg.regions.compare.moments import FeatureCalibration, Scales
 from napari_aeseg.regions.patches.graph import region_graph
-from napari_aeseg.regions.patches.reduction import Reduction
+from napari_aeseg.regions.patches.reduction import PatchCoarsening
 from napari_aeseg.regions.patches.statistics import PatchStatistics, geometry
 
 SIDE = 40
@@ -30,7 +30,7 @@ def textures():
 @pytest.mark.parametrize("scale", [1.0, 16.0])
 def test_what_is_compared_is_the_mean_of_what_it_was(textures, scale):
     statistics, graph = textures
-    reduction = Reduction.estimated([textures], 200.0, scale=scale)
+    reduction = PatchCoarsening.estimated([textures], 200.0, scale=scale)
     region, joined = reduction.joined(statistics, graph)
     assert region.max() + 1 == len(joined.count) <= SIDE**2 * 16 / 200
     assert joined.count.sum() == statistics.count.sum()
@@ -43,7 +43,7 @@ def test_what_is_compared_is_the_mean_of_what_it_was(textures, scale):
 
 def test_noise_is_that_of_the_patches_before(textures):
     statistics, graph = textures
-    reduction = Reduction.estimated([textures], 200.0, scale=16.0)
+    reduction = PatchCoarsening.estimated([textures], 200.0, scale=16.0)
     region, joined = reduction.joined(statistics, graph)
     larger = region_graph(region.astype(np.int32)[np.arange(SIDE**2).reshape(SIDE, SIDE)])
     scales = Scales(joined, larger, known=reduction.known)
@@ -56,7 +56,7 @@ def test_noise_is_that_of_the_patches_before(textures):
 
 def test_textures_stay_apart_when_patches_are_joined(textures):
     statistics, graph = textures
-    region, _ = Reduction.estimated([textures], 2000.0, scale=16.0).joined(statistics, graph)
+    region, _ = PatchCoarsening.estimated([textures], 2000.0, scale=16.0).joined(statistics, graph)
     half = np.arange(SIDE**2) % SIDE >= SIDE // 2
     share = np.bincount(region, half) / np.bincount(region)
     mixed = np.minimum(share, 1 - share) * np.bincount(region)
@@ -64,8 +64,8 @@ def test_textures_stay_apart_when_patches_are_joined(textures):
 
 
 def test_what_is_known_survives_as_numbers_and_arrays(textures):
-    known = Reduction.estimated([textures], 200.0).known
-    again = FineScale.of_parts(known.numbers(), known.arrays())
+    known = PatchCoarsening.estimated([textures], 200.0).known
+    again = FeatureCalibration.of_parts(known.numbers(), known.arrays())
     assert again.numbers() == known.numbers()
     for name, values in known.arrays().items():
         assert np.array_equal(again.arrays()[name], values)
@@ -82,22 +82,22 @@ def test_what_is_known_survives_as_numbers_and_arrays(textures):
     ],
 )
 def test_numbers_that_cannot_be_are_refused(textures, name, value):
-    known = Reduction.estimated([textures], 200.0).known
+    known = PatchCoarsening.estimated([textures], 200.0).known
     with pytest.raises(ValueError, match=name):
-        FineScale.of_parts({**known.numbers(), name: value}, known.arrays())
+        FeatureCalibration.of_parts({**known.numbers(), name: value}, known.arrays())
 
 
 def test_noise_that_cannot_be_is_refused(textures):
-    known = Reduction.estimated([textures], 200.0).known
+    known = PatchCoarsening.estimated([textures], 200.0).known
     for name in ("floor", "gain", "things/own"):
         arrays = {**known.arrays(), name: -known.arrays()[name]}
         with pytest.raises(ValueError, match="above 0"):
-            FineScale.of_parts(known.numbers(), arrays)
+            FeatureCalibration.of_parts(known.numbers(), arrays)
 
 
 def test_blocks_with_few_patches_keep_them_all(textures):
     statistics, graph = textures
-    reduction = Reduction.estimated([textures], 1.0)
+    reduction = PatchCoarsening.estimated([textures], 1.0)
     region, joined = reduction.joined(statistics, graph)
     assert np.array_equal(region, np.arange(SIDE**2))
     assert np.array_equal(joined.count, statistics.count)

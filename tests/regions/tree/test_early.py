@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from napari_aeseg.regions.patches.graph import region_graph
-from napari_aeseg.regions.tree.ward import EarlyMerges, merged_in_rounds
+from napari_aeseg.regions.tree.ward import SharedMerges, merge_reciprocal_neighbours
 
 SIDE = 48
 PATCHES = np.arange(SIDE**2).reshape(SIDE, SIDE)
@@ -20,9 +20,9 @@ def test_early_merges_are_those_of_the_tree_they_come_from():
         ndimage.gaussian_filter(noise(rng, 5), (3, 0)),
         rng.integers(20, 90, SIDE**2).astype(float),
     )
-    whole = merged_in_rounds(EDGES, positions, weight, 300)
-    early = EarlyMerges.found(EDGES, positions, weight, 800)
-    begun = merged_in_rounds(EDGES, positions, weight, 300, early=early)
+    whole = merge_reciprocal_neighbours(EDGES, positions, weight, 300)
+    early = SharedMerges.found(EDGES, positions, weight, 800)
+    begun = merge_reciprocal_neighbours(EDGES, positions, weight, 300, early=early)
     assert len(np.unique(early.region)) == 800
     same = sum(len(first) for first, _ in early.pairs[:-1])  # the last round is cut short
     np.testing.assert_array_equal(begun.children[:same], whole.children[:same])
@@ -33,22 +33,22 @@ def test_early_merges_are_those_of_the_tree_they_come_from():
 def test_early_merges_are_used_again_and_again():
     rng = np.random.default_rng(1)
     positions, weight = noise(rng, 3), np.ones(SIDE**2)
-    early = EarlyMerges.found(EDGES, positions, weight, 900)
-    first = merged_in_rounds(EDGES, positions, weight, 100, early=early)
-    second = merged_in_rounds(EDGES, positions, weight, 100, early=early)
+    early = SharedMerges.found(EDGES, positions, weight, 900)
+    first = merge_reciprocal_neighbours(EDGES, positions, weight, 100, early=early)
+    second = merge_reciprocal_neighbours(EDGES, positions, weight, 100, early=early)
     np.testing.assert_array_equal(first.children, second.children)
 
 
 def test_early_merges_across_a_border_are_undone():
     rng = np.random.default_rng(2)
     weight = np.ones(SIDE**2)
-    early = EarlyMerges.found(EDGES, noise(rng, 3), weight, 600)
+    early = SharedMerges.found(EDGES, noise(rng, 3), weight, 600)
     part = (PATCHES % SIDE >= 17).ravel().astype(int)
     across = [len(np.unique(part[early.region == r])) > 1 for r in range(600)]
     assert any(across)
     kept = early.within(part)
     positions = part[:, np.newaxis] * 50.0 + rng.normal(size=(SIDE**2, 1))
-    labels = merged_in_rounds(EDGES, positions, weight, 2, early=kept)
+    labels = merge_reciprocal_neighbours(EDGES, positions, weight, 2, early=kept)
     assert sorted(labels.weight.tolist()) == [17 * SIDE, 31 * SIDE]
     whole = np.flatnonzero(~np.array(across))
     np.testing.assert_array_equal(

@@ -7,7 +7,7 @@ from scipy import ndimage
 from napari_aeseg.errors import StoppedError
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.tree import ward as merge_tree
-from napari_aeseg.regions.tree.ward import merged_in_rounds, ward_costs, ward_tree
+from napari_aeseg.regions.tree.ward import merge_reciprocal_neighbours, ward_costs, ward_tree
 
 SIDE = 48
 PATCHES = np.arange(SIDE**2).reshape(SIDE, SIDE)
@@ -74,7 +74,7 @@ def test_regions_left_are_as_many_as_asked_for_and_described_right(nodes, number
     extra = [tuple(sorted(p)) for p in rng.integers(0, nodes, (nodes, 2)).tolist() if p[0] != p[1]]
     edges = np.array(sorted({*chain, *extra})).reshape(-1, 2)
     x, w = rng.normal(size=(nodes, 2)) * (not flat), rng.integers(1, 9, nodes).astype(float)
-    found = merged_in_rounds(edges, x, w, number)
+    found = merge_reciprocal_neighbours(edges, x, w, number)
     assert len(found.node) == number
     assert len(found.children) == len(found.cost) == nodes - number
     below = [[i] for i in range(nodes)]
@@ -108,15 +108,15 @@ def test_costs_are_those_of_the_definition():
 
 def test_a_flat_image_takes_few_rounds(counted_stop):
     stop = counted_stop()
-    merged_in_rounds(EDGES, np.zeros((SIDE**2, 2)), np.ones(SIDE**2), 10, stop)
+    merge_reciprocal_neighbours(EDGES, np.zeros((SIDE**2, 2)), np.ones(SIDE**2), 10, stop)
     assert stop.looks < 60
 
 
 def test_every_round_can_be_stopped(counted_stop):
     positions = noise(np.random.default_rng(0), 2)
     free = counted_stop()
-    merged_in_rounds(EDGES, positions, np.ones(SIDE**2), 100, free)
+    merge_reciprocal_neighbours(EDGES, positions, np.ones(SIDE**2), 100, free)
     assert free.looks > 3
     for at in range(1, free.looks + 1):
         with pytest.raises(StoppedError, match="tree"):
-            merged_in_rounds(EDGES, positions, np.ones(SIDE**2), 100, counted_stop(at))
+            merge_reciprocal_neighbours(EDGES, positions, np.ones(SIDE**2), 100, counted_stop(at))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.tree.ultrametric import gap_merges, joining_merges, leaving_merges
+from napari_aeseg.regions.tree.ultrametric import gap_merges, leaving_merges, merges_joining
 from napari_aeseg.regions.tree.ward import ward_tree
 
 
@@ -38,7 +38,7 @@ def test_the_joining_merge_is_the_first_that_holds_both(seed, leaves):
     merges = leaves_of(tree)
     pairs = np.array([(a, b) for a in range(leaves) for b in range(leaves) if a != b])
     expected = [next(i for i, m in enumerate(merges) if {*pair} <= m) for pair in pairs.tolist()]
-    assert joining_merges(tree, pairs).tolist() == expected
+    assert merges_joining(tree, pairs).tolist() == expected
 
 
 @given(seed=st.integers(0, 500), leaves=st.integers(1, 24), labels=st.integers(1, 4))

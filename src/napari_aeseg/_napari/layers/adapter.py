@@ -212,7 +212,7 @@ def measured(axes: Axes, layer: Image) -> Axes:
     unit = unit_of(units)
     if all(n == 1 for n in scale) and unit == "pixel":
         return replace(axes, voxel_size=None, unit="pixel")
-    return axes.measured(scale, unit)
+    return axes.with_voxel_size(scale, unit)
 
 
 def unit_of(units: Iterable[object]) -> str:

@@ -140,13 +140,13 @@ class ModelView(QWidget):
     def preset(self) -> str | None:
         """Name of the preset that the parameters agree with, but for the seed; else None."""
         for name in PRESETS:
-            if TrainingParams.preset(name).but(seed=self.params.seed) == self.params:
+            if TrainingParams.preset(name).updated(seed=self.params.seed) == self.params:
                 return name
         return None
 
     @preset.setter
     def preset(self, name: str) -> None:
-        self.params = TrainingParams.preset(name).but(seed=self.params.seed)
+        self.params = TrainingParams.preset(name).updated(seed=self.params.seed)
 
     def _take_preset(self, index: int) -> None:
         if name := self.preset_box.itemData(index):

@@ -96,7 +96,7 @@ class ParamsForm(QWidget):
         """Put one control's value into the parameters; mark the control if it does not fit."""
         info = type(self._value).model_fields[name]
         try:
-            value = self._value.but(**{name: as_value(info, shown)})
+            value = self._value.updated(**{name: as_value(info, shown)})
         except InputError as error:
             self._mark(name, str(error))
             return

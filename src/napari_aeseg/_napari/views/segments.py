@@ -146,7 +146,7 @@ class SegmentView(QWidget):
     def params(self) -> SegmentationParams:
         """All parameters, those with sliders included."""
         balance, scale = self._weights
-        return self.form.value.but(balance=balance, scale=scale)
+        return self.form.value.updated(balance=balance, scale=scale)
 
     @params.setter
     def params(self, params: SegmentationParams) -> None:

@@ -92,7 +92,7 @@ def training(
             stop=stop,
             names=[image.name for image in images],
             snapshot_seconds=None if autosave is None else _SECONDS_BETWEEN_SAVES,
-            picture_seconds=_SECONDS_BETWEEN_PICTURES if watch else None,
+            preview_seconds=_SECONDS_BETWEEN_PICTURES if watch else None,
             voxel_size=common_voxel_size([image.axes for image in images]),
         )
         return (yield from _saving(steps, autosave))

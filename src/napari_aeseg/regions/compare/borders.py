@@ -12,7 +12,7 @@ from napari_aeseg.regions.tree.ward import ward_tree
 
 if TYPE_CHECKING:
     from napari_aeseg.progress import StopFlag
-    from napari_aeseg.regions.tree.ward import EarlyMerges
+    from napari_aeseg.regions.tree.ward import SharedMerges
 
 # Numbers of regions at which borders are sharpened, one after the other.
 _REGIONS = (64, 48, 32, 24, 16)
@@ -22,13 +22,13 @@ _ROUNDS = 6
 _NEIGHBOUR = 3.0
 
 
-def with_sharp_borders(
+def refine_boundaries(
     averaged: np.ndarray,
     own: np.ndarray,
     edges: np.ndarray,
     weight: np.ndarray,
     stop: StopFlag | None = None,
-    early: EarlyMerges | None = None,
+    early: SharedMerges | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move patches to the neighbouring region that they themselves look like.
 
@@ -47,7 +47,7 @@ def with_sharp_borders(
         Sizes.
     stop : StopFlag, optional
         Checked at each number of regions.
-    early : EarlyMerges, optional
+    early : SharedMerges, optional
         With which the first regions begin.
 
     Returns
@@ -71,7 +71,7 @@ def with_sharp_borders(
     >>> own = np.repeat([0.0, 9.0], [40, 80])[:, np.newaxis]
     >>> edges = np.stack([np.arange(119), np.arange(1, 120)], axis=1)
     >>> blurred = np.repeat([0.0, 9.0], [43, 77])[:, np.newaxis]  # three patches on the wrong side
-    >>> sharp, _ = with_sharp_borders(blurred, own, edges, np.ones(120))
+    >>> sharp, _ = refine_boundaries(blurred, own, edges, np.ones(120))
     >>> bool(np.array_equal(sharp > 4.5, own > 4.5))
     True
     """
@@ -106,7 +106,7 @@ def _first_regions(
     edges: np.ndarray,
     weight: np.ndarray,
     stop: StopFlag | None,
-    early: EarlyMerges | None,
+    early: SharedMerges | None,
 ) -> np.ndarray:
     """Region of each patch: where borders are before they are sharpened."""
     part = np.arange(len(averaged)) if early is None else early.region

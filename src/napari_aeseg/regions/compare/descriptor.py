@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import raise_if_stopped
-from napari_aeseg.regions.compare.borders import with_sharp_borders
+from napari_aeseg.regions.compare.borders import refine_boundaries
 from napari_aeseg.regions.compare.moments import Scales
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.compare.moments import Moments
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
-    from napari_aeseg.regions.tree.ward import EarlyMerges
+    from napari_aeseg.regions.tree.ward import SharedMerges
 
 # "auto" averages over six patches and looks how much the contrast grows. If neighbouring patches of
 # a texture are independent draws, it grows with their number, else it hardly does. Growth from
@@ -56,7 +56,7 @@ class Descriptor:
         Of the whitening by which appearance is compared across the image.
     weight : ndarray of float64, shape (D,)
         Importance of each number.
-    early : EarlyMerges, optional
+    early : SharedMerges, optional
         Merges with which a tree begins: patches averaged over many say nothing of the finest ones.
     """
 
@@ -66,7 +66,7 @@ class Descriptor:
     scales: Scales
     tolerance: float
     weight: np.ndarray
-    early: EarlyMerges | None = None
+    early: SharedMerges | None = None
 
     @property
     def moments(self) -> Moments:
@@ -226,7 +226,7 @@ def _of_textures(
     weight: np.ndarray,
     count: np.ndarray,
     edges: np.ndarray,
-    early: EarlyMerges | None,
+    early: SharedMerges | None,
     stop: StopFlag | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what textures are told apart by: all levels, averaged, with sharp borders."""
@@ -234,4 +234,4 @@ def _of_textures(
     raise_if_stopped(stop, "tree")
     own = fine.positions(fine.everything.map(_TOLERANCE, weight))
     raise_if_stopped(stop, "tree")
-    return with_sharp_borders(values, own, edges, count, stop, early)
+    return refine_boundaries(values, own, edges, count, stop, early)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_aeseg.progress import StopFlag
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
-    from napari_aeseg.regions.tree.ward import EarlyMerges
+    from napari_aeseg.regions.tree.ward import SharedMerges
 
 
 # Products of four of them are finite.
@@ -39,7 +39,7 @@ _PARTS = ("own", "eigenvalues", "vectors", "covariance")
 
 
 @dataclass(frozen=True, slots=True)
-class FineScale:
+class FeatureCalibration:
     """How the moments of small patches vary, at the scale at which they were joined.
 
     Between neighbours that were not joined, there are borders more often than noise: how much noise
@@ -71,7 +71,7 @@ class FineScale:
     things: NoiseModel
 
     @classmethod
-    def of(cls, moments: Moments, contrast: float) -> FineScale:
+    def of(cls, moments: Moments, contrast: float) -> FeatureCalibration:
         """Return what is known from the moments of patches that are not joined yet."""
         return cls(
             moments.scale,
@@ -96,7 +96,9 @@ class FineScale:
         return {"scale": self.scale, "contrast": self.contrast, "unit": self.unit}
 
     @classmethod
-    def of_parts(cls, numbers: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> FineScale:
+    def of_parts(
+        cls, numbers: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> FeatureCalibration:
         """Return what `numbers` and `arrays` were taken from.
 
         Raises
@@ -158,7 +160,7 @@ class Moments:
         Mean features and mean squared features, averaged over `scale` patches; written to.
     scale : float
     stop : StopFlag, optional
-    known : FineScale, optional
+    known : FeatureCalibration, optional
         Of patches that were joined to these: how they are standardised, and their noise.
 
     Attributes
@@ -183,7 +185,7 @@ class Moments:
         both: np.ndarray,
         scale: float,
         stop: StopFlag | None = None,
-        known: FineScale | None = None,
+        known: FeatureCalibration | None = None,
     ) -> None:
         self.scale = float(scale)
         self.shallow = np.tile(is_shallow(level), 2)
@@ -273,7 +275,7 @@ class Scales:
     time : int, optional
         Which axis is time. What neighbours differ by is then looked at within frames: from frame to
         frame it is mostly the same texture in the same place, not another piece of it.
-    known : FineScale, optional
+    known : FeatureCalibration, optional
         Of patches that were joined to these. They are averaged then, at the scale of that and no
         other: what is asked for at another scale is answered with it.
 
@@ -293,7 +295,7 @@ class Scales:
         statistics: PatchStatistics,
         graph: RegionGraph,
         time: int | None = None,
-        known: FineScale | None = None,
+        known: FeatureCalibration | None = None,
     ) -> None:
         self._statistics, self._graph = statistics, graph
         self.known = known
@@ -302,7 +304,7 @@ class Scales:
         self._shallow: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._kept: dict[float, Moments] = {}
         self._models: dict[float, NoiseModel] = {}
-        self._early: list[EarlyMerges | None] = []
+        self._early: list[SharedMerges | None] = []
 
     def at(self, scale: float, stop: StopFlag | None = None) -> Moments:
         """Return the moments averaged over `scale` patches."""
@@ -347,7 +349,7 @@ class Scales:
             self._matrix = averaging_matrix(self._graph, self._statistics.count, np.float32)
         return self._matrix
 
-    def early(self, stop: StopFlag | None = None) -> EarlyMerges | None:
+    def early(self, stop: StopFlag | None = None) -> SharedMerges | None:
         """Return the merges of patches that look alike as they are, at no other weight or scale."""
         if not self._early:
             fine = self.at(1.0, stop)

@@ -16,7 +16,7 @@ _FEWEST_ALONG = 16
 _LEAST_GAIN = 0.1
 
 
-def without_gradient(values: np.ndarray, edges: np.ndarray, centroid: np.ndarray) -> np.ndarray:
+def detrend(values: np.ndarray, edges: np.ndarray, centroid: np.ndarray) -> np.ndarray:
     """Remove what changes evenly along the image.
 
     A gradient shows as the same small difference between neighbours everywhere, a border as a large
@@ -38,9 +38,9 @@ def without_gradient(values: np.ndarray, edges: np.ndarray, centroid: np.ndarray
     >>> place = np.arange(100.0)[:, np.newaxis]
     >>> edges = np.stack([np.arange(99), np.arange(1, 100)], axis=1)
     >>> step = (place >= 50) * 3.0
-    >>> bool(np.ptp(without_gradient(step + place / 10, edges, place) - step) < 1e-9)
+    >>> bool(np.ptp(detrend(step + place / 10, edges, place) - step) < 1e-9)
     True
-    >>> bool((without_gradient(step, edges, place) == step).all())
+    >>> bool((detrend(step, edges, place) == step).all())
     True
     """
     place = relative_place(centroid)
@@ -65,7 +65,7 @@ def is_volume(place: np.ndarray) -> bool:
 def gradient_of(
     difference: np.ndarray, step: np.ndarray, values: np.ndarray, place: np.ndarray
 ) -> np.ndarray:
-    """Return the gradient of each feature that `without_gradient` takes out; 0 for most.
+    """Return the gradient of each feature that `detrend` takes out; 0 for most.
 
     In volumes and sequences, it is not looked for along those that are less than 16 patches long.
 

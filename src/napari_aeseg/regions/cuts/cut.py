@@ -137,7 +137,7 @@ class Cut:
         raise_if_stopped(stop, self.mode)
         if self.mode == "markers" and markers is not None:
             return hierarchy.with_marks(markers, before, after)
-        return hierarchy.paint(after)
+        return hierarchy.map_to_pixels(after)
 
     def of_patch(
         self,

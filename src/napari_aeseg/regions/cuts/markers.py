@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.checks import check_even
+from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.regions.compare.borders import region_means
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def check_kind(markers: Any, shape: tuple[int, ...]) -> None:
 
 def checked_markers(markers: object, shape: tuple[int, ...]) -> np.ndarray:
     """Return markers as an array of int32, else raise InputError."""
-    check_even(markers, "markers")
+    check_rectangular(markers, "markers")
     array = np.asarray(markers)
     check_kind(array, shape)
     low, high = int(array.min()), int(array.max())

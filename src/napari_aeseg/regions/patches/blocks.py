@@ -59,7 +59,7 @@ class Joined:
     number: np.ndarray
 
 
-def joined_blocks(read: Callable[[], Iterable[BlockPatches]]) -> Joined:
+def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> Joined:
     """Join the patches of blocks.
 
     Patches are numbered by their centroids, row by row, so that results do not depend on how the

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_aeseg.regions.compare.borders import region_means, with_sharp_borders
+from napari_aeseg.regions.compare.borders import refine_boundaries, region_means
 from napari_aeseg.regions.compare.descriptor import choices, contrast_of, is_coarse
-from napari_aeseg.regions.compare.moments import FineScale, Scales
+from napari_aeseg.regions.compare.moments import FeatureCalibration, Scales
 from napari_aeseg.regions.compare.trend import is_volume, relative_place
 from napari_aeseg.regions.patches.graph import (
     RegionGraph,
@@ -18,7 +18,7 @@ from napari_aeseg.regions.patches.graph import (
     averaging_steps,
 )
 from napari_aeseg.regions.patches.statistics import PatchStatistics
-from napari_aeseg.regions.tree.ward import EarlyMerges
+from napari_aeseg.regions.tree.ward import SharedMerges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Reduction:
+class PatchCoarsening:
     """How the patches of a block are joined to larger ones, the same for all blocks of an image.
 
     Neighbours that look most alike are joined, by Ward's criterion in the space in which the whole
@@ -38,7 +38,7 @@ class Reduction:
 
     Parameters
     ----------
-    known : FineScale
+    known : FeatureCalibration
         Of the patches before it.
     pixels : float
         Of an average patch after it.
@@ -51,7 +51,7 @@ class Reduction:
         where they are not.
     """
 
-    known: FineScale
+    known: FeatureCalibration
     pixels: float
     matrix: np.ndarray
     own_floor: np.ndarray
@@ -66,13 +66,13 @@ class Reduction:
         scale: float | Literal["auto"] = "auto",
         time: int | None = None,
         stop: StopFlag | None = None,
-    ) -> Reduction:
+    ) -> PatchCoarsening:
         """Estimate from some parts of an image; parameters as of `describe` and `Scales`."""
         statistics, graph = side_by_side(parts)
         scales = Scales(statistics, graph, time)
         scale, _, weight = choices(statistics.level, scales, balance, scale, stop)
         moments = scales.at(scale, stop)
-        known = FineScale.of(moments, contrast_of(scales, stop))
+        known = FeatureCalibration.of(moments, contrast_of(scales, stop))
         fine = scales.at(1.0, stop)
         own = np.zeros((len(moments.spread), 0))
         if is_coarse(scale):
@@ -102,10 +102,10 @@ class Reduction:
             if self.own.shape[1]:
                 alone = _energy(statistics.mean, statistics.second, self.own_floor)
                 own = np.concatenate([statistics.mean, alone], axis=1) @ self.own
-                positions, _ = with_sharp_borders(
+                positions, _ = refine_boundaries(
                     positions, own, graph.edges, statistics.count, stop
                 )
-            region = EarlyMerges.found(
+            region = SharedMerges.found(
                 graph.edges, positions, statistics.count, number, stop
             ).region
         return region, _joined_patches(statistics, mean, energy, self.known.floor, region)

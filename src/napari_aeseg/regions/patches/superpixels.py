@@ -117,7 +117,7 @@ def patch_shape(axes: Axes, size: int) -> tuple[int, ...]:
     --------
     >>> from napari_aeseg.images.axes import read_axes
     >>> axes = read_axes((5, 40, 64, 64), "TZYX")
-    >>> patch_shape(axes, 8), patch_shape(axes.measured((4, 1, 1)), 8)
+    >>> patch_shape(axes, 8), patch_shape(axes.with_voxel_size((4, 1, 1)), 8)
     ((1, 8, 8, 8), (1, 2, 8, 8))
     """
     found = {"T": 1, "Y": size, "X": size}
@@ -135,7 +135,7 @@ def pixel_density(axes: Axes) -> tuple[float, ...]:
     Examples
     --------
     >>> from napari_aeseg.images.axes import read_axes
-    >>> pixel_density(read_axes((5, 40, 64, 64), "TZYX").measured((4, 1, 1)))
+    >>> pixel_density(read_axes((5, 40, 64, 64), "TZYX").with_voxel_size((4, 1, 1)))
     (0.0, 0.25, 1.0, 1.0)
     """
     found = {"T": 0.0, "Z": _slices_per_pixel(axes), "Y": 1.0, "X": 1.0}

@@ -41,7 +41,7 @@ def gap_merges(tree: MergeTree) -> np.ndarray:
     return merges
 
 
-def joining_merges(tree: MergeTree, pairs: np.ndarray) -> np.ndarray:
+def merges_joining(tree: MergeTree, pairs: np.ndarray) -> np.ndarray:
     """Return the merge that makes each pair of distinct patches one region, shape (E,).
 
     Parameters

@@ -25,7 +25,7 @@ _PER_EARLY_REGION = 4
 
 def early_merges(
     edges: np.ndarray, positions: np.ndarray, weight: np.ndarray, stop: StopFlag | None = None
-) -> EarlyMerges | None:
+) -> SharedMerges | None:
     """Return the cheapest merges, to begin other trees of the same patches with.
 
     Parameters
@@ -35,7 +35,7 @@ def early_merges(
 
     Returns
     -------
-    EarlyMerges or None
+    SharedMerges or None
         A quarter of the patches is left, or a few thousand; None where there are no more.
 
     Raises
@@ -46,11 +46,11 @@ def early_merges(
     if len(positions) <= merge_tree.MOST_EXACT:
         return None
     left = max(len(positions) // _PER_EARLY_REGION, 2 * merge_tree.LEFT_BY_ROUNDS)
-    return EarlyMerges.found(edges, positions, weight, left, stop)
+    return SharedMerges.found(edges, positions, weight, left, stop)
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyMerges:
+class SharedMerges:
     """Merges of patches into small regions, found once, with which several trees begin.
 
     Parameters
@@ -73,9 +73,9 @@ class EarlyMerges:
         weight: np.ndarray,
         number: int,
         stop: StopFlag | None = None,
-    ) -> EarlyMerges:
-        """Return those that lead to `number` regions; parameters as of `merged_in_rounds`."""
-        pairs = merged_in_rounds(edges, positions, weight, number, stop).pairs
+    ) -> SharedMerges:
+        """Return those that lead to `number` regions; see `merge_reciprocal_neighbours`."""
+        pairs = merge_reciprocal_neighbours(edges, positions, weight, number, stop).pairs
         return cls(tuple(pairs), _places(pairs, len(positions)))
 
     @property
@@ -83,7 +83,7 @@ class EarlyMerges:
         """Number 0 .. R-1 of each patch's region, shape (P,)."""
         return (np.cumsum(self.place == np.arange(len(self.place))) - 1)[self.place]
 
-    def within(self, part: np.ndarray) -> EarlyMerges:
+    def within(self, part: np.ndarray) -> SharedMerges:
         """Return those of regions that are in one part each; `part` has shape (P,).
 
         Patches of the other regions are on their own again.
@@ -92,7 +92,7 @@ class EarlyMerges:
         broken[self.place[part != part[self.place]]] = True
         broken = broken[self.place]
         pairs = tuple((a[~broken[a]], b[~broken[a]]) for a, b in self.pairs)
-        return EarlyMerges(pairs, np.where(broken, np.arange(len(broken)), self.place))
+        return SharedMerges(pairs, np.where(broken, np.arange(len(broken)), self.place))
 
 
 def _places(pairs: Sequence[tuple[np.ndarray, np.ndarray]], patches: int) -> np.ndarray:
@@ -129,7 +129,7 @@ class Merged:
     edges : ndarray of int64, shape (E, 2)
         Which regions touch, each pair once.
     pairs : list of (ndarray of int64, ndarray of int64)
-        The merges round by round, as in `EarlyMerges`.
+        The merges round by round, as in `SharedMerges`.
     """
 
     children: np.ndarray
@@ -142,13 +142,13 @@ class Merged:
     pairs: list[tuple[np.ndarray, np.ndarray]]
 
 
-def merged_in_rounds(
+def merge_reciprocal_neighbours(
     edges: np.ndarray,
     positions: np.ndarray,
     weight: np.ndarray,
     number: int,
     stop: StopFlag | None = None,
-    early: EarlyMerges | None = None,
+    early: SharedMerges | None = None,
 ) -> Merged:
     """Merge neighbours by Ward's criterion, many pairs at a time, until `number` regions are left.
 
@@ -167,7 +167,7 @@ def merged_in_rounds(
         1 to P.
     stop : StopFlag, optional
         Checked before each round.
-    early : EarlyMerges, optional
+    early : SharedMerges, optional
         Merges to begin with, whatever they cost here; they leave `number` regions or more.
 
     Raises
@@ -183,7 +183,7 @@ def merged_in_rounds(
     Examples
     --------
     >>> edges, x = np.array([[0, 1], [1, 2], [2, 3]]), np.array([[0.0], [0.1], [5.0], [5.2]])
-    >>> merged_in_rounds(edges, x, np.ones(4), number=2).children.tolist()
+    >>> merge_reciprocal_neighbours(edges, x, np.ones(4), number=2).children.tolist()
     [[0, 1], [2, 3]]
     """
     regions = _Regions.of(positions, weight)
@@ -453,14 +453,14 @@ def ward_tree(
     positions: np.ndarray,
     weight: np.ndarray,
     stop: StopFlag | None = None,
-    early: EarlyMerges | None = None,
+    early: SharedMerges | None = None,
 ) -> MergeTree:
     """Merge neighbours by Ward's criterion until one region is left.
 
     The next merge is the pair of neighbours with the smallest
     ``w1 * w2 / (w1 + w2) * |x1 - x2|**2``, the increase of the weighted sum of squares. Of more
     than a few thousand nodes, all but two thousand regions are made in rounds, see
-    `napari_aeseg.regions.tree.ward.merged_in_rounds`, and only the rest in this order.
+    `napari_aeseg.regions.tree.ward.merge_reciprocal_neighbours`, and only the rest in this order.
 
     Parameters
     ----------
@@ -472,7 +472,7 @@ def ward_tree(
         Pixel counts, above 0.
     stop : StopFlag, optional
         Looked at while nodes are merged.
-    early : EarlyMerges, optional
+    early : SharedMerges, optional
         Merges to begin with; see `napari_aeseg.regions.tree.ward`.
 
     Returns
@@ -559,10 +559,10 @@ def _ward_in_two(
     positions: np.ndarray,
     weight: np.ndarray,
     stop: StopFlag | None,
-    early: EarlyMerges | None,
+    early: SharedMerges | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Merge in rounds until few regions are left, then these in exact order."""
-    low = merged_in_rounds(edges, positions, weight, LEFT_BY_ROUNDS, stop, early)
+    low = merge_reciprocal_neighbours(edges, positions, weight, LEFT_BY_ROUNDS, stop, early)
     raise_if_stopped(stop, "tree")
     top, cost = _ward_exact(low.edges, low.positions.astype(np.float64), low.weight)
     height = np.concatenate([low.height, cost])
