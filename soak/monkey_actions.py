@@ -465,13 +465,13 @@ def tool(hand: Hand) -> None:
 @action(4)
 def strokes(hand: Hand) -> None:
     """Paint strokes, undo or redo them."""
-    layer = hand.dock_or_refuse.map_to_pixels()
+    layer = hand.dock_or_refuse.paint()
     hand.record()
     place = [int(hand.rng.integers(n)) for n in layer.data.shape]
     hand.any(
         [
-            lambda: layer.map_to_pixels(place, int(hand.rng.integers(0, 5))),
-            lambda: layer.map_to_pixels(place, int(hand.rng.integers(1, 5))),
+            lambda: layer.paint(place, int(hand.rng.integers(0, 5))),
+            lambda: layer.paint(place, int(hand.rng.integers(1, 5))),
             layer.undo,
             layer.redo,
         ]
@@ -692,11 +692,11 @@ def paint(hand: Hand) -> str:
     before = layer.data
     copy = before.copy()
     {
-        "paint": lambda: layer.map_to_pixels(at, int(rng.integers(1, 200))),
+        "paint": lambda: layer.paint(at, int(rng.integers(1, 200))),
         "fill": lambda: layer.fill(at, int(rng.integers(1, 200))),
         "undo": layer.undo,
         "redo": layer.redo,
-        "erase": lambda: layer.map_to_pixels(at, 0),
+        "erase": lambda: layer.paint(at, 0),
         "data": lambda: setattr(layer, "data", np.flip(layer.data, 0).copy()),
         "other shape": lambda: setattr(layer, "data", np.ones((5,) * layer.data.ndim, int)),
     }[what]()

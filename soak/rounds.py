@@ -157,7 +157,7 @@ def use(viewer: Any, widget: Any, number: int) -> None:
     widget.wait()
     widget.keep()
     widget.mode = "markers"
-    widget.map_to_pixels().data = strokes()
+    widget.paint().data = strokes()
     widget.wait()
     widget.keep()
     widget.wait()

@@ -372,7 +372,7 @@ def preview_removed(s: Scene) -> None:
 def preview_painted(s: Scene) -> None:
     """The user paints on the preview."""
     preview = s.widget.preview
-    preview.map_to_pixels((5, 5), 40000)
+    preview.paint((5, 5), 40000)
     s.painted = preview
     s.expected[preview] = np.array(preview.data)
 
@@ -390,7 +390,7 @@ def kept_removed(s: Scene) -> None:
 
 def kept_painted(s: Scene) -> None:
     """The user paints on a kept layer and exports its table."""
-    s.kept.map_to_pixels((5, 5), 40000)
+    s.kept.paint((5, 5), 40000)
     s.expected[s.kept] = np.array(s.kept.data)
     s.widget.export_table(s.folder / "table.csv", s.kept)
 
@@ -407,7 +407,7 @@ def controls_moved(s: Scene) -> None:
 def strokes_painted(s: Scene) -> None:
     """Strokes are painted."""
     s.widget.mode = "markers"
-    s.widget.map_to_pixels().map_to_pixels((20, 20), 2)
+    s.widget.paint().paint((20, 20), 2)
 
 
 def model_taken_away(s: Scene) -> None:

@@ -31,8 +31,8 @@ def reopen(segmented, qtbot):
 def painted(widget):
     """The strokes layer, with a first stroke."""
     widget.mode = "markers"
-    layer = widget.map_to_pixels()
-    layer.map_to_pixels((10, 10), 1)
+    layer = widget.paint()
+    layer.paint((10, 10), 1)
     widget.wait(10)
     return layer
 
@@ -43,7 +43,7 @@ def test_strokes_do_not_move_the_preview_of_a_dock_that_is_closed(segmented, qtb
     preview = segmented.preview
     segmented._controller.close()
 
-    layer.map_to_pixels((40, 40), 2)
+    layer.paint((40, 40), 2)
     qtbot.wait(60)
 
     assert preview.data is before
@@ -54,7 +54,7 @@ def test_strokes_reach_the_dock_that_was_opened_again(segmented, reopen):
     again = reopen()
     shown = again.preview
 
-    layer.map_to_pixels((40, 40), 2)
+    layer.paint((40, 40), 2)
     again.wait(10)
 
     assert again.preview is shown
@@ -65,7 +65,7 @@ def test_a_preview_that_is_painted_after_reopening_is_told_to_the_new_dock(segme
     again = reopen()
     layer = again.preview
 
-    layer.map_to_pixels((10, 10), 9)
+    layer.paint((10, 10), 9)
 
     assert layer.name == "halves painted"
     assert "it is yours now" in again._dock.status.text.text()
@@ -78,7 +78,7 @@ def test_a_preview_that_is_painted_after_reopening_is_told_to_the_new_dock(segme
 def test_a_preview_that_is_painted_while_no_dock_is_open_is_the_users(segmented, reopen):
     layer = segmented.preview
     segmented._controller.close()
-    layer.map_to_pixels((10, 10), 9)
+    layer.paint((10, 10), 9)
 
     again = reopen()
     again.n_regions = 3
@@ -131,7 +131,7 @@ def test_a_kept_layer_that_is_painted_after_reopening_is_measured_again(
     segmented.wait(20)
     again = reopen()
 
-    layer.map_to_pixels((10, 10), 9)
+    layer.paint((10, 10), 9)
     again.export_table(tmp_path / "kept.csv", layer)
 
     assert 9 in list(layer.features["index"])

@@ -27,7 +27,7 @@ def test_classes_have_the_colours_that_were_set(segmented):
 
 def test_a_stroke_has_the_colour_of_its_segment(segmented):
     segmented.mode = "markers"
-    strokes = segmented.map_to_pixels()
+    strokes = segmented.paint()
     for label in (1, 2, 3, 12):
         assert np.array_equal(strokes.get_color(label), segmented.preview.get_color(label))
 

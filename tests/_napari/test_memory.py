@@ -124,7 +124,7 @@ def test_strokes_steer_the_new_dock_too(widget, reopened):
     widget.segment()
     widget.wait(20)
     widget.mode = "markers"
-    strokes = widget.map_to_pixels()
+    strokes = widget.paint()
 
     again = reopened()
     strokes.data = np.where(np.arange(48) < 24, 1, 2) * np.ones((48, 1), np.uint8)
@@ -139,7 +139,7 @@ def test_a_preview_that_is_painted_on_is_adopted_by_the_new_dock_too(widget, reo
     layer = widget.preview
 
     again = reopened()
-    layer.map_to_pixels((5, 5), 1)
+    layer.paint((5, 5), 1)
 
     assert layer.name == "halves painted"
     assert again.preview is not layer

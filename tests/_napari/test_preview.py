@@ -64,7 +64,7 @@ def test_it_comes_back_after_it_was_removed(viewer, preview, axes):
 
 def test_a_layer_that_was_painted_is_the_users(viewer, preview, axes):
     painted = preview.show(labels(1), axes)
-    painted.map_to_pixels((1, 1), 7)
+    painted.paint((1, 1), 7)
     drawn = painted.data.copy()
 
     fresh = preview.show(labels(2), axes)

@@ -101,7 +101,7 @@ def objects_of_fixed_classes(widget) -> None:
 
 def strokes(widget) -> None:
     widget.mode = "markers"
-    layer = widget.map_to_pixels()
+    layer = widget.paint()
     data = np.zeros((48, 48), np.uint8)
     data[5:8, 3:9] = 1
     data[30:33, 40:44] = 7

@@ -215,13 +215,13 @@ def test_edits_are_kept_with_the_layer(cut):
 @pytest.fixture
 def strokes(segmented):
     segmented.mode = "markers"
-    return segmented, segmented.map_to_pixels()
+    return segmented, segmented.paint()
 
 
 def stroke(layer, label: int, row: int, columns: range) -> None:
     layer.selected_label = label
     for column in columns:
-        layer.map_to_pixels((row, column), label)
+        layer.paint((row, column), label)
 
 
 def test_without_strokes_nothing_is_shown(segmented):
@@ -277,7 +277,7 @@ def test_the_strokes_layer_is_made_once_with_the_brush_in_hand(strokes):
     viewer = widget.viewer_model
     viewer.layers.selection.active = widget.preview
 
-    assert widget.map_to_pixels() is layer
+    assert widget.paint() is layer
     widget._dock.segments.markers.button.click()
 
     assert [one.name for one in viewer.layers].count("halves strokes") == 1
@@ -297,7 +297,7 @@ def test_removing_the_strokes_layer_shows_nothing_and_a_new_one_can_be_made(stro
     widget.wait(5)
     assert not widget.preview.data.any()
 
-    new = widget.map_to_pixels()
+    new = widget.paint()
     assert new is not layer
     stroke(new, 3, 10, range(3, 12))
     widget.wait(5)
@@ -311,7 +311,7 @@ def test_strokes_survive_segmenting_anew(strokes):
     widget.segment()
     widget.wait(20)
 
-    assert widget.map_to_pixels() is layer
+    assert widget.paint() is layer
     assert np.array_equal(widget.preview.data, widget.hierarchy.from_markers(layer.data))
 
 
@@ -560,7 +560,7 @@ def test_several_slices_of_a_volume_are_steered_alike(widget):
     merge(widget, 1, 2)
     assert number(widget) == 4
     widget.mode = "markers"
-    layer = widget.map_to_pixels()
+    layer = widget.paint()
     assert layer.data.shape == (3, 48, 48)
     data = np.zeros((3, 48, 48), np.uint8)
     data[0, 5, 3:9], data[2, 30, 40:44] = 1, 2

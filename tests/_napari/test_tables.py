@@ -175,7 +175,7 @@ def test_what_was_painted_is_measured_before_it_is_used(segmented, kept, tmp_pat
     before = kept.features.copy()
     kept.visible = True
     for column in range(20):
-        kept.map_to_pixels((5, column), 600)
+        kept.paint((5, column), 600)
 
     segmented.export_table(tmp_path / "table.csv", kept)
 
@@ -195,7 +195,7 @@ def test_a_layer_that_came_back_keeps_its_table(segmented, kept, tmp_path):
     segmented.keep()
     segmented.wait(30)
     layers.append(kept)
-    kept.map_to_pixels((5, 5), 600)
+    kept.paint((5, 5), 600)
 
     segmented.export_table(tmp_path / "table.csv", kept)
 
@@ -205,7 +205,7 @@ def test_a_layer_that_came_back_keeps_its_table(segmented, kept, tmp_path):
 def test_a_preview_that_was_painted_has_a_name_and_a_table(segmented):
     layer = segmented.preview
     for column in range(10):
-        layer.map_to_pixels((5, column), 900)
+        layer.paint((5, column), 900)
 
     assert layer.name == "halves painted"
     assert "yours now" in segmented._dock.status.text.text()

@@ -142,7 +142,7 @@ def test_regions_are_not_counted_as_objects_when_objects_cannot_be_found(segment
 def test_undo_on_a_painted_preview_takes_the_stroke_back(segmented):
     layer = segmented.preview
     assert layer.keymap
-    layer.map_to_pixels((10, 10), 9)
+    layer.paint((10, 10), 9)
 
     assert dict(layer.keymap) == {}  # napari's own keys reach it
     assert layer.mouse_drag_callbacks == []

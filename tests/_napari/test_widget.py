@@ -502,7 +502,7 @@ def test_where_there_is_no_object_nothing_is_kept(segmented):
 
 def test_a_painted_preview_is_left_to_the_user(segmented):
     painted = segmented.preview
-    painted.map_to_pixels((5, 5), 77)
+    painted.paint((5, 5), 77)
     drawn = painted.data.copy()
 
     segmented.n_regions = 7

@@ -147,7 +147,7 @@ def test_keys_on_the_preview_and_the_features_table(viewer, model, tmp_path, qtb
 
     # Strokes, undone with napari's own key.
     widget.mode = "markers"
-    strokes = widget.map_to_pixels()
+    strokes = widget.paint()
     strokes.selected_label = 4
     drag(viewer, (5, 5), (5, 12))
     widget.wait(5)

@@ -49,7 +49,7 @@ class CutProperties:
 
         "regions" are connected; with "classes" the same texture has the same label everywhere;
         "objects" stand out of what is around them, and are looked for in a thread; "markers" grow
-        from strokes, see `map_to_pixels`.
+        from strokes, see `paint`.
         """
         return self.cut.mode
 
@@ -249,4 +249,4 @@ class CutProperties:
 
         In the mode "markers", each of its labels grows into one segment.
         """
-        return self._actions.map_to_pixels(image)
+        return self._actions.paint(image)
