@@ -91,7 +91,7 @@ def tissue_step_by_step(folder: Path) -> None:
         widget.wait(60)
         save(viewer, folder / "guide_objects.png")
         widget.mode = "markers"
-        paint(widget.map_to_pixels())
+        paint(widget.paint())
         widget.wait(60)
         save(viewer, folder / "walk_4_strokes.png")
         for layer in viewer.layers[1:]:
