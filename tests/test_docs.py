@@ -1,4 +1,4 @@
-"""What the README and the docs say: code runs, commands exist, links lead somewhere."""
+"""Code of the README and the docs runs; their commands exist."""
 
 import functools
 import inspect
@@ -12,7 +12,10 @@ from napari_aeseg import api as pipeline
 from napari_aeseg.cli import _parser
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SCRIPTING = (ROOT / "docs" / "scripting.md").read_text(encoding="utf-8")
 LARGE = (ROOT / "docs" / "large_images.md").read_text(encoding="utf-8")
 BOUNDARY = "\n## Through the widget\n"
@@ -150,37 +153,3 @@ def commands():
 @pytest.mark.parametrize("command", sorted(set(commands())))
 def test_commands_are_understood(command):
     _parser().parse_args(shlex.split(command)[1:])
-
-
-def links(text):
-    return re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text))
-
-
-def test_links_of_the_readme_work_on_pypi():
-    found = links((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert found
-    assert [link for link in found if not link.startswith(("https://", "#"))] == []
-    ours = "https://github.com/napari-aeseg/napari-aeseg/blob/main/"
-    for link in found:
-        if link.startswith(ours):
-            assert_leads_somewhere(ROOT, link.removeprefix(ours))
-
-
-def heading_ids(path):
-    titles = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
-def assert_leads_somewhere(folder, link, page=None):
-    name, _, heading = link.partition("#")
-    path = (folder / name) if name else page
-    assert path.exists(), link
-    if heading:
-        assert heading in heading_ids(path), link
-
-
-@pytest.mark.parametrize("page", PAGES[1:], ids=lambda path: path.parent.name + "/" + path.name)
-def test_links_of_the_docs_lead_somewhere(page):
-    for link in links(page.read_text(encoding="utf-8")):
-        if not link.startswith("https://"):
-            assert_leads_somewhere(page.parent, link, page)

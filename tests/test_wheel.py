@@ -85,6 +85,21 @@ def test_metadata_that_the_napari_hub_reads(files):
     assert metadata["Description-Content-Type"] == "text/markdown"
 
 
+def test_pypi_shows_the_pictures_and_follows_the_links_of_the_readme(files):
+    readme = Parser().parsestr(files["METADATA"]).get_payload()
+    text = re.sub(r"```.*?```", "", readme, flags=re.DOTALL)
+    targets = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", text)
+    assert [t for _, t in targets if not t.startswith("https://")] == []
+    raw = "https://raw.githubusercontent.com/napari-aeseg/napari-aeseg/main/"
+    pictures = [target for mark, target in targets if mark]
+    assert len(pictures) >= 15
+    assert all((ROOT / target.removeprefix(raw)).is_file() for target in pictures)
+    blob = "https://github.com/napari-aeseg/napari-aeseg/blob/main/"
+    pages = [t.removeprefix(blob).partition("#")[0] for _, t in targets if t.startswith(blob)]
+    assert {"docs/user_guide.md", "CONTRIBUTING.md"} <= set(pages)
+    assert all((ROOT / page).is_file() for page in pages)
+
+
 def test_leaves_qt_and_napari_to_the_user(requirements):
     # a second Qt binding, or napari[all] bringing one, breaks a napari that is installed already
     assert not [r for r in requirements if re.match(r"py(qt|side)\d", r.name.lower())]
