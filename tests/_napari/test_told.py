@@ -40,14 +40,14 @@ def rest(widget) -> None:
 @pytest.mark.parametrize(
     ("target", "act"),
     [
-        ("keeping.region_table", lambda dock: dock.segments.keep_button.click()),
-        ("steering.Steering.fix", lambda dock: dock.segments.classes.fix_box.click()),
+        ("layers.kept.region_table", lambda dock: dock.segments.keep_button.click()),
+        ("corrections.Steering.fix", lambda dock: dock.segments.classes.fix_box.click()),
         ("actions.script_of", lambda dock: dock.script_button.click()),
         ("actions.color_by", lambda dock: dock.color_box.activated.emit(0)),
     ],
 )
 def test_what_goes_wrong_behind_a_button_is_told(segmented, shown, monkeypatch, target, act):
-    if target.startswith("steering"):
+    if target.startswith("corrections"):
         segmented.mode = "classes"
     segmented.keep()
     segmented.wait(30)
