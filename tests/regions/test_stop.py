@@ -8,7 +8,7 @@ from napari_aeseg.regions.cuts.objects import find_objects
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.superpixels import make_patches
-from napari_aeseg.regions.tree import ward as merge_tree
+from napari_aeseg.regions.tree import ward
 
 IMAGE = np.random.default_rng(0).random((2, 64, 64)).astype(np.float32)
 
@@ -41,8 +41,8 @@ def test_a_stage_stops_at_any_of_its_looks(counted_stop, work, least):
 def test_the_tree_stops_at_any_look_and_goes_on_where_it_was(
     hierarchy_of, counted_stop, monkeypatch, scale
 ):
-    monkeypatch.setattr(merge_tree, "MOST_EXACT", 100)
-    monkeypatch.setattr(merge_tree, "LEFT_BY_ROUNDS", 50)
+    monkeypatch.setattr(ward, "MAX_EXACT_NODES", 100)
+    monkeypatch.setattr(ward, "REGIONS_AFTER_ROUNDS", 50)
     tree = hierarchy_of(IMAGE, 4, levels=[0, 1], scale=scale)
     parts = tree.patches, tree.statistics, tree.graph, tree.axes, tree.params, tree.brightness
     free = counted_stop()

@@ -46,17 +46,11 @@ from napari_aeseg.regions.measure import (
     labels_of_patches,
     region_table,
 )
+from napari_aeseg.regions.patches.graph import contour_map
 from napari_aeseg.regions.patches.statistics import channel_means
 from napari_aeseg.regions.patches.superpixels import patch_shape
-from napari_aeseg.regions.tree.thresholds import (
-    SMALLEST_THRESHOLD,
-    cost_of,
-    suggested_number,
-    threshold_of,
-    threshold_of_merges,
-)
-from napari_aeseg.regions.tree.ultrametric import contour_map, leaving_merges, merges_joining
-from napari_aeseg.regions.tree.ward import MergeTree, ward_tree
+from napari_aeseg.regions.tree.merge_tree import SMALLEST_THRESHOLD, cost_of, threshold_of
+from napari_aeseg.regions.tree.ward import ward_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +65,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.compare.moments import FeatureCalibration
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
-    from napari_aeseg.regions.tree.ward import MergeTree
+    from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 
 class Inspected(Protocol):
@@ -179,8 +173,8 @@ class Inspection:
                 )
             of_patch = found
         index, row = np.unique(of_patch, return_inverse=True)
-        first = leaving_merges(self.tree, row, len(index))
-        height = np.where(index > 0, threshold_of_merges(self.merge_thresholds, first), 0)
+        first = self.tree.merges_leaving(row, len(index))
+        height = np.where(index > 0, np.append(self.merge_thresholds, 1.0)[first], 0)
         return self.map_to_pixels(height.astype(np.float32)[row])
 
     def feature_colors(self: Inspected) -> np.ndarray:
@@ -377,7 +371,7 @@ class Hierarchy(Inspection):
 
     def _merged(self, stop: StopFlag | None = None) -> MergeTree:
         known = self.descriptor
-        return ward_tree(self.graph.edges, known.values, self._weight, stop, known.early)
+        return ward_tree(self.graph.edges, known.values, self._weight, stop, known.shared_merges)
 
     @property
     def _weight(self) -> np.ndarray:
@@ -396,7 +390,7 @@ class Hierarchy(Inspection):
     @cached_property
     def edge_strength(self) -> np.ndarray:
         """The threshold at which both ends of each edge become one region, shape (E,)."""
-        return self.merge_thresholds[merges_joining(self.tree, self.graph.edges)]
+        return self.merge_thresholds[self.tree.merges_joining(self.graph.edges)]
 
     def prepare(self, stop: StopFlag | None = None) -> Hierarchy:
         """Build the merge tree now instead of at the first cut; return the hierarchy itself.
@@ -694,7 +688,7 @@ class Hierarchy(Inspection):
         Of all cuts into 2 to 64 regions, the one where undoing one more merge would gain least
         beside what the last one gained: the largest ratio of successive merge costs.
         """
-        return suggested_number(self.tree.cost)
+        return self.tree.suggested_number()
 
     def is_of(self, image: Any) -> bool:
         """Return whether this is the image that the hierarchy was built from.

@@ -19,8 +19,7 @@ from napari_aeseg.regions.compare.moments import FeatureCalibration, is_shallow
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, geometry
-from napari_aeseg.regions.tree.ultrametric import merges_joining
-from napari_aeseg.regions.tree.ward import MergeTree
+from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -207,9 +206,8 @@ def _check_tree(arrays: Arrays) -> None:
         raise ValueError("tree/cost is below 0 or falls")
     if (cost > _LARGEST_COST).any():
         raise ValueError(f"tree/cost is above {_LARGEST_COST:g}")
-    joined = merges_joining(
-        MergeTree.of(children, cost, np.ones(merges + 1)), arrays["graph/edges"]
-    )
+    tree = MergeTree.of(children, cost, np.ones(merges + 1))
+    joined = tree.merges_joining(arrays["graph/edges"])
     if not np.bincount(joined, minlength=merges)[:merges].all():
         raise ValueError("tree/children join regions that do not touch")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.cuts.markers import LARGEST_MARKER
-from napari_aeseg.regions.tree.ultrametric import contour_map
+from napari_aeseg.regions.patches.graph import contour_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

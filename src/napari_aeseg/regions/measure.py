@@ -10,8 +10,6 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.regions.lazy_labels import is_lazy, known_by_patch
-from napari_aeseg.regions.tree.thresholds import threshold_of_merges
-from napari_aeseg.regions.tree.ultrametric import leaving_merges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -207,7 +205,7 @@ def _relations(tree: Inspected, of_patch: np.ndarray) -> dict[str, np.ndarray]:
     total = np.bincount(ends, np.tile(strength, 2), len(index))
     border = np.bincount(ends, np.tile(length, 2), len(index))
     mean = total / np.where(border > 0, border, np.nan)
-    height = threshold_of_merges(tree.merge_thresholds, leaving_merges(tree.tree, row, len(index)))
+    height = np.append(tree.merge_thresholds, 1.0)[tree.tree.merges_leaving(row, len(index))]
     labelled = index > 0
     return {"border_strength": mean[labelled], "merge_height": height[labelled]}
 

@@ -2,215 +2,113 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
-from napari_aeseg.regions.tree import ward as merge_tree
-from napari_aeseg.regions.tree.ward import ward_tree, ward_tree_of_all
+from napari_aeseg.errors import InputError
+from napari_aeseg.regions.tree.ward import ward_tree
 
 
-@pytest.fixture(params=["higra", "plain"])
-def engine(request, monkeypatch):
-    """Both ways to merge: higra, and plain Python for machines without it."""
-    if request.param == "plain":
-        monkeypatch.setattr(merge_tree, "HAS_HIGRA", False)
-    elif not merge_tree.HAS_HIGRA:
-        pytest.skip("there are no wheels of higra for this machine")
+def random_tree(seed: int, leaves: int):
+    """Merge tree of random values on a random tree with a few more edges."""
+    rng = np.random.default_rng(seed)
+    edges = {(int(rng.integers(i)), i) for i in range(1, leaves)}
+    edges |= {
+        (min(e), max(e)) for e in rng.integers(0, leaves, (leaves, 2)).tolist() if e[0] != e[1]
+    }
+    # Rounded, so that some merges cost the same.
+    values = rng.random((leaves, 2)).round(1)
+    return ward_tree(
+        np.array(sorted(edges), np.int64).reshape(-1, 2), values, rng.random(leaves) + 0.1
+    )
 
 
-@pytest.fixture(params=["exact", "plain", "rounds"])
-def any_way(request, monkeypatch):
-    """Every way to a tree, that of large graphs too: rounds first, then the exact order."""
-    if request.param == "plain":
-        monkeypatch.setattr(merge_tree, "HAS_HIGRA", False)
-    if request.param == "rounds":
-        monkeypatch.setattr(merge_tree, "MOST_EXACT", 3)
-        monkeypatch.setattr(merge_tree, "LEFT_BY_ROUNDS", 2)
-
-
-@st.composite
-def graphs(draw, most=14):
-    """A connected graph with positions and weights: edges, (P, D), (P,)."""
-    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
-    leaves = draw(st.integers(2, most))
-    chain = [(int(rng.integers(i)), i) for i in range(1, leaves)]
-    pairs = [(i, j) for j in range(leaves) for i in range(j)]
-    extra = [p for p in pairs if rng.random() < draw(st.sampled_from([0, 0.2, 1]))]
-    edges = np.array(sorted({*chain, *extra}))
-    positions = rng.normal(size=(leaves, draw(st.integers(1, 3))))
-    return edges, positions, rng.integers(1, 30, leaves).astype(float)
-
-
-def merge_by_force(edges, positions, weight):
-    """Ward's merges with every pair looked at every time: costs and the partition after each."""
-    members = [{i} for i in range(len(positions))]
-    height = [0.0] * len(members)
-    costs, partitions = [], []
-
-    def touch(one, other):
-        return any((a in one and b in other) or (a in other and b in one) for a, b in edges)
-
-    def price(one, other):
-        both = [sorted(one), sorted(other)]
-        first, second = (weight[m].sum() for m in both)
-        x, y = (np.average(positions[m], axis=0, weights=weight[m]) for m in both)
-        return first * second / (first + second) * ((x - y) ** 2).sum()
-
-    while len(members) > 1:
-        pairs = [(i, j) for i in range(len(members)) for j in range(i)]
-        prices = {
-            (i, j): price(members[i], members[j]) for i, j in pairs if touch(members[i], members[j])
-        }
-        i, j = min(prices, key=prices.get)
-        costs.append(max(prices[i, j], height[i], height[j]))
-        members[j] |= members.pop(i)
-        height.pop(i)
-        height[j] = costs[-1]
-        partitions.append({frozenset(m) for m in members})
-    return np.array(costs), partitions
-
-
-def parts(labels):
-    return {frozenset(np.flatnonzero(labels == i).tolist()) for i in np.unique(labels)}
-
-
-@given(graphs(most=9))
-def test_merges_are_those_of_a_search_over_all_pairs(engine, graph):
-    tree = ward_tree(*graph)
-    costs, partitions = merge_by_force(*graph)
-    np.testing.assert_allclose(tree.cost, np.sort(costs), rtol=1e-9, atol=1e-12)
-    if (np.diff(costs) > 1e-9).all():  # no merge had to wait for its parts: the order is plain
-        for number, partition in enumerate(partitions, 1):
-            assert parts(tree.cut(len(graph[1]) - number)) == partition
-
-
-@given(graphs(most=40))
-def test_higra_and_plain_python_agree(graph):
-    if not merge_tree.HAS_HIGRA:
-        pytest.skip("there are no wheels of higra for this machine")
-    both = []
-    for merge in (merge_tree._ward_higra, merge_tree._ward_heap):
-        both.append(merge_tree._sorted_tree(*merge(*graph), graph[2]))
-    first, second = both
-    np.testing.assert_allclose(first.cost, second.cost, rtol=1e-9, atol=1e-12)
-    gaps = np.flatnonzero(np.diff(first.cost) > 1e-9 * first.cost[-1])
-    for merges in gaps + 1:  # between two costs the cut is the same whatever the order of ties
-        number = first.leaves - merges
-        assert parts(first.cut(number)) == parts(second.cut(number))
-
-
-@given(graphs(most=30))
-def test_all_pairs_are_a_graph_in_which_all_touch(graph):
-    _, positions, weight = graph
-    pairs = np.stack(np.triu_indices(len(weight), 1), axis=1)
-    expected, found = ward_tree(pairs, positions, weight), ward_tree_of_all(positions, weight)
-    np.testing.assert_allclose(found.cost, expected.cost, rtol=1e-9, atol=1e-12)
-    assert (np.diff(found.cost) >= 0).all()
-    for number in range(1, len(weight) + 1):
-        assert parts(found.cut(number)) == parts(expected.cut(number))
-
-
-@given(graphs())
-def test_cost_never_decreases_and_children_come_first(any_way, graph):
-    tree = ward_tree(*graph)
-    assert (np.diff(tree.cost) >= 0).all()
-    assert tree.cost[0] >= 0
-    assert (tree.children < np.arange(tree.leaves, 2 * tree.leaves - 1)[:, np.newaxis]).all()
-    assert sorted(tree.children.ravel().tolist()) == list(range(2 * tree.leaves - 2))
-
-
-@given(graphs())
-def test_size_is_the_weight_of_all_leaves_below(any_way, graph):
-    tree = ward_tree(*graph)
-    assert tree.size[: tree.leaves].tolist() == graph[2].tolist()
-    for merge, (a, b) in enumerate(tree.children):
-        assert tree.size[tree.leaves + merge] == pytest.approx(tree.size[a] + tree.size[b])
-    assert tree.size[-1] == pytest.approx(graph[2].sum())
-
-
-@given(graphs())
-def test_cut_has_exactly_the_labels_asked_for(any_way, graph):
-    tree = ward_tree(*graph)
-    for number in range(1, tree.leaves + 1):
-        labels = tree.cut(number)
-        assert labels.dtype == np.int32
-        assert np.array_equal(np.unique(labels), np.arange(1, number + 1))
-
-
-@given(graphs())
-def test_every_region_is_connected(any_way, graph):
-    edges = graph[0]
-    tree = ward_tree(*graph)
-    for number in range(1, tree.leaves + 1):
-        labels = tree.cut(number)
-        inside = edges[labels[edges[:, 0]] == labels[edges[:, 1]]]
-        links = sparse.coo_array(
-            (np.ones(len(inside)), (inside[:, 0], inside[:, 1])), shape=(tree.leaves, tree.leaves)
-        )
-        assert connected_components(links, directed=False)[0] == number
-
-
-@given(graphs())
-def test_one_region_more_gives_only_the_part_split_off_a_new_label(any_way, graph):
-    tree = ward_tree(*graph)
-    for number in range(1, tree.leaves):
-        before, after = tree.cut(number), tree.cut(number + 1)
-        new = after == number + 1
-        assert np.array_equal(before[~new], after[~new])
-        assert len(np.unique(before[new])) == 1
-        # The larger part keeps the label.
-        split = before == before[new][0]
-        assert graph[2][new].sum() <= graph[2][split & ~new].sum() + 1e-9
-
-
-@given(graphs())
-def test_leaves_of_every_node_are_a_run(any_way, graph):
-    tree = ward_tree(*graph)
-    order, start, length = tree.leaf_order
-    below = [{i} for i in range(tree.leaves)]
+def leaves_of(tree) -> list[set[int]]:
+    """The patches of each merge, by hand."""
+    inside = [{i} for i in range(tree.leaves)]
     for a, b in tree.children.tolist():
-        below.append(below[a] | below[b])
-    for leaves, first, number in zip(below, start, length, strict=True):
-        assert set(order[first : first + number].tolist()) == leaves
-        assert len(leaves) == number
+        inside.append(inside[a] | inside[b])
+    return inside[tree.leaves :]
 
 
-@given(graphs(), st.floats(0, 100))
-def test_regions_left_below_a_cost(any_way, graph, cost):
-    tree = ward_tree(*graph)
-    for limit in (cost, *tree.cost):  # a merge that costs as much as the limit is not below it
-        assert tree.count_below(limit) == tree.leaves - (tree.cost < limit).sum()
+@given(seed=st.integers(0, 500), leaves=st.integers(2, 24))
+def test_the_joining_merge_is_the_first_that_holds_both(seed, leaves):
+    tree = random_tree(seed, leaves)
+    merges = leaves_of(tree)
+    pairs = np.array([(a, b) for a in range(leaves) for b in range(leaves) if a != b])
+    expected = [next(i for i, m in enumerate(merges) if {*pair} <= m) for pair in pairs.tolist()]
+    assert tree.merges_joining(pairs).tolist() == expected
 
 
-def test_a_single_node_is_a_tree(any_way):
-    tree = ward_tree(np.empty((0, 2), int), np.array([[3.0]]), np.ones(1))
-    assert tree.leaves == 1
-    assert tree.cut(1).tolist() == [1]
-    assert tree.count_below(5) == 1
+@given(seed=st.integers(0, 500), leaves=st.integers(1, 24), labels=st.integers(1, 4))
+def test_the_leaving_merge_is_the_first_with_a_part_inside_and_one_outside(seed, leaves, labels):
+    tree = random_tree(seed, leaves)
+    row = np.random.default_rng(seed).integers(0, labels, leaves)
+    first = tree.merges_leaving(row, labels)
+    for label in range(labels):
+        own = set(np.flatnonzero(row == label).tolist())
+        mixed = [i for i, m in enumerate(leaves_of(tree)) if m & own and m - own]
+        assert first[label] == (min(mixed) if mixed else leaves - 1)
 
 
-def test_neighbours_merge_before_likes_that_do_not_touch(engine):
-    positions = np.array([[0.0], [1.0], [0.0]])
-    tree = ward_tree(np.array([[0, 1], [1, 2]]), positions, np.ones(3))
-    assert tree.cut(2)[0] != tree.cut(2)[2]
+@given(seed=st.integers(0, 500), leaves=st.integers(1, 24))
+def test_every_merge_closes_one_gap(seed, leaves):
+    assert sorted(random_tree(seed, leaves).gap_merges) == list(range(leaves - 1))
 
 
-def test_weight_makes_merging_dearer(engine):
-    edges = np.array([[0, 1], [1, 2], [2, 3]])
-    positions = np.array([[0.0], [1.0], [10.0], [11.5]])
-    assert ward_tree(edges, positions, np.ones(4)).cut(3).tolist() == [1, 1, 2, 3]
-    heavy = ward_tree(edges, positions, np.array([50.0, 50, 1, 1]))
-    assert parts(heavy.cut(3)) == {frozenset({0}), frozenset({1}), frozenset({2, 3})}
+@given(threshold=st.floats(0.001, 1))
+def test_borders_above_a_threshold_are_those_of_its_regions(noisy, threshold):
+    strength = noisy.border_strength()
+    assert strength.dtype == np.float32
+    assert strength.shape == noisy.patches.shape
+    assert 0 <= strength.min() <= strength.max() < 1
+    labels = noisy.regions(threshold=threshold)
+    border = np.zeros(labels.shape, bool)
+    border[1:] |= labels[1:] != labels[:-1]
+    border[:-1] |= labels[1:] != labels[:-1]
+    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    border[:, :-1] |= labels[:, 1:] != labels[:, :-1]
+    assert np.array_equal(strength >= threshold, border)
 
 
-def test_equal_positions_cost_nothing(any_way):
-    tree = ward_tree(np.array([[0, 1], [1, 2]]), np.zeros((3, 2)), np.ones(3))
-    assert tree.cost.tolist() == [0, 0]
-    assert np.unique(tree.cut(3)).tolist() == [1, 2, 3]
+def test_both_sides_of_a_border_are_marked(hierarchy_of):
+    tree = hierarchy_of(np.repeat([[0.0, 1.0]], 4, axis=0).repeat(4, axis=1), 4)
+    assert (tree.border_strength()[:, 3:5] == np.float32(tree.threshold_at(1))).all()
+    assert not tree.border_strength()[:, [0, 1, 2, 5, 6, 7]].any()
 
 
-def test_input_is_not_written_to(any_way):
-    edges, positions, weight = np.array([[0, 1]]), np.array([[0.0], [1.0]]), np.ones(2)
-    for array in (edges, positions, weight):
-        array.flags.writeable = False
-    ward_tree(edges, positions, weight).cut(2)
+@pytest.mark.parametrize("n_regions", [None, 1, 2, 11, 60])
+def test_regions_last_until_their_merge_height(noisy, n_regions):
+    labels = None if n_regions is None else noisy.regions(n_regions)
+    height = noisy.merge_height(labels)
+    assert height.dtype == np.float32
+    own = noisy.patches if labels is None else labels
+    for label in np.unique(own)[::7]:
+        inside = own == label
+        found = height[inside][0]
+        assert (height[inside] == found).all()
+        before, after = (noisy.regions(threshold=t) for t in (found * 0.999, min(found * 1.001, 1)))
+        # Whole before, that is, with nothing of what is outside; mixed after.
+        assert not np.isin(before[~inside], before[inside]).any()
+        assert np.isin(after[~inside], after[inside]).any() == (n_regions != 1)
+
+
+def test_what_is_everywhere_never_merges_and_no_label_has_no_height(noisy):
+    assert (noisy.merge_height(noisy.regions(1)) == 1).all()
+    labels = np.where(noisy.regions(2) == 1, 5, 0)
+    height = noisy.merge_height(labels)
+    assert (height[labels == 0] == 0).all()
+    np.testing.assert_allclose(height[labels == 5], noisy.threshold_at(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "hint"),
+    [(np.arange(36 * 40).reshape(36, 40), "unions of patches"), (np.zeros((2, 2), int), "shape")],
+)
+def test_labels_that_are_not_in_the_tree_have_no_height(noisy, labels, hint):
+    with pytest.raises(InputError, match=hint):
+        noisy.merge_height(labels)
+
+
+def test_one_patch_alone(hierarchy_of):
+    tree = hierarchy_of(np.ones((3, 3)), 4)
+    assert not tree.border_strength().any()
+    assert (tree.merge_height() == 1).all()

@@ -28,7 +28,7 @@ def refine_boundaries(
     edges: np.ndarray,
     weight: np.ndarray,
     stop: StopFlag | None = None,
-    early: SharedMerges | None = None,
+    shared: SharedMerges | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move patches to the neighbouring region that they themselves look like.
 
@@ -47,7 +47,7 @@ def refine_boundaries(
         Sizes.
     stop : StopFlag, optional
         Checked at each number of regions.
-    early : SharedMerges, optional
+    shared : SharedMerges, optional
         With which the first regions begin.
 
     Returns
@@ -78,7 +78,7 @@ def refine_boundaries(
     if not len(edges):
         return averaged, np.zeros(len(averaged), np.int64)
     edges = np.asfortranarray(edges)  # each end is looked up by itself
-    region = _first_regions(averaged, edges, weight, stop, early)
+    region = _first_regions(averaged, edges, weight, stop, shared)
     result = averaged.copy()
     # Sums are kept up to date: few patches change sides, and adding all again takes long.
     blurred, alone = (_Sums.of(values, region, weight) for values in (averaged, own))
@@ -106,11 +106,11 @@ def _first_regions(
     edges: np.ndarray,
     weight: np.ndarray,
     stop: StopFlag | None,
-    early: SharedMerges | None,
+    shared: SharedMerges | None,
 ) -> np.ndarray:
     """Region of each patch: where borders are before they are sharpened."""
-    part = np.arange(len(averaged)) if early is None else early.region
-    if early is not None:
+    part = np.arange(len(averaged)) if shared is None else shared.region
+    if shared is not None:
         averaged = region_means(averaged, part, weight)
         pair = part[edges]
         low, high = pair.min(axis=1), pair.max(axis=1)

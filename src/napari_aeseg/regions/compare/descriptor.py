@@ -56,7 +56,7 @@ class Descriptor:
         Of the whitening by which appearance is compared across the image.
     weight : ndarray of float64, shape (D,)
         Importance of each number.
-    early : SharedMerges, optional
+    shared_merges : SharedMerges, optional
         Merges with which a tree begins: patches averaged over many say nothing of the finest ones.
     """
 
@@ -66,7 +66,7 @@ class Descriptor:
     scales: Scales
     tolerance: float
     weight: np.ndarray
-    early: SharedMerges | None = None
+    shared_merges: SharedMerges | None = None
 
     @property
     def moments(self) -> Moments:
@@ -148,11 +148,11 @@ def describe(
     if scales.known is not None:  # borders were sharpened before patches were joined
         values = moments.positions(moments.everything.map(_TOLERANCE, weight))
         return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight)
-    fine, early = scales.at(1.0, stop), scales.early(stop)
+    fine, shared = scales.at(1.0, stop), scales.shared_merges(stop)
     raise_if_stopped(stop, "tree")
-    values, part = _of_textures(moments, fine, weight, statistics.count, graph.edges, early, stop)
-    early = None if early is None else early.within(part)
-    return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight, early)
+    values, part = _of_textures(moments, fine, weight, statistics.count, graph.edges, shared, stop)
+    shared = None if shared is None else shared.within(part)
+    return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight, shared)
 
 
 def choices(
@@ -226,7 +226,7 @@ def _of_textures(
     weight: np.ndarray,
     count: np.ndarray,
     edges: np.ndarray,
-    early: SharedMerges | None,
+    shared: SharedMerges | None,
     stop: StopFlag | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what textures are told apart by: all levels, averaged, with sharp borders."""
@@ -234,4 +234,4 @@ def _of_textures(
     raise_if_stopped(stop, "tree")
     own = fine.positions(fine.everything.map(_TOLERANCE, weight))
     raise_if_stopped(stop, "tree")
-    return refine_boundaries(values, own, edges, count, stop, early)
+    return refine_boundaries(values, own, edges, count, stop, shared)

@@ -19,7 +19,7 @@ from napari_aeseg.regions.compare.whitening import (
     some_of,
 )
 from napari_aeseg.regions.patches.graph import averaged, averaging_matrix, averaging_steps
-from napari_aeseg.regions.tree.ward import early_merges
+from napari_aeseg.regions.tree.ward import shared_merges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -304,7 +304,7 @@ class Scales:
         self._shallow: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._kept: dict[float, Moments] = {}
         self._models: dict[float, NoiseModel] = {}
-        self._early: list[SharedMerges | None] = []
+        self._shared: list[SharedMerges | None] = []
 
     def at(self, scale: float, stop: StopFlag | None = None) -> Moments:
         """Return the moments averaged over `scale` patches."""
@@ -349,15 +349,15 @@ class Scales:
             self._matrix = averaging_matrix(self._graph, self._statistics.count, np.float32)
         return self._matrix
 
-    def early(self, stop: StopFlag | None = None) -> SharedMerges | None:
+    def shared_merges(self, stop: StopFlag | None = None) -> SharedMerges | None:
         """Return the merges of patches that look alike as they are, at no other weight or scale."""
-        if not self._early:
+        if not self._shared:
             fine = self.at(1.0, stop)
             even = np.ones(int(fine.shallow.sum()))
             positions = fine.positions(fine.things.map(1.0, even), fine.shallow)
             count, edges = self._statistics.count, self._graph.edges
-            self._early.append(early_merges(edges, positions, count, stop))
-        return self._early[0]
+            self._shared.append(shared_merges(edges, positions, count, stop))
+        return self._shared[0]
 
     def shallow_at(self, scale: float, stop: StopFlag | None = None) -> Moments:
         """Return the moments of the shallow features alone: a sixth of them all.

@@ -9,10 +9,11 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.prototypes import Prototypes
 from napari_aeseg.regions.compare.borders import region_means
-from napari_aeseg.regions.tree.ward import MergeTree, ward_tree_of_all
+from napari_aeseg.regions.tree.ward import ward_tree_of_all
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.compare.descriptor import Descriptor
+    from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 # Regions that are compared with each other: enough for fine detail, few enough for all pairs.
 BASE_REGIONS = 300

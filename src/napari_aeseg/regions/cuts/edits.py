@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.tree.ultrametric import gap_merges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_aeseg.regions.tree.ward import MergeTree
+    from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +79,9 @@ class Split:
         places = np.flatnonzero(labels[order] == labels[self.patch])
         if len(places) == 1:
             return
-        # Of each gap between two patches of the label, what joins them is the last merge in it.
-        dearest = np.maximum.reduceat(gap_merges(tree)[: places[-1]], places[:-1]).argmax() + 1
-        parts = order[places[:dearest]], order[places[dearest:]]
+        # Two patches of the label are joined by the last merge among the gaps between them.
+        costliest = np.maximum.reduceat(tree.gap_merges[: places[-1]], places[:-1]).argmax() + 1
+        parts = order[places[:costliest]], order[places[costliest:]]
         smaller = min(parts, key=lambda part: (tree.size[part].sum(), -part.min()))
         labels[smaller] = labels.max() + 1
 

@@ -12,7 +12,7 @@ from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.regions.compare.borders import region_means
 
 if TYPE_CHECKING:
-    from napari_aeseg.regions.tree.ward import MergeTree
+    from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 #: Largest id of a marker.
 LARGEST_MARKER = np.iinfo(np.int32).max

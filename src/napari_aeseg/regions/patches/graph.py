@@ -77,6 +77,45 @@ def region_graph(patches: np.ndarray, stop: StopFlag | None = None) -> RegionGra
     return RegionGraph(number, edges, border.astype(np.float32))
 
 
+def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -> np.ndarray:
+    """Paint a value of each edge of the region graph on the pixels of both sides of its border.
+
+    Parameters
+    ----------
+    patches : ndarray of int, shape space
+        -1 where there is no patch: there is no border to it.
+    graph : RegionGraph
+        Of these patches.
+    strength : ndarray of float, shape (E,)
+        0 or more. Where borders meet, the largest counts.
+
+    Returns
+    -------
+    ndarray of float32, shape space
+        0 inside patches.
+
+    Examples
+    --------
+    >>> patches = np.array([[0, 0, 0, 1, 2]])
+    >>> contour_map(patches, region_graph(patches), np.array([0.5, 0.25]))
+    array([[0.  , 0.  , 0.5 , 0.5 , 0.25]], dtype=float32)
+    """
+    painted = np.zeros(patches.shape, np.float32)
+    keys = graph.edges[:, 0] * graph.number + graph.edges[:, 1]
+    # One more value, 0, for patches that are no neighbours in the graph.
+    values = np.append(strength, 0).astype(np.float32)
+    for axis in range(patches.ndim):
+        along, out = np.moveaxis(patches, axis, 0), np.moveaxis(painted, axis, 0)
+        differ = (along[:-1] != along[1:]) & (along[:-1] >= 0) & (along[1:] >= 0)
+        a, b = along[:-1][differ].astype(np.int64), along[1:][differ].astype(np.int64)
+        key = np.minimum(a, b) * graph.number + np.maximum(a, b)
+        edge = np.searchsorted(keys, key)
+        edge[keys.take(edge, mode="clip") != key if len(keys) else slice(None)] = len(keys)
+        for side in (out[:-1], out[1:]):
+            side[differ] = np.maximum(side[differ], values[edge])
+    return painted
+
+
 def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -> sparse.csr_array:
     """Return the matrix that replaces each patch's value by the mean over it and its neighbours.
 

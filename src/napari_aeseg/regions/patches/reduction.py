@@ -105,7 +105,7 @@ class PatchCoarsening:
                 positions, _ = refine_boundaries(
                     positions, own, graph.edges, statistics.count, stop
                 )
-            region = SharedMerges.found(
+            region = SharedMerges.down_to(
                 graph.edges, positions, statistics.count, number, stop
             ).region
         return region, _joined_patches(statistics, mean, energy, self.known.floor, region)

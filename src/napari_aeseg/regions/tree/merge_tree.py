@@ -1,0 +1,264 @@
+"""The merge tree: the order in which neighbouring regions merge, and what its merges say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+# Square root of Ward's cost, in units of the features, at which the threshold is 0.5.
+_HALF_WAY = 2.0
+#: Smallest threshold above 0: below it, squares underflow and no cost lies between two thresholds.
+SMALLEST_THRESHOLD = 1e-9
+# Largest number of regions that is suggested.
+_MAX_SUGGESTED = 64
+
+
+@dataclass(frozen=True)
+class MergeTree:
+    """A binary tree of merges over P patches.
+
+    Nodes 0 .. P-1 are the patches, node P + i is merge i; merges are sorted by cost.
+
+    Parameters
+    ----------
+    children : ndarray of int64, shape (P - 1, 2)
+        The two nodes that each merge joins.
+    cost : ndarray of float64, shape (P - 1,)
+        Ward's criterion, the increase of the within-region sum of squares; never decreasing.
+    size : ndarray of float64, shape (2 P - 1,)
+        Weight (pixels) of each node.
+
+    Examples
+    --------
+    >>> tree = MergeTree.of(np.array([[0, 1], [2, 3]]), np.array([0.1, 9.0]), np.ones(3))
+    >>> tree.cut(2)
+    array([1, 1, 2], dtype=int32)
+    """
+
+    children: np.ndarray
+    cost: np.ndarray
+    size: np.ndarray
+
+    @classmethod
+    def of(cls, children: np.ndarray, cost: np.ndarray, weight: np.ndarray) -> MergeTree:
+        """Return the tree of these merges of patches with these weights, shape (P,)."""
+        return cls(children, cost, _sums(children, _generations(children), weight))
+
+    @property
+    def leaves(self) -> int:
+        """Number of patches P."""
+        return len(self.children) + 1
+
+    @cached_property
+    def leaf_order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Leaves in an order in which every node is a run.
+
+        Returns
+        -------
+        order : ndarray of int64, shape (P,)
+            Patches; node k has ``order[start[k] : start[k] + length[k]]``.
+        start, length : ndarray of int64, shape (2 P - 1,)
+        """
+        leaves = self.leaves
+        first, second = self.children.T
+        length = _sums(self.children, self._generations, np.ones(leaves, np.int64))
+        start = np.zeros(2 * leaves - 1, np.int64)
+        for merges in reversed(self._generations):
+            parent_start = start[leaves + merges]
+            start[first[merges]] = parent_start
+            start[second[merges]] = parent_start + length[first[merges]]
+        order = np.empty(leaves, np.int64)
+        order[start[:leaves]] = np.arange(leaves)
+        return order, start, length
+
+    @cached_property
+    def _generations(self) -> list[np.ndarray]:
+        return _generations(self.children)
+
+    @cached_property
+    def _label_of_node(self) -> np.ndarray:
+        """A label for each node: a split hands its label to the larger child, the other is new."""
+        leaves = self.leaves
+        first, second = self.children.T
+        first_is_larger = self.size[first] >= self.size[second]
+        larger_child = np.where(first_is_larger, first, second)
+        smaller_child = np.where(first_is_larger, second, first)
+        label = np.ones(2 * leaves - 1, np.int32)
+        label[smaller_child] = leaves - np.arange(leaves - 1)
+        for merges in reversed(self._generations):
+            label[larger_child[merges]] = label[leaves + merges]
+        return label
+
+    def cut(self, n_regions: int) -> np.ndarray:
+        """Undo the `n_regions` - 1 costliest merges.
+
+        Parameters
+        ----------
+        n_regions : int
+            1 to P.
+
+        Returns
+        -------
+        ndarray of int32, shape (P,)
+            Label 1 .. n_regions of each patch. Cuts are nested, and from n to n + 1 regions only
+            one part gets a new label, n + 1.
+        """
+        leaves = self.leaves
+        if n_regions == 1:
+            return np.ones(leaves, np.int32)
+        first_undone = 2 * leaves - 1 - (n_regions - 1)  # nodes below this stay merged
+        nodes = self.children[first_undone - leaves :].ravel()
+        nodes = nodes[nodes < first_undone]
+        order, start, _ = self.leaf_order
+        # Every region is a run in this order: its label is written at its first leaf, and the
+        # others count how many regions have begun.
+        begins, label = np.zeros(leaves, bool), np.empty(leaves, np.int32)
+        begins[start[nodes]] = True
+        label[start[nodes]] = self._label_of_node[nodes]
+        labels = np.empty(leaves, np.int32)
+        labels[order] = label[begins][np.cumsum(begins) - 1]
+        return labels
+
+    def count_below(self, cost: float) -> int:
+        """Return the number of regions left when every merge cheaper than `cost` is done."""
+        return self.leaves - int(np.searchsorted(self.cost, cost, side="left"))
+
+    def suggested_number(self) -> int:
+        """Return the number of regions where the cost of merging jumps, 64 at most.
+
+        Examples
+        --------
+        >>> chain = np.array([[0, 1], [2, 6], [3, 7], [4, 8], [5, 9]])
+        >>> MergeTree.of(chain, np.array([0.1, 0.2, 0.3, 9.0, 10.0]), np.ones(6)).suggested_number()
+        3
+        """
+        cost = self.cost[::-1][:_MAX_SUGGESTED]
+        if len(cost) < 2 or cost[0] <= 0:
+            return 1
+        ratio = cost[:-1] / np.maximum(cost[1:], cost[0] * 1e-12)
+        return int(np.argmax(ratio)) + 2
+
+    @cached_property
+    def gap_merges(self) -> np.ndarray:
+        """The merge that joins each patch with the next one in `leaf_order`, int64, shape (P - 1,).
+
+        In the order of the leaves every node of the tree is a run, and every merge closes the gap
+        between two runs. The merge that joins any two patches is therefore the last one (the
+        largest number) among the gaps between them: the ultrametric distance.
+
+        Examples
+        --------
+        >>> MergeTree.of(np.array([[0, 1], [2, 3], [4, 5]]), np.arange(3.0), np.ones(4)).gap_merges
+        array([0, 2, 1])
+        """
+        _, start, _ = self.leaf_order
+        merges = np.empty(self.leaves - 1, np.int64)
+        merges[start[self.children].max(axis=1) - 1] = np.arange(self.leaves - 1)
+        return merges
+
+    def merges_joining(self, pairs: np.ndarray) -> np.ndarray:
+        """Return the merge that makes each pair of distinct patches one region, shape (E,).
+
+        Parameters
+        ----------
+        pairs : ndarray of int, shape (E, 2)
+        """
+        _, start, _ = self.leaf_order
+        ends = start[pairs]
+        return _range_maxima(self.gap_merges, ends.min(axis=1), ends.max(axis=1))
+
+    def merges_leaving(self, group: np.ndarray, number: int) -> np.ndarray:
+        """Return the first merge that joins patches of each group with patches of another.
+
+        Parameters
+        ----------
+        group : ndarray of int, shape (P,)
+            0 .. number - 1.
+        number : int
+
+        Returns
+        -------
+        ndarray of int64, shape (number,)
+            P - 1 where there is no other.
+        """
+        in_order = group[self.leaf_order[0]]
+        border = in_order[:-1] != in_order[1:]
+        merges = self.gap_merges[border]
+        first = np.full(number, self.leaves - 1)
+        np.minimum.at(first, in_order[:-1][border], merges)
+        np.minimum.at(first, in_order[1:][border], merges)
+        return first
+
+
+def _generations(children: np.ndarray) -> list[np.ndarray]:
+    """Merges at each distance from the root, the furthest first: parts before what they join."""
+    merges = len(children)
+    parent = np.full(2 * merges + 1, 2 * merges)
+    parent[children] = np.arange(merges + 1, 2 * merges + 1)[:, np.newaxis]
+    parent = parent[merges + 1 :] - (merges + 1)
+    # Pointer jumping: each round doubles the steps from a merge to the ancestor it knows.
+    distance = (parent != np.arange(merges)).astype(np.int64)
+    ancestor = parent
+    while (ancestor != merges - 1).any():
+        distance += distance[ancestor]
+        ancestor = ancestor[ancestor]
+    order = np.argsort(-distance, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(distance[order])) + 1)
+
+
+def _sums(children: np.ndarray, generations: list[np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Sum of the leaves' values below each node, shape (2 P - 1,)."""
+    leaves = len(values)
+    sums = np.concatenate([values, np.zeros(leaves - 1, values.dtype)])
+    first, second = children.T
+    for merges in generations:
+        sums[leaves + merges] = sums[first[merges]] + sums[second[merges]]
+    return sums
+
+
+def _range_maxima(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Largest of ``values[first:last]`` for each query, none of them empty."""
+    # Sparse table: two overlapping runs of 2**level values cover a query. Only one level of the
+    # table is in memory at a time.
+    level = np.frexp((last - first).astype(float))[1] - 1
+    maxima = np.empty(len(first), values.dtype)
+    run = values
+    for k in range(int(level.max(initial=-1)) + 1):
+        if k:
+            run = np.maximum(run[: -(2 ** (k - 1))], run[2 ** (k - 1) :])
+        of_level = level == k
+        maxima[of_level] = np.maximum(run[first[of_level]], run[last[of_level] - 2**k])
+    return maxima
+
+
+def threshold_of(cost: np.ndarray, unit: float) -> np.ndarray:
+    """Return the thresholds up to which merges of such costs are not done yet.
+
+    Thresholds bring Ward's cost to 0 .. 1, alike in every image of one model.
+
+    Parameters
+    ----------
+    cost : ndarray of float
+    unit : float
+        One unit of the positions in units of the encoder's features.
+
+    Examples
+    --------
+    >>> threshold_of(np.array([0.0, 4.0, 36.0]), unit=1.0)
+    array([0.  , 0.5 , 0.75])
+    """
+    root = np.sqrt(cost) * unit
+    return root / (root + _HALF_WAY)
+
+
+def cost_of(threshold: float, unit: float) -> float:
+    """Return the cost below which merges are done at a threshold; the inverse of `threshold_of`.
+
+    Examples
+    --------
+    >>> cost_of(0.5, unit=1.0)
+    4.0
+    """
+    return float("inf") if threshold == 1 else (threshold / (1 - threshold) * _HALF_WAY / unit) ** 2
