@@ -116,12 +116,12 @@ class HandMade(Ours):
         self.features = features
 
     def hierarchy(self, image: NDArray) -> Hierarchy:
-        params = aeseg.SegmentationParams()
+        params, comparison = aeseg.SegmentationParams(), aeseg.ComparisonParams()
         read = read_image(image, axes_of(image))
         patches = make_patches(read.pixels, params.patch_size, params.patches)
         statistics = pooled(self.features(image), patches, read.pixels)
         graph, brightness = region_graph(patches), brightness_of(read.pixels)
-        return Hierarchy(patches, statistics, graph, read.axes, params, brightness)
+        return Hierarchy(patches, statistics, graph, read.axes, params, comparison, brightness)
 
     def __call__(self, kind: str, image: NDArray, n: int) -> list[NDArray]:
         # Objects are found in the image itself, whatever the features

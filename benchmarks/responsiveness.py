@@ -131,7 +131,7 @@ def stages(kind: str, side: int, stops: int, objects: bool) -> Iterator[Timing]:
     """Measure everything between an image and its labels."""
     rng = np.random.default_rng(0)
     image, axes = image_of(kind, side), "YXC" if kind == "rgb" else "YX"
-    params = aeseg.SegmentationParams()
+    params, comparison = aeseg.SegmentationParams(), aeseg.ComparisonParams()
     model = aeseg.train(image[:512, :512], aeseg.TrainingParams(steps=60), axes=axes, device="cpu")
     read = model.read(image, axes)
     patches, timing = measured(
@@ -161,7 +161,7 @@ def stages(kind: str, side: int, stops: int, objects: bool) -> Iterator[Timing]:
     brightness = brightness_of(read.pixels)
 
     def tree(stop: threading.Event) -> Hierarchy:
-        parts = patches, statistics, graph, read.axes, params, brightness
+        parts = patches, statistics, graph, read.axes, params, comparison, brightness
         return Hierarchy(*parts).prepare(stop)
 
     hierarchy, timing = measured("descriptor and tree", tree, stops, rng)

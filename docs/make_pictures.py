@@ -60,8 +60,8 @@ def gallery() -> None:
     for name, piece in GALLERY.items():
         image = np.ascontiguousarray(piece.image())
         model = aeseg.train(image, device="cpu") if piece.trained else "base"
-        params = aeseg.SegmentationParams(balance=piece.balance)
-        tree = aeseg.build_hierarchy(image, model, params=params, device="cpu")
+        comparison = aeseg.ComparisonParams(balance=piece.balance)
+        tree = aeseg.build_hierarchy(image, model, comparison=comparison, device="cpu")
         labels = getattr(tree, piece.mode)(**piece.cut)
         print(f"{name}: {piece.mode}, {labels.max()} labels, suggested {tree.suggest_n_regions()}")
         plain = image if image.ndim == 3 else np.repeat(image[..., np.newaxis], 3, axis=-1)

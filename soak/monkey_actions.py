@@ -524,8 +524,8 @@ def params(hand: Hand) -> None:
     widget.segmentation_params = aeseg.SegmentationParams(
         patch_size=int(rng.integers(2, 12)),
         patches=hand.any(["grid", "watershed"]),
-        balance=float(rng.random()),
     )
+    widget.balance = float(rng.random())
     widget.training_params = QUICK.updated(
         steps=int(rng.integers(1, 60)), seed=int(rng.integers(9))
     )

@@ -235,7 +235,7 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Any], tuple[str, ...]]] = {
         lambda s: s.widget.segment(),
         ("start", "read", "patches", "encode", "graph", "tree", "end"),
     ),
-    "reweight": ("reweighting", lambda s: setattr(s.widget, "balance", 0.9), ENDS),
+    "compare": ("comparing", lambda s: setattr(s.widget, "balance", 0.9), ENDS),
     "objects": ("finding_objects", lambda s: setattr(s.widget, "mode", "objects"), ENDS),
     "measure": ("measuring_error", lambda s: s.widget.keep(), ("start", "error", "end")),
     "error": (
@@ -250,7 +250,7 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Any], tuple[str, ...]]] = {
     "open": ("opening_hierarchy", _open, ENDS),
     "load": ("loading", _load, ENDS),
 }
-_IN_SESSION = set(KINDS) - {"reweight", "objects", "measure"}
+_IN_SESSION = set(KINDS) - {"compare", "objects", "measure"}
 
 
 # Events: what happens while work goes on.

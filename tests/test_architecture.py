@@ -188,6 +188,7 @@ def test_public_names_are_those_of_the_design():
         "AesegError",
         "BatchReport",
         "BlockParams",
+        "ComparisonParams",
         "Cut",
         "DeviceError",
         "Hierarchy",

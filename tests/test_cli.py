@@ -13,6 +13,7 @@ import pytest
 import tifffile
 
 from napari_aeseg import (
+    ComparisonParams,
     InputError,
     SegmentationParams,
     TrainingParams,
@@ -585,7 +586,7 @@ def test_images_whose_results_would_collide_are_refused(run, files, tmp_path, gr
         (["segment", "{files}/broken.tif", "--output={tmp}"], "broken.tif is damaged or no image"),
         (
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--scale=low"],
-            "SegmentationParams.scale",
+            "ComparisonParams.scale",
         ),
         (
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--levels=0,9"],
@@ -696,10 +697,9 @@ OTHER = {
         "patch_size": 9,
         "source": "decoder",
         "levels": (0, 2),
-        "balance": 0.75,
-        "scale": 3.5,
         "tile_size": 64,
     },
+    ComparisonParams: {"balance": 0.75, "scale": 3.5},
 }
 OPTIONS = [(kind, name) for kind in OTHER for name in kind.model_fields]
 
@@ -716,8 +716,8 @@ def params_of(run, files, grey_model, tmp_path, monkeypatch):
     """Return a function that gives the params with which the work would begin."""
     seen = []
 
-    def caught(_, second, third, *__, **___):
-        seen.extend(p for p in (second, third) if isinstance(p, tuple(OTHER)))
+    def caught(*arguments, **options):
+        seen.extend(p for p in (*arguments, *options.values()) if isinstance(p, tuple(OTHER)))
         raise InputError("seen")
 
     monkeypatch.setattr(pipeline, "train_steps", caught)
@@ -727,7 +727,9 @@ def params_of(run, files, grey_model, tmp_path, monkeypatch):
         command = "train" if kind is TrainingParams else "segment"
         model = [] if kind is TrainingParams else ["--model", grey_model]
         run(command, files / "grey.png", "--output", tmp_path / "o", *model, *options)
-        return seen.pop()
+        (params,) = [params for params in seen if isinstance(params, kind)]
+        seen.clear()
+        return params
 
     return params_of
 
@@ -752,7 +754,7 @@ def test_without_options_the_defaults_hold(params_of, kind):
 
 
 def test_words_and_numbers_reach_the_core(params_of):
-    assert params_of(SegmentationParams, "--scale=auto").scale == "auto"
+    assert params_of(ComparisonParams, "--scale=auto").scale == "auto"
     assert params_of(TrainingParams, "--augment").augment is True
 
 
@@ -968,7 +970,7 @@ def test_weights_of_a_saved_hierarchy_can_be_changed(run, tree_file, tmp_path, n
     labels = tifffile.imread(tmp_path / "grey_labels.tif")
     assert np.array_equal(labels, tree.reweighted(balance=1.0).regions(4))
     again = load_hierarchy(tmp_path / "grey.aeseg.zarr")
-    assert again.params == tree.params.updated(balance=1.0)
+    assert again.comparison == tree.comparison.updated(balance=1.0)
 
 
 def test_other_parameters_of_a_saved_hierarchy_are_refused(run, tree_file, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from napari_aeseg import InputError, SegmentationParams, TrainingParams
+from napari_aeseg import ComparisonParams, InputError, SegmentationParams, TrainingParams
 from napari_aeseg.params import PRESETS
 
 KINDS = [TrainingParams, SegmentationParams]
@@ -26,10 +26,10 @@ KINDS = [TrainingParams, SegmentationParams]
         (SegmentationParams, "levels", ()),
         (SegmentationParams, "levels", (1, 1)),
         (SegmentationParams, "levels", (-1,)),
-        (SegmentationParams, "balance", 1.1),
-        (SegmentationParams, "scale", 0.5),
-        (SegmentationParams, "scale", float("nan")),
-        (SegmentationParams, "scale", "fine"),
+        (ComparisonParams, "balance", 1.1),
+        (ComparisonParams, "scale", 0.5),
+        (ComparisonParams, "scale", float("nan")),
+        (ComparisonParams, "scale", "fine"),
         (SegmentationParams, "tile_size", 100),  # no multiple of 8
     ],
 )

@@ -10,7 +10,7 @@ from .errors import (
     StoppedError,
 )
 from .io.labels import write_labels
-from .params import BlockParams, SegmentationParams, TrainingParams
+from .params import BlockParams, ComparisonParams, SegmentationParams, TrainingParams
 from .prototypes import Prototypes
 from .regions.cuts.cut import Cut
 from .regions.cuts.edits import Merge, Split
@@ -21,6 +21,7 @@ __all__ = [
     "AesegError",
     "BatchReport",
     "BlockParams",
+    "ComparisonParams",
     "Cut",
     "DeviceError",
     "Hierarchy",

@@ -26,7 +26,12 @@ from napari_aeseg.images.intensity import Image, IntensityRange, as_array, read_
 from napari_aeseg.images.windows import window_sample_steps
 from napari_aeseg.large.build import block_hierarchy_steps, needs_blocks
 from napari_aeseg.large.cluster import active_client
-from napari_aeseg.params import SegmentationParams, TrainingParams, checked_params
+from napari_aeseg.params import (
+    ComparisonParams,
+    SegmentationParams,
+    TrainingParams,
+    checked_params,
+)
 from napari_aeseg.progress import Progress, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.cuts.objects import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy, checked_number
@@ -299,6 +304,7 @@ def hierarchy_steps(
     name: str = "image",
     precision: Precision = "float32",
     *,
+    comparison: ComparisonParams | None = None,
     voxel_size: Sequence[float] | None = None,
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
@@ -316,6 +322,7 @@ def hierarchy_steps(
         Of the network; see `pooling_steps`.
     """
     params = checked_params(SegmentationParams, params)
+    comparison = checked_params(ComparisonParams, comparison)
     image = full_resolution(image)
     check_rectangular(image, name)
     if not isinstance(model, Model):
@@ -329,13 +336,13 @@ def hierarchy_steps(
             return (
                 yield from block_hierarchy_steps(
                     *(image, model, params, reading, device, stop, name, precision),
-                    *(blocks, store, client),
+                    *(blocks, store, client, comparison),
                 )
             )
     with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
         return (
             yield from _steps_in_memory(
-                image, model, params, reading, device, stop, name, precision
+                image, model, params, comparison, reading, device, stop, name, precision
             )
         )
 
@@ -344,6 +351,7 @@ def _steps_in_memory(
     image: Any,
     model: Model,
     params: SegmentationParams,
+    comparison: ComparisonParams,
     reading: Axes,
     device: str,
     stop: StopFlag | None,
@@ -392,6 +400,7 @@ def _steps_in_memory(
         graph,
         reading,
         params,
+        comparison,
         brightness,
         model.fingerprint,
         tuple(notes),
@@ -409,6 +418,7 @@ def build_hierarchy(
     progress: ProgressCallback | None = None,
     stop: StopFlag | None = None,
     *,
+    comparison: ComparisonParams | None = None,
     voxel_size: Sequence[float] | None = None,
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
@@ -436,6 +446,8 @@ def build_hierarchy(
         Called with every `Progress` event.
     stop : threading.Event or alike, optional
         Looked at several times a second, in every stage.
+    comparison : ComparisonParams, optional
+        How patches are compared; `Hierarchy.reweighted` changes it at once.
     voxel_size : sequence of float, optional
         Size of a pixel along each of Z, Y and X that the image has, in its order; by default all
         are taken for equal. Patches have as many slices as come nearest to the length of their
@@ -474,6 +486,7 @@ def build_hierarchy(
         axes,
         device,
         stop,
+        comparison=comparison,
         voxel_size=voxel_size,
         blocks=blocks,
         store=store,
@@ -489,6 +502,7 @@ def segment(
     n_classes: int | None = None,
     *,
     params: SegmentationParams | None = None,
+    comparison: ComparisonParams | None = None,
     axes: str | None = None,
     device: str = "auto",
     progress: ProgressCallback | None = None,
@@ -508,7 +522,7 @@ def segment(
         the image (`Hierarchy.suggest_n_regions`).
     n_classes : int, optional
         Number of classes instead: the same texture gets the same label wherever it is.
-    params, axes, device, progress, stop, voxel_size
+    params, comparison, axes, device, progress, stop, voxel_size
         As of `build_hierarchy`.
 
     Returns
@@ -531,6 +545,7 @@ def segment(
     if n_regions is not None and n_classes is not None:
         raise InputError("Give n_regions or n_classes, not both.")
     params = checked_params(SegmentationParams, params)
+    comparison = checked_params(ComparisonParams, comparison)
     for name, number in (("n_regions", n_regions), ("n_classes", n_classes)):
         if number is not None:  # before any work; how many there can be is known after it
             checked_number(name, number)
@@ -540,7 +555,15 @@ def segment(
     if model is None:
         model = train(image, axes=axes, device=device, progress=progress, stop=stop)
     hierarchy = build_hierarchy(
-        image, model, params, axes, device, progress, stop, voxel_size=voxel_size
+        image,
+        model,
+        params,
+        axes,
+        device,
+        progress,
+        stop,
+        comparison=comparison,
+        voxel_size=voxel_size,
     )
     if n_classes is not None:
         return hierarchy.classes(n_classes)

@@ -22,7 +22,13 @@ from napari_aeseg.io.file_array import is_ours, is_zarr
 from napari_aeseg.io.images import open_file, overlay, write_label_image, write_picture
 from napari_aeseg.io.labels import write_labels_steps
 from napari_aeseg.large.build import needs_blocks, pixels_in_memory
-from napari_aeseg.params import HIERARCHY_SUFFIX, BlockParams, SegmentationParams, checked_params
+from napari_aeseg.params import (
+    HIERARCHY_SUFFIX,
+    BlockParams,
+    ComparisonParams,
+    SegmentationParams,
+    checked_params,
+)
 from napari_aeseg.progress import Progress, drain
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.hierarchy import OBJECTS_NEED_PIXELS
@@ -148,8 +154,10 @@ def refuse_objects_of_blocks(
         raise InputError(OBJECTS_NEED_PIXELS)
 
 
-def saved_hierarchy(path: Path, model: Model | None, params: SegmentationParams) -> Hierarchy:
-    """Load a hierarchy, with the balance and scale that were asked for.
+def saved_hierarchy(
+    path: Path, model: Model | None, params: SegmentationParams, comparison: ComparisonParams
+) -> Hierarchy:
+    """Load a hierarchy, with the comparison that was asked for.
 
     Raises
     ------
@@ -159,22 +167,14 @@ def saved_hierarchy(path: Path, model: Model | None, params: SegmentationParams)
     tree = load_hierarchy(path)
     if model is not None and not model.is_meant(tree.model_fingerprint, tree.axes.channels):
         raise InputError(f"{path.name} was made with another model: leave the model out.")
-    return _reweighted(tree, params)
-
-
-def _reweighted(tree: Hierarchy, params: SegmentationParams) -> Hierarchy:
-    """Return a saved hierarchy with the balance and scale that were asked for."""
-    asked = {name: getattr(params, name) for name in params.model_fields_set - {"tile_size"}}
-    weights = {name: asked.pop(name) for name in ("balance", "scale") if name in asked}
-    for name, value in asked.items():
-        known = getattr(tree.params, name)
-        if value != known:
+    for name in params.model_fields_set - {"tile_size"}:
+        asked, saved = getattr(params, name), getattr(tree.params, name)
+        if asked != saved:
             raise InputError(
-                f"{name} = {value!r}: this hierarchy was saved with {known!r}, and only its "
+                f"{name} = {asked!r}: this hierarchy was saved with {saved!r}, and only its "
                 "balance and scale can be changed. Segment the image instead."
             )
-    unlike = {name for name, value in weights.items() if value != getattr(tree.params, name)}
-    return tree.reweighted(**weights) if unlike else tree
+    return tree.reweighted(**{n: getattr(comparison, n) for n in comparison.model_fields_set})
 
 
 @dataclass
@@ -185,6 +185,7 @@ class Job:
     model: Model | None
     cut: Cut
     params: SegmentationParams
+    comparison: ComparisonParams
     read: Callable[[Path], tuple[ImageFile, Axes]]
     device: str
     table: bool
@@ -218,7 +219,7 @@ class Job:
     def _build(self, path: Path) -> Generator[Progress, None, tuple[Any, Hierarchy]]:
         """Return the hierarchy of a file, and the image that its labels are drawn on."""
         if is_hierarchy(path):
-            return None, saved_hierarchy(path, self.model, self.params)
+            return None, saved_hierarchy(path, self.model, self.params, self.comparison)
         assert self.model is not None  # noqa: S101 - has been checked
         opened, axes = self.read(path)
         refuse_objects_of_blocks(self.cut, opened.array, self.blocks, self.store)
@@ -230,6 +231,7 @@ class Job:
             self.device,
             self.stop,
             path.name,
+            comparison=self.comparison,
             blocks=self.blocks,
             store=None if self.store is None else self.store / stem_of(path),
         )
@@ -369,6 +371,7 @@ def batch_steps(
     axes: str | None = None,
     device: str = "auto",
     *,
+    comparison: ComparisonParams | None = None,
     axes_must_fit: bool = True,
     table: bool = True,
     save_hierarchy: bool = False,
@@ -381,6 +384,7 @@ def batch_steps(
 ) -> Generator[Progress, None, BatchReport]:
     """Segment files as `segment_files` does; a generator of events that returns the report."""
     params = checked_params(SegmentationParams, params)
+    comparison = checked_params(ComparisonParams, comparison)
     cut = Cut() if cut is None else cut
     if isinstance(paths, str | os.PathLike):
         raise InputError(
@@ -408,6 +412,7 @@ def batch_steps(
         model,
         cut,
         params,
+        comparison,
         read,
         device,
         table,
@@ -452,6 +457,7 @@ def segment_files(
     axes: str | None = None,
     device: str = "auto",
     *,
+    comparison: ComparisonParams | None = None,
     axes_must_fit: bool = True,
     table: bool = True,
     save_hierarchy: bool = False,
@@ -482,9 +488,9 @@ def segment_files(
         None where all files are saved hierarchies.
     cut : Cut, optional
         What to make of each hierarchy; by default the suggested number of regions.
-    params, axes, device
+    params, comparison, axes, device
         As of `build_hierarchy`; without `axes`, those that the file names. Of saved hierarchies,
-        the balance and the scale can be changed.
+        only `comparison` can be changed.
     axes_must_fit : bool
         Whether a file fails that has another number of dimensions than `axes`. If not, such a file
         is read as without `axes`.
@@ -544,6 +550,7 @@ def segment_files(
             params,
             axes,
             device,
+            comparison=comparison,
             axes_must_fit=axes_must_fit,
             table=table,
             save_hierarchy=save_hierarchy,

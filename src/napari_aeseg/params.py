@@ -234,7 +234,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 
 
 class SegmentationParams(_Params):
-    """How an image is cut into patches and how patches are compared.
+    """How an image is cut into patches and encoded.
 
     Examples
     --------
@@ -263,20 +263,6 @@ class SegmentationParams(_Params):
         description="Which levels describe the patches: 0 is the image itself, 1 the first level. "
         "None takes all.",
     )
-    balance: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        json_schema_extra={"step": 0.01},
-        title="Brightness - texture",
-        description="0 compares brightness and colour, 1 compares texture.",
-    )
-    scale: float | Literal["auto"] = Field(
-        "auto",
-        title="Scale",
-        description="Patches averaged over before they are compared: 1 is fine, 100 coarse; "
-        "'auto' chooses from the image.",
-    )
     tile_size: int = Field(
         512,
         ge=32,
@@ -294,6 +280,31 @@ class SegmentationParams(_Params):
         if levels is not None and (not levels or len(set(levels)) < len(levels) or min(levels) < 0):
             raise ValueError("levels must be distinct numbers from 0, at least one")
         return levels
+
+
+class ComparisonParams(_Params):
+    """How patches are compared: what can be changed without encoding the image again.
+
+    Examples
+    --------
+    >>> ComparisonParams(balance=0.8).scale
+    'auto'
+    """
+
+    balance: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        json_schema_extra={"step": 0.01},
+        title="Balance",
+        description="0 compares brightness and colour, 1 compares texture.",
+    )
+    scale: float | Literal["auto"] = Field(
+        "auto",
+        title="Smoothing scale",
+        description="Patches averaged over before they are compared: 1 is fine, 100 coarse; "
+        "'auto' chooses from the image.",
+    )
 
     @field_validator("scale", mode="after")
     @classmethod

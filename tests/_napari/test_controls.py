@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
-from napari_aeseg import Cut, InputError, SegmentationParams, TrainingParams
+from napari_aeseg import ComparisonParams, Cut, InputError, SegmentationParams, TrainingParams
 from napari_aeseg._napari.layers.diagnostics import LOOKS
 from napari_aeseg._napari.tuning import MODES
 from napari_aeseg.params import PRESETS
@@ -185,7 +185,7 @@ def files(widget):
 
 
 def compared(widget):
-    return (widget.hierarchy.params, widget.segmentation_params)
+    return (widget.hierarchy.comparison, widget.comparison)
 
 
 def value(path: str):
@@ -384,19 +384,27 @@ def test_every_parameter_of_training_has_a_control_that_reaches_the_core(widget,
 
 def test_every_parameter_of_segmentation_has_a_control_that_reaches_the_core(widget, calls):
     view = widget._dock.segments
-    others = {"balance": view.balance.number, "scale": view.auto_scale}
-    assert set(view.form.controls) | set(others) == set(SegmentationParams.model_fields)
+    assert set(view.form.controls) == set(SegmentationParams.model_fields)
     for name in SegmentationParams.model_fields:
-        if name in others:
-            act = click if name == "scale" else step
-            act(others[name])
-        else:
-            change(view.form.controls[name])
+        change(view.form.controls[name])
         widget.segment()
         widget.wait(20)
         used = [arguments["params"] for call, arguments in calls if call == "hierarchy"][-1]
         assert getattr(used, name) != getattr(SegmentationParams(), name), name
         assert used == widget.segmentation_params
+
+
+def test_every_parameter_of_the_comparison_has_a_control_that_reaches_the_core(widget, calls):
+    view = widget._dock.segments
+    controls = {"balance": (step, view.balance.number), "scale": (click, view.auto_scale)}
+    assert set(controls) == set(ComparisonParams.model_fields)
+    for name, (act, control) in controls.items():
+        act(control)
+        widget.segment()
+        widget.wait(20)
+        used = [arguments["comparison"] for call, arguments in calls if call == "hierarchy"][-1]
+        assert getattr(used, name) != getattr(ComparisonParams(), name), name
+        assert used == widget.comparison
 
 
 def test_every_part_of_a_cut_has_a_control_that_reaches_the_core(ready, monkeypatch):

@@ -32,7 +32,7 @@ STAGES = {
     "batch": ("napari_aeseg.batch.batch_steps", broken, batch),
     "objects": ("napari_aeseg.regions.hierarchy.Hierarchy.objects", refuse,
                 lambda w: setattr(w, "mode", "objects")),
-    "reweighting": ("napari_aeseg.regions.hierarchy.Hierarchy.reweighted", refuse,
+    "comparing": ("napari_aeseg.regions.hierarchy.Hierarchy.compared_by", refuse,
                     lambda w: setattr(w, "balance", 0.9)),
     "taking a segmentation": ("napari_aeseg._napari.state.Results.add", refuse,
                               lambda w: w.segment()),

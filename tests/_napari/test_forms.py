@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_aeseg import InputError, SegmentationParams, TrainingParams
+from napari_aeseg import ComparisonParams, InputError, SegmentationParams, TrainingParams
 from napari_aeseg._napari.views.params_form import ParamsForm, as_shown, as_value
 
 STAGES = [TrainingParams, SegmentationParams]
@@ -86,10 +86,9 @@ def test_setting_the_value_is_silent_and_shown(qtbot):
     qtbot.addWidget(form)
 
     with qtbot.assertNotEmitted(form.changed):
-        form.value = SegmentationParams(levels=(1, 3), scale=4, patches="grid")
+        form.value = SegmentationParams(levels=(1, 3), patches="grid")
 
     assert form.controls["levels"].value == "1, 3"
-    assert form.controls["scale"].value == "4.0"
     assert form.controls["patches"].value == "grid"
 
 
@@ -129,8 +128,7 @@ def test_setting_the_value_clears_what_does_not_fit(qtbot):
     form = ParamsForm(SegmentationParams())
     qtbot.addWidget(form)
     form.controls["levels"].value = "9, banana"
-    form.controls["scale"].value = "much"
-    assert list(form.errors) == ["levels", "scale"]
+    assert list(form.errors) == ["levels"]
 
     form.value = SegmentationParams()
 
@@ -138,13 +136,13 @@ def test_setting_the_value_clears_what_does_not_fit(qtbot):
 
 
 def test_excluded_fields_keep_their_value(qtbot):
-    form = ParamsForm(SegmentationParams(balance=0.3), exclude=("balance", "scale"))
+    form = ParamsForm(ComparisonParams(balance=0.3), exclude=("balance",))
     qtbot.addWidget(form)
 
-    form.controls["patch_size"].value = 20
+    form.controls["scale"].value = "20"
 
     assert "balance" not in form.controls
-    assert form.value == SegmentationParams(balance=0.3, patch_size=20)
+    assert form.value == ComparisonParams(balance=0.3, scale=20)
 
 
 def test_shown_text():

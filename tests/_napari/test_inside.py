@@ -53,7 +53,8 @@ def test_asked_again_the_same_layer_is_brought_up_to_date(segmented, what):
     layer.name = "mine"
     before = layer.data
     segmented.n_regions = 9
-    segmented.segmentation_params = SegmentationParams(patch_size=5, balance=0.9)
+    segmented.segmentation_params = SegmentationParams(patch_size=5)
+    segmented.balance = 0.9
     segmented.model = None
     segmented.training_params = QUICK.updated(seed=3)
     segmented.train()

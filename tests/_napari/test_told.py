@@ -78,14 +78,14 @@ def test_a_preview_that_cannot_be_shown_is_told(segmented, shown, monkeypatch):
 
 def test_patches_that_could_not_be_compared_are_shown_as_they_are(segmented, monkeypatch):
     before = segmented.balance
-    monkeypatch.setattr("napari_aeseg.regions.hierarchy.Hierarchy.reweighted", refuse)
+    monkeypatch.setattr("napari_aeseg.regions.hierarchy.Hierarchy.compared_by", refuse)
     slider = segmented._dock.segments.balance
     slider.slider.setValue(900)
     assert slider.value == 0.9
     with pytest.raises(RuntimeError, match="it broke"):
         segmented.wait(20)
 
-    assert segmented.balance == slider.value == before == segmented.hierarchy.params.balance
+    assert segmented.balance == slider.value == before == segmented.hierarchy.comparison.balance
 
 
 def test_of_two_images_one_that_cannot_be_measured_leaves_the_other_its_column(

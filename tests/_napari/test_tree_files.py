@@ -37,6 +37,7 @@ def test_what_is_saved_is_what_is_tuned(segmented, path):
 
     loaded = load_hierarchy(path)
     assert loaded.params == segmented.hierarchy.params
+    assert loaded.comparison == segmented.hierarchy.comparison
     assert np.array_equal(loaded.regions(7), segmented.hierarchy.regions(7))
     assert segmented._dock.status.text.text() == f"Saved as {path.name}."
 
@@ -50,6 +51,7 @@ def test_opened_on_its_image_it_goes_on_without_segmenting(widget, saved, model,
     assert names(widget) == ["halves", "halves preview"]
     assert [name for name, _ in events] == ["segmented"]
     assert widget.segmentation_params == load_hierarchy(saved).params
+    assert widget.comparison == load_hierarchy(saved).comparison
     assert widget.balance == 0.8
     widget.n_regions = 5
     assert np.array_equal(widget.preview.data, load_hierarchy(saved).regions(5))
@@ -59,7 +61,7 @@ def test_opened_on_its_image_it_goes_on_without_segmenting(widget, saved, model,
     assert "reconstruction_error" in kept.features  # the image and its model are here
     widget.balance = 0.2
     widget.wait(20)
-    assert widget.hierarchy.params.balance == 0.2
+    assert widget.hierarchy.comparison.balance == 0.2
 
 
 def test_of_several_images_it_finds_its_own(widget, saved):

@@ -12,7 +12,7 @@ from napari.layers import Image
 
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, heard
-from napari_aeseg import InputError, ModelFileError, SegmentationParams
+from napari_aeseg import ComparisonParams, InputError, ModelFileError
 from napari_aeseg.progress import Progress
 
 
@@ -411,7 +411,7 @@ def test_balance_and_scale_act_without_encoding_again(segmented):
     segmented.balance, segmented.scale = 1.0, 30
     segmented.wait(20)
 
-    assert segmented.hierarchy.params == SegmentationParams(balance=1.0, scale=30)
+    assert segmented.hierarchy.comparison == ComparisonParams(balance=1.0, scale=30)
     assert segmented.hierarchy.patches is patches
     assert segmented.preview.data.max() == segmented.n_regions
 
@@ -423,8 +423,8 @@ def test_sliders_for_balance_and_scale_reach_the_hierarchy(segmented):
     view.scale.number.setValue(50)
     segmented.wait(20)
 
-    assert segmented.hierarchy.params == SegmentationParams(balance=0.2, scale=50)
-    assert segmented.segmentation_params == segmented.hierarchy.params
+    assert segmented.hierarchy.comparison == ComparisonParams(balance=0.2, scale=50)
+    assert segmented.comparison == segmented.hierarchy.comparison
 
 
 def test_forms_reach_the_next_job(widget):

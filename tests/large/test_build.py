@@ -26,11 +26,10 @@ def image():
     return samples.tissue()[:256, :320]
 
 
-def built(image, size=64, store=None, params=GRID, stop=None, **blocks):
+def built(image, size=64, store=None, params=GRID, stop=None, comparison=None, **blocks):
     given = aeseg.BlockParams(block_size=size, **blocks)
-    return aeseg.build_hierarchy(
-        image, "base", params, device="cpu", blocks=given, store=store, stop=stop
-    )
+    options = {"comparison": comparison, "blocks": given, "store": store, "stop": stop}
+    return aeseg.build_hierarchy(image, "base", params, device="cpu", **options)
 
 
 def partition(labels):
@@ -194,7 +193,7 @@ def test_patches_beyond_the_most_are_joined_within_blocks(image):
 
 def test_textures_are_told_apart_by_few_large_patches_too(tmp_path):
     image, truth = samples.textures(1), samples.textures_truth(1)
-    given = {"params": GRID.updated(scale=16), "max_patches": image.size // 1500}
+    given = {"comparison": aeseg.ComparisonParams(scale=16), "max_patches": image.size // 1500}
     tree = built(image, 192, store=tmp_path / "blocks", **given)
     assert tree.n_patches <= 98
     assert tree.fine.scale == 16

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_aeseg.images.axes import read_axes
-from napari_aeseg.params import SegmentationParams
+from napari_aeseg.params import ComparisonParams, SegmentationParams
 from napari_aeseg.regions.cuts.objects import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.graph import region_graph
@@ -19,10 +19,10 @@ def hierarchy_of():
     Levels say which level each channel stands for; 0 by default.
     """
 
-    def build(image, patch_size=4, levels=None, patches=None, **params):
+    def build(image, patch_size=4, levels=None, patches=None, **comparison):
         image = np.asarray(image, float)
         pixels = image if image.ndim == 3 else image[np.newaxis]
-        params = SegmentationParams(**{"patch_size": patch_size, "patches": "grid", **params})
+        params = SegmentationParams(patch_size=patch_size, patches="grid")
         if patches is None:
             patches = make_patches(pixels.astype(np.float32), patch_size, params.patches)
         count, centroid = geometry(patches)
@@ -37,7 +37,8 @@ def hierarchy_of():
         )
         axes = read_axes(pixels.shape, "CYX")
         brightness = brightness_of(pixels.astype(np.float32))
-        return Hierarchy(patches, statistics, region_graph(patches), axes, params, brightness)
+        graph, comparison = region_graph(patches), ComparisonParams(**comparison)
+        return Hierarchy(patches, statistics, graph, axes, params, comparison, brightness)
 
     return build
 

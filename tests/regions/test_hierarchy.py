@@ -99,7 +99,7 @@ def test_cuts_can_be_written_to_without_harm(noisy):
 
 def test_reweighting_changes_how_the_same_patches_are_compared(noisy):
     changed = noisy.reweighted(balance=1, scale=16)
-    assert (changed.params.balance, changed.params.scale) == (1, 16)
+    assert (changed.comparison.balance, changed.comparison.scale) == (1, 16)
     assert changed.patches is noisy.patches
     assert changed.statistics is noisy.statistics
     assert not np.array_equal(changed.regions(12), noisy.regions(12))
@@ -108,12 +108,12 @@ def test_reweighting_changes_how_the_same_patches_are_compared(noisy):
 def test_reweighting_leaves_the_first_hierarchy_alone(noisy):
     before = noisy.regions(12)
     noisy.reweighted(balance=0.9).regions(12)
-    assert noisy.params.balance == 0.5
+    assert noisy.comparison.balance == 0.5
     assert np.array_equal(noisy.regions(12), before)
 
 
 def test_reweighting_to_the_same_gives_the_same(noisy):
-    again = noisy.reweighted(balance=0.9).reweighted(balance=noisy.params.balance)
+    again = noisy.reweighted(balance=0.9).reweighted(balance=noisy.comparison.balance)
     assert np.array_equal(again.regions(12), noisy.regions(12))
     assert noisy.reweighted().params == noisy.params
 

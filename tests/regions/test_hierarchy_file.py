@@ -174,7 +174,7 @@ def test_the_header_can_be_read_by_anyone(saved, noisy):
     header = hierarchy_header(saved)
     assert set(header) == {
         *("format_version", "package_version", "axes", "patches", "features", "edges", "params"),
-        *("model", "notes", "has_tree", "steps", "fine", "arrays"),
+        *("comparison", "model", "notes", "has_tree", "steps", "fine", "arrays"),
     }
     assert header["format_version"] == 2
     assert header["patches"] == noisy.n_patches
@@ -375,7 +375,7 @@ def put(*keys, value):
         put("axes", "shape", value=[2, 36.0, 40]),
         put("axes", "shape", value=[2, 10**9, 10**9]),
         put("params", value=[]),
-        put("params", "balance", value=7),
+        put("comparison", "balance", value=7),
         put("params", "surprise", value=1),
         put("params", "levels", value=[[]]),
         put("patches", value=10**15),

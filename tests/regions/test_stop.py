@@ -44,7 +44,8 @@ def test_the_tree_stops_at_any_look_and_goes_on_where_it_was(
     monkeypatch.setattr(ward, "MAX_EXACT_NODES", 100)
     monkeypatch.setattr(ward, "REGIONS_AFTER_ROUNDS", 50)
     tree = hierarchy_of(IMAGE, 4, levels=[0, 1], scale=scale)
-    parts = tree.patches, tree.statistics, tree.graph, tree.axes, tree.params, tree.brightness
+    parts = [tree.patches, tree.statistics, tree.graph, tree.axes, tree.params, tree.comparison]
+    parts += [tree.brightness]
     free = counted_stop()
     expected = Hierarchy(*parts).prepare(free).regions(20)
     assert free.looks > 10

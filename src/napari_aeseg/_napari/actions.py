@@ -196,6 +196,7 @@ class Actions:
             self._session.model or "base",
             cut,
             self._dock.segments.params,
+            self._dock.segments.comparison,
             self._dock.images.axes,
             self._dock.model.device,
             existing,

@@ -124,7 +124,7 @@ class Controller:
         model.device_box.opened.connect(self._finder.look)
         self._finder.found.connect(model.add_devices)
         segments.cut_changed.connect(self.want_cut)
-        segments.weights_changed.connect(self.results.reweight)
+        segments.comparison_changed.connect(self.results.compare)
 
     # What buttons and scripts do
 
@@ -155,7 +155,8 @@ class Controller:
         images = self.dock.images
         self.dock.segments.form.check()
         pairs = list(zip(images.images, images.snapshots(), strict=True))
-        self.session.segment(pairs, self.dock.segments.params, self.dock.model.device)
+        segments = self.dock.segments
+        self.session.segment(pairs, segments.params, segments.comparison, self.dock.model.device)
 
     def load(self, path: str | PathLike[str]) -> None:
         """Begin to load a model."""
@@ -294,7 +295,7 @@ class Controller:
         """Show how patches are compared after all, when they could not be compared as asked."""
         hierarchy = next(iter(self.hierarchies.values()), None)
         if hierarchy is not None and not self.results.runner.busy:
-            self.dock.segments.show_weights(hierarchy.params.balance, hierarchy.params.scale)
+            self.dock.segments.show_comparison(hierarchy.comparison)
             self.refresh()
 
     def follow_data(self, image: Image) -> None:
@@ -375,7 +376,7 @@ class Controller:
             # Whoever unchecked the image meanwhile still wants to see what came out.
             shown = chosen if image in chosen else [image]
             self.results.show(shown, segments.cut, place=True)
-        self.results.reweight(segments.params.balance, segments.params.scale)
+        self.results.compare(segments.comparison)
         self.refresh()
         self.segmented.emit(hierarchy)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.controller import Controller
     from napari_aeseg._napari.tuning import Cut, Mode
     from napari_aeseg._napari.views.dock import Dock
-    from napari_aeseg.params import SegmentationParams
+    from napari_aeseg.params import ComparisonParams, SegmentationParams
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
@@ -116,31 +116,40 @@ class CutProperties:
 
     @property
     def segmentation_params(self) -> SegmentationParams:
-        """How images are cut into patches, next time; balance and scale act at once."""
+        """How images are cut into patches and encoded, next time."""
         return self._dock.segments.params
 
     @segmentation_params.setter
     def segmentation_params(self, params: SegmentationParams) -> None:
         self._dock.segments.params = params
-        self._controller.results.reweight(params.balance, params.scale)
+
+    @property
+    def comparison(self) -> ComparisonParams:
+        """How patches are compared; the preview follows in a moment."""
+        return self._dock.segments.comparison
+
+    @comparison.setter
+    def comparison(self, comparison: ComparisonParams) -> None:
+        self._dock.segments.show_comparison(comparison)
+        self._controller.results.compare(comparison)
 
     @property
     def balance(self) -> float:
         """0 compares brightness and colour, 1 texture; the preview follows in a moment."""
-        return self.segmentation_params.balance
+        return self.comparison.balance
 
     @balance.setter
     def balance(self, balance: float) -> None:
-        self.segmentation_params = self.segmentation_params.updated(balance=balance)
+        self.comparison = self.comparison.updated(balance=balance)
 
     @property
     def scale(self) -> float | Literal["auto"]:
         """Patches averaged over before they are compared; the preview follows in a moment."""
-        return self.segmentation_params.scale
+        return self.comparison.scale
 
     @scale.setter
     def scale(self, scale: float | Literal["auto"]) -> None:
-        self.segmentation_params = self.segmentation_params.updated(scale=scale)
+        self.comparison = self.comparison.updated(scale=scale)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.tuning import Cut
     from napari_aeseg._napari.work.session import Origin
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.params import SegmentationParams, TrainingParams
+    from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Memory:
     cut: Cut
     training: TrainingParams
     segmentation: SegmentationParams
+    comparison: ComparisonParams
     images: list[Image]
     axes: str | None
     device: str
@@ -56,6 +57,7 @@ def remember(controller: Controller) -> None:
         dock.segments.cut,
         dock.model.params,
         dock.segments.params,
+        dock.segments.comparison,
         dock.images.images,
         dock.images.axes,
         dock.model.device,
@@ -82,6 +84,7 @@ def restore(controller: Controller) -> None:
         controller.follow_data(image)
     dock.model.params, dock.model.device = memory.training, memory.device
     dock.segments.params, dock.segments.cut = memory.segmentation, memory.cut
+    dock.segments.show_comparison(memory.comparison)
     dock.images.axes = memory.axes
     if there := [image for image in memory.images if image in dock.images.all]:
         dock.images.images = there

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
@@ -11,7 +11,7 @@ from psygnal import Signal
 from napari_aeseg._napari.layers.colors import class_colormap, cyclic_colormap
 from napari_aeseg._napari.layers.preview import Preview
 from napari_aeseg._napari.tuning import Cut
-from napari_aeseg._napari.work.jobs import reweighting
+from napari_aeseg._napari.work.jobs import comparing
 from napari_aeseg._napari.work.objects import ObjectFinder
 from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.tuning import Edit
     from napari_aeseg._napari.work.worker import Stopped
     from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.params import ComparisonParams
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
@@ -121,8 +122,8 @@ class Results:
         self.finder.found.connect(self.changed.emit)
         self.finder.failed.connect(self.failed.emit)
         self.runner = JobRunner()
-        self.runner.ended.connect(self._on_reweighted)
-        self._wanted: tuple[float, float | Literal["auto"]] | None = None
+        self.runner.ended.connect(self._on_compared)
+        self._wanted: ComparisonParams | None = None
 
     @property
     def hierarchies(self) -> dict[Image, Hierarchy]:
@@ -304,26 +305,26 @@ class Results:
         inside = np.bincount(classes[objects > 0], minlength=len(size))
         return int(np.argmax(inside / np.maximum(size, 1)))
 
-    def reweight(self, balance: float, scale: float | Literal["auto"]) -> None:
+    def compare(self, comparison: ComparisonParams) -> None:
         """Compare patches differently, in a thread; the newest wish wins."""
-        self._wanted = (balance, scale)
+        self._wanted = comparison
         if not self.runner.busy:
             self._start()
 
     def _start(self) -> None:
-        balance, scale = self._wanted or (0, 0)
+        comparison = self._wanted
         stale = {
             image: result.hierarchy
             for image, result in self.of.items()
-            if (result.hierarchy.params.balance, result.hierarchy.params.scale) != (balance, scale)
+            if comparison is not None and result.hierarchy.comparison != comparison
         }
         self._wanted = None
         if stale:
             self._sources = stale
-            job = Job("comparing patches", reweighting(stale, balance, scale))
+            job = Job("comparing patches", comparing(stale, comparison))
             self.runner.start(job, in_activity_dock=False)
 
-    def _on_reweighted(self, outcome: Done | Stopped | Failed) -> None:
+    def _on_compared(self, outcome: Done | Stopped | Failed) -> None:
         if isinstance(outcome, Done):
             for image, hierarchy in outcome.result.items():
                 # An image that was segmented anew or removed meanwhile is left alone.

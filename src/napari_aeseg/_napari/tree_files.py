@@ -88,7 +88,9 @@ class TreeFiles:
             said.append("What was merged and split by hand is gone: the patches are others now.")
         if not found:
             said.append("Its image is not open: shown is how bright it is.")
-        self._controller.dock.segments.params = hierarchy.params
+        segments = self._controller.dock.segments
+        segments.params = hierarchy.params
+        segments.show_comparison(hierarchy.comparison)
         self._controller.dock.images.images = [image]
         self._session.segmented.emit(image, hierarchy)
         return "\n".join([*said, f"Opened {path.name}."])

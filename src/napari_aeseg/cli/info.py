@@ -84,7 +84,7 @@ def _hierarchy_rows(header: dict[str, Any], tree: Hierarchy) -> dict[str, str]:
         "patches": str(tree.n_patches),
         "features": f"{header['features']} of levels "
         f"{', '.join(map(str, sorted(set(tree.statistics.level.tolist()))))}",
-        "parameters": ", ".join(f"{k} {v}" for k, v in tree.params.model_dump().items()),
+        "parameters": ", ".join(f"{k} {v}" for k, v in (*tree.params, *tree.comparison)),
         "model": tree.model_fingerprint,
         "merge tree": "built" if header["has_tree"] else "not built yet",
         "suggested": f"{tree.suggest_n_regions()} regions",

@@ -29,7 +29,13 @@ from napari_aeseg.cli.progress import (
 )
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import checked_voxel_size, common_voxel_size
-from napari_aeseg.params import HIERARCHY_SUFFIX, BlockParams, SegmentationParams, TrainingParams
+from napari_aeseg.params import (
+    HIERARCHY_SUFFIX,
+    BlockParams,
+    ComparisonParams,
+    SegmentationParams,
+    TrainingParams,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +57,11 @@ def is_labels_file(output: Path) -> bool:
 
 
 def segment_to_file(
-    options: argparse.Namespace, files: list[Path], params: SegmentationParams, cut: Cut
+    options: argparse.Namespace,
+    files: list[Path],
+    params: SegmentationParams,
+    comparison: ComparisonParams,
+    cut: Cut,
 ) -> int:
     """Segment one image and write its labels, as OME-Zarr or BigTIFF, and a table if asked to."""
     from napari_aeseg.batch import table_of
@@ -68,7 +78,7 @@ def segment_to_file(
     model = model_of(options, files, model_path)
     check_classes(model, options)
     with stop_at_interrupt("with --store, blocks that are done are kept") as stop:
-        tree = _hierarchy(options, files[0], model, params, cut, stop)
+        tree = _hierarchy(options, files[0], model, params, comparison, cut, stop)
         prototypes = None if model is None else model.prototypes
         labels = cut.labels(tree, prototypes=prototypes, stop=stop)
         axes = tree.axes
@@ -104,6 +114,7 @@ def _hierarchy(
     file: Path,
     model: Model | None,
     params: SegmentationParams,
+    comparison: ComparisonParams,
     cut: Cut,
     stop: StopFlag,
 ) -> Hierarchy:
@@ -114,7 +125,7 @@ def _hierarchy(
     from napari_aeseg.large.build import pixels_in_memory
 
     if model is None or file.name.endswith(HIERARCHY_SUFFIX):
-        return saved_hierarchy(file, model, params)
+        return saved_hierarchy(file, model, params, comparison)
     opened = open_file(file, pixels_in_memory())
     refuse_objects_of_blocks(cut, opened.array, blocks_of(options), options.store)
     return run_with_progress(
@@ -126,6 +137,7 @@ def _hierarchy(
             options.device,
             stop,
             file.name,
+            comparison=comparison,
             blocks=blocks_of(options),
             store=options.store,
         )
@@ -200,6 +212,7 @@ def add_to(commands: Commands) -> None:
     add_axes(parser)
     add_voxel_size(parser)
     add_params(parser, SegmentationParams)
+    add_params(parser, ComparisonParams)
     add_params(parser, BlockParams)
     parser.add_argument(
         "--store",
@@ -238,6 +251,7 @@ def _run(options: argparse.Namespace) -> int:
     from napari_aeseg.io.labels import WRITTEN
 
     params = SegmentationParams(**given(options, SegmentationParams))
+    comparison = ComparisonParams(**given(options, ComparisonParams))
     if options.voxel_size is not None:  # before a training
         checked_voxel_size(options.voxel_size)
     cut = _cut(options)
@@ -245,7 +259,7 @@ def _run(options: argparse.Namespace) -> int:
     files, folder = image_paths(options), options.output
 
     if is_labels_file(folder):
-        return segment_to_file(options, files, params, cut)
+        return segment_to_file(options, files, params, comparison, cut)
     if folder.suffix.lower() in SUFFIXES and not folder.is_dir():
         raise InputError(
             f"--output {folder}: labels are written as {' or '.join(WRITTEN)}, or to a folder."
@@ -270,6 +284,7 @@ def _run(options: argparse.Namespace) -> int:
                 options.axes,
                 options.device,
                 **more,
+                comparison=comparison,
                 existing=existing,
                 voxel_size=options.voxel_size,
                 stop=stop,

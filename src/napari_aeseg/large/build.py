@@ -20,7 +20,7 @@ from napari_aeseg.large.block import BlockWork
 from napari_aeseg.large.block_store import BlockStore
 from napari_aeseg.large.cluster import done_on_cluster
 from napari_aeseg.large.lazy_ids import lazy_ids
-from napari_aeseg.params import BlockParams, SegmentationParams, checked_params
+from napari_aeseg.params import BlockParams, ComparisonParams, SegmentationParams, checked_params
 from napari_aeseg.progress import Clock, Progress, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.blocks import stitch_blocks
@@ -94,6 +94,7 @@ def block_hierarchy_steps(
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
     client: Any = None,
+    comparison: ComparisonParams | None = None,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy block by block; a generator of events that returns it.
 
@@ -128,6 +129,7 @@ def block_hierarchy_steps(
         When asked to stop; what is done is kept in `store`.
     """
     params = checked_params(SegmentationParams, params)
+    comparison = checked_params(ComparisonParams, comparison)
     blocks = checked_params(BlockParams, blocks)
     if client is not None and store is None:
         raise InputError("Workers of a cluster need a folder that all of them see: give store.")
@@ -150,7 +152,7 @@ def block_hierarchy_steps(
     kept = BlockStore.opened(store, about, read.shape, plan.size)
     work = BlockWork(read, model, params, device, kept, skip, precision=precision)
     try:
-        hierarchy = yield from _built(work, plan, stop, client, temporary=store is None)
+        hierarchy = yield from _built(work, plan, comparison, stop, client, temporary=store is None)
     except BaseException as error:  # a generator that is closed too
         if store is None:
             kept.delete()
@@ -173,13 +175,19 @@ def _no_room(error: OSError, kept: BlockStore, *, temporary: bool) -> OSError:
 
 
 def _built(
-    work: BlockWork, plan: _Plan, stop: StopFlag | None, client: Any, *, temporary: bool
+    work: BlockWork,
+    plan: _Plan,
+    comparison: ComparisonParams,
+    stop: StopFlag | None,
+    client: Any,
+    *,
+    temporary: bool,
 ) -> Generator[Progress, None, Hierarchy]:
     """Work on the blocks that are not done yet, and join all."""
     kept, read, model = work.store, work.image, work.model
     todo = [block for block in plan.blocks if not kept.has(block)]
     if plan.pixels_per_patch > plan.smallest:
-        work = replace(work, reduction=(yield from _reduction(work, plan, stop)))
+        work = replace(work, reduction=(yield from _reduction(work, plan, comparison, stop)))
     notes = yield from (
         _here(work, todo, stop) if client is None else done_on_cluster(client, work, todo, stop)
     )
@@ -204,6 +212,7 @@ def _built(
         joined.graph,
         read.axes,
         work.params,
+        comparison,
         None,
         model.fingerprint,
         tuple(notes),
@@ -331,7 +340,7 @@ def _levels_of_features(work: BlockWork) -> np.ndarray:
 
 
 def _reduction(
-    work: BlockWork, plan: _Plan, stop: StopFlag | None
+    work: BlockWork, plan: _Plan, comparison: ComparisonParams, stop: StopFlag | None
 ) -> Generator[Progress, None, PatchCoarsening]:
     """Look at parts of an image and return how patches are joined; kept for when work goes on."""
     known = work.store.reduction(len(_levels_of_features(work)))
@@ -357,9 +366,9 @@ def _reduction(
         yield Progress("read", number, len(chosen), message=" ".join(told))
     if failed is not None and not parts:
         raise failed
-    params, time = work.params, 0 if "T" in work.image.axes.letters else None
+    time = 0 if "T" in work.image.axes.letters else None
     found = PatchCoarsening.estimated(
-        parts, plan.pixels_per_patch, params.balance, params.scale, time, stop
+        parts, plan.pixels_per_patch, comparison.balance, comparison.scale, time, stop
     )
     work.store.put_reduction(found, notes)
     return found

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.params import SegmentationParams
+    from napari_aeseg.params import ComparisonParams, SegmentationParams
     from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.compare.moments import FeatureCalibration
@@ -284,6 +284,9 @@ class Hierarchy(Inspection):
     axes : Axes
         How the image's dimensions were read, with the size of a voxel where it is known.
     params : SegmentationParams
+        How the image was cut into patches and encoded.
+    comparison : ComparisonParams
+        How patches are compared.
     brightness : ndarray of float16, shape space, or None
         The image as objects are looked for in it; not known of images worked on in blocks.
     model_fingerprint : str
@@ -311,6 +314,7 @@ class Hierarchy(Inspection):
     graph: RegionGraph
     axes: Axes
     params: SegmentationParams
+    comparison: ComparisonParams
     brightness: np.ndarray | None
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
@@ -365,7 +369,7 @@ class Hierarchy(Inspection):
         return self._merged()
 
     def _described(self, stop: StopFlag | None = None) -> Descriptor:
-        balance, scale = self.params.balance, self.params.scale
+        balance, scale = self.comparison.balance, self.comparison.scale
         with one_blas_thread():
             return describe(self.statistics, self.graph, balance, scale, stop, self._scales)
 
@@ -435,7 +439,11 @@ class Hierarchy(Inspection):
             for name, value in (("balance", balance), ("scale", scale))
             if value is not None
         }
-        return replace(self, params=self.params.updated(**changes))
+        return self.compared_by(self.comparison.updated(**changes))
+
+    def compared_by(self, comparison: ComparisonParams) -> Hierarchy:
+        """Return a hierarchy whose patches are compared in this way; see `reweighted`."""
+        return replace(self, comparison=comparison)
 
     def map_to_pixels(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""

@@ -14,7 +14,7 @@ import numpy as np
 from napari_aeseg.errors import HierarchyFileError, InputError, sanitized
 from napari_aeseg.images.axes import Axes, Source, read_axes
 from napari_aeseg.io.zarr_folder import LazyIds, StoreWriter, existing, read_arrays, read_header
-from napari_aeseg.params import SegmentationParams
+from napari_aeseg.params import ComparisonParams, SegmentationParams
 from napari_aeseg.regions.compare.moments import FeatureCalibration, is_shallow
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
@@ -300,6 +300,7 @@ def _header(hierarchy: Hierarchy) -> dict[str, Any]:
         "features": len(hierarchy.statistics.level),
         "edges": len(hierarchy.graph.edges),
         "params": hierarchy.params.model_dump(mode="json"),
+        "comparison": hierarchy.comparison.model_dump(mode="json"),
         "model": hierarchy.model_fingerprint,
         "notes": list(hierarchy.notes),
         "has_tree": "tree" in vars(hierarchy),
@@ -380,6 +381,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
     header = read_header(path)
     with _told(path):
         axes, params = axes_of(header["axes"]), SegmentationParams(**header["params"])
+        comparison = ComparisonParams(**header["comparison"])
         model, notes, has_tree = header["model"], header["notes"], header["has_tree"]
         texts = [model, *notes] if isinstance(notes, list) else [None]
         if type(has_tree) is not bool or not all(isinstance(text, str) for text in texts):
@@ -409,6 +411,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
         graph,
         axes,
         params,
+        comparison,
         arrays.get("brightness"),
         model,
         tuple(notes),

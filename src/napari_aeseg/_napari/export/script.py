@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.tuning import Cut
     from napari_aeseg._napari.work.session import Origin, Session
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.params import SegmentationParams, TrainingParams
+    from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
 
 _LARGEST_TO_COMPARE = 500_000_000  # bytes; larger files are taken to be what was opened
 
@@ -67,14 +67,14 @@ def call(name: str, **arguments: object) -> str:
     return f"{name}({inside})"
 
 
-def params_code(params: TrainingParams | SegmentationParams) -> str:
+def params_code(params: TrainingParams | SegmentationParams | ComparisonParams) -> str:
     """Return the code of parameters: those that differ from the defaults, and the seed.
 
     Examples
     --------
-    >>> from napari_aeseg.params import SegmentationParams
-    >>> params_code(SegmentationParams(balance=0.7))
-    'aeseg.SegmentationParams(balance=0.7)'
+    >>> from napari_aeseg.params import ComparisonParams
+    >>> params_code(ComparisonParams(balance=0.7))
+    'aeseg.ComparisonParams(balance=0.7)'
     """
     default = type(params)()
     values = {
@@ -194,12 +194,15 @@ class _Writer:
 
     def _tree(self, result: Result, device: str) -> str:
         """Code for a hierarchy: opened where it was opened, else built."""
-        params = result.hierarchy.params
+        params, comparison = result.hierarchy.params, result.hierarchy.comparison
         if result.path is not None:
-            weights = call("", balance=params.balance, scale=params.scale)
+            weights = call("", balance=comparison.balance, scale=comparison.scale)
             return f"aeseg.load_hierarchy({str(result.path)!r}).reweighted{weights}"
         name, axes = self.source(result.shot), result.shot.axes_argument
-        given = "" if axes is None else f", axes={axes!r}"
+        given = ""
+        if comparison != type(comparison)():
+            given = f", comparison={params_code(comparison)}"
+        given += "" if axes is None else f", axes={axes!r}"
         voxels = result.shot.axes.voxel_size
         given += "" if voxels is None else f", voxel_size={voxels!r}"
         return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -26,7 +26,7 @@ from napari_aeseg._napari.views.panels import (
 )
 from napari_aeseg._napari.views.params_form import ParamsForm
 from napari_aeseg._napari.views.widgets import NumberSlider, heading
-from napari_aeseg.params import SegmentationParams
+from napari_aeseg.params import ComparisonParams, SegmentationParams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,21 +52,21 @@ class SegmentView(QWidget):
     """
 
     cut_changed = Signal(object)  # Cut
-    weights_changed = Signal(float, object)  # balance, scale
+    comparison_changed = Signal(object)  # ComparisonParams
 
     def __init__(self) -> None:
         super().__init__()
-        self.form = ParamsForm(SegmentationParams(), exclude=("balance", "scale"))
+        self.form = ParamsForm(SegmentationParams())
         self.cut = Cut()
         self.regions, self.classes = RegionsPanel(), ClassesPanel()
         self.objects, self.markers = ObjectsPanel(), MarkersPanel()
         for panel in (self.regions, self.classes, self.objects):
             panel.changed.connect(lambda fields: self._change(**fields))
         self._make_buttons()
-        self._make_weights()
+        self._make_comparison()
         self._lay_out()
         self.show_cut(self.cut, [])
-        self.show_weights(self.form.value.balance, self.form.value.scale)
+        self.show_comparison(ComparisonParams())
 
     def _make_buttons(self) -> None:
         self.segment_button = QPushButton("Segment")
@@ -104,24 +104,24 @@ class SegmentView(QWidget):
             self._mode_group.addButton(button)
             self.modes[mode] = button
 
-    def _make_weights(self) -> None:
+    def _make_comparison(self) -> None:
         self.balance = NumberSlider(0, 1, decimals=2, logarithmic=False)
-        self.balance.changed.connect(lambda b: self._weigh(b, self._weights[1]))
+        self.balance.changed.connect(lambda balance: self._compare(balance=balance))
         self.scale = NumberSlider(1, _COARSEST, decimals=1)
-        self.scale.changed.connect(lambda s: self._weigh(self._weights[0], s))
+        self.scale.changed.connect(lambda scale: self._compare(scale=scale))
         self.auto_scale = QCheckBox("auto")
         self.auto_scale.setToolTip("Choose the scale from the image.")
         self.auto_scale.setAccessibleName("Automatic scale")
         self.auto_scale.clicked.connect(
-            lambda auto: self._weigh(self._weights[0], "auto" if auto else self.scale.value)
+            lambda auto: self._compare(scale="auto" if auto else self.scale.value)
         )
-        fields = SegmentationParams.model_fields
+        fields = ComparisonParams.model_fields
         form = Form()
-        form.add("Texture", self.balance, str(fields["balance"].description))
+        form.add("Balance", self.balance, str(fields["balance"].description))
         row = in_a_row(self.auto_scale, self.scale)
-        form.add("Scale", self.scale, str(fields["scale"].description), row)
-        self._weights_part = QWidget()
-        self._weights_part.setLayout(form)
+        form.add("Smoothing scale", self.scale, str(fields["scale"].description), row)
+        self._comparison_part = QWidget()
+        self._comparison_part.setLayout(form)
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -137,28 +137,24 @@ class SegmentView(QWidget):
             self.objects,
             self.classes,
             self.markers,
-            self._weights_part,
+            self._comparison_part,
             self.apply_button,
         ):
             layout.addWidget(part)
 
     @property
     def params(self) -> SegmentationParams:
-        """All parameters, those with sliders included."""
-        balance, scale = self._weights
-        return self.form.value.updated(balance=balance, scale=scale)
+        """How images are cut into patches and encoded."""
+        return self.form.value
 
     @params.setter
     def params(self, params: SegmentationParams) -> None:
         self.form.value = params
-        self.show_weights(params.balance, params.scale)
 
-    def show_weights(
-        self, balance: float, scale: float | Literal["auto"], chosen: float | None = None
-    ) -> None:
+    def show_comparison(self, comparison: ComparisonParams, chosen: float | None = None) -> None:
         """Show how patches are compared; `chosen` is the scale that "auto" took."""
-        self._weights = (balance, scale)
-        self.balance.value = balance
+        self.comparison, scale = comparison, comparison.scale
+        self.balance.value = comparison.balance
         self.auto_scale.setChecked(scale == "auto")
         self.scale.setEnabled(scale != "auto")
         shown = (chosen or _AUTO_START) if scale == "auto" else scale
@@ -175,16 +171,15 @@ class SegmentView(QWidget):
         self.objects.setVisible(cut.mode == "objects")
         self.markers.setVisible(cut.mode == "markers")
         # Objects that stand out do not depend on how patches are compared.
-        self._weights_part.setVisible(cut.mode != "objects" or made_of_classes)
+        self._comparison_part.setVisible(cut.mode != "objects" or made_of_classes)
         for panel in (self.regions, self.classes, self.objects, self.markers):
             panel.show_cut(cut, hierarchies)
         if hierarchies:
-            balance, scale = self._weights
-            self.show_weights(balance, scale, hierarchies[0].descriptor.scale)
+            self.show_comparison(self.comparison, hierarchies[0].descriptor.scale)
 
     def _change(self, **changes: Any) -> None:
         self.cut_changed.emit(replace(self.cut, **changes))
 
-    def _weigh(self, balance: float, scale: float | Literal["auto"]) -> None:
-        self.show_weights(balance, scale)
-        self.weights_changed.emit(balance, scale)
+    def _compare(self, **changes: object) -> None:
+        self.show_comparison(self.comparison.updated(**changes))
+        self.comparison_changed.emit(self.comparison)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.manifest.settings import prepare_folder
 from napari_aeseg.images.axes import common_voxel_size
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport
-    from napari_aeseg.params import SegmentationParams, TrainingParams
+    from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
@@ -134,7 +134,13 @@ def _save(model: Model, path: Path | None) -> str:
     return ""
 
 
-def segmenting(image: Snapshot, model: Model, params: SegmentationParams, device: str) -> Work:
+def segmenting(
+    image: Snapshot,
+    model: Model,
+    params: SegmentationParams,
+    comparison: ComparisonParams,
+    device: str,
+) -> Work:
     """Build the hierarchy of one image; the result is a `Hierarchy`."""
 
     @_with_core
@@ -142,16 +148,21 @@ def segmenting(image: Snapshot, model: Model, params: SegmentationParams, device
         from napari_aeseg.api import hierarchy_steps
 
         hierarchy = yield from hierarchy_steps(
-            image.data, model, params, image.axes, device, stop, image.name
+            image.data,
+            model,
+            params,
+            image.axes,
+            device,
+            stop,
+            image.name,
+            comparison=comparison,
         )
         return _warm(hierarchy)
 
     return work
 
 
-def reweighting(
-    hierarchies: dict[Any, Hierarchy], balance: float, scale: float | Literal["auto"]
-) -> Work:
+def comparing(hierarchies: dict[Any, Hierarchy], comparison: ComparisonParams) -> Work:
     """Compare the patches of hierarchies anew; the result is a dict with the same keys."""
 
     @_with_core
@@ -161,7 +172,7 @@ def reweighting(
         for key, hierarchy in hierarchies.items():
             if stop.is_set():
                 break
-            new[key] = _warm(hierarchy.reweighted(balance, scale).prepare(stop))
+            new[key] = _warm(hierarchy.compared_by(comparison).prepare(stop))
         return new
 
     return work
@@ -265,7 +276,7 @@ def _warm(hierarchy: Hierarchy) -> Hierarchy:
 
 def segmenting_files(files: list[Path], output: Path, *settings: Any) -> Work:
     """Segment files; the result is a `BatchReport`. Settings are those of `batch_steps`."""
-    model, cut, params, axes, device, existing = settings
+    model, cut, params, comparison, axes, device, existing = settings
 
     @_with_core
     def work(stop: Event) -> Generator[Progress, None, BatchReport]:
@@ -280,6 +291,7 @@ def segmenting_files(files: list[Path], output: Path, *settings: Any) -> Work:
                 params,
                 axes,
                 device,
+                comparison=comparison,
                 axes_must_fit=False,  # they were typed for the open images
                 existing=existing,
                 stop=stop,

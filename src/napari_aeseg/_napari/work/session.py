@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.layers.adapter import Snapshot
     from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.params import SegmentationParams
+    from napari_aeseg.params import ComparisonParams, SegmentationParams
     from napari_aeseg.progress import Progress
     from napari_aeseg.regions.hierarchy import Hierarchy
 
@@ -107,7 +107,7 @@ class Session:
         self._encoder: Model | None = None  # that a queue is segmented with
         self._lines: list[str] = []  # what there is to say of a queue when it ends
         self._steps = 0  # of the training that goes on
-        self._settings: tuple[SegmentationParams, str] | None = None
+        self._settings: tuple[SegmentationParams, ComparisonParams, str] | None = None
 
     @property
     def busy(self) -> bool:
@@ -160,11 +160,15 @@ class Session:
         self._start(names, f"Training on {names}", work, self._on_trained)
 
     def segment(
-        self, images: Sequence[tuple[Image, Snapshot]], params: SegmentationParams, device: str
+        self,
+        images: Sequence[tuple[Image, Snapshot]],
+        params: SegmentationParams,
+        comparison: ComparisonParams,
+        device: str,
     ) -> None:
         """Begin to segment images; without a model, with the base model."""
         self._prepare(images)
-        self._settings, self._encoder = (params, device), self.model
+        self._settings, self._encoder = (params, comparison, device), self.model
         if self.model is not None:
             self._segment_next()
             return
@@ -232,13 +236,13 @@ class Session:
 
     def _segment_next(self) -> None:
         assert self._settings is not None and self._encoder is not None  # noqa: S101
-        params, device = self._settings
+        params, comparison, device = self._settings
         self._layer, self._shot = self._queue.pop(0)
         number = self._queued - len(self._queue)
         subject = self._shot.name
         if self._queued > 1:
             subject += f" ({number} of {self._queued})"
-        work = jobs.segmenting(self._shot, self._encoder, params, device)
+        work = jobs.segmenting(self._shot, self._encoder, params, comparison, device)
         self._start(subject, f"Segmenting {subject}", work, self._on_segmented)
 
     def _on_progress(self, event: Progress) -> None:
