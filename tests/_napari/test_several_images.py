@@ -31,7 +31,7 @@ def test_what_is_noted_of_the_first_is_still_said_at_the_end(two, monkeypatch):
 
     steps = pipeline.hierarchy_steps
 
-    def falling_back(image, model, params, axes, device, stop, name):
+    def falling_back(image, model, params, axes, device, stop, name, **_):
         hierarchy = yield from steps(image, model, params, axes, device, stop, name)
         if name != "halves":
             return hierarchy
