@@ -14,8 +14,7 @@ from .params import BlockParams, ComparisonParams, SegmentationParams, TrainingP
 from .prototypes import Prototypes
 from .regions.cuts.cut import Cut
 from .regions.cuts.edits import Merge, Split
-from .regions.hierarchy import Hierarchy
-from .regions.hierarchy_file import load_hierarchy
+from .regions.hierarchy import Hierarchy, load_hierarchy
 
 __all__ = [
     "AesegError",

@@ -31,8 +31,7 @@ from napari_aeseg.params import (
 )
 from napari_aeseg.progress import Progress, drain
 from napari_aeseg.regions.cuts.cut import Cut
-from napari_aeseg.regions.hierarchy import OBJECTS_NEED_PIXELS
-from napari_aeseg.regions.hierarchy_file import load_hierarchy
+from napari_aeseg.regions.hierarchy import OBJECTS_NEED_PIXELS, load_hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

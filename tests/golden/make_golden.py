@@ -4,7 +4,7 @@ Run once for each format, with the code that wrote it first::
 
     PYTHONPATH=OLD_CHECKOUT/src python tests/golden/make_golden.py KIND FILE
 
-KIND is "model", "volumes", "hierarchy" or "blocks". What the file gives is written beside it, to
+KIND is "model" or "volumes". What the file gives is written beside it, to
 FILE.json, by the same code.
 """
 
@@ -50,15 +50,6 @@ def of_model(model):
     return found
 
 
-def of_hierarchy(tree):
-    """What a saved hierarchy must give bit for bit."""
-    parts = {"mean": tree.statistics.mean, "edges": tree.graph.edges, "cost": tree.tree.cost}
-    found = {name: digest(values) for name, values in parts.items()}
-    for number in (1, 2, 5, tree.n_patches):
-        found[f"regions {number}"] = digest(np.asarray(tree.regions(n_regions=number)))
-    return {**found, "axes": tree.axes.letters, "patches": tree.n_patches}
-
-
 def make(kind, path):
     params = aeseg.TrainingParams(**TINY)
     if kind == "model":
@@ -68,35 +59,10 @@ def make(kind, path):
             model.prototypes = aeseg.Prototypes(eye[:2, :3], eye[:3], 5.0, ("gland", "stroma"))
         model.save(path)
         return of_model(model)
-    if kind == "volumes":
-        params = params.updated(width=2, dimensions="3D")
-        model = aeseg.train(image(16, 20, 20), params, axes="ZYX", device="cpu")
-        model.save(path)
-        return of_model(model)
-    if kind == "hierarchy":
-        # More than 1024 patches: tables were cut into other chunks at first.
-        given = np.kron(image(11, 8), np.ones((6, 8)))
-        model = aeseg.train(given, params.updated(levels=1, width=2), device="cpu")
-        patches = aeseg.SegmentationParams(patch_size=2, patches="grid", scale=1.0)
-        tree = aeseg.build_hierarchy(given, model, patches, device="cpu").prepare()
-        tree.save(path)
-        return of_hierarchy(tree)
-    given = image(32, 64)
-    model = aeseg.train(given, params.updated(levels=1, width=2), device="cpu")
-    patches = aeseg.SegmentationParams(patch_size=4, patches="grid", scale=1.0)
-    model.save(Path(path).with_name("blocks.aeseg.safetensors"))
-    tree = aeseg.build_hierarchy(
-        given,
-        model,
-        patches,
-        device="cpu",
-        store=path,
-        blocks=aeseg.BlockParams(block_size=32, max_patches=60),
-    )
-    if kind == "blocks":
-        return of_hierarchy(tree)
-    tree.save(Path(path).with_name("lazy.aeseg.zarr"))
-    return of_hierarchy(tree)
+    params = params.updated(width=2, dimensions="3D")
+    model = aeseg.train(image(16, 20, 20), params, axes="ZYX", device="cpu")
+    model.save(path)
+    return of_model(model)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ def _model(path: Path | str, header_only: bool) -> tuple[dict[str, Any], dict[st
 
 
 def _hierarchy(path: Path | str, header_only: bool) -> tuple[dict[str, Any], dict[str, str]]:
-    from napari_aeseg.regions.hierarchy_file import hierarchy_header, load_hierarchy
+    from napari_aeseg.regions.hierarchy import load_hierarchy
+    from napari_aeseg.regions.hierarchy_file import hierarchy_header
 
     header = hierarchy_header(path)
     return header, {} if header_only else _hierarchy_rows(header, load_hierarchy(path))

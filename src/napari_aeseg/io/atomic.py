@@ -23,12 +23,12 @@ _CHARACTERS = 60
 _MOMENT = 0.3
 
 
-def part_of(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
     """Return a hidden name beside a file, with its ending, that nobody else has.
 
     Examples
     --------
-    >>> part_of(Path("a.tif")).name.split(".")[::3]
+    >>> temporary_name(Path("a.tif")).name.split(".")[::3]
     ['', 'part']
     """
     return path.with_name(f".{path.stem[:_CHARACTERS]}.{uuid4().hex[:8]}.part{path.suffix}")
@@ -72,7 +72,7 @@ def remove_folder(folder: Path, *, failed: bool = False) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def named(error: OSError, path: str | PathLike[str]) -> OSError:
+def with_file_name(error: OSError, path: str | PathLike[str]) -> OSError:
     """Return an error with the name of what was to be written: a full disk says none by itself."""
     if error.errno is None or error.filename is not None:
         return error
@@ -107,13 +107,13 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     if target.is_dir():  # else it would be said of the hidden name
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    part = part_of(target)
+    part = temporary_name(target)
     try:
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, target)
     except OSError as error:
-        raise named(error, path) from error
+        raise with_file_name(error, path) from error
     finally:
         part.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.io.atomic import part_of, remove_folder
+from napari_aeseg.io.atomic import remove_folder, temporary_name
 from napari_aeseg.io.file_array import is_ours
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
@@ -91,7 +91,7 @@ class LabelsGroup:
         target = Path(os.path.realpath(self.path))
         if not target.parent.is_dir():  # where a link leads to; zarr would make it
             raise FileNotFoundError(f"There is no folder {str(target.parent)!r} to write in.")
-        part = part_of(target)
+        part = temporary_name(target)
         try:
             group = zarr.open_group(str(part), mode="w", zarr_format=3)
             for level, shape in enumerate(self.shapes):

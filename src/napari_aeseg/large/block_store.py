@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError, sanitized
-from napari_aeseg.io.atomic import atomic_write, check_writable, part_of, remove_folder
+from napari_aeseg.io.atomic import atomic_write, check_writable, remove_folder, temporary_name
 from napari_aeseg.regions.compare.moments import FeatureCalibration
 from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.graph import RegionGraph
@@ -422,7 +422,7 @@ class BlockStore:
             content.update(np.ascontiguousarray(plane).tobytes())
         path = self.folder / f"image-{content.hexdigest()}"
         if not path.exists():
-            part = part_of(path)
+            part = temporary_name(path)
             volume = sum(n > _FEW for n in pixels.shape) > 2
             side = _VOLUME_CHUNK if volume else _CHUNK
             chunks = tuple(min(n, side) for n in pixels.shape)

@@ -31,6 +31,7 @@ from napari_aeseg.regions.cuts.markers import (
     spread,
 )
 from napari_aeseg.regions.cuts.objects import ObjectSearch, SearchInTime
+from napari_aeseg.regions.hierarchy_file import HierarchyParts, read_hierarchy, write_hierarchy
 from napari_aeseg.regions.lazy_labels import (
     contour_lazily,
     is_lazy,
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.compare.moments import FeatureCalibration
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
-    from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 
 class Inspected(Protocol):
@@ -744,9 +744,76 @@ class Hierarchy(Inspection):
         >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
         >>> tree.save(tempfile.mkdtemp() + "/image.aeseg.zarr")
         """
-        from napari_aeseg.regions.hierarchy_file import write_hierarchy
+        tree: MergeTree | None = vars(self).get("tree")
+        parts = HierarchyParts(
+            self.patches,
+            self.statistics,
+            self.graph,
+            self.axes,
+            self.params,
+            self.comparison,
+            self.brightness,
+            self.model_fingerprint,
+            self.notes,
+            self.coarse,
+            self.fine,
+            None if tree is None else (tree.children, tree.cost),
+        )
+        write_hierarchy(parts, path)
 
-        write_hierarchy(self, path)
+
+def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
+    """Load a hierarchy that was saved.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder written by `Hierarchy.save`.
+
+    Returns
+    -------
+    Hierarchy
+        It gives the same labels as the one that was saved. Neither image nor model are needed.
+        Patch ids of an image that was worked on in blocks stay on disk and are read as labels are
+        looked at: the folder must stay where it is.
+
+    Raises
+    ------
+    HierarchyFileError
+        If the folder is damaged, of a newer format, or no saved hierarchy.
+    FileNotFoundError
+        If there is nothing of that name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import napari_aeseg as aeseg
+    >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+    >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+    >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+    >>> path = tempfile.mkdtemp() + "/image.aeseg.zarr"
+    >>> tree.save(path)
+    >>> np.array_equal(load_hierarchy(path).regions(n_regions=3), tree.regions(n_regions=3))
+    True
+    """
+    parts = read_hierarchy(path)
+    hierarchy = Hierarchy(
+        parts.patches,
+        parts.statistics,
+        parts.graph,
+        parts.axes,
+        parts.params,
+        parts.comparison,
+        parts.brightness,
+        parts.model_fingerprint,
+        parts.notes,
+        parts.coarse,
+        parts.calibration,
+    )
+    if parts.merges is not None:
+        # A cached property is what the instance's dictionary holds under its name.
+        vars(hierarchy)["tree"] = MergeTree.of(*parts.merges, hierarchy._weight)
+    return hierarchy
 
 
 def checked_number(name: str, value: object, most: int | None = None, of_what: str = "") -> int:

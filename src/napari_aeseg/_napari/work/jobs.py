@@ -239,7 +239,7 @@ def opening_hierarchy(path: str | PathLike[str], images: Sequence[Any]) -> Work:
     def work(stop: Event) -> Generator[Progress, None, Opened]:
         yield from ()
         from napari_aeseg._napari.tree_files import Opened
-        from napari_aeseg.regions.hierarchy_file import load_hierarchy
+        from napari_aeseg.regions.hierarchy import load_hierarchy
 
         hierarchy = _warm(load_hierarchy(path).prepare(stop))
         places = (place for place, image in enumerate(images) if hierarchy.is_of(image))
