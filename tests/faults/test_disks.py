@@ -9,7 +9,7 @@ import napari_aeseg as aeseg
 from napari_aeseg.errors import InputError
 from napari_aeseg.io.atomic import atomic_write
 from napari_aeseg.io.labels import write_labels
-from napari_aeseg.io.zarr_folder import StoreWriter
+from napari_aeseg.io.zarr_folder import ZarrFolderWriter
 from napari_aeseg.large.block_store import BlockStore
 
 pytest.importorskip("resource")  # limits are those of POSIX
@@ -105,7 +105,7 @@ def test_a_full_disk_is_told_with_the_name_of_the_hierarchy(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     tree = aeseg.build_hierarchy(stripes, model)
-    monkeypatch.setattr(StoreWriter, "write", full)
+    monkeypatch.setattr(ZarrFolderWriter, "write", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*a\.aeseg\.zarr'"):
         tree.save(tmp_path / "a.aeseg.zarr")
 
@@ -196,14 +196,14 @@ def test_what_zarr_writes_after_a_disk_was_full_is_removed_too(
     def full(writer, name, *_):
         def write():
             time.sleep(0.05)
-            (writer._part / name).mkdir(parents=True)
+            (writer._temporary / name).mkdir(parents=True)
 
         late.append(Thread(target=write))
         late[0].start()
         raise OSError(28, "No space left on device")
 
     tree = aeseg.build_hierarchy(stripes, model)
-    monkeypatch.setattr(StoreWriter, "write", full)
+    monkeypatch.setattr(ZarrFolderWriter, "write", full)
     with pytest.raises(OSError, match="No space left"):
         tree.save(tmp_path / "a.aeseg.zarr")
     late[0].join()
