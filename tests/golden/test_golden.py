@@ -1,4 +1,4 @@
-"""Model files of every format version: what was written once is read for ever, or refused as promised."""
+"""Model files of every format version: what was written once is read for ever."""
 
 import json
 from pathlib import Path

@@ -181,7 +181,7 @@ def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _checksum(values: np.ndarray) -> str:
     """Hash of the values, the same on all machines."""
     little_endian = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    return hashlib.blake2b(little_endian, digest_size=16).hexdigest()
+    return hashlib.blake2b(little_endian.data, digest_size=16).hexdigest()
 
 
 def _flush(folder: Path) -> None:

@@ -50,7 +50,12 @@ from napari_aeseg.regions.measure import (
 from napari_aeseg.regions.patches.graph import contour_map
 from napari_aeseg.regions.patches.statistics import channel_means
 from napari_aeseg.regions.patches.superpixels import patch_shape
-from napari_aeseg.regions.tree.merge_tree import SMALLEST_THRESHOLD, cost_of, threshold_of
+from napari_aeseg.regions.tree.merge_tree import (
+    SMALLEST_THRESHOLD,
+    MergeTree,
+    cost_of,
+    threshold_of,
+)
 from napari_aeseg.regions.tree.ward import ward_tree
 
 if TYPE_CHECKING:
