@@ -469,9 +469,9 @@ def test_device_that_is_not_there_is_explained(stripes, tiny_params, model):
 
 
 def test_parameters_of_another_kind_are_refused_by_name():
-    with pytest.raises(InputError, match="is no TrainingParams: give TrainingParams"):
+    with pytest.raises(InputError, match=r"is not a TrainingParams. Give TrainingParams"):
         train(np.eye(32), params={"steps": 2})
-    with pytest.raises(InputError, match="is no TrainingParams: give TrainingParams"):
+    with pytest.raises(InputError, match=r"is not a TrainingParams. Give TrainingParams"):
         train(np.eye(32), params=SegmentationParams())
 
 
@@ -487,7 +487,7 @@ def test_record_names_the_network_that_was_built(tiny_params):
         ({"n_regions": 0}, "n_regions = 0: give a whole number of 1 or more"),
         ({"n_regions": 2.5}, "n_regions"),
         ({"n_classes": True}, "n_classes"),
-        ({"params": {"patch_size": 4}}, "is no SegmentationParams"),
+        ({"params": {"patch_size": 4}}, "is not a SegmentationParams"),
     ],
 )
 def test_segment_refuses_wrong_values_before_it_trains(stripes, wrong, words):

@@ -42,7 +42,7 @@ def test_error_names_the_parameter_and_the_value(kind, name, value):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unknown_parameter_is_refused_with_the_known_ones(kind):
-    with pytest.raises(InputError, match=r"'step'.*it has: ") as error:
+    with pytest.raises(InputError, match=r"'step'.*It has: ") as error:
         kind(step=3)
     assert all(name in str(error.value) for name in kind.model_fields)
 
@@ -104,5 +104,5 @@ def test_presets_are_explained_and_ordered_by_the_work_they_are():
 
 
 def test_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match="no preset 'quick'; choose one of: fast, balanced, tho"):
+    with pytest.raises(InputError, match=r"no preset 'quick'. Choose one of: fast, balanced, tho"):
         TrainingParams.preset("quick")

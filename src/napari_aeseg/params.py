@@ -50,7 +50,7 @@ def checked_params(kind: type[_P], params: object) -> _P:
         return kind()
     if not isinstance(params, kind):
         raise InputError(
-            f"{params!r} is no {kind.__name__}: give {kind.__name__}(...), or nothing."
+            f"{params!r} is not a {kind.__name__}. Give {kind.__name__}(...), or leave it out."
         )
     return params
 
@@ -61,8 +61,8 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"]) or "value"
         if item["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields)
-            lines.append(f"{kind.__name__} has no parameter '{name}'; it has: {known}.")
+            names = ", ".join(kind.model_fields)
+            lines.append(f"{kind.__name__} has no parameter '{name}'. It has: {names}.")
         else:
             lines.append(f"{kind.__name__}.{name} = {item['input']!r}: {item['msg']}.")
     return "\n".join(lines)
@@ -121,16 +121,16 @@ class TrainingParams(_Params):
     )
     decoder: Literal["transposed", "unpooling"] = Field(
         "transposed",
-        title="Decoder",
-        description="How the decoder grows back: transposed convolutions, or un-pooling that puts "
-        "values back where the pooling took them from.",
+        title="Decoder upsampling",
+        description="How the decoder restores the resolution: transposed convolution, or "
+        "max-unpooling, which puts values back where the maximum was.",
     )
     dimensions: Literal["auto", "2D", "3D"] = Field(
         "auto",
         title="Dimensions",
-        description="Whether the network sees slices (2D) or volumes (3D, slower); 'auto' takes 3D "
-        "for volumes of 16 slices or more whose voxels are known to be at most 2.5 times as long "
-        "in Z.",
+        description="2D convolutions on slices, or 3D convolutions on volumes (slower). 'auto' is "
+        "3D for volumes of 16 slices or more whose voxels are known to be at most 2.5 times as "
+        "long in Z.",
     )
     crop_size: int = Field(
         64,
@@ -138,15 +138,16 @@ class TrainingParams(_Params):
         le=1024,
         multiple_of=8,
         title="Crop size",
-        description="Side in pixels of the random crops that training looks at; of volumes, they "
-        "have the same length in Z.",
+        description="Side in pixels of the random crops that training uses. In volumes, the length "
+        "in Z is the same.",
     )
     batch_size: int = Field(
         16,
         ge=1,
         le=1024,
         title="Batch size",
-        description="Crops looked at in one step; of volumes fewer, with as many pixels in all.",
+        description="Crops per training step. In volumes there are fewer, with as many pixels in "
+        "total.",
     )
     steps: int = Field(
         400, ge=1, le=1_000_000, title="Steps", description="Optimisation steps (batches)."
@@ -157,7 +158,7 @@ class TrainingParams(_Params):
         le=0.1,
         json_schema_extra={"step": 0.00001},
         title="Learning rate",
-        description="Highest step size of the optimiser; it warms up and decays by itself.",
+        description="Highest learning rate of the optimiser; it warms up first and decays later.",
     )
     weight_decay: float = Field(
         0.0001,
@@ -165,7 +166,7 @@ class TrainingParams(_Params):
         le=1,
         json_schema_extra={"step": 0.00001},
         title="Weight decay",
-        description="How strongly AdamW pulls weights to zero.",
+        description="Weight decay of the AdamW optimiser.",
     )
     noise: float = Field(
         0.1,
@@ -173,22 +174,22 @@ class TrainingParams(_Params):
         le=1,
         json_schema_extra={"step": 0.01},
         title="Noise",
-        description="Standard deviation of the noise added to the crops; the clean crop is to be "
-        "reconstructed. In units of normalised intensity.",
+        description="Standard deviation of the noise that is added to crops, in units of "
+        "normalised intensity. The network learns to reconstruct the crop without it.",
     )
-    augment: bool = Field(True, title="Augment", description="Flip and turn the crops at random.")
+    augment: bool = Field(True, title="Augment", description="Flip and rotate crops at random.")
     normalisation: Literal["image", "training"] = Field(
         "image",
         title="Normalisation",
-        description="Scale intensities by each image's own percentiles, or every image by those "
-        "of the training images (for calibrated intensities).",
+        description="Scale intensities by the percentiles of each image, or by those of all "
+        "training images (for calibrated intensities).",
     )
     seed: int = Field(
         0,
         ge=0,
         le=2**31 - 1,
         title="Seed",
-        description="Same seed, device, number of threads and images: same model.",
+        description="The same seed, images, device and number of threads give the same model.",
     )
 
     @classmethod
@@ -211,7 +212,7 @@ class TrainingParams(_Params):
         True
         """
         if name not in PRESETS:
-            raise InputError(f"There is no preset {name!r}; choose one of: {', '.join(PRESETS)}.")
+            raise InputError(f"There is no preset {name!r}. Choose one of: {', '.join(PRESETS)}.")
         return cls(**PRESETS[name].changes)
 
 
@@ -220,13 +221,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "fast": Preset(
             "Fast",
-            "Four crops a step: a third of the time on a CPU, reconstructions a little worse.",
+            "Four crops per step: a third of the time on a CPU, slightly worse reconstructions.",
             {"batch_size": 4},
         ),
         "balanced": Preset("Balanced", "Good for most images.", {}),
         "thorough": Preset(
             "Thorough",
-            "Four times the steps and the time of balanced: for fine textures and final results.",
+            "Four times the steps and the time of balanced, for fine textures and final results.",
             {"steps": 1600},
         ),
     }
@@ -252,16 +253,16 @@ class SegmentationParams(_Params):
         ge=2,
         le=256,
         title="Patch size",
-        description="Side in pixels of an average patch; nothing smaller can be separated.",
+        description="Side in pixels of an average patch. Nothing smaller can be separated.",
     )
     source: Literal["encoder", "decoder"] = Field(
-        "encoder", title="Features from", description="Which half of the network describes patches."
+        "encoder", title="Features from", description="Features of the encoder or of the decoder."
     )
     levels: tuple[int, ...] | None = Field(
         None,
         title="Levels used",
-        description="Which levels describe the patches: 0 is the image itself, 1 the first level. "
-        "None takes all.",
+        description="Network levels whose features are used: 0 is the image itself, 1 the first "
+        "level. None uses all.",
     )
     tile_size: int = Field(
         512,
@@ -269,9 +270,9 @@ class SegmentationParams(_Params):
         le=8192,
         multiple_of=8,
         title="Tile size",
-        description="Side in pixels of the tiles that are encoded one after the other, of cubes in "
-        "3D 3/16 of it; a CUDA device with free memory takes larger ones. Changes memory and "
-        "speed, not the result.",
+        description="Side in pixels of the tiles that are encoded one by one (in 3D, cubes of 3/16 "
+        "of it); larger on a CUDA device with free memory. Changes memory and speed, not the "
+        "result.",
     )
 
     @field_validator("levels", mode="after")
@@ -315,7 +316,7 @@ class ComparisonParams(_Params):
 
 
 class BlockParams(_Params):
-    """How an image that does not fit into memory is worked on.
+    """How an image that does not fit into memory is segmented, block by block.
 
     Examples
     --------
@@ -326,20 +327,20 @@ class BlockParams(_Params):
     block_size: int | Literal["auto"] = Field(
         "auto",
         title="Block size",
-        description="Side in pixels of the blocks that are worked on one by one; 'auto' is derived "
-        "from free memory.",
+        description="Side in pixels of the blocks that are processed one by one. 'auto' depends on "
+        "the free memory.",
     )
     max_patches: int | Literal["auto"] = Field(
         "auto",
-        title="Most patches",
-        description="An image with more patches than this gets larger ones, joined within each "
-        "block from those that look most alike. Each takes about 2.5 kB; 'auto' takes 32768 and "
-        "one more for every 10000 pixels.",
+        title="Maximum number of patches",
+        description="Larger images get larger patches: similar ones are merged within each block. "
+        "A patch needs about 2.5 kB of memory. 'auto' is 32768 and one more for every 10000 "
+        "pixels.",
     )
     unreadable: Literal["stop", "skip"] = Field(
         "stop",
         title="Unreadable parts",
-        description="Stop at a block that cannot be read, or leave it out (label 0).",
+        description="Stop at a block that cannot be read, or skip it (label 0).",
     )
 
     @field_validator("max_patches", mode="after")
