@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_aeseg.errors import StoppedError
-from napari_aeseg.regions.cuts.objects import find_objects
+from napari_aeseg.regions.cuts.objects import ObjectSearch
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.superpixels import make_patches
@@ -23,8 +23,8 @@ def discs():
     [
         (lambda stop: make_patches(IMAGE, 8, stop=stop), 4),
         (lambda stop: region_graph(np.arange(64).reshape(8, 8), stop), 2),
-        (lambda stop: find_objects(discs(), stop=stop), 20),
-        (lambda stop: find_objects(discs(), np.ones((64, 64), bool), stop=stop), 20),
+        (lambda stop: ObjectSearch(discs()).find(stop=stop), 20),
+        (lambda stop: ObjectSearch(discs()).find(np.ones((64, 64), bool), stop=stop), 20),
     ],
     ids=["patches", "graph", "objects", "objects inside"],
 )

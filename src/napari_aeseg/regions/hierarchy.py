@@ -30,7 +30,7 @@ from napari_aeseg.regions.cuts.markers import (
     marks_on_top,
     spread,
 )
-from napari_aeseg.regions.cuts.objects import ObjectSearch, SearchInTime
+from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime
 from napari_aeseg.regions.hierarchy_file import HierarchyParts, read_hierarchy, write_hierarchy
 from napari_aeseg.regions.lazy_labels import (
     contour_lazily,
@@ -327,7 +327,7 @@ class Hierarchy(Inspection):
     fine: FeatureCalibration | None = None
     # Shared with the hierarchies that `reweighted` returns.
     _scales: Scales | None = field(default=None, repr=False, compare=False)
-    _search: ObjectSearch | SearchInTime = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+    _search: ObjectSearch | ObjectSearchInTime = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         time = self.axes.space.index("T") if "T" in self.axes.space else None
@@ -337,7 +337,7 @@ class Hierarchy(Inspection):
             )
         if self._search is None and self.brightness is not None:
             bright = self.brightness
-            search = ObjectSearch(bright) if time is None else SearchInTime(bright, time)
+            search = ObjectSearch(bright) if time is None else ObjectSearchInTime(bright, time)
             object.__setattr__(self, "_search", search)
 
     @property
@@ -615,7 +615,7 @@ class Hierarchy(Inspection):
         -------
         ndarray of int32, shape of the space axes
             0 for background, 1 .. n for objects, each connected. They follow the pixels, not the
-            patches: see `napari_aeseg.regions.cuts.objects.find_objects`. In time, an object has
+            patches: see `napari_aeseg.regions.cuts.objects.ObjectSearch`. In time, an object has
             the same label in successive frames where it overlaps itself.
 
         Raises

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.cuts.markers import LARGEST_MARKER
+from napari_aeseg.regions.cuts.markers import NO_MARKER, check_ids
 from napari_aeseg.regions.patches.graph import contour_map
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, n
         if not len(at[0]):
             continue
         marker = found[at].astype(np.int64)
-        _check_ids(marker)
+        check_ids(marker)
         ids.update(np.unique(marker).tolist())
         patch = np.asarray(patches[part])[at].astype(np.int64)
         place = np.ravel_multi_index(
@@ -320,21 +320,13 @@ def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, n
             pixels[pair] = pixels.get(pair, 0) + int(n)
             first[pair] = min(first.get(pair, int(where)), int(where))
     if not ids:
-        raise InputError("There is no marker: give every segment wanted an id from 1 on.")
+        raise InputError(NO_MARKER)
     if not pixels:
         raise InputError("All markers are where the image could not be read: mark other parts.")
     marked = np.zeros(number, np.int32)
     for pair in sorted(pixels, key=lambda pair: (pixels[pair], -first[pair])):
         marked[pair[0]] = pair[1]
     return marked, np.array(sorted(ids))
-
-
-def _check_ids(marker: np.ndarray) -> None:
-    if marker.min() < 0 or marker.max() > LARGEST_MARKER:
-        raise InputError(
-            f"markers run from {marker.min()} to {marker.max()}: give 0 for unmarked and ids from "
-            f"1 to {LARGEST_MARKER}."
-        )
 
 
 def _chunks_of(patches: Any) -> Iterator[tuple[slice, ...]]:

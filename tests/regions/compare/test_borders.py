@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.compare.borders import refine_boundaries, region_means
+from napari_aeseg.regions.compare.borders import refine_boundaries
 from napari_aeseg.regions.patches.graph import averaged, averaging_matrix, region_graph
+from napari_aeseg.regions.patches.statistics import region_means
 from napari_aeseg.regions.tree.ward import ward_tree
 
 SIDE = 24
@@ -42,10 +43,3 @@ def test_few_patches_are_no_trouble(number):
         number,
         1,
     )
-
-
-def test_region_means_are_weighted_and_zero_for_empty_regions():
-    means = region_means(
-        np.array([[1.0], [4.0], [7.0]]), np.array([0, 0, 2]), np.array([2, 1, 1.0])
-    )
-    assert means.tolist() == [[2.0], [0.0], [7.0]]

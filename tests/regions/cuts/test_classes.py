@@ -64,5 +64,5 @@ def test_prototypes_find_the_same_classes_in_another_image(tree, hierarchy_of):
 
 def test_prototypes_of_other_features_are_refused(tree, hierarchy_of):
     other = hierarchy_of(np.random.default_rng(0).random((2, 24, 24)), 4)
-    with pytest.raises(InputError, match="images of one model, with the same levels"):
+    with pytest.raises(InputError, match="images of the same model, levels"):
         other.classes(prototypes=tree.prototypes(2))

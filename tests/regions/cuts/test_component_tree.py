@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from napari_aeseg.regions.cuts import component_tree as module
 from napari_aeseg.regions.cuts.component_tree import component_tree, subtree_sums
-from napari_aeseg.regions.cuts.objects import ObjectSearch, find_objects
+from napari_aeseg.regions.cuts.objects import ObjectSearch
 
 IMAGES = arrays.arrays(
     np.int32,
@@ -67,7 +67,7 @@ def test_a_search_is_made_once_for_all_sizes_and_foregrounds(monkeypatch):
     for centre, radius in (((20, 20), 4), ((60, 30), 9), ((40, 70), 12)):
         image[np.hypot(y - centre[0], x - centre[1]) < radius] = 1
     search = ObjectSearch(image)
-    expected = {size: find_objects(image, min_size=size) for size in (None, 20, 100, 300)}
+    expected = {size: ObjectSearch(image).find(min_size=size) for size in (None, 20, 100, 300)}
     search.find()
 
     def again(*_: object) -> None:

@@ -4,10 +4,19 @@ from scipy import ndimage
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.cuts import component_tree
-from napari_aeseg.regions.cuts.objects import brightness_of, find_objects
+from napari_aeseg.regions.cuts.objects import (
+    ObjectSearch,
+    ObjectSearchInTime,
+    brightness_of,
+    link_frames,
+)
 
 SIDE = 96
 PLACES = [(20, 20), (20, 70), (50, 45), (75, 20), (75, 75)]
+
+
+def objects_in(brightness, *args, **options):
+    return ObjectSearch(brightness).find(*args, **options)
 
 
 def discs(places=PLACES, radius=9.0, shape=(SIDE, SIDE)):
@@ -49,53 +58,53 @@ def assert_found(truth, labels, overlap=0.8):
 def test_bright_and_dark_objects_are_found_alike(sign):
     truth = discs()
     pixels = picture(truth)
-    assert_found(truth, find_objects(pixels if sign == 1 else 1 - pixels))
+    assert_found(truth, objects_in(pixels if sign == 1 else 1 - pixels))
 
 
 def test_touching_objects_are_parted():
     truth = discs([(20, 20), (20, 37), (60, 30), (60, 70), (76, 70)])
-    assert_found(truth, find_objects(picture(truth)))
+    assert_found(truth, objects_in(picture(truth)))
 
 
 def test_a_long_object_among_long_objects_stays_whole():
     truth = np.zeros((SIDE, SIDE), int)
     for k, top in enumerate((10, 35, 60), 1):
         truth[top : top + 9, 15:75] = k
-    assert_found(truth, find_objects(picture(truth)))
+    assert_found(truth, objects_in(picture(truth)))
 
 
 def test_holes_are_filled():
     truth = discs([(30, 30), (65, 60)], 14.0)
     rings = np.where(discs([(30, 30), (65, 60)], 5.0) > 0, 0, truth)
-    assert_found(truth, find_objects(picture(rings)))
+    assert_found(truth, objects_in(picture(rings)))
 
 
 def test_uneven_light_takes_no_object_away():
     truth = discs()
     light = np.geomspace(1, 0.1, SIDE)
-    assert_found(truth, find_objects(picture(truth, 0.005) * light.astype(np.float32)))
+    assert_found(truth, objects_in(picture(truth, 0.005) * light.astype(np.float32)))
 
 
 def test_faint_objects_are_found_beside_bright_ones():
     truth = discs()
     pixels = picture(truth, 0.01) * np.where(truth == 1, 0.4, 1).astype(np.float32)
-    assert_found(truth, find_objects(pixels), 0.7)
+    assert_found(truth, objects_in(pixels), 0.7)
 
 
 def test_noise_among_objects_is_left_out():
     truth = discs()
-    assert_found(truth, find_objects(picture(truth, 0.15)), 0.7)
+    assert_found(truth, objects_in(picture(truth, 0.15)), 0.7)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_alone_has_next_to_no_objects(seed):
     noise = np.random.default_rng(seed).normal(0.5, 0.2, (128, 128)).astype(np.float32)
-    assert find_objects(noise).max() <= 8
+    assert objects_in(noise).max() <= 8
 
 
 @pytest.mark.parametrize("value", [0, 0.5])
 def test_a_constant_image_has_no_objects(value):
-    assert not find_objects(np.full((32, 32), value, np.float32)).any()
+    assert not objects_in(np.full((32, 32), value, np.float32)).any()
 
 
 @pytest.mark.parametrize("channels", [2, 3, 5])
@@ -103,28 +112,28 @@ def test_all_channels_are_looked_at(channels):
     truth = discs()
     pixels = np.stack([picture(truth, seed=seed) for seed in range(channels)])
     pixels[1:] *= 0.1  # the objects are in the first channel
-    assert_found(truth, find_objects(brightness_of(pixels)))
+    assert_found(truth, objects_in(brightness_of(pixels)))
 
 
 def test_nothing_is_smaller_than_min_size():
     truth = discs([(20, 20), (20, 70), (70, 30), (70, 70)])
     small = discs([(45, 45), (45, 80), (88, 50)], 3.0)
     pixels = picture(np.where(truth > 0, truth, small))
-    assert find_objects(pixels).max() == 7
-    assert_found(truth, find_objects(pixels, min_size=60))
+    assert objects_in(pixels).max() == 7
+    assert_found(truth, objects_in(pixels, min_size=60))
 
 
 def test_min_size_lets_tiny_objects_through():
     truth = discs(radius=2.0)  # 9 pixels
     pixels = picture(truth, 0.0)
-    assert find_objects(pixels, min_size=4).max() == 5
+    assert objects_in(pixels, min_size=4).max() == 5
 
 
 def test_objects_stay_inside_the_foreground():
     truth = discs()
     foreground = np.kron(truth.reshape(24, 4, 24, 4).max(axis=(1, 3)) > 0, np.ones((4, 4), bool))
     foreground[:30, :40] = False  # the first is not wanted
-    labels = find_objects(picture(truth), foreground)
+    labels = objects_in(picture(truth), foreground)
     assert not labels[~foreground].any()
     assert_found(np.maximum(truth - 1, 0), labels)
 
@@ -133,39 +142,94 @@ def test_the_foreground_says_whether_dark_or_bright_is_meant():
     truth, other = discs([(20, 20), (70, 20)]), discs([(20, 70), (45, 45), (70, 70)], 12.0)
     pixels = 0.5 + picture(truth, 0.01) / 4 - picture(other, 0.01) / 2
     for wanted in (truth, other):
-        assert_found(wanted, find_objects(pixels, ndimage.binary_dilation(wanted, iterations=3)))
+        assert_found(wanted, objects_in(pixels, ndimage.binary_dilation(wanted, iterations=3)))
 
 
 def test_a_foreground_that_is_not_seen_in_the_image_is_parted_itself():
     truth = discs([(20, 20), (20, 36), (70, 40)])
-    labels = find_objects(np.full((SIDE, SIDE), 0.5, np.float32), truth > 0)
+    labels = objects_in(np.full((SIDE, SIDE), 0.5, np.float32), truth > 0)
     assert_found(truth, labels)
 
 
 def test_an_empty_foreground_has_no_objects():
-    assert not find_objects(picture(discs()), np.zeros((SIDE, SIDE), bool)).any()
+    assert not objects_in(picture(discs()), np.zeros((SIDE, SIDE), bool)).any()
 
 
 def test_objects_of_three_dimensions():
     truth = discs([(12, 14, 14), (12, 14, 30), (12, 36, 26)], 8.5, (24, 48, 44))
-    assert_found(truth, find_objects(picture(truth)))
+    assert_found(truth, objects_in(picture(truth)))
 
 
 @pytest.mark.parametrize("min_size", [0, -3, 2.0, True, "5"])
 def test_min_size_is_checked(min_size):
     with pytest.raises(InputError, match=r"min_size = .*1 or more"):
-        find_objects(picture(discs()), min_size=min_size)
+        objects_in(picture(discs()), min_size=min_size)
 
 
 @pytest.mark.parametrize("foreground", [np.ones((4, 4), bool), np.ones((SIDE, SIDE), int)])
 def test_the_foreground_is_checked(foreground):
     with pytest.raises(InputError, match="bool mask of shape"):
-        find_objects(picture(discs()), foreground)
+        objects_in(picture(discs()), foreground)
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (12, 20, 16)])
 def test_the_tree_is_the_same_without_higra(monkeypatch, shape):
     pixels = picture(discs([[n // 3 for n in shape], [2 * n // 3 for n in shape]], 5.0, shape), 0.1)
-    expected = find_objects(pixels)
+    expected = objects_in(pixels)
     monkeypatch.setattr(component_tree, "HAS_HIGRA", False)
-    assert np.array_equal(find_objects(pixels) > 0, expected > 0)
+    assert np.array_equal(objects_in(pixels) > 0, expected > 0)
+
+
+def moving_discs(number=5, step=3):
+    """A disc that moves, and one that comes after two frames; dark frames are none."""
+    t, y, x = np.indices((number, 64, 64))
+    moving = np.hypot(y - 20, x - 16 - step * t) < 8
+    coming = (np.hypot(y - 46, x - 40) < 7) & (t >= 2)
+    noise = np.random.default_rng(0).normal(0, 0.02, moving.shape)
+    return ((moving | coming) + noise).astype(np.float32), moving, coming
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_object_keeps_its_label(axis):
+    image, moving, coming = (np.moveaxis(a, 0, axis) for a in moving_discs())
+    labels = ObjectSearchInTime(image, axis).find()
+    assert labels.dtype == np.int32
+    assert set(np.unique(labels)) == {0, 1, 2}
+    assert np.mean((labels == 1) == moving) > 0.99
+    assert np.mean((labels == 2) == coming) > 0.99
+
+
+def test_one_frame_is_an_image():
+    image = moving_discs()[0][:1]
+    assert np.array_equal(ObjectSearchInTime(image, 0).find()[0], objects_in(image[0]))
+
+
+def test_a_frame_without_objects_ends_labels():
+    image, moving, _ = moving_discs(3, step=0)
+    image[1] = 0
+    labels = ObjectSearchInTime(image, 0).find()
+    first, last = labels[0][moving[0]], labels[2][moving[2]]
+    assert not labels[1].any()
+    assert np.bincount(first).argmax() != np.bincount(last).argmax()
+
+
+def test_foreground_clips_objects_of_each_frame():
+    image, moving, _ = moving_discs()
+    labels = ObjectSearchInTime(image, 0).find(moving)
+    assert set(np.unique(labels)) == {0, 1}
+    assert np.mean((labels == 1) == moving) > 0.99
+
+
+def test_a_wrong_size_is_refused():
+    with pytest.raises(InputError, match="min_size = 0"):
+        ObjectSearchInTime(moving_discs()[0], 0).find(min_size=0)
+
+
+def test_a_division_gives_one_label_on_and_a_new_one():
+    before = np.array([1, 1, 1, 1, 1, 0])
+    after = np.array([1, 1, 0, 2, 0, 0])
+    assert [labels.tolist() for labels in link_frames([before, after])] == [
+        [1, 1, 1, 1, 1, 0],
+        [1, 1, 0, 2, 0, 0],
+    ]
+    assert link_frames([after, before])[1].tolist() == before.tolist()

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_aeseg.regions.patches.statistics import channel_means, geometry
+from napari_aeseg.regions.patches.statistics import channel_means, geometry, region_means
 
 PATCHES = np.array([[0, 0, 1], [2, 0, 1], [2, 2, 2]])
 
@@ -37,3 +37,10 @@ def test_large_sums_are_exact():
     image = np.full((1, 2000, 2000), 65535, np.uint16)
     patches = np.zeros((2000, 2000), np.int32)
     assert channel_means(patches, image, geometry(patches)[0]) == 65535
+
+
+def test_region_means_are_weighted_and_zero_for_empty_regions():
+    means = region_means(
+        np.array([[1.0], [4.0], [7.0]]), np.array([0, 0, 2]), np.array([2, 1, 1.0])
+    )
+    assert means.tolist() == [[2.0], [0.0], [7.0]]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.regions.patches.statistics import region_means
 from napari_aeseg.regions.tree.ward import ward_tree
 
 if TYPE_CHECKING:
@@ -173,15 +174,6 @@ def _added(region: np.ndarray, rows: np.ndarray, number: int) -> np.ndarray:
     belongs = np.zeros((number, len(region)))
     belongs[region, np.arange(len(region))] = 1
     return belongs @ rows
-
-
-def region_means(values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return the weighted mean of the rows of each region 0 .. R-1, shape (R, D); 0 if empty."""
-    from scipy import sparse  # a window opens sooner without it
-
-    own = sparse.csr_array((weight, (region, np.arange(len(region)))))
-    total = own.sum(axis=1)
-    return (own @ values) / np.where(total > 0, total, 1)[:, np.newaxis]
 
 
 def _fewer(region: np.ndarray, sums: _Sums, edges: np.ndarray, number: int) -> np.ndarray:

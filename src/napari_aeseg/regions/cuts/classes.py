@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.prototypes import Prototypes
-from napari_aeseg.regions.compare.borders import region_means
+from napari_aeseg.regions.patches.statistics import region_means
 from napari_aeseg.regions.tree.ward import ward_tree_of_all
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ def check_prototypes(prototypes: object, descriptor: Descriptor) -> None:
     """Raise InputError if these are no prototypes, or not for such descriptors."""
     if not isinstance(prototypes, Prototypes):
         raise InputError(
-            f"prototypes is a {type(prototypes).__name__}: take it from `prototypes` of the "
-            "hierarchy whose classes are to be found again."
+            f"prototypes is a {type(prototypes).__name__}: take it from `prototypes()` of the "
+            "hierarchy that has the classes."
         )
     if descriptor.raw.shape[1] != prototypes.centres.shape[1]:
         raise InputError(
             f"The prototypes describe patches by {prototypes.centres.shape[1]} numbers, this "
-            f"hierarchy by {descriptor.raw.shape[1]}: classes can be the same in images of one "
-            "model, with the same levels and as many channels only."
+            f"hierarchy by {descriptor.raw.shape[1]}: use images of the same model, levels and "
+            "number of channels."
         )
 
 
@@ -84,7 +84,7 @@ def nearest_prototype(
     prototypes: Prototypes, descriptor: Descriptor, weight: np.ndarray, base: np.ndarray
 ) -> np.ndarray:
     """Return the class 1 .. K of each patch: that of the prototype nearest to its base region."""
-    here = region_means(descriptor.raw, base, weight) @ prototypes.whitening
-    there = prototypes.centres @ prototypes.whitening
-    distance = ((here[:, np.newaxis] - there) ** 2).sum(axis=2)
+    regions = region_means(descriptor.raw, base, weight) @ prototypes.whitening
+    centres = prototypes.centres @ prototypes.whitening
+    distance = ((regions[:, np.newaxis] - centres) ** 2).sum(axis=2)
     return (distance.argmin(axis=1) + 1).astype(np.int32)[base]

@@ -37,7 +37,7 @@ def component_tree(
     ----------
     levels : ndarray of int, any shape
     stop : StopFlag, optional
-        Looked at after each tile.
+        Checked after each tile.
 
     Returns
     -------
@@ -61,19 +61,19 @@ def component_tree(
     side = _TILE[min(levels.ndim, 3)]
     starts = [range(0, n, side) for n in levels.shape]
     node = np.empty(levels.shape, np.int64)
-    above, heights, number = [], [], 0
+    all_parents, all_heights, number = [], [], 0
     for corner in product(*starts):
         raise_if_stopped(stop, "objects")
         tile = tuple(slice(c, c + side) for c in corner)
-        inside = np.ascontiguousarray(levels[tile])
-        parents, of_pixel = build(inside)
+        tile_levels = np.ascontiguousarray(levels[tile])
+        parents, of_pixel = build(tile_levels)
         height = np.empty(len(parents), levels.dtype)
-        height[of_pixel] = inside.ravel()
-        node[tile] = of_pixel.reshape(inside.shape) + number
-        above.append(parents + number)
-        heights.append(height)
+        height[of_pixel] = tile_levels.ravel()
+        node[tile] = of_pixel.reshape(tile_levels.shape) + number
+        all_parents.append(parents + number)
+        all_heights.append(height)
         number += len(parents)
-    parents, level = np.concatenate(above), np.concatenate(heights)
+    parents, level = np.concatenate(all_parents), np.concatenate(all_heights)
     for axis, places in enumerate(starts):
         raise_if_stopped(stop, "objects")
         borders = np.array(places[1:], np.int64)
@@ -87,13 +87,13 @@ def _join(parents: np.ndarray, level: np.ndarray, pairs: np.ndarray) -> None:
     pairs = np.unique(np.sort(pairs, axis=1), axis=0)
     # The highest first: walks down are short then, as what was walked before is joined already.
     pairs = pairs[np.argsort(-level[pairs].min(axis=1), kind="stable")]
-    above, height = parents.tolist(), level.tolist()
+    parent, height = parents.tolist(), level.tolist()
 
     def top(node: int) -> int:
         """The node of the same level that a chain ends in."""
-        while (up := above[node]) != node and height[up] == height[node]:
-            if height[above[up]] == height[up]:
-                above[node] = above[up]  # a shorter way for the next time
+        while (up := parent[node]) != node and height[up] == height[node]:
+            if height[parent[up]] == height[up]:
+                parent[node] = parent[up]  # a shorter way for the next time
             node = up
         return node
 
@@ -102,30 +102,30 @@ def _join(parents: np.ndarray, level: np.ndarray, pairs: np.ndarray) -> None:
         while a != b:
             if height[a] < height[b]:
                 a, b = b, a
-            below = top(above[a])
+            below = top(parent[a])
             if below != a and height[below] >= height[b]:
                 a = below
                 continue
-            above[a] = b
+            parent[a] = b
             if below == a:  # it was a root
                 break
             a, b = b, below
-    parents[:] = above
+    parents[:] = parent
 
 
 def _canonical(
     parents: np.ndarray, level: np.ndarray, node: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make one node of each chain of one level, and number them from the root."""
-    own = np.arange(len(parents))
-    leads = np.where(level[parents] == level, parents, own)
-    while not np.array_equal(leads, further := leads[leads]):
-        leads = further
-    first = np.flatnonzero(leads == own)
+    nodes = np.arange(len(parents))
+    chain_top = np.where(level[parents] == level, parents, nodes)
+    while not np.array_equal(chain_top, further := chain_top[chain_top]):
+        chain_top = further
+    first = np.flatnonzero(chain_top == nodes)
     first = first[np.argsort(level[first], kind="stable")]
     number = np.empty(len(parents), np.int64)
     number[first] = np.arange(len(first))
-    return number[leads[parents[first]]], number[leads[node]]
+    return number[chain_top[parents[first]]], number[chain_top[node]]
 
 
 def _tree_of_tile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -145,52 +145,52 @@ def _tree_of_tile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _component_tree_skimage(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same ten times slower, for machines without higra."""
-    above, order = max_tree(levels, connectivity=1)
-    above, flat = above.ravel(), levels.ravel()
-    first = flat[above] != flat  # one pixel stands for each node
+    parent, order = max_tree(levels, connectivity=1)
+    parent, flat = parent.ravel(), levels.ravel()
+    first = flat[parent] != flat  # one pixel stands for each node
     first[order[0]] = True
     pixel = order[first[order]]
     number = np.zeros(levels.size, np.int64)
     number[pixel] = np.arange(len(pixel))
-    return number[above[pixel]], number[np.where(first, np.arange(levels.size), above)]
+    return number[parent[pixel]], number[np.where(first, np.arange(levels.size), parent)]
 
 
 def subtree_sums(
     parents: np.ndarray, node: np.ndarray, images: list[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """Sum of each image over the pixels of each node and all nodes below it."""
-    above = parents.tolist()
-    size = [1] * len(above)
-    for child in range(len(above) - 1, 0, -1):
-        size[above[child]] += size[child]
+    parent_of = parents.tolist()
+    size = [1] * len(parent_of)
+    for child in range(len(parent_of) - 1, 0, -1):
+        size[parent_of[child]] += size[child]
     # Depth first, a node and all below it are a run, and its sum a difference of running sums.
-    start, free = [0] * len(above), [1] * len(above)
-    for child in range(1, len(above)):
-        parent = above[child]
+    start, free = [0] * len(parent_of), [1] * len(parent_of)
+    for child in range(1, len(parent_of)):
+        parent = parent_of[child]
         start[child] = free[parent]
         free[parent] += size[child]
         free[child] = start[child] + 1
     first = np.array(start)
     last = first + np.array(size)
     for image in images:
-        running = np.zeros(len(above) + 1)
-        running[first + 1] = np.bincount(node, image.ravel(), len(above))
+        running = np.zeros(len(parent_of) + 1)
+        running[first + 1] = np.bincount(node, image.ravel(), len(parent_of))
         running = np.cumsum(running)
         yield running[last] - running[first]
 
 
 def best_cut(parents: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Non-overlapping nodes of the largest total value, and which of them each node lies in."""
-    above, worth = parents.tolist(), value.tolist()
-    below = [0.0] * len(above)
-    taken = [False] * len(above)
-    for node in range(len(above) - 1, 0, -1):
-        taken[node] = worth[node] > 0 and worth[node] >= below[node]
-        below[above[node]] += worth[node] if taken[node] else below[node]
-    label = [0] * len(above)  # the root, all of the image, is no object
+    parent, own_value = parents.tolist(), value.tolist()
+    value_below = [0.0] * len(parent)
+    taken = [False] * len(parent)
+    for node in range(len(parent) - 1, 0, -1):
+        taken[node] = own_value[node] > 0 and own_value[node] >= value_below[node]
+        value_below[parent[node]] += own_value[node] if taken[node] else value_below[node]
+    label = [0] * len(parent)  # the root, all of the image, is no object
     chosen = []
-    for node in range(1, len(above)):
-        label[node] = label[above[node]]
+    for node in range(1, len(parent)):
+        label[node] = label[parent[node]]
         if not label[node] and taken[node]:
             chosen.append(node)
             label[node] = len(chosen)

@@ -1,4 +1,4 @@
-"""One segmentation out of a hierarchy, as plain values that can be kept and used again."""
+"""A cut: the settings of one segmentation of a hierarchy, as plain values that can be saved."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One segmentation out of a hierarchy.
+    """The settings of one segmentation of a hierarchy.
 
-    What a mode has no use for is kept and does nothing, so that switching between modes loses
-    nothing.
+    A mode ignores the values that it does not use, so that switching between modes loses nothing.
 
     Parameters
     ----------
@@ -38,9 +37,9 @@ class Cut:
     n_classes : int
         Of the classes, or of those that objects are made of; ignored where prototypes are given.
     min_size : int or None
-        Pixels of the smallest object; None has it learnt from each image.
+        Pixels of the smallest object; None estimates it from each image.
     class_ids : tuple of int or None
-        Classes that objects are made of; None for whatever stands out.
+        Classes that objects are made of; None detects objects by brightness.
     edits : tuple of Merge or Split
         Changes by hand to the patches' labels of regions, classes or markers, in order (see
         `napari_aeseg.regions.cuts.edits.edited`). They are of one image.
@@ -108,11 +107,11 @@ class Cut:
         hierarchy : Hierarchy
             Of the image to label.
         prototypes : Prototypes, optional
-            What the classes are; `n_classes` is ignored then.
+            Appearance of the classes; `n_classes` is ignored then.
         markers : ndarray of int, shape of the space axes, optional
             For the mode "markers": 0 for unmarked pixels.
         stop : StopFlag, optional
-            Looked at before the work starts and after it.
+            Checked before the work and after it.
 
         Returns
         -------
@@ -121,17 +120,17 @@ class Cut:
         Raises
         ------
         InputError
-            If markers are missing or wrong, a class is not there, or an edit cannot be done.
+            If markers are missing or wrong, or a class or the patch of an edit does not exist.
         StoppedError
             When asked to stop.
         """
         raise_if_stopped(stop, self.mode)
         if self.mode == "objects":
-            found = hierarchy.objects(
+            labels = hierarchy.objects(
                 self.class_ids, self._classes_in(hierarchy), prototypes, self.min_size, stop
             )
             raise_if_stopped(stop, self.mode)
-            return found
+            return labels
         before = self._unedited(hierarchy, prototypes, markers)
         after = edited(before, hierarchy.tree, self.edits)
         raise_if_stopped(stop, self.mode)
@@ -162,7 +161,7 @@ class Cut:
         if self.mode == "classes":
             return hierarchy.class_of_patch(self._classes_in(hierarchy), prototypes)
         if self.mode == "objects":
-            raise InputError("Objects do not follow patches: take `labels` of this cut.")
+            raise InputError("Objects do not follow patches: use `labels` of this cut.")
         if markers is None:
             raise InputError("The mode 'markers' needs markers: an array of ids, 0 = unmarked.")
         return hierarchy.marker_of_patch(markers)
@@ -188,7 +187,7 @@ class Cut:
         return hierarchy.threshold_at(self.regions_in(hierarchy))
 
     def title(self, hierarchy: Hierarchy) -> str:
-        """Return what a layer with this cut is called, such as "regions 12"."""
+        """Return a name for a layer with this cut, such as "regions 12"."""
         number: int | None = None
         if self.mode == "regions":
             number = self.regions_in(hierarchy)
@@ -200,7 +199,7 @@ class Cut:
         return " ".join([*words, *(["edited"] if self.edits and self.mode != "objects" else [])])
 
     def _values(self, hierarchy: Hierarchy) -> dict[str, Any]:
-        """What this mode depends on."""
+        """The settings that this mode depends on, as plain values."""
         if self.mode == "objects":
             classes = None if self.class_ids is None else [int(k) for k in self.class_ids]
             values: dict[str, Any] = {"min_size": _plain(self.min_size), "class_ids": classes}
@@ -213,10 +212,10 @@ class Cut:
         return values
 
     def record(self, hierarchy: Hierarchy, image: str = "image") -> dict[str, Any]:
-        """Return what is needed to make these labels again, as plain values.
+        """Return the values that are needed to make these labels again.
 
-        Markers and prototypes are not in it. For regions it has their number, whatever way they
-        were asked for.
+        Markers and prototypes are not among them. Regions are recorded by their number, even where
+        a threshold was given.
         """
         return {
             "image": image,
@@ -230,7 +229,7 @@ class Cut:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Cut:
-        """Return the cut that a record describes; other entries of the record are left alone.
+        """Return the cut that a record describes; other entries are ignored.
 
         Raises
         ------
@@ -238,7 +237,7 @@ class Cut:
             If there is no mode, or a value is out of range.
         """
         if "mode" not in record:
-            raise InputError("This is no record of a cut: it has no 'mode'.")
+            raise InputError("This is not the record of a cut: it has no 'mode'.")
         plain = ("mode", "n_regions", "threshold", "n_classes", "min_size")
         values = {name: record[name] for name in plain if name in record}
         ids = record.get("class_ids")

@@ -22,7 +22,7 @@ class Merge:
     Parameters
     ----------
     patches : tuple of int
-        Patch ids, at least two distinct ones. Where they have one label already, nothing changes.
+        Patch ids, at least two distinct ones. If they have one label already, nothing changes.
 
     Examples
     --------
@@ -44,8 +44,8 @@ class Merge:
 
     def apply(self, labels: np.ndarray, tree: MergeTree) -> None:
         """Change labels of patches in place; see `edited`."""
-        asked = np.unique(labels[list(self.patches)])
-        labels[np.isin(labels, asked)] = asked[0]
+        merged = np.unique(labels[list(self.patches)])
+        labels[np.isin(labels, merged)] = merged[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Split:
     Parameters
     ----------
     patch : int
-        Patch id. Where its label is this patch alone, nothing changes.
+        Patch id. If its label has no other patch, nothing changes.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def edited(labels: np.ndarray, tree: MergeTree, edits: Iterable[Edit]) -> np.nda
     """Apply edits to the labels of patches, one after the other.
 
     Edits name patches, not labels, so that they can be replayed on any other cut of the same
-    patches; where one has nothing to do there, it is passed over.
+    patches; an edit that has nothing to change there is skipped.
 
     Parameters
     ----------
@@ -127,9 +127,11 @@ def edited(labels: np.ndarray, tree: MergeTree, edits: Iterable[Edit]) -> np.nda
     """
     result = np.array(labels, np.int32)
     for edit in edits:
-        named = edit.patches if isinstance(edit, Merge) else (edit.patch,)
-        if max(named) >= tree.leaves:
-            raise InputError(f"Patch {max(named)}: this image has patches 0 to {tree.leaves - 1}.")
+        patches = edit.patches if isinstance(edit, Merge) else (edit.patch,)
+        if max(patches) >= tree.leaves:
+            raise InputError(
+                f"Patch {max(patches)}: this image has patches 0 to {tree.leaves - 1}."
+            )
         edit.apply(result, tree)
     return result
 
@@ -141,7 +143,7 @@ def edit_of(record: object) -> Edit:
             return Merge(tuple(patches))
         case {"split": patch}:
             return Split(_checked_patch(patch))
-    raise InputError(f"{record!r} is no edit: expected {{'merge': [3, 8]}} or {{'split': 3}}.")
+    raise InputError(f"{record!r} is not an edit: expected {{'merge': [3, 8]}} or {{'split': 3}}.")
 
 
 def _checked_patch(patch: object) -> int:

@@ -9,13 +9,15 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_rectangular
-from napari_aeseg.regions.compare.borders import region_means
+from napari_aeseg.regions.patches.statistics import region_means
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 #: Largest id of a marker.
 LARGEST_MARKER = np.iinfo(np.int32).max
+#: What errors say when all ids are 0.
+NO_MARKER = "There is no marker: paint at least one segment, with ids from 1 on."
 
 
 def check_kind(markers: Any, shape: tuple[int, ...]) -> None:
@@ -31,15 +33,20 @@ def checked_markers(markers: object, shape: tuple[int, ...]) -> np.ndarray:
     check_rectangular(markers, "markers")
     array = np.asarray(markers)
     check_kind(array, shape)
-    low, high = int(array.min()), int(array.max())
+    check_ids(array)
+    if not array.any():
+        raise InputError(NO_MARKER)
+    return array.astype(np.int32, copy=False)
+
+
+def check_ids(markers: np.ndarray) -> None:
+    """Raise InputError unless ids are from 0 to the largest of int32."""
+    low, high = int(markers.min()), int(markers.max())
     if low < 0 or high > LARGEST_MARKER:
         raise InputError(
             f"markers run from {low} to {high}: give 0 for unmarked and ids from 1 to "
             f"{LARGEST_MARKER}."
         )
-    if high == 0:
-        raise InputError("There is no marker: give every segment wanted an id from 1 on.")
-    return array.astype(np.int32, copy=False)
 
 
 def marked_patches(markers: np.ndarray, patches: np.ndarray, number: int) -> np.ndarray:
@@ -57,9 +64,9 @@ def marked_patches(markers: np.ndarray, patches: np.ndarray, number: int) -> np.
     patch, marker = patches.ravel()[at].astype(np.int64), flat[at].astype(np.int64)
     keys, first, pixels = np.unique(patch * (2**31) + marker, return_index=True, return_counts=True)
     best_last = np.lexsort((-first, pixels))
-    found = np.zeros(number, np.int32)
-    found[keys[best_last] // 2**31] = keys[best_last] % 2**31
-    return found
+    marked = np.zeros(number, np.int32)
+    marked[keys[best_last] // 2**31] = keys[best_last] % 2**31  # of equal places, the last stays
+    return marked
 
 
 def spread(
@@ -111,7 +118,7 @@ def spread(
     """
     piece, label = pure_pieces(marked, tree)
     if not label.all():
-        pairs = _neighbouring(piece, edges)
+        pairs = _touching_pairs(piece, edges)
         centre = region_means(positions, piece, weight)
         difference = ((centre[pairs[:, 0]] - centre[pairs[:, 1]]) ** 2).sum(axis=1)
         label = _grown(label, pairs, difference)
@@ -141,8 +148,8 @@ def pure_pieces(marked: np.ndarray, tree: MergeTree) -> tuple[np.ndarray, np.nda
     # Each node is a run of leaves, and so are the marks in it.
     before = np.concatenate([[0], np.cumsum(in_order > 0)])
     first, last = before[start], before[start + length]
-    some = first < last
-    pure = ~some | (changes[first.clip(max=len(marks) - 1)] == changes[last - 1])
+    is_marked = first < last
+    pure = ~is_marked | (changes[first.clip(max=len(marks) - 1)] == changes[last - 1])
     parent = np.full(len(start), len(start) - 1)
     parent[tree.children] = np.arange(tree.leaves, len(start))[:, np.newaxis]
     nodes = np.flatnonzero(pure & ~pure[parent])
@@ -151,10 +158,10 @@ def pure_pieces(marked: np.ndarray, tree: MergeTree) -> tuple[np.ndarray, np.nda
     nodes = nodes[np.argsort(start[nodes])]
     piece = np.empty(tree.leaves, np.int64)
     piece[order] = np.repeat(np.arange(len(nodes)), length[nodes])
-    return piece, np.where(some, marks[first.clip(max=len(marks) - 1)], 0)[nodes]
+    return piece, np.where(is_marked, marks[first.clip(max=len(marks) - 1)], 0)[nodes]
 
 
-def _neighbouring(piece: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def _touching_pairs(piece: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Pairs of pieces that touch, each once."""
     a, b = piece[edges[:, 0]], piece[edges[:, 1]]
     differ = a != b
@@ -164,24 +171,24 @@ def _neighbouring(piece: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.stack([keys // number, keys % number], axis=1)
 
 
-def _grown(label: np.ndarray, pairs: np.ndarray, price: np.ndarray) -> np.ndarray:
+def _grown(label: np.ndarray, pairs: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """Labels for all pieces: the cheapest pair of one with and one without a label comes next."""
-    given = label.tolist()
-    around: list[list[tuple[float, int]]] = [[] for _ in given]
-    for (a, b), paid in zip(pairs.tolist(), price.tolist(), strict=True):
-        around[a].append((paid, b))
-        around[b].append((paid, a))
-    heap = [(paid, b, a) for a, own in enumerate(given) if own for paid, b in around[a]]
+    labels = label.tolist()
+    neighbours: list[list[tuple[float, int]]] = [[] for _ in labels]
+    for (a, b), pair_cost in zip(pairs.tolist(), cost.tolist(), strict=True):
+        neighbours[a].append((pair_cost, b))
+        neighbours[b].append((pair_cost, a))
+    heap = [(c, b, a) for a, has_label in enumerate(labels) if has_label for c, b in neighbours[a]]
     heapq.heapify(heap)
     while heap:
-        _, piece, giver = heapq.heappop(heap)
-        if given[piece]:
+        _, piece, labelled = heapq.heappop(heap)
+        if labels[piece]:
             continue
-        given[piece] = given[giver]
-        for paid, other in around[piece]:
-            if not given[other]:
-                heapq.heappush(heap, (paid, other, piece))
-    return np.array(given)
+        labels[piece] = labels[labelled]
+        for pair_cost, other in neighbours[piece]:
+            if not labels[other]:
+                heapq.heappush(heap, (pair_cost, other, piece))
+    return np.array(labels)
 
 
 def marks_on_top(
@@ -217,5 +224,5 @@ def marks_on_top(
 
 def labels_of_marks(ids: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Return what label each marker has become, for `marks_on_top`."""
-    became = [int(after[before == marker].min(initial=marker)) for marker in ids]
-    return np.array(became, np.int32)
+    labels = [int(after[before == marker].min(initial=marker)) for marker in ids]
+    return np.array(labels, np.int32)

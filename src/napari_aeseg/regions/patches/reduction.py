@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_aeseg.regions.compare.borders import refine_boundaries, region_means
+from napari_aeseg.regions.compare.borders import refine_boundaries
 from napari_aeseg.regions.compare.descriptor import choices, contrast_of, is_coarse
 from napari_aeseg.regions.compare.moments import FeatureCalibration, Scales
 from napari_aeseg.regions.compare.trend import is_volume, relative_place
@@ -17,7 +17,7 @@ from napari_aeseg.regions.patches.graph import (
     averaging_matrix,
     averaging_steps,
 )
-from napari_aeseg.regions.patches.statistics import PatchStatistics
+from napari_aeseg.regions.patches.statistics import PatchStatistics, region_means
 from napari_aeseg.regions.tree.ward import SharedMerges
 
 if TYPE_CHECKING:

@@ -72,6 +72,15 @@ def channel_means(patches: np.ndarray, pixels: Any, count: np.ndarray) -> np.nda
     return total / count[:, np.newaxis]
 
 
+def region_means(values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the weighted mean of the rows of each region 0 .. R-1, shape (R, D); 0 if empty."""
+    from scipy import sparse  # a window opens sooner without it
+
+    members = sparse.csr_array((weight, (region, np.arange(len(region)))))
+    total = members.sum(axis=1)
+    return (members @ values) / np.where(total > 0, total, 1)[:, np.newaxis]
+
+
 def _strips(shape: tuple[int, ...]) -> list[slice]:
     """Parts of an image that are counted together: numpy makes wide copies of what it counts."""
     rows = max(1, _TOGETHER * shape[0] // max(int(np.prod(shape)), 1))
