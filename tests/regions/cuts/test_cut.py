@@ -215,7 +215,7 @@ def test_a_record_makes_the_same_labels_again(hierarchy, markers, cut):
         ({"mode": "things"}, "mode = 'things'"),
         ({"mode": "regions", "n_regions": 0}, "n_regions"),
         ({"mode": "objects", "class_ids": 3}, "class_ids"),
-        ({"mode": "regions", "edits": [{"melt": 2}]}, "no edit"),
+        ({"mode": "regions", "edits": [{"melt": 2}]}, "not an edit"),
     ],
 )
 def test_other_records_are_refused(record, hint):
