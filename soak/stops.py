@@ -23,7 +23,7 @@ import napari_aeseg as aeseg
 from napari_aeseg import api as pipeline
 from napari_aeseg.autoencoder import model as inspect
 from napari_aeseg.autoencoder import training
-from napari_aeseg.batch import batch_steps
+from napari_aeseg.batch import Batch
 from napari_aeseg.errors import AesegError, StoppedError
 from napari_aeseg.io.labels import write_labels_steps
 
@@ -71,12 +71,16 @@ def _features(folder: Path, stop: Any) -> Steps:
 
 
 def _batch(folder: Path, stop: Any) -> Steps:
-    return batch_steps(
-        *(image_files(), folder / "results", model(), aeseg.Cut(n_regions=4), SEGMENTATION),
+    batch = Batch(
+        files=[Path(file) for file in image_files()],
+        output=folder / "results",
+        model=model(),
+        cut=aeseg.Cut(n_regions=4),
+        params=SEGMENTATION,
         device="cpu",
-        stop=stop,
         existing="skip",
     )
+    return batch.steps(stop)
 
 
 def _zarr(folder: Path, stop: Any) -> Steps:

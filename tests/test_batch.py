@@ -76,7 +76,7 @@ def test_results_that_exist_are_refused_before_any_work(files, output, model):
     (output / "c_table.csv").write_text("mine")
     events = []
 
-    with pytest.raises(InputError, match=r"c_table\.csv exist already"):
+    with pytest.raises(InputError, match=r"c_table\.csv exists already"):
         run(files, output, model, progress=events.append)
 
     assert events == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from napari_aeseg import api as pipeline
-from napari_aeseg.cli import _parser
+from napari_aeseg.cli import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -152,4 +152,4 @@ def commands():
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
 def test_commands_are_understood(command):
-    _parser().parse_args(shlex.split(command)[1:])
+    parse(shlex.split(command)[1:])

@@ -20,7 +20,9 @@ _P = TypeVar("_P", bound="_Params")
 
 #: Given where a model file is asked for, this text means the model that ships with the package.
 BASE_MODEL = "base"
-#: What the names of saved hierarchies end with; they are folders.
+#: The end of the names of model files.
+MODEL_SUFFIX = ".aeseg.safetensors"
+#: The end of the names of saved hierarchies, which are folders.
 HIERARCHY_SUFFIX = ".aeseg.zarr"
 
 

@@ -29,7 +29,7 @@ STAGES = {
     "segment": ("napari_aeseg.api.hierarchy_steps", broken, lambda w: w.segment()),
     "look": ("napari_aeseg.regions.hierarchy.Hierarchy.feature_colors", refuse,
              lambda w: w.look("features")),
-    "batch": ("napari_aeseg.batch.batch_steps", broken, batch),
+    "batch": ("napari_aeseg.batch.Batch.steps", broken, batch),
     "objects": ("napari_aeseg.regions.hierarchy.Hierarchy.objects", refuse,
                 lambda w: setattr(w, "mode", "objects")),
     "comparing": ("napari_aeseg.regions.hierarchy.Hierarchy.compared_by", refuse,

@@ -1,4 +1,4 @@
-"""``napari-aeseg demo``: sample images trained on, segmented, and shown in napari."""
+"""``napari-aeseg demo``: train on sample images, segment them, show them in napari."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_aeseg.cli.options import MODEL_SUFFIX, Commands, add_device
-from napari_aeseg.cli.progress import run_with_progress, say_trained
-from napari_aeseg.params import TrainingParams
+from napari_aeseg.cli.options import add_device
+from napari_aeseg.cli.progress import print_training, run_with_progress
+from napari_aeseg.params import MODEL_SUFFIX, TrainingParams
 
 if TYPE_CHECKING:
     import argparse
 
-# What each sample is cut into: a method of the hierarchy and its argument.
+# How each sample is cut: a method of the hierarchy and its argument.
 _CUTS: dict[str, tuple[str, int | None]] = {
     "tissue": ("classes", 3),
     "retina": ("regions", 12),
@@ -25,12 +25,8 @@ _CUTS: dict[str, tuple[str, int | None]] = {
 _STEPS = 150
 
 
-def add_to(commands: Commands) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "demo", help="train and segment sample images, show them in napari"
-    )
-    parser.set_defaults(run=_run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "--output", type=Path, default=Path("out/demo"), help="folder for the results"
     )
@@ -38,7 +34,8 @@ def add_to(commands: Commands) -> None:
     add_device(parser)
 
 
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
     folder: Path = options.output
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
@@ -60,19 +57,19 @@ def _segment_sample(name: str, folder: Path, device: str) -> None:
     print(f"\n{name}: {image.shape} {image.dtype}")
     params = TrainingParams(steps=_STEPS)
     model = run_with_progress(train_steps([image], params, device=device, names=[name]))
-    say_trained(model, [name])
+    print_training(model, [name])
     model.save(folder / f"{name}{MODEL_SUFFIX}")
     start = time.perf_counter()
     tree = run_with_progress(hierarchy_steps(image, model, device=device, name=name))
     seconds = time.perf_counter() - start
     print(f"{name}: {tree.axes}; {tree.n_patches} patches merged in {seconds:.1f} s")
-    what, number = _CUTS[name]
-    labels = getattr(tree, what)(number)
+    mode, number = _CUTS[name]
+    labels = getattr(tree, mode)(number)
     with atomic_write(folder / f"{name}_labels.tif") as part:
         write_label_image(labels, part)
     with atomic_write(folder / f"{name}_overlay.png") as part:
         write_picture(overlay(image, labels, tree.axes.letters), part)
-    print(f"{name}: {labels.max()} {what}; wrote {name}_* in {folder}")
+    print(f"{name}: {labels.max()} {mode}; wrote {name}_* in {folder}")
 
 
 def _show(folder: Path) -> None:

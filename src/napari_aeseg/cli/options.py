@@ -1,12 +1,11 @@
-"""Options that commands share, and how their texts become values."""
+"""Options that several commands share, and the conversion of their texts to values."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
-from napari_aeseg.errors import InputError
 from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:
@@ -15,33 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-#: What `add_subparsers` returns.
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-MODEL_SUFFIX = ".aeseg.safetensors"
-
-
-def model_or_base(text: str) -> Path | str:
-    """Return the path of a model file; only the very word means the model that comes along."""
-    return text if text == BASE_MODEL else Path(text)
-
-
-def count(text: str) -> int:
-    """Return a whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a whole number of 1 or more")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """Return a number from 0 to 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a number from 0 to 1")
-    return number
+_Params = TypeVar("_Params", bound="BaseModel")
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
@@ -59,47 +32,32 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_axes(parser: argparse.ArgumentParser) -> None:
-    """Add --axes."""
+    """Add --axes and --voxel-size."""
     parser.add_argument("--axes", help="one letter per dimension, such as YXC (default: inferred)")
-
-
-def add_voxel_size(parser: argparse.ArgumentParser) -> None:
-    """Add --voxel-size."""
     parser.add_argument(
         "--voxel-size",
         nargs="+",
         type=length,
         metavar=("Z", "Y"),
-        help="size of a pixel along each of Z, Y and X that the images have, in their order, such "
-        "as 2 0.5 0.5 (default: what OME-TIFF, OME-Zarr and ImageJ files say, else 1)",
+        help="size of a voxel along each of Z, Y and X that the images have, in their order, such "
+        "as 2 0.5 0.5 (default: from the metadata of OME-TIFF, OME-Zarr and ImageJ files, else 1)",
     )
 
 
-def length(text: str) -> float:
-    """Return a number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: give numbers above 0, and images before them")
-    return number
-
-
-def add_params(parser: argparse.ArgumentParser, kind: type[BaseModel]) -> None:
+def add_params(parser: argparse.ArgumentParser, kind: type[BaseModel], heading: str) -> None:
     """Add an option for every parameter of a stage."""
-    group = parser.add_argument_group(f"{kind.__name__}")
+    group = parser.add_argument_group(heading)
     for name, field in kind.model_fields.items():
         option = f"--{name.replace('_', '-')}"
         text = f"{field.description} (default: {field.default})".replace("%", "%%")
         if field.annotation is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
         else:
-            group.add_argument(option, type=_reader(field), metavar=_metavar(field), help=text)
+            group.add_argument(option, type=_converter(field), metavar=_metavar(field), help=text)
 
 
-def _reader(field: FieldInfo) -> Callable[[str], Any]:
-    """Return what turns the text of an option into a value; pydantic checks it afterwards."""
+def _converter(field: FieldInfo) -> Callable[[str], Any]:
+    """Return a function from the text of an option to a value, which pydantic checks later."""
     if "tuple" in str(field.annotation):
         return lambda text: tuple(int(part) for part in text.split(","))
     return str
@@ -115,29 +73,59 @@ def _metavar(field: FieldInfo) -> str:
 
 def given(options: argparse.Namespace, kind: type[BaseModel]) -> dict[str, Any]:
     """Return the parameters of a stage that were given as options."""
-    values = {n: getattr(options, n) for n in kind.model_fields}
-    return {n: v for n, v in values.items() if v is not None}
+    values = {name: getattr(options, name) for name in kind.model_fields}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def params_of(options: argparse.Namespace, kind: type[_Params]) -> _Params:
+    """Return the parameters of a stage: those given as options, else the defaults."""
+    return kind(**given(options, kind))
 
 
 def image_paths(options: argparse.Namespace) -> list[Path]:
-    """Return the image files, with those of a folder in its place."""
+    """Return the image files; a folder means all image files in it."""
     if not any(path.is_dir() for path in options.images):
         return list(options.images)
     from napari_aeseg.batch import image_files, is_hierarchy
     from napari_aeseg.io.file_array import is_zarr
 
-    folders = [p for p in options.images if p.is_dir() and not (is_hierarchy(p) or is_zarr(p))]
-    nested = [image_files(path) if path in folders else [path] for path in options.images]
-    return [path for paths in nested for path in paths]
+    def files_of(path: Path) -> list[Path]:
+        is_folder = path.is_dir() and not (is_hierarchy(path) or is_zarr(path))
+        return image_files(path) if is_folder else [path]
+
+    return [file for path in options.images for file in files_of(path)]
 
 
-def refuse_existing(paths: list[Path], ways_out: str) -> None:
-    """Raise InputError if there are files that would be replaced."""
-    existing = [str(path) for path in paths if path.exists()]
-    if existing:
-        more = f" and {len(existing) - 3} more" if len(existing) > 3 else ""
-        verb = "exists" if len(existing) == 1 else "exist"
-        raise InputError(
-            f"{', '.join(existing[:3])}{more} {verb} already: choose another --output, or add "
-            f"{ways_out}."
-        )
+def model_or_base(text: str) -> Path | str:
+    """Return the path of a model file; "base" alone means the bundled model."""
+    return text if text == BASE_MODEL else Path(text)
+
+
+def count(text: str) -> int:
+    """Return a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number of 1 or more")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a number from 0 to 1")
+    return number
+
+
+def length(text: str) -> float:
+    """Return a number above 0."""
+    number = _number(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: give numbers above 0, and images before them")
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

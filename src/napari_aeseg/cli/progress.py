@@ -1,4 +1,4 @@
-"""What is shown while work is done, and what Ctrl-C does meanwhile."""
+"""Progress bars and Ctrl-C of running work; results of a training, printed and saved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class Bars:
-    """Shows events as progress bars on stderr, one per stage."""
+    """Progress bars on stderr, one per stage."""
 
     def __init__(self) -> None:
         from tqdm import tqdm
@@ -35,7 +35,7 @@ class Bars:
     def __call__(self, event: Progress) -> None:
         """Show an event."""
         if event.message:
-            self.say(event.message)
+            self.write(event.message)
         if event.total == 1 or event.stage == "file":  # a bar of one step is noise
             return
         if event.stage != self._stage:
@@ -52,19 +52,19 @@ class Bars:
             self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         self._bar.update(event.done - self._bar.n)
 
-    def say(self, text: str) -> None:
-        """Show a line above the bar."""
+    def write(self, text: str) -> None:
+        """Print a line above the bar."""
         self._tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
-        """Leave the last bar as it is."""
+        """End the current bar."""
         if self._bar is not None:
             self._bar.close()
         self._bar, self._stage = None, ""
 
 
 def run_with_progress(work: Generator[Progress, None, _T], autosave: Path | None = None) -> _T:
-    """Do the work with progress bars; write the models that come with its events."""
+    """Do the work with progress bars; save the snapshots of a training to `autosave`."""
     bars = Bars()
 
     def progress(event: Progress) -> None:
@@ -74,7 +74,7 @@ def run_with_progress(work: Generator[Progress, None, _T], autosave: Path | None
             try:
                 snapshot.save(autosave)
             except OSError as error:  # there may be room again when the training is done
-                bars.say(f"The model so far could not be written: {error}")
+                bars.write(f"The model so far could not be saved: {error}")
 
     try:
         return drain(work, progress)
@@ -82,24 +82,26 @@ def run_with_progress(work: Generator[Progress, None, _T], autosave: Path | None
         bars.close()
 
 
-def save_somewhere(model: Model, path: Path) -> None:
-    """Save a model that was trained; where it cannot be, among temporary files.
+@contextmanager
+def stop_at_interrupt(kept: str) -> Iterator[Event]:
+    """Let Ctrl-C set an event, so that results can be kept; a second Ctrl-C interrupts."""
+    stop = Event()
 
-    Raises
-    ------
-    InputError
-        If it is not where it was to be.
-    """
+    def on_interrupt(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print(f"stopping; {kept} (Ctrl-C again to end at once)", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        model.save(path)
-    except OSError as error:
-        other = Path(tempfile.mkdtemp(prefix="aeseg-model-")) / path.name
-        model.save(other)
-        raise InputError(f"{error}. The model is not lost, it is in {other}.") from error
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def say_trained(model: Model, names: list[str]) -> None:
-    """Say how a training went."""
+def print_training(model: Model, names: list[str]) -> None:
+    """Print steps, time and loss of a training."""
     record = model.record
     print(
         f"trained {record.steps} steps on {', '.join(names)} in {record.seconds:.1f} s "
@@ -107,19 +109,19 @@ def say_trained(model: Model, names: list[str]) -> None:
     )
 
 
-@contextmanager
-def stop_at_interrupt(kept: str) -> Iterator[Event]:
-    """Let Ctrl-C set an event, so that something can be kept; a second one interrupts."""
-    stop = Event()
+def save_trained(model: Model, path: Path) -> None:
+    """Save a trained model; if that fails, save it to a temporary folder.
 
-    def heard(*_: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        print(f"stopping; {kept} (Ctrl-C again to end at once)", file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, heard)
+    Raises
+    ------
+    InputError
+        If the model is not at its path.
+    """
     try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save(path)
+    except OSError as error:
+        other = Path(tempfile.mkdtemp(prefix="aeseg-model-")) / path.name
+        model.save(other)
+        raise InputError(f"{error}. The model is not lost, it is in {other}.") from error
+    print(f"wrote {path}")

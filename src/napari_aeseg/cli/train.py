@@ -1,117 +1,160 @@
-"""``napari-aeseg train``: a model of image files."""
+"""``napari-aeseg train``: train a model on image files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_aeseg.cli.options import (
-    MODEL_SUFFIX,
-    Commands,
     add_axes,
     add_device,
     add_images,
     add_params,
-    add_voxel_size,
     given,
     image_paths,
     model_or_base,
-    refuse_existing,
 )
 from napari_aeseg.cli.progress import (
+    print_training,
     run_with_progress,
-    save_somewhere,
-    say_trained,
+    save_trained,
     stop_at_interrupt,
 )
-from napari_aeseg.errors import ModelFileError
+from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.images.axes import common_voxel_size
-from napari_aeseg.params import PRESETS, TrainingParams
+from napari_aeseg.io.atomic import check_writable, refuse_existing
+from napari_aeseg.params import MODEL_SUFFIX, PRESETS, TrainingParams
 
 if TYPE_CHECKING:
     import argparse
 
+    from napari_aeseg.autoencoder.model import Model
 
-def add_to(commands: Commands) -> None:
-    """Add the command."""
-    parser = commands.add_parser("train", help="train a model on image files")
-    parser.set_defaults(run=_run)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     add_images(parser)
     parser.add_argument("--output", type=Path, required=True, help=f"model file (*{MODEL_SUFFIX})")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--init",
         type=model_or_base,
-        help="model file to start from, or 'base' for the one that comes along",
+        metavar="MODEL",
+        help="model file to start from, or 'base' for the bundled model",
     )
     start.add_argument(
-        "--resume", type=Path, metavar="MODEL", help="unfinished model file to go on with"
+        "--resume", type=Path, metavar="MODEL", help="model file of an interrupted training"
     )
     parser.add_argument(
         "--preset",
         choices=list(PRESETS),
-        help="parameters to begin with; the options below change single ones. "
+        help="parameters to start from; the options below change single ones. "
         + " ".join(f"{name}: {preset.description}" for name, preset in PRESETS.items()),
     )
     parser.add_argument(
         "--autosave",
         type=float,
         metavar="SECONDS",
-        help="write the model so far every so many seconds, to be resumed if need be",
+        help="save the model so far at this interval; a training can be resumed from it",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     add_device(parser)
     add_axes(parser)
-    add_voxel_size(parser)
-    add_params(parser, TrainingParams)
+    add_params(parser, TrainingParams, "Training")
 
 
-def _run(options: argparse.Namespace) -> int:
-    from napari_aeseg.api import train_steps
-    from napari_aeseg.io.atomic import check_writable
-    from napari_aeseg.io.images import open_file
-    from napari_aeseg.large.build import pixels_in_memory
-
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
     path: Path = options.output
     if not path.name.endswith(MODEL_SUFFIX):
         path = path.with_name(path.name + MODEL_SUFFIX)
     params = _params(options)
     if not options.overwrite:
-        ways_out = "--overwrite"
+        alternative = "add --overwrite"
         if options.resume is None and _is_unfinished(path):
-            ways_out = f"--resume {path} --overwrite to go on with it, or --overwrite to begin anew"
-        refuse_existing([path], ways_out)
+            alternative = f"--resume {path} --overwrite to resume it, or --overwrite to start again"
+        refuse_existing([path], alternative)
     check_writable(path.parent)
     files = image_paths(options)
-    names = [file.name for file in files]
-    read = [open_file(file, pixels_in_memory()) for file in files]
-    readings = [opened.read_axes(options.axes, options.voxel_size) for opened in read]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with stop_at_interrupt("what was learnt is kept") as stop:
-        work = train_steps(
-            [opened.array for opened in read],
+    with stop_at_interrupt("the model so far is kept") as stop:
+        model = train_on_files(
+            files,
             params,
-            [options.axes or opened.axes for opened in read],
-            options.device,
-            options.resume or options.init,
-            stop,
-            names,
+            options,
+            autosave=path,
+            init=options.resume or options.init,
+            stop=stop,
             resume=options.resume is not None,
             snapshot_seconds=options.autosave,
-            voxel_size=common_voxel_size(readings),
         )
-        model = run_with_progress(work, path)
-        say_trained(model, names)
-        save_somewhere(model, path)
-    print(f"wrote {path}")
+        save_trained(model, path)
     if model.unfinished:
-        print(f"the training is unfinished; go on with --resume {path}")
+        print(f"The training is unfinished. Resume it with --resume {path}")
         raise KeyboardInterrupt
     return 0
 
 
+def train_on_files(
+    files: list[Path],
+    params: TrainingParams | None,
+    options: argparse.Namespace,
+    *,
+    skip_failed: bool = False,
+    autosave: Path | None = None,
+    **settings: Any,
+) -> Model:
+    """Train on image files, with progress bars.
+
+    Parameters
+    ----------
+    files : list of Path
+    params : TrainingParams or None
+        None for those of the training to resume.
+    options : Namespace
+        With `axes`, `voxel_size` and `device`.
+    skip_failed : bool
+        Whether files that cannot be read are left out.
+    autosave : Path, optional
+        For snapshots.
+    **settings
+        Of `napari_aeseg.api.train_steps`.
+    """
+    from napari_aeseg.api import train_steps
+    from napari_aeseg.io.images import open_file
+    from napari_aeseg.large.build import pixels_in_memory
+
+    names, images, readings, errors = [], [], [], []
+    for file in files:
+        try:
+            image = open_file(file, pixels_in_memory())
+            readings.append(image.read_axes(options.axes, options.voxel_size))
+        except InputError as error:
+            if not skip_failed:
+                raise
+            errors.append(str(error))
+        else:
+            names.append(file.name)
+            images.append(image)
+    if not images:
+        raise InputError("\n".join(errors))
+    if autosave is not None:
+        autosave.parent.mkdir(parents=True, exist_ok=True)
+    work = train_steps(
+        [image.array for image in images],
+        params,
+        [options.axes or image.axes for image in images],
+        options.device,
+        names=names,
+        voxel_size=common_voxel_size(readings),
+        **settings,
+    )
+    model = run_with_progress(work, autosave)
+    print_training(model, names)
+    return model
+
+
 def _is_unfinished(path: Path) -> bool:
-    """Whether a file has a training that was cut short, by a kill for example."""
+    """Whether a file has an interrupted training, for example by a kill."""
     from napari_aeseg.autoencoder.model_file import read_header
 
     try:
@@ -121,15 +164,15 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def _params(options: argparse.Namespace) -> TrainingParams | None:
-    """Return what was asked for: preset, then single options; None to resume with the model's."""
+    """Return the preset changed by single options; None to resume with the model's parameters."""
     changes = {} if options.preset is None else PRESETS[options.preset].changes
-    asked = {**changes, **given(options, TrainingParams)}
+    values = {**changes, **given(options, TrainingParams)}
     if options.resume is None:
-        return TrainingParams(**asked)
-    if not asked and options.preset is None:
+        return TrainingParams(**values)
+    if not values and options.preset is None:
         return None
     from napari_aeseg.api import load_model
 
-    # So that an error names only what differs.
+    # Other parameters are the model's, so that an error names only those that differ.
     defaults = TrainingParams().model_dump() if options.preset is not None else {}
-    return TrainingParams(**{**load_model(options.resume).record.params, **defaults, **asked})
+    return TrainingParams(**{**load_model(options.resume).record.params, **defaults, **values})

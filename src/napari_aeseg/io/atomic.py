@@ -14,7 +14,7 @@ from uuid import uuid4
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from os import PathLike
 
 # Of the name that a file will have, so much is in the name that it has first.
@@ -53,6 +53,25 @@ def check_writable(folder: str | PathLike[str]) -> None:
         raise InputError(f"{there} is no folder: nothing can be written to {asked}.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{there} may not be written to: choose another folder for the results.")
+
+
+def refuse_existing(paths: Sequence[Path], alternative: str) -> None:
+    """Raise InputError if files exist that would be replaced.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    alternative : str
+        What else the user can do, for the end of the message.
+    """
+    existing = [str(path) for path in paths if path.exists()]
+    if existing:
+        more = f" and {len(existing) - 3} more" if len(existing) > 3 else ""
+        verb = "exists" if len(existing) == 1 else "exist"
+        raise InputError(
+            f"{', '.join(existing[:3])}{more} {verb} already. Choose another output, or "
+            f"{alternative}."
+        )
 
 
 def remove_folder(folder: Path, *, failed: bool = False) -> None:

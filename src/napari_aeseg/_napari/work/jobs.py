@@ -275,27 +275,26 @@ def _warm(hierarchy: Hierarchy) -> Hierarchy:
 
 
 def segmenting_files(files: list[Path], output: Path, *settings: Any) -> Work:
-    """Segment files; the result is a `BatchReport`. Settings are those of `batch_steps`."""
+    """Segment files; the result is a `BatchReport`. Settings are those of `Batch`."""
     model, cut, params, comparison, axes, device, existing = settings
 
     @_with_core
     def work(stop: Event) -> Generator[Progress, None, BatchReport]:
-        from napari_aeseg.batch import batch_steps
+        from napari_aeseg.api import load_model
+        from napari_aeseg.batch import Batch
 
-        return (
-            yield from batch_steps(
-                files,
-                output,
-                model,
-                cut,
-                params,
-                axes,
-                device,
-                comparison=comparison,
-                axes_must_fit=False,  # they were typed for the open images
-                existing=existing,
-                stop=stop,
-            )
+        batch = Batch(
+            files=files,
+            output=output,
+            model=load_model(model) if isinstance(model, str) else model,
+            cut=cut,
+            params=params,
+            comparison=comparison,
+            axes=axes,
+            device=device,
+            axes_must_fit=False,  # they were typed for the open images
+            existing=existing,
         )
+        return (yield from batch.steps(stop))
 
     return work
