@@ -1038,7 +1038,7 @@ def test_info_tells_what_a_hierarchy_is(run, tree_file, grey_model):
         assert words in done.out
     assert load_model(grey_model).fingerprint in done.out
     header = json.loads(run("info", tree_file, "--json").out)
-    assert header["format_version"] == 2
+    assert header["format_version"] == 1
     assert header["params"]["patch_size"] == 4
     missing = run("info", tree_file.with_name("lost.aeseg.zarr"))
     assert missing.code == 1

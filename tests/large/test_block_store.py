@@ -1,9 +1,7 @@
-"""Folders of blocks that somebody changed: refused with what to do, or done again."""
+"""Folders of blocks that are damaged, or of another run: refused with what to do."""
 
-import io
 import json
-import os
-import zipfile
+import shutil
 
 import numpy as np
 import pytest
@@ -31,8 +29,6 @@ def done(tmp_path_factory, small_model):
 
 @pytest.fixture
 def folder(done, tmp_path):
-    import shutil
-
     return shutil.copytree(done, tmp_path / "store")
 
 
@@ -51,45 +47,41 @@ def test_what_is_whole_is_taken_up(folder, small_model):
     assert go_on(folder, small_model).regions(2).compute().max() == 2
 
 
-@pytest.mark.parametrize(
-    "block",
-    [
-        [0, 32], [-32, 32], [1, 1], [8, 8], [32], [32, 32, 32], [2**62, 2**62], "32", None,
-        [32.0, 32], [True, 32], [10**400, 32], [1e400, 32], [33, 32],
-    ],
-    ids=str,
-)  # fmt: skip
+@pytest.mark.parametrize("block", [[0, 32], "32", None, [32.0, 32], [True, 32]], ids=str)
 def test_blocks_of_a_shape_that_cannot_be_are_refused(folder, small_model, block):
-    """0 was a division by zero, 1e400 an overflow, and [1, 1] as many blocks as pixels."""
-    known = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(known | {"block": block}))
-    refused(folder, small_model, "give another folder")
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | {"block": block}))
+    refused(folder, small_model, r"run\.json is damaged .* Choose another folder\.$")
 
 
-@pytest.mark.parametrize("text", ["", "[", "[]", "3", "{}", "[" * 100_000, '"' + "x" * 2**21 + '"'])
-def test_values_that_are_none_are_refused(folder, small_model, text):
+@pytest.mark.parametrize("text", ["", "[", "[]", "3", "{}"])
+def test_a_damaged_description_of_the_run_is_refused(folder, small_model, text):
     (folder / "run.json").write_text(text)
-    refused(folder, small_model, "run.json is damaged")
+    refused(folder, small_model, r"run\.json is damaged")
 
 
-def test_a_link_to_the_values_of_other_work_is_refused(folder, small_model):
-    (folder / "run.json").rename(folder.parent / "run.json")
-    (folder / "run.json").symlink_to(folder.parent / "run.json")
-    refused(folder, small_model, "give another folder")
+def test_blocks_of_another_format_are_refused_and_left_as_they_are(folder, small_model):
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | {"format": 99}))
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    refused(folder, small_model, r"different run \(format: 99 there, 1 now\)")
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["patches", "blocks", "patches/c", "patches/c/0"])
-def test_nothing_is_written_through_a_link(folder, small_model, name):
-    """A link in a folder of somebody else had the files that it led to written over."""
-    outside = folder.parent / "outside"
-    (folder / name).rename(outside)
-    (folder / name).symlink_to(outside, target_is_directory=True)
-    before = {p: p.read_bytes() for p in outside.rglob("*") if p.is_file()}
-    block = outside / "0_0.npz" if name == "blocks" else folder / "blocks" / "0_0.npz"
-    block.unlink()
-    before.pop(block, None)
-    refused(folder, small_model, "links to other places")
-    assert {p: p.read_bytes() for p in outside.rglob("*") if p.is_file()} == before
+def test_a_folder_without_its_blocks_is_computed_again(folder, small_model):
+    expected = np.asarray(go_on(folder, small_model).regions(3))
+    shutil.rmtree(folder / "blocks")
+    assert np.array_equal(np.asarray(go_on(folder, small_model).regions(3)), expected)
+
+
+def test_notes_of_blocks_are_given_once_when_work_goes_on(folder, small_model):
+    for file in (folder / "blocks").glob("*.npz"):
+        rewrite(file, put("notes", np.array(["Light was uneven.", "µ"])))
+    notes = go_on(folder, small_model).notes
+    assert [note for note in notes if note in ("Light was uneven.", "µ")] == [
+        "Light was uneven.",
+        "µ",
+    ]
 
 
 def npz(folder):
@@ -123,83 +115,56 @@ def first(value):
 @pytest.mark.parametrize(
     "change",
     [
-        put("count", first(0)),
-        put("count", first(0.5)),
-        put("count", lambda v: v * 2),
         put("count", lambda v: v[:0]),
         put("mean", first(np.nan)),
-        put("mean", first(1e20)),
         put("mean", lambda v: v[:-1]),
         put("mean", lambda v: v[:, :-1]),
         put("mean", lambda v: v.astype(float)),
-        put("second", first(-1)),
-        put("second", first(1e38)),
-        put("level", first(9)),
-        put("level", first(1)),
-        put("centroid", first(1e9)),
-        put("intensity", lambda v: v[:, [0, 0]]),
-        put("edges", first(-1)),
-        put("edges", lambda v: v + 1000),
-        put("edges", lambda v: v[::-1]),
+        put("centroid", lambda v: v[:, [0, 0, 0]]),
         put("edges", lambda v: v.ravel()),
-        put("border", first(0)),
         put("border", first(np.inf)),
-        put("face_0_0", first(-1)),
-        put("face_0_0", first(2**31 - 1)),
-        put("face_1_1", lambda v: v[:-1]),
         put("face_1_1", lambda v: v.astype(np.int64)),
         put("more", 3),
         lambda arrays: arrays.pop("edges"),
+        lambda arrays: arrays.pop("face_0_0"),
         put("level", np.array([{"pickled": 1}], object)),
     ],
 )
-def test_a_block_that_is_none_is_named_and_can_be_made_again(folder, small_model, change):
-    """Each was a bare error of numpy or zipfile, or a wrong result."""
+def test_a_damaged_block_is_named_and_can_be_made_again(folder, small_model, change):
     expected = np.asarray(go_on(folder, small_model).regions(3))
     rewrite(npz(folder), change)
-    refused(folder, small_model, r"0_0\.npz is damaged .* Delete it, and it is made again\.$")
+    refused(folder, small_model, r"0_0\.npz is damaged .* Delete it to compute it again\.$")
     npz(folder).unlink()
     assert np.array_equal(np.asarray(go_on(folder, small_model).regions(3)), expected)
 
 
-def test_blocks_that_are_packed_are_refused_before_they_are_unpacked(folder, small_model):
-    rewrite(npz(folder), lambda arrays: None, np.savez_compressed)
-    refused(folder, small_model, "packed|more than it has")
+@pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: data[:600] + data[601:]])
+def test_a_block_of_other_bytes_is_refused(folder, small_model, damage):
+    file = npz(folder)
+    file.write_bytes(damage(file.read_bytes()))
+    refused(folder, small_model, r"0_0\.npz is damaged")
 
 
-def test_an_array_that_promises_terabytes_takes_no_memory(folder, small_model):
-    with np.load(npz(folder)) as found:
-        arrays = dict(found)
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, values in arrays.items():
-            raw = io.BytesIO()
-            np.save(raw, values)
-            if name == "count":
-                raw = io.BytesIO()
-                head = {"descr": "<f8", "fortran_order": False, "shape": (2**40,)}
-                np.lib.format.write_array_header_1_0(raw, head)
-            archive.writestr(f"{name}.npy", raw.getvalue())
-    npz(folder).write_bytes(stream.getvalue())
-    refused(folder, small_model, "count is float64 of shape .* in 0 bytes")
+def test_a_changed_number_in_a_block_does_not_fit_its_checksum(folder, small_model):
+    file = npz(folder)
+    data = bytearray(file.read_bytes())
+    with np.load(file) as arrays:
+        place = data.index(arrays["mean"].tobytes()[:64])
+    data[place] ^= 1
+    file.write_bytes(data)
+    refused(folder, small_model, r"0_0\.npz is damaged .*CRC")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        put("pixels", np.float64(0)),
         put("pixels", np.float64(np.nan)),
-        put("pixels", np.array("12")),
         put("matrix", lambda v: v[:-1]),
         put("matrix", first(np.nan)),
-        put("matrix", first(1e30)),
-        put("own_floor", first(0)),
         put("known/unit", np.float64(0)),
         put("known/scale", np.float64(np.inf)),
-        put("known/everything/own", first(-1)),
-        put("known/everything/vectors", lambda v: v[:-1]),
-        put("known/things/covariance", first(1e300)),
         lambda arrays: arrays.pop("own"),
+        lambda arrays: arrays.pop("known/gain"),
     ],
 )
 def test_how_patches_are_joined_is_checked(folder, small_model, change):
@@ -212,23 +177,18 @@ def test_how_patches_are_joined_is_checked(folder, small_model, change):
     "change",
     [
         lambda m: m.update(shape=[2**40, 2**40]),
-        lambda m: m["chunk_grid"]["configuration"].update(chunk_shape=[2**20, 2**20]),
-        lambda m: m["chunk_key_encoding"]["configuration"].update(separator="../"),
-        lambda m: m.update(data_type="int8"),
-        lambda m: m.update(fill_value=7),
-        lambda m: m["codecs"].append({"name": "numcodecs.pickle"}),
-        lambda m: m["codecs"][1].update(configuration="none"),
+        lambda m: m["chunk_grid"]["configuration"].update(chunk_shape=[16, 16]),
+        lambda m: m.update(data_type="int64"),
+        lambda m: m["codecs"].append({"name": "of nobody"}),
         lambda m: m.pop("shape"),
     ],
 )
-def test_zarr_never_writes_by_metadata_that_are_not_ours(folder, small_model, change, monkeypatch):
+def test_arrays_of_patch_ids_that_are_others_are_refused(folder, small_model, change):
     file = folder / "patches" / "zarr.json"
     metadata = json.loads(file.read_text())
     change(metadata)
     file.write_text(json.dumps(metadata))
-    npz(folder).unlink()
-    monkeypatch.setattr("zarr.open_array", None)
-    refused(folder, small_model, "give another folder")
+    refused(folder, small_model, r"patches is damaged .* Choose another folder\.$")
 
 
 @pytest.mark.parametrize("odd", [-1, 17, 2**31 - 1])
@@ -244,7 +204,6 @@ def test_damaged_ids_are_an_error_of_ours(folder, small_model):
     refused(folder, small_model, "Patch ids in .* cannot be read")
 
 
-@pytest.mark.parametrize("name", ["patches", "blocks"])
-def test_a_part_that_is_missing_is_named(folder, small_model, name):
-    os.rename(folder / name, folder.parent / name)
-    refused(folder, small_model, "give another folder|missing")
+def test_missing_patch_ids_are_named(folder, small_model):
+    shutil.rmtree(folder / "patches")
+    refused(folder, small_model, "patches is damaged .* Choose another folder")

@@ -298,7 +298,7 @@ def test_work_goes_on_when_a_part_can_be_read_again(image, tmp_path):
     again = built(lazy, store=tmp_path / "s", unreadable="skip")
     assert again.notes == ()
     assert (again.regions(n_regions=6).compute() > 0).all()
-    with pytest.raises(aeseg.InputError, match="other work"):
+    with pytest.raises(aeseg.InputError, match="different run"):
         built(lazy // 2, store=tmp_path / "s", unreadable="skip")
     with pytest.raises(aeseg.InputError, match="other pixels"):
         built(lazy[:, ::-1], store=tmp_path / "s", unreadable="skip")

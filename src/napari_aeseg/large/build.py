@@ -51,7 +51,7 @@ _PLANE = 256
 # What disks say that have no room.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Of what is kept in the folder, and what patches depend on.
-_FORMAT = 2
+_FORMAT = 1
 _DECIDES_PATCHES = {"patches", "patch_size", "source", "levels"}
 # Parts from which it is known how patches are joined, and pixels of one.
 _PARTS, _PART_PIXELS = 8, 2**18
@@ -139,7 +139,7 @@ def block_hierarchy_steps(
     read = BlockImage.of(
         *(image, axes, name, model.intensity),
         skip=skip,
-        leave_out=BlockStore.left_out_in(store),
+        leave_out=BlockStore.unreadable_parts_in(store),
         look=store is not None,
         stop=stop,
     )
@@ -147,7 +147,7 @@ def block_hierarchy_steps(
     model.fitted(read.channels)
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
-    plan = _Plan.of(read, blocks, params, model, BlockStore.block_in(store))
+    plan = _Plan.of(read, blocks, params, model, BlockStore.block_shape_in(store))
     about = {**_about(read, model, params, blocks, plan), "precision": precision}
     kept = BlockStore.opened(store, about, read.shape, plan.size)
     work = BlockWork(read, model, params, device, kept, skip, precision=precision)
@@ -197,7 +197,7 @@ def _built(
     # Of earlier runs too, where work went on.
     notes = list(dict.fromkeys([*notes, *kept.notes(done)]))
     give_back()
-    joined = stitch_blocks(lambda: kept.all_of(done, _levels_of_features(work), read.channels))
+    joined = stitch_blocks(lambda: map(kept.get, done))
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
     assert isinstance(model, Model)  # noqa: S101 - workers get a file, this process has the model
