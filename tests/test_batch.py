@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -10,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 
 import napari_aeseg as aeseg
 from napari_aeseg import Cut, InputError, Merge
+from napari_aeseg.io.images import open_file
 
 
 @pytest.fixture
@@ -308,3 +311,38 @@ def test_without_known_voxels_tables_are_in_pixels(files, output, model):
     run(files, output, model)
     table = pd.read_csv(output / "a_table.csv")
     assert not {"unit", "area_pixels"} & set(table)
+
+
+@pytest.mark.parametrize("name", ["labels.tif", "labels.ome.zarr"])
+def test_labels_of_one_file_may_get_a_name(files, output, model, stripes, name):
+    report = run(files[:1], output / name, model, save_hierarchy=True)
+
+    assert report.summary == "1 file: 1 done"
+    assert names(output) == sorted(["labels.aeseg.zarr", "labels_table.csv", name])
+    tree = aeseg.build_hierarchy(stripes, model, device="cpu")
+    assert np.array_equal(open_file(output / name).array, tree.regions(4))
+    again = run(files[:1], output / name, model, existing="skip")
+    assert again.summary == "1 file: 1 skipped"
+    with pytest.raises(InputError, match="never replaced"):
+        run(files[:1], output / name, model, existing="replace")
+
+
+def test_unfinished_labels_are_continued(files, output, model, stripes):
+    path = output / "labels.zarr"
+    run(files[:1], path, model, table=False)
+    header = json.loads((path / "zarr.json").read_text())
+    header["attributes"]["napari-aeseg"]["complete"] = False
+    (path / "zarr.json").write_text(json.dumps(header))
+
+    assert run(files[:1], path, model, table=False).summary == "1 file: 1 done"
+    assert json.loads((path / "zarr.json").read_text())["attributes"]["napari-aeseg"]["complete"]
+
+
+@pytest.mark.parametrize("existing", ["refuse", "skip", "replace"])
+def test_other_data_under_the_name_of_labels_is_refused(files, output, model, existing):
+    zarr.create_array(output / "a_labels.ome.zarr", data=np.arange(4))
+
+    with pytest.raises(InputError, match=r"a_labels\.ome\.zarr (exists already|holds other data)"):
+        run(files, output, model, existing=existing)
+
+    assert zarr.open_array(output / "a_labels.ome.zarr")[:].tolist() == [0, 1, 2, 3]

@@ -1,7 +1,6 @@
-"""Images that are not loaded, on the command line and in batches."""
+"""Images in blocks, on the command line and in batches."""
 
 import json
-from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -12,7 +11,6 @@ import zarr
 
 import napari_aeseg as aeseg
 from napari_aeseg import batch, samples
-from napari_aeseg.cli import main
 from napari_aeseg.io.images import open_file
 from napari_aeseg.io.labels import write_labels
 
@@ -37,17 +35,6 @@ def big(tmp_path, image):
     level = {"path": "0", "coordinateTransformations": [scale]}
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
     return path
-
-
-@pytest.fixture
-def run(capsys):
-    def run(*arguments):
-        capsys.readouterr()
-        code = main([str(a) for a in arguments])
-        said = capsys.readouterr()
-        return SimpleNamespace(code=code, out=said.out, err=said.err)
-
-    return run
 
 
 @pytest.fixture
@@ -78,7 +65,7 @@ def test_one_image_to_one_file(run, big, tmp_path, expected, name):
     assert "exists already" in again.err
 
 
-def test_what_one_file_cannot_hold_is_refused(run, big, tmp_path):
+def test_one_label_file_takes_one_image_and_is_never_replaced(run, big, tmp_path):
     output = tmp_path / "labels.ome.zarr"
     two = run("segment", big, big, f"--output={output}", "--model=base")
     assert two.code == 1
@@ -104,14 +91,14 @@ def test_objects_of_blocks_are_refused_before_the_work(run, big, tmp_path, monke
     assert "take regions or classes" in done.err
 
 
-def test_a_picture_as_output_is_refused(run, big, tmp_path):
+def test_labels_are_not_written_as_png(run, big, tmp_path):
     done = run("segment", big, "--output", tmp_path / "labels.png")
     assert done.code == 1
     assert "labels.png: labels are written as .zarr or .tif" in done.err
     assert not (tmp_path / "labels.png").exists()
 
 
-def test_one_path_in_place_of_a_list_is_refused(tmp_path):
+def test_segment_files_refuses_one_path(tmp_path):
     with pytest.raises(aeseg.InputError, match="give a list of files"):
         aeseg.segment_files("scan.tif", tmp_path, "base")
 
@@ -154,7 +141,7 @@ def test_a_small_zarr_image_is_segmented_as_any_file(run, big, image, tmp_path):
     assert (output / "big_overlay.png").is_file()
 
 
-def test_unreadable_parts_are_left_out_if_asked(run, image, tmp_path):
+def test_unreadable_parts_are_skipped_on_request(run, image, tmp_path):
     bad = image.astype(np.float32)
     bad[92:100, 90:100] = np.nan
     path = tmp_path / "bad.zarr"
@@ -178,7 +165,7 @@ def test_a_model_is_trained_on_zarr(run, big, tmp_path):
     assert (known["shape"], known["axes"]) == ([3, 192, 256], "CYX")
 
 
-def test_info_of_an_image(run, big, tmp_path):
+def test_info_describes_an_image_on_disk(run, big, tmp_path):
     done = run("info", big)
     assert done.code == 0
     assert "3 channels, 192 x 256 pixels (CYX, from the file)" in done.out
@@ -188,7 +175,7 @@ def test_info_of_an_image(run, big, tmp_path):
     assert json.loads(run("info", path, "--json").out)["labels"] == "complete"
 
 
-def test_hierarchies_beside_one_file_are_cut_again(run, big, tmp_path, expected):
+def test_a_hierarchy_beside_a_label_file_can_be_cut_again(run, big, tmp_path, expected):
     first, again = tmp_path / "first.ome.zarr", tmp_path / "again.tif"
     common = ["--model=base", "--regions=5"]
     done = run("segment", big, f"--output={first}", *common, "--save-hierarchy", *BLOCKS)
@@ -223,7 +210,7 @@ def test_hierarchies_of_large_images_are_saved_and_cut_in_batches(run, big, tmp_
     ("spacings", "options", "dimensions"),
     [((1, 1), [], 3), ((1, 2), [], 2), ((1, 2), ["--voxel-size", "1", "1", "1"], 3)],
 )
-def test_voxels_of_files_reach_the_training(run, tmp_path, spacings, options, dimensions):
+def test_voxel_sizes_of_files_reach_the_training(run, tmp_path, spacings, options, dimensions):
     files = [tmp_path / f"{name}.tif" for name in "ab"]
     noise = np.random.default_rng(0).integers(0, 255, (16, 32, 32), dtype=np.uint8)
     for file, spacing in zip(files, spacings, strict=True):
