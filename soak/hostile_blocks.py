@@ -56,7 +56,7 @@ def write_hostile_blocks(path: Path, good: Path, rng: Rng) -> str:
         files = sorted((path / "blocks").glob("*.npz"))
         files[rng.integers(len(files))].unlink()
     kinds = [_run, _run, _npz_bytes, _npz_values, _npz_values, _npz_values, _npz_members]
-    kinds += [_npz_zip, _reduction, _metadata, _ids, _links_in, _any_file]
+    kinds += [_npz_zip, _coarsening, _metadata, _ids, _links_in, _any_file]
     kind = kinds[rng.integers(len(kinds))]
     kind(path, rng)
     return kind.__name__.strip("_")
@@ -104,7 +104,7 @@ def _save(file: Path, arrays: dict[str, np.ndarray], rng: Rng) -> None:
 
 def _npz_values(path: Path, rng: Rng) -> None:
     """Other numbers, shapes and types."""
-    file = path / "reduction.npz" if rng.random() < 0.1 else _some_npz(path, rng)
+    file = path / "coarsening.npz" if rng.random() < 0.1 else _some_npz(path, rng)
     arrays = _loaded(file)
     for _ in range(int(rng.integers(1, 3))):
         name = list(arrays)[rng.integers(len(arrays))]
@@ -128,7 +128,7 @@ def _npz_values(path: Path, rng: Rng) -> None:
 
 def _npz_members(path: Path, rng: Rng) -> None:
     """Missing, further and pickled arrays."""
-    file = path / "reduction.npz" if rng.random() < 0.2 else _some_npz(path, rng)
+    file = path / "coarsening.npz" if rng.random() < 0.2 else _some_npz(path, rng)
     arrays = _loaded(file)
     name = list(arrays)[rng.integers(len(arrays))]
     match rng.integers(4):
@@ -145,7 +145,7 @@ def _npz_members(path: Path, rng: Rng) -> None:
 
 def _npz_zip(path: Path, rng: Rng) -> None:
     """Archives that unpack to gigabytes, promise terabytes, are locked, or are none."""
-    file = path / "reduction.npz" if rng.random() < 0.3 else _some_npz(path, rng)
+    file = path / "coarsening.npz" if rng.random() < 0.3 else _some_npz(path, rng)
     arrays = _loaded(file)
     name = list(arrays)[rng.integers(len(arrays))]
     stream = io.BytesIO()
@@ -178,11 +178,11 @@ def _npz_zip(path: Path, rng: Rng) -> None:
     file.write_bytes(bytes(whole))
 
 
-def _reduction(path: Path, rng: Rng) -> None:
+def _coarsening(path: Path, rng: Rng) -> None:
     """How patches are joined, with blocks left to do it in."""
     for file in sorted((path / "blocks").glob("*.npz"))[: int(rng.integers(1, 4))]:
         file.unlink()
-    file = path / "reduction.npz"
+    file = path / "coarsening.npz"
     arrays = _loaded(file)
     match rng.integers(4):
         case 0:
@@ -190,7 +190,16 @@ def _reduction(path: Path, rng: Rng) -> None:
             return
         case 1:
             odd = [0.0, -1.0, np.nan, np.inf, 1e-300, 1e300, 1.0, "12", True]
-            name = str(rng.choice(["pixels", "known/scale", "known/contrast", "known/unit"]))
+            name = str(
+                rng.choice(
+                    [
+                        "pixels_per_patch",
+                        "calibration/scale",
+                        "calibration/contrast",
+                        "calibration/unit",
+                    ]
+                )
+            )
             arrays[name] = np.array(odd[rng.integers(len(odd))])
         case _:
             names = [name for name, values in arrays.items() if values.size > 1]
@@ -263,7 +272,7 @@ def _links_in(path: Path, rng: Rng) -> None:
                 shutil.move(file, moved)
                 file.symlink_to(moved)
         case 2:
-            (path / "reduction.part").symlink_to(outside / "reduction")
+            (path / "coarsening.part").symlink_to(outside / "coarsening")
         case _:
             shutil.rmtree(path / "patches")
             if rng.random() < 0.5:

@@ -158,19 +158,19 @@ def test_a_changed_number_in_a_block_does_not_fit_its_checksum(folder, small_mod
 @pytest.mark.parametrize(
     "change",
     [
-        put("pixels", np.float64(np.nan)),
-        put("matrix", lambda v: v[:-1]),
-        put("matrix", first(np.nan)),
-        put("known/unit", np.float64(0)),
-        put("known/scale", np.float64(np.inf)),
-        lambda arrays: arrays.pop("own"),
-        lambda arrays: arrays.pop("known/gain"),
+        put("pixels_per_patch", np.float64(np.nan)),
+        put("projection", lambda v: v[:-1]),
+        put("projection", first(np.nan)),
+        put("calibration/unit", np.float64(0)),
+        put("calibration/scale", np.float64(np.inf)),
+        lambda arrays: arrays.pop("single_projection"),
+        lambda arrays: arrays.pop("calibration/gain"),
     ],
 )
 def test_how_patches_are_joined_is_checked(folder, small_model, change):
     npz(folder).unlink()
-    rewrite(folder / "reduction.npz", change)
-    refused(folder, small_model, r"reduction\.npz is damaged .* Delete it")
+    rewrite(folder / "coarsening.npz", change)
+    refused(folder, small_model, r"coarsening\.npz is damaged .* Delete it")
 
 
 @pytest.mark.parametrize(

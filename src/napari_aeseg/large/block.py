@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_aeseg.large.block_store import BlockStore
     from napari_aeseg.params import SegmentationParams
     from napari_aeseg.progress import StopFlag
-    from napari_aeseg.regions.patches.reduction import PatchCoarsening
+    from napari_aeseg.regions.patches.coarsening import PatchCoarsening
 
 
 # Side of the tiles that are encoded: on the CPU, larger ones take more memory than the block.
@@ -51,7 +51,7 @@ class BlockWork:
     skip : bool
         Whether a block that cannot be read is left out. One of which only the margin cannot be
         read is encoded without.
-    reduction : PatchCoarsening, optional
+    coarsening : PatchCoarsening, optional
         How patches are joined to larger ones.
     precision : {"float32", "bfloat16"}
         Of the network.
@@ -63,7 +63,7 @@ class BlockWork:
     device: str
     store: BlockStore
     skip: bool = False
-    reduction: PatchCoarsening | None = None
+    coarsening: PatchCoarsening | None = None
     precision: Precision = "float32"
 
     def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:
@@ -83,8 +83,8 @@ class BlockWork:
         patches, statistics, graph = yield from collect_messages(
             self.found(raw, block, stop), notes
         )
-        if self.reduction is not None:
-            region, statistics = self.reduction.joined(statistics, graph, stop)
+        if self.coarsening is not None:
+            region, statistics = self.coarsening.coarsened(statistics, graph, stop)
             raise_if_stopped(stop, "graph")
             patches = region.astype(np.int32)[patches]
             graph = region_graph(patches)

@@ -17,8 +17,8 @@ from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.io.atomic import atomic_write, check_writable, remove_folder, temporary_name
 from napari_aeseg.regions.compare.moments import FeatureCalibration
 from napari_aeseg.regions.patches.blocks import BlockPatches
+from napari_aeseg.regions.patches.coarsening import PatchCoarsening
 from napari_aeseg.regions.patches.graph import RegionGraph
-from napari_aeseg.regions.patches.reduction import PatchCoarsening
 from napari_aeseg.regions.patches.statistics import PatchStatistics
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ _STATISTICS = {
     "intensity": ("float64", "PC"),
 }
 _GRAPH = {"edges": ("int64", "E2"), "border": ("float32", "E")}
-_COARSENING = ("pixels", "matrix", "own_floor", "own")
-_CALIBRATION = "known/"
+_COARSENING = ("pixels_per_patch", "projection", "single_floor", "single_projection")
+_CALIBRATION = "calibration/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,18 +256,18 @@ class BlockStore:
             tuple((arrays[f"face_{axis}_0"], arrays[f"face_{axis}_1"]) for axis in axes),
         )
 
-    def put_reduction(self, reduction: PatchCoarsening, notes: Sequence[str] = ()) -> None:
+    def put_coarsening(self, coarsening: PatchCoarsening, notes: Sequence[str] = ()) -> None:
         """Write how patches are joined, so that all blocks are treated alike."""
-        arrays = {name: np.asarray(getattr(reduction, name)) for name in _COARSENING}
-        calibration = {**reduction.known.numbers(), **reduction.known.arrays()}
+        arrays = {name: np.asarray(getattr(coarsening, name)) for name in _COARSENING}
+        calibration = {**coarsening.calibration.numbers(), **coarsening.calibration.arrays()}
         arrays |= {_CALIBRATION + name: np.asarray(v) for name, v in calibration.items()}
-        _write_npz(self._reduction, arrays, notes)
+        _write_npz(self._coarsening, arrays, notes)
 
-    def reduction(self, n_features: int) -> PatchCoarsening | None:
+    def coarsening(self, n_features: int) -> PatchCoarsening | None:
         """Return how patches with so many features are joined; None if that is not known yet."""
-        if not self._reduction.is_file():
+        if not self._coarsening.is_file():
             return None
-        arrays = _read_npz(self._reduction)
+        arrays = _read_npz(self._coarsening)
         calibration = {
             name.removeprefix(_CALIBRATION): values
             for name, values in arrays.items()
@@ -280,11 +280,11 @@ class BlockStore:
                 raise ValueError(f"it is not of {n_features} features")
             return PatchCoarsening(known, float(pixels), *maps)
         except (LookupError, TypeError, ValueError) as error:
-            raise _damaged(self._reduction, error) from error
+            raise _damaged(self._coarsening, error) from error
 
     def notes(self, done: Sequence[Block]) -> list[str]:
         """Return the notes of blocks that are done, each sentence once."""
-        files = [file for file in (self._reduction, *map(self._file, done)) if file.is_file()]
+        files = [file for file in (self._coarsening, *map(self._file, done)) if file.is_file()]
         return list(dict.fromkeys(note for file in files for note in _read_notes(file)))
 
     def delete(self) -> None:
@@ -296,8 +296,8 @@ class BlockStore:
         weakref.finalize(owner, shutil.rmtree, self.folder, ignore_errors=True)
 
     @property
-    def _reduction(self) -> Path:
-        return self.folder / "reduction.npz"
+    def _coarsening(self) -> Path:
+        return self.folder / "coarsening.npz"
 
     def _file(self, block: Block) -> Path:
         return self.folder / "blocks" / f"{block.name}.npz"

@@ -24,7 +24,7 @@ from napari_aeseg.params import BlockParams, ComparisonParams, SegmentationParam
 from napari_aeseg.progress import Clock, Progress, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.blocks import stitch_blocks
-from napari_aeseg.regions.patches.reduction import PatchCoarsening
+from napari_aeseg.regions.patches.coarsening import PatchCoarsening
 from napari_aeseg.regions.patches.superpixels import patch_shape, pixel_density
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _built(
     kept, read, model = work.store, work.image, work.model
     todo = [block for block in plan.blocks if not kept.has(block)]
     if plan.pixels_per_patch > plan.smallest:
-        work = replace(work, reduction=(yield from _reduction(work, plan, comparison, stop)))
+        work = replace(work, coarsening=(yield from _coarsening(work, plan, comparison, stop)))
     notes = yield from (
         _here(work, todo, stop) if client is None else done_on_cluster(client, work, todo, stop)
     )
@@ -217,7 +217,7 @@ def _built(
         model.fingerprint,
         tuple(notes),
         tuple(map(read.axes.as_given, ids[1:])),
-        None if work.reduction is None else work.reduction.known,
+        None if work.coarsening is None else work.coarsening.calibration,
     )
 
 
@@ -339,11 +339,11 @@ def _levels_of_features(work: BlockWork) -> np.ndarray:
     return np.repeat(levels, [channels[level] for level in levels])
 
 
-def _reduction(
+def _coarsening(
     work: BlockWork, plan: _Plan, comparison: ComparisonParams, stop: StopFlag | None
 ) -> Generator[Progress, None, PatchCoarsening]:
     """Look at parts of an image and return how patches are joined; kept for when work goes on."""
-    known = work.store.reduction(len(_levels_of_features(work)))
+    known = work.store.coarsening(len(_levels_of_features(work)))
     if known is not None:
         return known
     parts, failed = [], None
@@ -367,10 +367,10 @@ def _reduction(
     if failed is not None and not parts:
         raise failed
     time = 0 if "T" in work.image.axes.letters else None
-    found = PatchCoarsening.estimated(
+    found = PatchCoarsening.estimate(
         parts, plan.pixels_per_patch, comparison.balance, comparison.scale, time, stop
     )
-    work.store.put_reduction(found, notes)
+    work.store.put_coarsening(found, notes)
     return found
 
 

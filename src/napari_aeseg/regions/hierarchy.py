@@ -14,7 +14,7 @@ from napari_aeseg.images.axes import channels_first
 from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.images.parallel import one_blas_thread
 from napari_aeseg.regions.compare.descriptor import Descriptor, describe
-from napari_aeseg.regions.compare.moments import Scales
+from napari_aeseg.regions.compare.moments import MomentsCache
 from napari_aeseg.regions.cuts.classes import (
     BASE_REGIONS,
     check_prototypes,
@@ -235,7 +235,7 @@ class Inspection:
             - "mean_1" ...: mean of each channel in the units of the image; exact for unions of
               patches, else from the patches that the label overlaps;
             - "border_strength", only for unions of patches: mean of `border_strength` along the
-              border to everything else, NaN without such a border;
+              border to full_noise else, NaN without such a border;
             - "merge_height", only for unions of patches: threshold at which a part of the label
               merges with something outside it (see `merge_height`);
             - "class", with `classes`: that of most pixels, of equals the first in order;
@@ -326,14 +326,14 @@ class Hierarchy(Inspection):
     coarse: tuple[Any, ...] = ()
     fine: FeatureCalibration | None = None
     # Shared with the hierarchies that `reweighted` returns.
-    _scales: Scales | None = field(default=None, repr=False, compare=False)
+    _scales: MomentsCache | None = field(default=None, repr=False, compare=False)
     _search: ObjectSearch | ObjectSearchInTime = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         time = self.axes.space.index("T") if "T" in self.axes.space else None
         if self._scales is None:
             object.__setattr__(
-                self, "_scales", Scales(self.statistics, self.graph, time, self.fine)
+                self, "_scales", MomentsCache(self.statistics, self.graph, time, self.fine)
             )
         if self._search is None and self.brightness is not None:
             bright = self.brightness

@@ -3,7 +3,7 @@ import pytest
 
 from napari_aeseg.regions.compare import moments as module
 from napari_aeseg.regions.compare.descriptor import describe
-from napari_aeseg.regions.compare.moments import Scales
+from napari_aeseg.regions.compare.moments import MomentsCache
 from napari_aeseg.regions.compare.trend import detrend
 
 
@@ -17,7 +17,7 @@ def tree(hierarchy_of):
 
 
 def test_positions_are_those_of_standardised_values_without_gradient(tree):
-    found = Scales(tree.statistics, tree.graph).at(1.0)
+    found = MomentsCache(tree.statistics, tree.graph).at(1.0)
     mean, second = tree.statistics.mean, tree.statistics.second
     variance = np.maximum(second - mean**2, 0)
     raw = np.concatenate([mean, np.log(variance + 0.1 * variance.mean(axis=0))], axis=1)
@@ -33,15 +33,15 @@ def test_positions_are_those_of_standardised_values_without_gradient(tree):
 def test_a_sample_of_the_patches_tells_nearly_the_same(hierarchy_of, monkeypatch):
     image = np.random.default_rng(0).normal(0, 1, (2, 160, 160))
     tree = hierarchy_of(image, 4, levels=[0, 1])
-    all_of_them = Scales(tree.statistics, tree.graph).at(1.0)
+    all_of_them = MomentsCache(tree.statistics, tree.graph).at(1.0)
     monkeypatch.setattr(module, "_ENOUGH_PATCHES", 300)
-    some = Scales(tree.statistics, tree.graph).at(1.0)
+    some = MomentsCache(tree.statistics, tree.graph).at(1.0)
     np.testing.assert_allclose(some.spread, all_of_them.spread, rtol=0.15)
     assert some.positions(np.eye(4)).shape == (1600, 4)
 
 
 def test_moments_of_a_few_scales_are_kept(tree, monkeypatch):
-    scales = Scales(tree.statistics, tree.graph)
+    scales = MomentsCache(tree.statistics, tree.graph)
     first = scales.at(1.0)
     two, three, four = (scales.at(float(s)) for s in (2, 3, 4))
     assert scales.at(1.0) is first
@@ -51,7 +51,7 @@ def test_moments_of_a_few_scales_are_kept(tree, monkeypatch):
 
 
 def test_what_was_known_before_changes_nothing(tree):
-    scales = Scales(tree.statistics, tree.graph)
+    scales = MomentsCache(tree.statistics, tree.graph)
     for balance, scale in ((0.2, 1), (0.8, 16), (0.5, "auto"), (0.2, 1), (0.8, 16), (0.2, 5)):
         known = describe(tree.statistics, tree.graph, balance, scale, scales=scales)
         fresh = describe(tree.statistics, tree.graph, balance, scale)

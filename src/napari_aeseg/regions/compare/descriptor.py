@@ -11,7 +11,7 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import raise_if_stopped
 from napari_aeseg.regions.compare.borders import refine_boundaries
-from napari_aeseg.regions.compare.moments import Scales
+from napari_aeseg.regions.compare.moments import MomentsCache
 
 if TYPE_CHECKING:
     from napari_aeseg.progress import StopFlag
@@ -50,7 +50,7 @@ class Descriptor:
     unit : float
         One unit of `values` in units of the encoder's features: the noise's geometric mean. The
         features' units are the same in every image of one model.
-    scales : Scales
+    scales : MomentsCache
         Of the same patches.
     tolerance : float
         Of the whitening by which appearance is compared across the image.
@@ -63,7 +63,7 @@ class Descriptor:
     values: np.ndarray
     scale: float
     unit: float
-    scales: Scales
+    scales: MomentsCache
     tolerance: float
     weight: np.ndarray
     shared_merges: SharedMerges | None = None
@@ -90,7 +90,7 @@ class Descriptor:
 
     @cached_property
     def _white(self) -> np.ndarray:
-        return self.moments.everything.map(self.tolerance, self.weight)
+        return self.moments.full_noise.map(self.tolerance, self.weight)
 
 
 def describe(
@@ -99,7 +99,7 @@ def describe(
     balance: float = 0.5,
     scale: float | Literal["auto"] = "auto",
     stop: StopFlag | None = None,
-    scales: Scales | None = None,
+    scales: MomentsCache | None = None,
 ) -> Descriptor:
     """Assemble the descriptor of every patch.
 
@@ -125,7 +125,7 @@ def describe(
         more than 2.7 when six are averaged. Else it takes 1.
     stop : StopFlag, optional
         Looked at between the steps.
-    scales : Scales, optional
+    scales : MomentsCache, optional
         Of the same patches: what one call has found of them, the next need not find again.
 
     Returns
@@ -139,14 +139,14 @@ def describe(
     StoppedError
         When asked to stop.
     """
-    scales = Scales(statistics, graph) if scales is None else scales
+    scales = MomentsCache(statistics, graph) if scales is None else scales
     scale, tolerance, weight = choices(statistics.level, scales, balance, scale, stop)
     if not is_coarse(scale):
         values, unit = _of_things(scales, scale, weight, stop)
         return Descriptor(values, scale, unit, scales, tolerance, weight)
     moments = scales.at(scale, stop)
     if scales.known is not None:  # borders were sharpened before patches were joined
-        values = moments.positions(moments.everything.map(_TOLERANCE, weight))
+        values = moments.positions(moments.full_noise.map(_TOLERANCE, weight))
         return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight)
     fine, shared = scales.at(1.0, stop), scales.shared_merges(stop)
     raise_if_stopped(stop, "tree")
@@ -157,7 +157,7 @@ def describe(
 
 def choices(
     level: np.ndarray,
-    scales: Scales,
+    scales: MomentsCache,
     balance: float,
     scale: float | Literal["auto"],
     stop: StopFlag | None = None,
@@ -179,8 +179,8 @@ def choices(
     elif scale == "auto":
         scale = 1.0
         if contrast < _CLEAR:
-            before = scales.at(1.0, stop).everything.spread_along(tolerance, weight)
-            six = scales.model_at(6.0, stop).spread_along(tolerance, weight)
+            before = scales.at(1.0, stop).full_noise.spread_along(tolerance, weight)
+            six = scales.noise_at(6.0, stop).spread_along(tolerance, weight)
             if six > _GROWTH_OF_TEXTURES * before:
                 scale = _SCALE_OF_TEXTURES
     if contrast > _NO_TEXTURE and balance < 1:
@@ -188,11 +188,11 @@ def choices(
     return float(scale), tolerance, weight
 
 
-def contrast_of(scales: Scales, stop: StopFlag | None = None) -> float:
+def contrast_of(scales: MomentsCache, stop: StopFlag | None = None) -> float:
     """Return the highest contrast of a feature between patches that are not averaged."""
     if scales.known is not None:
         return scales.known.contrast
-    return scales.at(1.0, stop).everything.highest_contrast()
+    return scales.at(1.0, stop).full_noise.highest_contrast()
 
 
 def is_coarse(scale: float) -> bool:
@@ -207,7 +207,7 @@ def _weight(level: np.ndarray, balance: float) -> np.ndarray:
 
 
 def _of_things(
-    scales: Scales, scale: float, weight: np.ndarray, stop: StopFlag | None
+    scales: MomentsCache, scale: float, weight: np.ndarray, stop: StopFlag | None
 ) -> tuple[np.ndarray, float]:
     """Return what things are told apart by, which is what does not cross borders, and its unit."""
     moments = scales.shallow_at(scale, stop)
@@ -215,8 +215,8 @@ def _of_things(
     shallow = scales.at(1.0).shallow
     if not weight[shallow].any():
         moments = scales.at(scale, stop)
-        return moments.positions(moments.everything.map(_TOLERANCE, weight)), moments.unit
-    white = moments.things.map(_TOLERANCE, weight[shallow])
+        return moments.positions(moments.full_noise.map(_TOLERANCE, weight)), moments.unit
+    white = moments.local_noise.map(_TOLERANCE, weight[shallow])
     return moments.positions(white, moments.shallow), moments.unit
 
 
@@ -230,8 +230,8 @@ def _of_textures(
     stop: StopFlag | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what textures are told apart by: all levels, averaged, with sharp borders."""
-    values = moments.positions(moments.everything.map(_TOLERANCE, weight))
+    values = moments.positions(moments.full_noise.map(_TOLERANCE, weight))
     raise_if_stopped(stop, "tree")
-    own = fine.positions(fine.everything.map(_TOLERANCE, weight))
+    own = fine.positions(fine.full_noise.map(_TOLERANCE, weight))
     raise_if_stopped(stop, "tree")
     return refine_boundaries(values, own, edges, count, stop, shared)

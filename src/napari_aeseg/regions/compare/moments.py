@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 # Products of four of them are finite.
 _LARGEST = 1e50
-_MODELS = ("everything", "things")
-_PARTS = ("own", "eigenvalues", "vectors", "covariance")
+_MODELS = ("full_noise", "local_noise")
+_PARTS = ("inverse_deviation", "eigenvalues", "vectors", "covariance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class FeatureCalibration:
         Added to each feature's variance before its logarithm is taken.
     offset, gain : ndarray of float64, shape (2 F,)
         Mean of each number, and 1 over its spread; 0 of a number that is the same everywhere.
-    everything, things : NoiseModel
+    full_noise, local_noise : NoiseModel
         Of all numbers, and of those by which things are told apart.
     """
 
@@ -67,8 +67,8 @@ class FeatureCalibration:
     floor: np.ndarray
     offset: np.ndarray
     gain: np.ndarray
-    everything: NoiseModel
-    things: NoiseModel
+    full_noise: NoiseModel
+    local_noise: NoiseModel
 
     @classmethod
     def of(cls, moments: Moments, contrast: float) -> FeatureCalibration:
@@ -80,8 +80,8 @@ class FeatureCalibration:
             moments.floor,
             moments.offset.astype(np.float64),
             1 / moments.spread,
-            moments.everything,
-            moments.things,
+            moments.full_noise,
+            moments.local_noise,
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -115,15 +115,15 @@ class FeatureCalibration:
             not (np.abs(values.astype(np.float64)) <= _LARGEST).all() for values in arrays.values()
         ):
             raise ValueError(f"numbers that are NaN or above {_LARGEST:g}")
-        positive = ("floor", "everything/own", "things/own")
+        positive = ("floor", "full_noise/inverse_deviation", "local_noise/inverse_deviation")
         if any((arrays[name] <= 0).any() for name in positive) or (arrays["gain"] < 0).any():
             raise ValueError("noise, or what is added to it, is not above 0")
-        everything, things = (
+        full_noise, local_noise = (
             NoiseModel(*(arrays[f"{model}/{part}"] for part in _PARTS)) for model in _MODELS
         )
         floor, offset, gain = (arrays[name] for name in ("floor", "offset", "gain"))
         scale, contrast, unit = plain.values()
-        return cls(scale, contrast, unit, floor, offset, gain, everything, things)
+        return cls(scale, contrast, unit, floor, offset, gain, full_noise, local_noise)
 
 
 # Below the scale of textures, regions are told apart by the image and the first level alone: what
@@ -139,7 +139,7 @@ _FLAT = 1e-5
 _ENOUGH_PATCHES = 8_192
 # Patches worked on together, and in one thread; features averaged together.
 _TOGETHER, _ROWS, _FEATURES = 1024, 8192, 32
-# Scales whose moments are kept besides 1.
+# MomentsCache whose moments are kept besides 1.
 _SCALES_KEPT = 2
 
 
@@ -169,7 +169,7 @@ class Moments:
         Mean and log-energy of each feature, less its average over the image.
     shallow : ndarray of bool, shape (D,)
         What things are told apart by.
-    everything, things : NoiseModel
+    full_noise, local_noise : NoiseModel
         Of all numbers, and of the shallow ones.
     floor : ndarray of float32, shape (F,)
         Added to each feature's variance before its logarithm was taken.
@@ -218,16 +218,16 @@ class Moments:
         step = difference_across(place, edges)
         self._slope = gradient_of(difference, step, values, place[sample])
         if known is not None:
-            self.everything, self.things = known.everything, known.things
+            self.full_noise, self.local_noise = known.full_noise, known.local_noise
             return
         if self._slope.any():
             difference -= step @ self._slope
             values -= (place[sample] @ self._slope).astype(np.float32)
         raise_if_stopped(stop, "tree")
-        self.everything = self.things = NoiseModel.of(difference, values)
+        self.full_noise = self.local_noise = NoiseModel.of(difference, values)
         if not self.shallow.all():
             raise_if_stopped(stop, "tree")
-            self.things = NoiseModel.of(difference[:, self.shallow], values[:, self.shallow])
+            self.local_noise = NoiseModel.of(difference[:, self.shallow], values[:, self.shallow])
 
     @property
     def raw(self) -> np.ndarray:
@@ -240,7 +240,7 @@ class Moments:
 
     def map_of_things(self) -> np.ndarray:
         """Return the map from `raw` to where patches are compared as things, shape (D, E)."""
-        white = self.things.map(1.0, np.ones(int(self.shallow.sum())))
+        white = self.local_noise.map(1.0, np.ones(int(self.shallow.sum())))
         full = np.zeros((len(self.spread), white.shape[1]))
         full[self.shallow] = white
         return self.map_of(full)
@@ -263,7 +263,7 @@ class Moments:
         return found
 
 
-class Scales:
+class MomentsCache:
     """Moments of one image at the scales asked for so far; those of a few scales are kept.
 
     Hierarchies of the same patches with different weights share one.
@@ -285,7 +285,7 @@ class Scales:
     >>> image = np.random.default_rng(0).random((64, 64))
     >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
     >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
-    >>> scales = Scales(tree.statistics, tree.graph)
+    >>> scales = MomentsCache(tree.statistics, tree.graph)
     >>> scales.at(6.0) is scales.at(6.0)
     True
     """
@@ -318,14 +318,14 @@ class Scales:
             self._kept[scale] = found
         return found
 
-    def model_at(self, scale: float, stop: StopFlag | None = None) -> NoiseModel:
+    def noise_at(self, scale: float, stop: StopFlag | None = None) -> NoiseModel:
         """Return how numbers vary at a scale whose moments need not be kept."""
         if scale not in self._models:
             scale = scale if self.known is None else self.known.scale
             kept = self._kept.get(scale)
             if kept is None and self._graph.number > 3 * _ENOUGH_PATCHES and 1 < scale <= 6:
                 kept = self._of_some(scale, stop)
-            self._models[scale] = (kept or self._made(scale, stop)).everything
+            self._models[scale] = (kept or self._made(scale, stop)).full_noise
         return self._models[scale]
 
     def _of_some(self, scale: float, stop: StopFlag | None) -> Moments:
@@ -354,7 +354,7 @@ class Scales:
         if not self._shared:
             fine = self.at(1.0, stop)
             even = np.ones(int(fine.shallow.sum()))
-            positions = fine.positions(fine.things.map(1.0, even), fine.shallow)
+            positions = fine.positions(fine.local_noise.map(1.0, even), fine.shallow)
             count, edges = self._statistics.count, self._graph.edges
             self._shared.append(shared_merges(edges, positions, count, stop))
         return self._shared[0]

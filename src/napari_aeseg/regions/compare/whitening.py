@@ -60,15 +60,15 @@ class NoiseModel:
 
     Parameters
     ----------
-    own : ndarray of float64, shape (D,)
+    inverse_deviation : ndarray of float64, shape (D,)
         1 over the noise of each feature.
     eigenvalues, vectors : ndarray of float64, shape (D,) and (D, D)
-        Of the covariance of the noise, in units of `own`.
+        Of the covariance of the noise, in units of 1 / `inverse_deviation`.
     covariance : ndarray of float64, shape (D, D)
         Over the image.
     """
 
-    own: np.ndarray
+    inverse_deviation: np.ndarray
     eigenvalues: np.ndarray
     vectors: np.ndarray
     covariance: np.ndarray
@@ -96,12 +96,12 @@ class NoiseModel:
         root = np.sqrt(np.maximum(self.eigenvalues, 1e-3) + tolerance)
         # The symmetric root keeps the axes, so that features can be weighted after it.
         symmetric = (self.vectors / root) @ self.vectors.T
-        white = self.own[:, np.newaxis] * symmetric * weight
+        white = self.inverse_deviation[:, np.newaxis] * symmetric * weight
         return white, white.T @ self.covariance @ white
 
     def highest_contrast(self) -> float:
         """Return the largest variance of a feature in units of its noise."""
-        return float((np.diagonal(self.covariance) * self.own**2).max())
+        return float((np.diagonal(self.covariance) * self.inverse_deviation**2).max())
 
     def spread_along(self, tolerance: float, weight: np.ndarray) -> float:
         """Return the largest variance in any direction of the whitened space."""

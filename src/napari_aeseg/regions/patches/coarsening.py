@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_aeseg.regions.compare.borders import refine_boundaries
 from napari_aeseg.regions.compare.descriptor import choices, contrast_of, is_coarse
-from napari_aeseg.regions.compare.moments import FeatureCalibration, Scales
+from napari_aeseg.regions.compare.moments import FeatureCalibration, MomentsCache
 from napari_aeseg.regions.compare.trend import is_volume, relative_place
 from napari_aeseg.regions.patches.graph import (
     RegionGraph,
@@ -38,27 +38,27 @@ class PatchCoarsening:
 
     Parameters
     ----------
-    known : FeatureCalibration
+    calibration : FeatureCalibration
         Of the patches before it.
-    pixels : float
+    pixels_per_patch : float
         Of an average patch after it.
-    matrix : ndarray of float32, shape (2 F, E)
-        From means and log-variances, averaged over `known.scale` patches, to positions.
-    own_floor : ndarray of float32, shape (F,)
-        What `known.floor` is, without averaging.
-    own : ndarray of float32, shape (2 F, E) or (2 F, 0)
+    projection : ndarray of float32, shape (2 F, E)
+        From means and log-variances, averaged over `calibration.scale` patches, to positions.
+    single_floor : ndarray of float32, shape (F,)
+        What `calibration.floor` is, without averaging.
+    single_projection : ndarray of float32, shape (2 F, E) or (2 F, 0)
         From those that are not averaged to positions, by which borders are sharpened; 0 directions
         where they are not.
     """
 
-    known: FeatureCalibration
-    pixels: float
-    matrix: np.ndarray
-    own_floor: np.ndarray
-    own: np.ndarray
+    calibration: FeatureCalibration
+    pixels_per_patch: float
+    projection: np.ndarray
+    single_floor: np.ndarray
+    single_projection: np.ndarray
 
     @classmethod
-    def estimated(
+    def estimate(
         cls,
         parts: Sequence[tuple[PatchStatistics, RegionGraph]],
         pixels: float,
@@ -67,21 +67,21 @@ class PatchCoarsening:
         time: int | None = None,
         stop: StopFlag | None = None,
     ) -> PatchCoarsening:
-        """Estimate from some parts of an image; parameters as of `describe` and `Scales`."""
+        """Estimate from some parts of an image; parameters as of `describe` and `MomentsCache`."""
         statistics, graph = side_by_side(parts)
-        scales = Scales(statistics, graph, time)
+        scales = MomentsCache(statistics, graph, time)
         scale, _, weight = choices(statistics.level, scales, balance, scale, stop)
         moments = scales.at(scale, stop)
         known = FeatureCalibration.of(moments, contrast_of(scales, stop))
         fine = scales.at(1.0, stop)
         own = np.zeros((len(moments.spread), 0))
         if is_coarse(scale):
-            matrix, own = (m.map_of(m.everything.map(1.0, weight)) for m in (moments, fine))
+            matrix, own = (m.map_of(m.full_noise.map(1.0, weight)) for m in (moments, fine))
         else:
             matrix = moments.map_of_things()
         return cls(known, pixels, matrix.astype(np.float32), fine.floor, own.astype(np.float32))
 
-    def joined(
+    def coarsened(
         self, statistics: PatchStatistics, graph: RegionGraph, stop: StopFlag | None = None
     ) -> tuple[np.ndarray, PatchStatistics]:
         """Return which of the larger patches each patch becomes a part of, and what they are like.
@@ -91,31 +91,31 @@ class PatchCoarsening:
         region : ndarray of int, shape (P,)
         statistics : PatchStatistics
             Of the larger patches. Variances are those whose logarithm is the mean of that of their
-            parts, averaged over `known.scale` patches, at `known.floor`.
+            parts, averaged over `calibration.scale` patches, at `calibration.floor`.
         """
         mean, second = self._averaged(statistics, graph, stop)
-        energy = _energy(mean, second, self.known.floor)
-        number = max(1, round(float(statistics.count.sum()) / self.pixels))
+        energy = _energy(mean, second, self.calibration.floor)
+        number = max(1, round(float(statistics.count.sum()) / self.pixels_per_patch))
         region = np.arange(graph.number)
         if number < graph.number:
-            positions = np.concatenate([mean, energy], axis=1) @ self.matrix
-            if self.own.shape[1]:
-                alone = _energy(statistics.mean, statistics.second, self.own_floor)
-                own = np.concatenate([statistics.mean, alone], axis=1) @ self.own
+            positions = np.concatenate([mean, energy], axis=1) @ self.projection
+            if self.single_projection.shape[1]:
+                alone = _energy(statistics.mean, statistics.second, self.single_floor)
+                own = np.concatenate([statistics.mean, alone], axis=1) @ self.single_projection
                 positions, _ = refine_boundaries(
                     positions, own, graph.edges, statistics.count, stop
                 )
             region = SharedMerges.down_to(
                 graph.edges, positions, statistics.count, number, stop
             ).region
-        return region, _joined_patches(statistics, mean, energy, self.known.floor, region)
+        return region, _joined_patches(statistics, mean, energy, self.calibration.floor, region)
 
     def _averaged(
         self, statistics: PatchStatistics, graph: RegionGraph, stop: StopFlag | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Means and mean squares of features, averaged over neighbouring patches."""
         volume = is_volume(relative_place(statistics.centroid))
-        steps = averaging_steps(graph, self.known.scale, volume)
+        steps = averaging_steps(graph, self.calibration.scale, volume)
         if not steps or not len(graph.edges):
             return statistics.mean, statistics.second
         matrix = averaging_matrix(graph, statistics.count, np.float32)

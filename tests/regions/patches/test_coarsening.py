@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.regions.compare.moments import FeatureCalibration, Scales
+from napari_aeseg.regions.compare.moments import FeatureCalibration, MomentsCache
+from napari_aeseg.regions.patches.coarsening import PatchCoarsening
 from napari_aeseg.regions.patches.graph import region_graph
-from napari_aeseg.regions.patches.reduction import PatchCoarsening
 from napari_aeseg.regions.patches.statistics import PatchStatistics, geometry
 
 SIDE = 40
@@ -30,33 +30,37 @@ def textures():
 @pytest.mark.parametrize("scale", [1.0, 16.0])
 def test_what_is_compared_is_the_mean_of_what_it_was(textures, scale):
     statistics, graph = textures
-    reduction = PatchCoarsening.estimated([textures], 200.0, scale=scale)
-    region, joined = reduction.joined(statistics, graph)
+    coarsening = PatchCoarsening.estimate([textures], 200.0, scale=scale)
+    region, joined = coarsening.coarsened(statistics, graph)
     assert region.max() + 1 == len(joined.count) <= SIDE**2 * 16 / 200
     assert joined.count.sum() == statistics.count.sum()
-    before = Scales(statistics, graph).at(scale).raw
+    before = MomentsCache(statistics, graph).at(scale).raw
     larger = region_graph(region.astype(np.int32)[np.arange(SIDE**2).reshape(SIDE, SIDE)])
-    after = Scales(joined, larger, known=reduction.known).at(7.0).raw
+    after = MomentsCache(joined, larger, known=coarsening.calibration).at(7.0).raw
     for k in (0, 5, len(joined.count) - 1):
         np.testing.assert_allclose(after[k], before[region == k].mean(axis=0), atol=2e-3)
 
 
 def test_noise_is_that_of_the_patches_before(textures):
     statistics, graph = textures
-    reduction = PatchCoarsening.estimated([textures], 200.0, scale=16.0)
-    region, joined = reduction.joined(statistics, graph)
+    coarsening = PatchCoarsening.estimate([textures], 200.0, scale=16.0)
+    region, joined = coarsening.coarsened(statistics, graph)
     larger = region_graph(region.astype(np.int32)[np.arange(SIDE**2).reshape(SIDE, SIDE)])
-    scales = Scales(joined, larger, known=reduction.known)
-    fine = Scales(statistics, graph).at(16.0)
+    scales = MomentsCache(joined, larger, known=coarsening.calibration)
+    fine = MomentsCache(statistics, graph).at(16.0)
     for scale in (1.0, 16.0):
-        np.testing.assert_allclose(scales.at(scale).everything.own, fine.everything.own)
+        np.testing.assert_allclose(
+            scales.at(scale).full_noise.inverse_deviation, fine.full_noise.inverse_deviation
+        )
         assert scales.at(scale).unit == fine.unit
-    assert scales.model_at(6.0) is scales.at(1.0).everything
+    assert scales.noise_at(6.0) is scales.at(1.0).full_noise
 
 
 def test_textures_stay_apart_when_patches_are_joined(textures):
     statistics, graph = textures
-    region, _ = PatchCoarsening.estimated([textures], 2000.0, scale=16.0).joined(statistics, graph)
+    region, _ = PatchCoarsening.estimate([textures], 2000.0, scale=16.0).coarsened(
+        statistics, graph
+    )
     half = np.arange(SIDE**2) % SIDE >= SIDE // 2
     share = np.bincount(region, half) / np.bincount(region)
     mixed = np.minimum(share, 1 - share) * np.bincount(region)
@@ -64,7 +68,7 @@ def test_textures_stay_apart_when_patches_are_joined(textures):
 
 
 def test_what_is_known_survives_as_numbers_and_arrays(textures):
-    known = PatchCoarsening.estimated([textures], 200.0).known
+    known = PatchCoarsening.estimate([textures], 200.0).calibration
     again = FeatureCalibration.of_parts(known.numbers(), known.arrays())
     assert again.numbers() == known.numbers()
     for name, values in known.arrays().items():
@@ -82,14 +86,14 @@ def test_what_is_known_survives_as_numbers_and_arrays(textures):
     ],
 )
 def test_numbers_that_cannot_be_are_refused(textures, name, value):
-    known = PatchCoarsening.estimated([textures], 200.0).known
+    known = PatchCoarsening.estimate([textures], 200.0).calibration
     with pytest.raises(ValueError, match=name):
         FeatureCalibration.of_parts({**known.numbers(), name: value}, known.arrays())
 
 
 def test_noise_that_cannot_be_is_refused(textures):
-    known = PatchCoarsening.estimated([textures], 200.0).known
-    for name in ("floor", "gain", "things/own"):
+    known = PatchCoarsening.estimate([textures], 200.0).calibration
+    for name in ("floor", "gain", "local_noise/inverse_deviation"):
         arrays = {**known.arrays(), name: -known.arrays()[name]}
         with pytest.raises(ValueError, match="above 0"):
             FeatureCalibration.of_parts(known.numbers(), arrays)
@@ -97,7 +101,7 @@ def test_noise_that_cannot_be_is_refused(textures):
 
 def test_blocks_with_few_patches_keep_them_all(textures):
     statistics, graph = textures
-    reduction = PatchCoarsening.estimated([textures], 1.0)
-    region, joined = reduction.joined(statistics, graph)
+    coarsening = PatchCoarsening.estimate([textures], 1.0)
+    region, joined = coarsening.coarsened(statistics, graph)
     assert np.array_equal(region, np.arange(SIDE**2))
     assert np.array_equal(joined.count, statistics.count)
