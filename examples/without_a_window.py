@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 import napari_aeseg as aeseg
-from napari_aeseg.io.images import overlay, write_label_image, write_picture
+from napari_aeseg.io.images import overlay, write_picture
+from napari_aeseg.io.labels import write_label_image
 from napari_aeseg.samples import SAMPLES
 
 

@@ -17,8 +17,8 @@ import tifffile
 import napari_aeseg as aeseg
 from napari_aeseg.io import ome_zarr
 from napari_aeseg.io import tiff as tiled_tiff
-from napari_aeseg.io.file_array import is_ours
 from napari_aeseg.io.labels import write_labels
+from napari_aeseg.io.ome_zarr import aeseg_attributes
 
 PARAMS = aeseg.TrainingParams(
     levels=2, width=4, convolutions=1, crop_size=16, batch_size=2, steps=2
@@ -79,7 +79,7 @@ def small_parts():
         for module, name, value in (
             (ome_zarr, "_CHUNK", {2: 32, 3: 16}),
             (ome_zarr, "_SHARD", {2: 2, 3: 2}),
-            (ome_zarr, "_TOP", 128),
+            (ome_zarr, "_COARSEST", 128),
             (tiled_tiff, "_TILE", 64),
             (tiled_tiff, "_BYTES", 2**16),
         ):
@@ -105,7 +105,8 @@ def _tree_state(path: Path) -> str:
 
 
 def _write_labels(path: Path) -> None:
-    done = (path.suffix == ".tif" and path.exists()) or (is_ours(path) or {}).get("complete")
+    is_complete = (aeseg_attributes(path) or {}).get("complete")
+    done = (path.suffix == ".tif" and path.exists()) or is_complete
     if not done:  # what is complete is never replaced
         with small_parts():
             write_labels(LABELS, path, "YX")
@@ -114,7 +115,7 @@ def _write_labels(path: Path) -> None:
 def _zarr_state(path: Path) -> str:
     if not path.exists():
         return "none"
-    note = is_ours(path)
+    note = aeseg_attributes(path)
     assert note is not None, "a folder that is nobody's"
     if not note["complete"]:
         return "begun"

@@ -17,9 +17,9 @@ from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.images.axes import checked_voxel_size
 from napari_aeseg.io.atomic import atomic_write, check_writable, refuse_existing
-from napari_aeseg.io.file_array import is_ours, is_zarr
-from napari_aeseg.io.images import open_file, overlay, write_label_image, write_picture
-from napari_aeseg.io.labels import WRITTEN, write_labels_steps
+from napari_aeseg.io.images import open_file, overlay, write_picture
+from napari_aeseg.io.labels import WRITERS, write_label_image, write_labels_steps
+from napari_aeseg.io.ome_zarr import aeseg_attributes, is_zarr
 from napari_aeseg.large.build import needs_blocks, pixels_in_memory
 from napari_aeseg.params import (
     HIERARCHY_SUFFIX,
@@ -278,7 +278,7 @@ class Batch:
     @property
     def is_one_file(self) -> bool:
         """Whether the output is the file of the labels of one image, not a folder."""
-        return self.output.suffix.lower() in WRITTEN
+        return self.output.suffix.lower() in WRITERS
 
     def _check_output(self) -> None:
         output = self.output
@@ -294,7 +294,7 @@ class Batch:
         if self.is_one_file and self.existing == "replace":
             raise InputError(f"{output} is never replaced. Remove it first, or give a folder.")
         if output.suffix.lower() in SUFFIXES and not (self.is_one_file or output.is_dir()):
-            raise InputError(f"{output}: labels are written as {' or '.join(WRITTEN)}.")
+            raise InputError(f"{output}: labels are written as {' or '.join(WRITERS)}.")
         check_writable(output.parent if self.is_one_file else output)
 
     def _check_results(self) -> None:
@@ -318,7 +318,7 @@ class Batch:
             )
         for file in self.files:
             labels = self.results(file).labels_of_blocks
-            if labels.is_dir() and is_ours(labels) is None:
+            if labels.is_dir() and aeseg_attributes(labels) is None:
                 raise InputError(f"{labels} holds other data: choose another output.")
 
     def results(self, path: Path) -> Results:
@@ -446,7 +446,7 @@ class Batch:
                 write_label_image(labels, part)
             return results.labels
         path = results.labels_of_blocks
-        if self.existing == "replace" and is_ours(path) is not None:
+        if self.existing == "replace" and aeseg_attributes(path) is not None:
             shutil.rmtree(path)
         axes = tree.axes
         unit = "" if axes.unit == "pixel" else axes.unit
@@ -496,7 +496,7 @@ class Results:
     @property
     def existing(self) -> list[Path]:
         """The files that exist, without labels that are unfinished: these are continued."""
-        note = is_ours(self.labels_of_blocks)
+        note = aeseg_attributes(self.labels_of_blocks)
         unfinished = note is not None and not note.get("complete")
         return [p for p in self if p.exists() and not (unfinished and p == self.labels_of_blocks)]
 

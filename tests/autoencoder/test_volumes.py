@@ -352,8 +352,8 @@ def test_one_plane_among_volumes_makes_auto_2d_and_is_refused_in_3d(tiny_params)
         ((1, 1), "give 3 numbers, for Z, Y, X"),
         ((1, 0, 1), "above 0"),
         ((1, float("nan"), 1), "above 0"),
-        (("a", 1, 1), "give numbers"),
-        (2.0, "give numbers"),
+        (("a", 1, 1), "number above 0"),
+        (2.0, "number above 0"),
     ],
 )
 def test_impossible_voxels_are_refused_before_training(volume_params, voxel_size, message):

@@ -12,8 +12,9 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import read_axes
 from napari_aeseg.images.blocks import BlockImage
 from napari_aeseg.images.intensity import IntensityRange
-from napari_aeseg.io.file_array import FileArray, is_ours
+from napari_aeseg.io.file_array import FileArray
 from napari_aeseg.io.images import open_file, read_file
+from napari_aeseg.io.ome_zarr import aeseg_attributes
 
 VALUES = np.arange(3 * 40 * 50, dtype=np.uint16).reshape(3, 40, 50)
 AXES = [{"name": "c", "type": "channel"}] + [
@@ -153,4 +154,4 @@ def test_ome_zarr_that_names_an_array_outside_of_it_is_refused(tmp_path, where):
 @pytest.mark.parametrize("text", ["[1]", "7", '{"attributes": [1]}', "[" * 100_000, "\xff"])
 def test_metadata_of_others_are_not_ours_whatever_they_are(tmp_path, text):
     (tmp_path / "zarr.json").write_bytes(text.encode("latin-1"))
-    assert is_ours(tmp_path) is None
+    assert aeseg_attributes(tmp_path) is None

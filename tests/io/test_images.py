@@ -10,7 +10,6 @@ from napari_aeseg.io.images import (
     open_file,
     overlay,
     read_file,
-    write_label_image,
     write_picture,
 )
 
@@ -61,15 +60,6 @@ def test_file_that_is_no_image_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name} is damaged or no image \(.*\)\.$"):
         read_file(tmp_path / name)
-
-
-@pytest.mark.parametrize(("most", "dtype"), [(5, np.uint16), (65535, np.uint16), (65536, np.int32)])
-def test_labels_survive_in_the_smallest_type_that_holds_them(tmp_path, most, dtype):
-    labels = np.array([[0, 1], [2, most]], np.int32)
-    write_label_image(labels, tmp_path / "labels.tif")
-    found, _ = read_file(tmp_path / "labels.tif")
-    assert found.dtype == dtype
-    assert np.array_equal(found, labels)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import zarr
 from napari_aeseg.errors import InputError, StoppedError
 from napari_aeseg.io import ome_zarr
 from napari_aeseg.io import tiff as tiled_tiff
-from napari_aeseg.io.images import open_file
-from napari_aeseg.io.labels import write_labels
+from napari_aeseg.io.images import open_file, read_file
+from napari_aeseg.io.labels import write_label_image, write_labels
 
 LABELS = np.random.default_rng(0).integers(0, 99, (300, 410)).astype(np.int32)
 LAZY = da.from_array(LABELS, chunks=(100, 90))
@@ -23,7 +23,7 @@ def small_parts(monkeypatch):
     """Let an image of a few hundred pixels have many parts, and levels."""
     monkeypatch.setattr(ome_zarr, "_CHUNK", {2: 32, 3: 16})
     monkeypatch.setattr(ome_zarr, "_SHARD", {2: 2, 3: 2})
-    monkeypatch.setattr(ome_zarr, "_TOP", 64)
+    monkeypatch.setattr(ome_zarr, "_COARSEST", 64)
     monkeypatch.setattr(tiled_tiff, "_TILE", 64)
     monkeypatch.setattr(tiled_tiff, "_BYTES", 2**16)
 
@@ -179,7 +179,7 @@ def test_an_error_while_writing_is_told(tmp_path, small_parts, monkeypatch):
         ({"labels": LABELS / 2}, "dtype float64"),
         ({"axes": "ZX"}, "axes = 'ZX'"),
         ({"voxel_size": (1, 0)}, "voxel_size"),
-        ({"voxel_size": (1,)}, "2 numbers"),
+        ({"voxel_size": (1, 1, 1)}, "2 numbers"),
         ({"path": "a.png"}, "zarr, .tif, .tiff"),
     ],
 )
@@ -208,7 +208,7 @@ def test_labels_of_64_bits_are_written_as_tiff_which_has_32(tmp_path, dtype):
     [
         ({"axes": 5}, "axes = 5"),
         ({"voxel_size": "ab"}, "voxel_size = 'ab'"),
-        ({"voxel_size": 2.0}, "2 numbers"),
+        ({"voxel_size": 2.0}, "number above 0"),
         ({"unit": {}}, "unit = {}"),
         ({"labels": [[1, 2], [3]]}, "different shapes"),
         ({"labels": np.ma.masked_array(LABELS, LABELS > 0)}, "masked"),
@@ -232,3 +232,12 @@ def test_the_size_of_a_voxel_may_leave_out_time(tmp_path):
 def test_labels_and_path_in_the_wrong_order_are_told(tmp_path):
     with pytest.raises(InputError, match="give the labels first"):
         write_labels(str(tmp_path / "a.tif"), LABELS)
+
+
+@pytest.mark.parametrize(("most", "dtype"), [(5, np.uint16), (65535, np.uint16), (65536, np.int32)])
+def test_labels_survive_in_the_smallest_type_that_holds_them(tmp_path, most, dtype):
+    labels = np.array([[0, 1], [2, most]], np.int32)
+    write_label_image(labels, tmp_path / "labels.tif")
+    found, _ = read_file(tmp_path / "labels.tif")
+    assert found.dtype == dtype
+    assert np.array_equal(found, labels)

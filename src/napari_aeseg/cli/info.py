@@ -112,8 +112,8 @@ def _hierarchy_rows(header: dict[str, Any], tree: Hierarchy) -> dict[str, str]:
 def _image_rows(path: Path) -> dict[str, str]:
     """Describe an image; zarr and TIFF files are not loaded."""
     from napari_aeseg.images.axes import read_axes
-    from napari_aeseg.io.file_array import is_ours, is_zarr
     from napari_aeseg.io.images import open_file
+    from napari_aeseg.io.ome_zarr import aeseg_attributes, is_zarr
     from napari_aeseg.large.build import needs_blocks
 
     if not path.exists():
@@ -133,7 +133,7 @@ def _image_rows(path: Path) -> dict[str, str]:
         "pixel size": f"{size} {opened.unit}".strip() if size else "not known",
         "processed": "in blocks" if needs_blocks(array) else "as a whole",
     }
-    note = is_ours(path)
+    note = aeseg_attributes(path)
     if note is not None:
         complete = bool(note.get("complete"))
         rows["labels"] = "complete" if complete else "incomplete; run again to resume"

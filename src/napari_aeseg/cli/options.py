@@ -87,7 +87,7 @@ def image_paths(options: argparse.Namespace) -> list[Path]:
     if not any(path.is_dir() for path in options.images):
         return list(options.images)
     from napari_aeseg.batch import image_files, is_hierarchy
-    from napari_aeseg.io.file_array import is_zarr
+    from napari_aeseg.io.ome_zarr import is_zarr
 
     def files_of(path: Path) -> list[Path]:
         is_folder = path.is_dir() and not (is_hierarchy(path) or is_zarr(path))

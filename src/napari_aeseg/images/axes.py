@@ -1,4 +1,4 @@
-"""Which dimension of an array is what: read, said aloud, and overridable."""
+"""Axes of an image: one letter per dimension, and the size of a voxel."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 _LETTERS = "TCZYX"
-#: Words for axes that are understood besides their letters.
-AXIS_WORDS = {"TIME": "T", "CHANNEL": "C", "CHANNELS": "C"}
-_MEANING = {"T": "time points", "C": "channels", "Z": "slices"}
-# More channels than this along an unnamed axis are taken for slices.
+# Names of axes that are understood besides their letters.
+_AXIS_NAMES = {"TIME": "T", "CHANNEL": "C", "CHANNELS": "C"}
+_PLURAL = {"T": "time points", "C": "channels", "Z": "slices"}
+# A longer axis without a name is taken for slices.
 _MOST_CHANNELS = 5
-# Sides of voxels that differ by a larger factor are a mistake.
-_MOST_UNLIKE = 10_000
+# Sides of a voxel that differ by a larger factor are a mistake.
+_LARGEST_RATIO = 10_000
 
 Source = Literal["given", "file", "layer", "shape"]
 _SOURCES: dict[Source, str] = {
@@ -43,11 +43,11 @@ class Axes:
     shape : tuple of int
         Shape of the image.
     source : {"given", "file", "layer", "shape"}
-        Who named the axes: the user, the image file, the layer of a viewer, or nobody, so that the
-        shape was interpreted.
+        Where the letters come from: the user, the image file, the layer of a viewer, or a guess
+        from the shape.
     voxel_size : tuple of float, optional
-        Size of a pixel along each of Z, Y and X that is there, in the order of the image; None
-        when nobody said it. See `measured`.
+        Size of a voxel along each of Z, Y and X that the image has, in its order; None when it is
+        not known.
     unit : str
         Of `voxel_size`; "pixel" when it is not known.
     """
@@ -60,7 +60,7 @@ class Axes:
 
     @property
     def inferred(self) -> bool:
-        """Whether nobody named the axes and the shape was interpreted."""
+        """Whether the letters are a guess from the shape."""
         return self.source == "shape"
 
     @property
@@ -80,12 +80,12 @@ class Axes:
 
     @property
     def measurable(self) -> str:
-        """The axes that have a length, in the order of the image: Z, Y and X as far as there."""
+        """Those of Z, Y and X that the image has, in its order."""
         return "".join(a for a in self.letters if a in "ZYX")
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Size of a pixel along each axis of the labels, 1 for T; None when nobody said it.
+        """Size of a voxel along each axis of the labels, 1 for T; None when it is not known.
 
         Examples
         --------
@@ -99,7 +99,7 @@ class Axes:
 
     @property
     def slice_distance(self) -> float:
-        """How far slices are apart in pixels of a slice; 1 without slices or when not known."""
+        """Distance of slices in pixels of a slice; 1 without slices or when it is not known."""
         if self.voxel_size is None or "Z" not in self.letters:
             return 1.0
         size = dict(zip(self.measurable, self.voxel_size, strict=True))
@@ -111,26 +111,21 @@ class Axes:
         Parameters
         ----------
         voxel_size : sequence of float
-            One number above 0 for each of Z, Y and X that the image has, in its order; none for T
-            and C. Patches depend on the ratios only.
+            One number above 0 for each of Z, Y and X that the image has, in its order. A number
+            for T may be among them and is ignored. Patches depend on the ratios only.
         unit : str
 
         Raises
         ------
         InputError
-            If it is anything else.
+            If it is anything else, see `checked_voxel_size`.
 
         Examples
         --------
         >>> print(read_axes((9, 64, 64), "ZYX").with_voxel_size((2, 0.5, 0.5), "micrometer"))
         9 slices, 64 x 64 pixels (ZYX, as given), voxels of 2 x 0.5 x 0.5 micrometer
         """
-        size = checked_voxel_size(voxel_size)
-        if len(size) != len(self.measurable):
-            raise InputError(
-                f"voxel_size = {voxel_size!r} does not fit an image read as {self.letters}: give "
-                f"{len(self.measurable)} numbers, for {', '.join(self.measurable)} in this order."
-            )
+        size = checked_voxel_size(voxel_size, self.letters)
         return replace(self, voxel_size=size, unit=unit)
 
     def as_given(self, array: np.ndarray) -> np.ndarray:
@@ -143,7 +138,7 @@ class Axes:
         """
         in_order = [a for a in "TZYX" if a in self.letters]
         first = array.ndim - len(in_order)
-        # A tuple: dask sees then when there is nothing to do.
+        # dask returns the same array for a tuple that changes nothing, but not for a list.
         return array.transpose(
             (*range(first), *(first + in_order.index(a) for a in self.letters if a != "C"))
         )
@@ -151,7 +146,7 @@ class Axes:
     def __str__(self) -> str:
         size = dict(zip(self.letters, self.shape, strict=True))
         parts = [
-            f"{size[a]} {_MEANING[a] if size[a] != 1 else _MEANING[a][:-1]}"
+            f"{size[a]} {_PLURAL[a] if size[a] != 1 else _PLURAL[a][:-1]}"
             for a in "TCZ"
             if a in size
         ]
@@ -159,13 +154,31 @@ class Axes:
         text = f"{', '.join(parts)} ({self.letters}, {_SOURCES[self.source]})"
         if self.voxel_size is None:
             return text
-        what = "voxels" if "Z" in self.letters else "pixels"
+        element = "voxels" if "Z" in self.letters else "pixels"
         unit = "" if self.unit == "pixel" else f" {self.unit}"
-        return f"{text}, {what} of {' x '.join(f'{n:.4g}' for n in self.voxel_size)}{unit}"
+        return f"{text}, {element} of {' x '.join(f'{n:.4g}' for n in self.voxel_size)}{unit}"
 
 
-def checked_voxel_size(voxel_size: Sequence[float]) -> tuple[float, ...]:
-    """Return the size of a voxel as plain numbers, else raise InputError.
+def checked_voxel_size(
+    voxel_size: Sequence[float], letters: str | None = None, name: str = "an image"
+) -> tuple[float, ...]:
+    """Return the size of a voxel as plain numbers, the only check of it in this package.
+
+    Parameters
+    ----------
+    voxel_size : sequence of float
+        One number above 0 for each of Z, Y and X that the image has, in its order. A number for T
+        may be among them if `letters` are given, and is left out.
+    letters : str, optional
+        Axes of the image. Without them, two or three numbers are accepted.
+    name : str
+        What errors call the image.
+
+    Raises
+    ------
+    InputError
+        If there are too few or too many numbers, one is not finite or not above 0, or they differ
+        by a factor of more than 10,000.
 
     Examples
     --------
@@ -173,18 +186,28 @@ def checked_voxel_size(voxel_size: Sequence[float]) -> tuple[float, ...]:
     (2.0, 1.0, 1.0)
     """
     size = np.array(voxel_size, dtype=object)
-    real = size.ndim == 1 and all(
-        isinstance(n, int | float | np.number) and not isinstance(n, bool) for n in size
+    valid = size.ndim == 1 and all(
+        isinstance(n, int | float | np.number) and not isinstance(n, bool) and 0 < n < np.inf
+        for n in size
     )
-    if not real or not 2 <= len(size) <= 3 or not all(0 < n < np.inf for n in size):
+    with_time = [a for a in letters or "" if a != "C"]
+    if valid and "T" in with_time and len(size) == len(with_time):
+        size = np.delete(size, with_time.index("T"))
+    if not valid or not 2 <= len(size) <= 3:
         raise InputError(
             f"voxel_size = {voxel_size!r}: give one number above 0 for each of Z, Y and X that the "
             "image has, in its order."
         )
-    if max(size) / _MOST_UNLIKE > min(size):
+    if max(size) / _LARGEST_RATIO > min(size):
         raise InputError(
             f"voxel_size = {voxel_size!r}: the sides of a voxel differ by a factor of more than "
-            f"{_MOST_UNLIKE:,}. Give all in the same unit."
+            f"{_LARGEST_RATIO:,}. Give all in the same unit."
+        )
+    spatial = [a for a in with_time if a != "T"]
+    if letters is not None and len(size) != len(spatial):
+        raise InputError(
+            f"voxel_size = {voxel_size!r} does not fit {name} read as {letters}: give "
+            f"{len(spatial)} numbers, for {', '.join(spatial)} in this order."
         )
     return tuple(float(n) for n in size)
 
@@ -212,7 +235,7 @@ def read_axes(
     Returns
     -------
     Axes
-        With `inferred` True when neither `axes` nor `labels` said it.
+        With `inferred` True if neither `axes` nor `labels` name them.
 
     Raises
     ------
@@ -242,9 +265,9 @@ def read_axes(
         raise InputError(f"The image of shape {shape} is empty: one of its dimensions has size 0.")
     if axes is not None:
         return Axes(_checked(axes, shape), shape, source)
-    named = _from_labels(labels, len(shape))
-    if named is not None:
-        return Axes(named, shape, "layer")
+    letters = letters_of_names(labels or (), len(shape))
+    if letters is not None:
+        return Axes(letters, shape, "layer")
     return Axes(_inferred(shape), shape, "shape")
 
 
@@ -264,11 +287,17 @@ def _checked(axes: str, shape: tuple[int, ...]) -> str:
     return letters
 
 
-def _from_labels(labels: Sequence[str] | None, ndim: int) -> str | None:
-    letters = [AXIS_WORDS.get(str(a).upper(), str(a).upper()) for a in labels or ()]
-    if len(letters) != ndim or len(set(letters)) != ndim or not {"Y", "X"} <= set(letters):
-        return None
-    return "".join(letters) if set(letters) <= set(_LETTERS) else None
+def letters_of_names(names: Sequence[Any], ndim: int) -> str | None:
+    """Return one letter for each name of an axis; None unless all are understood.
+
+    Examples
+    --------
+    >>> letters_of_names(["time", "y", "x"], 3), letters_of_names(["dim_0", "y", "x"], 3)
+    ('TYX', None)
+    """
+    letters = [_AXIS_NAMES.get(str(name).upper(), str(name).upper()) for name in names]
+    understood = {"Y", "X"} <= set(letters) <= set(_LETTERS)
+    return "".join(letters) if understood and len(letters) == len(set(letters)) == ndim else None
 
 
 def _inferred(shape: tuple[int, ...]) -> str:
@@ -295,14 +324,13 @@ def channels_first(image: Any, axes: Axes) -> Any:
     return moved if "C" in axes.letters else moved[np.newaxis]
 
 
-def z_ratio(voxel_size: Sequence[float] | None, axes: Axes, name: str = "image") -> float:
-    """Return how long voxels are along Z, in units of their width.
+def z_ratio(voxel_size: Sequence[float] | None, axes: Axes, name: str = "an image") -> float:
+    """Return the length of a voxel along Z, in units of its width.
 
     Parameters
     ----------
     voxel_size : sequence of float or None
-        One length for each of Z, Y and X that the image has, in its order, in any unit; a number
-        for T may stand among them, and does not count. None takes voxels for cubes.
+        See `checked_voxel_size`. None stands for isotropic voxels.
     axes : Axes
         Of the image.
     name : str
@@ -316,40 +344,25 @@ def z_ratio(voxel_size: Sequence[float] | None, axes: Axes, name: str = "image")
     Raises
     ------
     InputError
-        If there are too few or too many numbers, or one is not above 0.
+        If `voxel_size` does not fit.
 
     Examples
     --------
-    >>> from napari_aeseg.images.axes import read_axes
     >>> z_ratio((2, 0.5, 0.5), read_axes((20, 64, 64), "ZYX"))
     4.0
     """
     if voxel_size is None:
         return 1.0
-    try:
-        lengths = [float(length) for length in voxel_size]
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"voxel_size = {voxel_size!r}: give numbers, one for each axis."
-        ) from error
-    letters = axes.space if len(lengths) == len(axes.space) else axes.space.replace("T", "")
-    if len(lengths) != len(letters):
-        raise InputError(
-            f"voxel_size = {tuple(lengths)} does not fit {name}, read as {axes}: give "
-            f"{len(letters)} numbers, for {', '.join(letters)}."
-        )
-    if not all(math.isfinite(length) and length > 0 for length in lengths):
-        raise InputError(f"voxel_size = {tuple(lengths)}: give finite numbers above 0.")
-    of = dict(zip(letters, lengths, strict=True))
-    return of["Z"] / math.sqrt(of["Y"] * of["X"]) if "Z" in of else 1.0
+    sizes = checked_voxel_size(voxel_size, axes.letters, name)
+    by_axis = dict(zip(axes.measurable, sizes, strict=True))
+    return by_axis["Z"] / math.sqrt(by_axis["Y"] * by_axis["X"]) if "Z" in by_axis else 1.0
 
 
 def common_voxel_size(images: Sequence[Axes]) -> tuple[float, ...] | None:
-    """Return the size of voxels that all images have; None if it is not known, or not the same.
+    """Return the voxel size that all images have; None if it is unknown, or differs.
 
     Examples
     --------
-    >>> from napari_aeseg.images.axes import read_axes
     >>> near = read_axes((20, 64, 64), "ZYX").with_voxel_size((2, 1, 1))
     >>> common_voxel_size([near, near]), common_voxel_size([near, near.with_voxel_size((4, 1, 1))])
     ((2.0, 1.0, 1.0), None)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import Axes, channels_first, read_axes
+from napari_aeseg.images.axes import Axes, channels_first
+from napari_aeseg.images.checks import check_not_masked, image_axes
 from napari_aeseg.images.intensity import (
     Image,
     IntensityRange,
     as_array,
-    checked_pixels,
-    refuse_indistinct,
-    refuse_masked,
+    check_precision,
+    float_pixels,
 )
 from napari_aeseg.progress import raise_if_stopped
 
@@ -170,7 +170,7 @@ class BlockImage:
         StoppedError
             When asked to stop.
         """
-        reading = axes if isinstance(axes, Axes) else read_axes(np.shape(array), axes)
+        reading = image_axes(array, axes, name)
         array = array if hasattr(array, "shape") else as_array(array, name)
         parts: list[str | None] = []
         if intensity is None or look:
@@ -194,7 +194,7 @@ class BlockImage:
                 raise failed or InputError(f"{name}: all parts are left out.")
         if intensity is None:
             intensity = IntensityRange.of(np.concatenate(flat, axis=1))
-            refuse_indistinct(getattr(array, "dtype", np.float64), intensity, name)
+            check_precision(getattr(array, "dtype", np.float64), intensity, name)
         return cls(array, reading, name, intensity, tuple(parts))
 
     @property
@@ -256,13 +256,13 @@ def _read(ordered: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.nd
         found = ordered[(slice(None), *part)]
         if hasattr(found, "compute"):
             found = found.compute(scheduler=_scheduler())
-        refuse_masked(found, f"{name} ({where})")
+        check_not_masked(found, f"{name} ({where})")
         found = np.asarray(found)
     except (InputError, MemoryError):  # another time, or in smaller blocks, it can be read
         raise
     except Exception as error:  # whatever storage raises
         raise InputError(f"{name}: the part {where} cannot be read ({error}).") from error
-    return checked_pixels(found, f"{name} ({where})")
+    return float_pixels(found, f"{name} ({where})")
 
 
 def _digest(pixels: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Whether images can be worked on together, said with what differs."""
+"""Checks of images before anything of them is read, and the axes that follow."""
 
 from __future__ import annotations
 
@@ -8,22 +8,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import read_axes
+from napari_aeseg.images.axes import Axes, read_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Images that are listed at most.
+# Images in an error message at most.
 _LISTED = 20
 
 
 def full_resolution(image: Any) -> Any:
-    """Return the first, finest level of an image of several, as napari keeps them; others as is.
+    """Return the first, finest level of a multiscale image of napari; others as they are.
 
-    A plain list is no image of several levels: it may be slices.
+    A list is not taken for a multiscale image: it may be a list of slices.
     """
-    several = hasattr(image, "shapes") and hasattr(image, "__getitem__")
-    return image[0] if several else image
+    is_multiscale = hasattr(image, "shapes") and hasattr(image, "__getitem__")
+    return image[0] if is_multiscale else image
+
+
+def image_axes(image: Any, axes: str | Axes | None = None, name: str = "image") -> Axes:
+    """Return how the dimensions of an image are read; no pixel is read.
+
+    The first of all checks of an image. `Axes` are returned as they are: with them, functions that
+    take an image do not check its shape again.
+
+    Raises
+    ------
+    InputError
+        If it is the name of a file, a list of arrays of different shapes, empty, or `axes` do not
+        fit its shape.
+
+    Examples
+    --------
+    >>> print(image_axes(np.zeros((512, 256, 3))))
+    3 channels, 512 x 256 pixels (YXC, inferred from the shape)
+    """
+    if isinstance(axes, Axes):
+        return axes
+    check_rectangular(image, name)
+    return read_axes(np.shape(image), axes)
 
 
 def check_rectangular(image: Any, name: str = "image") -> None:
@@ -34,12 +57,12 @@ def check_rectangular(image: Any, name: str = "image") -> None:
     >>> check_rectangular([np.eye(2), np.eye(3)])
     Traceback (most recent call last):
     ...
-    napari_aeseg.errors.InputError: image is a list of arrays of different shapes, (2, 2) and (3, 3): give each as an image of its own, or crop them alike.
-    """  # noqa: E501 - as it is said
+    napari_aeseg.errors.InputError: image is a list of arrays of different shapes, (2, 2) and (3, 3): pass them as separate images, or crop them to one shape.
+    """  # noqa: E501 - one line of output
     if isinstance(image, str | PathLike):
         raise InputError(
-            f"{str(image)!r} is the name of a file, not an image: read it first, as with open_file "
-            "of napari_aeseg.io.images."
+            f"{str(image)!r} is the name of a file, not an image: read it first, for example with "
+            "napari_aeseg.io.images.open_file."
         )
     if isinstance(image, np.ndarray) and image.dtype == object:
         image = image.tolist()
@@ -54,30 +77,41 @@ def check_rectangular(image: Any, name: str = "image") -> None:
                 shapes.append(str(np.shape(part)))
             except ValueError:
                 shapes.append("uneven")
-        kinds = " and ".join(dict.fromkeys(shapes))
+        different = " and ".join(dict.fromkeys(shapes))
         raise InputError(
-            f"{name} is a list of arrays of different shapes, {kinds}: give each as an image of "
-            "its own, or crop them alike."
+            f"{name} is a list of arrays of different shapes, {different}: pass them as separate "
+            "images, or crop them to one shape."
         ) from error
+
+
+def check_not_masked(image: Any, name: str) -> None:
+    """Raise InputError for masked pixels: their values are unknown."""
+    parts = image if isinstance(image, list | tuple) else [image]
+    masked = sum(int(np.ma.getmaskarray(part).sum()) for part in parts if np.ma.is_masked(part))
+    if masked:
+        raise InputError(
+            f"{name} has {masked} masked pixel(s): fill them, for example with "
+            "image.filled(image.mean()), or crop them away."
+        )
 
 
 def check_compatible(
     images: Sequence[Any],
-    axes: Sequence[str | None],
+    axes: Sequence[str | Axes | None],
     names: Sequence[str],
     one_dtype: bool = False,
 ) -> None:
-    """Raise InputError unless images have equal numbers of channels, and one dtype if need be.
+    """Raise InputError unless images have equal numbers of channels, and one dtype if asked for.
 
     Parameters
     ----------
     images : sequence of array_like
-        Nothing of them is read.
-    axes : sequence of (str or None)
+        No pixel is read.
+    axes : sequence of (str, Axes or None)
         One letter per dimension; inferred where not given.
     names : sequence of str
     one_dtype : bool
-        Whether dtypes must be the same, as intensities will have one range.
+        Whether dtypes must be equal, because intensities will have one range.
 
     Examples
     --------
@@ -89,19 +123,17 @@ def check_compatible(
     napari_aeseg.errors.InputError: The images have different dtypes: convert them to one, or train on them one by one.
       a: shape (4, 4), float64, 1 channel (YX)
       b: shape (4, 4), uint8, 1 channel (YX)
-    """  # noqa: E501 - as it is said
+    """  # noqa: E501 - one line of output
     channels, dtypes, lines = set(), set(), []
-    for image, letters, name in zip(images, axes, names, strict=True):
-        check_rectangular(image, name)
-        shape = np.shape(image)
-        reading = read_axes(shape, letters)
-        number = shape[reading.letters.index("C")] if "C" in reading.letters else 1
+    for image, given, name in zip(images, axes, names, strict=True):
+        reading = image_axes(image, given, name)
+        number = reading.channels
         dtype = np.dtype(getattr(image, "dtype", None) or np.asarray(image).dtype)
-        channels.add(int(number))
+        channels.add(number)
         dtypes.add(dtype.newbyteorder("="))
         plural = "" if number == 1 else "s"
         lines.append(
-            f"{name}: shape {shape}, {dtype}, {number} channel{plural} ({reading.letters})"
+            f"{name}: shape {reading.shape}, {dtype}, {number} channel{plural} ({reading.letters})"
         )
     differ = [
         ("numbers of channels", "name the axes if they were misread") * (len(channels) > 1),
@@ -109,10 +141,10 @@ def check_compatible(
     ]
     if not any(differ):
         return
-    what, advice = zip(*[pair for pair in differ if pair], strict=True)
+    properties, advice = zip(*[pair for pair in differ if pair], strict=True)
     more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     listing = "\n  ".join([*lines[:_LISTED], *more])
     raise InputError(
-        f"The images have different {' and '.join(what)}: {' and '.join(advice)}, or train on them "
-        f"one by one.\n  {listing}"
+        f"The images have different {' and '.join(properties)}: {' and '.join(advice)}, or train "
+        f"on them one by one.\n  {listing}"
     )

@@ -1,4 +1,4 @@
-"""Images of any dtype as float32 arrays of comparable intensity, checked on the way in."""
+"""Images of any dtype as checked float32 arrays, most of their intensities between 0 and 1."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import Axes, channels_first, read_axes
-from napari_aeseg.images.checks import check_rectangular
+from napari_aeseg.images.axes import Axes, channels_first
+from napari_aeseg.images.checks import check_not_masked, image_axes
 from napari_aeseg.images.illumination import illumination
 
 # Percentiles that are mapped to 0 and 1: robust against a few hot pixels.
 _LOW, _HIGH = 0.5, 99.5
-# Sums over channels, and reconstructions, of larger values are no float32 any more.
+# Sums over channels and reconstructions of larger values overflow float32.
 _LARGEST = 2.0**100
-# The inverse of a narrower range is no float32.
+# The inverse of a narrower range overflows float32.
 _NARROW = 1e-30
-# A range of fewer steps of double precision is too coarse to show an image.
+# A range of fewer steps of double precision cannot show an image.
 _FEWEST_STEPS = 256
 
 
@@ -130,28 +130,17 @@ def as_array(image: Any, name: str) -> np.ndarray:
         If it has masked pixels, or cannot be read.
     """
     try:
-        found = image.compute() if hasattr(image, "compute") else image
-        refuse_masked(found, name)
-        return np.asarray(found)
+        array = image.compute() if hasattr(image, "compute") else image
+        check_not_masked(array, name)
+        return np.asarray(array)
     except InputError:
         raise
-    except Exception as error:  # whatever storage raises
+    except Exception as error:  # storage may raise anything
         raise InputError(f"{name} cannot be read ({error}).") from error
 
 
-def refuse_masked(image: Any, name: str) -> None:
-    """Raise InputError for masked pixels: nobody knows what lies under the mask."""
-    parts = image if isinstance(image, list | tuple) else [image]
-    masked = sum(int(np.ma.getmaskarray(part).sum()) for part in parts if np.ma.is_masked(part))
-    if masked:
-        raise InputError(
-            f"{name} has {masked} masked pixel(s): say what they are, for example with "
-            "image.filled(image.mean()), or crop them away."
-        )
-
-
-def checked_pixels(array: np.ndarray, name: str) -> np.ndarray:
-    """Return a copy of an array of any real dtype as float32, or float64 where it is wide.
+def float_pixels(array: np.ndarray, name: str) -> np.ndarray:
+    """Return a copy of an array of any real dtype as float32, or as float64 if it is wider.
 
     Raises
     ------
@@ -159,18 +148,18 @@ def checked_pixels(array: np.ndarray, name: str) -> np.ndarray:
         If it is complex, not numeric, or has NaN, infinite or immense values.
     """
     if array.dtype.kind not in "buif":
-        what = (
+        problem = (
             "complex: pass its magnitude (np.abs) or its phase"
             if array.dtype.kind == "c"
-            else (f"of dtype {array.dtype}: pass numbers")
+            else f"of dtype {array.dtype}: pass numbers"
         )
-        raise InputError(f"{name} is {what}.")
+        raise InputError(f"{name} is {problem}.")
     # float32 holds 24 bits: enough for every camera; wide integers and doubles keep float64.
-    wide = array.dtype.itemsize > (4 if array.dtype.kind == "f" else 2)
+    is_wide = array.dtype.itemsize > (4 if array.dtype.kind == "f" else 2)
     with np.errstate(over="ignore"):  # of numbers wider than float64, which are refused below
-        pixels = array.astype(np.float64 if wide else np.float32, order="C")
-    known = array if array.dtype.itemsize > pixels.dtype.itemsize else pixels
-    bad = int(pixels.size - np.count_nonzero(np.isfinite(known)))
+        pixels = array.astype(np.float64 if is_wide else np.float32, order="C")
+    widest = array if array.dtype.itemsize > pixels.dtype.itemsize else pixels
+    bad = int(pixels.size - np.count_nonzero(np.isfinite(widest)))
     if bad:
         raise InputError(
             f"{name} has {bad} NaN or infinite value(s) among {pixels.size}; replace them first, "
@@ -178,22 +167,76 @@ def checked_pixels(array: np.ndarray, name: str) -> np.ndarray:
         )
     if array.dtype.kind == "f" and max(pixels.max(), -pixels.min()) > _LARGEST:
         raise InputError(
-            f"{name} has values beyond {_LARGEST:.1e}, which cannot be worked with: divide it "
-            "first, for example by its largest value, or replace them if they are no values."
+            f"{name} has values beyond {_LARGEST:.1e}, too large for float32: divide it first, for "
+            "example by its largest value, or replace values that are invalid."
         )
     return np.asarray(pixels)
 
 
-def refuse_indistinct(dtype: Any, intensity: IntensityRange, name: str) -> None:
-    """Raise InputError for 64-bit numbers that are nearly the same in double precision."""
+def check_precision(dtype: Any, intensity: IntensityRange, name: str) -> None:
+    """Raise InputError for 64-bit integers that are nearly the same in double precision."""
     low, high = min(intensity.low), max(intensity.high)
     step = float(np.spacing(max(abs(low), abs(high))))
-    wide = np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize == 8
-    if wide and step > 1 and high - low < _FEWEST_STEPS * step:
+    is_wide = np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize == 8
+    if is_wide and step > 1 and high - low < _FEWEST_STEPS * step:
         raise InputError(
             f"{name} has values of about {high:.6g} that differ too little for double precision: "
             "subtract the smallest first (image - image.min())."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """A checked image in its own intensities.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32 or float64, shape (C, *space)
+    axes : Axes
+    name : str
+    dtype : dtype
+        Of the image before it became float.
+    """
+
+    pixels: np.ndarray
+    axes: Axes
+    name: str
+    dtype: np.dtype[Any]
+
+    def intensity(self) -> IntensityRange:
+        """Measure the range of intensities.
+
+        Raises
+        ------
+        InputError
+            If they differ too little for double precision.
+        """
+        intensity = IntensityRange.of(self.pixels)
+        check_precision(self.dtype, intensity, self.name)
+        return intensity
+
+    def scaled(self, intensity: IntensityRange, light: np.ndarray | None = None) -> Image:
+        """Scale intensities; `light` is what `pixels` were divided by before.
+
+        Raises
+        ------
+        InputError
+            If the range has another number of channels.
+        """
+        if len(intensity.low) != len(self.pixels):
+            raise InputError(
+                f"{self.name} has {len(self.pixels)} channel(s), read as {self.axes}; "
+                f"{len(intensity.low)} are expected."
+            )
+        return Image(intensity.apply(self.pixels), self.axes, intensity, self.name, light)
+
+
+def load_image(image: Any, axes: str | Axes | None = None, name: str = "image") -> LoadedImage:
+    """Check an image and load it as float; parameters and errors as of `read_image`."""
+    reading = image_axes(image, axes, name)
+    array = as_array(image, name)
+    pixels = float_pixels(channels_first(array, reading), name)
+    return LoadedImage(pixels, reading, name, array.dtype)
 
 
 def read_image(
@@ -203,14 +246,15 @@ def read_image(
     name: str = "image",
     even: bool = True,
 ) -> Image:
-    """Check an array, even out its illumination and scale its intensities.
+    """Check an image once, correct its illumination and scale its intensities.
 
     Parameters
     ----------
     image : array_like
         numpy, dask or zarr array of any real dtype. It is never written to.
     axes : str or Axes, optional
-        One letter per dimension, such as "YXC"; inferred from the shape when not given.
+        One letter per dimension, such as "YXC"; inferred from the shape when not given. With `Axes`
+        the shape is not checked again.
     intensity : IntensityRange, optional
         Used instead of the image's own percentiles; the illumination is left as it is then.
     name : str
@@ -233,19 +277,11 @@ def read_image(
     >>> read_image(np.arange(12).reshape(3, 4)).pixels.shape
     (1, 3, 4)
     """
-    check_rectangular(image, name)
-    reading = axes if isinstance(axes, Axes) else read_axes(np.shape(image), axes)
-    array = as_array(image, name)
-    pixels = checked_pixels(channels_first(array, reading), name)
-    light = illumination(pixels) if even and intensity is None else None
+    loaded = load_image(image, axes, name)
+    if intensity is not None:
+        return loaded.scaled(intensity)
+    light = illumination(loaded.pixels) if even else None
     if light is not None:
-        pixels /= light
-    if intensity is None:
-        intensity = IntensityRange.of(pixels)
-        refuse_indistinct(array.dtype, intensity, name)
-    elif len(intensity.low) != len(pixels):
-        raise InputError(
-            f"{name} has {len(pixels)} channel(s), read as {reading}; "
-            f"{len(intensity.low)} are expected."
-        )
-    return Image(intensity.apply(pixels), reading, intensity, name, light)
+        pixels = loaded.pixels
+        pixels /= light  # in place: a second copy of a large image may not fit into memory
+    return loaded.scaled(loaded.intensity(), light)

@@ -1,4 +1,4 @@
-"""Image files: read or opened with their axes, labels and overlays written."""
+"""Image files: opened with their axes and voxel size; pictures of labels."""
 
 from __future__ import annotations
 
@@ -8,20 +8,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.intensity import as_array
-from napari_aeseg.images.memory import check_fits
-from napari_aeseg.io.file_array import (
-    TIFF,
-    FileArray,
-    ImageFile,
-    is_zarr,
-    open_zarr,
-    tiff_axes,
-)
-from napari_aeseg.io.tiff import tiff_voxel_size
+from napari_aeseg.images.intensity import as_array, read_image
+from napari_aeseg.io.file_array import TIFF_SUFFIXES, ImageFile
+from napari_aeseg.io.ome_zarr import is_zarr, open_zarr
+from napari_aeseg.io.tiff import open_tiff
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
+
+
+def _open_with_imageio(path: Path, _largest: float) -> ImageFile:
+    """Load PNG, JPEG and whatever else imageio reads; without transparency."""
+    import warnings
+
+    from imageio.v3 import immeta, imread
+
+    # From memory: imageio leaves files open that it cannot read. Its old plugins warn of their age.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        data, suffix = path.read_bytes(), path.suffix or ".?"
+        pixels = np.asarray(imread(data, extension=suffix))
+        # Transparency is no measurement.
+        is_transparent = immeta(data, extension=suffix).get("mode") in ("LA", "RGBA")
+    return ImageFile(pixels[..., :-1] if is_transparent else pixels, None)
+
+
+#: Functions that open a file, by its suffix: they get the path, and the number of values above
+#: which the file is not loaded if that can be avoided. imageio opens all others.
+READERS: dict[str, Callable[[Path, float], ImageFile]] = {
+    ".zarr": open_zarr,
+    **dict.fromkeys(TIFF_SUFFIXES, open_tiff),
+}
 
 
 def open_file(path: str | PathLike[str], largest: float = float("inf")) -> ImageFile:
@@ -30,11 +48,12 @@ def open_file(path: str | PathLike[str], largest: float = float("inf")) -> Image
     Parameters
     ----------
     path : path-like
-        The folder of a zarr array or OME-Zarr image (versions 0.1 to 0.5; its finest level is
-        taken), or what `read_file` reads. Of PNG and the like, transparency is left out.
+        TIFF (with ImageJ or OME axes), PNG, JPEG, whatever else imageio reads, or the folder of a
+        zarr array or OME-Zarr image (versions 0.1 to 0.5; its finest level is taken). The
+        transparency of PNG and the like is left out.
     largest : float
-        A TIFF file with more values than this is not loaded; all are, by default. What has to be
-        decoded to know its size (PNG, JPEG) is loaded.
+        A TIFF file with more values than this is not loaded; all are, by default. PNG and JPEG are
+        always loaded.
 
     Returns
     -------
@@ -56,12 +75,9 @@ def open_file(path: str | PathLike[str], largest: float = float("inf")) -> Image
     path = Path(path)
     if not (path.is_file() or is_zarr(path)):
         raise InputError(f"There is no image file {str(path)!r}.")
+    suffix = ".zarr" if is_zarr(path) else path.suffix.lower()
     try:
-        if is_zarr(path):
-            return open_zarr(path)
-        if path.suffix.lower() in TIFF:
-            return _open_tiff(path, largest)
-        return ImageFile(_read_other(path), None)
+        return READERS.get(suffix, _open_with_imageio)(path, largest)
     except (InputError, MemoryError):
         raise
     # Decoders raise all kinds of errors on damaged files.
@@ -75,8 +91,7 @@ def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
     Parameters
     ----------
     path : path-like
-        TIFF (with ImageJ or OME axes), PNG, JPEG, or whatever else imageio reads; zarr, which is
-        loaded here (`open_file` leaves it where it is).
+        As of `open_file`; zarr is loaded here.
 
     Returns
     -------
@@ -91,61 +106,6 @@ def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
     """
     opened = open_file(path)
     return as_array(opened.array, Path(path).name), opened.axes
-
-
-def _open_tiff(path: Path, largest: float) -> ImageFile:
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        if not file.series:
-            raise InputError(f"{path.name} holds no image.")
-        _refuse_cut_off(file, path.name)
-        series = file.series[0]
-        about = tiff_axes(series), *tiff_voxel_size(file)
-        if series.size <= largest:
-            check_fits(series.shape, series.dtype, path.name)
-            try:
-                return ImageFile(series.asarray(), *about)
-            except MemoryError as error:  # the image would fit: a part of it claims not to
-                raise InputError(
-                    f"{path.name} is damaged, or there is too little memory to read it."
-                ) from error
-    return ImageFile(FileArray(path), *about)
-
-
-def _refuse_cut_off(file: Any, name: str) -> None:
-    """Raise InputError if pages are missing at the end: the others would be taken for all."""
-    handle = file.filehandle
-    handle.seek(file.pages.next_page_offset)
-    packed = handle.read(file.tiff.offsetsize)
-    following = int.from_bytes(packed, "little" if file.byteorder == "<" else "big")
-    if following >= handle.size:
-        raise InputError(f"{name} is cut off: pages are missing after {len(file.pages)} of them.")
-
-
-def _read_other(path: Path) -> np.ndarray:
-    import warnings
-
-    from imageio.v3 import immeta, imread
-
-    # From memory: imageio leaves files open that it cannot read. Its old plugins warn of their age.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        data, suffix = path.read_bytes(), path.suffix or ".?"
-        pixels = np.asarray(imread(data, extension=suffix))
-        # Transparency is no measurement.
-        is_transparent = immeta(data, extension=suffix).get("mode") in ("LA", "RGBA")
-    return pixels[..., :-1] if is_transparent else pixels
-
-
-def write_label_image(labels: np.ndarray, path: str | PathLike[str]) -> None:
-    """Write labels as a compressed TIFF: uint16 when they fit, else int32."""
-    import tifffile
-
-    fits = labels.size == 0 or labels.max() < 2**16
-    narrow = labels.astype(np.uint16 if fits else np.int32)
-    # Else three slices are stored as the planes of a colour image.
-    tifffile.imwrite(path, narrow, photometric="minisblack", compression="zlib")
 
 
 def overlay(image: Any, labels: np.ndarray, axes: str) -> np.ndarray:
@@ -170,8 +130,6 @@ def overlay(image: Any, labels: np.ndarray, axes: str) -> np.ndarray:
     from skimage.color import label2rgb
     from skimage.segmentation import find_boundaries
 
-    from napari_aeseg.images.intensity import read_image
-
     pixels = np.clip(read_image(image, axes, even=False).pixels, 0, 1)
     ground = np.moveaxis(pixels, 0, -1)
     if ground.shape[-1] != 3:
@@ -191,8 +149,8 @@ def _distinct_colours(number: int) -> np.ndarray:
 
 
 def write_picture(picture: np.ndarray, path: str | PathLike[str]) -> None:
-    """Write an RGB picture, (Y, X, 3) uint8, in the format that the name says."""
+    """Write an RGB picture, (Y, X, 3) uint8, in the format of its suffix."""
     from imageio.v3 import imwrite
 
-    # Through memory: on a full disk, imageio would raise a second error where nobody hears it.
+    # Through memory: on a full disk, imageio would raise a second error in a destructor.
     Path(path).write_bytes(imwrite("<bytes>", picture, extension=Path(path).suffix))

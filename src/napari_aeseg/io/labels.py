@@ -1,4 +1,4 @@
-"""Labels written to a file part by part, however large they are."""
+"""Labels in a file, written part by part: they may be larger than memory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.checks import check_rectangular
-from napari_aeseg.images.intensity import refuse_masked
-from napari_aeseg.io.file_array import TIFF
+from napari_aeseg.images.axes import read_axes
+from napari_aeseg.images.checks import check_not_masked, check_rectangular
+from napari_aeseg.io.file_array import TIFF_SUFFIXES
 from napari_aeseg.io.ome_zarr import ome_zarr_steps
 from napari_aeseg.io.tiff import tiff_steps
 from napari_aeseg.progress import Progress, drain
@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
     from napari_aeseg.progress import StopFlag
 
-#: Endings that say what is written.
-WRITTEN = (".zarr", *TIFF)
+    Writer = Callable[[Any, Path, dict[str, Any], StopFlag | None], Generator[Progress, None, None]]
+
+#: Functions that write labels, by the suffix of the file: they get the labels, the path, the
+#: description that `_description` returns, and the stop flag.
+WRITERS: dict[str, Writer] = {
+    ".zarr": ome_zarr_steps,
+    **dict.fromkeys(TIFF_SUFFIXES, tiff_steps),
+}
 
 
 def write_labels_steps(
@@ -37,18 +43,18 @@ def write_labels_steps(
     if not isinstance(path, str | PathLike):
         raise InputError(f"path = {type(path).__name__}: give the labels first, then the file.")
     path = Path(path)
-    if path.suffix.lower() not in WRITTEN:
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
         raise InputError(
-            f"{path.name}: labels are written as {', '.join(WRITTEN)}: give a name that ends so."
+            f"{path.name}: labels are written as {', '.join(WRITERS)}: choose a name that ends so."
         )
     if not hasattr(labels, "dtype"):
         check_rectangular(labels, "labels")
         labels = np.asarray(labels)
-    refuse_masked(labels, "labels")
-    labels, about = _turned(labels, _about(labels, axes, voxel_size, unit))
+    check_not_masked(labels, "labels")
+    labels, description = _in_file_order(labels, _description(labels, axes, voxel_size, unit))
     path.parent.mkdir(parents=True, exist_ok=True)
-    steps = tiff_steps if path.suffix.lower() in TIFF else ome_zarr_steps
-    yield from steps(labels, path, about, stop)
+    yield from writer(labels, path, description, stop)
     return path
 
 
@@ -66,18 +72,17 @@ def write_labels(
     Parameters
     ----------
     labels : array_like of int
-        numpy, dask or zarr; of a hierarchy of blocks, what is written is computed meanwhile.
+        numpy, dask or zarr. Labels of an image in blocks are computed while they are written.
     path : path-like
-        ``*.zarr`` for OME-Zarr 0.5 with a pyramid, made by leaving out every second row and column,
-        so that labels never mix. What was stopped goes on there, called again with the same labels.
-        ``*.tif`` for a tiled BigTIFF with OME metadata, which begins anew after a stop; it has at
-        most 32 bits for a label.
+        ``*.zarr`` for OME-Zarr 0.5 with a pyramid, which leaves out every second row and column, so
+        that labels never mix. After a stop, the same call goes on there. ``*.tif`` for a tiled
+        BigTIFF with OME metadata and at most 32 bits for a label. After a stop, it starts again.
     axes : str, optional
         One letter per dimension, such as ``tree.axes.space``; "YX", "ZYX" or "TZYX" by default.
-        What is in another order is written in this one, as both kinds of file ask for.
+        Labels in another order are written in this one, as both formats ask for.
     voxel_size : sequence of float, optional
-        Size of a pixel along each of the axes, as ``tree.voxel_size`` has it; 1 by default. T may
-        be left out.
+        Size of a pixel along each of the axes, such as ``tree.voxel_size``; 1 by default. T may be
+        left out.
     unit : str
         Of these sizes, such as "micrometer".
     progress : callable, optional
@@ -93,8 +98,8 @@ def write_labels(
     ------
     InputError
         If the labels are no whole numbers, masked, or too large for TIFF, `axes` or `voxel_size` do
-        not fit, the name ends otherwise, or something is there already that is not a part of the
-        same labels: nothing is ever replaced. (Of the parts that are there, some are compared.)
+        not fit, the suffix is another, or the file exists and is not an unfinished one of the same
+        labels (some of its parts are compared): nothing is ever replaced.
     StoppedError
         When asked to stop.
 
@@ -109,28 +114,29 @@ def write_labels(
     return drain(write_labels_steps(labels, path, axes, voxel_size, unit, stop), progress)
 
 
-def _turned(labels: Any, about: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Turn labels, and what is said of them, to the order that both kinds of file ask for."""
-    wanted = _in_order(about["axes"])
-    if about["axes"] == wanted:
-        return labels, about
+def _in_file_order(labels: Any, description: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Bring labels and their description to the order of axes that both formats ask for."""
+    axes = description["axes"]
+    in_order = _ordered(axes)
+    if axes == in_order:
+        return labels, description
     if not hasattr(labels, "transpose"):
         import dask.array as da
 
         labels = da.from_array(labels)  # type: ignore[no-untyped-call]
-    order = [about["axes"].index(a) for a in wanted]
-    told = {name: [about[name][i] for i in order] for name in ("shape", "voxel_size")}
-    return labels.transpose(tuple(order)), {**about, **told, "axes": wanted}
+    order = [axes.index(a) for a in in_order]
+    moved = {name: [description[name][i] for i in order] for name in ("shape", "voxel_size")}
+    return labels.transpose(tuple(order)), {**description, **moved, "axes": in_order}
 
 
-def _in_order(letters: str) -> str:
+def _ordered(letters: str) -> str:
     return "".join(a for a in "TZYX" if a in letters)
 
 
-def _about(
+def _description(
     labels: Any, axes: str | None, voxel_size: Sequence[float] | None, unit: str
 ) -> dict[str, Any]:
-    """What is said of the labels in the file, as plain values; checked."""
+    """Metadata of the labels as plain values; checked."""
     shape = tuple(int(n) for n in labels.shape)
     dtype = np.dtype(labels.dtype)
     if dtype.kind not in "bui":
@@ -138,27 +144,33 @@ def _about(
     if not 2 <= len(shape) <= 4 or 0 in shape:
         raise InputError(f"Labels of shape {shape} cannot be written: give 2 to 4 dimensions.")
     letters = {2: "YX", 3: "ZYX", 4: "TZYX"}[len(shape)] if axes is None else str(axes).upper()
-    known = _in_order(letters) in ("YX", "ZYX", "TYX", "TZYX")
-    if not known or not len(letters) == len(shape) == len(set(letters)):
+    is_valid = _ordered(letters) in ("YX", "ZYX", "TYX", "TZYX")
+    if not is_valid or not len(letters) == len(shape) == len(set(letters)):
         raise InputError(
             f"axes = {axes!r} of labels of shape {shape}: give YX, ZYX, TYX or TZYX, in the order "
             "of the labels."
         )
-    try:
-        size = [1.0] * len(shape) if voxel_size is None else [float(s) for s in voxel_size]
-    except (TypeError, ValueError):
-        size = []
-    if "T" in letters and len(size) == len(shape) - 1:
-        size.insert(letters.index("T"), 1.0)
-    if len(size) != len(shape) or not all(np.isfinite(s) and s > 0 for s in size):
-        raise InputError(f"voxel_size = {voxel_size!r}: give {len(shape)} numbers above 0.")
+    sizes = [1.0] * len(shape)
+    if voxel_size is not None:
+        sizes = list(read_axes(shape, letters).with_voxel_size(voxel_size).spacing or sizes)
+        if "T" in letters and len(voxel_size) == len(letters):
+            sizes[letters.index("T")] = float(voxel_size[letters.index("T")])
     if not isinstance(unit, str):
         raise InputError(f'unit = {unit!r}: give a word, such as "micrometer".')
-    kind = "uint8" if dtype.kind == "b" else dtype.newbyteorder("=").name
     return {
         "shape": list(shape),
-        "dtype": kind,
+        "dtype": "uint8" if dtype.kind == "b" else dtype.newbyteorder("=").name,
         "axes": letters,
-        "voxel_size": size,
+        "voxel_size": sizes,
         "unit": unit,
     }
+
+
+def write_label_image(labels: np.ndarray, path: str | PathLike[str]) -> None:
+    """Write labels that are in memory as a compressed TIFF: uint16 when they fit, else int32."""
+    import tifffile
+
+    fits = labels.size == 0 or labels.max() < 2**16
+    narrow = labels.astype(np.uint16 if fits else np.int32)
+    # By default, tifffile stores three slices as the channels of a colour image.
+    tifffile.imwrite(path, narrow, photometric="minisblack", compression="zlib")

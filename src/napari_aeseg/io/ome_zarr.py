@@ -1,34 +1,141 @@
-"""Labels as an OME-Zarr 0.5 image with a pyramid: written part by part, on from any stop."""
+"""OME-Zarr: images are opened without being loaded, labels are written with a pyramid."""
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import letters_of_names
 from napari_aeseg.io.atomic import remove_folder, temporary_name
-from napari_aeseg.io.file_array import is_ours
+from napari_aeseg.io.file_array import FileArray, ImageFile
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from os import PathLike
 
     from napari_aeseg.progress import StopFlag
 
     Part = tuple[slice, ...]
 
-# Pixels along each side of what viewers read at once, and how many of these make up a file (shard),
-# for flat images and for volumes.
+# Files that make a folder a zarr array or group, of zarr 3 and 2.
+_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
+# The attribute of a group in which this package notes what it wrote.
+_KEY = "napari-aeseg"
+# Side of a chunk in pixels, and chunks along each side of a file (shard), of flat images and of
+# volumes.
 _CHUNK, _SHARD = {2: 512, 3: 64}, {2: 4, 3: 4}
-# Levels are added until rows and columns are at most so many.
-_TOP = 512
-# Parts that are compared with what is there before work goes on.
+# The coarsest level has at most so many rows and columns.
+_COARSEST = 512
+# Parts that are compared with the file before writing goes on.
 _COMPARED = 4
+_CHOOSE_ANOTHER = "choose another name, or delete it first"
+
+
+def is_zarr(path: str | PathLike[str]) -> bool:
+    """Return whether a path is the folder of a zarr array or group."""
+    path = Path(path)
+    return path.is_dir() and (
+        path.suffix.lower() == ".zarr" or any((path / name).is_file() for name in _ZARR_FILES)
+    )
+
+
+def open_zarr(path: Path, _largest: float = 0) -> ImageFile:
+    """Open a zarr array, or the finest level of an OME-Zarr image; it is never loaded.
+
+    Named time, channel and slice axes of size 1 are dropped.
+
+    Raises
+    ------
+    InputError
+        If a group holds no image, or more than one.
+    """
+    import zarr
+
+    node = zarr.open(str(path), mode="r")
+    if isinstance(node, zarr.Array):
+        return _squeezed(path, letters_of_names(_dimension_names(node), node.ndim), {}, "")
+    attributes: dict[str, Any] = dict(node.attrs)
+    metadata = attributes.get("ome", attributes)
+    if "multiscales" in metadata:
+        return _open_multiscale(path, metadata["multiscales"][0])
+    if "plate" in metadata or "well" in metadata:
+        raise InputError(f"{path.name} is a plate or well: give one of the images in it.")
+    # bioformats2raw writes a group of images that are called 0, 1 ... .
+    members = [name for name in sorted(node.group_keys()) if name != "OME"]
+    members += sorted(node.array_keys())
+    if len(members) == 1:
+        return open_zarr(path / members[0])
+    listing = f"{', '.join(members[:5])}{' ...' if len(members) > 5 else ''}"
+    raise InputError(
+        f"{path.name} is a group of {len(members)} images or arrays ({listing}): give one of them, "
+        f"such as {path.name}/{members[0]}."
+        if members
+        else f"{path.name} holds no image."
+    )
+
+
+def _dimension_names(array: Any) -> Sequence[Any]:
+    """Names of the dimensions of an array, as zarr 3 or xarray store them."""
+    return getattr(array.metadata, "dimension_names", None) or array.attrs.get(
+        "_ARRAY_DIMENSIONS", ()
+    )
+
+
+def _open_multiscale(path: Path, multiscale: Mapping[str, Any]) -> ImageFile:
+    """The first, finest level of an image as OME-Zarr 0.1 to 0.5 describes it."""
+    level = multiscale["datasets"][0]
+    # Version 0.3 has plain letters, older ones have none and always five axes.
+    axes = [a if isinstance(a, dict) else {"name": a} for a in multiscale.get("axes", "tczyx")]
+    names = [axis["name"] for axis in axes]
+    scale = np.ones(len(axes))
+    transformations = [*level.get("coordinateTransformations", ())]
+    transformations += multiscale.get("coordinateTransformations", ())
+    for transformation in transformations:
+        if transformation.get("type") == "scale" and "scale" in transformation:
+            scale = scale * np.asarray(transformation["scale"], float)
+    inner = PurePosixPath(level["path"])
+    if inner.is_absolute() or ".." in inner.parts:
+        raise InputError(f"{path.name} names an array outside of it, {level['path']!r}.")
+    letters = letters_of_names(names, len(axes))
+    sizes: dict[str, float] = {}
+    units = set()
+    if letters is not None and transformations:
+        space = [i for i, a in enumerate(letters) if a in "ZYX"]
+        sizes = {letters[i]: float(scale[i]) for i in space}
+        units = {axes[i].get("unit", "") for i in space}
+    return _squeezed(path / level["path"], letters, sizes, units.pop() if len(units) == 1 else "")
+
+
+def _squeezed(path: Path, letters: str | None, sizes: Mapping[str, float], unit: str) -> ImageFile:
+    """Open an array without its axes of size 1."""
+    array = FileArray(path)
+    if letters is None or len(letters) != array.ndim:
+        return ImageFile(array, None)
+    used = tuple(i for i, a in enumerate(letters) if a in "YX" or array.shape[i] > 1)
+    axes = "".join(letters[i] for i in used)
+    return ImageFile(FileArray(path, used), axes, {a: sizes[a] for a in axes if a in sizes}, unit)
+
+
+def aeseg_attributes(path: Path) -> dict[str, Any] | None:
+    """Return the attributes of this package in a zarr group that it wrote; None for others."""
+    file = path / "zarr.json"
+    if not file.is_file():
+        return None
+    try:
+        value: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):  # not written by this package
+        return None
+    for name in ("attributes", _KEY):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +145,18 @@ class LabelsGroup:
     Parameters
     ----------
     path : Path
-    about : dict
-        Shape, type, axes and voxel size: what must be the same when work goes on.
+    description : dict
+        Shape, dtype, axes, voxel size and unit. It must be the same when writing goes on.
     """
 
     path: Path
-    about: dict[str, Any]
+    description: dict[str, Any]
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """Shape of each level: rows and columns are halved, slices and time points are not."""
-        shapes = [tuple(self.about["shape"])]
-        while max(shapes[-1][-2:]) > _TOP:
+        shapes = [tuple(self.description["shape"])]
+        while max(shapes[-1][-2:]) > _COARSEST:
             *others, rows, columns = shapes[-1]
             shapes.append((*others, -(-rows // 2), -(-columns // 2)))
         return shapes
@@ -64,32 +171,36 @@ class LabelsGroup:
         """
         import zarr
 
-        note = is_ours(self.path)
-        if note is not None:
-            self._check(note)
+        attributes = aeseg_attributes(self.path)
+        if attributes is not None:
+            self._check_unfinished(attributes)
         elif self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
-            raise InputError(f"{self.path} exists already and is not a file of labels: {_OTHER}.")
+            raise InputError(
+                f"{self.path} exists already and is not a file of labels: {_CHOOSE_ANOTHER}."
+            )
         else:
             self._make()
         group = zarr.open_group(str(self.path), mode="r+")
         return [group[str(level)] for level in range(len(self.shapes))]
 
-    def _check(self, note: dict[str, Any]) -> None:
-        if note.get("complete"):
-            raise InputError(f"{self.path} exists already and is complete: {_OTHER}.")
-        differ = [name for name in self.about if note.get(name) != self.about[name]]
+    def _check_unfinished(self, attributes: dict[str, Any]) -> None:
+        """Raise InputError unless the group is an unfinished one of the same labels."""
+        if attributes.get("complete"):
+            raise InputError(f"{self.path} exists already and is complete: {_CHOOSE_ANOTHER}.")
+        now = self.description
+        differ = [name for name in now if attributes.get(name) != now[name]]
         if differ:
-            listing = ", ".join(
-                f"{n}: {note.get(n)!r} there, {self.about[n]!r} now" for n in differ
+            listing = ", ".join(f"{n}: {attributes.get(n)!r} there, {now[n]!r} now" for n in differ)
+            raise InputError(
+                f"{self.path} holds a part of other labels ({listing}): {_CHOOSE_ANOTHER}."
             )
-            raise InputError(f"{self.path} holds a part of other labels ({listing}): {_OTHER}.")
 
     def _make(self) -> None:
-        """Make the group, which appears as a whole: half of it would be taken for another's."""
+        """Make the group under a temporary name: half of it would not be recognised as ours."""
         import zarr
 
         target = Path(os.path.realpath(self.path))
-        if not target.parent.is_dir():  # where a link leads to; zarr would make it
+        if not target.parent.is_dir():  # zarr would make the folder that a link points to
             raise FileNotFoundError(f"There is no folder {str(target.parent)!r} to write in.")
         part = temporary_name(target)
         try:
@@ -101,9 +212,9 @@ class LabelsGroup:
                     shape=shape,
                     chunks=chunks,
                     shards=shards,
-                    dtype=self.about["dtype"],
+                    dtype=self.description["dtype"],
                     fill_value=0,
-                    dimension_names=[a.lower() for a in self.about["axes"]],
+                    dimension_names=[a.lower() for a in self.description["axes"]],
                 )
             group.attrs.update(self.attributes())
             if target.is_dir():  # an empty one
@@ -114,24 +225,24 @@ class LabelsGroup:
             raise
 
     def attributes(self) -> dict[str, Any]:
-        """Return the metadata of OME-Zarr, and what this package notes for itself."""
-        axes, size = self.about["axes"], self.about["voxel_size"]
+        """Return the metadata of OME-Zarr, and those of this package."""
+        axes, size = self.description["axes"], self.description["voxel_size"]
         datasets = []
         for level, shape in enumerate(self.shapes):
-            # Every second pixel is taken as it is, so that the first stays where it was.
+            # Every second pixel is taken, so that the first stays where it was.
             factor = [1.0] * (len(shape) - 2) + [2.0**level] * 2
             scale = [s * f for s, f in zip(size, factor, strict=True)]
             transformations = [{"type": "scale", "scale": scale}]
             datasets.append({"path": str(level), "coordinateTransformations": transformations})
         multiscale = {
             "name": self.path.name.split(".")[0],
-            "axes": [_axis(a, self.about["unit"]) for a in axes],
+            "axes": [_axis(a, self.description["unit"]) for a in axes],
             "datasets": datasets,
             "type": "nearest",
         }
         return {
             "ome": {"version": "0.5", "multiscales": [multiscale], "image-label": {}},
-            "napari-aeseg": {**self.about, "complete": False},
+            _KEY: {**self.description, "complete": False},
         }
 
     def done(self) -> set[str]:
@@ -139,11 +250,11 @@ class LabelsGroup:
         if not self._record.is_file():
             return set()
         lines = self._record.read_text(encoding="ascii").splitlines(keepends=True)
-        # A line that was cut off is the beginning of another name.
+        # A last line without an end was cut off by a kill.
         return {line.strip() for line in lines if line.endswith("\n")}
 
     def note(self, name: str) -> None:
-        """Note that a part is written; files cannot tell, as there is none of mere background."""
+        """Note that a part is written: zarr writes no file for a part of background only."""
         with self._record.open("a", encoding="ascii") as file:
             file.write(f"{name}\n")
 
@@ -152,15 +263,12 @@ class LabelsGroup:
         import zarr
 
         group = zarr.open_group(str(self.path), mode="r+")
-        group.attrs.update({"napari-aeseg": {**self.about, "complete": True}})
+        group.attrs.update({_KEY: {**self.description, "complete": True}})
         self._record.unlink(missing_ok=True)
 
     @property
     def _record(self) -> Path:
         return self.path / "napari-aeseg.done"
-
-
-_OTHER = "give another name, or remove it first"
 
 
 def _axis(letter: str, unit: str) -> dict[str, str]:
@@ -194,10 +302,10 @@ def parts_of(shape: tuple[int, ...], size: tuple[int, ...]) -> Iterator[Part]:
 
 
 def ome_zarr_steps(
-    labels: Any, path: Path, about: dict[str, Any], stop: StopFlag | None = None
+    labels: Any, path: Path, description: dict[str, Any], stop: StopFlag | None = None
 ) -> Generator[Progress, None, None]:
     """Write labels with a pyramid; see `napari_aeseg.io.labels.write_labels_steps`."""
-    group = LabelsGroup(path, about)
+    group = LabelsGroup(path, description)
     levels = group.open()
     sizes = [tuple(level.shards or level.chunks) for level in levels]
     plan = [
@@ -205,27 +313,26 @@ def ome_zarr_steps(
         for number, level in enumerate(levels)
         for part in parts_of(level.shape, sizes[number])
     ]
-    there = group.done()
-    todo = [(n, part) for n, part in plan if _name(n, part) not in there]
-    full_resolution = [part for n, part in plan if n == 0 and _name(n, part) in there]
-    _compare(labels, levels[0], full_resolution, path)
+    written = group.done()
+    todo = [(n, part) for n, part in plan if _name(n, part) not in written]
+    _compare(labels, levels[0], [p for n, p in plan if n == 0 and _name(n, p) in written], path)
     clock, before = Clock(len(todo)), len(plan) - len(todo)
     for done, (number, part) in enumerate(todo, 1):
         raise_if_stopped(stop, "write")
         source = labels if number == 0 else levels[number - 1]
-        levels[number][part] = _taken(source, part, number, levels[number].dtype)
+        levels[number][part] = _read_part(source, part, number, levels[number].dtype)
         group.note(_name(number, part))
         yield Progress("write", before + done, len(plan), "", clock.seconds_left(done))
     group.finish()
 
 
 def _name(level: int, part: Part) -> str:
-    """What a part is called in the record."""
+    """Name of a part in the record."""
     return f"{level}:{','.join(str(s.start) for s in part)}"
 
 
-def _taken(source: Any, part: Part, level: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """Pixels of a part: of the labels, or every second one of the level below."""
+def _read_part(source: Any, part: Part, level: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Pixels of a part of the labels, or every second pixel of the next finer level."""
     if level:
         *others, rows, columns = part
         n, m = source.shape[-2:]
@@ -237,12 +344,14 @@ def _taken(source: Any, part: Part, level: int, dtype: np.dtype[Any]) -> np.ndar
     return np.asarray(source[part]).astype(dtype, copy=False)
 
 
-def _compare(labels: Any, there: Any, done: list[Part], path: Path) -> None:
-    """Raise InputError if what is there is not what would be written."""
-    for i in sorted({int(i) for i in np.linspace(0, len(done) - 1, _COMPARED)} if done else ()):
-        part = done[i]
-        # A corner of it: each costs a look-up of a chunk.
+def _compare(labels: Any, level: Any, written: list[Part], path: Path) -> None:
+    """Raise InputError if some of the written parts differ from the labels."""
+    some = np.linspace(0, len(written) - 1, _COMPARED).astype(int) if written else ()
+    for part in (written[i] for i in sorted({int(i) for i in some})):
+        # A corner of it: each pixel costs the computation of a chunk.
         corner = tuple(slice(s.start, min(s.stop, s.start + 256)) for s in part)
-        if not np.array_equal(np.asarray(labels[corner]), there[corner]):
-            where = ", ".join(f"{s.start} to {s.stop}" for s in corner)
-            raise InputError(f"{path} holds a part of other labels (at {where}): {_OTHER}.")
+        if not np.array_equal(np.asarray(labels[corner]), level[corner]):
+            place = ", ".join(f"{s.start} to {s.stop}" for s in corner)
+            raise InputError(
+                f"{path} holds a part of other labels (at {place}): {_CHOOSE_ANOTHER}."
+            )

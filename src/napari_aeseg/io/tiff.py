@@ -1,4 +1,4 @@
-"""Labels as a tiled BigTIFF file, written tile by tile."""
+"""TIFF: images are read with their axes and voxel size, labels are written tile by tile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.memory import check_fits
 from napari_aeseg.io.atomic import atomic_write
+from napari_aeseg.io.file_array import FileArray, ImageFile
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
@@ -22,29 +24,78 @@ if TYPE_CHECKING:
     from napari_aeseg.progress import StopFlag
 
 
-# Units that lengths are converted from, where axes differ: in metres, with the name they get.
-_UNITS = {"nm": (1e-9, "nanometer"), "mm": (1e-3, "millimeter"), "m": (1.0, "meter")}
-_UNITS |= {"cm": (1e-2, "centimeter"), "inch": (0.0254, "inch")}
-_UNITS |= dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m"), (1e-6, "micrometer"))
+# Units of length: name, in metres, as OME-XML writes it, other spellings (of ImageJ).
+_UNITS = (
+    ("nanometer", 1e-9, "nm"),
+    ("micrometer", 1e-6, "µm", "μm", "um", "micron", "microns", "\\u00B5m"),
+    ("millimeter", 1e-3, "mm"),
+    ("centimeter", 1e-2, "cm"),
+    ("meter", 1.0, "m"),
+    ("inch", 0.0254, "in", "inch"),
+)
+_METRES = {spelling: metres for _, metres, *spellings in _UNITS for spelling in spellings}
+_UNIT_NAMES = {spelling: name for name, _, *spellings in _UNITS for spelling in spellings}
+_OME_UNITS = {name: symbol for name, _, symbol, *_ in _UNITS}
+# Side of a tile, and bytes of labels that are computed at once.
+_TILE, _BYTES = 512, 2**27
 
 
-def tiff_voxel_size(file: Any) -> tuple[dict[str, float], str]:
-    """Return the size of a voxel by axis (Z, Y, X) and its unit, "pixel" if not known.
+def open_tiff(path: Path, largest: float) -> ImageFile:
+    """Open the first series of a TIFF file; it is loaded unless it has more values than `largest`.
 
-    Parameters
-    ----------
-    file : tifffile.TiffFile
+    Raises
+    ------
+    InputError
+        If the file holds no image, is cut off, or does not fit into memory.
     """
-    named: dict[str, tuple[float, str]] = {}
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise InputError(f"{path.name} holds no image.")
+        _refuse_cut_off(file, path.name)
+        series = file.series[0]
+        metadata = _axes_of(series), *_voxel_size_of(file)
+        if series.size <= largest:
+            check_fits(series.shape, series.dtype, path.name)
+            try:
+                return ImageFile(series.asarray(), *metadata)
+            except MemoryError as error:  # the image fits, but a part of it claims to be larger
+                raise InputError(
+                    f"{path.name} is damaged, or there is too little memory to read it."
+                ) from error
+    return ImageFile(FileArray(path), *metadata)
+
+
+def _refuse_cut_off(file: Any, name: str) -> None:
+    """Raise InputError if pages are missing at the end: tifffile reads the others in silence."""
+    handle = file.filehandle
+    handle.seek(file.pages.next_page_offset)
+    packed = handle.read(file.tiff.offsetsize)
+    following = int.from_bytes(packed, "little" if file.byteorder == "<" else "big")
+    if following >= handle.size:
+        raise InputError(f"{name} is cut off: pages are missing after {len(file.pages)} of them.")
+
+
+def _axes_of(series: Any) -> str | None:
+    """Axes of a series of a TIFF file, if all of them are understood."""
+    # S: samples of a pixel, such as red, green and blue. Other letters (I, Q) are unknown axes.
+    axes = str(series.axes).replace("S", "C")
+    return axes if set(axes) <= set("TCZYX") else None
+
+
+def _voxel_size_of(file: Any) -> tuple[dict[str, float], str]:
+    """Size of a voxel by axis (Z, Y, X) and its unit, "pixel" if not known."""
+    sizes: dict[str, tuple[float, str]] = {}
     try:
         if file.is_ome:
-            named = _ome_sizes(file.ome_metadata or "")
+            sizes = _ome_sizes(file.ome_metadata or "")
         elif file.is_imagej:
-            named = _imagej_sizes(file)
-    # The pixels could be read; sizes that make no sense say nothing.
+            sizes = _imagej_sizes(file)
+    # The pixels can be read: metadata that make no sense are ignored.
     except (LookupError, TypeError, ValueError, AttributeError):
         pass
-    return _in_one_unit({a: s for a, s in named.items() if isfinite(s[0]) and s[0] > 0})
+    return _in_one_unit({a: s for a, s in sizes.items() if isfinite(s[0]) and s[0] > 0})
 
 
 def _ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
@@ -65,9 +116,9 @@ def _ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
 
 def _imagej_sizes(file: Any) -> dict[str, tuple[float, str]]:
     """Size and unit along each axis that an ImageJ file has."""
-    known = file.imagej_metadata or {}
-    unit = str(known.get("unit", "pixel"))
-    sizes = {"Z": (float(known["spacing"]), unit)} if "spacing" in known else {}
+    metadata = file.imagej_metadata or {}
+    unit = str(metadata.get("unit", "pixel"))
+    sizes = {"Z": (float(metadata["spacing"]), unit)} if "spacing" in metadata else {}
     if not sizes and unit == "pixel":
         return {}
     for axis in "YX":
@@ -79,46 +130,40 @@ def _imagej_sizes(file: Any) -> dict[str, tuple[float, str]]:
 
 
 def _in_one_unit(sizes: dict[str, tuple[float, str]]) -> tuple[dict[str, float], str]:
-    """Lengths in the unit of the last axis; nothing where they cannot be converted."""
+    """Lengths in the unit of the last axis; none if they cannot be converted."""
     if not sizes:
         return {}, "pixel"
     _, unit = list(sizes.values())[-1]
-    _, name = _UNITS.get(unit, (1.0, unit))
+    name = _UNIT_NAMES.get(unit, unit)
     if all(u == unit for _, u in sizes.values()):
         return {a: n for a, (n, _) in sizes.items()}, name
-    if not all(u in _UNITS for _, u in sizes.values()):
+    if not all(u in _METRES for _, u in sizes.values()):
         return {}, "pixel"
-    return {a: n * _UNITS[u][0] / _UNITS[unit][0] for a, (n, u) in sizes.items()}, name
-
-
-# Side of a tile, and bytes of labels that are computed at once.
-_TILE, _BYTES = 512, 2**27
-# What OME-XML calls units.
-_OME_UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "meter": "m"}
+    return {a: n * _METRES[u] / _METRES[unit] for a, (n, u) in sizes.items()}, name
 
 
 def tiff_steps(
-    labels: Any, path: Path, about: dict[str, Any], stop: StopFlag | None = None
+    labels: Any, path: Path, description: dict[str, Any], stop: StopFlag | None = None
 ) -> Generator[Progress, None, None]:
     """Write labels as BigTIFF; see `napari_aeseg.io.labels.write_labels_steps`.
 
-    The file appears under its name when it is complete: what was stopped starts again.
+    The file appears under its name when it is complete; after a stop, writing starts again.
     """
     if path.exists():
-        raise InputError(f"{path} exists already: give another name, or remove it first.")
-    if np.dtype(about["dtype"]).itemsize > 4:  # OME-TIFF has no whole numbers of 64 bits
-        about = {**about, "dtype": "int32"}
-    with atomic_write(path) as part, closing(_Writer(part, about)) as writer:
-        yield from _fed(labels, writer, np.dtype(about["dtype"]), stop)
+        raise InputError(f"{path} exists already: choose another name, or delete it first.")
+    if np.dtype(description["dtype"]).itemsize > 4:  # OME-TIFF has no whole numbers of 64 bits
+        description = {**description, "dtype": "int32"}
+    with atomic_write(path) as part, closing(_Writer(part, description)) as writer:
+        yield from _put_tiles(labels, writer, np.dtype(description["dtype"]), stop)
 
 
-def _fed(
+def _put_tiles(
     labels: Any, writer: _Writer, dtype: np.dtype[Any], stop: StopFlag | None
 ) -> Generator[Progress, None, None]:
-    """Give a writer all tiles in their order."""
+    """Hand all tiles to the writer, in their order."""
     *others, rows, columns = labels.shape
     stack: list[tuple[int, ...]] = list(np.ndindex(*others))
-    # Slices are computed together: a chunk of the labels has many of them.
+    # Slices are computed together: a chunk of the labels may hold many of them.
     together = max(1, min(64, _BYTES // (rows * columns * dtype.itemsize)))
     height = max(_TILE, _BYTES // (columns * dtype.itemsize) // _TILE * _TILE)
     total, done = len(stack) * -(-rows // _TILE), 0
@@ -130,23 +175,23 @@ def _fed(
             for top in range(0, rows, height):
                 raise_if_stopped(stop, "write")
                 strip = slice(top, min(top + height, rows))
-                found = labels[(*plane, strip)] if slab is None else slab[which, strip]
-                for tile in _tiles(_narrowed(np.asarray(found), dtype)):
+                rows_of_plane = labels[(*plane, strip)] if slab is None else slab[which, strip]
+                for tile in _tiles(_as_dtype(np.asarray(rows_of_plane), dtype)):
                     writer.put(tile)
                 done += -(-(strip.stop - top) // _TILE)
                 yield Progress("write", done, total, "", clock.seconds_left(done))
     writer.finish()
 
 
-def _narrowed(labels: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+def _as_dtype(labels: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Labels in the type of the file."""
     if labels.dtype.itemsize > dtype.itemsize:
-        known = np.iinfo(dtype)
+        limits = np.iinfo(dtype)
         low, high = int(labels.min()), int(labels.max())
-        if low < known.min or high > known.max:
+        if low < limits.min or high > limits.max:
             raise InputError(
-                f"Labels run from {low} to {high}, a TIFF file of them from {known.min} to "
-                f"{known.max}: give a name that ends with .zarr, or number them anew."
+                f"Labels run from {low} to {high}, but a TIFF file holds {limits.min} to "
+                f"{limits.max}: choose a name that ends with .zarr, or renumber the labels."
             )
     return labels.astype(dtype, copy=False)
 
@@ -159,7 +204,7 @@ def _slab(labels: Any, planes: list[tuple[int, ...]]) -> np.ndarray:
 
 
 def _tiles(strip: np.ndarray) -> Iterator[np.ndarray]:
-    """The tiles of some rows, filled up to their size with zeros."""
+    """The tiles of some rows, padded to their size with zeros."""
     for top in range(0, len(strip), _TILE):
         for left in range(0, strip.shape[1], _TILE):
             tile = strip[top : top + _TILE, left : left + _TILE]
@@ -168,59 +213,59 @@ def _tiles(strip: np.ndarray) -> Iterator[np.ndarray]:
 
 
 class _Writer:
-    """Writes a file in a thread of its own, because it asks for tiles instead of being given some.
+    """Writes a file in a thread, because tifffile asks an iterator for the tiles.
 
     Parameters
     ----------
     path : Path
-    about : dict
-        Shape, type, axes, voxel size and unit.
+    description : dict
+        Shape, dtype, axes, voxel size and unit.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any]) -> None:
-        self._waiting: Queue[np.ndarray | None] = Queue(maxsize=64)
+    def __init__(self, path: Path, description: dict[str, Any]) -> None:
+        self._queue: Queue[np.ndarray | None] = Queue(maxsize=64)
         self._error: Exception | None = None
-        self._thread = Thread(target=self._write, args=(path, about), daemon=True)
+        self._thread = Thread(target=self._write, args=(path, description), daemon=True)
         self._thread.start()
 
-    def _write(self, path: Path, about: dict[str, Any]) -> None:
+    def _write(self, path: Path, description: dict[str, Any]) -> None:
         import tifffile
 
         try:
             tifffile.imwrite(
                 path,
-                self._given(),
-                shape=tuple(about["shape"]),
-                dtype=about["dtype"],
+                self._tiles(),
+                shape=tuple(description["shape"]),
+                dtype=description["dtype"],
                 tile=(_TILE, _TILE),
                 bigtiff=True,
                 ome=True,
                 photometric="minisblack",
                 compression="zlib",
-                # Else tiles are taken ahead, one for each thread.
+                # More workers would take tiles ahead, one for each thread.
                 maxworkers=1,
-                metadata=_metadata(about),
+                metadata=_ome_metadata(description),
             )
-        except Exception as error:  # noqa: BLE001 - told by `put` or `close`, in the other thread
+        except Exception as error:  # noqa: BLE001 - raised by `put` or `finish`, in the other thread
             self._error = error
 
-    def _given(self) -> Iterator[np.ndarray]:
-        while (tile := self._waiting.get()) is not None:
+    def _tiles(self) -> Iterator[np.ndarray]:
+        while (tile := self._queue.get()) is not None:
             yield tile
 
     def put(self, tile: np.ndarray | None) -> None:
-        """Hand over a tile, None after the last; wait while too many are there."""
+        """Hand over a tile, None after the last; wait while the queue is full."""
         while True:
             if self._error is not None:
                 raise self._error
             try:
-                self._waiting.put(tile, timeout=0.1)
+                self._queue.put(tile, timeout=0.1)
             except Full:
                 continue
             return
 
     def finish(self) -> None:
-        """Wait for a file of which all tiles were given; raise what went wrong."""
+        """Wait until the file is written; raise the error of its thread."""
         self.put(None)
         self._thread.join()
         if self._error is not None:
@@ -230,17 +275,17 @@ class _Writer:
         """End the thread, whether the file is complete or not."""
         while self._thread.is_alive():
             try:
-                self._waiting.put(None, timeout=0.1)
+                self._queue.put(None, timeout=0.1)
             except Full:
                 continue
             self._thread.join(0.1)
 
 
-def _metadata(about: dict[str, Any]) -> dict[str, Any]:
-    """What OME-XML says of the labels."""
-    unit = _OME_UNITS.get(about["unit"])
-    found: dict[str, Any] = {"axes": about["axes"]}
-    for axis, size in zip(about["axes"], about["voxel_size"], strict=True):
+def _ome_metadata(description: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of OME-XML."""
+    unit = _OME_UNITS.get(description["unit"])
+    metadata: dict[str, Any] = {"axes": description["axes"]}
+    for axis, size in zip(description["axes"], description["voxel_size"], strict=True):
         if unit is not None and axis != "T":
-            found |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": unit}
-    return found
+            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": unit}
+    return metadata

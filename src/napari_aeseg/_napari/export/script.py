@@ -189,7 +189,7 @@ class _Writer:
         if result.hierarchy.is_lazy:
             space = result.hierarchy.axes.space
             return f"aeseg.write_labels({labels}, {f'{name[:-4]}.ome.zarr'!r}, {space!r})"
-        self.imports.add("from napari_aeseg.io.images import write_label_image")
+        self.imports.add("from napari_aeseg.io.labels import write_label_image")
         return f"write_label_image({labels}, {name!r})"
 
     def _tree(self, result: Result, device: str) -> str:
