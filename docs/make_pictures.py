@@ -1,7 +1,7 @@
 """Make the pictures of the README and the docs again: ``make pictures``.
 
-Everything shown is a result of the project itself on images that come with scikit-image, or the
-real window. Some of them only: ``make pictures ARGS="gallery walk slider"``. A new network is
+All pictures are results of napari-aeseg on images that come with scikit-image, or screenshots of
+the real window. ``make pictures ARGS="gallery walk slider"`` makes some of them. A network is
 trained for two of them; all of it takes about five minutes on two cores.
 """
 
@@ -42,7 +42,7 @@ class Piece:
     trained: bool = False
 
 
-# The captions are in the README: what is clicked in the window to get the same.
+# The captions are in the README: the settings in the window for the same result.
 GALLERY = {
     "tissue": Piece(SAMPLES["tissue"], "classes", {"n_classes": 3}, balance=0.9),
     "coins": Piece(SAMPLES["coins"], "objects", {}),
@@ -79,7 +79,7 @@ def _small(picture: np.ndarray) -> np.ndarray:
 
 
 def walk() -> None:
-    """Screenshots of the steps that the README goes through."""
+    """Screenshots of the steps in the README."""
     from window_pictures import coins_in_a_table, textures_in_training, tissue_step_by_step
 
     for make in (tissue_step_by_step, coins_in_a_table, textures_in_training):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-os.environ["NAPARI_CONFIG"] = ""  # as napari is when it was just installed; nothing is stored
+os.environ["NAPARI_CONFIG"] = ""  # default settings of napari; nothing is stored
 
 import napari
 import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIZE = (1200, 800)
-SMALL = (1130, 530)  # of which the GIF shows all but the layer list
+SMALL = (1130, 530)  # the GIF shows all of it except the layer list
 # (row, column) corners of strokes on the tissue, by label
 STROKES = {
     1: [
@@ -111,11 +111,11 @@ def paint(strokes: Any) -> None:
             for start, end in pairwise(corners):
                 drawn[line(*start, *end)] = True
             strokes.data[dilation(drawn, disk(3))] = label
-    strokes.data = strokes.data  # says that it changed
+    strokes.data = strokes.data  # emits the change
 
 
 def coins_in_a_table(folder: Path) -> None:
-    """Objects that are kept, their table, and their colours by one of its columns."""
+    """Kept objects, their table, and their colours by one of its columns."""
     with window("coins") as (viewer, dock, widget):
         widget.mode = "objects"
         widget.segment()
@@ -135,7 +135,7 @@ def coins_in_a_table(folder: Path) -> None:
 
 
 def textures_in_training(folder: Path) -> None:
-    """Training more than half way, with its loss and the reconstruction."""
+    """A training after more than half of its steps, with loss and reconstruction."""
     with window("textures") as (viewer, _, widget):
         widget.watch = True
         widget.train()
@@ -149,7 +149,7 @@ def textures_in_training(folder: Path) -> None:
 
 
 def give_room(dock: QDockWidget, below: QWidget) -> None:
-    """Leave most of the height to the dock, as one does by dragging the border."""
+    """Give most of the height to the dock, as by dragging the border."""
     while not isinstance(below, QDockWidget):
         below = below.parent()
     dock.parent().resizeDocks([dock, below], [400, 340], Qt.Orientation.Vertical)
@@ -180,9 +180,9 @@ def regions_slider(path: Path) -> None:
         main = dock.parent()
         left = main.centralWidget().geometry().left()
         frames = []
-        there, back = range(80, 460, 16), range(460, control.mark, -20)
-        for value in (*there, *back, control.mark):
-            control.setValue(value)  # what a drag does
+        right, left_again = range(80, 460, 16), range(460, control.mark, -20)
+        for value in (*right, *left_again, control.mark):
+            control.setValue(value)  # the same as a drag
             widget.wait(30)
             frames.append(frame(grab(viewer), left, main, control))
         write_gif(frames, path)
@@ -206,9 +206,9 @@ def frame(shot: Image.Image, left: int, main: QWidget, control: QWidget) -> Imag
 
 
 def write_gif(frames: list[Image.Image], path: Path) -> None:
-    """Write the frames, all with the same colours; the first and the last stay longer."""
-    some = np.concatenate([np.asarray(f) for f in frames[:: len(frames) // 5]])
-    colors = Image.fromarray(some).quantize(255, kmeans=1)
-    few = [f.quantize(palette=colors, dither=Image.Dither.NONE) for f in frames]
-    times = [900, *[130] * (len(few) - 2), 2000]
-    few[0].save(path, save_all=True, append_images=few[1:], duration=times, loop=0, optimize=True)
+    """Write the frames with one palette; the first and the last are shown longer."""
+    samples = np.concatenate([np.asarray(f) for f in frames[:: len(frames) // 5]])
+    palette = Image.fromarray(samples).quantize(255, kmeans=1)
+    first, *rest = (f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames)
+    times = [900, *[130] * (len(rest) - 1), 2000]
+    first.save(path, save_all=True, append_images=rest, duration=times, loop=0, optimize=True)

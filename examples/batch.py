@@ -1,7 +1,7 @@
 """Segment a folder of files with the same classes in all of them.
 
-    python examples/batch.py                 makes a small folder of images and segments it
-    python examples/batch.py                 again: finds the results and has nothing to do
+    python examples/batch.py                 make a small folder of images and segment it
+    python examples/batch.py                 again: skips the files that are done
     python examples/batch.py --steps 10      quickly, with a poor model
 
 On the command line: napari-aeseg segment FOLDER --output RESULTS --model MODEL --classes 3 --table
@@ -26,31 +26,31 @@ def main() -> None:
     make_scans(scans)
     model = trained(scans, options.output / "tissue.aeseg.safetensors", options.steps)
 
-    # Files are read one at a time. "skip" leaves out those that are done, so that a run that was
-    # interrupted can be started again; "replace" does all of them anew.
+    # Files are read one at a time. "skip" skips files that are done, to continue a run that was
+    # interrupted; "replace" segments all files again.
     report = aeseg.segment_files(
         aeseg.image_files(scans),
         results,
         model,
         aeseg.Cut("classes", n_classes=3),
         existing="skip",
-        progress=tell,
+        progress=print_file,
     )
 
-    # A bad file does not end the run. It is told here, with the reason.
+    # Files that fail are listed here, with the reason; the others are segmented.
     print(report)
     for file in report.failed:
-        print("to look at:", file.path)
+        print("failed:", file.path)
 
 
 def trained(scans: Path, path: Path, steps: int) -> aeseg.Model:
-    """Load the model, or train it on two of the images and keep their classes with it."""
+    """Load the model, or train it on two of the images and store their classes in it."""
     if path.exists():
         return aeseg.load_model(path)
     images = [read_file(scans / f"scan_{number}.png")[0] for number in (1, 4)]
     model = aeseg.train(images, aeseg.TrainingParams(steps=steps))
-    # What the classes are is settled once, on a typical image, and saved with the model. Without
-    # this, `segment_files` takes the classes of the first file.
+    # The classes are defined once, on a typical image, and saved with the model. Without
+    # this, `segment_files` uses the classes of the first file.
     classes = aeseg.build_hierarchy(images[0], model).prototypes(n_classes=3)
     model.prototypes = replace(classes, names=("gland", "edge", "stroma"))
     model.save(path)
@@ -58,7 +58,7 @@ def trained(scans: Path, path: Path, steps: int) -> aeseg.Model:
 
 
 def make_scans(folder: Path) -> None:
-    """Cut a sample into four images, and add a file that is none."""
+    """Cut a sample into four images, and add a file that is not an image."""
     folder.mkdir(parents=True, exist_ok=True)
     image = SAMPLES["tissue"]()
     quarters = [image[y : y + 256, x : x + 256] for y in (0, 256) for x in (0, 256)]
@@ -67,8 +67,8 @@ def make_scans(folder: Path) -> None:
     (folder / "scan_5.tif").write_bytes(b"the disk was full")
 
 
-def tell(event: object) -> None:
-    """Say which file has its turn."""
+def print_file(event: object) -> None:
+    """Print the name of the current file."""
     if event.stage == "file":
         print(event.message)
 

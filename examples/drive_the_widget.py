@@ -1,6 +1,6 @@
 """Drive the AE Segment dock by a script.
 
-What a button of the dock does is a method here, what a control holds is a property.
+Every button of the dock is a method here, every control a property.
 
     python examples/drive_the_widget.py            napari stays open at the end
     python examples/drive_the_widget.py --close    napari closes at the end (the tests do this)
@@ -21,38 +21,38 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
 
-    # 1. Open an image and the dock. The dock chooses the image by itself; here it is said.
+    # 1. Open an image and the dock. The dock would also choose the image itself.
     viewer = napari.Viewer()
     (image,) = viewer.open_sample("napari-aeseg", "tissue")
     _, widget = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
     widget.images = [image]
     print("read as", widget.axes_text)
 
-    # 2. Segment. The base model needs no training; `widget.train()` would make one for this image.
-    #    `segment` and `train` return at once, `wait` lets the window work until they are done.
+    # 2. Segment. The base model needs no training; `widget.train()` would train on this image.
+    #    `segment` and `train` return at once; `wait` keeps the window alive until they are done.
     widget.load_model("base")
     widget.segment()
     widget.wait()
 
-    # 3. Classes: the same stain has the same label wherever it is.
+    # 3. Classes: the same stain has the same label everywhere.
     widget.mode = "classes"
     widget.n_classes = 3
     widget.class_names = ("gland", "edge", "stroma")
-    widget.keep()  # the preview, as a Labels layer of its own, hidden for now
+    widget.keep()  # copies the preview to a new Labels layer, hidden below the preview
 
-    # 4. Regions: connected. The preview follows every change.
+    # 4. Regions: connected segments. The preview follows every change.
     widget.mode = "regions"
     widget.n_regions = 12
     labels = np.asarray(widget.preview.data)
     one, other = (tuple(np.argwhere(labels == number)[0]) for number in (1, 2))
-    widget.merge(one, other)  # places are pixels; `widget.undo()` takes it back
+    widget.merge(one, other)  # by pixel positions; `widget.undo()` undoes it
     (regions,) = widget.keep()
-    widget.wait()  # one column of the measurements is computed in a thread
+    widget.wait()  # a thread computes one column of the measurements
 
-    # 5. Look at measurements: in napari's features table, as colours, or as a CSV file.
+    # 5. Measurements: in napari's features table, as colours, or as a CSV file.
     print(regions.features[["index", "area", "mean_1", "reconstruction_error"]])
     widget.export_table(options.output / "regions.csv", regions)
-    widget.color_by("mean_1", regions)  # shows it, too
+    widget.color_by("mean_1", regions)  # also makes the layer visible
     widget.preview.visible = False
 
     # 6. The same result without a window, as Python code.

@@ -2,8 +2,8 @@
 # # A texture, cell by cell
 #
 # Open this file in Jupyter (with jupytext), VS Code or Spyder and run the cells, or run it as a
-# script. Pictures are shown where the notebook can, and written to the folder OUTPUT in any case.
-# The environment variables STEPS and OUTPUT change how long it trains and where it writes.
+# script. Pictures are shown in a notebook, and always written to the folder OUTPUT.
+# The environment variables STEPS and OUTPUT set the training steps and the folder.
 
 # %%
 import os
@@ -33,7 +33,7 @@ def show(picture: np.ndarray, name: str) -> None:
 
 # %% [markdown]
 # ## The image
-# Brick, grass and gravel, all with the same mean brightness: only their texture differs.
+# Brick, grass and gravel with the same mean brightness: only their texture differs.
 
 # %%
 image = SAMPLES["textures"]()
@@ -42,7 +42,7 @@ show(overlay(image, np.ones(image.shape, int), "YX"), "image")
 
 # %% [markdown]
 # ## Before any training
-# The base model comes with the package.
+# The base model is bundled with the package.
 
 # %%
 tree = aeseg.build_hierarchy(image, "base")
@@ -50,7 +50,7 @@ show(overlay(image, tree.classes(n_classes=3), "YX"), "base_classes")
 
 # %% [markdown]
 # ## A model for this image
-# The loss should fall; what looks wrong with it is in the notes.
+# The loss should fall; warnings are in the notes.
 
 # %%
 model = aeseg.train(image, aeseg.TrainingParams(steps=STEPS))
@@ -58,12 +58,12 @@ print("loss", model.losses[0], "->", model.losses[-1], *model.record.notes)
 
 # %%
 tree = aeseg.build_hierarchy(image, model)
-show(tree.feature_colors(), "what_the_network_sees")
+show(tree.feature_colors(), "features")
 
 # %% [markdown]
 # ## Tune
-# `balance` runs from 0 (brightness and colour) to 1 (texture), `scale` is over how many patches the
-# texture is averaged. Neither needs a new encoding.
+# `balance` runs from 0 (brightness and colour) to 1 (texture). `scale` is the smoothing scale: the
+# number of patches that are averaged. Neither needs a new encoding.
 
 # %%
 print("scale chosen from the image:", tree.descriptor.scale)

@@ -1,6 +1,6 @@
 """Train a model on an image and segment the image in four ways, without napari.
 
-python examples/without_a_window.py                trains for some ten seconds
+python examples/without_a_window.py                trains for about ten seconds
 python examples/without_a_window.py --steps 10     a quick look, with a poor model
 """
 
@@ -24,25 +24,25 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     image = SAMPLES["coins"]()  # any array: numpy, dask or zarr
 
-    # Train. A preset is a good beginning, `but` changes single parameters of it.
+    # Train. Start from a preset and change single parameters with `updated`.
     params = aeseg.TrainingParams.preset("fast").updated(steps=options.steps, seed=1)
     model = aeseg.train(image, params)
     print(f"trained {model.record.steps} steps, the last loss is {model.losses[-1]:.4f}")
     model.save(options.output / "coins.aeseg.safetensors")  # again: aeseg.load_model(path)
 
-    # Everything slow happens here, once. All that follows is a look-up.
+    # The slow step, once per image. All that follows are look-ups.
     tree = aeseg.build_hierarchy(image, model)
     print(f"read as {tree.axes}; {tree.n_patches} patches")
 
-    # Regions are connected. How many is yours to say; `threshold=0.3` would be another way to.
-    print("numbers of regions: the image suggests", tree.suggest_n_regions())
+    # Regions are connected. Give their number, or a threshold: `threshold=0.3`.
+    print("suggested number of regions:", tree.suggest_n_regions())
     regions = tree.regions(n_regions=40)
-    # Classes go by appearance: class 1 is the darkest.
+    # Classes are grouped by appearance: class 1 is the darkest.
     classes = tree.classes(n_classes=2)
-    # Objects are separate things that stand out, at pixel resolution; 0 is the background.
+    # Objects are separate and detected by brightness, at pixel resolution; 0 is the background.
     objects = tree.objects(min_size=100)
-    # Markers: a few strokes, such as one on a coin and one on the ground, and the tree does the
-    # rest. Here two short lines; rows first.
+    # Markers: segments grow from a few strokes. Here two short lines, one on a coin and one on
+    # the background; rows first.
     strokes = np.zeros(image.shape, int)
     strokes[45, 45:65] = 1
     strokes[5, 100:200] = 2

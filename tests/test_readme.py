@@ -92,18 +92,18 @@ def test_the_citation_is_of_this_version():
 
 
 def test_the_user_guide_names_every_parameter_and_preference():
-    from napari_aeseg.params import PRESETS, SegmentationParams, TrainingParams
+    from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
 
     text = (ROOT / "docs" / "user_guide.md").read_text("utf-8")
-    elsewhere = {"Brightness - texture": "Texture"}  # its control has a shorter name
-    fields = [*TrainingParams.model_fields.values(), *SegmentationParams.model_fields.values()]
-    titles = [elsewhere.get(str(f.title), str(f.title)) for f in fields]
+    kinds = (TrainingParams, SegmentationParams, ComparisonParams)
+    titles = [str(field.title) for kind in kinds for field in kind.model_fields.values()]
     assert [t for t in titles if f"**{t}**" not in text] == []
     assert [p.title for p in PRESETS.values() if f"*{p.title}*" not in text] == []
     manifest = yaml.safe_load((ROOT / "napari.yaml").read_text("utf-8"))
     pages = manifest["contributions"]["configurations"].values()
     preferences = [p["title"] for page in pages for p in page["properties"].values()]
-    assert [p for p in preferences if f"| {p} |" not in text] == []
+    renamed = {"Save models by themselves": "Autosave models"}
+    assert [p for p in preferences if f"| {renamed.get(p, p)} |" not in text] == []
 
 
 def test_the_user_guide_explains_every_column():

@@ -1,4 +1,4 @@
-"""Images to try the project on; all come with scikit-image, nothing is downloaded."""
+"""Sample images: they come with scikit-image, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ def tissue() -> np.ndarray:
 
 
 def retina() -> np.ndarray:
-    """Return the ground of an eye: uint8, shape (1411, 1411, 3), axes YXC."""
+    """Return a photograph of a retina: uint8, shape (1411, 1411, 3), axes YXC."""
     from skimage import data
 
     return np.asarray(data.retina())
 
 
 def coins() -> np.ndarray:
-    """Return coins on an uneven ground: uint8, shape (303, 384), axes YX."""
+    """Return coins on an uneven background: uint8, shape (303, 384), axes YX."""
     from skimage import data
 
     return np.asarray(data.coins())
 
 
 def textures(seed: int = 0) -> np.ndarray:
-    """Return a mosaic of brick, grass and gravel that brightness does not tell apart.
+    """Return a mosaic of brick, grass and gravel that only texture can separate.
 
     Each texture is scaled to the same mean grey and the same contrast.
 
     Parameters
     ----------
     seed : int
-        Which mosaic.
+        Of the mosaic.
 
     Returns
     -------
@@ -57,17 +57,17 @@ def textures(seed: int = 0) -> np.ndarray:
     from skimage import data
 
     rng = np.random.default_rng(seed + 1)
-    sheets = []
-    for sheet in (data.brick(), data.grass(), data.gravel()):
-        y, x = (rng.integers(n - _SIDE + 1) for n in sheet.shape)
-        crop = sheet[y : y + _SIDE, x : x + _SIDE].astype(float)
-        sheets.append(128 + 40 * (crop - crop.mean()) / crop.std())
-    mosaic = np.choose(textures_truth(seed) - 1, sheets)
+    crops = []
+    for texture in (data.brick(), data.grass(), data.gravel()):
+        y, x = (rng.integers(n - _SIDE + 1) for n in texture.shape)
+        crop = texture[y : y + _SIDE, x : x + _SIDE].astype(float)
+        crops.append(128 + 40 * (crop - crop.mean()) / crop.std())
+    mosaic = np.choose(textures_truth(seed) - 1, crops)
     return np.clip(np.rint(mosaic), 0, 255).astype(np.uint8)
 
 
 def textures_truth(seed: int = 0) -> np.ndarray:
-    """Return which texture each pixel of `textures` shows.
+    """Return the texture of each pixel of `textures`.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def textures_truth(seed: int = 0) -> np.ndarray:
     [1, 2, 3]
     """
     rng = np.random.default_rng(seed)
-    # One point in each cell of a jittered ring and one in the middle: parts of similar size.
+    # Voronoi cells of points on a ring and one in the middle: parts of similar size.
     angle = 2 * np.pi * (np.arange(_CELLS - 1) + rng.uniform(0, 1)) / (_CELLS - 1)
     ring = 0.5 + 0.33 * np.stack([np.sin(angle), np.cos(angle)], axis=1)
     points = np.concatenate([[[0.5, 0.5]], ring]) + rng.uniform(-0.04, 0.04, (_CELLS, 2))
