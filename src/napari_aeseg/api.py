@@ -16,7 +16,7 @@ from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_resume
-from napari_aeseg.autoencoder.trainer import anisotropy_warning
+from napari_aeseg.autoencoder.architecture import anisotropy_warning
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first, read_axes

@@ -517,7 +517,7 @@ def saved_hierarchy(
         If it was made with another model or other parameters.
     """
     tree = load_hierarchy(path)
-    if model is not None and not model.is_meant(tree.model_fingerprint, tree.axes.channels):
+    if model is not None and not model.has_fingerprint(tree.model_fingerprint, tree.axes.channels):
         raise InputError(f"{path.name} was made with another model. Leave the model out.")
     for name in params.model_fields_set - {"tile_size"}:
         value, saved = getattr(params, name), getattr(tree.params, name)

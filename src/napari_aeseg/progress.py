@@ -47,7 +47,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingPreview:
-    """A part of an image as the network makes it, to watch it learn.
+    """A part of an image as the network reconstructs it, to watch it learn.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ class TrainingProgress(Progress):
     snapshot : Model or None
         The model so far, if snapshots were asked for and one was due: a copy that nothing changes,
         on the CPU, whose training can be resumed.
-    picture : TrainingPreview or None
-        What the network makes of the first image, if that was asked for and due.
+    preview : TrainingPreview or None
+        The reconstruction of the first image, if previews were asked for and one was due.
     """
 
     loss: float = float("nan")
@@ -93,7 +93,7 @@ class TrainingProgress(Progress):
     precision: str = ""
     # Any: what passes on messages need not know torch.
     snapshot: Any = field(default=None, repr=False, compare=False)
-    picture: TrainingPreview | None = field(default=None, repr=False, compare=False)
+    preview: TrainingPreview | None = field(default=None, repr=False, compare=False)
 
 
 class StopFlag(Protocol):

@@ -196,8 +196,8 @@ def test_features_come_channels_last_from_a_model_that_was_loaded(make_model, tm
 
 def test_a_model_knows_what_is_its_own(make_model):
     model = make_model()
-    assert model.is_meant(model.fingerprint, 1)
-    assert not model.is_meant(make_model(seed=1).fingerprint, 1)
+    assert model.has_fingerprint(model.fingerprint, 1)
+    assert not model.has_fingerprint(make_model(seed=1).fingerprint, 1)
     base = load_model_file("base")
-    assert base.is_meant(base.fitted(2).fingerprint, 2)
-    assert not base.is_meant(base.fitted(2).fingerprint, 3)
+    assert base.has_fingerprint(base.fitted(2).fingerprint, 2)
+    assert not base.has_fingerprint(base.fitted(2).fingerprint, 3)

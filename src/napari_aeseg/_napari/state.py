@@ -350,7 +350,7 @@ def model_of(hierarchy: Hierarchy, model: Model | None) -> Model | None:
     """Return the model if the hierarchy is of it, else None."""
     if model is None:
         return None
-    meant = model.is_meant(hierarchy.model_fingerprint, hierarchy.axes.channels)
+    meant = model.has_fingerprint(hierarchy.model_fingerprint, hierarchy.axes.channels)
     return model if meant else None
 
 

@@ -1,18 +1,33 @@
-"""How a network is built, and what follows from it: the size of its cells, how far it looks."""
+"""How a network is built: its architecture, and the choice of one for images."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-#: What `TrainingParams` calls by the same name.
-AS_IN_PARAMS = ("levels", "width", "convolutions", "decoder")
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import z_ratio
+from napari_aeseg.images.windows import WindowSample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_aeseg.images.axes import Axes
+    from napari_aeseg.images.intensity import Image
+    from napari_aeseg.params import TrainingParams
+
+#: Fields that `TrainingParams` calls by the same name.
+PARAM_FIELDS = ("levels", "width", "convolutions", "decoder")
+# With fewer slices, deeper levels see little but the border.
+_MIN_SLICES = 16
+# With longer voxels, neighbouring slices have too little in common to be worth the cost of 3D.
+_MAX_Z_RATIO = 2.5
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """All that is needed to build the network again.
+    """All that is needed to build a network.
 
     Parameters
     ----------
@@ -25,12 +40,12 @@ class Architecture:
     convolutions : int
         Convolutions in each level, of 3 x 3 pixels or 3 x 3 x 3 voxels.
     decoder : {"transposed", "unpooling"}
-        How resolution is regained.
+        How the decoder regains resolution: transposed convolutions or max-unpooling.
     dimensions : {2, 3}
-        Whether it sees planes or volumes; their axes are Y and X, or Z, Y and X.
+        Whether the network sees planes (Y, X) or volumes (Z, Y, X).
     z_levels : int
-        Of volumes, how many of the first levels leave Z alone, because voxels are longer in Z:
-        they convolve and pool slice by slice. 0 in 2D.
+        For volumes: how many of the first levels convolve and pool slice by slice, because voxels
+        are longer in Z. 0 in 2D.
 
     Examples
     --------
@@ -52,35 +67,14 @@ class Architecture:
         return (self.channels, *(self.width * 2**i for i in range(self.levels)))
 
     @property
-    def _untouched(self) -> tuple[int, ...]:
-        """How many of the first levels leave each axis alone."""
-        return (self.z_levels, 0, 0)[-self.dimensions :]
+    def total_stride(self) -> tuple[int, ...]:
+        """Pixels along each axis that one value of the code (the deepest output) stands for."""
+        return tuple(2 ** (self.levels - n) for n in self._levels_skipped)
 
     @property
-    def total_stride(self) -> tuple[int, ...]:
-        """How many pixels one value of the code stands for, along each axis."""
-        return tuple(2 ** (self.levels - n) for n in self._untouched)
-
-    def receptive_radius(self, *, decoded: bool) -> tuple[int, ...]:
-        """Pixels around a pixel that can change its features at the deepest level, for each axis.
-
-        Each convolution reaches one cell of its level, each pooling or un-pooling of two cells at
-        most one cell of the finer level.
-        """
-        one_way = ((self.convolutions + 1) * (n - 1) for n in self.total_stride)
-        if not decoded:
-            return tuple(one_way)
-        # An axis that no level looks along has no reach.
-        both = zip(one_way, self.total_stride, strict=True)
-        return tuple(2 * reach + n if reach else 0 for reach, n in both)
-
-    def window(self, level: int) -> tuple[int, ...]:
-        """Cells along each axis that the pooling after a level, from 1, takes the maximum of."""
-        return tuple(1 if level <= n else 2 for n in self._untouched)
-
-    def kernel(self, level: int) -> tuple[int, ...]:
-        """Cells along each axis that a convolution of a level, from 1, looks at."""
-        return tuple(1 if level <= n else 3 for n in self._untouched)
+    def _levels_skipped(self) -> tuple[int, ...]:
+        """How many of the first levels do not look along each axis."""
+        return (self.z_levels, 0, 0)[-self.dimensions :]
 
     def stride(self, level: int) -> tuple[int, ...]:
         """Pixels along each axis that one value of a level stands for; level 0 is the image.
@@ -90,18 +84,95 @@ class Architecture:
         >>> [Architecture(channels=1).stride(level) for level in range(4)]
         [(1, 1), (1, 1), (2, 2), (4, 4)]
         """
-        return tuple(2 ** max(level - 1 - n, 0) for n in self._untouched)
+        return tuple(2 ** max(level - 1 - n, 0) for n in self._levels_skipped)
+
+    def kernel(self, level: int) -> tuple[int, ...]:
+        """Size of the convolutions of a level, from 1."""
+        return tuple(1 if level <= n else 3 for n in self._levels_skipped)
+
+    def pool(self, level: int) -> tuple[int, ...]:
+        """Size of the max pooling after a level, from 1."""
+        return tuple(1 if level <= n else 2 for n in self._levels_skipped)
+
+    def receptive_radius(self, *, decoded: bool) -> tuple[int, ...]:
+        """Pixels around a pixel that can change its features at the deepest level, for each axis.
+
+        Each convolution reaches one value of its level, each pooling or un-pooling of two values
+        at most one value of the finer level.
+        """
+        encoder = tuple((self.convolutions + 1) * (n - 1) for n in self.total_stride)
+        if not decoded:
+            return encoder
+        # An axis that no level looks along has radius 0.
+        return tuple(
+            2 * radius + n if radius else 0
+            for radius, n in zip(encoder, self.total_stride, strict=True)
+        )
 
     def as_dict(self) -> dict[str, int | str]:
-        """Return plain values for a file header; in 2D as ever, without a word on dimensions."""
+        """Return plain values for a file header; 2D is understood where nothing else is said."""
         values = asdict(self)
         if self.dimensions == 2:
             del values["dimensions"], values["z_levels"]
         return values
 
 
+def architecture_for(
+    images: Sequence[Image],
+    params: TrainingParams,
+    init: Architecture | None = None,
+    voxel_size: Sequence[float] | None = None,
+) -> tuple[Architecture, list[str]]:
+    """Check that images can be trained on together and return the network to build.
+
+    Parameters
+    ----------
+    images : sequence of Image
+    params : TrainingParams
+    init : Architecture, optional
+        Of the model to start from; it is kept.
+    voxel_size : sequence of float, optional
+        See `z_ratio`; the same for all images.
+
+    Returns
+    -------
+    Architecture
+    list of str
+        What the user should know about the choice.
+
+    Raises
+    ------
+    InputError
+        If the images differ in channels or all are constant, or if they do not fit `init`,
+        `voxel_size` or the dimensions asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_aeseg.images.intensity import read_image
+    >>> from napari_aeseg.params import TrainingParams
+    >>> volume = read_image(np.arange(16 * 8 * 8).reshape(16, 8, 8), "ZYX")
+    >>> architecture_for([volume], TrainingParams(), voxel_size=(2, 1, 1))[0].total_stride
+    (4, 8, 8)
+    """
+    channels = _common_channels(images)
+    ratio = max(z_ratio(voxel_size, i.axes, i.name) for i in images)
+    if init is not None:
+        _check_init(init, channels, images, params)
+        architecture = init
+    else:
+        dimensions = _dimensions(images, params, None if voxel_size is None else ratio)
+        architecture = Architecture(
+            channels,
+            **{name: getattr(params, name) for name in PARAM_FIELDS},
+            dimensions=dimensions,
+            z_levels=z_levels_for(ratio, params.levels) if dimensions == 3 else 0,
+        )
+    return architecture, _notes(architecture, ratio, voxel_size)
+
+
 def z_levels_for(ratio: float, levels: int) -> int:
-    """Return how many levels are to leave Z alone until voxels are about as long as wide.
+    """Return how many levels work slice by slice until voxels are about as long as wide.
 
     Parameters
     ----------
@@ -116,3 +187,117 @@ def z_levels_for(ratio: float, levels: int) -> int:
     [0, 0, 1, 2, 3]
     """
     return min(max(round(math.log2(ratio)), 0), levels)
+
+
+def anisotropy_warning(architecture: Architecture, ratio: float) -> str:
+    """Return a note if the voxels are not as long in Z as those that a network was made for.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    ratio : float
+        Length of the voxels along Z, in units of their width, see `z_ratio`.
+
+    Returns
+    -------
+    str
+        Empty if they are, or if the network sees planes.
+
+    Examples
+    --------
+    >>> anisotropy_warning(Architecture(channels=1, dimensions=3, z_levels=2), 1.0)
+    'The network was made for voxels about 4 times as long in Z as wide, these are 1 times as long.'
+    >>> anisotropy_warning(Architecture(channels=1, dimensions=3, z_levels=2), 5.0)
+    ''
+    """
+    suited = z_levels_for(ratio, architecture.levels)
+    if architecture.dimensions == 2 or suited == architecture.z_levels:
+        return ""
+    return (
+        f"The network was made for voxels about {2**architecture.z_levels} times as long in Z as "
+        f"wide, these are {ratio:.3g} times as long."
+    )
+
+
+def _common_channels(images: Sequence[Image]) -> int:
+    channels = {len(i.pixels) for i in images}
+    if len(channels) > 1:
+        listing = ", ".join(f"{i.name}: {len(i.pixels)}" for i in images)
+        raise InputError(
+            f"The images have different numbers of channels ({listing}): name the axes if they "
+            "were misread, or train on them one by one."
+        )
+    if all(i.is_constant for i in images):
+        names = ", ".join(i.name for i in images)
+        raise InputError(
+            f"Nothing to learn from: every channel of {names} has one value only. "
+            "Choose other images."
+        )
+    return channels.pop()
+
+
+def _check_init(
+    init: Architecture, channels: int, images: Sequence[Image], params: TrainingParams
+) -> None:
+    """Raise InputError unless the model to start from fits the images and the parameters."""
+    if channels != init.channels:
+        raise InputError(
+            f"The images have {channels} channel(s), the model to start from has "
+            f"{init.channels}; start without it."
+        )
+    if params.dimensions not in ("auto", f"{init.dimensions}D"):
+        raise InputError(
+            f"dimensions = {params.dimensions!r}, but the model to start from is "
+            f"{init.dimensions}D: leave dimensions at 'auto', or start without it."
+        )
+    if init.dimensions == 3:
+        _check_volumes(images, "The model to start from is 3D")
+
+
+def _dimensions(images: Sequence[Image], params: TrainingParams, ratio: float | None) -> int:
+    """Return 2 or 3: what was asked for, else what suits all images.
+
+    2D is right for all; 3D only where the distance of slices is known and small.
+    """
+    if params.dimensions == "3D":
+        _check_volumes(images, "dimensions = '3D'")
+    if params.dimensions != "auto":
+        return int(params.dimensions[0])
+    deep = all(_n_slices(i.axes) >= _MIN_SLICES and not isinstance(i, WindowSample) for i in images)
+    return 3 if deep and ratio is not None and ratio <= _MAX_Z_RATIO else 2
+
+
+def _n_slices(axes: Axes) -> int:
+    return axes.shape[axes.letters.index("Z")] if "Z" in axes.letters else 0
+
+
+def _check_volumes(images: Sequence[Image], reason: str) -> None:
+    """Raise InputError unless all images can be seen as volumes."""
+    for image in images:
+        if isinstance(image, WindowSample):
+            raise InputError(
+                f"{reason}, but {image.name} is large and streamed as 2D windows: choose "
+                "dimensions = '2D'."
+            )
+        if not _n_slices(image.axes):
+            raise InputError(
+                f"{reason}, but {image.name} has no slices, read as {image.axes}: name the axes "
+                "if they were misread, or train in 2D."
+            )
+
+
+def _notes(
+    architecture: Architecture, ratio: float, voxel_size: Sequence[float] | None
+) -> list[str]:
+    """Return what the user should know about a network of volumes."""
+    if architecture.dimensions == 2:
+        return []
+    if voxel_size is None:
+        return ["Isotropic voxels assumed: give voxel_size if slices are further apart."]
+    notes = [anisotropy_warning(architecture, ratio)]
+    if architecture.z_levels == architecture.levels:
+        notes.append(
+            "Voxels are so long in Z that no level looks across slices: 2D gives much the same, "
+            "faster."
+        )
+    return [note for note in notes if note]

@@ -1,21 +1,23 @@
-"""Choosing where torch works."""
+"""Where torch works and in which precision, and what to do when memory runs out."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
 
 from napari_aeseg.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_T = TypeVar("_T")
 
 Precision = Literal["float32", "bfloat16"]
-# How allocators say it: CUDA and MPS, the CPU (on Linux, Windows, and through C++), cuBLAS and
-# cuDNN, MPS for a single array, and cuDNN where no algorithm has the memory that it needs.
+# The words of the allocators: CUDA and MPS, the CPU (on Linux, Windows, and through C++), cuBLAS
+# and cuDNN, MPS for a single array, and cuDNN where no algorithm has the memory that it needs.
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -25,7 +27,7 @@ _OUT_OF_MEMORY = (
     "invalid buffer size",
     "unable to find an engine",
 )
-_CHANGED_SETTING = Lock()
+_TF32_LOCK = Lock()
 
 
 def available_devices() -> list[str]:
@@ -45,7 +47,7 @@ def available_devices() -> list[str]:
 
 
 def warm_up() -> None:
-    """Have torch load what it loads when the first optimizer is made: 800 modules, a second.
+    """Import what torch imports when the first optimizer is made: 800 modules, a second.
 
     Examples
     --------
@@ -72,17 +74,17 @@ def choose_device(device: str = "auto") -> torch.device:
     >>> choose_device("cpu")
     device(type='cpu')
     """
-    found = available_devices()
+    available = available_devices()
     if device == "auto":
-        return torch.device(found[0])
-    wanted = "cuda:0" if device == "cuda" else device
-    if wanted not in found:
-        raise DeviceError(f"Device {device!r} is not available here; choose one of: {found}.")
-    return torch.device(wanted)
+        return torch.device(available[0])
+    name = "cuda:0" if device == "cuda" else device
+    if name not in available:
+        raise DeviceError(f"Device {device!r} is not available here; choose one of: {available}.")
+    return torch.device(name)
 
 
 def is_accelerator(device: torch.device) -> bool:
-    """Tell whether a device works by itself, with memory of its own: all but the CPU."""
+    """Return whether a device has memory of its own and works in parallel: all but the CPU."""
     return device.type != "cpu"
 
 
@@ -97,9 +99,9 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     Raises
     ------
     InputError
-        If it is another one.
+        If the precision is another one.
     DeviceError
-        If it is a CUDA device that computes no bfloat16.
+        If it is a CUDA device without bfloat16.
 
     Examples
     --------
@@ -107,8 +109,8 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     torch.bfloat16
     """
     if precision not in get_args(Precision):
-        known = " or ".join(repr(p) for p in get_args(Precision))
-        raise InputError(f"precision = {precision!r}: give {known}.")
+        choices = " or ".join(repr(p) for p in get_args(Precision))
+        raise InputError(f"precision = {precision!r}: give {choices}.")
     if precision == "bfloat16" and device.type == "cuda":
         with torch.cuda.device(device):
             # Older cards have it emulated, slower than float32.
@@ -135,10 +137,10 @@ def precision_used(precision: Precision, device: torch.device) -> str:
 
 @contextmanager
 def without_tf32(device: torch.device) -> Iterator[None]:
-    """Let convolutions on CUDA compute in float32, which torch would round to 10 bits on the way.
+    """Keep convolutions on CUDA in float32; by default, torch rounds inputs to 10 bits (TF32).
 
-    Rounded like that, a third of the texture mosaics would get other regions than on a CPU
-    (docs/performance.md). What other threads launch meanwhile is not rounded either.
+    With TF32, a third of the texture mosaics would get other regions than on a CPU
+    (docs/performance.md). The setting is global: other threads compute without TF32 meanwhile.
 
     Examples
     --------
@@ -151,7 +153,7 @@ def without_tf32(device: torch.device) -> Iterator[None]:
         return
     holder, name, off = _tf32_setting()
     # The setting is the whole process's: two threads must not restore each other's.
-    with _CHANGED_SETTING:
+    with _TF32_LOCK:
         before = getattr(holder, name)
         setattr(holder, name, off)
         try:
@@ -161,24 +163,24 @@ def without_tf32(device: torch.device) -> Iterator[None]:
 
 
 def _tf32_setting() -> tuple[Any, str, object]:
-    """Return where torch says whether convolutions may round float32, under which name, and no."""
+    """Return where torch keeps the setting for convolutions: object, name, value for off."""
     convolutions = getattr(torch.backends.cudnn, "conv", None)
     if hasattr(convolutions, "fp32_precision"):  # since torch 2.9
         return convolutions, "fp32_precision", "ieee"
     return torch.backends.cudnn, "allow_tf32", False
 
 
-def keep_to_one_thread(usual: int) -> None:
-    """Let torch work on the CPU in this thread alone; in other threads with `usual` many."""
+def use_one_thread(default: int) -> None:
+    """Let torch use one thread of the CPU when called from this thread; `default` from others."""
     torch.set_num_threads(1)
     # Threads that start later take the number that was set last, by whichever thread.
-    passing = Thread(target=torch.set_num_threads, args=(usual,))
-    passing.start()
-    passing.join()
+    setter = Thread(target=torch.set_num_threads, args=(default,))
+    setter.start()
+    setter.join()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that the device (or the host) ran out of memory."""
+    """Return whether an error means that the device (or the host) ran out of memory."""
     # All but CUDA's own allocator raise a plain RuntimeError.
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
@@ -186,9 +188,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def unless_out_of_memory(work: Callable[[], _T]) -> _T | None:
+    """Return the result of `work`, or None if memory ran out: its arrays are free again then.
+
+    Examples
+    --------
+    >>> def too_large():
+    ...     raise MemoryError
+    >>> unless_out_of_memory(too_large) is None, unless_out_of_memory(int)
+    (True, 0)
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
 @contextmanager
 def oom_as_device_error(what: str, advice: str) -> Iterator[None]:
-    """Turn the many errors of memory that ran out into one that says for what, and what to do.
+    """Turn the many kinds of out-of-memory errors into one that says for what, and what to do.
 
     Raises
     ------
@@ -196,11 +216,11 @@ def oom_as_device_error(what: str, advice: str) -> Iterator[None]:
 
     Examples
     --------
-    >>> with oom_as_device_error("the picture", "Close it."):
+    >>> with oom_as_device_error("the image", "Crop it."):
     ...     raise MemoryError
     Traceback (most recent call last):
     ...
-    napari_aeseg.errors.DeviceError: There is not enough memory for the picture. Close it.
+    napari_aeseg.errors.DeviceError: There is not enough memory for the image. Crop it.
     """
     try:
         yield

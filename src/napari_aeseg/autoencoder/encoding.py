@@ -1,4 +1,4 @@
-"""Running the tiles of an image through a network: in threads on the CPU, ahead of a GPU."""
+"""Running an image through a network, tile by tile: in threads on the CPU, ahead of a GPU."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from napari_aeseg.autoencoder.device import (
     dtype_of,
     is_accelerator,
     is_out_of_memory,
-    keep_to_one_thread,
+    use_one_thread,
     without_tf32,
 )
-from napari_aeseg.autoencoder.network import channels_last, copied
+from napari_aeseg.autoencoder.network import channels_last, inference_copy
 from napari_aeseg.errors import DeviceError
 from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.images.tiles import plan_tiles, planes, read_tile, tile_view
@@ -34,16 +34,211 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.network import Autoencoder
     from napari_aeseg.images.tiles import Tile
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+Source = Literal["encoder", "decoder"]
+#: The error for features that are not finite, or have no finite squares.
+NOT_FINITE = (
+    "Features of this image are NaN, infinite or beyond 10^15: the model is unusable. Train or "
+    "load another one."
+)
+#: Tiles of planes and of volumes begin at multiples of so many pixels, so that no tile border runs
+#: through these squares (cubes), however large tiles are: sums are taken over each of them first.
+PIECE = {2: 8, 3: 8}
 
 # Larger tiles save less than 5 % of margins, and a stop is heard between two tiles.
 _LARGEST_TILE = 2048
+# When memory runs out, tiles are halved down to this; the CPU begins with tiles of its own size.
+_SMALLEST_TILE, _CPU_TILE = 64, 512
 # Part of a GPU's free memory that a tile may take; the rest is for cuDNN and for other programs.
-_SHARE = 0.25
-# Tiles of planes and of volumes begin at multiples of so many pixels, so that these squares (cubes)
-# are in one tile whole, however large tiles are: sums are taken over each of them first.
-PIECE = {2: 8, 3: 8}
-# Side of a cube for a tile size. Cubes of less are mostly margin; the default takes half a GB.
+_MEMORY_SHARE = 0.25
+# Side of a cube for a tile size. Smaller cubes are mostly margin; the default takes half a GB.
 _CUBE = 3 / 16
+# Threads that copy tiles into pinned memory: one moves some GB/s, a GPU takes more.
+_READERS = 4
+# Tiles that a GPU may be behind: one in work, one that waits.
+_AHEAD = 2
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTile:
+    """Features of one tile, each level at its own resolution, still on the device.
+
+    Parameters
+    ----------
+    plane : tuple of int
+        Index of the Y-X plane, or of the Z-Y-X volume for a 3D network.
+    tile : Tile
+        Where it lies in the plane or volume.
+    features : dict of int to Tensor
+        Level to (F, *cells), cells of `Architecture.stride(level)` pixels, margin included. Level 0
+        of the encoder is float32, the others have the precision that was asked for.
+    """
+
+    plane: tuple[int, ...]
+    tile: Tile
+    features: dict[int, torch.Tensor]
+
+
+def map_tiles(
+    network: Autoencoder,
+    work: Callable[[EncodedTile], _R],
+    pixels: np.ndarray,
+    levels: tuple[int, ...],
+    source: Source = "encoder",
+    device: torch.device = _CPU,
+    tile_size: int = 512,
+    precision: Precision = "float32",
+) -> Generator[_R, None, None]:
+    """Encode an image tile by tile and do some work on each.
+
+    Parameters
+    ----------
+    network : Autoencoder
+        On the CPU; another device gets a copy.
+    work : callable
+        Called with each `EncodedTile`, in inference mode: on the CPU in one of several threads,
+        else in the calling thread, while the device may still compute the tile.
+    pixels : ndarray of float32, shape (C, *space)
+    levels : tuple of int
+        0 is the image itself (for "decoder": the reconstruction).
+    source : {"encoder", "decoder"}
+    device : torch.device
+    tile_size : int
+        Pixels along each side, see `tile_shape`. The result does not depend on it.
+    precision : {"float32", "bfloat16"}
+        Of weights and activations. bfloat16 has three digits; GPUs are faster at it.
+
+    Yields
+    ------
+    what `work` returns
+        In the order of `tiles_to_encode`.
+
+    Raises
+    ------
+    DeviceError
+        If the device does not compute in the precision.
+    """
+    dtype = dtype_of(precision, device)
+    if device.type != "cpu" or dtype != torch.float32:
+        network = inference_copy(network, device).to(dtype)
+    tiles = tiles_to_encode(
+        network.architecture, pixels.shape[1:], tile_size, decoded=source == "decoder"
+    )
+
+    @torch.inference_mode()
+    def encode(place: tuple[tuple[int, ...], Tile], x: torch.Tensor) -> _R:
+        x = channels_last(x[None])
+        with without_tf32(device):
+            features = (
+                network.encoder_features(x.to(dtype), max(levels))
+                if source == "encoder"
+                else network.decoder_features(x.to(dtype))
+            )
+        if source == "encoder":
+            features[0] = x
+        return work(EncodedTile(*place, {i: features[i][0] for i in levels}))
+
+    def read(place: tuple[tuple[int, ...], Tile], how: Callable[..., np.ndarray]) -> np.ndarray:
+        plane, tile = place
+        # An index of slices and numbers is more than numpy's stubs can follow.
+        index: Any = (slice(None), *plane)
+        return how(pixels[index], tile)
+
+    if is_accelerator(device):
+        return _map_ahead(encode, partial(read, how=tile_view), tiles, device)
+    threads = torch.get_num_threads()
+    # Each tile to a thread scales better than all threads to each tile, and suffers less when other
+    # programs take a core.
+    return in_threads(
+        lambda place: encode(place, torch.from_numpy(read(place, read_tile))),
+        tiles,
+        min(threads, len(tiles)),
+        partial(use_one_thread, threads),
+    )
+
+
+def retry_on_oom(
+    run: Callable[[torch.device, int], Generator[Progress, None, _T]],
+    device: torch.device,
+    tile_size: int,
+    stage: str = "encode",
+) -> Generator[Progress, None, _T]:
+    """Do work tile by tile, again with smaller tiles and then on the CPU when memory runs out.
+
+    Parameters
+    ----------
+    run : callable
+        Given a device and the tile size, begins the work; its result depends on neither.
+    device : torch.device
+    tile_size : int
+        Halved down to 64 pixels.
+    stage : str
+        Of the events that say so.
+
+    Yields
+    ------
+    Progress
+
+    Raises
+    ------
+    DeviceError
+        If even the CPU runs out of memory.
+    """
+    while True:
+        try:
+            with closing(run(device, tile_size)) as work:
+                return (yield from work)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if tile_size // 2 >= _SMALLEST_TILE:
+                tile_size //= 2
+                message = f"{device} ran out of memory: going on with tiles of {tile_size}."
+            elif is_accelerator(device):
+                message = f"{device} ran out of memory: going on with the CPU."
+                device, tile_size = torch.device("cpu"), _CPU_TILE
+            else:
+                raise DeviceError(
+                    "The CPU ran out of memory with the smallest tiles; close other programs or "
+                    "take a part of the image."
+                ) from error
+        yield Progress(stage, 0, 1, str(device), message=message)
+
+
+def tiles_to_encode(
+    architecture: Architecture, space: tuple[int, ...], tile_size: int, *, decoded: bool = False
+) -> list[tuple[tuple[int, ...], Tile]]:
+    """Return which plane or volume and which tile of it to encode, for all tiles of an image.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    space : tuple of int
+        Shape of the image, without channels.
+    tile_size : int
+        See `tile_shape`.
+    decoded : bool
+        Whether margins are wide enough for the decoder.
+
+    Examples
+    --------
+    >>> from napari_aeseg.autoencoder.architecture import Architecture
+    >>> [len(tiles_to_encode(Architecture(1, dimensions=d), (64, 70, 80), 256)) for d in (2, 3)]
+    [64, 8]
+    """
+    dimensions = architecture.dimensions
+    piece = PIECE[dimensions]
+    sides = zip(tile_shape(tile_size, architecture, space), architecture.total_stride, strict=True)
+    tiles = plan_tiles(
+        space[-dimensions:],
+        tuple(-(-n // max(m, piece)) * max(m, piece) for n, m in sides),
+        architecture.receptive_radius(decoded=decoded),
+        architecture.total_stride,
+    )
+    return list(product(planes(space, dimensions), tiles))
 
 
 def tile_shape(
@@ -85,41 +280,8 @@ def tile_shape(
     return (space[-3], side, side)
 
 
-def places(
-    architecture: Architecture, space: tuple[int, ...], tile_size: int, *, decoded: bool = False
-) -> list[tuple[tuple[int, ...], Tile]]:
-    """Return all that is to be encoded of an image: which plane or volume, and which tile of it.
-
-    Parameters
-    ----------
-    architecture : Architecture
-    space : tuple of int
-        Shape of the image, without channels.
-    tile_size : int
-        See `tile_shape`.
-    decoded : bool
-        Whether the margins are to be wide enough for the decoder.
-
-    Examples
-    --------
-    >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> [len(places(Architecture(1, dimensions=d), (64, 70, 80), 256)) for d in (2, 3)]
-    [64, 8]
-    """
-    dimensions = architecture.dimensions
-    piece = PIECE[dimensions]
-    sides = zip(tile_shape(tile_size, architecture, space), architecture.total_stride, strict=True)
-    tiles = plan_tiles(
-        space[-dimensions:],
-        tuple(-(-n // max(m, piece)) * max(m, piece) for n, m in sides),
-        architecture.receptive_radius(decoded=decoded),
-        architecture.total_stride,
-    )
-    return list(product(planes(space, dimensions), tiles))
-
-
-def usual_tile_size(tile_size: int, device: torch.device, architecture: Architecture) -> int:
-    """Return the side of the tiles for a device: larger ones where much memory is free.
+def device_tile_size(tile_size: int, device: torch.device, architecture: Architecture) -> int:
+    """Return the tile size for a device: larger where much memory is free.
 
     Parameters
     ----------
@@ -137,17 +299,17 @@ def usual_tile_size(tile_size: int, device: torch.device, architecture: Architec
     Examples
     --------
     >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> usual_tile_size(512, torch.device("cpu"), Architecture(channels=3))
+    >>> device_tile_size(512, torch.device("cpu"), Architecture(channels=3))
     512
     """
     if device.type != "cuda":
         return tile_size
     free, _ = torch.cuda.mem_get_info(device)
-    reach = architecture.receptive_radius(decoded=False)
+    radius = architecture.receptive_radius(decoded=False)
     while 2 * tile_size <= _LARGEST_TILE:
         sides = tile_shape(2 * tile_size, architecture)
-        pixels = math.prod(n + 2 * r for n, r in zip(sides, reach, strict=True))
-        if pixels * bytes_per_pixel(architecture) > _SHARE * free:
+        pixels = math.prod(n + 2 * r for n, r in zip(sides, radius, strict=True))
+        if pixels * bytes_per_pixel(architecture) > _MEMORY_SHARE * free:
             break
         tile_size *= 2
     return tile_size
@@ -156,8 +318,8 @@ def usual_tile_size(tile_size: int, device: torch.device, architecture: Architec
 def bytes_per_pixel(architecture: Architecture) -> int:
     """Return the memory that encoding takes for each pixel of a tile, in float32.
 
-    What is needed of two tiles, all levels, is kept until it is summed; of the finest level, there
-    are two more: the last convolution, and a copy for sums.
+    All levels of two tiles are in memory until they are summed, and two more arrays of the finest
+    level: the last convolution, and a copy for sums.
 
     Examples
     --------
@@ -165,194 +327,36 @@ def bytes_per_pixel(architecture: Architecture) -> int:
     >>> bytes_per_pixel(Architecture(channels=1, levels=2, width=4))
     88
     """
-    kept = sum(
+    levels = sum(
         n / math.prod(architecture.stride(i)) for i, n in enumerate(architecture.level_channels)
     )
-    return int(4 * (2 * kept + 2 * architecture.width))
+    return int(4 * (2 * levels + 2 * architecture.width))
 
 
-_T = TypeVar("_T")
-
-_SMALLEST_TILE, _CPU_TILE = 64, 512
-
-
-def retry_on_oom(
-    run: Callable[[torch.device, int], Generator[Progress, None, _T]],
+def _map_ahead(
+    encode: Callable[[_T, torch.Tensor], _R],
+    read: Callable[[_T], np.ndarray],
+    tiles: list[_T],
     device: torch.device,
-    tile_size: int,
-    stage: str = "encode",
-) -> Generator[Progress, None, _T]:
-    """Do work tile by tile, again with smaller tiles and then on the CPU when memory runs out.
-
-    Parameters
-    ----------
-    run : callable
-        Given a device and the side of tiles, begins the work; what it returns depends on neither.
-    device : torch.device
-    tile_size : int
-        Halved down to 64 pixels.
-    stage : str
-        Of the events that tell of it.
-
-    Yields
-    ------
-    Progress
-
-    Raises
-    ------
-    DeviceError
-        If even the CPU runs out of memory.
-    """
-    while True:
-        try:
-            with closing(run(device, tile_size)) as work:
-                return (yield from work)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if tile_size // 2 >= _SMALLEST_TILE:
-                tile_size //= 2
-                message = f"{device} ran out of memory: going on with tiles of {tile_size}."
-            elif is_accelerator(device):
-                message = f"{device} ran out of memory: going on with the CPU."
-                device, tile_size = torch.device("cpu"), _CPU_TILE
-            else:
-                raise DeviceError(
-                    "The CPU ran out of memory with the smallest tiles; close other programs or "
-                    "take a part of the image."
-                ) from error
-        yield Progress(stage, 0, 1, str(device), message=message)
-
-
-Source = Literal["encoder", "decoder"]
-T = TypeVar("T")
-R = TypeVar("R")
-
-# Threads that copy tiles into pinned memory: one moves some GB/s, a GPU takes more.
-_READERS = 4
-# Tiles that a GPU may be behind: one in work, one that waits.
-_AHEAD = 2
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedTile:
-    """Features of one tile, each level at its own resolution, still on the device.
-
-    Parameters
-    ----------
-    plane : tuple of int
-        Index of the Y-X plane, or of the Z-Y-X volume for a 3D network.
-    tile : Tile
-        Where it lies in the plane or volume.
-    features : dict of int to Tensor
-        Level to (F, *cells), cells of `Architecture.stride(level)` pixels, margin included. Level 0
-        of the encoder is float32, the others have the precision that was asked for.
-    """
-
-    plane: tuple[int, ...]
-    tile: Tile
-    features: dict[int, torch.Tensor]
-
-
-def map_encoded(
-    network: Autoencoder,
-    work: Callable[[EncodedTile], R],
-    pixels: np.ndarray,
-    levels: tuple[int, ...],
-    source: Source,
-    device: torch.device,
-    tile_size: int,
-    precision: Precision = "float32",
-) -> Generator[R, None, None]:
-    """Encode an image tile by tile and do some work on each.
-
-    Parameters
-    ----------
-    network : Autoencoder
-        On the CPU; another device gets a copy.
-    work : callable
-        Called with each `EncodedTile`, in inference mode: on the CPU in one of several threads,
-        else in the calling thread, while the device still works on the tile.
-    pixels : ndarray of float32, shape (C, *space)
-    levels : tuple of int
-    source : {"encoder", "decoder"}
-    device : torch.device
-    tile_size : int
-        Pixels along each side, see `tile_shape`. The result does not depend on it.
-    precision : {"float32", "bfloat16"}
-        Of weights and activations.
-
-    Yields
-    ------
-    what `work` returns
-        In the order of `places`.
-
-    Raises
-    ------
-    DeviceError
-        If the device does not know the precision.
-    """
-    dtype = dtype_of(precision, device)
-    if device.type != "cpu" or dtype != torch.float32:
-        network = copied(network, device).to(dtype)
-    todo = places(network.architecture, pixels.shape[1:], tile_size, decoded=source == "decoder")
-
-    @torch.inference_mode()
-    def encoded(place: tuple[tuple[int, ...], Tile], x: torch.Tensor) -> R:
-        x = channels_last(x[None])
-        with without_tf32(device):
-            found = (
-                network.encoder_features(x.to(dtype), max(levels))
-                if source == "encoder"
-                else network.decoder_features(x.to(dtype))
-            )
-        if source == "encoder":
-            found[0] = x
-        return work(EncodedTile(*place, {i: found[i][0] for i in levels}))
-
-    def read(place: tuple[tuple[int, ...], Tile], how: Callable[..., np.ndarray]) -> np.ndarray:
-        plane, tile = place
-        # An index of slices and numbers is more than numpy's stubs can follow.
-        whole_plane: Any = (slice(None), *plane)
-        return how(pixels[whole_plane], tile)
-
-    if is_accelerator(device):
-        return _mapped_ahead(encoded, partial(read, how=tile_view), todo, device)
-    usual = torch.get_num_threads()
-    # Each tile to a thread scales better than all threads to each tile, and stands it when
-    # other programs take a core.
-    return in_threads(
-        lambda place: encoded(place, torch.from_numpy(read(place, read_tile))),
-        todo,
-        min(usual, len(todo)),
-        partial(keep_to_one_thread, usual),
-    )
-
-
-def _mapped_ahead(
-    encoded: Callable[[T, torch.Tensor], R],
-    read: Callable[[T], np.ndarray],
-    places: list[T],
-    device: torch.device,
-) -> Generator[R, None, None]:
-    """Hand a device its tiles before it has done the last ones, but not too many."""
-    begun: deque[torch.cuda.Event] = deque()
-    with closing(moved(read, places, device)) as tensors:
-        for place, x in zip(places, tensors, strict=True):
-            yield encoded(place, x)
+) -> Generator[_R, None, None]:
+    """Give a device its next tiles before it has finished the last, but not too many."""
+    started: deque[torch.cuda.Event] = deque()
+    with closing(to_device(read, tiles, device)) as tensors:
+        for tile, x in zip(tiles, tensors, strict=True):
+            yield encode(tile, x)
             if device.type == "cuda":
-                begun.append(torch.cuda.current_stream(device).record_event())
-                if len(begun) >= _AHEAD:
-                    begun.popleft().synchronize()
+                started.append(torch.cuda.current_stream(device).record_event())
+                if len(started) >= _AHEAD:
+                    started.popleft().synchronize()
 
 
-def moved(
-    read: Callable[[T], np.ndarray], items: Iterable[T], device: torch.device
+def to_device(
+    read: Callable[[_T], np.ndarray], items: Iterable[_T], device: torch.device
 ) -> Generator[torch.Tensor, None, None]:
     """Bring arrays to a device, each while the device works on the one before.
 
-    Threads copy them into pinned memory, from which CUDA takes them by itself, in a stream of its
-    own. Other devices take them from plain memory, waiting for each.
+    Threads copy them into pinned memory, from which CUDA copies them in a stream of its own. Other
+    devices take them from plain memory, waiting for each.
 
     Parameters
     ----------
@@ -369,49 +373,38 @@ def moved(
     Examples
     --------
     >>> rows = np.arange(4).reshape(2, 2)
-    >>> [t.tolist() for t in moved(lambda i: rows[i], [1, 0], torch.device("cpu"))]
+    >>> [t.tolist() for t in to_device(lambda i: rows[i], [1, 0], torch.device("cpu"))]
     [[2, 3], [0, 1]]
     """
-    aside = torch.cuda.Stream(device) if device.type == "cuda" else None
+    copying = torch.cuda.Stream(device) if device.type == "cuda" else None
     work = in_threads(
-        lambda item: ready_for(device, read(item)), items, min(_READERS, max(cores(), 2))
+        lambda item: pinned(read(item), device), items, min(_READERS, max(cores(), 2))
     )
     with closing(work) as tensors:
         for tensor in tensors:
-            if aside is None:
+            if copying is None:
                 yield tensor.to(device)
             else:
-                with torch.cuda.stream(aside):
-                    there = tensor.to(device, non_blocking=True)
+                with torch.cuda.stream(copying):
+                    copy = tensor.to(device, non_blocking=True)
                 current = torch.cuda.current_stream(device)
-                current.wait_stream(aside)
+                current.wait_stream(copying)
                 # Its memory must not be given to the next one before it has been read.
-                there.record_stream(current)
-                yield there
+                copy.record_stream(current)
+                yield copy
 
 
-def ready_for(device: torch.device, array: np.ndarray) -> torch.Tensor:
-    """Copy an array to where a device takes it from: for CUDA, pinned memory.
+def pinned(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Copy an array into memory from which a device takes it: for CUDA, pinned memory.
 
-    From elsewhere, torch would first wait for all that the device has been given.
+    From elsewhere, torch would first wait for all work of the device.
 
     Examples
     --------
-    >>> ready_for(torch.device("cpu"), np.arange(4)[::2])
+    >>> pinned(np.arange(4)[::2], torch.device("cpu"))
     tensor([0, 2])
     """
-    kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
-    tensor = torch.empty(array.shape, dtype=kind, pin_memory=device.type == "cuda")
+    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    tensor = torch.empty(array.shape, dtype=dtype, pin_memory=device.type == "cuda")
     np.copyto(tensor.numpy(), array)
     return tensor
-
-
-def cell_centres(length: int, step: int) -> np.ndarray:
-    """Return the pixel of each cell's centre; a cell at the far border may be cut short.
-
-    Examples
-    --------
-    >>> cell_centres(9, 4).tolist()
-    [2, 6, 8]
-    """
-    return np.minimum(np.arange(step // 2, length + step // 2, step), length - 1)

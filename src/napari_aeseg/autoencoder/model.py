@@ -1,12 +1,11 @@
-"""A trained autoencoder: what it was trained on, what it can do with an image, its file."""
+"""A trained autoencoder, and what it can do with an image."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,8 +13,16 @@ from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.architecture import Architecture  # noqa: TC001 - for examples
 from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
-from napari_aeseg.autoencoder.encoding import EncodedTile, Source, map_encoded, places, retry_on_oom
-from napari_aeseg.autoencoder.network import Autoencoder, placed, with_channels
+from napari_aeseg.autoencoder.encoding import (
+    NOT_FINITE,
+    EncodedTile,
+    map_tiles,
+    retry_on_oom,
+    tiles_to_encode,
+)
+from napari_aeseg.autoencoder.model_file import ModelContents, read_model_file, write_model_file
+from napari_aeseg.autoencoder.network import Autoencoder, move_to, with_channels
+from napari_aeseg.autoencoder.resume import TrainingRecord
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.progress import Clock, Progress, drain, raise_if_stopped
@@ -24,70 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from os import PathLike
 
-    from napari_aeseg.autoencoder.device import Precision
-    from napari_aeseg.autoencoder.encoding import EncodedTile, Source
+    from napari_aeseg.autoencoder.encoding import Source
     from napari_aeseg.autoencoder.resume import Checkpoint
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.images.intensity import Image
     from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
 
     Place = tuple[Any, ...]
-
-
-R = TypeVar("R")
-
-#: What a user is told when features have no finite values, or no squares.
-NO_NUMBERS = (
-    "The model makes numbers of this image that are NaN, infinite or beyond 10^15: its weights are "
-    "of no use. Train another one, or take another file."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRecord:
-    """What happened in training.
-
-    Parameters
-    ----------
-    params : dict
-        The `TrainingParams` used, as plain values.
-    images : tuple of dict
-        Name, shape and axes of each image.
-    steps : int
-        Optimisation steps taken; fewer than asked for when training was stopped.
-    losses : tuple of float
-        Mean squared reconstruction error of each step.
-    seconds : float
-        Wall time.
-    device : str
-        Where it ran; where it ended, if it went on with the CPU.
-    precision : str
-        What was computed in: "float32", "bfloat16", or "tf32" where a GPU rounded float32.
-    voxel_size : tuple of float or None
-        As it was given, one number for each axis of space; None when nobody said it.
-    notes : tuple of str
-        Whatever differed from what was asked for, such as a smaller batch.
-    """
-
-    params: dict[str, Any] = field(default_factory=dict)
-    images: tuple[dict[str, Any], ...] = ()
-    steps: int = 0
-    losses: tuple[float, ...] = ()
-    seconds: float = 0.0
-    device: str = ""
-    notes: tuple[str, ...] = ()
-    voxel_size: tuple[float, ...] | None = None
-    precision: str = "float32"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for a file header; nothing of what is as usual."""
-        values = asdict(self)
-        if self.voxel_size is None:
-            del values["voxel_size"]
-        if self.precision == "float32":
-            del values["precision"]
-        return values
 
 
 class Model:
@@ -119,7 +69,7 @@ class Model:
         prototypes: Prototypes | None = None,
         any_channels: bool = False,
     ) -> None:
-        self.network = placed(network.eval(), next(network.parameters()).device)
+        self.network = move_to(network.eval(), next(network.parameters()).device)
         self.intensity = intensity
         self.record = record or TrainingRecord()
         self.checkpoint = checkpoint
@@ -158,10 +108,10 @@ class Model:
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def is_meant(self, fingerprint: str, channels: int) -> bool:
-        """Return whether a hierarchy with this fingerprint, of so many channels, is of this one."""
-        own = self.fitted(channels) if self.any_channels else self
-        return own.fingerprint == fingerprint
+    def has_fingerprint(self, fingerprint: str, channels: int) -> bool:
+        """Return whether this model, for images of so many channels, has this fingerprint."""
+        fitted = self.fitted(channels) if self.any_channels else self
+        return fitted.fingerprint == fingerprint
 
     def fitted(self, channels: int) -> Model:
         """Return this model for images of so many channels.
@@ -174,9 +124,9 @@ class Model:
         -------
         Model
             The model itself when it has as many. Otherwise, for a model with `any_channels`, a copy
-            whose inputs see the channels mixed (`napari_aeseg.autoencoder.network.shares`): one
-            channel is taken for grey in all inputs, of many each input sees the mean of a part.
-            Level 0 still is the channels themselves.
+            whose inputs see the channels mixed (`napari_aeseg.autoencoder.network.channel_mix`):
+            one channel goes to all inputs, of many each input sees the mean of a part. Level 0
+            still is the channels themselves.
 
         Raises
         ------
@@ -229,15 +179,17 @@ class Model:
 
     def levels(self, levels: tuple[int, ...] | list[int] | None) -> tuple[int, ...]:
         """Return the levels asked for, all of them for None; raise `InputError` for others."""
-        known = tuple(range(self.architecture.levels + 1))
-        wrong = [level for level in levels or () if level not in known]
+        available = tuple(range(self.architecture.levels + 1))
+        if levels is None:
+            return available
+        wrong = [level for level in levels if level not in available]
         if wrong:
-            raise InputError(f"Level(s) {wrong} are not in this model; it has levels {known}.")
-        if levels is not None and (not levels or len(set(levels)) < len(levels)):
+            raise InputError(f"Level(s) {wrong} are not in this model; it has levels {available}.")
+        if not levels or len(set(levels)) < len(levels):
             raise InputError(
-                f"levels = {list(levels)}: give distinct levels, at least one, out of {known}."
+                f"levels = {list(levels)}: give distinct levels, at least one, out of {available}."
             )
-        return known if levels is None else tuple(levels)
+        return tuple(levels)
 
     def level_channels(self, source: Source = "encoder") -> tuple[int, ...]:
         """Return the number of features of each level, the image (0) first.
@@ -250,67 +202,6 @@ class Model:
         """
         image, *encoder = self.architecture.level_channels
         return (image, *encoder) if source == "encoder" else (image, encoder[0], *encoder[:-1])
-
-    def encode_tiles(
-        self,
-        image: Image,
-        levels: tuple[int, ...],
-        source: Source = "encoder",
-        device: torch.device | None = None,
-        tile_size: int = 512,
-    ) -> Generator[EncodedTile, None, None]:
-        """Encode an image tile by tile; parameters as of `map_tiles`.
-
-        Yields
-        ------
-        EncodedTile
-        """
-        return self.map_tiles(lambda encoded: encoded, image, levels, source, device, tile_size)
-
-    def map_tiles(
-        self,
-        work: Callable[[EncodedTile], R],
-        image: Image,
-        levels: tuple[int, ...],
-        source: Source = "encoder",
-        device: torch.device | None = None,
-        tile_size: int = 512,
-        precision: Precision = "float32",
-    ) -> Generator[R, None, None]:
-        """Encode an image tile by tile and do some work on each; on the CPU, several at a time.
-
-        Parameters
-        ----------
-        work : callable
-            Called with each `EncodedTile`, in the thread and the inference mode of its encoding. A
-            GPU may still be at work on it.
-        image : Image
-            From `read`, with the channels of this model (see `fitted`).
-        levels : tuple of int
-            0 is the image itself (for "decoder": the reconstruction).
-        source : {"encoder", "decoder"}
-        device : torch.device, optional
-        tile_size : int
-            Pixels along each side, see `tile_shape`. The result does not depend on it.
-        precision : {"float32", "bfloat16"}
-            Of weights and activations. bfloat16 has three digits; GPUs are faster at it.
-
-        Yields
-        ------
-        what `work` returns
-            In the order of planes (volumes for a 3D model) and tiles.
-        """
-        # Tiles run through a copy on a device; the model itself stays where it is.
-        return map_encoded(
-            self.network,
-            work,
-            image.pixels,
-            levels,
-            source,
-            device or torch.device("cpu"),
-            tile_size,
-            precision,
-        )
 
     def features(
         self,
@@ -459,8 +350,7 @@ class Model:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file, conventionally named ``*.aeseg.safetensors``.
 
-        The file is written beside its final place and then renamed: an interruption leaves the
-        old file or the new one.
+        The write is atomic: an interruption leaves the old file or the new one.
 
         Parameters
         ----------
@@ -471,9 +361,20 @@ class Model:
         OSError
             If the folder is missing or cannot be written.
         """
-        from napari_aeseg.autoencoder.model_file import write_model
+        contents = ModelContents(
+            self.network,
+            self.intensity,
+            self.record,
+            self.checkpoint,
+            self.prototypes,
+            self.any_channels,
+        )
+        write_model_file(path, contents)
 
-        write_model(self, path)
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Model:
+        """Read a model file; see `napari_aeseg.load_model`."""
+        return cls(*read_model_file(path))
 
 
 def error_steps(
@@ -515,15 +416,14 @@ def error_steps(
         If the device is not there, or even the CPU runs out of memory.
     """
 
-    def difference(encoded: EncodedTile, here: Place) -> np.ndarray:
+    def squared_difference(encoded: EncodedTile, place: Place) -> np.ndarray:
         rebuilt = encoded.features[0][(slice(None), *encoded.tile.keep)]
-        with torch.inference_mode():
-            pixels = torch.from_numpy(image.pixels[(slice(None), *here)]).to(rebuilt.device)
-            found: np.ndarray = (rebuilt.float() - pixels).square().mean(dim=0).cpu().numpy()
-        return found
+        pixels = torch.from_numpy(image.pixels[(slice(None), *place)]).to(rebuilt.device)
+        error: np.ndarray = (rebuilt.float() - pixels).square().mean(dim=0).cpu().numpy()
+        return error
 
-    work = _mapped(
-        difference, model, image, (0,), "decoder", device, tile_size, stop, stage="error"
+    work = _assembled(
+        squared_difference, model, image, (0,), "decoder", device, tile_size, stop, stage="error"
     )
     return image.axes.as_given((yield from work))
 
@@ -552,19 +452,20 @@ def feature_steps(
             F.interpolate(f[None], size=encoded.tile.size, mode=linear)[0]
             for f in encoded.features.values()
         ]
-        kept: np.ndarray = torch.cat(grown)[(slice(None), *encoded.tile.keep)].float().cpu().numpy()
-        if not np.isfinite(kept).all():
-            raise InputError(NO_NUMBERS)
-        return kept
+        inner = torch.cat(grown)[(slice(None), *encoded.tile.keep)]
+        features: np.ndarray = inner.float().cpu().numpy()
+        if not np.isfinite(features).all():
+            raise InputError(NOT_FINITE)
+        return features
 
     channels = model.level_channels(source)
     shape = (sum(channels[level] for level in levels),)
-    work = _mapped(enlarged, model, image, levels, source, device, tile_size, stop, shape)
+    work = _assembled(enlarged, model, image, levels, source, device, tile_size, stop, shape)
     return image.axes.as_given((yield from work))
 
 
-def _mapped(
-    found_in: Callable[[EncodedTile, Place], np.ndarray],
+def _assembled(
+    work: Callable[[EncodedTile, Place], np.ndarray],
     model: Model,
     image: Image,
     levels: tuple[int, ...],
@@ -575,22 +476,25 @@ def _mapped(
     shape: tuple[int, ...] = (),
     stage: str = "encode",
 ) -> Generator[Progress, None, np.ndarray]:
-    """Put together what is found in each tile, arrays of shape (*shape, *rows and columns)."""
+    """Put together the results of `work` on each tile, arrays of shape (*shape, *rows, columns)."""
     space = image.pixels.shape[1:]
     with oom_as_device_error(
         "so many values for every pixel", "Take fewer levels, or a part of the image."
     ):
         out = np.empty((*shape, *space), np.float32)
 
+    def insert(encoded: EncodedTile) -> None:
+        place: Place = (*encoded.plane, *encoded.tile.inner)
+        out[(*[slice(None)] * len(shape), *place)] = work(encoded, place)
+
     def run(chosen: torch.device, tile_size: int) -> Generator[Progress, None, None]:
-        total = len(places(model.architecture, space, tile_size, decoded=source == "decoder"))
+        decoded = source == "decoder"
+        total = len(tiles_to_encode(model.architecture, space, tile_size, decoded=decoded))
         clock = Clock(total)
-        # In a name of its own, so that it can be closed: nothing works on when this is stopped.
-        tiles = model.encode_tiles(image, levels, source, chosen, tile_size)
+        tiles = map_tiles(model.network, insert, image.pixels, levels, source, chosen, tile_size)
+        # Closed when stopped, so that no thread works on.
         with closing(tiles):
-            for done, encoded in enumerate(tiles, 1):
-                here: Place = (*encoded.plane, *encoded.tile.inner)
-                out[(*[slice(None)] * len(shape), *here)] = found_in(encoded, here)
+            for done, _ in enumerate(tiles, 1):
                 yield Progress(stage, done, total, str(chosen), clock.seconds_left(done))
                 raise_if_stopped(stop, stage)
 

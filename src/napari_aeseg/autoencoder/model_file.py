@@ -1,285 +1,78 @@
-"""The model file: safetensors with a JSON header. No pickle, nothing is ever executed."""
+"""The model file: safetensors with a JSON header. No pickle, nothing is ever executed.
+
+Model files are passed between people: whatever is read is checked before it is used.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import safetensors
 import safetensors.torch
 import torch
 
-from napari_aeseg.autoencoder.architecture import Architecture
-from napari_aeseg.autoencoder.model import Model, TrainingRecord
-from napari_aeseg.autoencoder.network import Autoencoder
-from napari_aeseg.autoencoder.resume import Checkpoint
+from napari_aeseg.autoencoder.architecture import PARAM_FIELDS, Architecture
+from napari_aeseg.autoencoder.network import Autoencoder, from_weights
+from napari_aeseg.autoencoder.resume import MOMENTS, Checkpoint, TrainingRecord
 from napari_aeseg.errors import ModelFileError, sanitized
 from napari_aeseg.images.intensity import IntensityRange
 from napari_aeseg.io.atomic import atomic_write
-from napari_aeseg.params import BASE_MODEL
+from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX, TrainingParams
 from napari_aeseg.prototypes import Prototypes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from os import PathLike
 
-
-#: Bytes of a header, and how many tensors there may be. A million losses are 23 MB.
-MOST_HEADER, MOST_TENSORS = 2**25, 10_000
-# Lists and objects in JSON, and values: each becomes an object of Python of some 60 bytes.
-_MOST_NESTED, _MOST_VALUES = 200_000, 1_500_000
-# torch knows no tensors of more axes.
-_MOST_AXES = 32
-_EXPECTED = "Expected a *.aeseg.safetensors file written by napari-aeseg."
-# What safetensors and torch raise on numbers that they cannot work with, and on files that are
-# longer than what can be mapped.
-_ERRORS = (
-    *(safetensors.SafetensorError, OSError, MemoryError, RuntimeError, ValueError, TypeError),
-)
-
-
-def check_json(text: str | bytes, name: str) -> None:
-    """Raise ModelFileError if JSON has more parts than any of ours; `name` is of the file."""
-    one = str if isinstance(text, str) else str.encode
-    nested = text.count(one("{")) + text.count(one("["))  # type: ignore[arg-type]
-    values = text.count(one(","))  # type: ignore[arg-type]
-    if nested > _MOST_NESTED or values > _MOST_VALUES:
-        raise ModelFileError(
-            f"The header of {name} cannot be read (it has {values} values in {nested} parts: too "
-            f"many). {_EXPECTED}"
-        )
-
-
-def read_metadata(path: Path, key: str) -> str | None:
-    """Return a text of the metadata of a file, None if there is none of this name.
-
-    Raises
-    ------
-    ModelFileError
-        If this is no such file, or its header is too large.
-    """
-    if not path.is_file():
-        raise ModelFileError(f"{path.name} is not a file. {_EXPECTED}")
-    try:
-        _check_head(path)
-        with safetensors.safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get(key)
-    except _ERRORS as error:
-        raise _damaged(path, error) from error
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file whose metadata was read; none refers to the file any more.
-
-    Raises
-    ------
-    ModelFileError
-        If they cannot be read.
-    """
-    size = path.stat().st_size
-    found = {}
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            if len(names) > MOST_TENSORS:
-                raise ValueError(f"{len(names)} tensors")
-            for name in names:
-                shape = file.get_slice(name).get_shape()
-                # Of nothing, any number of rows would fit into the file.
-                if len(shape) > _MOST_AXES or any(n > size for n in shape):
-                    raise ValueError(f"{name} has a shape that no tensor has")
-                # Tensors are views of the mapped file: whoever shortens it would end the process.
-                found[name] = file.get_tensor(name).clone()
-    except _ERRORS as error:
-        raise ModelFileError(
-            f"The weights of {path.name} cannot be read ({sanitized(error)})."
-        ) from error
-    return found
-
-
-def _check_head(path: Path) -> None:
-    """Raise an error if the header is longer, or has more parts, than that of any model."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > MOST_HEADER:
-            raise ValueError(f"its header claims to have {length} bytes")
-        check_json(file.read(length), path.name)
-
-
-def _damaged(path: Path, error: Exception) -> ModelFileError:
-    return ModelFileError(
-        f"{path.name} is not a model file, or it is damaged or cut short ({sanitized(error)}). "
-        f"{_EXPECTED}"
-    )
-
-
-def architecture_of(header: Mapping[str, Any]) -> Architecture:
-    """Return the architecture; values that no model of ours has are refused before they cost."""
-    architecture = Architecture(**header["architecture"])
-    limits = {"channels": 4096, "levels": 6, "width": 256, "convolutions": 4}
-    for name, most in limits.items():
-        value = getattr(architecture, name)
-        if type(value) is not int or not 1 <= value <= most:
-            raise ValueError(f"{name} = {value!r} is not a whole number from 1 to {most}")
-    if architecture.decoder not in ("transposed", "unpooling"):
-        raise ValueError(f"decoder = {architecture.decoder!r} is not known")
-    if type(architecture.dimensions) is not int or architecture.dimensions not in (2, 3):
-        raise ValueError(f"dimensions = {architecture.dimensions!r} is neither 2 nor 3")
-    most = architecture.levels if architecture.dimensions == 3 else 0
-    if type(architecture.z_levels) is not int or not 0 <= architecture.z_levels <= most:
-        raise ValueError(
-            f"z_levels = {architecture.z_levels!r} is not a whole number from 0 to {most}"
-        )
-    return architecture
-
-
-def intensity_of(header: Mapping[str, Any], channels: int) -> IntensityRange | None:
-    """Return the range, two finite numbers for each channel, or None."""
-    values = header["intensity"]
-    if values is None:
-        return None
-    low, high = (numbers_of(f"intensity {name}", values[name]) for name in ("low", "high"))
-    if not len(low) == len(high) == channels:
-        raise ValueError(f"intensity {sanitized(values)} for {channels} channel(s)")
-    return IntensityRange(low, high)
-
-
-def record_of(header: Mapping[str, Any]) -> TrainingRecord:
-    """Return the record of the training; `check_record` says whether it can be relied on."""
-    training = dict(header["training"])
-    for name in ("images", "losses", "notes"):
-        if not isinstance(training[name], list):
-            raise TypeError(f"{name} = {sanitized(repr(training[name]))} is no list")
-        training[name] = tuple(training[name])
-    if training.get("voxel_size") is not None:
-        training["voxel_size"] = numbers_of("voxel_size", training["voxel_size"])
-    training["losses"] = tuple(map(_as_float, training["losses"]))
-    if "seconds" in training:
-        training["seconds"] = _as_float(training["seconds"])
-    if not isinstance(training.get("precision", ""), str):
-        raise ValueError(f"precision = {sanitized(repr(training['precision']))}")
-    return TrainingRecord(**training)
-
-
-def _as_float(value: Any) -> Any:
-    """Return a whole number as one of float64, unless it is beyond reason: others stay."""
-    return float(value) if type(value) is int and abs(value) < 2**63 else value
-
-
-def check_record(record: TrainingRecord) -> None:
-    """Raise an error unless every part of a record is of the kind that it is said to be."""
-    for name, values in ("losses", list(record.losses)), ("seconds", [record.seconds]):
-        numbers_of(name, values)
-        if not all(type(number) is float for number in values):
-            raise TypeError(f"{name} = {sanitized(repr(values), 100)}")
-    for text in (record.device, *record.notes):
-        text_of("device and notes", text)
-    if type(record.steps) is not int or record.steps < 0:
-        raise ValueError(f"steps = {sanitized(repr(record.steps))}")
-    if not isinstance(record.params, dict):
-        raise TypeError(f"params = {sanitized(record.params)}")
-    json.dumps(record.params, allow_nan=False)  # else it could not be saved again
-    for image in record.images:
-        _check_image(image)
-
-
-def text_of(name: str, value: object) -> str:
-    """Return a text; raise TypeError for anything else."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} = {sanitized(repr(value))} is no text")
-    return value
-
-
-def numbers_of(name: str, values: object) -> tuple[float, ...]:
-    """Return a list of finite numbers as a tuple; raise TypeError or ValueError for others."""
-    if not isinstance(values, list) or any(type(n) not in (int, float) for n in values):
-        raise TypeError(f"{name} = {sanitized(repr(values), 100)} is no list of numbers")
-    numbers = tuple(map(float, values))
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{name} has NaN or infinite values")
-    return numbers
-
-
-def _check_image(image: Any) -> None:
-    """Raise an error unless these are the name, shape and axes of an image."""
-    name, shape, axes = image["name"], image["shape"], image["axes"]
-    if not isinstance(shape, list) or any(type(n) is not int or n < 1 for n in shape):
-        raise ValueError(f"image of shape {sanitized(repr(shape))}")
-    if len(text_of("axes", axes)) != len(shape):
-        raise ValueError(f"axes {sanitized(repr(axes))} of an image of shape {sanitized(shape)}")
-    text_of("name", name)
-
-
-def network_of(
-    architecture: Architecture, weights: Mapping[str, torch.Tensor], name: str
-) -> Autoencoder:
-    """Return the network with its weights; raise ModelFileError for weights that do not fit.
-
-    `name` is what the error calls the file.
-    """
-    # Without initial weights: neither is memory taken twice, nor anybody's random state changed.
-    with torch.device("meta"):
-        network = Autoencoder(architecture)
-    expected = {k: (tuple(v.shape), v.dtype) for k, v in network.state_dict().items()}
-    found = {k: (tuple(v.shape), v.dtype) for k, v in weights.items()}
-    if found != expected:
-        odd = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
-        raise ModelFileError(
-            f"The weights of {name} do not fit its architecture; differing: "
-            f"{sanitized(', '.join(odd[:5]))}{' ...' if len(odd) > 5 else ''}."
-        )
-    if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
-        raise ModelFileError(f"{name} has weights that are NaN or infinite; train again.")
-    network.load_state_dict(weights, assign=True)
-    return network
-
-
-def prototype_parts(prototypes: Prototypes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return the plain values and the tensors of prototypes."""
-    values = {
-        "scale": float(prototypes.scale),
-        "names": prototypes.names,
-        "colors": prototypes.colors,
-    }
-    arrays = {"centres": prototypes.centres, "whitening": prototypes.whitening}
-    return values, {k: torch.tensor(v) for k, v in arrays.items()}
-
-
-def prototypes_of(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Prototypes:
-    """Return prototypes of what `prototype_parts` gave."""
-    if set(tensors) != {"centres", "whitening"}:
-        raise ValueError(f"tensors {sorted(tensors)}")
-    if set(values) != {"scale", "names", "colors"}:
-        raise ValueError(f"values {sorted(values)}")
-    if not all(isinstance(values[name], list) for name in ("names", "colors")):
-        raise ValueError("names and colors that are no lists")
-    return Prototypes(
-        tensors["centres"].numpy(),
-        tensors["whitening"].numpy(),
-        values["scale"],
-        tuple(values["names"]),
-        tuple(values["colors"]),
-    )
-
-
-#: Raised whenever an older package could misread the file; written is the least that will do.
-FORMAT_VERSION = 2
-#: The first that knows networks of volumes; those of planes are as they were.
-_WITH_VOLUMES = 2
+#: Raised whenever an older package could misread the file.
+FORMAT_VERSION = 1
 #: The key of the safetensors metadata that holds the JSON text.
 HEADER_KEY = "napari-aeseg"
-#: What the names of tensors begin with that are no weights.
-RESUME, PROTOTYPES = "resume.", "prototypes."
 #: The model that ships with the package, made by tools/make_base_model.py.
-BASE_FILE = Path(__file__).parents[1] / f"{BASE_MODEL}.aeseg.safetensors"
-_PARTS = ("package_version", "torch_version", "architecture", "intensity", "training")
+BASE_FILE = Path(__file__).parents[1] / f"{BASE_MODEL}{MODEL_SUFFIX}"
+# Parts of every header; "resume" and "prototypes" are there if the model has them.
+_PARTS = (
+    *("package_version", "torch_version", "architecture", "intensity", "training", "any_channels"),
+)
+# Prefixes of the names of tensors that are not weights.
+_RESUME, _PROTOTYPES = "resume.", "prototypes."
+
+# Bytes of a header (a million losses are 23 MB), and the number of tensors.
+_MAX_HEADER, MAX_TENSORS = 2**25, 10_000
+# Lists and objects in JSON, and values: each becomes a Python object of some 60 bytes.
+_MAX_NESTED, _MAX_VALUES = 200_000, 1_500_000
+# torch has no tensors of more axes.
+_MAX_AXES = 32
+# Whole numbers from here on are not the losses or seconds of anything.
+_MAX_INT = 2**63
+_LIMITS = {"channels": 4096, "levels": 6, "width": 256, "convolutions": 4}
+_EXPECTED = f"Expected a *{MODEL_SUFFIX} file written by napari-aeseg."
+# What safetensors and torch raise on impossible numbers, and on files too long to be mapped.
+_READ_ERRORS = (
+    *(safetensors.SafetensorError, OSError, MemoryError, RuntimeError, ValueError, TypeError),
+)
+# What the checks below raise.
+_VALUE_ERRORS = (KeyError, TypeError, ValueError, OverflowError)
 
 
-def write_model(model: Model, path: str | PathLike[str]) -> None:
-    """Write `model` to `path`: to a temporary file beside it, then renamed.
+class ModelContents(NamedTuple):
+    """All that a model file holds: the parameters of `Model`, in their order."""
+
+    network: Autoencoder
+    intensity: IntensityRange | None
+    record: TrainingRecord
+    checkpoint: Checkpoint | None
+    prototypes: Prototypes | None
+    any_channels: bool
+
+
+def write_model_file(path: str | PathLike[str], contents: ModelContents) -> None:
+    """Write a model file: to a temporary file beside it, then renamed.
 
     Raises
     ------
@@ -289,90 +82,36 @@ def write_model(model: Model, path: str | PathLike[str]) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save in.")
-    header = {
-        "format_version": _WITH_VOLUMES if model.architecture.dimensions == 3 else 1,
+    intensity, checkpoint = contents.intensity, contents.checkpoint
+    prototypes = contents.prototypes
+    header: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
         "package_version": version("napari-aeseg"),
         "torch_version": str(torch.__version__),
-        "architecture": model.architecture.as_dict(),
-        "intensity": None
-        if model.intensity is None
-        else {"low": model.intensity.low, "high": model.intensity.high},
-        "training": model.record.as_dict(),
-        "any_channels": model.any_channels,
+        "architecture": contents.network.architecture.as_dict(),
+        "intensity": None if intensity is None else {"low": intensity.low, "high": intensity.high},
+        "training": contents.record.as_dict(),
+        "any_channels": contents.any_channels,
     }
-    tensors = model.network.state_dict()
-    if model.checkpoint is not None:
-        header["resume"] = model.checkpoint.values()
-        tensors |= {RESUME + k: v for k, v in model.checkpoint.tensors().items()}
-    if model.prototypes is not None:
-        header["prototypes"], arrays = prototype_parts(model.prototypes)
-        tensors |= {PROTOTYPES + k: v for k, v in arrays.items()}
+    tensors = contents.network.state_dict()
+    if checkpoint is not None:
+        header["resume"] = {"batch_size": checkpoint.batch_size}
+        tensors |= {_RESUME + k: v for k, v in checkpoint.moments.items()}
+    if prototypes is not None:
+        header["prototypes"] = {
+            "scale": float(prototypes.scale),
+            "names": prototypes.names,
+            "colors": prototypes.colors,
+        }
+        arrays = {"centres": prototypes.centres, "whitening": prototypes.whitening}
+        tensors |= {_PROTOTYPES + k: torch.tensor(v) for k, v in arrays.items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header, allow_nan=False)})
     with atomic_write(path) as part:
         part.write_bytes(data)
 
 
-def _file(path: str | PathLike[str]) -> Path:
-    """Return the file that is meant: only the very text "base" means the shipped one."""
-    return BASE_FILE if isinstance(path, str) and path == BASE_MODEL else Path(path)
-
-
-def read_header(path: str | PathLike[str]) -> dict[str, Any]:
-    """Return the JSON header of a model file without reading its weights.
-
-    Parameters
-    ----------
-    path : path-like or "base"
-
-    Returns
-    -------
-    dict
-        With "format_version", "package_version", "torch_version", "architecture", "intensity" and
-        "training"; "any_channels" in files of today; "resume" if the training is unfinished,
-        "prototypes" if the model has them.
-
-    Raises
-    ------
-    ModelFileError
-        If this is not a model file of this project, or one of a newer format.
-    FileNotFoundError
-        If there is no such file.
-    """
-    path = _file(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
-    text = read_metadata(path, HEADER_KEY)
-    if text is None:
-        raise ModelFileError(
-            f"{path.name} is a safetensors file, but not one written by napari-aeseg: it has no "
-            f"'{HEADER_KEY}' header."
-        )
-    check_json(text, path.name)
-    try:
-        header = json.loads(text)
-        written = header["format_version"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelFileError(
-            f"The header of {path.name} cannot be read ({sanitized(error)})."
-        ) from error
-    if type(written) is not int or written < 1:
-        raise ModelFileError(
-            f"{path.name} has an impossible format version, {sanitized(repr(written), 50)}."
-        )
-    if written > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path.name} has format {sanitized(written, 50)}, written by napari-aeseg "
-            f"{sanitized(header.get('package_version', '?'), 50)}; this version reads up to format "
-            f"{FORMAT_VERSION}. Update napari-aeseg to read it."
-        )
-    missing = [name for name in _PARTS if name not in header]
-    if missing:
-        raise ModelFileError(f"The header of {path.name} is incomplete: no {', '.join(missing)}.")
-    return dict(header)
-
-
-def load_model_file(path: str | PathLike[str]) -> Model:
+def read_model_file(path: str | PathLike[str]) -> ModelContents:
     """Read a model file; "base" is the one that ships with the package.
 
     Raises
@@ -385,42 +124,314 @@ def load_model_file(path: str | PathLike[str]) -> Model:
     path = _file(path)
     header = read_header(path)
     try:
-        architecture = architecture_of(header)
-        intensity = intensity_of(header, architecture.channels)
-        record = record_of(header)
+        architecture = _architecture(header["architecture"])
+        intensity = _intensity(header["intensity"], architecture.channels)
+        record = _record(header["training"])
         for name in ("package_version", "torch_version"):
-            text_of(name, header[name])
-        any_channels = header.get("any_channels", False)
+            _text(name, header[name])
+        any_channels = header["any_channels"]
         if type(any_channels) is not bool or (any_channels and intensity is not None):
             raise ValueError(f"any_channels = {any_channels!r} with intensity {intensity}")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except _VALUE_ERRORS as error:
         raise ModelFileError(
             f"The header of {path.name} is incomplete or wrong ({sanitized(error)})."
         ) from error
-    tensors = read_tensors(path)
-    resume, prototypes = (
-        _taken(tensors, prefix) if name in header else None
-        for name, prefix in (("resume", RESUME), ("prototypes", PROTOTYPES))
-    )
-    model = Model(network_of(architecture, tensors, path.name), intensity, record)
-    model.any_channels = any_channels
-    what = "state of the training"
+    tensors = _read_tensors(path)
+    # Tensors of parts that the header does not name are left among the weights, and refused.
+    moments = _take(tensors, _RESUME) if "resume" in header else {}
+    arrays = _take(tensors, _PROTOTYPES) if "prototypes" in header else {}
+    network = _network(architecture, tensors, path.name)
+    part, checkpoint, prototypes = "state of the training", None, None
     try:
-        if resume is not None:
-            model.checkpoint = Checkpoint.from_file(header["resume"], resume, model.network, record)
-        what = "prototypes"
-        if prototypes is not None:
-            model.prototypes = prototypes_of(header["prototypes"], prototypes)
-        what = "record of the training"
-        check_record(record)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if "resume" in header:
+            checkpoint = _checkpoint(header["resume"], moments, network, record)
+        part = "prototypes"
+        if "prototypes" in header:
+            prototypes = _prototypes(header["prototypes"], arrays)
+    except _VALUE_ERRORS as error:
         raise ModelFileError(
-            f"The {what} in {path.name} cannot be used ({sanitized(error)})."
+            f"The {part} in {path.name} cannot be used ({sanitized(error)})."
         ) from error
-    return model
+    return ModelContents(network, intensity, record, checkpoint, prototypes, any_channels)
 
 
-def _taken(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Take the tensors of a prefix out of all, and return them without it."""
+def read_header(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the JSON header of a model file without reading its weights.
+
+    Parameters
+    ----------
+    path : path-like or "base"
+
+    Returns
+    -------
+    dict
+        With "format_version", "package_version", "torch_version", "architecture", "intensity",
+        "training" and "any_channels"; "resume" if the training is unfinished, "prototypes" if the
+        model has them.
+
+    Raises
+    ------
+    ModelFileError
+        If this is not a model file of this project, or one of a newer format.
+    FileNotFoundError
+        If there is no such file.
+    """
+    path = _file(path)
+    text = _read_metadata(path)
+    if text is None:
+        raise ModelFileError(
+            f"{path.name} is a safetensors file, but not one written by napari-aeseg: it has no "
+            f"'{HEADER_KEY}' header."
+        )
+    _check_json_size(text, path.name)
+    try:
+        header = json.loads(text)
+        format_version = header["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFileError(
+            f"The header of {path.name} cannot be read ({sanitized(error)})."
+        ) from error
+    if type(format_version) is not int or format_version < 1:
+        raise ModelFileError(
+            f"{path.name} has an impossible format version, {sanitized(repr(format_version), 50)}."
+        )
+    if format_version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path.name} has format {sanitized(format_version, 50)}, written by napari-aeseg "
+            f"{sanitized(header.get('package_version', '?'), 50)}; this version reads up to format "
+            f"{FORMAT_VERSION}. Update napari-aeseg to read it."
+        )
+    missing = [name for name in _PARTS if name not in header]
+    if missing:
+        raise ModelFileError(f"The header of {path.name} is incomplete: no {', '.join(missing)}.")
+    return dict(header)
+
+
+def _file(path: str | PathLike[str]) -> Path:
+    """Return the file; only the very text "base" means the one that ships with the package."""
+    return BASE_FILE if isinstance(path, str) and path == BASE_MODEL else Path(path)
+
+
+# -- safetensors
+
+
+def _read_metadata(path: Path) -> str | None:
+    """Return the text of the header, None if a safetensors file has none."""
+    if not path.exists():
+        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+    if not path.is_file():
+        raise ModelFileError(f"{path.name} is not a file. {_EXPECTED}")
+    try:
+        with path.open("rb") as data:
+            length = int.from_bytes(data.read(8), "little")
+            if length > _MAX_HEADER:
+                raise ValueError(f"its header claims to have {length} bytes")
+            _check_json_size(data.read(length), path.name)
+        with safetensors.safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(HEADER_KEY)
+    except _READ_ERRORS as error:
+        raise ModelFileError(
+            f"{path.name} is not a model file, or it is damaged or cut short "
+            f"({sanitized(error)}). {_EXPECTED}"
+        ) from error
+
+
+def _check_json_size(text: str | bytes, name: str) -> None:
+    """Raise ModelFileError if JSON has more parts than any of ours, before it is parsed."""
+    raw = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    nested, values = raw.count(b"{") + raw.count(b"["), raw.count(b",")
+    if nested > _MAX_NESTED or values > _MAX_VALUES:
+        raise ModelFileError(
+            f"The header of {name} cannot be read (it has {values} values in {nested} parts: too "
+            f"many). {_EXPECTED}"
+        )
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return copies of the tensors of a file."""
+    size = path.stat().st_size
+    tensors = {}
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            if len(names) > MAX_TENSORS:
+                raise ValueError(f"{len(names)} tensors")
+            for name in names:
+                shape = file.get_slice(name).get_shape()
+                # An empty tensor can claim any number of rows, and fits into the file.
+                if len(shape) > _MAX_AXES or any(n > size for n in shape):
+                    raise ValueError(f"{name} has a shape that no tensor has")
+                # Without a copy they are views of the mapped file: if that were shortened, reading
+                # them would end the process.
+                tensors[name] = file.get_tensor(name).clone()
+    except _READ_ERRORS as error:
+        raise ModelFileError(
+            f"The weights of {path.name} cannot be read ({sanitized(error)})."
+        ) from error
+    return tensors
+
+
+def _take(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Remove the tensors of a prefix, and return them without it."""
     names = [name for name in tensors if name.startswith(prefix)]
     return {name.removeprefix(prefix): tensors.pop(name) for name in names}
+
+
+# -- the parts of a file, checked
+
+
+def _architecture(values: Mapping[str, Any]) -> Architecture:
+    """Return the architecture; sizes that we never write are refused before they take memory."""
+    architecture = Architecture(**values)
+    for name, most in _LIMITS.items():
+        _whole(name, getattr(architecture, name), 1, most)
+    if architecture.decoder not in ("transposed", "unpooling"):
+        raise ValueError(f"decoder = {architecture.decoder!r} is not known")
+    _whole("dimensions", architecture.dimensions, 2, 3)
+    most = architecture.levels if architecture.dimensions == 3 else 0
+    _whole("z_levels", architecture.z_levels, 0, most)
+    return architecture
+
+
+def _intensity(values: Any, channels: int) -> IntensityRange | None:
+    """Return the range, two finite numbers for each channel, or None."""
+    if values is None:
+        return None
+    low, high = (_numbers(f"intensity {name}", values[name]) for name in ("low", "high"))
+    if not len(low) == len(high) == channels:
+        raise ValueError(f"intensity {sanitized(values)} for {channels} channel(s)")
+    return IntensityRange(low, high)
+
+
+def _record(values: Mapping[str, Any]) -> TrainingRecord:
+    """Return the record of the training."""
+    if set(values) != {field.name for field in fields(TrainingRecord)}:
+        raise ValueError(f"training has {sorted(values)}")
+    params, voxel_size = values["params"], values["voxel_size"]
+    if not isinstance(params, dict):
+        raise TypeError(f"params = {sanitized(params)}")
+    json.dumps(params, allow_nan=False)  # else it could not be saved again
+    return TrainingRecord(
+        params=params,
+        images=tuple(map(_image, _list("images", values["images"]))),
+        steps=_whole("steps", values["steps"], 0, _MAX_INT),
+        losses=_numbers("losses", values["losses"]),
+        seconds=_numbers("seconds", [values["seconds"]])[0],
+        device=_text("device", values["device"]),
+        notes=tuple(_text("notes", note) for note in _list("notes", values["notes"])),
+        voxel_size=None if voxel_size is None else _numbers("voxel_size", voxel_size),
+        precision=_text("precision", values["precision"]),
+    )
+
+
+def _image(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return name, shape and axes of an image."""
+    name, axes = _text("name", values["name"]), _text("axes", values["axes"])
+    shape = [_whole("shape", n, 1, _MAX_INT) for n in _list("shape", values["shape"])]
+    if len(axes) != len(shape):
+        raise ValueError(f"axes {sanitized(repr(axes))} of an image of shape {sanitized(shape)}")
+    return {"name": name, "shape": shape, "axes": axes}
+
+
+def _network(
+    architecture: Architecture, weights: Mapping[str, torch.Tensor], name: str
+) -> Autoencoder:
+    """Return the network with its weights; `name` is what errors call the file."""
+    with torch.device("meta"):
+        expected = Autoencoder(architecture).state_dict()
+    differing = _differing(weights, expected.items())
+    if differing:
+        raise ModelFileError(
+            f"The weights of {name} do not fit its architecture; differing: {differing}."
+        )
+    if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
+        raise ModelFileError(f"{name} has weights that are NaN or infinite; train again.")
+    return from_weights(architecture, weights)
+
+
+def _checkpoint(
+    values: Mapping[str, Any],
+    moments: Mapping[str, torch.Tensor],
+    network: Autoencoder,
+    record: TrainingRecord,
+) -> Checkpoint:
+    """Return the checkpoint, if it is one of an unfinished training of this network."""
+    params, architecture = TrainingParams(**record.params), network.architecture
+    if params.dimensions not in ("auto", f"{architecture.dimensions}D") or any(
+        getattr(params, name) != getattr(architecture, name) for name in PARAM_FIELDS
+    ):
+        raise ValueError("the parameters of the training are not those of the network")
+    steps, losses = record.steps, record.losses
+    if not 1 <= steps < params.steps or len(losses) != steps:
+        raise ValueError(f"{steps} of {params.steps} steps with {len(losses)} losses")
+    batch_size = _whole("batch_size", values["batch_size"], 1, params.batch_size)
+    expected = (
+        (f"{key}.{name}", weight) for name, weight in network.named_parameters() for key in MOMENTS
+    )
+    differing = _differing(moments, expected)
+    if differing:
+        raise ValueError(f"state of the optimiser; differing: {differing}")
+    for name, moment in moments.items():
+        if not bool(torch.isfinite(moment).all()):
+            raise ValueError(f"{name} with NaN or infinite values")
+        if name.startswith("exp_avg_sq.") and bool((moment < 0).any()):
+            raise ValueError(f"{name} with negative values")
+    return Checkpoint(batch_size, dict(moments))
+
+
+def _prototypes(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Prototypes:
+    """Return the prototypes; `Prototypes` checks what is in them."""
+    if set(tensors) != {"centres", "whitening"}:
+        raise ValueError(f"tensors {sorted(tensors)}")
+    if set(values) != {"scale", "names", "colors"}:
+        raise ValueError(f"values {sorted(values)}")
+    return Prototypes(
+        tensors["centres"].numpy(),
+        tensors["whitening"].numpy(),
+        values["scale"],
+        tuple(_list("names", values["names"])),
+        tuple(_list("colors", values["colors"])),
+    )
+
+
+# -- values of one kind; raise TypeError or ValueError for others
+
+
+def _differing(
+    tensors: Mapping[str, torch.Tensor], expected: Iterable[tuple[str, torch.Tensor]]
+) -> str:
+    """Return names that are missing, unknown, or of another shape or dtype; "" for none."""
+    read = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    ours = {name: (tensor.shape, tensor.dtype) for name, tensor in expected}
+    names = sorted(k for k in read.keys() | ours.keys() if read.get(k) != ours.get(k))
+    return sanitized(", ".join(names[:5])) + " ..." * (len(names) > 5)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} = {sanitized(repr(value))} is not text")
+    return value
+
+
+def _list(name: str, value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{name} = {sanitized(repr(value))} is not a list")
+    return value
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(
+            f"{name} = {sanitized(repr(value))} is not a whole number from {least} to {most}"
+        )
+    return value
+
+
+def _numbers(name: str, values: object) -> tuple[float, ...]:
+    """Return a list of finite numbers as a tuple of floats."""
+    numbers = _list(name, values)
+    if any(type(n) not in (int, float) for n in numbers):
+        raise TypeError(f"{name} = {sanitized(repr(values), 100)} is not a list of numbers")
+    if not all(abs(n) < _MAX_INT if type(n) is int else math.isfinite(n) for n in numbers):
+        raise ValueError(f"{name} has NaN, infinite or immense values")
+    return tuple(map(float, numbers))

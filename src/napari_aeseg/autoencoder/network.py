@@ -1,4 +1,4 @@
-"""The convolutional autoencoder: levels of convolution and pooling, and the way back."""
+"""The convolutional autoencoder, for planes and volumes, and for any number of channels."""
 
 from __future__ import annotations
 
@@ -10,50 +10,259 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from napari_aeseg.autoencoder.architecture import Architecture
 
 
-def shares(inputs: int, channels: int) -> torch.Tensor:
-    """Return how much of each channel each input of a network sees.
+class _WeightsLater:
+    """Leaves the initial weights to `_initialise`: torch would draw them twice, and globally."""
 
-    Inputs and channels are laid out along the same line, each evenly, and share what overlaps: one
-    channel goes to all inputs, as many channels as inputs go one to one, and more channels than
-    inputs are averaged in overlapping groups of neighbours.
+    def reset_parameters(self) -> None:
+        """Do nothing."""
+
+
+class _SameInAllSizes(_WeightsLater):
+    """Rounds alike for images of any size, so that a tile has the features of the whole."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        # Left to itself, a single thread hands large arrays to oneDNN, and small ones to code of
+        # torch's own, which rounds differently.
+        if (
+            x.device.type != "cpu"
+            or x.dtype != torch.float32
+            or torch.is_grad_enabled()
+            or not torch.backends.mkldnn.is_available()
+        ):
+            return self._conv_forward(x, self.weight, self.bias)
+        padding = [n // 2 for n in self.kernel_size]
+        return torch.mkldnn_convolution(
+            x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
+        )
+
+
+class _Convolution2d(_SameInAllSizes, nn.Conv2d):
+    """Of planes."""
+
+
+class _Convolution3d(_SameInAllSizes, nn.Conv3d):
+    """Of volumes."""
+
+
+class _Transposed2d(_WeightsLater, nn.ConvTranspose2d):
+    """Of planes."""
+
+
+class _Transposed3d(_WeightsLater, nn.ConvTranspose3d):
+    """Of volumes."""
+
+
+# Layers and layouts for planes and for volumes.
+_CONVOLUTION: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: _Convolution2d, 3: _Convolution3d}
+_TRANSPOSED = {2: _Transposed2d, 3: _Transposed3d}
+_MAX_POOL: dict[int, Callable[..., Any]] = {2: F.max_pool2d, 3: F.max_pool3d}
+_MAX_UNPOOL: dict[int, Callable[..., Tensor]] = {2: F.max_unpool2d, 3: F.max_unpool3d}
+_LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class Autoencoder(nn.Module):
+    """Encoder of convolutions and max pooling, decoder of max-unpooling or transposed convolutions.
+
+    There is no normalisation layer: features of a pixel depend on its surroundings only, never on
+    the rest of the batch or tile, so that an image can be encoded in tiles.
 
     Parameters
     ----------
-    inputs : int
-        Channels that the network was trained on.
-    channels : int
-        Channels of the image.
-
-    Returns
-    -------
-    Tensor of float64, shape (inputs, channels)
-        Rows sum to 1, so that equal channels give every input the same image.
+    architecture : Architecture
+    generator : torch.Generator, optional
+        Initial weights are drawn from it; by default from torch's global one.
 
     Examples
     --------
-    >>> shares(3, 2).tolist()
-    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
-    >>> shares(3, 4).tolist()
-    [[0.75, 0.25, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.25, 0.75]]
+    >>> from napari_aeseg.autoencoder.architecture import Architecture
+    >>> net = Autoencoder(Architecture(channels=1, levels=2, width=4))
+    >>> x = torch.zeros(1, 1, 8, 8)
+    >>> [tuple(f.shape[1:]) for f in net.encoder_features(x)]
+    [(1, 8, 8), (4, 8, 8), (8, 4, 4)]
+    >>> net(x).shape
+    torch.Size([1, 1, 8, 8])
     """
-    i = torch.arange(inputs)[:, None]
-    j = torch.arange(channels)
-    # In units of 1 / (inputs * channels), so that whole overlaps come out whole.
-    start = torch.maximum(i * channels, j * inputs)
-    end = torch.minimum((i + 1) * channels, (j + 1) * inputs)
-    return (end - start).clamp(min=0).double() / channels
+
+    def __init__(
+        self, architecture: Architecture, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        widths = architecture.level_channels
+        n_convolutions = architecture.convolutions
+        self.encoder = nn.ModuleList(
+            _convolutions(widths[i], widths[i + 1], n_convolutions, architecture.kernel(i + 1))
+            for i in range(architecture.levels)
+        )
+        # Level i of the decoder goes from the resolution of code i back to that of level i - 1.
+        self.grow = nn.ModuleList()
+        if architecture.decoder == "transposed":
+            transposed: Any = _TRANSPOSED[architecture.dimensions]
+            pools = map(architecture.pool, range(1, architecture.levels + 1))
+            self.grow.extend(
+                transposed(w, w, pool, stride=pool)
+                for w, pool in zip(widths[1:], pools, strict=True)
+            )
+        self.decoder = nn.ModuleList(
+            # The first level ends in features of its own; `readout` makes them intensities.
+            _convolutions(
+                widths[i + 1], widths[max(i, 1)], n_convolutions, architecture.kernel(i + 1)
+            )
+            for i in range(architecture.levels)
+        )
+        readout = _CONVOLUTION[architecture.dimensions]
+        self.readout = readout(widths[1], architecture.channels, 1)
+        for module in self.modules():
+            _initialise(module, generator)
+        nn.init.normal_(self.readout.weight, std=0.1 / widths[1] ** 0.5, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct (B, C, *space) images; space as of `encoder_features`."""
+        return self.decoder_features(x)[0]
+
+    def encoder_features(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
+        """Return activations of levels 0 .. `levels`; level 0 is the image.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, C, *space)
+            Space is (H, W) or (D, H, W), each a multiple of its `architecture.total_stride`.
+        levels : int, optional
+            The deepest level; deeper ones are not computed.
+
+        Returns
+        -------
+        list of Tensor
+            Level i has width * 2**(i-1) channels and the stride `architecture.stride(i)`.
+        """
+        features = [x]
+        for i, level in enumerate(self.encoder):
+            if levels is not None and i >= levels:
+                break
+            x = level(max_pool(x, self.architecture.pool(i)) if i else x)
+            features.append(x)
+        return features
+
+    def decoder_features(self, x: Tensor) -> list[Tensor]:
+        """Return activations of the decoder; level 0 is the reconstruction.
+
+        Level i has the resolution of encoder level i.
+        """
+        _, indices, code = self._encode(x)
+        features = self._decode(code, indices)
+        return [self.readout(features[0]), *features]
+
+    def _encode(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Return the features of levels 0 .. L, the pooling indices of levels 1 .. L, the code."""
+        architecture = self.architecture
+        features, indices = [x], []
+        for i, level in enumerate(self.encoder, 1):
+            x = level(x)
+            features.append(x)
+            size = architecture.pool(i)
+            if architecture.decoder == "unpooling":
+                x, index = _MAX_POOL[len(size)](x, size, return_indices=True)
+                indices.append(index)
+            else:
+                x = max_pool(x, size)
+        return features, indices, x
+
+    def _decode(self, code: Tensor, indices: list[Tensor]) -> list[Tensor]:
+        """Return decoder features, level 1 (image resolution) first."""
+        features = []
+        for i in reversed(range(self.architecture.levels)):
+            if indices:
+                size = self.architecture.pool(i + 1)
+                grown = _MAX_UNPOOL[len(size)](code, indices[i], size)
+            else:
+                grown = self.grow[i](code)
+            code = self.decoder[i](grown)
+            features.append(code)
+        return features[::-1]
+
+
+def _convolutions(inputs: int, outputs: int, number: int, kernel: tuple[int, ...]) -> nn.Sequential:
+    """Return convolutions, each with its non-linearity."""
+    layers: list[nn.Module] = []
+    padding = tuple(n // 2 for n in kernel)
+    for i in range(number):
+        # Both kinds take tuples of as many numbers as they have axes.
+        kind: Any = _CONVOLUTION[len(kernel)]
+        layers.append(kind(inputs if i == 0 else outputs, outputs, kernel, padding=padding))
+        layers.append(nn.LeakyReLU(0.1, inplace=True))
+    return nn.Sequential(*layers)
+
+
+def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:
+    """He initialisation; torch's default loses two thirds of the variance in every layer.
+
+    With it, training idles on a plateau for hundreds of steps.
+    """
+    if isinstance(module, nn.Conv2d | nn.Conv3d):
+        nn.init.kaiming_normal_(
+            module.weight, a=0.1, nonlinearity="leaky_relu", generator=generator
+        )
+    elif isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+        # With kernels as long as strides, each output sees one input pixel.
+        nn.init.normal_(module.weight, std=(2 / module.in_channels) ** 0.5, generator=generator)
+    else:
+        return
+    nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+def max_pool(x: Tensor, size: tuple[int, ...] = (2, 2)) -> Tensor:
+    """Return the maximum of each window of 2 or 1 values along each of the last axes.
+
+    An axis with a 2 has an even length. On CPUs, seven times as fast as torch's pooling, which
+    also looks for the place of each maximum.
+    """
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return _MAX_POOL[len(size)](x, size)
+    for axis, n in enumerate(size, x.ndim - len(size)):
+        if n == 2:
+            before = (slice(None),) * axis
+            x = torch.maximum(x[(*before, slice(0, None, 2))], x[(*before, slice(1, None, 2))])
+    return x
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return (B, C, *space) values laid out channels last, which CPUs convolve twice as fast."""
+    return x.contiguous(memory_format=_LAYOUT[x.ndim - 2])
+
+
+def move_to(network: Autoencoder, device: torch.device) -> Autoencoder:
+    """Move a network to a device, its weights laid out channels last (twice as fast on CPUs)."""
+    layout = _LAYOUT[network.architecture.dimensions]
+    # torch's stubs do not know the argument.
+    network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    return network
+
+
+def inference_copy(network: Autoencoder, device: torch.device) -> Autoencoder:
+    """Return a copy on a device, for inference; later changes of the network do not reach it."""
+    weights = {name: w.to(device, copy=True) for name, w in network.state_dict().items()}
+    return move_to(from_weights(network.architecture, weights), device).eval()
+
+
+def from_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> Autoencoder:
+    """Return a network that takes over these weights."""
+    # Without initial weights: memory is not taken twice, and no random numbers are drawn.
+    with torch.device("meta"):
+        network = Autoencoder(architecture)
+    network.load_state_dict(weights, assign=True)
+    return network
 
 
 def with_channels(network: Autoencoder, channels: int) -> Autoencoder:
     """Return a copy of a network for another number of channels.
 
-    The first convolution sees the channels mixed by `shares`, which needs no layer of its own: its
-    weights are mixed instead. The readout of a channel is the mean of those of the inputs that see
+    The first convolution sees the channels mixed by `channel_mix`; no layer is added, its weights
+    are mixed instead. The readout of a channel is the mean of those of the inputs that see
     it, weighted by how much they see.
 
     Parameters
@@ -76,229 +285,48 @@ def with_channels(network: Autoencoder, channels: int) -> Autoencoder:
     True
     """
     inputs = network.architecture.channels
-    share = shares(inputs, channels)
-    back = share.T / share.sum(0)[:, None]
-    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    mixed = {
-        "encoder.0.0.weight": ("oi...,ij->oj...", share),
-        "readout.weight": ("if...,ji->jf...", back),
-        "readout.bias": ("i,ji->j", back),
+    mix = channel_mix(inputs, channels)
+    unmix = mix.T / mix.sum(0)[:, None]
+    weights = {name: w.to("cpu", copy=True) for name, w in network.state_dict().items()}
+    mixtures = {
+        "encoder.0.0.weight": ("oi...,ij->oj...", mix),
+        "readout.weight": ("if...,ji->jf...", unmix),
+        "readout.bias": ("i,ji->j", unmix),
     }
-    for name, (equation, matrix) in mixed.items():
+    for name, (equation, matrix) in mixtures.items():
         weights[name] = torch.einsum(equation, weights[name].double(), matrix).float()
-    copy = Autoencoder(replace(network.architecture, channels=channels))
-    copy.load_state_dict(weights)
-    return copy
+    return from_weights(replace(network.architecture, channels=channels), weights)
 
 
-class _AlikeInAllSizes:
-    """Convolves images of any size alike, so that a tile has the features of the whole."""
+def channel_mix(inputs: int, channels: int) -> torch.Tensor:
+    """Return how much of each channel each input of a network sees.
 
-    def forward(self: Any, x: Tensor) -> Tensor:
-        # Left to itself, a single thread hands large arrays to oneDNN, and small ones to code of
-        # torch's own, which rounds differently.
-        if (
-            x.device.type != "cpu"
-            or x.dtype != torch.float32
-            or torch.is_grad_enabled()
-            or not torch.backends.mkldnn.is_available()
-        ):
-            return self._conv_forward(x, self.weight, self.bias)
-        padding = [n // 2 for n in self.kernel_size]
-        return torch.mkldnn_convolution(
-            x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
-        )
-
-
-class _Convolution2d(_AlikeInAllSizes, nn.Conv2d):
-    """Of planes."""
-
-
-class _Convolution3d(_AlikeInAllSizes, nn.Conv3d):
-    """Of volumes."""
-
-
-# What there is for planes and for volumes.
-_CONVOLUTION: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: _Convolution2d, 3: _Convolution3d}
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_MAX_POOL: dict[int, Callable[..., Any]] = {2: F.max_pool2d, 3: F.max_pool3d}
-_MAX_UNPOOL: dict[int, Callable[..., Tensor]] = {2: F.max_unpool2d, 3: F.max_unpool3d}
-_LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
-
-
-def _convolutions(inputs: int, outputs: int, number: int, kernel: tuple[int, ...]) -> nn.Sequential:
-    """Return convolutions, each with its non-linearity."""
-    layers: list[nn.Module] = []
-    padding = tuple(n // 2 for n in kernel)
-    for i in range(number):
-        # Both kinds take tuples of as many numbers as they have axes.
-        kind: Any = _CONVOLUTION[len(kernel)]
-        layers.append(kind(inputs if i == 0 else outputs, outputs, kernel, padding=padding))
-        layers.append(nn.LeakyReLU(0.1, inplace=True))
-    return nn.Sequential(*layers)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Return (B, C, *space) values laid out channels last, which CPUs convolve twice as fast."""
-    return x.contiguous(memory_format=_LAYOUT[x.ndim - 2])
-
-
-def halved(x: Tensor, window: tuple[int, ...] = (2, 2)) -> Tensor:
-    """Return the maximum of each window of cells, of 2 or 1 along each of the last axes.
-
-    An axis with a 2 has an even length. On CPUs, seven times as fast as torch's pooling, which
-    looks where each maximum is.
-    """
-    if x.device.type != "cpu" or torch.is_grad_enabled():
-        return _MAX_POOL[len(window)](x, window)
-    for axis, cells in enumerate(window, x.ndim - len(window)):
-        if cells == 2:
-            before = (slice(None),) * axis
-            x = torch.maximum(x[(*before, slice(0, None, 2))], x[(*before, slice(1, None, 2))])
-    return x
-
-
-def placed(network: Autoencoder, device: torch.device) -> Autoencoder:
-    """Move a network to a device, its weights laid out channels last (twice as fast on CPUs)."""
-    layout = _LAYOUT[network.architecture.dimensions]
-    # torch's stubs do not know the argument.
-    network.to(device, memory_format=layout)  # type: ignore[call-overload]
-    return network
-
-
-def copied(network: Autoencoder, device: torch.device) -> Autoencoder:
-    """Return a copy on a device, for inference; later changes of the network do not reach it."""
-    # Without initial weights: neither is memory taken twice, nor anybody's random state changed.
-    with torch.device("meta"):
-        copy = Autoencoder(network.architecture)
-    copy.to_empty(device=device)
-    placed(copy, device).load_state_dict(network.state_dict())
-    return copy.eval()
-
-
-def _initialise(module: nn.Module) -> None:
-    """He initialisation; torch's default loses two thirds of the variance in every layer.
-
-    With it, training idles on a plateau for hundreds of steps.
-    """
-    if isinstance(module, nn.Conv2d | nn.Conv3d):
-        nn.init.kaiming_normal_(module.weight, a=0.1, nonlinearity="leaky_relu")
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    elif isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
-        # With kernels as long as strides, each output sees one input pixel.
-        nn.init.normal_(module.weight, std=(2 / module.in_channels) ** 0.5)
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-
-
-class Autoencoder(nn.Module):
-    """Encoder of convolutions and max pooling, decoder of un-pooling or transposed convolutions.
-
-    There is no normalisation layer: features of a pixel depend on its surroundings only, never on
-    the rest of the batch or tile, so that an image can be encoded in tiles.
+    Inputs and channels divide the same line evenly; an input sees the channels that it overlaps.
+    One channel goes to all inputs, as many channels as inputs go one to one, and more channels
+    than inputs are averaged in overlapping groups of neighbours.
 
     Parameters
     ----------
-    architecture : Architecture
+    inputs : int
+        Channels that the network was trained on.
+    channels : int
+        Channels of the image.
+
+    Returns
+    -------
+    Tensor of float64, shape (inputs, channels)
+        Rows sum to 1, so that equal channels give every input the same image.
 
     Examples
     --------
-    >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> net = Autoencoder(Architecture(channels=1, levels=2, width=4))
-    >>> x = torch.zeros(1, 1, 8, 8)
-    >>> [tuple(f.shape[1:]) for f in net.encoder_features(x)]
-    [(1, 8, 8), (4, 8, 8), (8, 4, 4)]
-    >>> net(x).shape
-    torch.Size([1, 1, 8, 8])
+    >>> channel_mix(3, 2).tolist()
+    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    >>> channel_mix(3, 4).tolist()
+    [[0.75, 0.25, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.25, 0.75]]
     """
-
-    def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.architecture = architecture
-        widths = architecture.level_channels
-        number = architecture.convolutions
-        self.encoder = nn.ModuleList(
-            _convolutions(widths[i], widths[i + 1], number, architecture.kernel(i + 1))
-            for i in range(architecture.levels)
-        )
-        # Level i of the decoder goes from the resolution of code i back to that of level i - 1.
-        self.grow = nn.ModuleList()
-        if architecture.decoder == "transposed":
-            grown: Any = _TRANSPOSED[architecture.dimensions]
-            windows = map(architecture.window, range(1, architecture.levels + 1))
-            self.grow.extend(
-                grown(w, w, window, stride=window)
-                for w, window in zip(widths[1:], windows, strict=True)
-            )
-        self.decoder = nn.ModuleList(
-            # The first level ends in features of its own; `readout` makes them intensities.
-            _convolutions(widths[i + 1], widths[max(i, 1)], number, architecture.kernel(i + 1))
-            for i in range(architecture.levels)
-        )
-        readout = _CONVOLUTION[architecture.dimensions]
-        self.readout = readout(widths[1], architecture.channels, 1)
-        self.apply(_initialise)
-        nn.init.normal_(self.readout.weight, std=0.1 / widths[1] ** 0.5)
-
-    def _encode(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Return the features of levels 0 .. L, the pooling indices of levels 1 .. L, the code."""
-        architecture = self.architecture
-        features, indices = [x], []
-        for i, level in enumerate(self.encoder, 1):
-            x = level(x)
-            features.append(x)
-            window = architecture.window(i)
-            if architecture.decoder == "unpooling":
-                x, index = _MAX_POOL[len(window)](x, window, return_indices=True)
-                indices.append(index)
-            else:
-                x = halved(x, window)
-        return features, indices, x
-
-    def _decode(self, code: Tensor, indices: list[Tensor]) -> list[Tensor]:
-        """Return decoder features, level 1 (image resolution) first."""
-        features = []
-        for i in reversed(range(self.architecture.levels)):
-            if indices:
-                window = self.architecture.window(i + 1)
-                grown = _MAX_UNPOOL[len(window)](code, indices[i], window)
-            else:
-                grown = self.grow[i](code)
-            code = self.decoder[i](grown)
-            features.append(code)
-        return features[::-1]
-
-    def encoder_features(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
-        """Return activations of levels 0 .. `levels`; level 0 is the image.
-
-        Parameters
-        ----------
-        x : Tensor, shape (B, C, *space)
-            Space is (H, W) or (D, H, W), each a multiple of its `architecture.total_stride`.
-        levels : int, optional
-            Deepest level wanted; deeper ones are not computed.
-
-        Returns
-        -------
-        list of Tensor
-            Level i has width * 2**(i-1) channels; one of its cells is `architecture.stride(i)`.
-        """
-        features = [x]
-        for i, level in enumerate(self.encoder):
-            if levels is not None and i >= levels:
-                break
-            x = level(halved(x, self.architecture.window(i)) if i else x)
-            features.append(x)
-        return features
-
-    def decoder_features(self, x: Tensor) -> list[Tensor]:
-        """Return activations of the decoder; level 0 is the reconstruction.
-
-        Level i has the resolution of encoder level i.
-        """
-        _, indices, code = self._encode(x)
-        features = self._decode(code, indices)
-        return [self.readout(features[0]), *features]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Reconstruct (B, C, *space) images; space as of `encoder_features`."""
-        return self.decoder_features(x)[0]
+    i = torch.arange(inputs)[:, None]
+    j = torch.arange(channels)
+    # In units of 1 / (inputs * channels), so that whole overlaps come out whole.
+    start = torch.maximum(i * channels, j * inputs)
+    end = torch.minimum((i + 1) * channels, (j + 1) * inputs)
+    return (end - start).clamp(min=0).double() / channels

@@ -36,10 +36,11 @@ def run(options: argparse.Namespace) -> int:
     header: dict[str, Any]
     # With --json, the arrays of models and hierarchies are not read.
     if options.file == BASE_MODEL or path.suffix == ".safetensors" or _is_safetensors(path):
-        from napari_aeseg.autoencoder.model_file import load_model_file, read_header
+        from napari_aeseg.api import load_model
+        from napari_aeseg.autoencoder.model_file import read_header
 
         header = read_header(options.file)
-        rows = {} if options.json else _model_rows(header, load_model_file(options.file))
+        rows = {} if options.json else _model_rows(header, load_model(options.file))
     elif path.name.endswith(HIERARCHY_SUFFIX):
         from napari_aeseg.regions.hierarchy import load_hierarchy
         from napari_aeseg.regions.hierarchy_file import hierarchy_header

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.memory import give_back, return_large_arrays
@@ -156,7 +155,7 @@ def work_on(work: BlockWork, block: Block) -> str:
 
 @lru_cache(maxsize=2)
 def _loaded(path: str) -> Model:
-    return load_model_file(path)
+    return Model.load(path)
 
 
 _loading = Lock()
