@@ -29,6 +29,7 @@ from napari_aeseg import samples
 from napari_aeseg.api import hierarchy_steps
 from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.progress import drain
 from scores import overlap_table
@@ -195,7 +196,7 @@ def trained(
     image: Any, params: aeseg.TrainingParams, device: torch.device, precision: str, used: list[str]
 ) -> aeseg.Model:
     """Train, and note in `used` what precision events report."""
-    work = training_steps([image], params, str(device), precision=precision)
+    work = training_steps(Trainer([image], params, str(device), precision=precision))
     return drain(work, lambda event: used.append(event.precision))
 
 

@@ -18,7 +18,7 @@ import napari_aeseg as aeseg
 from napari_aeseg.autoencoder import network, trainer
 from napari_aeseg.autoencoder import trainer as building
 from napari_aeseg.autoencoder.architecture import Architecture
-from napari_aeseg.autoencoder.network import Autoencoder, halved
+from napari_aeseg.autoencoder.network import Autoencoder, max_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ class VariantNetwork(Autoencoder):
         if self.variant.down == "means":
             return F.avg_pool2d(x, 2)
         # The first convolution of the next level takes strides instead.
-        return x if self.variant.down == "strides" else halved(x)
+        return x if self.variant.down == "strides" else max_pool(x)
 
     def encoder_features(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
         features = [x]

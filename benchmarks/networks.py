@@ -55,7 +55,7 @@ class Timed:
         self.image = read_image(image, "YXC")
         self.patches = make_patches(self.image.pixels, 8)
         with installed(variant):
-            self.trainer = Trainer([self.image], variant.params(), "cpu", None, None, False)
+            self.trainer = Trainer([self.image], variant.params(), "cpu")
             self.trainer.step()
             self.model = self.trainer.model()
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.architecture import Architecture
-from napari_aeseg.autoencoder.network import Autoencoder, placed
+from napari_aeseg.autoencoder.network import Autoencoder, move_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def bare_loop(image: NDArray, batch: int, size: int, steps: int) -> float:
         np.stack([image[:, y : y + size, x : x + size] for y, x in corners])
     ).contiguous(memory_format=torch.channels_last)
     batches = crops.split(batch)
-    network = placed(Autoencoder(Architecture(channels=len(image))), torch.device("cpu")).train()
+    network = move_to(Autoencoder(Architecture(channels=len(image))), torch.device("cpu")).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     warm_up = 3
     for step in range(steps + warm_up):

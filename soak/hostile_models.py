@@ -80,7 +80,7 @@ def make_good_models() -> list[bytes]:
     ):
         params = TrainingParams(**{**common, **more})
         image = read_image(rng.random(shape), "ZYX" if number == 2 else None, name="Bild.tif")
-        trainer = Trainer([image], params, "cpu", None, None, resume=False)
+        trainer = Trainer([image], params, "cpu")
         if number == 0:
             trainer.intensity = image.intensity
         for _ in range(2):

@@ -367,17 +367,17 @@ def test_stop_while_training_keeps_the_model_so_far(stripes, tiny_params):
 
 
 def test_notes_of_a_fallback_are_kept(monkeypatch, stripes, model):
-    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.autoencoder import patch_moments
 
-    map_tiles, failed = Model.map_tiles, []
+    map_tiles, failed = patch_moments.map_tiles, []
 
-    def fails_once(self, *arguments):
+    def fails_once(*arguments):
         if not failed:
             failed.append(True)
             raise MemoryError
-        return map_tiles(self, *arguments)
+        return map_tiles(*arguments)
 
-    monkeypatch.setattr(Model, "map_tiles", fails_once)
+    monkeypatch.setattr(patch_moments, "map_tiles", fails_once)
     assert build(stripes, model).notes == ("cpu ran out of memory: going on with tiles of 256.",)
 
 

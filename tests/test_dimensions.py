@@ -104,7 +104,7 @@ def test_light_of_one_slice_is_evened_out_as_that_of_the_image():
         for i, axes in ((image, "YX"), (image[np.newaxis], "ZYX"))
     ]
     assert notes[0] == notes[1]
-    assert "evened out" in notes[0][0]
+    assert "illumination was corrected" in notes[0][0]
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -106,25 +106,25 @@ def test_resumed_training_is_that_of_one_go(image, tiny_params):
 
 
 @pytest.mark.parametrize("axes", ["YXC", "CYX", "XYC"])
-def test_pictures_are_those_of_an_image_in_memory(image, tiny_params, axes):
+def test_previews_are_those_of_an_image_in_memory(image, tiny_params, axes):
     moved = image.transpose([{"Y": 0, "X": 1, "C": 2}[a] for a in axes])
     model = aeseg.train(moved, tiny_params, axes, "cpu")
-    from napari_aeseg.autoencoder.training import Watcher
+    from napari_aeseg.autoencoder.preview import TrainingPreviewer
 
     lazy = BlockImage.of(moved, axes)
     pool = pipeline.drain(window_sample_steps(lazy, 32, 0))
     whole = pipeline.read_image(moved, axes, lazy.intensity)
-    a, b = (Watcher(i, model.architecture).picture(model.network) for i in (pool, whole))
+    a, b = (TrainingPreviewer(i, model.architecture).preview(model.network) for i in (pool, whole))
     assert (a.axes, a.offset) == (b.axes, b.offset)
     np.testing.assert_allclose(a.pixels, b.pixels, rtol=1e-5)
 
 
-def test_pictures_come_with_the_events(image, tiny_params):
+def test_previews_come_with_the_events(image, tiny_params):
     events = []
     aeseg.train(
         image, tiny_params, device="cpu", blocks=BLOCKS, preview_seconds=0, progress=events.append
     )
-    assert events[-1].picture.pixels.shape == image.shape
+    assert events[-1].preview.pixels.shape == image.shape
 
 
 def test_intensities_in_common(image, tiny_params):
@@ -137,8 +137,6 @@ def test_intensities_in_common(image, tiny_params):
 
 
 def test_a_pool_counts_as_its_whole_image(image, tiny_params):
-    import torch
-
     from napari_aeseg.autoencoder.architecture import Architecture
     from napari_aeseg.autoencoder.crops import CropSampler
     from napari_aeseg.images.intensity import read_image
@@ -147,8 +145,8 @@ def test_a_pool_counts_as_its_whole_image(image, tiny_params):
     pool = pool_of(da.from_array(noise, chunks=500))
     assert isinstance(pool, WindowSample)
     planes = Architecture(3, levels=2)
-    sampler = CropSampler([pool, read_image(image)], tiny_params, planes, torch.device("cpu"))
-    assert sampler.chances[0] / sampler.chances[1] == pytest.approx(6e6 / (300 * 360))
+    sampler = CropSampler([pool, read_image(image)], tiny_params, planes)
+    assert sampler.probabilities[0] / sampler.probabilities[1] == pytest.approx(6e6 / (300 * 360))
 
 
 def test_parts_that_cannot_be_read(image, tiny_params):
@@ -197,7 +195,7 @@ def test_dtypes_may_differ_unless_intensities_are_in_common(image, tiny_params):
         aeseg.train(mixed, tiny_params.updated(normalisation="training"), device="cpu")
 
 
-def test_windows_are_learnt_from_in_planes(tiny_params):
+def test_large_images_are_streamed_as_2d_windows(tiny_params):
     volume = np.random.default_rng(0).integers(0, 255, (20, 64, 64), dtype=np.uint8)
 
     def train(dimensions, blocks=BLOCKS, init=None):
@@ -209,9 +207,9 @@ def test_windows_are_learnt_from_in_planes(tiny_params):
     assert train("auto").architecture.dimensions == 2
     deep = train("auto", blocks=None)
     assert deep.architecture.dimensions == 3
-    with pytest.raises(InputError, match="windows, which are planes: choose dimensions = '2D'"):
+    with pytest.raises(InputError, match="2D windows: choose dimensions = '2D'"):
         train("3D")
-    with pytest.raises(InputError, match="model to start from is 3D, but image 1 is learnt from"):
+    with pytest.raises(InputError, match="model to start from is 3D, but image 1 is large"):
         train("auto", init=deep)
 
 

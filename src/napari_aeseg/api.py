@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg.autoencoder.architecture import anisotropy_warning
 from napari_aeseg.autoencoder.device import oom_as_device_error
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.model_file import load_model_file
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_resume
-from napari_aeseg.autoencoder.architecture import anisotropy_warning
+from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first, read_axes
@@ -85,44 +85,54 @@ def train_steps(
     names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
     given = _axes_of_each(axes, len(listed))
     if resume:
+        start = _unfinished(start)
         params = params_to_resume(
-            start, None if params is None else checked_params(TrainingParams, params)
+            start.record,
+            start.architecture,
+            None if params is None else checked_params(TrainingParams, params),
         )
-        assert start is not None  # noqa: S101 - has been checked
         check_images_to_resume(
-            start.record, [(n, np.shape(i), None) for n, i in zip(names, listed, strict=True)]
+            start.record,
+            [(n, np.shape(i), a) for n, i, a in zip(names, listed, given, strict=True)],
         )
-        given = [a or i["axes"] for a, i in zip(given, start.record.images, strict=True)]
+        given = [i["axes"] for i in start.record.images]
     params = checked_params(TrainingParams, params)
     check_compatible(listed, given, names, one_dtype=params.normalisation == "training")
     known = start.intensity if start and resume else None
     with oom_as_device_error("the training", f"Train on fewer or smaller images, or {_IN_BLOCKS}."):
         read, intensity = yield from _read_steps(listed, given, names, params, stop, known, blocks)
+        trainer = Trainer(
+            read, params, device, start, intensity, resume=resume, voxel_size=voxel_size
+        )
         return (
             yield from training_steps(
-                read,
-                params,
-                device,
-                start,
-                stop,
-                intensity,
-                resume=resume,
-                snapshot_seconds=snapshot_seconds,
-                preview_seconds=preview_seconds,
-                voxel_size=voxel_size,
+                trainer, stop, snapshot_seconds=snapshot_seconds, preview_seconds=preview_seconds
             )
         )
 
 
+def _unfinished(model: Model | None) -> Model:
+    """Return a model whose training can be resumed; raise InputError for others."""
+    if model is None:
+        raise InputError("There is nothing to resume: give the unfinished model as init.")
+    if not model.unfinished:
+        raise InputError(
+            f"There is nothing to resume: the training of this model ended after "
+            f"{model.record.steps} steps. To start a new training from its weights, give it as "
+            "init, without resume."
+        )
+    return model
+
+
 def _axes_of_each(axes: str | Sequence[str | None] | None, number: int) -> list[str | None]:
-    """Axes for each of some images, given for all of them or one by one."""
+    """Return the axes of each of several images, given for all of them or one by one."""
     if axes is None or isinstance(axes, str):
-        return [axes] * number
+        return [axes and axes.upper()] * number
     if not isinstance(axes, Sequence) or len(axes) != number:
         raise InputError(
             f"axes = {axes!r}: give a text for all images, or one for each of the {number}."
         )
-    return list(axes)
+    return [a if a is None else str(a).upper() for a in axes]
 
 
 def _read_steps(
@@ -291,7 +301,7 @@ def load_model(path: str | PathLike[str]) -> Model:
     >>> load_model(path).architecture.width
     4
     """
-    return load_model_file(path)
+    return Model.load(path)
 
 
 def hierarchy_steps(
@@ -372,7 +382,7 @@ def _steps_in_memory(
     notes: list[str] = []
     if read.light is not None:
         factor = float(read.light.max() / read.light.min())
-        notes.append(f"Light that falls off by a factor of {factor:.1f} was evened out.")
+        notes.append(f"Uneven illumination was corrected (by a factor of up to {factor:.1f}).")
     if note := anisotropy_warning(model.architecture, read.axes.slice_distance):
         notes.append(note)
     work = pooling_steps(

@@ -117,10 +117,9 @@ def train_and_stop(widget, steps: int = 3, of: int = 40) -> None:
     step = Trainer.step
 
     def step_and_stop(trainer):
-        message = step(trainer)
+        step(trainer)
         if trainer.done == steps:
             widget._session.stop()
-        return message
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", step_and_stop)

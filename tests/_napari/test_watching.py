@@ -13,8 +13,8 @@ def train(widget) -> list:
     pictures = []
 
     def look(event):
-        if getattr(event, "picture", None) is not None:
-            pictures.append(event.picture)
+        if getattr(event, "preview", None) is not None:
+            pictures.append(event.preview)
 
     widget.progressed.connect(look)
     widget.train()

@@ -9,7 +9,7 @@ import torch
 
 from napari_aeseg.autoencoder import encoding
 from napari_aeseg.autoencoder.architecture import Architecture
-from napari_aeseg.autoencoder.encoding import bytes_per_pixel, moved, usual_tile_size
+from napari_aeseg.autoencoder.encoding import bytes_per_pixel, device_tile_size, to_device
 from napari_aeseg.images.tiles import plan_tiles, read_tile, tile_view
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -71,7 +71,7 @@ def in_order(work, items, number):
 
 def test_arrays_are_copied_from_pinned_memory_in_a_stream_of_their_own(cuda):
     arrays = [np.arange(6, dtype=np.int32).reshape(2, 3), np.ones((2, 1), np.float32)]
-    found = list(moved(arrays.__getitem__, [0, 1], CUDA))
+    found = list(to_device(arrays.__getitem__, [0, 1], CUDA))
     assert [t.tolist() for t in found] == [a.tolist() for a in arrays]
     assert [t.dtype for t in found] == [torch.int32, torch.float32]
     once = [
@@ -89,7 +89,7 @@ def test_no_more_than_two_tiles_are_under_way(cuda):
         cuda.append(f"encode {place}")
         return place
 
-    work = encoding._mapped_ahead(encoded, lambda place: np.zeros(1), [1, 2, 3, 4], CUDA)
+    work = encoding._map_ahead(encoded, lambda place: np.zeros(1), [1, 2, 3, 4], CUDA)
     assert list(work) == [1, 2, 3, 4]
     steps = [step for step in cuda if step.startswith(("encode", "wait"))]
     assert steps == [
@@ -99,14 +99,14 @@ def test_no_more_than_two_tiles_are_under_way(cuda):
 
 def test_arrays_come_in_order_and_threads_end():
     rows = np.arange(600, dtype=np.float32).reshape(200, 3)
-    work = moved(lambda i: rows[i, ::2], range(200), CPU)
+    work = to_device(lambda i: rows[i, ::2], range(200), CPU)
     assert next(work).tolist() == [0, 2]
     assert torch.stack(list(work)).numpy().tolist() == rows[1:, ::2].tolist()
 
 
 def test_what_cannot_be_read_is_an_error_of_the_reader():
     with pytest.raises(ZeroDivisionError):
-        list(moved(lambda i: np.ones(1) * (1 // i), [1, 0], CPU))
+        list(to_device(lambda i: np.ones(1) * (1 // i), [1, 0], CPU))
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_what_cannot_be_read_is_an_error_of_the_reader():
 )
 def test_tiles_are_as_large_as_free_memory_allows(monkeypatch, free, tile_size, expected):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 141 * 2**30))
-    assert usual_tile_size(tile_size, CUDA, DEFAULT) == expected
-    assert usual_tile_size(tile_size, CPU, DEFAULT) == tile_size
-    assert usual_tile_size(tile_size, torch.device("mps"), DEFAULT) == tile_size
+    assert device_tile_size(tile_size, CUDA, DEFAULT) == expected
+    assert device_tile_size(tile_size, CPU, DEFAULT) == tile_size
+    assert device_tile_size(tile_size, torch.device("mps"), DEFAULT) == tile_size
 
 
 def test_memory_of_a_tile_grows_with_the_network():

@@ -1,10 +1,14 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
 
-from napari_aeseg.autoencoder.model import feature_steps
-from napari_aeseg.autoencoder.model_file import load_model_file
-from napari_aeseg.errors import DeviceError, InputError
+import napari_aeseg
+from napari_aeseg import load_model
+from napari_aeseg.autoencoder.encoding import map_tiles
+from napari_aeseg.autoencoder.model import error_steps, feature_steps
+from napari_aeseg.errors import DeviceError, InputError, StoppedError
 from napari_aeseg.images.intensity import IntensityRange
 from napari_aeseg.progress import drain
 
@@ -187,9 +191,9 @@ def test_repr_says_what_the_model_is(make_model):
 
 def test_features_come_channels_last_from_a_model_that_was_loaded(make_model, tmp_path):
     make_model(channels=2, levels=2).save(tmp_path / "model")
-    model = load_model_file(tmp_path / "model")
+    model = load_model(tmp_path / "model")
     read = model.read(np.random.default_rng(0).random((2, 16, 16)), "CYX")
-    (tile,) = model.encode_tiles(read, (1, 2))
+    (tile,) = map_tiles(model.network, lambda tile: tile, read.pixels, (1, 2))
     for features in tile.features.values():
         assert features[None].is_contiguous(memory_format=torch.channels_last)
 
@@ -198,6 +202,144 @@ def test_a_model_knows_what_is_its_own(make_model):
     model = make_model()
     assert model.has_fingerprint(model.fingerprint, 1)
     assert not model.has_fingerprint(make_model(seed=1).fingerprint, 1)
-    base = load_model_file("base")
+    base = load_model("base")
     assert base.has_fingerprint(base.fitted(2).fingerprint, 2)
     assert not base.has_fingerprint(base.fitted(2).fingerprint, 3)
+
+
+# -- fitted to other numbers of channels
+
+
+@pytest.fixture
+def any_model(make_model):
+    return make_model(3, any_channels=True)
+
+
+def test_model_that_fits_is_returned_itself(any_model, make_model):
+    assert any_model.fitted(3) is any_model
+    ordinary = make_model(2)
+    assert ordinary.fitted(2) is ordinary
+
+
+@pytest.mark.parametrize("channels", [0, 1, 2, 4])
+def test_ordinary_model_is_fitted_to_no_other_channels(make_model, channels):
+    with pytest.raises(InputError, match=f"{channels} channel.*trained on 3"):
+        make_model(3).fitted(channels)
+
+
+def test_no_model_is_fitted_to_no_channels(any_model):
+    with pytest.raises(InputError, match="0 channel"):
+        any_model.fitted(0)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_fingerprint_of_a_fitted_model_is_stable(any_model, channels):
+    fitted = any_model.fitted(channels)
+    assert fitted.fingerprint == any_model.fitted(channels).fingerprint
+    assert fitted.fingerprint != any_model.fingerprint
+    assert fitted.architecture.channels == channels
+    assert fitted.record == any_model.record
+
+
+@pytest.mark.parametrize("source", ["encoder", "decoder"])
+def test_grey_image_has_the_features_of_its_colour_copy(any_model, source):
+    grey = RNG.random((21, 26))
+    colour = np.stack([grey] * 3, axis=-1)
+    found = any_model.features(grey, axes="YX", source=source, device="cpu")
+    expected = any_model.features(colour, axes="YXC", source=source, device="cpu")
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_level_0_is_the_channels_themselves(any_model, channels):
+    image = RNG.random((channels, 12, 17))
+    found = any_model.features(image, [0], axes="CYX", device="cpu")
+    assert np.array_equal(found, any_model.read(image, "CYX").pixels)
+    assert any_model.reconstruct(image, axes="CYX", device="cpu").shape == image.shape
+
+
+def test_channels_that_cancel_in_their_mean_are_still_seen(any_model):
+    pattern = RNG.random((20, 20))
+    opposite = np.stack([pattern, 1 - pattern])
+    seen = any_model.features(opposite, [1], axes="CYX", device="cpu")
+    assert seen[:, 5:-5, 5:-5].std(axis=(1, 2)).max() > 0.05
+
+
+# -- the reconstruction error
+
+
+NOISE = np.random.default_rng(0).random((45, 38))
+CHANNELS = np.random.default_rng(1).random((3, 30, 41))
+
+
+def by_hand(model, image, axes=None):
+    """Image and reconstruction, both as scaled for the network."""
+    scaled = model.features(image, [0], axes=axes, device="cpu")
+    rebuilt = model.features(image, [0], source="decoder", axes=axes, device="cpu")
+    return ((scaled - rebuilt) ** 2).mean(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("image", "axes", "shape"),
+    [
+        (NOISE, "YX", (45, 38)),
+        (NOISE, "XY", (45, 38)),
+        (CHANNELS, "CYX", (30, 41)),
+        (np.moveaxis(CHANNELS, 0, -1), "YXC", (30, 41)),
+        (CHANNELS, "ZYX", (3, 30, 41)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_error_is_the_mean_squared_difference(make_model, image, axes, shape):
+    model = make_model(channels=3 if "C" in axes else 1)
+    error = model.reconstruction_error(image, axes, device="cpu")
+    assert error.dtype == np.float32
+    assert error.shape == shape
+    np.testing.assert_allclose(error, by_hand(model, image, axes), atol=1e-5)
+
+
+def test_error_does_not_depend_on_the_tiles(make_model):
+    model = make_model()
+    read = model.read(NOISE)
+    whole, tiled = (drain(error_steps(model, read, "cpu", size)) for size in (512, 16))
+    np.testing.assert_allclose(whole, tiled, atol=1e-5)
+
+
+def test_unlike_the_rest_is_reconstructed_worse(stripes, tiny_params):
+    params = tiny_params.updated(steps=60, learning_rate=0.02)
+    model = napari_aeseg.train(stripes, params, device="cpu")
+    odd = stripes.copy()
+    odd[20:28, 6:14] = np.where(np.indices((8, 8)).sum(axis=0) % 2, 180, 20)
+    error = model.reconstruction_error(odd, device="cpu")
+    assert error[20:28, 6:14].mean() > 2 * np.delete(error[:, :18], slice(18, 30), 0).mean()
+
+
+def test_progress_of_the_error_counts_tiles(make_model):
+    model = make_model()
+    events = []
+    drain(error_steps(model, model.read(NOISE), "cpu", 16), events.append)
+    assert [event.done for event in events] == list(range(1, 10))
+    assert {(event.stage, event.total, event.device) for event in events} == {("error", 9, "cpu")}
+
+
+def test_error_stops_at_the_next_tile(make_model):
+    model, stop = make_model(), threading.Event()
+    work = error_steps(model, model.read(NOISE), "cpu", 16, stop)
+    next(work)
+    stop.set()
+    with pytest.raises(StoppedError, match="'error'"):
+        next(work)
+
+
+def test_error_of_an_image_that_does_not_fit_is_refused(make_model):
+    with pytest.raises(InputError, match=r"channel.*trained on 3\."):
+        make_model(channels=3).reconstruction_error(NOISE, device="cpu")
+    with pytest.raises(DeviceError, match="'cuda:99'"):
+        make_model().reconstruction_error(NOISE, device="cuda:99")
+
+
+def test_error_of_a_model_for_any_channels(make_model):
+    model = make_model(channels=3, any_channels=True)
+    for image, axes in ((NOISE, "YX"), (CHANNELS[:2], "CYX")):
+        error = model.reconstruction_error(image, axes, device="cpu")
+        np.testing.assert_allclose(error, by_hand(model, image, axes), atol=1e-5)

@@ -188,9 +188,9 @@ def test_other_safetensors_file_is_refused_as_foreign(path, metadata):
 
 
 def test_newer_format_asks_for_an_update(saved):
-    rewrite(saved, lambda h: h | {"format_version": 3, "package_version": "9.8"})
+    rewrite(saved, lambda h: h | {"format_version": 2, "package_version": "9.8"})
     for read in (load_model, read_header):
-        with pytest.raises(ModelFileError, match=r"format 3.*9\.8.*up to format 2\. Update"):
+        with pytest.raises(ModelFileError, match=r"format 2.*9\.8.*up to format 1\. Update"):
             read(saved)
 
 
@@ -209,7 +209,9 @@ def test_header_that_is_no_object_is_refused(path, text):
             read(path)
 
 
-@pytest.mark.parametrize("key", ["package_version", "architecture", "intensity", "training"])
+@pytest.mark.parametrize(
+    "key", ["package_version", "architecture", "intensity", "training", "any_channels"]
+)
 def test_header_with_a_missing_part_is_refused(saved, key):
     rewrite(saved, lambda h: {k: v for k, v in h.items() if k != key})
     for read in (load_model, read_header):
@@ -297,11 +299,6 @@ def test_weights_that_are_no_numbers_are_refused(saved, value):
 def test_model_for_any_channels_stays_one(path, make_model, any_channels):
     make_model(3, any_channels=any_channels).save(path)
     assert load_model(path).any_channels is any_channels
-
-
-def test_file_from_before_there_were_such_models_is_for_its_channels_only(saved):
-    rewrite(saved, lambda header: header.pop("any_channels") and None)
-    assert load_model(saved).any_channels is False
 
 
 @pytest.mark.parametrize("value", [True, 1, "yes", None])
@@ -424,10 +421,9 @@ def half(path, unfinished):
 
 def test_checkpoint_is_kept_bit_for_bit(half, unfinished):
     found, kept = load_model(half).checkpoint, unfinished.checkpoint
-    assert (found.batch_size, found.crops) == (kept.batch_size, kept.crops)
+    assert found.batch_size == kept.batch_size
     assert found.moments.keys() == kept.moments.keys()
     assert all(torch.equal(found.moments[k], v) for k, v in kept.moments.items())
-    assert torch.equal(found.noise, kept.noise)
 
 
 def test_finished_model_has_nothing_to_resume_in_its_file(path, model):
@@ -439,7 +435,7 @@ def test_finished_model_has_nothing_to_resume_in_its_file(path, model):
 
 def refused(path):
     with pytest.raises(
-        ModelFileError, match=r"state of the training in tissue\.aeseg.* cannot be used"
+        ModelFileError, match=r"(state of the training|header).* (in|of) tissue\.aeseg"
     ):
         load_model(path)
 
@@ -457,41 +453,11 @@ def test_state_of_another_kind_is_refused(half, change):
         {"batch_size": 5},  # four were asked for
         {"batch_size": 2.0},
         {"batch_size": True},
-        {"crops": None},
-        {"crops": []},
-        {"crops": {}},
     ],
     ids=str,
 )
 def test_odd_state_is_refused(half, change):
     rewrite(half, lambda h: h | {"resume": h["resume"] | change})
-    refused(half)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"bit_generator": "MT19937"},
-        {"has_uint32": 2},
-        {"uinteger": -1},
-        {"uinteger": 2**32},
-        {"uinteger": 0.5},
-        {"more": 1},
-        {"state": None},
-        {"state": {"state": "1"}},
-        {"state": {"state": "1", "inc": "2"}},  # is never even
-        {"state": {"state": "-1", "inc": "1"}},
-        {"state": {"state": str(2**128), "inc": "1"}},
-        {"state": {"state": "9" * 5000, "inc": "1"}},
-        {"state": {"state": "one", "inc": "1"}},
-    ],
-    ids=lambda change: str(change)[:40],
-)
-def test_odd_random_state_is_refused(half, change):
-    rewrite(
-        half,
-        lambda h: h | {"resume": h["resume"] | {"crops": h["resume"]["crops"] | change}},
-    )
     refused(half)
 
 
@@ -525,11 +491,6 @@ def test_record_that_cannot_be_gone_on_with_is_refused(half, change):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda t: {k: v for k, v in t.items() if k != "resume.noise"},
-        lambda t: t | {"resume.noise": t["resume.noise"][:-1]},
-        lambda t: t | {"resume.noise": torch.zeros_like(t["resume.noise"])},
-        lambda t: t | {"resume.noise": torch.full_like(t["resume.noise"], 255)},
-        lambda t: t | {"resume.noise": t["resume.noise"].float()},
         lambda t: {k: v for k, v in t.items() if k != "resume.exp_avg.readout.bias"},
         lambda t: t | {"resume.exp_avg.readout.bias": torch.zeros(2)},
         lambda t: t | {"resume.exp_avg.readout.bias": torch.zeros(1).double()},
@@ -538,11 +499,6 @@ def test_record_that_cannot_be_gone_on_with_is_refused(half, change):
         lambda t: t | {"resume.exp_avg.readout.scale": torch.zeros(1)},
     ],
     ids=[
-        "no noise",
-        "short noise",
-        "zero noise",
-        "odd noise",
-        "float noise",
         "missing",
         "shape",
         "dtype",
@@ -634,7 +590,7 @@ def test_our_own_header_of_too_many_parts_is_not_parsed(saved):
 
 
 def test_too_many_tensors_are_not_read(saved, monkeypatch):
-    monkeypatch.setattr("napari_aeseg.autoencoder.model_file.MOST_TENSORS", 5)
+    monkeypatch.setattr("napari_aeseg.autoencoder.model_file.MAX_TENSORS", 5)
     with pytest.raises(ModelFileError, match="tensors"):
         load_model(saved)
 
@@ -648,19 +604,6 @@ def test_an_empty_tensor_of_a_shape_that_none_has_is_refused(saved, shape):
     saved.write_bytes(framed(json.dumps(head).encode(), data[8 + length :]))
     with pytest.raises(ModelFileError, match=r"weights of tissue\.aeseg.* cannot be read"):
         load_model(saved)
-
-
-@pytest.mark.parametrize(("left", "following"), [(624, 624), (2, 624), (624, 2), (300, 326)])
-def test_noise_that_is_read_from_behind_its_state_is_refused(half, left, following):
-    """torch takes such a state, and draws from memory that is not its own."""
-
-    def change(tensors):
-        state = bytearray(tensors["resume.noise"].numpy().tobytes())
-        state[8:12], state[16:24] = left.to_bytes(4, "little"), following.to_bytes(8, "little")
-        return tensors | {"resume.noise": torch.frombuffer(state, dtype=torch.uint8)}
-
-    rewrite(half, tensors=change)
-    refused(half)
 
 
 @pytest.mark.parametrize(
@@ -704,7 +647,7 @@ def test_a_version_that_is_no_text_is_refused(saved, name):
 
 def test_intensities_that_are_text_are_refused(saved):
     rewrite(saved, lambda h: h | {"intensity": {"low": "1", "high": "9"}})
-    with pytest.raises(ModelFileError, match="no list of numbers"):
+    with pytest.raises(ModelFileError, match="not a list"):
         load_model(saved)
 
 
@@ -737,9 +680,9 @@ def test_info_prints_nothing_that_a_terminal_obeys(saved, capsys):
 def test_weights_that_make_no_numbers_are_told_when_they_do(saved, value):
     rewrite(saved, tensors=lambda w: {k: torch.full_like(t, value) for k, t in w.items()})
     model = load_model(saved)
-    with pytest.raises(InputError, match="NaN, infinite or beyond"):
+    with pytest.raises(InputError, match="model is unusable"):
         model.features(IMAGE * 8, device="cpu")
-    with pytest.raises(InputError, match="NaN, infinite or beyond"):
+    with pytest.raises(InputError, match="model is unusable"):
         napari_aeseg.build_hierarchy(IMAGE * 8, model, device="cpu")
 
 

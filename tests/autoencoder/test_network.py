@@ -1,11 +1,17 @@
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.architecture import Architecture
-from napari_aeseg.autoencoder.network import Autoencoder, halved
+from napari_aeseg.autoencoder.network import (
+    Autoencoder,
+    channel_mix,
+    max_pool,
+    with_channels,
+)
 
 DECODERS = ["transposed", "unpooling"]
 
@@ -84,7 +90,7 @@ def test_a_pixel_beyond_reach_changes_nothing(make_model, decoder, levels, convo
     image = random_images(1, 1, side, side)
     rows = torch.arange(side)
     # The changed pixel at every place within a cell of the deepest level.
-    for offset in product(range(0, architecture.reduction[0], 3), repeat=2):
+    for offset in product(range(0, architecture.total_stride[0], 3), repeat=2):
         y, x = (side // 2 + o for o in offset)
         changed = image.clone()
         changed[0, 0, y, x] += 100
@@ -100,14 +106,15 @@ def test_a_pixel_beyond_reach_changes_nothing(make_model, decoder, levels, convo
             assert grown.any()
 
 
-def test_weights_are_those_of_the_seed():
+def test_weights_are_those_of_the_generator_and_global_random_numbers_are_left_alone():
     def weights(seed: int) -> torch.Tensor:
-        torch.manual_seed(seed)
-        return torch.cat([p.flatten() for p in Autoencoder(Architecture(1)).parameters()])
+        network = Autoencoder(Architecture(1), torch.Generator().manual_seed(seed))
+        return torch.cat([p.flatten() for p in network.parameters()])
 
-    with torch.random.fork_rng(devices=[]):
-        assert torch.equal(weights(1), weights(1))
-        assert not torch.equal(weights(1), weights(2))
+    state = torch.random.get_rng_state()
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 2), (2, 3, 6, 10)])
@@ -115,7 +122,86 @@ def test_weights_are_those_of_the_seed():
 def test_halving_is_max_pooling_with_and_without_gradient(shape, layout):
     images = random_images(*shape).contiguous(memory_format=layout)
     expected = F.max_pool2d(images, 2)
-    assert torch.equal(halved(images), expected)
+    assert torch.equal(max_pool(images), expected)
     with torch.no_grad():
-        assert torch.equal(halved(images), expected)
-        assert halved(images).is_contiguous(memory_format=layout)
+        assert torch.equal(max_pool(images), expected)
+        assert max_pool(images).is_contiguous(memory_format=layout)
+
+
+# -- other numbers of channels
+
+
+CHANNELS = [1, 2, 3, 4, 5, 7]
+
+
+def batch(channels, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).random((2, channels, 16, 24))).float()
+
+
+@pytest.fixture(params=["transposed", "unpooling"])
+def network(request, make_model):
+    return make_model(3, decoder=request.param).network
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_every_input_sees_a_mean_and_every_channel_counts_the_same(channels):
+    mix = channel_mix(3, channels).numpy()
+    assert mix.shape == (3, channels)
+    assert (mix >= 0).all()
+    np.testing.assert_allclose(mix.sum(axis=1), 1)
+    np.testing.assert_allclose(mix.sum(axis=0), 3 / channels)
+
+
+def test_as_many_channels_as_inputs_go_one_to_one():
+    assert np.array_equal(channel_mix(3, 3), np.eye(3))
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_no_two_channels_are_seen_alike_by_all_inputs_unless_there_are_too_many(channels):
+    mix = channel_mix(3, channels).numpy()
+    assert np.linalg.matrix_rank(mix) == min(3, channels)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_network_for_other_channels_sees_them_mixed(network, channels):
+    image = batch(channels)
+    mixed = torch.einsum("ij,bjhw->bihw", channel_mix(3, channels).float(), image)
+    found = with_channels(network, channels).encoder_features(image)
+    for level, expected in enumerate(network.encoder_features(mixed)):
+        if level:
+            torch.testing.assert_close(found[level], expected, atol=1e-5, rtol=1e-4)
+    # What is compared is not nothing.
+    assert found[-1].abs().max() > 0.01
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_equal_channels_are_a_grey_image(network, channels):
+    grey = batch(1)
+    found = with_channels(network, channels)(grey.expand(2, channels, 16, 24))
+    assert found.shape == (2, channels, 16, 24)
+    expected = network(grey.expand(2, 3, 16, 24))
+    torch.testing.assert_close(found.mean(1), expected.mean(1), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_reversed_channels_are_reversed_inputs(network, make_model, channels):
+    backwards = make_model(3, decoder=network.architecture.decoder).network
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    weights["encoder.0.0.weight"] = weights["encoder.0.0.weight"].flip(1)
+    for name in ("readout.weight", "readout.bias"):
+        weights[name] = weights[name].flip(0)
+    backwards.load_state_dict(weights)
+    image = batch(channels)
+    expected = with_channels(network, channels)(image).flip(1)
+    found = with_channels(backwards, channels)(image.flip(1))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_original_is_left_alone(network):
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    copy = with_channels(network, 2)
+    with torch.no_grad():
+        for weight in copy.parameters():
+            weight.zero_()
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from napari_aeseg.autoencoder import encoding
 from napari_aeseg.autoencoder import patch_moments as pooling
-from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.patch_moments import pooling_steps, sums_of_runs
-from napari_aeseg.errors import DeviceError, StoppedError
+from napari_aeseg.autoencoder.patch_moments import GpuMoments, pooling_steps, sums_of_runs
+from napari_aeseg.errors import DeviceError, InputError, StoppedError
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.patches.superpixels import make_patches
 
@@ -140,17 +140,17 @@ def test_stop_is_heard_at_the_next_tile(make_model):
 
 def out_of_memory_when(monkeypatch, condition, at_tile=1):
     """Let encoding fail at a tile, the second by default, while `condition` holds."""
-    map_tiles, tried = Model.map_tiles, []
+    map_tiles, tried = pooling.map_tiles, []
 
-    def with_little_memory(self, work, image, levels, source, device, tile_size, precision):
+    def with_little_memory(network, work, pixels, levels, source, device, tile_size, precision):
         tried.append((device.type, tile_size))
-        tiles = map_tiles(self, work, image, levels, source, CPU, tile_size)
+        tiles = map_tiles(network, work, pixels, levels, source, CPU, tile_size)
         for number, found in enumerate(tiles):
             if number == at_tile and condition(device.type, tile_size):
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             yield found
 
-    monkeypatch.setattr(Model, "map_tiles", with_little_memory)
+    monkeypatch.setattr(pooling, "map_tiles", with_little_memory)
     return tried
 
 
@@ -200,6 +200,147 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, make_model)
     def broken(*_):
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(Model, "map_tiles", broken)
+    monkeypatch.setattr(pooling, "map_tiles", broken)
     with pytest.raises(RuntimeError, match="multiplied"):
         pooled(make_model())
+
+
+# -- the path of GPUs, taken by the CPU: the same moments as the CPU's own path
+
+
+@pytest.fixture
+def as_accelerator(monkeypatch):
+    """Let the CPU be taken for a GPU, from now on."""
+
+    def switch():
+        for module in (encoding, pooling):
+            monkeypatch.setattr(module, "is_accelerator", lambda device: True)
+
+    return switch
+
+
+def pooled_in(model, patches, image=IMAGE, axes=None, **options):
+    work = pooling_steps(model, model.read(image, axes), patches, device="cpu", **options)
+    return drain(work)
+
+
+def assert_same(found, expected):
+    assert found.level.tolist() == expected.level.tolist()
+    for name in ("mean", "second"):
+        there, here = getattr(found, name), getattr(expected, name)
+        assert there.dtype == here.dtype == np.float32
+        scale = np.abs(here).max(axis=0)
+        assert (np.abs(there - here) <= 1e-5 * scale).all()
+
+
+@pytest.mark.parametrize("levels", [None, (3, 0)])
+@pytest.mark.parametrize("tile_size", [32, 512])
+@pytest.mark.parametrize(("size", "kind"), [(6, "watershed"), (2, "grid"), (30, "grid")])
+@pytest.mark.parametrize("source", ["encoder", "decoder"])
+def test_moments_are_those_of_the_cpu(
+    as_accelerator, make_model, source, size, kind, tile_size, levels
+):
+    model = make_model(levels=3)
+    patches = make_patches(model.read(IMAGE).pixels, size, kind)
+    options = {"source": source, "tile_size": tile_size, "levels": levels}
+    expected = pooled_in(model, patches, **options)
+    as_accelerator()
+    assert_same(pooled_in(model, patches, **options), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 70), (17, 23)])
+def test_patches_smaller_than_a_cell_are_those_of_the_cpu(as_accelerator, make_model, shape):
+    model = make_model(levels=3)
+    image = np.random.default_rng(0).random(shape)
+    patches = make_patches(model.read(image).pixels, 2, "grid")
+    expected = pooled_in(model, patches, image, tile_size=32)
+    as_accelerator()
+    assert_same(pooled_in(model, patches, image, tile_size=32), expected)
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((3, 41, 35), "ZYX"), ((2, 2, 19, 33), "TZYX")])
+def test_stacks_and_patches_across_planes_are_those_of_the_cpu(
+    as_accelerator, make_model, shape, axes
+):
+    model, rng = make_model(levels=3), np.random.default_rng(0)
+    image = rng.random(shape)
+    patches = rng.permutation(np.arange(image.size) % 700).reshape(shape)
+    expected = pooled_in(model, patches, image, axes, tile_size=32)
+    as_accelerator()
+    assert_same(pooled_in(model, patches, image, axes, tile_size=32), expected)
+
+
+def test_ids_are_brought_in_blocks(monkeypatch, as_accelerator, make_model):
+    model = make_model(levels=2)
+    patches = make_patches(model.read(IMAGE).pixels, 6, "watershed")
+    expected = pooled_in(model, patches)
+    as_accelerator()
+    monkeypatch.setattr("napari_aeseg.autoencoder.patch_moments._BLOCK", 1000)
+    assert_same(pooled_in(model, patches), expected)
+
+
+def test_stop_is_heard_while_ids_are_brought():
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StoppedError):
+        GpuMoments(np.zeros((8, 8), int), {1: 4}, {1: (1, 1)}, torch.device("cpu"), stop)
+
+
+def test_stop_is_heard_at_the_next_tile_of_a_gpu(as_accelerator, make_model):
+    as_accelerator()
+    model, stop, events = make_model(), threading.Event(), []
+    patches = np.zeros(IMAGE.shape, int)
+    work = pooling_steps(model, model.read(IMAGE), patches, device="cpu", tile_size=32, stop=stop)
+    threads = threading.active_count()
+
+    def second_tile(event):
+        events.append(event)
+        if event.done == 2:
+            stop.set()
+
+    with pytest.raises(StoppedError):
+        drain(work, second_tile)
+    assert len(events) == 2
+    assert threading.active_count() == threads
+
+
+def test_out_of_memory_begins_anew_with_smaller_tiles(monkeypatch, as_accelerator, make_model):
+    model = make_model(levels=3)
+    image = np.random.default_rng(0).random((150, 280))
+    patches = make_patches(model.read(image).pixels, 6, "watershed")
+    expected = pooled_in(model, patches, image)
+    as_accelerator()
+    add, added = GpuMoments.add, []
+
+    def with_little_memory(self, encoded):
+        added.append(encoded.tile.size)
+        if len(added) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        add(self, encoded)
+
+    monkeypatch.setattr(GpuMoments, "add", with_little_memory)
+    assert_same(pooled_in(model, patches, image, tile_size=128), expected)
+    assert len(added) == 2 + 3 * 5
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_in_bfloat16_moments_are_near(as_accelerator, make_model, accelerator):
+    model = make_model(levels=3)
+    patches = make_patches(model.read(IMAGE).pixels, 6, "watershed")
+    expected = pooled_in(model, patches)
+    weights = model.fingerprint
+    if accelerator:
+        as_accelerator()
+    found = pooled_in(model, patches, precision="bfloat16")
+    assert model.fingerprint == weights
+    difference = np.abs(found.mean - expected.mean)
+    assert difference.max() <= 0.01 * np.abs(expected.mean).max()
+    # The image itself is not rounded, all else is.
+    assert (difference[:, expected.level == 0] <= 1e-6).all()
+    assert (difference[:, expected.level > 0].max(axis=0) > 0).all()
+
+
+def test_another_precision_is_refused(make_model):
+    model = make_model()
+    with pytest.raises(InputError, match="precision = 'float16': give 'float32' or 'bfloat16'"):
+        pooled_in(model, np.zeros(IMAGE.shape, int), precision="float16")

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder import trainer, training
+from napari_aeseg.autoencoder import preview, trainer, training
+from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import read_image
@@ -108,17 +109,17 @@ def test_training_that_began_with_weights_can_be_resumed(every_step, stripes, ti
 
 
 def test_smaller_batches_stay_small(every_step, monkeypatch, stripes, tiny_params, tmp_path):
-    step = trainer._step
+    step = trainer._optimise
 
     def with_little_memory(network, optimizer, clean, noisy, precision):
         if len(clean) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return step(network, optimizer, clean, noisy, precision)
 
-    monkeypatch.setattr(trainer, "_step", with_little_memory)
+    monkeypatch.setattr(trainer, "_optimise", with_little_memory)
     whole = train(stripes, tiny_params)
     part = saved_and_loaded(stopped(stripes, tiny_params, 3), tmp_path)
-    monkeypatch.setattr(trainer, "_step", step)
+    monkeypatch.setattr(trainer, "_optimise", step)
     further = train(stripes, init=part, resume=True)
     assert same(further, whole)
     assert "batches of 2" in further.record.notes[0]
@@ -151,7 +152,9 @@ def test_stop_before_the_first_further_step_leaves_the_model_as_it_was(
     part = stopped(stripes, tiny_params, 3)
     stop = threading.Event()
     stop.set()
-    work = training_steps([read_image(stripes)], None, "cpu", part, stop, resume=True)
+    work = training_steps(
+        Trainer([read_image(stripes)], tiny_params, "cpu", part, resume=True), stop
+    )
     again = drain(work)
     assert same(again, part)
     assert same(train(stripes, init=again, resume=True), train(stripes, tiny_params))
@@ -161,7 +164,7 @@ def test_stop_before_the_first_further_step_leaves_the_model_as_it_was(
 
 
 def test_finished_training_has_nothing_to_resume(stripes, model):
-    with pytest.raises(InputError, match=r"ended after 6 steps\. Given as init, not"):
+    with pytest.raises(InputError, match=r"ended after 6 steps\. To start a new"):
         train(stripes, init=model, resume=True)
 
 
@@ -231,7 +234,7 @@ def test_pictures_show_what_the_network_makes_of_the_first_image(every_step, str
     models = [e.snapshot or model for e in events]
     for event, then in zip(events, models, strict=True):
         expected = then.reconstruct(stripes, device="cpu")
-        np.testing.assert_allclose(event.picture.pixels, expected, rtol=1e-4)
+        np.testing.assert_allclose(event.preview.pixels, expected, rtol=1e-4)
 
 
 def test_nothing_is_handed_out_unless_asked_for_or_before_it_is_due(
@@ -242,9 +245,9 @@ def test_nothing_is_handed_out_unless_asked_for_or_before_it_is_due(
         train(stripes, tiny_params, progress=events.append, **options)
         events = [e for e in events if e.stage == "train"]
         assert all(e.snapshot is None for e in events)
-        assert all(e.picture is None for e in events[:-1])
+        assert all(e.preview is None for e in events[:-1])
         # The last picture shows what the model has come to.
-        assert (events[-1].picture is not None) == bool(options)
+        assert (events[-1].preview is not None) == bool(options)
 
 
 @pytest.mark.parametrize("name", ["snapshot_seconds", "preview_seconds"])
@@ -260,9 +263,9 @@ def test_no_memory_for_pictures_does_not_end_the_training(
     def without_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(training.Watcher, "picture", without_memory)
+    monkeypatch.setattr(preview.TrainingPreviewer, "preview", without_memory)
     events = []
     model = train(stripes, tiny_params, progress=events.append, preview_seconds=0)
     assert model.record.steps == tiny_params.steps
     said = [e.message for e in events if e.message]
-    assert said == ["cpu has no memory for pictures: going on without."]
+    assert said == ["cpu has no memory for previews. Training continues without previews."]

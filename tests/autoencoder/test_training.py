@@ -1,10 +1,12 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from napari_aeseg.autoencoder import trainer, training
+from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import DeviceError, InputError, StoppedError
 from napari_aeseg.images.intensity import read_image
@@ -12,9 +14,9 @@ from napari_aeseg.params import TrainingParams
 from napari_aeseg.progress import drain
 
 
-def trained(images, params, progress=None, **options):
+def trained(images, params, progress=None, stop=None, **options):
     images = [read_image(image, name=f"image {i}") for i, image in enumerate(images, 1)]
-    return drain(training_steps(images, params, "cpu", **options), progress)
+    return drain(training_steps(Trainer(images, params, "cpu", **options), stop), progress)
 
 
 def weights(model):
@@ -43,6 +45,14 @@ def test_the_seed_is_the_only_source_of_chance(stripes, tiny_params):
     state = torch.random.get_rng_state()
     assert torch.equal(weights(trained([stripes], tiny_params)), weights(first))
     assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's is touched
+
+
+def test_trainings_in_threads_at_once_are_those_of_one_after_the_other(stripes, tiny_params):
+    params = [tiny_params.updated(seed=seed, steps=20) for seed in range(3)]
+    expected = [trained([stripes], p).fingerprint for p in params]
+    with ThreadPoolExecutor(3) as pool:
+        models = list(pool.map(lambda p: trained([stripes], p), params))
+    assert [model.fingerprint for model in models] == expected
 
 
 def test_other_seed_other_model(stripes, tiny_params):
@@ -134,7 +144,7 @@ def test_training_goes_on_from_a_model(stripes, tiny_params):
 def test_model_to_start_from_must_have_the_channels(stripes, tiny_params, model):
     rgb = np.stack([stripes, stripes.T[:48].repeat(2, axis=1)[:, :40].repeat(2, axis=0)[:48]] * 2)
     with pytest.raises(InputError, match=r"have 4 channel.*start from has 1"):
-        drain(training_steps([read_image(rgb, "CYX")], tiny_params, "cpu", init=model))
+        Trainer([read_image(rgb, "CYX")], tiny_params, "cpu", init=model)
 
 
 def test_images_with_different_channels_are_refused_by_name(stripes, tiny_params):
@@ -161,19 +171,19 @@ def test_images_smaller_than_a_crop_are_trained_on(shape, tiny_params):
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_training_that_goes_astray_at_once_asks_for_a_lower_learning_rate(
+def test_training_that_diverges_at_once_asks_for_a_lower_learning_rate(
     monkeypatch, stripes, tiny_params, loss
 ):
-    monkeypatch.setattr(trainer, "_step", lambda *_: loss)
+    monkeypatch.setattr(trainer, "_optimise", lambda *_: loss)
     with pytest.raises(InputError, match=rf"step 1 is {loss}.*learning rate below 0\.05"):
         trained([stripes], tiny_params.updated(learning_rate=0.05))
 
 
-def losing_its_way(monkeypatch, at, after=float("nan")):
-    """Let training go astray at a step; return the weights before each step."""
-    step, seen = trainer._step, []
+def diverging(monkeypatch, at, after=float("nan")):
+    """Let training diverge at a step; return the weights before each step."""
+    step, seen = trainer._optimise, []
 
-    def astray(network, *arguments):
+    def diverge(network, *arguments):
         seen.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
         loss = step(network, *arguments)
         if len(seen) < at:
@@ -182,16 +192,14 @@ def losing_its_way(monkeypatch, at, after=float("nan")):
             network.readout.weight.fill_(torch.nan)
         return after
 
-    monkeypatch.setattr(trainer, "_step", astray)
+    monkeypatch.setattr(trainer, "_optimise", diverge)
     monkeypatch.setattr(trainer, "_STEPS_BETWEEN_COPIES", 5)
     return seen
 
 
 @pytest.mark.parametrize("after", [float("nan"), float("inf")])
-def test_training_that_goes_astray_keeps_what_it_had_learnt(
-    monkeypatch, stripes, tiny_params, after
-):
-    seen = losing_its_way(monkeypatch, at=13, after=after)
+def test_training_that_diverges_keeps_the_best_weights(monkeypatch, stripes, tiny_params, after):
+    seen = diverging(monkeypatch, at=13, after=after)
     events = []
     model = trained([stripes], tiny_params.updated(steps=100), progress=events.append)
     kept = model.record.steps
@@ -201,7 +209,7 @@ def test_training_that_goes_astray_keeps_what_it_had_learnt(
     assert np.isfinite(model.losses).all()
     assert len(seen) == 13
     (note,) = model.record.notes
-    assert f"loss of step 13 is {after}. The model is that of step {kept}. Choose" in note
+    assert f"loss at step 13 is {after}. The model is that of step {kept}. Choose" in note
     assert events[-1].message == note
     assert events[-1].done == kept
     assert events[-1].loss == model.losses[-1]
@@ -210,31 +218,31 @@ def test_training_that_goes_astray_keeps_what_it_had_learnt(
 
 def test_best_weights_are_kept_not_the_last(monkeypatch, stripes, tiny_params):
     losses = iter([1.0] * 5 + [0.1] * 5 + [0.5] * 5 + [float("nan")])
-    monkeypatch.setattr(trainer, "_step", lambda *_: next(losses))
+    monkeypatch.setattr(trainer, "_optimise", lambda *_: next(losses))
     monkeypatch.setattr(trainer, "_STEPS_BETWEEN_COPIES", 5)
     assert trained([stripes], tiny_params.updated(steps=100)).record.steps == 10
 
 
-def test_gradient_that_is_no_number_counts_as_loss_of_the_weights(stripes, tiny_params):
+def test_gradient_that_is_not_finite_counts_as_loss_of_the_weights(stripes, tiny_params):
     from napari_aeseg.autoencoder.architecture import Architecture
     from napari_aeseg.autoencoder.network import Autoencoder
 
     network = Autoencoder(Architecture(1, 2, 4))
     optimizer = torch.optim.AdamW(network.parameters())
     crops = torch.rand(2, 1, 16, 16)
-    assert np.isfinite(trainer._step(network, optimizer, crops, crops))
+    assert np.isfinite(trainer._optimise(network, optimizer, crops, crops))
     network.readout.weight.register_hook(lambda gradient: gradient * torch.nan)
-    assert np.isnan(trainer._step(network, optimizer, crops, crops))
+    assert np.isnan(trainer._optimise(network, optimizer, crops, crops))
 
 
-def test_training_on_noise_is_told_of(tiny_params):
+def test_training_on_noise_warns(tiny_params):
     noise = np.random.default_rng(0).random((64, 64))
     events = []
     # A network that is too small to learn noise by heart.
     params = tiny_params.updated(steps=80, width=2, levels=3, learning_rate=0.01)
     model = trained([noise], params, progress=events.append)
     (note,) = model.record.notes
-    assert "learnt next to nothing" in note
+    assert "did not learn" in note
     assert events[-1].message == note
 
 
@@ -248,7 +256,7 @@ def test_events_say_how_fast_it_goes(monkeypatch, stripes, tiny_params):
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(monkeypatch, stripes, tiny_params):
-    step, batches = trainer._step, []
+    step, batches = trainer._optimise, []
 
     def with_little_memory(network, optimizer, clean, noisy, precision):
         batches.append(len(clean))
@@ -256,7 +264,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(monkeypatch, stripes, tiny_p
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return step(network, optimizer, clean, noisy, precision)
 
-    monkeypatch.setattr(trainer, "_step", with_little_memory)
+    monkeypatch.setattr(trainer, "_optimise", with_little_memory)
     events = []
     model = trained([stripes], tiny_params.updated(batch_size=8), progress=events.append)
     assert batches == [8, 4, *[2] * tiny_params.steps]
@@ -276,7 +284,7 @@ def test_out_of_memory_with_a_single_crop_is_a_device_error(
     def without_memory(*_):
         raise error
 
-    monkeypatch.setattr(trainer, "_step", without_memory)
+    monkeypatch.setattr(trainer, "_optimise", without_memory)
     with pytest.raises(DeviceError, match=r"single crop of 16 x 16 pixels.*smaller crops"):
         trained([stripes], tiny_params)
 
@@ -285,7 +293,7 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, stripes, ti
     def broken(*_):
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(trainer, "_step", broken)
+    monkeypatch.setattr(trainer, "_optimise", broken)
     with pytest.raises(RuntimeError, match="multiplied"):
         trained([stripes], tiny_params)
 
@@ -314,13 +322,13 @@ def test_noise_of_a_device_is_another_in_every_step_and_the_same_again(
     monkeypatch, stripes, tiny_params
 ):
     monkeypatch.setattr(trainer, "is_accelerator", lambda device: True)
-    step, seen = trainer._step, []
+    step, seen = trainer._optimise, []
 
     def seeing(network, optimizer, clean, noisy, precision):
         seen.append(noisy - clean)
         return step(network, optimizer, clean, noisy, precision)
 
-    monkeypatch.setattr(trainer, "_step", seeing)
+    monkeypatch.setattr(trainer, "_optimise", seeing)
     first, again = (trained([stripes], tiny_params) for _ in range(2))
     assert first.losses == again.losses
     assert torch.equal(weights(first), weights(again))

@@ -12,14 +12,14 @@ from torch.nn import functional as F
 import napari_aeseg as aeseg
 from napari_aeseg.autoencoder import encoding, training
 from napari_aeseg.autoencoder import patch_moments as pooling
-from napari_aeseg.autoencoder import training as watching
-from napari_aeseg.autoencoder.architecture import Architecture, z_levels_for
+from napari_aeseg.autoencoder import preview as preview_module
+from napari_aeseg.autoencoder.architecture import Architecture, architecture_for, z_levels_for
 from napari_aeseg.autoencoder.crops import CropSampler
+from napari_aeseg.autoencoder.encoding import map_tiles
 from napari_aeseg.autoencoder.model_file import read_header
-from napari_aeseg.autoencoder.network import Autoencoder, channels_last, halved
+from napari_aeseg.autoencoder.network import Autoencoder, channels_last, max_pool
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
-from napari_aeseg.autoencoder.trainer import architecture_for
-from napari_aeseg.autoencoder.training import Watcher
+from napari_aeseg.autoencoder.preview import TrainingPreviewer
 from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.progress import drain
@@ -78,7 +78,7 @@ def grey_stripes(shape=(16, 32, 32)):
 )
 def test_first_levels_leave_z_alone(levels, z_levels, reduction, cells):
     architecture = Architecture(1, levels, 2, 1, dimensions=3, z_levels=z_levels)
-    assert architecture.reduction == reduction
+    assert architecture.total_stride == reduction
     assert [architecture.stride(level) for level in range(levels + 1)] == cells
     x = torch.zeros(1, 1, *(2 * n for n in reduction))
     with torch.no_grad():
@@ -134,10 +134,10 @@ def test_a_voxel_beyond_reach_changes_nothing(make_volume_model, decoder, z_leve
 def test_halving_is_max_pooling_with_and_without_gradient(window):
     volumes = channels_last(torch.rand(2, 3, 4, 6, 10))
     expected = F.max_pool3d(volumes, window)
-    assert torch.equal(halved(volumes, window), expected)
+    assert torch.equal(max_pool(volumes, window), expected)
     with torch.no_grad():
-        assert torch.equal(halved(volumes, window), expected)
-        assert halved(volumes, window).is_contiguous(memory_format=torch.channels_last_3d)
+        assert torch.equal(max_pool(volumes, window), expected)
+        assert max_pool(volumes, window).is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def test_slices_see_nothing_of_each_other_where_all_levels_leave_z_alone(make_volume_model):
@@ -162,7 +162,7 @@ def encoded(model, volume, source, tile_size):
     read = model.read(volume, "ZYX")
     levels = model.levels(None)
     out = {}
-    tiles = list(model.encode_tiles(read, levels, source, CPU, tile_size))
+    tiles = list(map_tiles(model.network, lambda t: t, read.pixels, levels, source, CPU, tile_size))
     for tile in tiles:
         for level, features in tile.features.items():
             cell = model.architecture.stride(level)
@@ -387,20 +387,10 @@ def test_anisotropic_voxels_are_recorded_and_kept(volume_params, tmp_path):
     assert any("made for voxels about 2 times as long" in note for note in further.record.notes)
 
 
-def test_files_of_2d_models_stay_as_they_were_and_others_ask_for_an_update(
-    make_model, make_volume_model, tmp_path
-):
-    flat, deep = tmp_path / "flat", tmp_path / "deep"
-    make_model().save(flat)
-    make_volume_model(z_levels=1).save(deep)
-    header = read_header(flat)
-    assert header["format_version"] == 1
-    assert set(header["architecture"]) == {"channels", "levels", "width", "convolutions", "decoder"}
-    assert "voxel_size" not in header["training"]
-    header = read_header(deep)
-    assert header["format_version"] == 2
-    assert header["architecture"]["dimensions"] == 3
-    assert header["architecture"]["z_levels"] == 1
+def test_a_file_names_the_dimensions_of_a_model_of_volumes(make_volume_model, tmp_path):
+    make_volume_model(z_levels=1).save(tmp_path / "deep")
+    architecture = read_header(tmp_path / "deep")["architecture"]
+    assert (architecture["dimensions"], architecture["z_levels"]) == (3, 1)
 
 
 def test_weights_of_volumes_do_not_pass_for_those_of_planes(
@@ -523,11 +513,11 @@ def test_a_model_for_any_number_of_channels_takes_volumes_too(make_volume_model)
     )
 
 
-# Crops and pictures
+# Crops and previews
 
 
 def drawn(volume, params, architecture, number=300):
-    sampler = CropSampler([read_image(volume, "ZYX")], params, architecture, CPU)
+    sampler = CropSampler([read_image(volume, "ZYX")], params, architecture)
     return sampler, sampler.draw(number, np.random.default_rng(0)).numpy()[:, 0]
 
 
@@ -560,30 +550,38 @@ def test_crops_are_laid_every_way_that_voxels_allow(volume_params, z_levels, dep
     )
 
 
+def preview_of(model, volume, axes):
+    return TrainingPreviewer(read_image(volume, axes), model.architecture).preview(model.network)
+
+
 @pytest.mark.parametrize("shape", [(1, 5, 7), (9, 130, 7)])
-def test_pictures_show_the_middle_slice(make_volume_model, shape):
+def test_previews_show_the_middle_slice(make_volume_model, shape):
     model = make_volume_model(2)
     volume = np.random.default_rng(0).random((2, *shape))
-    picture = Watcher(read_image(volume, "TZYX"), model.architecture).picture(model.network)
-    assert picture.axes == "YX"
-    assert picture.offset == (1, shape[0] // 2, 0, 0)
-    assert picture.pixels.shape == (min(shape[1], 128), shape[2])
+    preview = TrainingPreviewer(read_image(volume, "TZYX"), model.architecture).preview(
+        model.network
+    )
+    assert preview.axes == "YX"
+    assert preview.offset == (1, shape[0] // 2, 0, 0)
+    assert preview.pixels.shape == (min(shape[1], 128), shape[2])
 
 
 def test_of_a_large_volume_the_middle_is_shown(monkeypatch, make_volume_model):
-    monkeypatch.setattr(watching, "_BLOCK", (36, 44, 40))
+    monkeypatch.setattr(preview_module, "_BLOCK", (36, 44, 40))
     model = make_volume_model(2, z_levels=1)
     volume = np.random.default_rng(0).random((50, 61, 60))
-    picture = Watcher(read_image(volume, "ZYX"), model.architecture).picture(model.network)
-    assert picture.offset == (25, 8, 8)
-    assert picture.pixels.shape == (44, 40)
+    preview = TrainingPreviewer(read_image(volume, "ZYX"), model.architecture).preview(
+        model.network
+    )
+    assert preview.offset == (25, 8, 8)
+    assert preview.pixels.shape == (44, 40)
     # Where nothing from beyond the block is seen, it is as in the whole.
     far = model.architecture.receptive_radius(decoded=True)[1]
     whole = model.reconstruct(volume, axes="ZYX", device="cpu")[25, 8:52, 8:48]
     seen = (slice(far, 44 - far), slice(far, 40 - far))
     assert whole[seen].size
-    np.testing.assert_allclose(picture.pixels[seen], whole[seen], rtol=1e-4)
-    assert not np.allclose(picture.pixels, whole, rtol=1e-4)
+    np.testing.assert_allclose(preview.pixels[seen], whole[seen], rtol=1e-4)
+    assert not np.allclose(preview.pixels, whole, rtol=1e-4)
 
 
 # What it is for

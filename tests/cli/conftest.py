@@ -90,7 +90,7 @@ def at_step(monkeypatch):
     def at_step(number, happens):
         from napari_aeseg.autoencoder import trainer
 
-        step, taken = trainer._step, []
+        step, taken = trainer._optimise, []
 
         def step_and_more(*arguments):
             taken.append(1)
@@ -98,7 +98,7 @@ def at_step(monkeypatch):
                 happens()
             return step(*arguments)
 
-        monkeypatch.setattr(trainer, "_step", step_and_more)
+        monkeypatch.setattr(trainer, "_optimise", step_and_more)
 
     return at_step
 

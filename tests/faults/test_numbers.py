@@ -45,15 +45,15 @@ def test_device_and_precision_of_the_record_are_those_of_the_work(
     from napari_aeseg.images.intensity import read_image
     from napari_aeseg.progress import drain
 
-    events, step, seen = [], trainer._step, set()
+    events, step, seen = [], trainer._optimise, set()
 
     def watched(network, optimizer, clean, noisy, precision):
         seen.add((str(clean.device), precision))
         return step(network, optimizer, clean, noisy, precision)
 
-    monkeypatch.setattr(trainer, "_step", watched)
-    work = training_steps([read_image(stripes)], tiny_params, "cpu", precision=precision)
-    drain(work, events.append).save(tmp_path / "a.aeseg.safetensors")
+    monkeypatch.setattr(trainer, "_optimise", watched)
+    work = trainer.Trainer([read_image(stripes)], tiny_params, "cpu", precision=precision)
+    drain(training_steps(work), events.append).save(tmp_path / "a.aeseg.safetensors")
     record = aeseg.load_model(tmp_path / "a.aeseg.safetensors").record
     assert seen == {("cpu", precision)} == {(record.device, record.precision)}
     assert {(e.device, e.precision) for e in events} == seen

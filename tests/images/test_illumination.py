@@ -47,7 +47,7 @@ def test_the_user_is_told():
     params = TrainingParams(steps=1, width=2)
     for image, told in ((TEXTURE * LIGHT, True), (TEXTURE, False)):
         tree = build_hierarchy(image, train(image, params, device="cpu"), device="cpu")
-        assert any("evened out" in note for note in tree.notes) == told
+        assert any("illumination was corrected" in note for note in tree.notes) == told
 
 
 def test_stacks_are_left_alone():

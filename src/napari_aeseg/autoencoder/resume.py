@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from napari_aeseg.autoencoder.architecture import Architecture
     from napari_aeseg.autoencoder.network import Autoencoder
-    from napari_aeseg.images.axes import Axes
 
 #: What AdamW keeps for each weight.
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -150,17 +149,26 @@ def params_to_resume(
     return recorded
 
 
-def check_images_to_resume(record: TrainingRecord, images: Sequence[tuple[str, Axes]]) -> None:
-    """Raise InputError unless these (name, axes) are those of the images of a training."""
+def check_images_to_resume(
+    record: TrainingRecord, images: Sequence[tuple[str, tuple[int, ...], str | None]]
+) -> None:
+    """Raise InputError unless these are as the images of a training.
+
+    Parameters
+    ----------
+    record : TrainingRecord
+    images : sequence of (name, shape, axes)
+        Axes are None where those of the record are taken.
+    """
     if len(images) != len(record.images):
         raise InputError(
             f"The training to resume had {len(record.images)} image(s), not {len(images)}: give "
             "the same images in the same order."
         )
-    for (name, axes), recorded in zip(images, record.images, strict=True):
-        if list(axes.shape) != recorded["shape"] or axes.letters != recorded["axes"]:
+    for (name, shape, axes), recorded in zip(images, record.images, strict=True):
+        if list(shape) != recorded["shape"] or axes not in (None, recorded["axes"]):
             raise InputError(
-                f"{name} has shape {axes.shape} ({axes.letters}), but the training to resume had "
-                f"{recorded['name']} of shape {tuple(recorded['shape'])} ({recorded['axes']}) in "
-                "its place: give the same images in the same order."
+                f"{name} has shape {tuple(shape)}{f' ({axes})' if axes else ''}, but the training "
+                f"to resume had {recorded['name']} of shape {tuple(recorded['shape'])} "
+                f"({recorded['axes']}) in its place: give the same images in the same order."
             )

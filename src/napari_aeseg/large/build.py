@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_aeseg.autoencoder.architecture import anisotropy_warning
 from napari_aeseg.autoencoder.encoding import PIECE
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.architecture import anisotropy_warning
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
 from napari_aeseg.images.memory import free_memory, give_back, return_large_arrays

@@ -39,7 +39,7 @@ class Watching:
 
     def show(self, event: TrainingProgress) -> None:
         """Show the picture of an event, if it has one."""
-        picture = getattr(event, "picture", None)
+        picture = getattr(event, "preview", None)
         if picture is None or self._image is None or self._image not in self._viewer.layers:
             return
         if not self._shot.fits(self._image):  # it was given other data since

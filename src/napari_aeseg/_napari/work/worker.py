@@ -123,7 +123,7 @@ def throttled(
             losses += event.losses
             event = replace(event, losses=losses)
         new = event.stage != stage or event.done >= event.total or event.message
-        new = new or getattr(event, "picture", None) is not None
+        new = new or getattr(event, "preview", None) is not None
         if new or time.monotonic() - shown >= seconds:
             shown, stage, losses = time.monotonic(), event.stage, ()
             yield event

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from napari_aeseg.autoencoder import training as watching
-from napari_aeseg.autoencoder.training import Watcher
+from napari_aeseg.autoencoder import preview as preview_module
+from napari_aeseg.autoencoder.preview import TrainingPreviewer
 from napari_aeseg.images.intensity import read_image
 
 RNG = np.random.default_rng(0)
 
 
-def picture_of(model, image, axes=None):
+def preview_of(model, image, axes=None):
     read = read_image(image, axes)
-    return Watcher(read, model.architecture).picture(model.network)
+    return TrainingPreviewer(read, model.architecture).preview(model.network)
 
 
 @pytest.mark.parametrize(
@@ -20,26 +20,26 @@ def picture_of(model, image, axes=None):
 def test_small_image_is_shown_whole_and_as_it_lies(make_model, shape, axes, channels):
     model = make_model(channels)
     image = RNG.random(shape) * 50 + 100
-    picture = picture_of(model, image, axes)
-    assert picture.axes == axes
-    assert picture.offset == (0, 0)
-    assert picture.pixels.dtype == np.float32
+    preview = preview_of(model, image, axes)
+    assert preview.axes == axes
+    assert preview.offset == (0, 0)
+    assert preview.pixels.dtype == np.float32
     expected = model.reconstruct(image, axes=axes, device="cpu")
-    np.testing.assert_allclose(picture.pixels, expected, rtol=1e-4)
+    np.testing.assert_allclose(preview.pixels, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("levels", "corner"), [(2, (16, 24)), (5, (0, 0))])
 def test_of_a_large_image_the_middle_is_shown(monkeypatch, make_model, levels, corner):
-    monkeypatch.setattr(watching, "_SIDE", 32)
+    monkeypatch.setattr(preview_module, "_SIDE", 32)
     model = make_model(levels=levels)
     image = RNG.random((67, 83))
-    picture = picture_of(model, image)
-    y, x = picture.offset
+    preview = preview_of(model, image)
+    y, x = preview.offset
     assert (y, x) == corner  # on the grid of the pooling windows
-    assert picture.pixels.shape == (32, 32)
+    assert preview.pixels.shape == (32, 32)
     whole = model.reconstruct(image, device="cpu")
     expected = whole[y : y + 32, x : x + 32]
-    np.testing.assert_allclose(picture.pixels, expected, atol=1e-5 * np.abs(whole).max())
+    np.testing.assert_allclose(preview.pixels, expected, atol=1e-5 * np.abs(whole).max())
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_of_a_large_image_the_middle_is_shown(monkeypatch, make_model, levels, c
 def test_of_a_stack_the_middle_plane_is_shown(make_model, shape, axes, offset):
     model = make_model()
     stack = RNG.random(shape)
-    picture = picture_of(model, stack, axes)
-    assert picture.offset == offset
-    assert picture.axes == axes.replace("T", "").replace("Z", "")
+    preview = preview_of(model, stack, axes)
+    assert preview.offset == offset
+    assert preview.axes == axes.replace("T", "").replace("Z", "")
     whole = model.reconstruct(stack, axes=axes, device="cpu")
     plane = whole[offset[: len(offset) - 2]]
-    np.testing.assert_allclose(picture.pixels, plane, atol=1e-5)
+    np.testing.assert_allclose(preview.pixels, plane, atol=1e-5)
 
 
 def test_light_that_was_evened_out_comes_back(make_model):
@@ -62,4 +62,4 @@ def test_light_that_was_evened_out_comes_back(make_model):
     assert read_image(image).light is not None
     model = make_model()
     expected = model.reconstruct(image, device="cpu")
-    np.testing.assert_allclose(picture_of(model, image).pixels, expected, rtol=1e-4)
+    np.testing.assert_allclose(preview_of(model, image).pixels, expected, rtol=1e-4)
