@@ -102,7 +102,7 @@ def write_hostile_model(path: Path, good: list[bytes], rng: Rng) -> str:
     raw = good[rng.integers(len(good))]
     other = good[rng.integers(len(good))]
     kinds = [_bytes, _header, _header, _header, _header, _entries, _entries, _names, _values]
-    kinds += [_values, _heads, _architecture, _noise, _foreign]
+    kinds += [_values, _heads, _architecture, _foreign]
     kind = kinds[rng.integers(len(kinds))]
     if kind is _foreign and rng.random() < 0.5:
         return _special(path, raw, rng)
@@ -175,7 +175,15 @@ def _names(raw: bytes, _: bytes, rng: Rng) -> bytes:
     names = list(parts.entries)
     old = names[rng.integers(len(names))]
     new = ["../../../tmp/out", "/etc/passwd", "a/b", "", "resume.", "prototypes.", "x" * 200_000]
-    new += ["__metadata__", "resume.noise", "prototypes.centres", "\x00", "\ud800", names[0], "é"]
+    new += [
+        "__metadata__",
+        "resume.exp_avg.readout.bias",
+        "prototypes.centres",
+        "\x00",
+        "\ud800",
+        names[0],
+        "é",
+    ]
     name = new[rng.integers(len(new))]
     if rng.random() < 0.3:  # twice the same name, which no dict has
         text = as_text({"__metadata__": {KEY: as_text(parts.header)}, **parts.entries})
@@ -205,24 +213,6 @@ def _values(raw: bytes, _: bytes, rng: Rng) -> bytes:
             values[:] = number
         data[begin:end] = values.tobytes()
     parts.data = bytes(data)
-    return parts.file()
-
-
-def _noise(raw: bytes, _: bytes, rng: Rng) -> bytes:
-    """The state of a random generator that no generator has."""
-    parts = Parts.of(raw)
-    entry = parts.entries.get("resume.noise")
-    if entry is None:
-        return _values(raw, b"", rng)
-    begin, end = entry["data_offsets"]
-    state = bytearray(parts.data[begin:end])
-    for offset, size in ((8, 4), (12, 4), (16, 8)):  # left, seeded, next
-        if rng.random() < 0.6:
-            value = int(rng.choice([0, 1, 2, 300, 623, 624, 625, 1000, 2**31 - 1]))
-            state[offset : offset + size] = value.to_bytes(size, "little")
-    if rng.random() < 0.2:
-        state = bytearray(damaged(bytes(state), rng))[: end - begin].ljust(end - begin, b"\xff")
-    parts.data = parts.data[:begin] + bytes(state) + parts.data[end:]
     return parts.file()
 
 
