@@ -1,7 +1,7 @@
-# All a developer types; needs make and Python 3.11 or newer, the rest goes into .venv.
-#   make test ARGS="-k markers"        arguments for what the target runs
+# Commands for developers. They need make and Python 3.11 or newer; all else goes into .venv.
+#   make test ARGS="-k markers"        arguments of the command that the target runs
 #   make soak SOAK=files ARGS="--number 20000"
-#   make demo PYTHON=python3.12        another Python than the first that fits
+#   make demo PYTHON=python3.12        another Python than the first suitable one
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -10,7 +10,7 @@ ARGS =
 SOAK = files images memory kills disks stops window_faults monkey rounds
 
 .PHONY: help demo test lint soak pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
-# one pip at a time, whatever -j says
+# One pip at a time, also with -j
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -19,8 +19,8 @@ help: ## list the targets
 demo: $(VENV)/.demo ## train on real images, segment them, write out/demo (and open napari)
 	$(BIN)/napari-aeseg demo --output out/demo $(ARGS)
 
-# A process for each core, which tests of one file share; ARGS="-n 0" for a debugger.
-test: $(VENV)/.test ## run all tests, in Xvfb where there is no display
+# One process per core; tests of a file stay in one process. ARGS="-n 0" for a debugger.
+test: $(VENV)/.test ## run all tests (in Xvfb without a display)
 	$(BIN)/python tools/with_display $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## check style and types
@@ -42,37 +42,37 @@ bench-quality: $(VENV)/.bench ## compare results with other methods
 bench-speed: $(VENV)/.bench ## compare times and memory with other methods
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
-bench-responsiveness: $(VENV)/.bench ## how long work holds up a window, how soon it stops
+bench-responsiveness: $(VENV)/.bench ## how long work blocks a window, how soon it stops
 	$(BIN)/python benchmarks/responsiveness.py $(ARGS)
 
-bench-window: $(VENV)/.bench ## how a real window feels at work
+bench-window: $(VENV)/.bench ## how responsive a real window is during work
 	$(BIN)/python tools/with_display $(BIN)/python benchmarks/window.py $(ARGS)
 
-bench-gpu: $(VENV)/.bench ## how fast a GPU is beside what it could be, and whether it finds the same
+bench-gpu: $(VENV)/.bench ## speed of a GPU compared with its limits, and whether results are equal
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 bench-networks: $(VENV)/.bench ## compare networks by time and quality
 	$(BIN)/python benchmarks/networks.py $(ARGS)
 
-bench-scale: $(VENV)/.bench ## how time and memory grow with the image, and what a cluster brings
+bench-scale: $(VENV)/.bench ## how time and memory grow with the image, and the gain by a cluster
 	$(BIN)/python benchmarks/scale.py $(ARGS)
 
 wheel: $(VENV)/.test ## build dist/*.whl and the source archive
 	$(BIN)/python -m build --no-isolation $(ARGS)
 
-clean: ## remove what was made, but for .venv
+clean: ## remove generated files, except .venv
 	rm -rf out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Stamps: .venv/.GROUP is newer than what it was installed from.
+# Stamps: .venv/.GROUP is newer than the files it was installed from.
 $(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.dev: $(VENV)/.place pyproject.toml constraints.txt
 	@group=$@; group=$${group##*.}; \
 	echo "installing napari-aeseg and the group $$group into $(VENV)"; \
 	$(BIN)/python -m pip install -c constraints.txt -e . --group $$group
 	@touch $@
 
-# .venv is made anew when its Python is gone or too old, when PYTHON names another one, or when
-# the checkout was moved (its scripts hold full paths); .place changes only then.
+# .venv is made again if its Python is missing or too old, if PYTHON names another one, or if
+# the checkout was moved (its scripts contain full paths); .place changes only then.
 $(VENV)/.place: FORCE
 	@facts='import sys, ensurepip; assert sys.version_info >= (3, 11); print(sys.base_prefix, sys.version)'; \
 	facts_of() { "$$1" -c "$$facts" 2>/dev/null; }; \
