@@ -257,6 +257,77 @@ def test_hierarchy_remembers_model_and_params(stripes, model):
     assert tree.notes == ()
 
 
+# -- each image is read once, and its axes are
+
+
+class Counted:
+    """An image that counts how often it is read."""
+
+    ndim = 2
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.reads = array, array.shape, array.dtype, 0
+
+    def __array__(self, dtype=None, copy=None):
+        self.reads += 1
+        return np.array(self.array, dtype)
+
+
+@pytest.fixture
+def axes_read(monkeypatch):
+    """Shapes of which the axes were read."""
+    from napari_aeseg.images import checks
+
+    read, shapes = checks.read_axes, []
+
+    def counted(shape, *arguments):
+        shapes.append(shape)
+        return read(shape, *arguments)
+
+    monkeypatch.setattr(checks, "read_axes", counted)
+    return shapes
+
+
+@pytest.mark.parametrize("normalisation", ["image", "training"])
+def test_training_reads_each_image_and_its_axes_once(
+    stripes, tiny_params, axes_read, normalisation
+):
+    images = [Counted(stripes), Counted(stripes[:30])]
+    train(images, tiny_params.updated(normalisation=normalisation))
+    assert [image.reads for image in images] == [1, 1]
+    assert axes_read == [(48, 40), (30, 40)]
+
+
+@pytest.mark.parametrize("normalisation", ["image", "training"])
+@pytest.mark.parametrize(
+    "work",
+    [
+        build,
+        lambda image, model: model.features(image, device="cpu"),
+        lambda image, model: model.reconstruct(image, device="cpu"),
+        lambda image, model: model.reconstruction_error(image, device="cpu"),
+        lambda image, model: aeseg.segment(image, model, 4, device="cpu", voxel_size=(1, 1)),
+    ],
+    ids=["build_hierarchy", "features", "reconstruct", "error", "segment"],
+)
+def test_a_model_reads_an_image_and_its_axes_once(
+    stripes, tiny_params, axes_read, normalisation, work
+):
+    model = train(stripes, tiny_params.updated(steps=1, normalisation=normalisation))
+    image = Counted(stripes)
+    axes_read.clear()
+    work(image, model)
+    assert image.reads == 1
+    assert axes_read == [(48, 40)]
+
+
+def test_segment_without_a_model_reads_the_image_once(monkeypatch, stripes, tiny_params):
+    monkeypatch.setattr(module, "TrainingParams", lambda: tiny_params)
+    image = Counted(stripes)
+    assert aeseg.segment(image, n_regions=4, device="cpu").max() == 4
+    assert image.reads == 1
+
+
 # -- parameters
 
 

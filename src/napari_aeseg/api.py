@@ -6,7 +6,7 @@ Each stage is a generator of frozen events that returns its result; the plain fu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +19,17 @@ from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_re
 from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.training import training_steps
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import Axes, channels_first, read_axes
+from napari_aeseg.images.axes import Axes, channels_first
 from napari_aeseg.images.blocks import BlockImage
-from napari_aeseg.images.checks import check_compatible, check_rectangular, full_resolution
-from napari_aeseg.images.intensity import Image, IntensityRange, as_array, read_image
+from napari_aeseg.images.checks import check_compatible, full_resolution, image_axes
+from napari_aeseg.images.intensity import (
+    Image,
+    IntensityRange,
+    LoadedImage,
+    as_array,
+    load_image,
+    read_image,
+)
 from napari_aeseg.images.windows import window_sample_steps
 from napari_aeseg.large.build import block_hierarchy_steps, needs_blocks
 from napari_aeseg.large.cluster import active_client
@@ -76,31 +83,31 @@ def train_steps(
     names : sequence of str, optional
         What errors and the training record call the images.
     """
-    start = init if init is None or isinstance(init, Model) else load_model(init)
-    listed = [
-        full_resolution(i) for i in (images if isinstance(images, list | tuple) else [images])
-    ]
+    start = init if init is None or isinstance(init, Model) else Model.load(init)
+    listed = list(images) if isinstance(images, list | tuple) else [images]
     if not listed:
         raise InputError("There is no image to train on: the list is empty.")
     names = list(names) if names is not None else [f"image {i + 1}" for i in range(len(listed))]
     given = _axes_of_each(axes, len(listed))
+    intensity = None
     if resume:
         start = _unfinished(start)
-        params = params_to_resume(
-            start.record,
-            start.architecture,
-            None if params is None else checked_params(TrainingParams, params),
-        )
-        check_images_to_resume(
-            start.record,
-            [(n, np.shape(i), a) for n, i, a in zip(names, listed, given, strict=True)],
-        )
-        given = [i["axes"] for i in start.record.images]
+        params = None if params is None else checked_params(TrainingParams, params)
+        params = params_to_resume(start.record, start.architecture, params)
+        shapes = [np.shape(full_resolution(image)) for image in listed]
+        check_images_to_resume(start.record, list(zip(names, shapes, given, strict=True)))
+        given = [image["axes"] for image in start.record.images]
+        intensity = start.intensity
     params = checked_params(TrainingParams, params)
-    check_compatible(listed, given, names, one_dtype=params.normalisation == "training")
-    known = start.intensity if start and resume else None
+    inputs = [_Input.of(i, a, n) for i, a, n in zip(listed, given, names, strict=True)]
+    check_compatible(
+        [i.array for i in inputs],
+        [i.axes for i in inputs],
+        names,
+        one_dtype=params.normalisation == "training",
+    )
     with oom_as_device_error("the training", f"Train on fewer or smaller images, or {_IN_BLOCKS}."):
-        read, intensity = yield from _read_steps(listed, given, names, params, stop, known, blocks)
+        read, intensity = yield from _read_steps(inputs, params, intensity, blocks, stop)
         trainer = Trainer(
             read, params, device, start, intensity, resume=resume, voxel_size=voxel_size
         )
@@ -109,6 +116,41 @@ def train_steps(
                 trainer, stop, snapshot_seconds=snapshot_seconds, preview_seconds=preview_seconds
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """An image as it was given, of which the shape has been checked; no pixel has been read."""
+
+    array: Any
+    axes: Axes
+    name: str
+
+    @classmethod
+    def of(
+        cls,
+        image: Any,
+        axes: str | Axes | None,
+        name: str,
+        voxel_size: Sequence[float] | None = None,
+    ) -> _Input:
+        """Take the full resolution, and read the axes unless they are `Axes` already."""
+        array = full_resolution(image)
+        reading = image_axes(array, axes, name)
+        if voxel_size is not None:
+            reading = reading.with_voxel_size(voxel_size)
+        return cls(array, reading, name)
+
+
+def _axes_of_each(axes: str | Sequence[str | None] | None, number: int) -> list[str | None]:
+    """Return the axes of each of several images, given for all of them or one by one."""
+    if axes is None or isinstance(axes, str):
+        return [axes and axes.upper()] * number
+    if not isinstance(axes, Sequence) or len(axes) != number:
+        raise InputError(
+            f"axes = {axes!r}: give a text for all images, or one for each of the {number}."
+        )
+    return [a if a is None else str(a).upper() for a in axes]
 
 
 def _unfinished(model: Model | None) -> Model:
@@ -124,60 +166,46 @@ def _unfinished(model: Model | None) -> Model:
     return model
 
 
-def _axes_of_each(axes: str | Sequence[str | None] | None, number: int) -> list[str | None]:
-    """Return the axes of each of several images, given for all of them or one by one."""
-    if axes is None or isinstance(axes, str):
-        return [axes and axes.upper()] * number
-    if not isinstance(axes, Sequence) or len(axes) != number:
-        raise InputError(
-            f"axes = {axes!r}: give a text for all images, or one for each of the {number}."
-        )
-    return [a if a is None else str(a).upper() for a in axes]
-
-
 def _read_steps(
-    images: Sequence[Any],
-    axes: Sequence[str | None],
-    names: Sequence[str],
+    inputs: Sequence[_Input],
     params: TrainingParams,
-    stop: StopFlag | None,
-    known: IntensityRange | None,
+    intensity: IntensityRange | None,
     blocks: BlockParams | None,
+    stop: StopFlag | None,
 ) -> Generator[Progress, None, tuple[list[Image], IntensityRange | None]]:
     """Read the images of a training; return them and the range that they have in common, if any."""
-    even = params.normalisation == "image"
+    in_common = params.normalisation == "training"
     skip = blocks is not None and blocks.unreadable == "skip"
-    read: list[Image | BlockImage] = []
-    for i, (image, letters, name) in enumerate(zip(images, axes, names, strict=True)):
+    loaded: list[Image | LoadedImage | BlockImage] = []
+    for number, given in enumerate(inputs, 1):
         raise_if_stopped(stop, "read")
-        if blocks is not None or needs_blocks(image):
-            read.append(BlockImage.of(image, letters, name, known, skip=skip, stop=stop))
+        array, axes, name = given.array, given.axes, given.name
+        if blocks is not None or needs_blocks(array):
+            loaded.append(BlockImage.of(array, axes, name, intensity, skip=skip, stop=stop))
+        elif in_common:
+            loaded.append(load_image(array, axes, name))
         else:
-            read.append(read_image(image, letters, known, name, even))
-        yield Progress("read", i + 1, len(images))
-    intensity = known
-    if not even and known is None:
+            loaded.append(read_image(array, axes, name=name))
+        yield Progress("read", number, len(inputs))
+    if in_common and intensity is None:
+        ranges = [i.intensity() if isinstance(i, LoadedImage) else i.intensity for i in loaded]
         intensity = IntensityRange(
-            tuple(map(min, zip(*(i.intensity.low for i in read), strict=True))),
-            tuple(map(max, zip(*(i.intensity.high for i in read), strict=True))),
+            tuple(map(min, zip(*(r.low for r in ranges), strict=True))),
+            tuple(map(max, zip(*(r.high for r in ranges), strict=True))),
         )
-        again = zip(images, read, strict=True)
-        read = [
-            replace(i, intensity=intensity)
-            if isinstance(i, BlockImage)
-            else read_image(image, i.axes, intensity, i.name)
-            for image, i in again
-        ]
-    lazy = sum(isinstance(i, BlockImage) for i in read)
-    ready: list[Image] = []
-    for number, found in enumerate(read):
-        if isinstance(found, BlockImage):
+    n_lazy = sum(isinstance(image, BlockImage) for image in loaded)
+    images: list[Image] = []
+    for number, image in enumerate(loaded):
+        if isinstance(image, LoadedImage):
+            images.append(image.scaled(intensity or image.intensity()))
+        elif isinstance(image, BlockImage):
+            scaled = replace(image, intensity=intensity or image.intensity)
             seed = params.seed + number
-            found = yield from window_sample_steps(
-                found, params.crop_size, seed, lazy, stop, skip=skip
-            )
-        ready.append(found)
-    return ready, intensity
+            sample = window_sample_steps(scaled, params.crop_size, seed, n_lazy, stop, skip=skip)
+            images.append((yield from sample))
+        else:
+            images.append(image)
+    return images, intensity
 
 
 def train(
@@ -333,49 +361,50 @@ def hierarchy_steps(
     """
     params = checked_params(SegmentationParams, params)
     comparison = checked_params(ComparisonParams, comparison)
-    image = full_resolution(image)
-    check_rectangular(image, name)
+    given = _Input.of(image, axes, name, voxel_size)
     if not isinstance(model, Model):
-        model = load_model(model)
-    reading = axes if isinstance(axes, Axes) else read_axes(np.shape(image), axes)
-    if voxel_size is not None:
-        reading = reading.with_voxel_size(voxel_size)
-    if any(given is not None for given in (blocks, store, client)) or needs_blocks(image):
-        client = active_client() if client is None and store is not None else client
-        with oom_as_device_error(name, "Give smaller blocks (block_size, --block-size)."):
-            return (
-                yield from block_hierarchy_steps(
-                    *(image, model, params, reading, device, stop, name, precision),
-                    *(blocks, store, client, comparison),
-                )
-            )
-    with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
+        model = Model.load(model)
+    in_blocks = any(option is not None for option in (blocks, store, client))
+    if not (in_blocks or needs_blocks(given.array)):
+        with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
+            work = _steps_in_memory(given, model, params, comparison, device, stop, precision)
+            return (yield from work)
+    with oom_as_device_error(name, "Give smaller blocks (block_size, --block-size)."):
         return (
-            yield from _steps_in_memory(
-                image, model, params, comparison, reading, device, stop, name, precision
+            yield from block_hierarchy_steps(
+                given.array,
+                model,
+                params,
+                given.axes,
+                device,
+                stop,
+                name,
+                precision,
+                blocks=blocks,
+                store=store,
+                client=active_client() if client is None and store is not None else client,
+                comparison=comparison,
             )
         )
 
 
 def _steps_in_memory(
-    image: Any,
+    given: _Input,
     model: Model,
     params: SegmentationParams,
     comparison: ComparisonParams,
-    reading: Axes,
     device: str,
     stop: StopFlag | None,
-    name: str,
     precision: Precision,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build the hierarchy of an image that is loaded as a whole."""
     levels = model.levels(params.levels)
-    image = as_array(image, name)
-    read = model.read(image, reading, name)
+    array, axes = as_array(given.array, given.name), given.axes
+    read = model.read(array, axes, given.name)
     model = model.fitted(len(read.pixels))
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
-    sides, density = patch_shape(reading, params.patch_size), pixel_density(reading)
+    sides, density = patch_shape(axes, params.patch_size), pixel_density(axes)
     patches = make_patches(read.pixels, sides, params.patches, stop, density)
     yield Progress("patches", 1, 1)
     raise_if_stopped(stop, "patches")
@@ -383,17 +412,17 @@ def _steps_in_memory(
     if read.light is not None:
         factor = float(read.light.max() / read.light.min())
         notes.append(f"Uneven illumination was corrected (by a factor of up to {factor:.1f}).")
-    if note := anisotropy_warning(model.architecture, read.axes.slice_distance):
+    if note := anisotropy_warning(model.architecture, axes.slice_distance):
         notes.append(note)
     work = pooling_steps(
         model, read, patches, levels, params.source, device, params.tile_size, stop, precision
     )
     pooled = yield from collect_messages(work, notes)
-    # From here on as the labels will lie: in the order of the image's axes.
-    brightness = np.ascontiguousarray(reading.as_given(brightness_of(read.pixels)))
+    # From here on in the order of the image's axes, as the labels will be.
+    brightness = np.ascontiguousarray(axes.as_given(brightness_of(read.pixels)))
     del read, work  # the scaled image is large
-    patches = np.ascontiguousarray(reading.as_given(patches))
-    pixels = reading.as_given(channels_first(image, reading))
+    patches = np.ascontiguousarray(axes.as_given(patches))
+    pixels = axes.as_given(channels_first(array, axes))
     raise_if_stopped(stop, "graph")
     graph = region_graph(patches, stop)
     count, centroid = geometry(patches)
@@ -408,7 +437,7 @@ def _steps_in_memory(
         patches,
         statistics,
         graph,
-        reading,
+        axes,
         params,
         comparison,
         brightness,
@@ -559,22 +588,14 @@ def segment(
     for name, number in (("n_regions", n_regions), ("n_classes", n_classes)):
         if number is not None:  # before any work; how many there can be is known after it
             checked_number(name, number)
-    if voxel_size is not None:  # before a training
-        check_rectangular(image)
-        read_axes(np.shape(image), axes).with_voxel_size(voxel_size)
+    given = _Input.of(image, axes, "image", voxel_size)
+    array = given.array
+    if not needs_blocks(array):
+        array = as_array(array, given.name)  # read once, not for the training and again
     if model is None:
-        model = train(image, axes=axes, device=device, progress=progress, stop=stop)
-    hierarchy = build_hierarchy(
-        image,
-        model,
-        params,
-        axes,
-        device,
-        progress,
-        stop,
-        comparison=comparison,
-        voxel_size=voxel_size,
-    )
+        letters = given.axes.letters
+        model = train([array], axes=letters, device=device, progress=progress, stop=stop)
+    hierarchy = build_hierarchy(array, model, params, given.axes, device, progress, stop)
     if n_classes is not None:
         return hierarchy.classes(n_classes)
     return hierarchy.regions(hierarchy.suggest_n_regions() if n_regions is None else n_regions)

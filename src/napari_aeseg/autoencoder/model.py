@@ -24,11 +24,12 @@ from napari_aeseg.autoencoder.model_file import ModelContents, read_model_file, 
 from napari_aeseg.autoencoder.network import Autoencoder, move_to, with_channels
 from napari_aeseg.autoencoder.resume import TrainingRecord
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.checks import image_axes
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.progress import Clock, Progress, drain, raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from os import PathLike
 
     from napari_aeseg.autoencoder.encoding import Source
@@ -170,18 +171,17 @@ class Model:
             If the image cannot be used, its channels are not those of the model and it has not
             been made for any number, or it has no slices for a model of volumes.
         """
-        read = read_image(image, axes, name=name)
-        self.check_space(read.axes, name)
-        self._check_channels(len(read.pixels), name, f", read as {read.axes}")
-        return (
-            read if self.intensity is None else read_image(image, read.axes, self.intensity, name)
-        )
+        reading = image_axes(image, axes, name)
+        self.check_space(reading, name)
+        self._check_channels(reading.channels, name, f", read as {reading}")
+        return read_image(image, reading, self.intensity, name)
 
-    def levels(self, levels: tuple[int, ...] | list[int] | None) -> tuple[int, ...]:
+    def levels(self, levels: Sequence[int] | None) -> tuple[int, ...]:
         """Return the levels asked for, all of them for None; raise `InputError` for others."""
         available = tuple(range(self.architecture.levels + 1))
         if levels is None:
             return available
+        levels = tuple(levels)
         wrong = [level for level in levels if level not in available]
         if wrong:
             raise InputError(f"Level(s) {wrong} are not in this model; it has levels {available}.")
@@ -189,7 +189,7 @@ class Model:
             raise InputError(
                 f"levels = {list(levels)}: give distinct levels, at least one, out of {available}."
             )
-        return tuple(levels)
+        return levels
 
     def level_channels(self, source: Source = "encoder") -> tuple[int, ...]:
         """Return the number of features of each level, the image (0) first.
@@ -206,7 +206,7 @@ class Model:
     def features(
         self,
         image: Any,
-        levels: tuple[int, ...] | list[int] | None = None,
+        levels: Sequence[int] | None = None,
         *,
         source: Source = "encoder",
         axes: str | None = None,
@@ -250,13 +250,10 @@ class Model:
         >>> model.features(np.eye(20), levels=[1], device="cpu").shape
         (4, 20, 20)
         """
-        wanted = self.levels(
-            tuple(range(1, self.architecture.levels + 1)) if levels is None else tuple(levels)
-        )
-
+        chosen = self.levels(range(1, self.architecture.levels + 1) if levels is None else levels)
         read = self.read(image, axes)
         fitted = self.fitted(len(read.pixels))
-        return drain(feature_steps(fitted, read, wanted, source, device), progress)
+        return drain(feature_steps(fitted, read, chosen, source, device), progress)
 
     def reconstruct(
         self,
@@ -292,14 +289,8 @@ class Model:
         (20, 20)
         """
         read = self.read(image, axes)
-        scaled = self.features(
-            image,
-            [0],
-            source="decoder",
-            axes=read.axes.letters,
-            device=device,
-            progress=progress,
-        )
+        fitted = self.fitted(len(read.pixels))
+        scaled = drain(feature_steps(fitted, read, (0,), "decoder", device), progress)
         out = read.intensity.undo(scaled)
         if read.light is not None:
             out *= read.axes.as_given(read.light)
