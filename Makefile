@@ -7,7 +7,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 PYTHON =
 ARGS =
-SOAK = files images memory kills disks stops window_faults monkey rounds
+SOAK = files kills monkey rounds
 
 .PHONY: help demo test lint soak pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
 # One pip at a time, also with -j
@@ -31,7 +31,7 @@ lint: $(VENV)/.dev ## check style and types
 pictures: $(VENV)/.demo ## make the pictures of the README and docs again
 	$(BIN)/python tools/with_display $(BIN)/python docs/make_pictures.py $(ARGS)
 
-soak: $(VENV)/.test ## faults and damage, far longer than in the tests (hours); one: SOAK=kills
+soak: $(VENV)/.test ## damaged files, kills, random clicks, long use (hours); one: SOAK=kills
 	for name in $(SOAK); do \
 	  $(BIN)/python tools/with_display $(BIN)/python soak/$$name.py $(ARGS) || exit 1; \
 	done

@@ -1,44 +1,538 @@
-"""Reads thousands of hostile model files, saved hierarchies and folders of blocks.
+"""Reads thousands of damaged files: models, hierarchies, folders of blocks, image files.
 
-Each must be refused with the project's own error and a clear text, or give something sound: without
-a crash, a hang, memory that only the file promises, code that runs or a file written elsewhere.
+Each must be refused with an error of the package, or be read and usable: no crash, no hang, no
+memory that only the file promises, nothing written elsewhere, no program started. One process reads
+file after file; this one watches it, and starts another one when it died or hangs.
+
+    python soak/files.py --number 20000
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copy
+import faulthandler
+import io
 import json
 import os
+import pickle
+import resource
 import selectors
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
+import warnings
 from collections import Counter
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
-#: Of so many files each: reading a hierarchy takes ten times as long as reading a model.
-SHARES = {"model": 0.93, "hierarchy": 0.05, "blocks": 0.02}
-#: Seconds after which a file counts as one that hangs, and for all good files together.
-_LONGEST, _LONGEST_START = 60.0, 600.0
-_HERE = Path(__file__).parent
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Rng = np.random.Generator
+
+#: Share of each kind; a hierarchy takes ten times as long to read as a model.
+SHARES = {"model": 0.5, "image": 0.4, "hierarchy": 0.07, "blocks": 0.03}
+#: Bytes that reading may take besides three times the size of the file.
+MARGIN = 256 * 2**20
+#: Bytes of addresses that reading may take: a promise of terabytes fails at once.
+_ADDRESSES = 8 * 2**30
+#: Seconds for one file, and for a process to make and read its good files.
+_SECONDS, _SECONDS_TO_START = 60.0, 600.0
 
 
-class Readers:
+# Damage, the same for the same generator
+
+
+def damage_bytes(data: bytes, rng: Rng) -> bytes:
+    """Return bytes with a part cut out, put in, doubled or overwritten."""
+    size = len(data)
+    near = int(rng.integers(min(size, 300) or 1))  # headers are at the beginning or the end
+    at = (near, max(0, size - 1 - near), int(rng.integers(size or 1)))[rng.integers(3)]
+    length = int(rng.integers(1, 40))
+    noise = bytes(rng.integers(0, 256, length, np.uint8))
+    number = int(rng.choice([0, 1, 255, 2**16, 2**31 - 1, 2**32 - 1, 2**40, 2**63 - 1]))
+    width = int(rng.choice([2, 4, 8]))
+    match rng.integers(7):
+        case 0:
+            return data[:at]
+        case 1:
+            return data[:at] + noise + data[at:]
+        case 2:
+            return data[:at] + data[at + length :]
+        case 3:
+            return data[: at + length] + data[at:]
+        case 4:
+            return data[:at] + noise + data[at + length :]
+        case 5:
+            number %= 256**width
+            return data[:at] + number.to_bytes(width, "little") + data[at + width :]
+        case _:
+            return data[:at] + bytes([data[at] ^ 1 << int(rng.integers(8))]) + data[at + 1 :]
+
+
+def odd_value(value: Any, rng: Rng) -> Any:
+    """Return a JSON value near another one, or one that is meant nowhere."""
+    odd = [None, True, 0, -1, 1, 7, 2**31, 2**40, 2**63, 10**400, 0.5, 1e308, float("nan")]
+    odd += [-float("inf"), "", "12", "text", "\ud800", "\x1b[2J", "../../x", "/etc/passwd"]
+    odd += ["A" * 300_000, [], {}, [0], [-1, 1.5], ["a"], [2**62] * 2, [0] * 5000, {"a": None}]
+    odd += [str(value)[:50], [value]]
+    if isinstance(value, int | float) and abs(value) < 1e100:
+        odd += [value + 1, -value, value * 1000, value / 3] * 2
+    elif isinstance(value, str | list):
+        odd += [value[:-1], value[::-1], value * 2, value * 500] * 2
+    return odd[rng.integers(len(odd))]
+
+
+def damage_json(value: Any, rng: Rng) -> Any:
+    """Return a JSON value with one part of it changed, renamed or removed."""
+    if not isinstance(value, dict | list) or not value or rng.random() < 0.05:
+        return odd_value(value, rng)
+    value = copy.copy(value)
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    key = keys[rng.integers(len(keys))]
+    way = rng.random()
+    if way < 0.1:
+        del value[key]
+    elif way < 0.2 and isinstance(value, dict):
+        value[f"{key}x"] = value.pop(key)
+    else:
+        value[key] = damage_json(value[key], rng)
+    return value
+
+
+def damage_text(text: bytes, rng: Rng) -> bytes:
+    """Damage JSON as a value, or as bytes where it is none."""
+    if rng.random() < 0.02:
+        return b'{"a":' * 20_000
+    try:
+        return json.dumps(damage_json(json.loads(text), rng)).encode()
+    except (ValueError, RecursionError, OverflowError):
+        return damage_bytes(text, rng)
+
+
+def damage_model(data: bytes, rng: Rng) -> bytes:
+    """Damage the header of safetensors, ours within it, the numbers, or any bytes."""
+    length = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    match rng.integers(4):
+        case 0:
+            return damage_bytes(data, rng)
+        case 1:
+            header = damage_json(header, rng)
+        case 2:
+            ours = header["__metadata__"]["napari-aeseg"]
+            header["__metadata__"]["napari-aeseg"] = damage_text(ours.encode(), rng).decode()
+        case _:
+            values = np.frombuffer(body[: len(body) // 4 * 4], "<f4").copy()
+            odd = np.float32([np.nan, np.inf, -np.inf, 3e38, 1e20, 0.0])[rng.integers(6)]
+            values[rng.integers(len(values)) :][: int(rng.choice([1, 9, 10**6]))] = odd
+            body = values.tobytes() + body[len(body) // 4 * 4 :]
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def damage(path: Path, rng: Rng, may_replace: bool = True) -> str:
+    """Damage a file, or a file of a folder, or put something else there; return how."""
+    outside = path.parents[1] / "outside"
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    texts = [p for p in files if p.suffix in (".json", ".zattrs", ".zarray", ".zgroup")]
+    texts += [p for p in files if p.name in (".zattrs", ".zarray", ".zgroup")]
+    files = texts if texts and rng.random() < 0.6 else files
+    file = files[rng.integers(len(files))]
+    data = file.read_bytes()
+    if may_replace and rng.random() < 0.06:
+        file.unlink()
+        return replaced(file, data, outside, rng)
+    for _ in range(int(rng.integers(1, 4))):
+        if file.suffix == ".safetensors" and data[8:9] == b"{":
+            with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
+                data = damage_model(data, rng)
+        elif file in texts and rng.random() < 0.7:
+            data = damage_text(data, rng)
+        elif data:
+            data = damage_bytes(data, rng)
+    file.write_bytes(data)
+    return "changed"
+
+
+class Pickled:
+    """What runs a program when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("true",)
+
+
+def replaced(file: Path, data: bytes, outside: Path, rng: Rng) -> str:
+    """Put something else where a file was; return what."""
+    match rng.integers(8):
+        case 0:
+            return "removed"
+        case 1:
+            file.mkdir()
+            return "a folder"
+        case 2:
+            os.mkfifo(file)
+            return "a pipe"
+        case 3:
+            file.symlink_to("/dev/zero")
+            return "an endless file"
+        case 4:
+            (outside / file.name).write_bytes(data)
+            file.symlink_to(outside / file.name)
+            return "a link"
+        case 5:
+            file.write_bytes(pickle.dumps(Pickled()))
+            return "a pickle"
+        case 6:
+            file.write_bytes(data)
+            os.truncate(file, 2**40)
+            return "a terabyte"
+        case _:
+            file.write_bytes([b"", b"<html>", bytes(64), b"PK\x03\x04" + data][rng.integers(4)])
+            return "another file"
+
+
+# Good files, and how they are used
+
+
+class GoodFiles:
+    """Files of all kinds, made once.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import napari_aeseg as aeseg
+
+        self.image = np.random.default_rng(0).random((64, 1056)).astype(np.float32)
+        self.grid = aeseg.SegmentationParams(patch_size=8, patches="grid", tile_size=64)
+        params = aeseg.TrainingParams(
+            levels=2, width=2, convolutions=1, crop_size=16, batch_size=2, steps=3
+        )
+        stop = threading.Event()
+        model = aeseg.train(self.image, params.updated(normalisation="training"), device="cpu")
+        parts = [model]  # then one that can be resumed, and one of volumes
+        parts.append(
+            aeseg.train(
+                self.image,
+                params,
+                device="cpu",
+                stop=stop,
+                progress=lambda event: stop.set() if event.stage == "train" else None,
+            )
+        )
+        volume = self.image[:, :512].reshape(16, 32, 64)
+        parts.append(aeseg.train(volume, params.updated(dimensions="3D"), "ZYX", device="cpu"))
+        self.model = aeseg.train(self.image, params, device="cpu")
+        tree = aeseg.build_hierarchy(self.image[:, :64], model, self.grid, device="cpu")
+        model.prototypes = tree.prototypes(2)
+        self.paths: dict[str, list[Path]] = {kind: [] for kind in SHARES}
+        for number, part in enumerate(parts):
+            self.paths["model"].append(folder / f"{number}.aeseg.safetensors")
+            part.save(self.paths["model"][-1])
+        self.paths["blocks"] = [folder / "store"]
+        self.go_on(folder / "store")
+        large = aeseg.build_hierarchy(
+            self.image, model, self.grid, device="cpu", blocks=aeseg.BlockParams(block_size=64)
+        )
+        for name, hierarchy in {"small": tree, "large": large}.items():
+            self.paths["hierarchy"].append(folder / f"{name}.aeseg.zarr")
+            hierarchy.save(self.paths["hierarchy"][-1])
+        self.paths["image"] = write_images(folder)
+
+    def go_on(self, path: Path) -> Any:
+        """Take up the work in a folder of blocks; return the hierarchy."""
+        import napari_aeseg as aeseg
+
+        blocks = aeseg.BlockParams(block_size=64, max_patches=400)
+        return aeseg.build_hierarchy(
+            self.image, self.model, self.grid, device="cpu", blocks=blocks, store=path
+        )
+
+    def use(self, kind: str, path: Path) -> None:
+        """Read a file and use what it holds; AssertionError if that is not sound."""
+        from napari_aeseg import load_hierarchy, load_model
+
+        if kind == "model":
+            use_model(load_model(path), path.parent)
+        elif kind == "hierarchy":
+            tree = load_hierarchy(path)
+            use_hierarchy(tree)
+            tree.save(path.parent / "again.aeseg.zarr")
+        elif kind == "blocks":
+            use_hierarchy(self.go_on(path))
+        else:
+            use_image(path)
+        if kind != "blocks":
+            print_info(path)
+
+
+def write_images(folder: Path) -> list[Path]:
+    """Write small images in all kinds of files; return their paths."""
+    import imageio.v3 as imageio
+    import tifffile
+    import zarr
+
+    grey = np.random.default_rng(0).integers(0, 250, (40, 44)).astype(np.uint8)
+    rgb = np.stack([grey, grey[::-1], grey[:, ::-1]], axis=-1)
+    stack = np.stack([grey, grey[:, ::-1]] * 2).astype(np.uint16)
+    plain: dict[str, Any] = {"photometric": "minisblack"}
+    ome = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeXUnit": "nm"}
+    tiffs: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
+        "strips": (grey, {"rowsperstrip": 7}),
+        "tiles": (grey, {"tile": (16, 16), "compression": "zlib"}),
+        "predictor": (stack, {"compression": "zlib", "predictor": True, **plain}),
+        "rgb": (rgb, {"photometric": "rgb"}),
+        "big": (stack, {"bigtiff": True, **plain}),
+        "float": (grey / 7, {"byteorder": ">"}),
+        "imagej": (stack, {"imagej": True, "resolution": (4, 2), "metadata": {"spacing": 2}}),
+        "ome": (stack, {"ome": True, "metadata": ome, **plain}),
+    }
+    pictures = {"grey.png": grey, "rgb.png": rgb, "deep.png": stack[0], "rgb.jpg": rgb}
+    pictures |= {"grey.bmp": grey, "movie.gif": stack.astype(np.uint8), "rgb.webp": rgb}
+    for name, (image, options) in tiffs.items():
+        tifffile.imwrite(folder / f"{name}.tif", image, **options)
+    for name, image in pictures.items():
+        imageio.imwrite(folder / name, image)
+    for version in (2, 3):
+        store = str(folder / f"zarr{version}.zarr")
+        zarr.create_array(store=store, data=grey, chunks=(16, 16), zarr_format=version)
+    group = zarr.open_group(str(folder / "ome.zarr"), mode="w", zarr_format=3)
+    group.create_array("0", data=stack, chunks=(1, 16, 44))
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [2, 0.5, 0.5]}]}
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
+    scales = [{"version": "0.5", "axes": axes, "datasets": [level]}]
+    group.attrs.update({"ome": {"multiscales": scales}})
+    return [folder / f"{name}.tif" for name in tiffs] + [
+        folder / name for name in [*pictures, "zarr2.zarr", "zarr3.zarr", "ome.zarr"]
+    ]
+
+
+def use_model(model: Any, folder: Path) -> None:
+    """Encode and reconstruct an image, save the model again."""
+    from napari_aeseg import load_model
+
+    flat = model.architecture.dimensions == 2
+    shape = (model.architecture.channels, *((16, 20) if flat else (8, 16, 12)))
+    image, axes = np.random.default_rng(0).random(shape), "CYX" if flat else "CZYX"
+    for source in ("encoder", "decoder"):
+        assert np.isfinite(model.features(image, axes=axes, source=source, device="cpu")).all()
+    assert np.isfinite(model.reconstruct(image, axes=axes, device="cpu")).all()
+    assert np.isfinite([*model.record.losses, model.record.seconds]).all()
+    again = folder / "again.aeseg.safetensors"
+    model.save(again)
+    assert load_model(again).fingerprint == model.fingerprint
+
+
+def use_hierarchy(tree: Any) -> None:
+    """Cut, measure and compare a hierarchy."""
+    number = tree.n_patches
+    for n in sorted({1, min(3, number), number}):
+        labels = np.asarray(tree.regions(n))
+        assert (labels.dtype, labels.shape) == (np.int32, tree.axes.space_shape)
+        assert tree.is_lazy or len(np.unique(labels)) == n
+    assert np.isfinite(tree.merge_thresholds).all()
+    np.asarray(tree.classes(min(2, number)))
+    assert len(tree.table(tree.regions(min(3, number))))
+    assert 1 <= tree.suggest_n_regions() <= number
+    if not tree.is_lazy:
+        tree.objects(min_size=2)
+    np.asarray(tree.reweighted(balance=0.8, scale=6.0).regions(min(3, number)))
+
+
+def use_image(path: Path) -> None:
+    """Open an image without loading it, look at its first pixel, load it."""
+    from napari_aeseg import InputError
+    from napari_aeseg.io.images import open_file, read_file
+
+    array = open_file(path, largest=0).array
+    try:
+        np.asarray(array[(0,) * array.ndim])
+    except Exception as error:  # of the library: work in blocks names the part that fails
+        raise InputError(f"{path.name}: {error}") from error
+    read_file(path)
+
+
+def print_info(path: Path) -> None:
+    """Have the command line describe a file: text that a terminal only shows."""
+    from napari_aeseg.cli import main
+
+    for options in ([], ["--json"]):
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            code = main(["info", str(path), *options])
+        assert code == 0, text.getvalue()[-500:]
+        assert text.getvalue().replace("\n", "").isprintable(), "unprintable text"
+
+
+# The process that reads
+
+
+class Watch:
+    """Lists what reading a file has no need of: writing elsewhere, programs, connections.
+
+    A hook on Python's audit events stays for the life of a process: make one.
+    """
+
+    EVENTS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen",
+              "socket.connect", "socket.getaddrinfo")  # fmt: skip
+    CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.truncate")
+
+    def __init__(self) -> None:
+        self._folder = ""
+        self._seen: list[str] = []
+        sys.addaudithook(self._on_event)
+
+    @contextlib.contextmanager
+    def outside(self, folder: Path) -> Iterator[list[str]]:
+        """List what is done outside of a folder from now on."""
+        self._seen, self._folder = [], os.path.realpath(folder)
+        try:
+            yield self._seen
+        finally:
+            self._folder = ""
+
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self._folder:
+            return
+        paths = []
+        if event == "open" and isinstance(arguments[2], int):
+            paths = [arguments[0]] if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else []
+        elif event in self.CHANGES:
+            paths = [path for path in arguments if isinstance(path, str | os.PathLike)]
+        away = [path for path in paths if not isinstance(path, int) and self._is_away(path)]
+        if away or event in self.EVENTS:
+            self._seen.append(f"{event} {away or str(arguments[0])[:80]}")
+
+    def _is_away(self, path: Any) -> bool:
+        real = os.path.realpath(os.fsdecode(path))
+        return not real.startswith(self._folder) and real != os.devnull
+
+
+def status(name: str) -> int:
+    """Return bytes of memory of this process, by the system's name for them."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """Give a list that holds, at the end, the bytes taken at most."""
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    before, peak = status("VmRSS"), [0]
+    yield peak
+    peak[0] = status("VmHWM") - before
+
+
+class Reader:
+    """Damages copies of good files and reads them.
+
+    Parameters
+    ----------
+    home : Path
+        The only place where anything may be written.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.case = home / "case"
+        for name in ("good", "outside"):
+            (home / name).mkdir()
+        self.good = GoodFiles(home / "good")
+        self.watch = Watch()
+        # What is imported once, and memory that stays, is no fault of a file.
+        for kind, paths in self.good.paths.items():
+            for path in paths:
+                self.good.use(kind, self._copy(path))
+            self.read(kind, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + _ADDRESSES,) * 2)
+
+    def _copy(self, path: Path) -> Path:
+        shutil.rmtree(self.case, ignore_errors=True)
+        self.case.mkdir()
+        copied = self.case / path.name
+        shutil.copytree(path, copied) if path.is_dir() else shutil.copy(path, copied)
+        return copied
+
+    def read(self, kind: str, seed: int) -> dict[str, Any]:
+        """Damage one file, read it, and return what came of it."""
+        rng = np.random.default_rng([seed, len(kind)])
+        paths = self.good.paths[kind]
+        path = self._copy(paths[rng.integers(len(paths))])
+        how = damage(path, rng, may_replace=kind != "image")
+        size = sum(p.stat().st_blocks * 512 for p in self.case.rglob("*") if p.is_file())
+        with peak_memory() as peak, self.watch.outside(self.case) as seen:
+            outcome, text = self._outcome(kind, path)
+        problems = [text] if outcome == "wrong" else [f"it did {event}" for event in seen[:5]]
+        if peak[0] > MARGIN + 3 * size:
+            problems.append(f"takes {peak[0] >> 20} MiB for files of {size >> 10} KiB")
+        answer = {"kind": kind, "seed": seed, "file": path.name, "how": how}
+        return answer | {"outcome": outcome, "problems": problems, "MiB": peak[0] >> 20}
+
+    def _outcome(self, kind: str, path: Path) -> tuple[str, str]:
+        from napari_aeseg import AesegError
+
+        try:
+            self.good.use(kind, path)
+        except (AesegError, FileNotFoundError) as error:
+            text = str(error)
+            if len(text) > 1500 or not text.replace("\n", "").isprintable():
+                return "wrong", f"{type(error).__name__}: {ascii(text)[:600]}"
+            if isinstance(error, AesegError) or not path.exists():
+                return "refused", text
+            return "wrong", traceback.format_exc()[-3000:]
+        except BaseException:
+            return "wrong", traceback.format_exc()[-3000:]
+        return "read", ""
+
+
+def read_files() -> None:
+    """Answer each line ``KIND SEED`` with a line of JSON, until there is nothing more to read."""
+    faulthandler.enable()
+    import logging
+
+    import torch
+
+    torch.set_num_threads(1)
+    logging.disable(logging.CRITICAL)  # tifffile reports all that it finds
+    warnings.simplefilter("ignore")
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever libraries print is no answer
+    with tempfile.TemporaryDirectory(prefix="aeseg-files-") as home:
+        tempfile.tempdir = home
+        reader = Reader(Path(home))
+        tempfile.tempdir = str(reader.case)
+        print("{}", file=answers, flush=True)
+        for line in sys.stdin:
+            kind, seed = line.split()
+            print(json.dumps(reader.read(kind, int(seed))), file=answers, flush=True)
+
+
+# The process that watches it
+
+
+class ReaderProcess:
     """A process that reads files, and the next one when it died or hung."""
 
     def __init__(self) -> None:
         self.started = 0
         self._process: subprocess.Popen[str] | None = None
-        self._said: IO[str] | None = None
 
-    def __enter__(self) -> Readers:
+    def __enter__(self) -> ReaderProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
-        self._last_words()  # and close what they are in
+        if self._process is not None:
+            self._end()
 
     def read(self, kind: str, seed: int) -> dict[str, Any]:
         """Have one file read; a death or a hang is an outcome too."""
@@ -47,95 +541,57 @@ class Readers:
         assert self._process is not None
         assert self._process.stdin is not None
         print(kind, seed, file=self._process.stdin, flush=True)
-        answer = self._answer(_LONGEST)
-        if answer is not None:
-            return answer
-        how = self._end()
-        return {
-            "kind": kind,
-            "seed": seed,
-            "what": "?",
-            "outcome": how,
-            "problems": [f"{how}: {self._last_words()}"],
-            "taken": 0,
-            "seconds": _LONGEST,
-        }
+        answer = self._answer(_SECONDS)
+        if answer is None:
+            outcome, text = self._end()
+            answer = {"kind": kind, "seed": seed, "outcome": outcome, "problems": [text], "MiB": 0}
+        return answer
 
     def _start(self) -> None:
         self.started += 1
-        self._said = tempfile.TemporaryFile("w+")
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        self._errors = tempfile.TemporaryFile("w+")
+        pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            [sys.executable, str(_HERE / "reading.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            text=True,
-            env=environment,
-        )
-        if self._answer(_LONGEST_START) is None:
-            self._end()
-            raise RuntimeError(f"Good files could not be read: {self._last_words()}")
+            [sys.executable, __file__, "--reader"], stdin=pipe, stdout=pipe, stderr=self._errors,
+            text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
+        )  # fmt: skip
+        if self._answer(_SECONDS_TO_START) is None:
+            raise RuntimeError(f"Good files cannot be read: {self._end()[1]}")
 
     def _answer(self, seconds: float) -> dict[str, Any] | None:
         assert self._process is not None
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(seconds):
-                return None
-        line = self._process.stdout.readline()
-        found: dict[str, Any] | None = json.loads(line) if line else None
-        return found
+            line = self._process.stdout.readline() if selector.select(seconds) else ""
+        return json.loads(line) if line else None
 
-    def _end(self) -> str:
-        """End the process; return whether it had died or hung."""
-        if self._process is None:
-            return ""
-        code = self._process.poll()
-        if code is None:
-            with_input = self._process.stdin
-            if with_input is not None:
-                with_input.close()
-            try:
-                code = self._process.wait(1)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._process = None
-        return "hangs" if code is None else f"died ({code})"
-
-    def _last_words(self) -> str:
-        if self._said is None:
-            return ""
-        self._said.seek(0)
-        words = self._said.read()[-3000:]
-        self._said.close()
-        self._said = None
-        return words
+    def _end(self) -> tuple[str, str]:
+        """End the process; return whether it died or hung, and what it wrote last."""
+        process, self._process = self._process, None
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            outcome = f"died ({process.wait(5)})"
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            outcome = "hung"
+        process.stdout.close()
+        with self._errors as errors:
+            errors.seek(0)
+            return outcome, f"{outcome}: {errors.read()[-3000:]}"
 
 
-def read_hostile_files(
-    number: int, seed: int = 0, shares: dict[str, float] | None = None, verbose: bool = False
+def read_damaged_files(
+    number: int, seed: int = 0, shares: dict[str, float] = SHARES, verbose: bool = False
 ) -> dict[str, Any]:
-    """Read so many hostile files; return counts, and all that went wrong.
-
-    Parameters
-    ----------
-    number : int
-    seed : int
-        Another one gives other files.
-    shares : dict
-        How many of them are of each kind; `SHARES` by default.
-    verbose : bool
-        Whether to say what goes wrong as soon as it does, and now and then how far it is.
-    """
-    shares = SHARES if shares is None else shares
-    # Kinds by turns: also a part of it is a sample of all.
-    work = sorted(
+    """Read so many damaged files; return counts, and all that went wrong."""
+    # Kinds take turns: a part of the work is a sample of all.
+    turns = sorted(
         ((i + 0.5) / share, kind, i)
         for kind, share in shares.items()
         for i in range(round(number * share))
@@ -144,51 +600,46 @@ def read_hostile_files(
     failures: list[dict[str, Any]] = []
     most: Counter[str] = Counter()
     start = time.perf_counter()
-    with Readers() as readers:
-        for done, (_, kind, i) in enumerate(work, 1):
-            found = readers.read(kind, seed * 10**6 + i)
-            counts[f"{kind} {found['outcome']}"] += 1
-            counts[f"{kind}: {found['what']}"] += 1
-            most[kind] = max(most[kind], found["taken"])
-            if found["problems"]:
-                failures.append(found)
-            if verbose and found["problems"]:
-                _say(found)
+    with ReaderProcess() as process:
+        for done, (_, kind, i) in enumerate(turns, 1):
+            answer = process.read(kind, seed * 10**6 + i + 1)
+            counts[f"{kind} {answer['outcome']}"] += 1
+            most[kind] = max(most[kind], answer["MiB"])
+            if answer["problems"]:
+                failures.append(answer)
+                if verbose:
+                    print(json.dumps(answer, indent=1).replace("\\n", "\n"), flush=True)
             if verbose and done % 500 == 0:
                 print(f"{done} files in {time.perf_counter() - start:.0f} s", flush=True)
-        started = readers.started
+        started = process.started
+    seconds = round(time.perf_counter() - start)
     return {
-        "files": len(work),
-        "seed": seed,
-        "counts": dict(sorted(counts.items())),
-        "most memory, MiB": {kind: round(n / 2**20) for kind, n in most.items()},
-        "processes": started,
-        "failures": failures,
-        "seconds": round(time.perf_counter() - start),
-    }
-
-
-def _say(found: dict[str, Any]) -> None:
-    print(f"--- {found['kind']} {found['seed']} ({found['what']})", flush=True)
-    for problem in found["problems"]:
-        print(problem, flush=True)
+        "files": len(turns), "seed": seed, "counts": dict(sorted(counts.items())),
+        "MiB": dict(most), "processes": started, "failures": failures, "seconds": seconds,
+    }  # fmt: skip
 
 
 def main() -> int:
     """Read files as the command line says; return 1 if anything went wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--number", type=int, default=20_000, help="of files")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=list(SHARES))
     parser.add_argument("--json", type=Path, help="file for the counts")
+    parser.add_argument("--reader", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    found = read_hostile_files(options.number, options.seed, verbose=True)
+    if options.reader:
+        read_files()
+        return 0
+    shares = {options.only: 1.0} if options.only else SHARES
+    report = read_damaged_files(options.number, options.seed, shares, verbose=True)
     if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1))
-    for name, count in found["counts"].items():
+        options.json.write_text(json.dumps(report, indent=1))
+    for name, count in report["counts"].items():
         print(f"{count:7} {name}")
-    print(f"most memory beyond what was in use: {found['most memory, MiB']} MiB")
-    print(f"{found['files']} files in {found['seconds']} s, {len(found['failures'])} went wrong")
-    return 1 if found["failures"] else 0
+    wrong = len(report["failures"])
+    print(f"{report['files']} files in {report['seconds']} s, {wrong} wrong, MiB: {report['MiB']}")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

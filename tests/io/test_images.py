@@ -220,3 +220,11 @@ def test_transparency_of_a_picture_is_left_out(tmp_path):
     imageio.imwrite(tmp_path / "b.png", colours[..., :2])
     assert np.array_equal(read_file(tmp_path / "a.png")[0], colours[..., :3])
     assert np.array_equal(read_file(tmp_path / "b.png")[0], colours[..., :1])
+
+
+def test_long_values_of_a_damaged_file_are_cut_in_its_error(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "zarr.json").write_text(f'{{"zarr_format": {[0] * 5000}}}')
+    with pytest.raises(InputError, match=r"a\.zarr is damaged or no image \(.*\)\.$") as error:
+        read_file(tmp_path / "a.zarr")
+    assert len(str(error.value)) < 500

@@ -1,5 +1,5 @@
 import sys
 from pathlib import Path
 
-# The long runs are scripts beside the package, not part of it
-sys.path.insert(0, str(Path(__file__).parents[2] / "soak"))
+# random_images.py beside these tests
+sys.path.insert(0, str(Path(__file__).parent))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg.errors import InputError
+from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.images.intensity import as_array, read_image
 from napari_aeseg.io.file_array import TIFF_SUFFIXES, ImageFile
 from napari_aeseg.io.ome_zarr import is_zarr, open_zarr
@@ -82,7 +82,8 @@ def open_file(path: str | PathLike[str], largest: float = float("inf")) -> Image
         raise
     # Decoders raise all kinds of errors on damaged files.
     except Exception as error:
-        raise InputError(f"{path.name} is damaged or no image ({error}).") from error
+        text = sanitized(error)  # of values in the file, which may be long
+        raise InputError(f"{path.name} is damaged or no image ({text}).") from error
 
 
 def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:

@@ -1,4 +1,4 @@
-"""Faults where nobody waits for them: at any operation of torch, at any call of the package."""
+"""Raises errors at any operation of torch or any call of the package; finds what is left then."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import gc
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
@@ -18,9 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import napari_aeseg
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
 PACKAGE = str(Path(napari_aeseg.__file__).parent)
 
-#: What allocators say, in the words of each.
+#: Errors of allocators, in the words of each.
 OUT_OF_MEMORY: dict[str, Callable[[], BaseException]] = {
     "CUDA": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     "MPS": lambda: RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
@@ -38,8 +40,8 @@ OUT_OF_MEMORY: dict[str, Callable[[], BaseException]] = {
 }
 
 
-def _site(frame: FrameType | None) -> str:
-    """File and line of the innermost frame that is of the package."""
+def _line_of(frame: FrameType | None) -> str:
+    """File and line of the innermost frame in the package."""
     while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE):
         frame = frame.f_back
     if frame is None:
@@ -48,7 +50,7 @@ def _site(frame: FrameType | None) -> str:
 
 
 def _takes_memory(func: Any) -> bool:
-    """Whether an operation may need memory: no view, and not just values that are set."""
+    """Whether an operation may allocate: it returns no view, and does not just set values."""
     returned = [value.alias_info for value in func._schema.returns]
     is_view = bool(returned) and all(a is not None and not a.is_write for a in returned)
     name = func._schema.name
@@ -59,14 +61,9 @@ _SETTERS = {"aten::fill_", "aten::zero_", "aten::copy_"}
 
 
 class TorchFaults(TorchDispatchMode):
-    """Raises an error at an operation of torch, and at those after it, so many times.
+    """Raises an error at operation `at` of torch, counted from 0, and at the next ones.
 
-    Parameters
-    ----------
-    at : int
-        Which operation, from 0; none by default, to learn which there are: see `sites`.
-    error : callable
-    times : int or inf
+    Without `at`, it only lists the lines of the package that run operations, see `lines`.
     """
 
     def __init__(
@@ -77,7 +74,7 @@ class TorchFaults(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.at, self.error, self.times = at, error, times
-        self.sites: list[str] = []
+        self.lines: list[str] = []
         self.raised = 0
 
     def __torch_dispatch__(
@@ -85,20 +82,20 @@ class TorchFaults(TorchDispatchMode):
     ) -> Any:
         if not _takes_memory(func):
             return func(*args, **(kwargs or {}))
-        self.sites.append(_site(sys._getframe()))
-        if len(self.sites) > self.at and self.raised < self.times:
+        self.lines.append(_line_of(sys._getframe()))
+        if len(self.lines) > self.at and self.raised < self.times:
             self.raised += 1
             raise self.error()
         return func(*args, **(kwargs or {}))
 
 
 class CallFaults:
-    """Raises an error at a call that the package makes or gets, counted from 0.
+    """Raises an error at call `at` of a function, by or in the package, counted from 0.
 
-    Calls of functions that clean up are left out: what they would have to do is what is tested.
+    Functions that clean up are left out: the tests see whether they did.
     """
 
-    CLEANERS = frozenset(
+    CLEANING = frozenset(
         {"__exit__", "_remove_part", "delete", "close", "unlink", "rmtree", "shutdown", "abort",
          "remove", "closing", "finish", "restore_original_limits", "clear_controlling_thread",
          "_let_this_thread_set", "give_back", "exit", "<listcomp>", "__del__"}
@@ -108,46 +105,46 @@ class CallFaults:
         self, at: float = float("inf"), error: Callable[[], BaseException] = MemoryError
     ) -> None:
         self.at, self.error = at, error
-        self.sites: list[str] = []
+        self.lines: list[str] = []
         self.raised = 0
 
     def __enter__(self) -> CallFaults:
-        sys.setprofile(self._seen)
+        sys.setprofile(self._on_call)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
 
-    def _seen(self, frame: FrameType, event: str, arg: Any) -> None:
+    def _on_call(self, frame: FrameType, event: str, arg: Any) -> None:
         if event not in ("call", "c_call"):
             return
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return
         name = frame.f_code.co_name if event == "call" else getattr(arg, "__name__", "")
-        if name in self.CLEANERS or frame.f_code.co_name in self.CLEANERS:
+        if name in self.CLEANING or frame.f_code.co_name in self.CLEANING:
             return
-        self.sites.append(f"{_site(frame)} {event}")
-        if len(self.sites) - 1 == self.at:
+        self.lines.append(f"{_line_of(frame)} {event}")
+        if len(self.lines) - 1 == self.at:
             self.raised += 1
             raise self.error()
 
 
-def first_of_each(sites: list[str]) -> list[int]:
-    """Return where each site comes first."""
-    return sorted({site: i for i, site in reversed(list(enumerate(sites)))}.values())
+def first_of_each(lines: list[str]) -> list[int]:
+    """Return the position at which each line comes first."""
+    return sorted({line: i for i, line in reversed(list(enumerate(lines)))}.values())
 
 
-def place_of(sites: list[str], *files: str) -> int:
-    """Return where the last of some files comes first, after the ones before it in turn."""
+def place_of(lines: list[str], *files: str) -> int:
+    """Return the position at which files follow each other: the first line of the last one."""
     at = -1
     for file in files:
-        at = next(i for i in range(at + 1, len(sites)) if sites[i].startswith(file))
+        at = next(i for i in range(at + 1, len(lines)) if lines[i].startswith(file))
     return at
 
 
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
-    """Let the CPU pass for a GPU called "cpu:0" while memory lasts; "cpu" is the CPU still."""
+    """Let the CPU pass for a GPU called "cpu:0"; "cpu" is the CPU to fall back on."""
     gpu = torch.device("cpu", 0)
     fakes = {
         "choose_device": lambda device="auto": torch.device(device) if device == "cpu" else gpu,
@@ -163,26 +160,22 @@ def pretended_gpu() -> Iterator[None]:
 
 @contextmanager
 def nothing_left_behind(folder: Path | None = None) -> Iterator[Path]:
-    """Fail if work leaves a thread, a temporary folder, or a file that is not complete.
-
-    Yields
-    ------
-    Path
-        Of a folder for the work, if none was given.
-    """
+    """Fail if work leaves a thread, a temporary folder or part of a file; give a folder for it."""
     with tempfile.TemporaryDirectory() as own, mock.patch.object(tempfile, "tempdir", own):
         threads = set(threading.enumerate())
         yield Path(own) if folder is None else folder
-        # dask and zarr keep threads of their own for later.
-        theirs = ("ThreadPoolExecutor", "asyncio", "zarr")
-        new = [t for t in set(threading.enumerate()) - threads if not t.name.startswith(theirs)]
+        # dask and zarr keep threads for later
+        of_libraries = ("ThreadPoolExecutor", "asyncio", "zarr")
+        new = [
+            t for t in set(threading.enumerate()) - threads if not t.name.startswith(of_libraries)
+        ]
         assert not new, f"threads left: {new}"
-        gc.collect()  # what is in a cycle is deleted later
-        left = [p for p in Path(own).rglob("*") if _is_left(p)]
+        gc.collect()  # temporary folders may be held by a cycle
+        left = [p for p in Path(own).rglob("*") if _is_temporary(p)]
         if folder is not None:
-            left += [p for p in folder.rglob("*") if _is_left(p)]
+            left += [p for p in folder.rglob("*") if _is_temporary(p)]
         assert not left, f"files left: {left}"
 
 
-def _is_left(path: Path) -> bool:
+def _is_temporary(path: Path) -> bool:
     return ".part" in path.name or path.name.startswith("aeseg-") or path.name.endswith(".old")
