@@ -1,19 +1,21 @@
-"""Random actions in a real napari window: no traceback, no frozen loop, nothing of the user's lost.
+"""Random actions in a real napari window: no traceback, no frozen loop, no layer of the user lost.
 
     python tools/with_display python soak/monkey.py --number 5000 --seed 0
 
-Opens a viewer with small images of several kinds and the dock, and does what users do, in random
-order: every control of the dock and every method of the widget, layers added, removed, renamed,
-painted, replaced and moved, strokes, clicks and keys on the canvas, work begun and stopped, the
-dock closed and opened again. Every so often it waits until all is at rest and looks.
+Opens a viewer with small images of several kinds and the dock, and does in random order what users
+do: mouse and keys on the dock's controls and on the canvas, methods of the widget, layers added,
+removed, renamed, painted and replaced, the dock closed and opened again. Every so often it waits
+until no work runs, and checks.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,392 +23,719 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import dask.array as da
+import napari
 import numpy as np
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication
+from napari.layers import Image, Labels
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QPoint, Qt, QTimer, QtMsgType, qInstallMessageHandler
+from qtpy.QtGui import QColor
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QApplication,
+    QColorDialog,
+    QComboBox,
+    QFileDialog,
+    QLineEdit,
+    QListWidget,
+    QProgressBar,
+    QScrollBar,
+    QWidget,
+)
 
-from monkey_actions import ACTIONS, Hand
-from napari_aeseg._napari.waiting import wait_until
-from napari_aeseg.errors import AesegError
-from troubles import Troubles, troubles
+import napari_aeseg as aeseg
+from napari_aeseg.errors import AesegError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
-_TICK = 10  # milliseconds
-_LOOK = 0.25  # seconds
-DRAWING = "drawing"
-_SECONDS_TO_HANG = 900  # then all threads are printed, and it ends
+QUICK = aeseg.TrainingParams(steps=8, width=4, levels=2, batch_size=2, crop_size=16)
+IMAGES = ["grey"] * 3 + ["rgb", "stack", "movie", "channels", "lazy", "units", "holes", "tiny"]
+DIAGNOSTICS = ["features", "reconstruction", "reconstruction error", "border strength"]
+CONTROLS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)
+LEFT, NO_KEY = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+_MOST_LAYERS = 14
+_SECONDS_TO_HANG = 900  # then all threads are printed, and the process ends
+# Warnings of Qt with the dock or without
+_NOISE = ("propagateSizeHints", "QSocketNotifier", "font", "This plugin", "XDG_RUNTIME_DIR")
+
+
+def make_image(rng: np.random.Generator, kind: str) -> tuple[Any, dict[str, Any]]:
+    """Return a small image of some kind, and options for `add_image`."""
+    side = int(rng.integers(24, 90))
+    y, x = np.mgrid[:side, :side]
+    plane = rng.normal(0.2, 0.05, (side, side))
+    plane[:, side // 2 :] += 0.5 * ((y[:, side // 2 :] // 3) % 2)
+    for row, column in rng.uniform(0, side, (5, 2)):
+        plane[(y - row) ** 2 + (x - column) ** 2 <= 20] += 0.6
+    grey = plane.astype(np.float32)
+    if kind == "holes":
+        grey[3:5] = np.nan
+    options: dict[str, dict[str, Any]] = {
+        "rgb": {"rgb": True},
+        "stack": {"axis_labels": ("z", "y", "x"), "scale": (4, 1, 1)},
+        "movie": {"axis_labels": ("t", "y", "x")},
+        "channels": {"axis_labels": ("c", "y", "x")},
+        "units": {"scale": (2, 0.5), "units": ("um", "um")},
+        "holes": {"contrast_limits": (0, 1)},
+    }
+    data = {
+        "rgb": (np.stack([plane, plane.T, 1 - plane], -1) * 150).clip(0, 255).astype(np.uint8),
+        "stack": np.stack([grey] * 4),
+        "movie": np.stack([grey] * 3),
+        "channels": np.stack([grey, grey.T]),
+        "lazy": da.from_array(grey, chunks=16),
+        "units": (1000 * plane).clip(0, 65535).astype(np.uint16),
+        "tiny": grey[:3, :3],
+    }
+    return data.get(kind, grey), options.get(kind, {})
 
 
 class Pulse:
-    """A timer on the GUI thread, and the longest time that it did not tick, by what went on.
+    """Measures how long the GUI thread does not return to its loop, and in which action.
 
-    Of each gap, the time on the clock is known, that in which the thread itself was at work (on a
-    machine that is shared, the others take the rest), and where it was most of the time.
+    For each action the longest gap: seconds, and the function in which the thread was mostly.
     """
 
     def __init__(self) -> None:
-        self.longest: dict[str, tuple[float, float, str]] = {}
-        self.doing = "nothing"
+        self.longest: dict[str, tuple[float, str]] = {}
+        self.action = "nothing"
         self._places: Counter[str] = Counter()
-        self.skip()
+        self.restart()
         self._ended = threading.Event()
-        threading.Thread(target=self._look, daemon=True, name="pulse").start()
+        threading.Thread(target=self._sample, daemon=True, name="pulse").start()
         self._timer = QTimer()
-        self._timer.setInterval(_TICK)
         self._timer.timeout.connect(self._tick)
-        self._timer.start()
+        self._timer.start(10)
 
-    def _tick(self) -> None:
-        before, at_work = self._last
-        self.skip()
-        where = max(self._places, key=self._places.__getitem__, default="")
-        self._places.clear()
-        gap = self._last[0] - before, self._last[1] - at_work, where
-        self.longest[self.doing] = max(gap, self.longest.get(self.doing, (0.0, 0.0, "")))
-
-    def _look(self) -> None:
-        """Note now and then where the GUI thread is while it does not tick."""
-        main = threading.main_thread().ident
-        while not self._ended.wait(_LOOK):
-            if time.perf_counter() - self._last[0] > 2 * _LOOK:
-                self._places[place_of(sys._current_frames().get(main))] += 1
-
-    def skip(self) -> None:
-        """Leave out what came before: a window that opens, say."""
-        self._last = time.perf_counter(), time.thread_time()
+    def restart(self) -> None:
+        """Leave out the time until now, as of a window that opens."""
+        self._last = time.perf_counter()
 
     def stop(self) -> None:
-        """Tick no more."""
+        """End the timer and the thread."""
         self._timer.stop()
         self._ended.set()
 
+    def _tick(self) -> None:
+        gap, place = time.perf_counter() - self._last, ""
+        if self._places:
+            place = self._places.most_common(1)[0][0]
+            self._places.clear()
+        self.longest[self.action] = max((gap, place), self.longest.get(self.action, (0.0, "")))
+        self.restart()
 
-def place_of(frame: FrameType | None) -> str:
-    """Return what a thread is at: drawing, a line of the package, or the innermost line."""
-    innermost, ours = "", ""
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if "/vispy/" in name or "/_vispy/" in name:
-            return DRAWING
-        line = f"{'/'.join(Path(name).parts[-2:])}:{frame.f_lineno}"
-        innermost = innermost or line
-        if not ours and "/napari_aeseg/" in name:
-            ours = line
-        frame = frame.f_back
-    return ours or innermost
+    def _sample(self) -> None:
+        main = threading.main_thread().ident
+        while not self._ended.wait(0.25):
+            frame = sys._current_frames().get(main)
+            if time.perf_counter() - self._last < 0.5 or frame is None:
+                continue
+            stack = traceback.extract_stack(frame)
+            ours = [f for f in stack if "napari_aeseg" in f.filename] or stack
+            is_drawing = any("vispy" in f.filename for f in stack)
+            self._places["drawing" if is_drawing else f"{ours[-1].filename}:{ours[-1].lineno}"] += 1
 
 
 class Monkey:
-    """Acts on one viewer from its opening to its closing.
+    """One viewer with the dock, from its opening to its closing.
 
     Parameters
     ----------
     seed : int
     folder : Path
         For all that is written.
-    found : Troubles
-        What went wrong; more is added here.
-    pulse : Pulse
-    trace : Path, optional
-        A file for what is done, as it is done.
-    with_dock : bool
-        See `Hand`.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        folder: Path,
-        found: Troubles,
-        pulse: Pulse,
-        trace: Path | None = None,
-        with_dock: bool = True,
-    ) -> None:
-        self.found, self.pulse = found, pulse
+    def __init__(self, seed: int, folder: Path) -> None:
+        self.rng, self.folder = np.random.default_rng(seed), folder
+        self.problems: list[str] = []
         self.done: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self.rests = 0
-        self.trace = trace
-        self.last: deque[str] = deque(maxlen=25)
-        rng = np.random.default_rng(seed)
-        self.hand = Hand(rng, folder, self._on_failed, with_dock)
-        pulse.skip()
+        self.last: deque[str] = deque(maxlen=12)
+        self.expected: dict[Any, np.ndarray] = {}  # layers of the user, and what they must hold
+        self.was_edited = False
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.window.resize(1200, 900)
+        self.widget: Any = None
+        self.pulse = Pulse()
+        for kind in ("grey", "rgb", "stack", "lazy"):
+            self.add(kind)
+        self.open()
+
+    # Helpers of actions
+
+    def any(self, values: Any) -> Any:
+        """Return any of some values; InputError if there is none."""
+        values = list(values)
+        if not values:
+            raise InputError("nothing to choose from")
+        return values[int(self.rng.integers(len(values)))]
+
+    def layer(self, kind: type = object) -> Any:
+        """Return any layer of a kind."""
+        return self.any(layer for layer in self.viewer.layers if isinstance(layer, kind))
+
+    @property
+    def dock_widget(self) -> Any:
+        """The widget; InputError while the dock is closed."""
+        if self.widget is None:
+            raise InputError("the dock is closed")
+        return self.widget
+
+    def add(self, kind: str) -> None:
+        """Add an image."""
+        data, options = make_image(self.rng, kind)
+        self.keep_watch(self.viewer.add_image(data, name=kind, **options))
+
+    def keep_watch(self, layer: Any) -> None:
+        """Note that a layer is the user's, with the data that it has now."""
+        self.expected[layer] = np.array(layer.data)
+
+    def open(self) -> None:
+        """Open the dock."""
+        window = self.viewer.window
+        self.dock, self.widget = window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
+        self.widget.training_params, self.widget.device = QUICK, "cpu"
+        self.widget.failed.connect(self._on_failed)
 
     def _on_failed(self, error: Exception) -> None:
         self.refused[f"{type(error).__name__}: {str(error)[:60]}"] += 1
         if not isinstance(error, AesegError | OSError):
-            self.found.append(f"told: {error!r}")
+            self.problems.append(f"failed: {error!r}")
+
+    # One action, and the checks after it
 
     def act(self) -> None:
         """Do one thing, and let the window work for a moment."""
-        names, weights = zip(*((n, a.weight) for n, a in ACTIONS.items()), strict=True)
-        share = np.array(weights, float)
-        name = str(self.hand.rng.choice(names, p=share / share.sum()))
+        name = str(self.rng.choice(list(WEIGHTS), p=SHARES))
+        self.pulse.action = name
         self.last.append(name)
-        self.pulse.doing = name
-        self._trace(name)
         try:
-            self.last[-1] += f" {ACTIONS[name].do(self.hand) or ''}"
+            self.last[-1] = f"{name} {ACTIONS[name](self) or ''}"
             self.done[name] += 1
         except (AesegError, OSError) as error:
             self.refused[f"{type(error).__name__}: {str(error)[:60]}"] += 1
         except Exception:
-            self.found.append(f"{name} raised\n{traceback.format_exc()}")
-        live(float(self.hand.rng.choice([0, 0, 0.02, 0.1])))
-        self.hand.record()
-        self.found += self.hand.lost()
+            self.problems.append(f"{name} raised\n{traceback.format_exc()}")
+        live(float(self.rng.choice([0, 0, 0.02, 0.1])))
+        self.check_layers()
 
-    def _trace(self, name: str) -> None:
-        """Write down what was done last: of a crash there is nothing else."""
-        before = f"{self.last[-2]}\n" if len(self.last) > 1 else ""
-        if self.trace is not None:
-            with self.trace.open("a") as file:
-                file.write(f"{before}about to {name}\n")
+    def check_layers(self) -> None:
+        """Find layers of the user that are gone or were overwritten."""
+        for layer, data in list(self.expected.items()):
+            if layer not in self.viewer.layers:
+                self.problems.append(f"{layer.name} is gone")
+                del self.expected[layer]
+            elif not np.array_equal(np.array(layer.data), data, equal_nan=data.dtype.kind == "f"):
+                self.problems.append(f"{layer.name} was overwritten")
+                self.keep_watch(layer)
 
     def rest(self, seconds: float = 120.0) -> None:
-        """Wait until all is at rest, stopping what takes long, and look."""
-        self.rests += 1
-        self.pulse.doing = "coming to rest"
-        widget = self.hand.widget
+        """Wait until no work runs, stopping what takes long, and check."""
+        self.pulse.action = "waiting for the end of work"
+        widget = self.widget
+        live(0.2)
         if widget is None:
-            live(0.2)
-        else:
-            controller = widget._controller
-            if not wait_until(lambda: controller._at_rest, 3.0):
+            return
+        for timeout in (3.0, seconds):
+            try:
+                widget.wait(timeout)
+                break
+            except TimeoutError:
                 widget.stop()
-            if not wait_until(lambda: controller._at_rest, seconds):
-                self.found.append(f"busy with {widget._session.subject} for {seconds} s")
-                return
-            live(0.05)
-            # What was left for other work ends when it next looks whether to stop.
-            wait_until(lambda: not self.hand.tasks(), seconds)
-        self.found += self.hand.lost() + self.hand.wrong_at_rest()
+            except Exception:  # was reported by `failed`, too
+                continue
+        live(0.05)
+        self.check_layers()
+        if widget.busy:
+            self.problems.append(f"work goes on {seconds} s after Stop")
+            return
+        if any(bar.isVisible() for bar in widget.native.findChildren(QProgressBar)):
+            self.problems.append("a progress bar is left")
+        for image, preview in widget.previews.items():
+            shape = widget.hierarchies[image].axes.space_shape
+            if image not in self.viewer.layers or preview.data.shape != shape:
+                self.problems.append(f"a preview of {image.name} does not fit it")
+        if widget.mode == "regions" and widget.preview is not None and not self.was_edited:
+            number = len(np.unique(np.asarray(widget.preview.data)))
+            if number != widget.n_regions:
+                text = f"{number} regions are shown, the dock says {widget.n_regions}"
+                self.problems.append(text)
 
     def close(self) -> None:
-        """Close the window, whatever goes on in it."""
+        """Close the window, whatever work runs."""
         from napari.qt.threading import WorkerBase
 
-        self.pulse.doing = "closing"
-        self.hand.viewer.close()
+        self.pulse.stop()
+        self.viewer.close()
         live(0.1)
         WorkerBase.await_workers(60_000)
-        self.pulse.skip()  # that was waiting for threads
         live(0.1)
-        if WorkerBase._worker_set:
-            self.found.append(f"workers are left: {WorkerBase._worker_set}")
 
 
 def live(seconds: float) -> None:
     """Let the window work."""
-    end = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() >= end)
+    QTest.qWait(int(1000 * seconds))
 
 
-@contextmanager
-def quiet(folder: Path) -> Iterator[None]:
-    """Answer dialogs by chance and write to the folder only; messages are not shown."""
-    from napari_aeseg._napari.manifest.settings import Settings
-    from napari_aeseg._napari.work import worker
+ACTIONS: dict[str, Callable[[Monkey], object]] = {}
+WEIGHTS: dict[str, float] = {}
 
-    logging.getLogger(worker.__name__).setLevel(logging.CRITICAL)
-    settings = Settings(autosave_folder=str(folder / "models"), device="cpu")
-    with (
-        patch("napari_aeseg._napari.controller.read_settings", lambda: settings),
-        patch("napari_aeseg._napari.actions.read_settings", lambda: settings),
-        patch("napari_aeseg._napari.work.errors.show_error", lambda text: None),
-        patch("napari_aeseg._napari.controller.show_warning", lambda text: None),
-    ):
+
+def action(weight: float) -> Callable[[Callable[[Monkey], object]], Callable[[Monkey], object]]:
+    """Register a function as an action; the weight says how often it is chosen."""
+
+    def register(function: Callable[[Monkey], object]) -> Callable[[Monkey], object]:
+        ACTIONS[function.__name__], WEIGHTS[function.__name__] = function, weight
+        return function
+
+    return register
+
+
+# Mouse and keys on the dock and the canvas
+
+
+@action(35)
+def use_a_control(monkey: Monkey) -> str:
+    """Use any control of the dock that is visible and enabled."""
+    widget = monkey.dock_widget
+    controls = {control for kind in CONTROLS for control in widget.native.findChildren(kind)}
+    usable = [
+        control
+        for control in controls
+        if control.isVisible() and control.isEnabled() and not isinstance(control, QScrollBar)
+        if not control.objectName().startswith("qt_") and not getattr(control, "menu", int)()
+    ]
+    # The order of a set differs from run to run.
+    usable.sort(key=lambda c: (c.mapTo(widget.native, QPoint()).y(), c.x()))
+    control = monkey.any(usable)
+    name = control.accessibleName() or getattr(control, "text", str)()
+    with answered_dialogs(monkey):
+        use(control, monkey)
+    if monkey.widget is not None:
+        limit_params(monkey.widget)
+    monkey.was_edited |= isinstance(control, QAbstractButton)  # Merge, Undo ...
+    return f"{type(control).__name__} {name}"
+
+
+def use(control: QWidget, monkey: Monkey) -> None:
+    """Click on a control, or press keys in it."""
+    if isinstance(control, QAbstractButton):
+        QTest.mouseClick(control, LEFT)
+    elif isinstance(control, QLineEdit):
+        control.selectAll()
+        text = monkey.any(["YX", "CYX", "ZYX", "nonsense", "12", "auto", "é"])
+        QTest.keyClick(control, Qt.Key.Key_Delete)
+        QTest.keyClicks(control, text if monkey.rng.random() < 0.4 else "")
+        QTest.keyClick(control, Qt.Key.Key_Return)
+    elif isinstance(control, QListWidget):
+        if control.count():
+            item = control.item(int(monkey.rng.integers(control.count())))
+            QTest.mouseClick(
+                control.viewport(), LEFT, NO_KEY, control.visualItemRect(item).center()
+            )
+            QTest.keyClick(control, Qt.Key.Key_Space)
+    else:
+        keys = ["Up", "Down", "Home", "End"]
+        keys += ["PageUp", "PageDown"] if isinstance(control, QAbstractSlider) else []
+        for _ in range(int(monkey.rng.integers(1, 4))):
+            QTest.keyClick(control, getattr(Qt.Key, f"Key_{monkey.any(keys)}"))
+
+
+def limit_params(widget: Any) -> None:
+    """Keep trainings to about a second."""
+    params = widget.training_params
+    limits = {"steps": 40, "width": 8, "levels": 3, "convolutions": 2, "batch_size": 4}
+    limits["crop_size"] = 32
+    smaller = {name: min(getattr(params, name), most) for name, most in limits.items()}
+    widget.training_params, widget.device = params.updated(**smaller), "cpu"
+
+
+@contextlib.contextmanager
+def answered_dialogs(monkey: Monkey) -> Iterator[None]:
+    """Answer dialogs at random."""
+    folder = monkey.folder
+    models = [str(path) for path in folder.glob("**/*.safetensors")]
+    folders = [str(path) for path in folder.glob("*.zarr")] + [str(folder)]
+    answers = {
+        "getOpenFileName": (monkey.any([*models, ""]), ""),
+        "getSaveFileName": (monkey.any([str(folder / "saved"), ""]), ""),
+        "getExistingDirectory": monkey.any([*folders, ""]),
+    }
+    color = QColor(monkey.any(["#123456", "#ff8800", "#00ff00"]))
+    with contextlib.ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(patch.object(QFileDialog, name, lambda *_, a=answer, **__: a))
+        stack.enter_context(patch.object(QColorDialog, "getColor", lambda *_, **__: color))
         yield
 
 
-def run(
-    seed: int,
-    number: int,
-    seconds: float = float("inf"),
-    limit: float = 3.0,
-    every: int = 40,
-    say: Callable[[str], object] = lambda text: None,
-    trace: Path | None = None,
-    with_dock: bool = True,
-    at_work: float = 3.0,
-    rest: float = 120.0,
-) -> dict[str, Any]:
+@action(5)
+def drag_on_the_canvas(monkey: Monkey) -> None:
+    """Press, move and release the mouse; with a brush in hand, this paints."""
+    canvas = monkey.viewer.window._qt_viewer.canvas.native
+    sides = canvas.width(), canvas.height()
+    start, end = (QPoint(*(int(monkey.rng.integers(n)) for n in sides)) for _ in range(2))
+    QTest.mousePress(canvas, LEFT, NO_KEY, start)
+    QTest.mouseMove(canvas, end)
+    QTest.mouseRelease(canvas, LEFT, NO_KEY, end)
+    note_painting(monkey)
+
+
+@action(3)
+def press_a_key(monkey: Monkey) -> str:
+    """Press a key on the canvas."""
+    canvas = monkey.viewer.window._qt_viewer.canvas.native
+    key = monkey.any("ZM12V")
+    canvas.setFocus()
+    QTest.keyClick(
+        canvas, getattr(Qt.Key, f"Key_{key}"),
+        Qt.KeyboardModifier.ControlModifier if key == "Z" else NO_KEY,
+    )  # fmt: skip
+    note_painting(monkey)
+    return key
+
+
+def note_painting(monkey: Monkey) -> None:
+    """Expect what the user has painted on the active layer, if that is the user's."""
+    monkey.was_edited = True  # a click of a tool merges or splits
+    active = monkey.viewer.layers.selection.active
+    if isinstance(active, Labels) and active in monkey.expected:
+        monkey.keep_watch(active)
+
+
+# Methods of the widget
+
+for _name, _weight in {"train": 4, "segment": 8, "stop": 3, "resume": 2, "apply_to_all": 2}.items():
+    ACTIONS[_name] = lambda monkey, name=_name: getattr(monkey.dock_widget, name)()
+    WEIGHTS[_name] = _weight
+
+
+@action(6)
+def keep(monkey: Monkey) -> None:
+    """Keep the previews: these layers are the user's from now on."""
+    if len(monkey.viewer.layers) < _MOST_LAYERS:
+        for layer in monkey.dock_widget.keep():
+            monkey.keep_watch(layer)
+
+
+@action(24)
+def set_a_property(monkey: Monkey) -> str:
+    """Give a property of the widget another value."""
+    widget, rng = monkey.dock_widget, monkey.rng
+    images = [image for image in widget.images if rng.random() < 0.7]
+    params = aeseg.SegmentationParams(
+        patch_size=int(rng.integers(2, 12)), patches=monkey.any(["grid", "watershed"])
+    )
+    name, value = monkey.any(
+        [
+            *[("mode", mode) for mode in ("regions", "classes", "objects", "markers")],
+            ("n_regions", monkey.any([None, 1, 2, 7, 10**6])),
+            ("threshold", float(rng.random())),
+            ("n_classes", int(rng.integers(1, 8))),
+            ("min_size", monkey.any([None, 1, 20])),
+            ("class_ids", monkey.any([None, (1,), (1, 3), (9,)])),
+            ("balance", float(rng.random())),
+            ("scale", monkey.any(["auto", 1, 2.5, 40])),
+            ("tool", monkey.any(["merge", "split", None])),
+            ("class_names", [f"kind {i}" for i in range(len(widget.class_names))]),
+            ("class_colors", ["#ff8800"] * len(widget.class_colors)),
+            ("classes_fixed", bool(rng.random() < 0.5)),
+            ("images", images),
+            ("axes", monkey.any([None, None, "YX", "ZYX", "CYX", "x"])),
+            ("segmentation_params", params),
+            ("training_params", QUICK.updated(steps=int(rng.integers(1, 60)))),
+            ("watch", bool(rng.random() < 0.5)),
+            ("start_from", monkey.any(["new", "base", "current"])),
+        ]
+    )
+    setattr(widget, name, value)
+    return f"{name} = {value}"
+
+
+@action(12)
+def call_a_method(monkey: Monkey) -> None:
+    """Correct regions, show diagnostics, save and load, measure, segment a folder."""
+    import tifffile
+
+    widget, rng, folder = monkey.dock_widget, monkey.rng, monkey.folder
+    model, tree = folder / "m.aeseg.safetensors", folder / "t.aeseg.zarr"
+    shape = widget.hierarchy.axes.space_shape if widget.hierarchy is not None else (1, 1)
+    places = [tuple(int(rng.integers(n)) for n in shape) for _ in range(2)]
+    (folder / "images").mkdir(exist_ok=True)
+    tifffile.imwrite(folder / "images" / "a.tif", make_image(rng, "grey")[0])
+    monkey.was_edited = True
+    full = len(monkey.viewer.layers) >= _MOST_LAYERS
+    monkey.any(
+        [
+            lambda: widget.merge(*places),
+            lambda: widget.split(places[0]),
+            widget.undo,
+            widget.redo,
+            *[lambda: None if full else widget.look(monkey.any(DIAGNOSTICS))] * 4,
+            lambda: widget.save_model(model),
+            lambda: widget.load_model(monkey.any([model, "base"])),
+            lambda: widget.save_hierarchy(tree),
+            lambda: widget.open_hierarchy(tree),
+            lambda: widget.export_table(folder / "t.csv"),
+            lambda: widget.color_by(monkey.any(["area", "class", "label", "nothing"])),
+            lambda: widget.script,
+            lambda: widget.segment_folder(folder / "images", existing="replace"),
+        ]
+    )()
+
+
+@action(4)
+def paint_strokes(monkey: Monkey) -> None:
+    """Paint strokes, or undo them; their layer is the user's."""
+    layer = monkey.dock_widget.paint()
+    place = [int(monkey.rng.integers(n)) for n in layer.data.shape]
+    label = int(monkey.rng.integers(0, 5))
+    monkey.any([lambda: layer.paint(place, label)] * 2 + [layer.undo, layer.redo])()
+    monkey.keep_watch(layer)
+
+
+@action(5)
+def dock(monkey: Monkey) -> str:
+    """Close the dock or open it, hide it, or take it out of the window."""
+    if monkey.widget is None:
+        monkey.open()
+        return "opened"
+    way = monkey.any(["closed", "hidden or shown", "floating or not"])
+    if way == "closed":
+        monkey.dock.destroyOnClose()
+        monkey.dock = monkey.widget = None
+    elif way == "hidden or shown":
+        monkey.dock.setVisible(not monkey.dock.isVisible())
+    else:
+        monkey.dock.setFloating(not monkey.dock.isFloating())
+    return way
+
+
+# Layers
+
+
+@action(3)
+def add_a_layer(monkey: Monkey) -> str:
+    """Add an image or labels."""
+    if len(monkey.viewer.layers) >= _MOST_LAYERS:
+        remove_a_layer(monkey)
+    kind = monkey.any([*IMAGES, "labels"])
+    if kind == "labels":
+        labels = (make_image(monkey.rng, "grey")[0] > 0.4).astype(int)
+        monkey.keep_watch(monkey.viewer.add_labels(labels, name="mine"))
+    else:
+        monkey.add(kind)
+    return kind
+
+
+@action(3)
+def remove_a_layer(monkey: Monkey) -> str:
+    """Remove a layer."""
+    layer = monkey.layer()
+    monkey.expected.pop(layer, None)
+    monkey.viewer.layers.remove(layer)
+    return layer.name
+
+
+@action(9)
+def arrange_layers(monkey: Monkey) -> None:
+    """Rename, select, move or scale layers, look at them from elsewhere."""
+    viewer, rng, layer = monkey.viewer, monkey.rng, monkey.layer()
+    number = len(viewer.layers)
+    chosen = {one for one in viewer.layers if rng.random() < 0.3}
+    monkey.any(
+        [
+            lambda: setattr(layer, "name", monkey.any(["other", "grey preview", "a/b:c", "", "ü"])),
+            lambda: setattr(viewer.layers, "selection", chosen),
+            lambda: viewer.layers.move(int(rng.integers(number)), int(rng.integers(number))),
+            lambda: setattr(layer, "scale", rng.uniform(0.3, 4, layer.ndim)),
+            lambda: setattr(layer, "translate", rng.uniform(-9, 9, layer.ndim)),
+            lambda: setattr(layer, "units", (monkey.any(["um", "nm", "pixel"]),) * layer.ndim),
+            lambda: setattr(viewer.dims, "ndisplay", 5 - viewer.dims.ndisplay),
+            lambda: viewer.dims.set_current_step(0, int(rng.integers(4))),
+            viewer.dims.roll,
+            viewer.reset_view,
+            lambda: setattr(viewer.grid, "enabled", not viewer.grid.enabled),
+        ]
+    )()
+
+
+@action(4)
+def replace_data(monkey: Monkey) -> str:
+    """Give an image of the user other data."""
+    layer = monkey.layer(Image)
+    if layer.multiscale or not isinstance(layer.data, np.ndarray) or layer not in monkey.expected:
+        raise InputError("not in memory")
+    way = monkey.any(["in place", "moved", "kind", "shape", "the same"])
+    if way == "in place":
+        layer.data[:2] = layer.data[-2:]
+        layer.refresh()
+    elif way == "moved":
+        layer.data = np.roll(layer.data, 3, axis=0)
+    elif way == "kind" and not layer.rgb:
+        layer.data = (np.nan_to_num(layer.data) * 50).clip(0, 255).astype(np.uint8)
+    elif way == "shape":
+        layer.data = np.repeat(layer.data, 2, axis=0)[:80]
+    else:
+        layer.data = layer.data  # napari sends events all the same
+    monkey.keep_watch(layer)
+    return f"{layer.name}: {way}"
+
+
+@action(9)
+def edit_labels(monkey: Monkey) -> str:
+    """Paint on labels, fill, undo, give them other data, or take a brush in hand."""
+    layer, rng = monkey.layer(Labels), monkey.rng
+    if layer.multiscale or not isinstance(layer.data, np.ndarray):
+        raise InputError("cannot be painted on")
+    place = [int(rng.integers(n)) for n in layer.data.shape]
+    brush = monkey.any(["paint", "fill", "erase", "pick", "pan_zoom", "polygon"])
+    before, data = layer.data, layer.data.copy()
+    monkey.viewer.layers.selection.active = layer
+    ways = {
+        "paint": lambda: layer.paint(place, int(rng.integers(0, 200))),
+        "fill": lambda: layer.fill(place, int(rng.integers(1, 200))),
+        "undo": layer.undo,
+        "redo": layer.redo,
+        "other data": lambda: setattr(layer, "data", np.flip(layer.data, 0).copy()),
+        "other shape": lambda: setattr(layer, "data", np.ones((5,) * layer.data.ndim, int)),
+        "brush": lambda: setattr(layer, "mode", brush),
+    }
+    way = monkey.any(ways)
+    ways[way]()
+    # A preview that is painted on is the user's from then on.
+    if layer.data is not before or not np.array_equal(layer.data, data):
+        monkey.keep_watch(layer)
+    return f"{way} on {layer.name}"
+
+
+SHARES = np.array(list(WEIGHTS.values())) / sum(WEIGHTS.values())
+
+
+# Windows
+
+
+@contextlib.contextmanager
+def collected_problems(problems: list[str]) -> Iterator[None]:
+    """Collect exceptions in Qt's loop and in places that cannot raise, and warnings of Qt."""
+
+    def on_exception(kind: Any, error: BaseException, trace: Any) -> None:
+        problems.append("".join(traceback.format_exception(kind, error, trace)))
+
+    def on_unraisable(unraisable: Any) -> None:
+        on_exception(type(unraisable.exc_value), unraisable.exc_value, unraisable.exc_traceback)
+
+    def on_message(kind: Any, context: Any, text: str) -> None:
+        is_bad = kind in (QtMsgType.QtWarningMsg, QtMsgType.QtCriticalMsg, QtMsgType.QtFatalMsg)
+        if is_bad and not any(words in text for words in _NOISE):
+            problems.append(f"Qt: {text}")
+
+    handler = qInstallMessageHandler(on_message)
+    with (
+        patch.object(sys, "excepthook", on_exception),
+        patch.object(sys, "unraisablehook", on_unraisable),
+        patch.object(notification_manager, "dispatch", lambda notification: None),
+    ):
+        yield
+    qInstallMessageHandler(handler)
+
+
+def run(seed: int, number: int, limit: float = 3.0, trace: Path | None = None) -> dict[str, Any]:
     """Do random actions in one window; return what was done, and what went wrong.
 
     Parameters
     ----------
-    seed : int
-    number : int
-        Of actions.
-    seconds : float
-        After which no further action is begun.
-    limit, at_work : float
-        Seconds that the loop may stand still: on the clock, and at work itself, without what other
-        processes took.
-    rest : float
-        Seconds that work may go on after Stop.
-    every : int
-        Actions from one rest to the next.
-    say : callable
-        Gets a line for each thing that went wrong.
+    seed, number : int
+        Of the generator, of actions.
+    limit : float
+        Seconds that the loop may stand still. Drawing is left out: it takes seconds without a GPU.
     trace : Path, optional
-        A file for what is done, as it is done.
-    with_dock : bool
-        See `Hand`.
+        A file for the names of actions, written before each: of a crash nothing else is left.
     """
-    end = time.monotonic() + seconds
-    with (
-        tempfile.TemporaryDirectory(prefix="aeseg-monkey-") as path,
-        troubles() as found,
-        quiet(Path(path)),
-    ):
-        pulse = Pulse()
-        monkey = Monkey(seed, Path(path), found, pulse, trace, with_dock)
-        told = 0
-        for count in range(number):
-            if time.monotonic() > end:
-                break
-            faulthandler.dump_traceback_later(_SECONDS_TO_HANG, exit=True)
-            monkey.act()
-            if count % every == every - 1:
-                monkey.rest(rest)
-            for text in found[told:]:
-                say(f"seed {seed}, after {list(monkey.last)[-8:]}:\n{text}")
-            told = len(found)
-            if told > 20:
-                break
-        monkey.rest(rest)
-        monkey.close()
-        faulthandler.cancel_dump_traceback_later()
-        for text in found[told:]:
-            say(f"seed {seed}, at the end:\n{text}")
-        pulse.stop()
-    gaps = sorted(pulse.longest.items(), key=lambda item: item[1], reverse=True)
-    shown = {name: [*(round(seconds, 2) for seconds in gap[:2]), gap[2]] for name, gap in gaps}
-    # Without a GPU, a driver may draw for seconds.
-    frozen = {
-        name: gap
-        for name, gap in shown.items()
-        if gap[2] != DRAWING and (gap[0] > limit or gap[1] > at_work)
-    }
+    logging.getLogger("napari_aeseg").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="aeseg-monkey-") as name, contextlib.chdir(name):
+        monkey = Monkey(seed, Path(name))
+        with collected_problems(monkey.problems):
+            for count in range(1, number + 1):
+                faulthandler.dump_traceback_later(_SECONDS_TO_HANG, exit=True)
+                monkey.act()
+                if trace is not None:
+                    trace.write_text("\n".join(monkey.last))
+                if count % 40 == 0:
+                    monkey.rest()
+                if len(monkey.problems) > 20:
+                    break
+            monkey.rest()
+            monkey.close()
+            faulthandler.cancel_dump_traceback_later()
+    gaps = sorted(monkey.pulse.longest.items(), key=lambda item: item[1], reverse=True)
+    frozen = [gap for gap in gaps if gap[1][0] > limit and gap[1][1] != "drawing"]
     if frozen:
-        found.append(f"the loop stood still: {frozen}")
-        say(f"seed {seed}: {found[-1]}")
+        monkey.problems.append(f"the loop stood still: {frozen}")
     return {
-        "seed": seed,
-        "actions": sum(monkey.done.values()),
-        "refused": sum(monkey.refused.values()),
-        "rests": monkey.rests,
-        "done": dict(monkey.done),
-        "texts": dict(monkey.refused),
-        "gaps": shown,
-        "found": list(found),
-    }
+        "seed": seed, "actions": monkey.done.total(), "refused": monkey.refused.total(),
+        "done": monkey.done, "texts": monkey.refused, "longest gap": gaps[0],
+        "last": list(monkey.last), "problems": monkey.problems,
+    }  # fmt: skip
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
+def run_apart(seed: int, number: int, limit: float) -> dict[str, Any] | None:
+    """Run one window in a process of its own; None if that crashed, as graphics drivers do."""
+    with tempfile.TemporaryDirectory(prefix="aeseg-monkey-") as home:
+        row, trace = Path(home) / "row.json", Path(home) / "trace"
+        command = [sys.executable, __file__, "--here", "--json", str(row), "--trace", str(trace)]
+        command += ["--seed", str(seed), "--number", str(number), "--limit", str(limit)]
+        folders = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")
+        environment = {**os.environ, **dict.fromkeys(folders, home)}
+        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+        if row.exists():
+            return json.loads(row.read_text())
+        print(f"seed {seed} crashed: {done.stderr[-3000:]}\n{trace.read_text()}", flush=True)
+        return None
 
 
 def main() -> int:
-    """Run until there were enough actions; return 1 if anything went wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--number", type=int, default=5000, help="actions")
+    """Run windows until there were enough actions; return 1 if anything went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--number", type=int, default=5000, help="of actions")
     parser.add_argument("--seed", type=int, default=0, help="of the first window")
     parser.add_argument("--each", type=int, default=300, help="actions in one window")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="end after these")
     parser.add_argument("--limit", type=float, default=3.0, help="seconds the loop may stand still")
-    parser.add_argument("--at-work", type=float, default=3.0, help="the same, of its own CPU time")
-    parser.add_argument("--rest", type=float, default=120.0, help="seconds to stop in")
-    parser.add_argument("--no-dock", action="store_true", help="try napari alone, to compare")
-    parser.add_argument("--trace", type=Path, help="write each action here before it is done")
+    parser.add_argument("--json", type=Path, help="file for the counts")
     parser.add_argument("--here", action="store_true", help="one window, in this process")
-    parser.add_argument("--json", type=Path, help="write what was done here")
-    asked = parser.parse_args()
-    return _here(asked) if asked.here else _windows(asked)
-
-
-def _here(asked: argparse.Namespace) -> int:
-    """Run one window in this process."""
-    faulthandler.enable()
-    application = QApplication.instance() or QApplication(sys.argv[:1])
-    row = run(
-        asked.seed,
-        min(asked.each, asked.number),
-        asked.seconds,
-        asked.limit,
-        say=_say,
-        trace=asked.trace,
-        with_dock=not asked.no_dock,
-        at_work=asked.at_work,
-        rest=asked.rest,
-    )
-    asked.json.write_text(json.dumps(row))
-    del application
-    return 1 if row["found"] else 0
-
-
-def _windows(asked: argparse.Namespace) -> int:
-    """Run windows one after the other, each in a process of its own: a driver may crash."""
-    start, rows, crashes = time.monotonic(), [], 0
-    for seed in range(asked.seed, asked.seed + asked.number):
-        left = asked.seconds - (time.monotonic() - start)
-        done = sum(row["actions"] + row["refused"] for row in rows)
-        if left <= 0 or done >= asked.number:
-            break
-        row = _window(asked, seed, asked.number - done, left)
-        crashes += row is None
-        rows += [] if row is None else [row]
-        if asked.json is not None:
-            asked.json.write_text(json.dumps(rows, indent=1))
-        if row is not None:
-            numbers = ", ".join(f"{row[name]} {name}" for name in ("actions", "refused", "rests"))
-            gap = next(iter(row["gaps"].items()), None)
-            _say(f"seed {seed}: {numbers}, longest gap {gap}, {len(row['found'])} found")
-    actions, bad = sum(r["actions"] for r in rows), sum(bool(r["found"]) for r in rows)
-    seconds = time.monotonic() - start
-    _say(
-        f"{actions} actions in {len(rows)} windows, {bad} with faults, {crashes} ended by the "
-        f"drawing of napari, {seconds:.0f} s"
-    )
+    parser.add_argument("--trace", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.here:
+        faulthandler.enable()
+        application = QApplication.instance() or QApplication(sys.argv[:1])
+        row = run(options.seed, options.number, options.limit, options.trace)
+        options.json.write_text(json.dumps(row))
+        del application
+        return 0
+    rows: list[dict[str, Any]] = []
+    for seed in range(options.seed, options.seed + -(-options.number // options.each)):
+        row = run_apart(seed, options.each, options.limit)
+        if row is None:
+            continue
+        rows.append(row)
+        for problem in row["problems"]:
+            print(f"seed {seed}, after {row['last']}:\n{problem}", flush=True)
+        counts = ", ".join(f"{row[name]} {name}" for name in ("actions", "refused", "longest gap"))
+        print(f"seed {seed}: {counts}, {len(row['problems'])} problems", flush=True)
+        if options.json is not None:
+            options.json.write_text(json.dumps(rows, indent=1))
+    actions, bad = sum(row["actions"] for row in rows), sum(bool(r["problems"]) for r in rows)
+    print(f"{actions} actions in {len(rows)} windows, {bad} with problems")
     return 1 if bad or not rows else 0
-
-
-def _window(
-    asked: argparse.Namespace, seed: int, number: int, seconds: float
-) -> dict[str, Any] | None:
-    """Run one window in a process of its own; None if the driver of the display crashed in it.
-
-    napari alone, without the dock, ends so as well (`--no-dock`): Mesa's software driver, in the
-    midst of drawing.
-    """
-    with tempfile.TemporaryDirectory(prefix="aeseg-monkey-row-") as folder:
-        path = Path(folder) / "row.json"
-        options = {
-            "--seed": seed, "--number": number, "--each": asked.each, "--seconds": seconds,
-            "--limit": asked.limit, "--at-work": asked.at_work, "--rest": asked.rest,
-            "--json": path, "--trace": asked.trace,
-        }  # fmt: skip
-        words = [str(w) for o, v in options.items() if v is not None for w in (o, v)]
-        more = ["--no-dock"] if asked.no_dock else []
-        command = [sys.executable, __file__, "--here", *more, *words]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-        if path.exists():
-            return json.loads(path.read_text())
-    stack = done.stderr.partition("Current thread")[2].splitlines()[1:]
-    if done.returncode < 0 and stack and "/vispy/gloo/gl/" in stack[0]:
-        _say(f"seed {seed}: ended in {stack[0].strip()}")
-        return None
-    _say(f"seed {seed}: ended with {done.returncode}\n{done.stderr[-4000:]}")
-    return {"seed": seed, "actions": 0, "refused": 0, "rests": 0, "gaps": {}, "found": ["ended"]}
 
 
 if __name__ == "__main__":
