@@ -20,7 +20,7 @@ import napari_aeseg as aeseg
 from napari_aeseg import api
 from napari_aeseg.autoencoder import training
 from napari_aeseg.autoencoder.model import error_steps, feature_steps
-from napari_aeseg.batch import batch_steps
+from napari_aeseg.batch import Batch
 from napari_aeseg.errors import AesegError, StoppedError
 from napari_aeseg.io.labels import write_labels_steps
 from outputs import (
@@ -63,13 +63,16 @@ def begin(name, folder, stop=None):
         read = model().read(image())
         return feature_steps(model(), read, (1, 2), device="cpu", tile_size=32, stop=stop)
     if name == "batch":
-        cut, results = aeseg.Cut(n_regions=4), folder / "results"
-        return batch_steps(
-            *(image_files(), results, model(), cut, SEGMENTATION),
+        batch = Batch(
+            files=image_files(),
+            output=folder / "results",
+            model=model(),
+            cut=aeseg.Cut(n_regions=4),
+            params=SEGMENTATION,
             device="cpu",
-            stop=stop,
             existing="skip",
         )
+        return batch.steps(stop)
     return write_labels_steps(LABELS, folder / OUTPUTS[name].name, stop=stop)
 
 
