@@ -9,7 +9,7 @@ PYTHON =
 ARGS =
 SOAK = files kills monkey rounds
 
-.PHONY: help demo test lint soak pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-networks bench-scale wheel clean FORCE
+.PHONY: help demo test lint soak pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-scale wheel clean FORCE
 # One pip at a time, also with -j
 .NOTPARALLEL:
 
@@ -50,9 +50,6 @@ bench-window: $(VENV)/.bench ## how responsive a real window is during work
 
 bench-gpu: $(VENV)/.bench ## speed of a GPU compared with its limits, and whether results are equal
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
-
-bench-networks: $(VENV)/.bench ## compare networks by time and quality
-	$(BIN)/python benchmarks/networks.py $(ARGS)
 
 bench-scale: $(VENV)/.bench ## how time and memory grow with the image, and the gain by a cluster
 	$(BIN)/python benchmarks/scale.py $(ARGS)
