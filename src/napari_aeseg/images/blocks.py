@@ -1,4 +1,4 @@
-"""Blocks: parts of an image that are worked on one by one, and images that are read that way."""
+"""Images that are read and processed block by block."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from napari_aeseg.progress import StopFlag
 
-# Windows along each side of a plane, and pixels along each side of one, from which intensities are
-# known.
+# Windows along each side of a plane, and pixels along each side of a window: intensities are
+# measured in these.
 _WINDOWS, _WINDOW = 8, 128
 
 
@@ -42,7 +42,7 @@ class Block:
     index : tuple of int
         Which block it is along each space axis.
     inner : tuple of slice
-        Pixels that it answers for; the blocks' inner parts cover the image exactly once.
+        Pixels of its results; the inner parts of all blocks cover the image exactly once.
     outer : tuple of slice
         Pixels that are read: the inner part and a margin, within the image.
     """
@@ -61,7 +61,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """What files of it are called."""
+        """Name of its files."""
         return "_".join(map(str, self.index))
 
 
@@ -79,8 +79,8 @@ def plan_blocks(
     margin : sequence of int
         Read on each side beyond the inner part, rounded up likewise.
     align : sequence of int
-        Blocks begin at multiples of this, so that what is pooled and cut into patches is the same
-        in every plan.
+        Blocks begin at multiples of this, so that pooling windows and patches are the same for all
+        sizes of blocks.
 
     Examples
     --------
@@ -116,24 +116,24 @@ class BlockImage:
         What errors call the image.
     intensity : IntensityRange
         What becomes 0 and 1.
-    parts : tuple of (str or None)
-        What tells the image from others: a digest of each part that was looked at, None where one
-        was left out. Of a small image these are all of it; a change elsewhere in a large one does
-        not show.
+    digests : tuple of (str or None)
+        Digests of the windows in which intensities were measured, which tell the image from others;
+        None where a window was left out. The windows of a small image cover it; a change between
+        those of a large image is not noticed.
     """
 
     array: Any
     axes: Axes
     name: str
     intensity: IntensityRange
-    parts: tuple[str | None, ...] = ()
-    _ordered: Any = field(init=False, repr=False, compare=False)
+    digests: tuple[str | None, ...] = ()
+    _channels_first: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_ordered", _in_order(self.array, self.axes))
+        object.__setattr__(self, "_channels_first", _as_channels_first(self.array, self.axes))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.array, self.axes, self.name, self.intensity, self.parts)
+        return type(self), (self.array, self.axes, self.name, self.intensity, self.digests)
 
     @classmethod
     def of(
@@ -145,89 +145,79 @@ class BlockImage:
         *,
         skip: bool = False,
         leave_out: Collection[int] = (),
-        look: bool = False,
+        with_digests: bool = False,
         stop: StopFlag | None = None,
     ) -> BlockImage:
-        """Look at an image here and there, to know its intensities.
+        """Measure the intensities of an image in windows spread over it.
 
         Parameters
         ----------
+        intensity : IntensityRange, optional
+            Used instead of what would be measured.
         skip : bool
-            Whether parts that cannot be read, or have NaN or infinite values, are passed over.
+            Whether windows that cannot be read, or have NaN or infinite values, are left out.
         leave_out : collection of int
-            Parts that earlier work passed over, to be passed over again: intensities are as they
-            were then.
-        look : bool
-            Whether to look at the image although its intensities are known.
+            Windows that an earlier run left out: without them, intensities are the same as then.
+        with_digests : bool
+            Whether to read the windows although the intensities are given.
         stop : threading.Event or alike, optional
-            Looked at before each part.
+            Looked at before each window.
 
         Raises
         ------
         InputError
-            If the axes do not fit, the image is complex or not numeric, or a part that is looked at
-            cannot be read or has NaN or infinite values.
+            If the axes do not fit, the image is complex or not numeric, or a window cannot be read
+            or has NaN or infinite values.
         StoppedError
             When asked to stop.
         """
         reading = image_axes(array, axes, name)
         array = array if hasattr(array, "shape") else as_array(array, name)
-        parts: list[str | None] = []
-        if intensity is None or look:
-            ordered = _in_order(array, reading)
-            flat, failed = [], None
-            for number, part in enumerate(_windows(ordered.shape[1:])):
-                raise_if_stopped(stop, "read")
-                parts.append(None)
-                if skip and number in leave_out:
-                    continue
-                try:
-                    window = _read(ordered, part, reading, name)
-                except InputError as error:
-                    if not skip:
-                        raise
-                    failed = error
-                else:
-                    parts[-1] = _digest(window)
-                    flat.append(window.reshape(len(window), -1))
-            if not flat:
-                raise failed or InputError(f"{name}: all parts are left out.")
+        digests: tuple[str | None, ...] = ()
+        if intensity is None or with_digests:
+            windows = _read_windows(
+                _as_channels_first(array, reading), reading, name, stop, leave_out, skip=skip
+            )
+            digests = tuple(None if w is None else _digest(w) for w in windows)
         if intensity is None:
+            flat = [w.reshape(len(w), -1) for w in windows if w is not None]
             intensity = IntensityRange.of(np.concatenate(flat, axis=1))
             check_precision(getattr(array, "dtype", np.float64), intensity, name)
-        return cls(array, reading, name, intensity, tuple(parts))
+        return cls(array, reading, name, intensity, digests)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Pixels along each space axis, in the order T, Z, Y, X."""
-        return tuple(int(n) for n in self._ordered.shape[1:])
+        return tuple(int(n) for n in self._channels_first.shape[1:])
 
     @property
     def channels(self) -> int:
         """Number of channels."""
-        return int(self._ordered.shape[0])
+        return int(self._channels_first.shape[0])
 
     def raw(self, part: tuple[slice, ...]) -> np.ndarray:
-        """Return the (C, *space) pixels of a part, as they are but for the type."""
-        return _read(self._ordered, part, self.axes, self.name)
+        """Return the (C, *space) pixels of a part in their own intensities, as float."""
+        return _read(self._channels_first, part, self.axes, self.name)
 
     def scaled(self, raw: np.ndarray) -> Image:
-        """Return raw pixels of a part as an image of its own, scaled as the whole is."""
+        """Return raw pixels of a part as an image, scaled as the whole image is."""
         letters = "".join(a for a in "TZYX" if a in self.axes.letters)
         axes = Axes("C" + letters, raw.shape, self.axes.source)
         return Image(self.intensity.apply(raw), axes, self.intensity, self.name)
 
 
-def _in_order(array: Any, axes: Axes) -> Any:
+def _as_channels_first(array: Any, axes: Axes) -> Any:
     """(C, *space), space in the order T, Z, Y, X, of an array that may be on disk."""
-    return channels_first(array, axes) if hasattr(array, "transpose") else _OnDisk(array, axes)
+    if hasattr(array, "transpose"):
+        return channels_first(array, axes)
+    return _ChannelsFirstView(array, axes)
 
 
 @dataclass(frozen=True, slots=True)
-class _OnDisk:
-    """A zarr array, or another that is only read by slices, seen as (C, *space).
+class _ChannelsFirstView:
+    """A view as (C, *space) of a zarr array, or of another that is only read by slices.
 
-    Through dask, each read would take 0.15 s besides.
+    Through dask, each read would take 0.15 s more.
     """
 
     array: Any
@@ -236,33 +226,62 @@ class _OnDisk:
     @property
     def shape(self) -> tuple[int, ...]:
         order = [self.axes.letters.index(a) for a in "CTZYX" if a in self.axes.letters]
-        found = tuple(self.array.shape[i] for i in order)
-        return found if "C" in self.axes.letters else (1, *found)
+        shape = tuple(self.array.shape[i] for i in order)
+        return shape if "C" in self.axes.letters else (1, *shape)
 
     def __getitem__(self, part: tuple[slice, ...]) -> np.ndarray:
         """Read a part, one slice for each axis of the shape."""
-        present = [a for a in "CTZYX" if a in self.axes.letters or a == "C"]
-        along = dict(zip(present, part, strict=True))
-        found = np.asarray(self.array[tuple(along[a] for a in self.axes.letters)])
-        return np.asarray(channels_first(found, self.axes))
+        axes = [a for a in "CTZYX" if a in self.axes.letters or a == "C"]
+        slice_of = dict(zip(axes, part, strict=True))
+        pixels = np.asarray(self.array[tuple(slice_of[a] for a in self.axes.letters)])
+        return np.asarray(channels_first(pixels, self.axes))
 
 
-def _read(ordered: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.ndarray:
-    where = ", ".join(
+def _read(array: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.ndarray:
+    """Read a part of a (C, *space) array as float."""
+    place = ", ".join(
         f"{a} {s.start} to {s.stop}"
         for a, s in zip((a for a in "TZYX" if a in axes.letters), part, strict=True)
     )
     try:
-        found = ordered[(slice(None), *part)]
-        if hasattr(found, "compute"):
-            found = found.compute(scheduler=_scheduler())
-        check_not_masked(found, f"{name} ({where})")
-        found = np.asarray(found)
-    except (InputError, MemoryError):  # another time, or in smaller blocks, it can be read
+        pixels = array[(slice(None), *part)]
+        if hasattr(pixels, "compute"):
+            pixels = pixels.compute(scheduler=_scheduler())
+        check_not_masked(pixels, f"{name} ({place})")
+        pixels = np.asarray(pixels)
+    except (InputError, MemoryError):  # it is not damaged: smaller blocks may fit into memory
         raise
-    except Exception as error:  # whatever storage raises
-        raise InputError(f"{name}: the part {where} cannot be read ({error}).") from error
-    return float_pixels(found, f"{name} ({where})")
+    except Exception as error:  # storage may raise anything
+        raise InputError(f"{name}: the part {place} cannot be read ({error}).") from error
+    return float_pixels(pixels, f"{name} ({place})")
+
+
+def _read_windows(
+    array: Any,
+    axes: Axes,
+    name: str,
+    stop: StopFlag | None,
+    leave_out: Collection[int],
+    *,
+    skip: bool,
+) -> list[np.ndarray | None]:
+    """Read windows spread over a (C, *space) array; None for those that are left out."""
+    windows: list[np.ndarray | None] = []
+    unreadable: InputError | None = None
+    for number, part in enumerate(_windows(array.shape[1:])):
+        raise_if_stopped(stop, "read")
+        windows.append(None)
+        if skip and number in leave_out:
+            continue
+        try:
+            windows[-1] = _read(array, part, axes, name)
+        except InputError as error:
+            if not skip:
+                raise
+            unreadable = error
+    if all(window is None for window in windows):
+        raise unreadable or InputError(f"{name}: all parts are left out.")
+    return windows
 
 
 def _digest(pixels: np.ndarray) -> str:
@@ -270,7 +289,7 @@ def _digest(pixels: np.ndarray) -> str:
 
 
 def _scheduler() -> str | None:
-    """What dask reads with: its choice, but on a worker of a cluster not the cluster again."""
+    """The scheduler that dask reads with: on a worker of a cluster, not the cluster again."""
     if "distributed" not in sys.modules:
         return None
     from distributed import get_worker
@@ -283,11 +302,11 @@ def _scheduler() -> str | None:
 
 
 def _windows(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Parts spread over an image, all of a small one; no matter how it is cut into blocks."""
+    """Windows spread over an image; those of a small image cover it. Blocks do not matter."""
     if math.prod(shape) <= (_WINDOWS * _WINDOW) ** 2:
         sides = ([slice(i, min(i + _WINDOW, n)) for i in range(0, n, _WINDOW)] for n in shape)
         return list(product(*sides))
-    # Of a stack, single planes: what is read grows with the axes as little as possible.
+    # Single planes of a stack: what is read grows with the axes as little as possible.
     along = [
         [slice(i, i + 1) for i in np.unique(np.linspace(0, n - 1, _WINDOWS).round().astype(int))]
         for n in shape[:-2]

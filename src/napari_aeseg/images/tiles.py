@@ -1,4 +1,4 @@
-"""Tiles: which pixels to read, with how much margin, and which part of the answer to keep."""
+"""Tiles of a plane or a volume, with margins that cover the receptive field."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Tile:
     Parameters
     ----------
     inner : tuple of slice
-        Rows and columns of the plane (slices, rows and columns of the volume) that this tile
-        answers for; the tiles' inner parts cover it exactly once.
+        Rows and columns of the plane (slices, rows and columns of the volume) of the results of
+        this tile; the inner parts of all tiles cover it exactly once.
     start : tuple of int
-        First of each that are read, margin included; may be negative.
+        First row and column that are read, margin included; may be negative.
     size : tuple of int
-        How many of each are read.
+        Number of rows and columns that are read.
     keep : tuple of slice
-        Where `inner` lies in what is read.
+        Place of `inner` in the pixels that are read.
     """
 
     inner: tuple[slice, ...]
@@ -72,7 +72,7 @@ def plan_tiles(
 
 
 def _pieces(n: int, tile: int, margin: int, align: int) -> list[tuple[slice, int, int, slice]]:
-    """Cut one axis; return what `Tile` wants to know of each piece."""
+    """Cut one axis; return the inner part, start, size and place of each piece."""
     tile, margin = (-(-m // align) * align for m in (tile, margin))
     pieces = []
     for start in range(0, n, tile):
@@ -84,14 +84,14 @@ def _pieces(n: int, tile: int, margin: int, align: int) -> list[tuple[slice, int
 
 
 def read_tile(plane: np.ndarray, tile: Tile) -> np.ndarray:
-    """Return what a tile reads of a (C, Y, X) plane or (C, Z, Y, X) volume, mirrored at borders."""
-    # An index of slices and arrays is more than numpy's stubs can follow.
+    """Return the pixels of a tile of a (C, [Z,] Y, X) plane or volume, mirrored at borders."""
+    # numpy's stubs do not allow an index of slices and arrays.
     window: Any = (slice(None), *np.ix_(*tile_indices(plane.shape[1:], tile)))
     return plane[window]
 
 
 def tile_indices(shape: Sequence[int], tile: Tile) -> tuple[np.ndarray, ...]:
-    """Return what a tile reads along each axis of a plane or volume, mirrored at borders.
+    """Return the indices of a tile along each axis of a plane or volume, mirrored at borders.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def tile_indices(shape: Sequence[int], tile: Tile) -> tuple[np.ndarray, ...]:
 
 
 def tile_view(plane: np.ndarray, tile: Tile) -> np.ndarray:
-    """Return what `read_tile` returns, as a view of the plane where nothing is mirrored.
+    """Return the same as `read_tile`, as a view of the plane if nothing is mirrored.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""A pool of windows: what is looked at of an image that is not loaded, to learn from it."""
+"""Random windows of an image that is not loaded, to train on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 # Bytes of the windows of an image, and of all images together.
 _BYTES, _ALL_BYTES = 64 * 2**20, 256 * 2**20
-# Windows at least and at most; sides in crops, and in pixels.
+# Smallest and largest number of windows of an image.
 _FEWEST, _MOST = 16, 400
-_CROPS, _LEAST_SIDE, _USUAL_SIDE = 4, 128, 512
-# Sides are multiples of what any network pools together.
+# Side of a window: in crops, and its limits in pixels.
+_CROPS, _SHORTEST_SIDE, _LONGEST_SIDE = 4, 128, 512
+# Sides are multiples of the total stride of any network.
 _ALIGN = 64
 
 
 @dataclass(frozen=True, slots=True)
 class WindowSample(Image):
-    """Windows here and there in an image that is not loaded, as the planes of a stack.
+    """Random windows of an image that is not loaded, as the planes of a stack.
 
     `pixels` have the shape (C, windows, rows, columns); `axes` are those of the image.
 
@@ -40,26 +41,21 @@ class WindowSample(Image):
         The image itself.
     """
 
-    source: BlockImage | None = None
+    source: BlockImage = field(kw_only=True)
 
     @property
     def space_shape(self) -> tuple[int, ...]:
         """Pixels along each axis of the whole image, in the order T, Z, Y, X."""
-        return self._image.shape
-
-    @property
-    def _image(self) -> BlockImage:
-        assert self.source is not None  # noqa: S101 - no pool is made without
-        return self.source
+        return self.source.shape
 
     def tile(self, plane: tuple[int, ...], tile: Tile) -> np.ndarray:
         """Return what a tile reads of a plane of the image, shape (C, rows, columns)."""
-        rows, columns = tile_indices(self._image.shape[-2:], tile)
+        rows, columns = tile_indices(self.source.shape[-2:], tile)
         part = (
             *(slice(i, i + 1) for i in plane),
             *(slice(int(along.min()), int(along.max()) + 1) for along in (rows, columns)),
         )
-        scaled = self._image.scaled(self._image.raw(part)).pixels
+        scaled = self.source.scaled(self.source.raw(part)).pixels
         flat = scaled.reshape(len(scaled), *scaled.shape[-2:])
         return flat[:, (rows - rows.min())[:, np.newaxis], columns - columns.min()]
 
@@ -73,13 +69,13 @@ def window_sample_steps(
     *,
     skip: bool = False,
 ) -> Generator[Progress, None, WindowSample]:
-    """Read windows at random places; a generator of events that returns the pool.
+    """Read windows at random places; a generator of events that returns them.
 
     Parameters
     ----------
     image : BlockImage
     crop : int
-        Side of the crops that are to be taken out of the windows.
+        Side of the crops that training takes out of the windows.
     seed : int
         The same seed gives the same windows.
     images : int
@@ -107,7 +103,8 @@ def window_sample_steps(
     sides = [min(n, _side(crop)) for n in (rows, columns)]
     number = _number(sides, image.channels, images)
     rng = np.random.default_rng(seed)
-    found, failed = [], None
+    windows: list[np.ndarray] = []
+    unreadable: InputError | None = None
     for done in range(1, number + 1):
         raise_if_stopped(stop, "read")
         corner = [int(rng.integers(n)) for n in stack]
@@ -121,21 +118,21 @@ def window_sample_steps(
         except InputError as error:
             if not skip:
                 raise
-            failed = error
+            unreadable = error
         else:
             scaled = image.scaled(raw).pixels
-            found.append(scaled.reshape(len(scaled), *sides))
+            windows.append(scaled.reshape(len(scaled), *sides))
         yield Progress("read", done, number)
-    if failed is not None and not found:
-        raise failed
-    pixels = np.stack(found, axis=1)
+    if unreadable is not None and not windows:
+        raise unreadable
+    pixels = np.stack(windows, axis=1)
     return WindowSample(pixels, image.axes, image.intensity, image.name, source=image)
 
 
 def _side(crop: int) -> int:
-    """Side of a window: some crops, that what is read is used more than once."""
-    usual = int(np.clip(_CROPS * crop, _LEAST_SIDE, _USUAL_SIDE))
-    return max(usual, -(-crop // _ALIGN) * _ALIGN)
+    """Side of a window: several crops, so that each pixel that is read is used more than once."""
+    side = int(np.clip(_CROPS * crop, _SHORTEST_SIDE, _LONGEST_SIDE))
+    return max(side, -(-crop // _ALIGN) * _ALIGN)
 
 
 def _number(sides: list[int], channels: int, images: int) -> int:

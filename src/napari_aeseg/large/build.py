@@ -140,7 +140,7 @@ def block_hierarchy_steps(
         *(image, axes, name, model.intensity),
         skip=skip,
         leave_out=BlockStore.unreadable_parts_in(store),
-        look=store is not None,
+        with_digests=store is not None,
         stop=stop,
     )
     model.check_space(read.axes, name)
@@ -326,7 +326,7 @@ def _about(
         "density": list(pixel_density(read.axes)),
         "block": list(plan.size),
         "max_patches": blocks.max_patches,
-        "pixels": list(read.parts),
+        "pixels": list(read.digests),
     }
 
 
