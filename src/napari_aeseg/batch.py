@@ -17,7 +17,7 @@ from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.images.axes import checked_voxel_size
 from napari_aeseg.io.atomic import atomic_write, check_writable, refuse_existing
-from napari_aeseg.io.images import open_file, overlay, write_picture
+from napari_aeseg.io.images import READERS, open_file, overlay, write_picture
 from napari_aeseg.io.labels import WRITERS, write_label_image, write_labels_steps
 from napari_aeseg.io.ome_zarr import aeseg_attributes, is_zarr
 from napari_aeseg.large.build import needs_blocks, pixels_in_memory
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 Existing = Literal["refuse", "skip", "replace"]
 
 #: Suffixes of the image files that are taken from a folder.
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".zarr")
+SUFFIXES = (*READERS, ".png", ".jpg", ".jpeg", ".bmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,8 @@ class Batch:
     Raises
     ------
     InputError
-        For what makes no sense with any model, before any work.
+        If the files cannot be segmented with any model: results exist or would collide, the cut
+        belongs to one image, or the output cannot be written.
     """
 
     files: list[Path]

@@ -33,7 +33,10 @@ from napari_aeseg.cli import COMMANDS, main
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--min-size=9"],
             "--min-size 9 is for objects",
         ),
-        (["segment", "{tmp}", "--output={tmp}", "--model={model}"], "no image (.tif"),
+        (
+            ["segment", "{tmp}", "--output={tmp}", "--model={model}"],
+            "There is no image (.zarr, .tif",
+        ),
         (["segment", "{files}/broken.tif", "--output={tmp}"], "broken.tif is damaged or no image"),
         (
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--scale=low"],

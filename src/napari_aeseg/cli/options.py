@@ -44,16 +44,21 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_params(parser: argparse.ArgumentParser, kind: type[BaseModel], heading: str) -> None:
-    """Add an option for every parameter of a stage."""
+def add_params(
+    parser: argparse.ArgumentParser, kind: type[BaseModel], heading: str
+) -> argparse._ArgumentGroup:
+    """Add an option for every parameter of a stage; return their group."""
     group = parser.add_argument_group(heading)
     for name, field in kind.model_fields.items():
         option = f"--{name.replace('_', '-')}"
         text = f"{field.description} (default: {field.default})".replace("%", "%%")
+        if field.title is not None and field.title.lower() != name.replace("_", " "):
+            text = f"{field.title}. {text}"  # the name of the same control in the dock
         if field.annotation is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
         else:
             group.add_argument(option, type=_converter(field), metavar=_metavar(field), help=text)
+    return group
 
 
 def _converter(field: FieldInfo) -> Callable[[str], Any]:

@@ -67,8 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_results(parser)
     add_params(parser, SegmentationParams, "Patches")
     add_params(parser, ComparisonParams, "Comparison")
-    add_params(parser, BlockParams, "Large images")
-    parser.add_argument(
+    add_params(parser, BlockParams, "Large images").add_argument(
         "--store",
         type=Path,
         metavar="FOLDER",
@@ -83,14 +82,19 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
     cut.add_argument(
         "--regions",
         type=count,
+        metavar="NUMBER",
         help="number of connected regions (default: suggested by each image)",
     )
     cut.add_argument(
-        "--threshold", type=share, help="dissimilarity from 0 to 1 up to which to merge"
+        "--threshold",
+        type=share,
+        metavar="VALUE",
+        help="dissimilarity from 0 to 1 up to which regions merge",
     )
     cut.add_argument(
         "--classes",
         type=count,
+        metavar="NUMBER",
         help="number of classes, the same in all images: those stored in the model, else those of "
         "the first image",
     )
@@ -107,11 +111,11 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("Results")
-    group.add_argument("--table", action="store_true", help="write measurements as CSV as well")
+    group.add_argument("--table", action="store_true", help="write measurements (CSV)")
     group.add_argument(
         "--save-hierarchy",
         action="store_true",
-        help=f"write NAME{HIERARCHY_SUFFIX} as well, for other cuts later",
+        help=f"write NAME{HIERARCHY_SUFFIX}, for other cuts later",
     )
     existing = group.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing files")

@@ -12,6 +12,7 @@ import numpy as np
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.large.block import BlockWork, work_on
+from napari_aeseg.params import MODEL_SUFFIX
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _sendable(work: BlockWork) -> BlockWork:
     from distributed import futures_of
 
     if isinstance(work.model, Model):
-        path = work.store.folder / f"{work.model.fingerprint}.aeseg.safetensors"
+        path = work.store.folder / f"{work.model.fingerprint}{MODEL_SUFFIX}"
         if not path.exists():
             work.model.save(path)
         work = replace(work, model=str(path))
