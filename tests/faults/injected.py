@@ -98,7 +98,7 @@ class CallFaults:
     CLEANING = frozenset(
         {"__exit__", "remove_folder", "delete", "close", "unlink", "rmtree", "shutdown", "abort",
          "remove", "closing", "finish", "restore_original_limits", "clear_controlling_thread",
-         "_let_this_thread_set", "give_back", "exit", "<listcomp>", "__del__"}
+         "_allow_this_thread_to_set", "trim_heap", "exit", "<listcomp>", "__del__"}
     )  # fmt: skip
 
     def __init__(

@@ -24,14 +24,14 @@ R = TypeVar("R")
 def cores() -> int:
     """Return how many processor cores this process may use.
 
-    ``OMP_NUM_THREADS`` is heeded, as torch does: clusters give each worker its share by it.
+    No more than ``OMP_NUM_THREADS``, like torch: clusters give each worker its share by it.
     """
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        there = len(os.sched_getaffinity(0))
+        n_cores = len(os.sched_getaffinity(0))
     else:
-        there = os.cpu_count() or 1
-    share = os.environ.get("OMP_NUM_THREADS", "")
-    return min(there, int(share)) if share.isdecimal() and int(share) else there
+        n_cores = os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(n_cores, int(limit)) if limit.isdecimal() and int(limit) else n_cores
 
 
 def in_threads(
@@ -40,16 +40,18 @@ def in_threads(
     number: int,
     prepare: Callable[[], object] = int,
 ) -> Generator[R, None, None]:
-    """Do work on items in some threads, at most one item ahead of them; results in order.
+    """Do work on items in several threads; yield the results in order.
+
+    Items are taken from their iterator only as threads become free, and one more.
 
     Parameters
     ----------
     work : callable
     items : iterable
     number : int
-        Threads. With one, everything is done in the calling thread, as each result is asked for.
+        Number of threads. With one, the calling thread does each item as its result is asked for.
     prepare : callable
-        Called once in each new thread; all threads are prepared before any works.
+        Called once in each new thread, before any item.
 
     Yields
     ------
@@ -63,7 +65,7 @@ def in_threads(
     if number == 1:
         yield from map(work, items)
         return
-    pool = _prepared(number, prepare)
+    pool = _prepared_threads(number, prepare)
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -73,11 +75,11 @@ def in_threads(
         while pending:
             yield pending.popleft().result()
     finally:
-        # When nobody asks for more, what has begun is waited for: its memory is in use.
+        # A caller that ends early waits for the items that have begun: they use memory.
         pool.shutdown(cancel_futures=True)
 
 
-def _prepared(number: int, prepare: Callable[[], object]) -> ThreadPoolExecutor:
+def _prepared_threads(number: int, prepare: Callable[[], object]) -> ThreadPoolExecutor:
     """Start threads, and wait until all are prepared."""
     ready = Barrier(number + 1)
     failed: list[BaseException] = []
@@ -87,19 +89,19 @@ def _prepared(number: int, prepare: Callable[[], object]) -> ThreadPoolExecutor:
             prepare()
         except BaseException as error:
             failed.append(error)
-            ready.abort()  # who waits would wait for ever
+            ready.abort()  # the others would wait for ever
             raise
         ready.wait()
 
     pool = ThreadPoolExecutor(number, "aeseg", initializer=begin)
     try:
         for _ in range(number):
-            pool.submit(int)  # none is idle before all are there: each starts a thread
+            pool.submit(int)  # none is idle before all are ready: each starts a thread
         ready.wait()
     except BaseException as error:
         ready.abort()
         pool.shutdown()
-        if not isinstance(error, RuntimeError):  # a barrier that is broken is one
+        if not isinstance(error, RuntimeError):  # BrokenBarrierError is one
             raise
         raise DeviceError(
             f"{number} threads cannot be started ({failed[0] if failed else error}): close other "
@@ -109,7 +111,7 @@ def _prepared(number: int, prepare: Callable[[], object]) -> ThreadPoolExecutor:
 
 
 class _Blas:
-    """What numpy multiplies matrices with, and how many callers want it in one thread now."""
+    """The BLAS library of numpy, and how many callers limit it to one thread now."""
 
     def __init__(self) -> None:
         self._lock, self._users = Lock(), 0
@@ -117,14 +119,14 @@ class _Blas:
 
     @contextmanager
     def in_one_thread(self) -> Iterator[None]:
-        from threadpoolctl import ThreadpoolController  # a window opens sooner without it
+        from threadpoolctl import ThreadpoolController  # not at import: a window opens sooner
 
         with self._lock:
             if self._controller is None:
                 self._controller = ThreadpoolController().select(user_api="blas")
             self._users += 1
             if self._users == 1:
-                _let_this_thread_set()
+                _allow_this_thread_to_set()
                 self._limit = self._controller.limit(limits=1)
         try:
             yield
@@ -132,16 +134,16 @@ class _Blas:
             with self._lock:
                 self._users -= 1
                 if self._users == 0:
-                    _let_this_thread_set()
+                    _allow_this_thread_to_set()
                     self._limit.restore_original_limits()
-                    _let_this_thread_set()
+                    _allow_this_thread_to_set()
 
 
-def _let_this_thread_set() -> None:
-    """Let the calling thread set OpenBLAS's threads, whichever did so before.
+def _allow_this_thread_to_set() -> None:
+    """Let the calling thread set OpenBLAS's number of threads, whichever thread did so before.
 
-    Newer versions of threadpoolctl ignore in silence what a second thread sets. The lock of
-    `_Blas` is what keeps threads from setting at the same time here.
+    Newer versions of threadpoolctl ignore in silence what a second thread sets. The lock of `_Blas`
+    keeps two threads from setting it at the same time.
     """
     import threadpoolctl
 
@@ -155,10 +157,10 @@ _blas = _Blas()
 
 
 def one_blas_thread() -> AbstractContextManager[None]:
-    """Let numpy multiply matrices and solve eigenvalue problems in one thread meanwhile.
+    """Return a context in which numpy multiplies matrices and finds eigenvalues in one thread.
 
-    Its threads wait for each other at every column. Where another program has one of two cores, the
-    eigenvalues of 230 x 230 numbers take 0.2 s and more, in one thread 10 ms.
+    Several threads wait for each other at every column. If another program uses one of two cores,
+    the eigenvalues of 230 x 230 numbers take 0.2 s and more, in one thread 10 ms.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Files and folders that are there as a whole or not at all, where they may be written."""
+"""Atomic writes: a file or folder is complete, or as it was before."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from os import PathLike
 
-# Of the name that a file will have, so much is in the name that it has first.
+# Characters of the final name in a temporary name: file systems limit its length.
 _CHARACTERS = 60
-# Seconds in which other threads end.
-_MOMENT = 0.3
+# Seconds in which other threads of zarr end.
+_SECONDS = 0.3
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a hidden name beside a file, with its ending, that nobody else has.
+    """Return a unique hidden name beside a file, with its suffix.
 
     Examples
     --------
@@ -35,24 +35,26 @@ def temporary_name(path: Path) -> Path:
 
 
 def check_writable(folder: str | PathLike[str]) -> None:
-    """Raise InputError if files cannot be written to a folder: work may take hours before.
+    """Raise InputError if files cannot be written to a folder; called before work of hours.
 
     Parameters
     ----------
     folder : path-like
-        What is not there yet can be made.
+        It need not exist if it can be made.
 
     Examples
     --------
     >>> import tempfile
     >>> check_writable(Path(tempfile.mkdtemp()) / "results" / "today")
     """
-    asked = Path(os.path.realpath(folder))
-    there = next(path for path in (asked, *asked.parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"{there} is no folder: nothing can be written to {asked}.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{there} may not be written to: choose another folder for the results.")
+    wanted = Path(os.path.realpath(folder))
+    existing = next(path for path in (wanted, *wanted.parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing} is no folder: nothing can be written to {wanted}.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{existing} may not be written to: choose another folder for the results."
+        )
 
 
 def refuse_existing(paths: Sequence[Path], alternative: str) -> None:
@@ -75,24 +77,24 @@ def refuse_existing(paths: Sequence[Path], alternative: str) -> None:
 
 
 def remove_folder(folder: Path, *, failed: bool = False) -> None:
-    """Delete a folder and what is in it, as far as that can be.
+    """Delete a folder and what is in it; errors are ignored.
 
     Parameters
     ----------
     folder : Path
     failed : bool
-        Whether writing to it has just failed: other threads of zarr may be at it for a moment yet,
-        and would make it again.
+        Whether writing to it has just failed: other threads of zarr may still write for a moment,
+        and make the folder again.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    end = time.monotonic() + _MOMENT
+    end = time.monotonic() + _SECONDS
     while failed and time.monotonic() < end:
         time.sleep(0.01)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def with_file_name(error: OSError, path: str | PathLike[str]) -> OSError:
-    """Return an error with the name of what was to be written: a full disk says none by itself."""
+    """Return an error with the name of the file: that of a full disk has none."""
     if error.errno is None or error.filename is not None:
         return error
     return OSError(error.errno, error.strerror, str(path))
@@ -100,14 +102,14 @@ def with_file_name(error: OSError, path: str | PathLike[str]) -> OSError:
 
 @contextmanager
 def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
-    """Give another name to write under: the file appears when it is complete, or stays as it was.
+    """Write under a temporary name: the file is complete when it appears, or stays as it was.
 
-    What a link leads to is replaced, not the link.
+    The target of a link is replaced, not the link.
 
     Yields
     ------
     Path
-        Beside the file, with the same ending.
+        Name to write under, with the same suffix.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     ('all of it', 1)
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():  # else it would be said of the hidden name
+    if target.is_dir():  # os.replace would name the temporary file in its error
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = temporary_name(target)
     try:

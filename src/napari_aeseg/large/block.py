@@ -12,7 +12,7 @@ import numpy as np
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.memory import give_back, return_large_arrays
+from napari_aeseg.images.memory import trim_heap, unmap_large_arrays_when_freed
 from napari_aeseg.progress import Progress, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
@@ -144,13 +144,13 @@ def work_on(work: BlockWork, block: Block) -> str:
     """Do what is to be done with a block; return what the user should know of it, in lines."""
     if work.store.has(block):
         return ""
-    return_large_arrays()
+    unmap_large_arrays_when_freed()
     notes: list[str] = []
     try:
         left_out = drain(collect_messages(work.steps(block), notes))
         return "\n".join([*notes, *[left_out] * bool(left_out)])
     finally:
-        give_back()
+        trim_heap()
 
 
 @lru_cache(maxsize=2)

@@ -15,7 +15,7 @@ from napari_aeseg.autoencoder.encoding import PIECE
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
-from napari_aeseg.images.memory import free_memory, give_back, return_large_arrays
+from napari_aeseg.images.memory import free_memory, trim_heap, unmap_large_arrays_when_freed
 from napari_aeseg.large.block import BlockWork
 from napari_aeseg.large.block_store import BlockStore
 from napari_aeseg.large.cluster import done_on_cluster
@@ -134,7 +134,7 @@ def block_hierarchy_steps(
     if client is not None and store is None:
         raise InputError("Workers of a cluster need a folder that all of them see: give store.")
     model.levels(params.levels)
-    return_large_arrays()
+    unmap_large_arrays_when_freed()
     skip = blocks.unreadable == "skip"
     read = BlockImage.of(
         *(image, axes, name, model.intensity),
@@ -196,7 +196,7 @@ def _built(
         raise InputError(f"No part of {read.name} could be read. {notes[0] if notes else ''}")
     # Of earlier runs too, where work went on.
     notes = list(dict.fromkeys([*notes, *kept.notes(done)]))
-    give_back()
+    trim_heap()
     joined = stitch_blocks(lambda: map(kept.get, done))
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
@@ -361,7 +361,7 @@ def _coarsening(
         told: list[str] = []
         _, statistics, graph = drain(collect_messages(work.found(raw, block, stop), told))
         parts.append((statistics, graph))
-        give_back()
+        trim_heap()
         notes += told
         yield Progress("read", number, len(chosen), message=" ".join(told))
     if failed is not None and not parts:
@@ -408,6 +408,6 @@ def _here(
                     yield replace(event, done=done - 1, total=len(todo))
         if message:
             notes.append(message)
-        give_back()
+        trim_heap()
         yield Progress("encode", done, len(todo), "", clock.seconds_left(done), message=message)
     return notes
