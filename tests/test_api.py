@@ -135,6 +135,15 @@ def test_segment_takes_the_suggested_number_by_itself(stripes, model):
     assert np.array_equal(labels, tree.regions(tree.suggest_n_regions()))
 
 
+def test_segment_compares_patches_as_asked(stripes, model):
+    comparison = aeseg.ComparisonParams(balance=0.0, scale=4.0)
+    labels = aeseg.segment(
+        stripes, model, n_regions=5, params=FINE, comparison=comparison, device="cpu"
+    )
+    assert np.array_equal(labels, build(stripes, model, comparison=comparison).regions(5))
+    assert not np.array_equal(labels, build(stripes, model).regions(5))
+
+
 def test_segment_trains_a_model_when_there_is_none(monkeypatch, stripes, tiny_params):
     monkeypatch.setattr(module, "TrainingParams", lambda: tiny_params)
     stages = []

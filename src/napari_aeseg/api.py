@@ -1,6 +1,6 @@
-"""The stages joined: what the public functions, the command line and the dock widget all call.
+"""The public functions, and the generators behind them that command line and dock widget use.
 
-Each stage is a generator of frozen events that returns its result; the plain functions drain it.
+The generators yield frozen events and return the result; the public functions drain them.
 """
 
 from __future__ import annotations
@@ -59,6 +59,284 @@ if TYPE_CHECKING:
 _IN_BLOCKS = "give `blocks` (on the command line, --block-size)"
 
 
+def train(
+    images: Any,
+    params: TrainingParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    init: Model | str | PathLike[str] | None = None,
+    progress: ProgressCallback | None = None,
+    stop: StopFlag | None = None,
+    *,
+    resume: bool = False,
+    snapshot_seconds: float | None = None,
+    preview_seconds: float | None = None,
+    voxel_size: Sequence[float] | None = None,
+    blocks: BlockParams | None = None,
+) -> Model:
+    """Train an autoencoder on one image or several.
+
+    Large dask and zarr arrays, and images that need more than half of the free memory, are
+    streamed: crops are drawn from 2D windows at random places, 64 MB in all.
+
+    Parameters
+    ----------
+    images : array_like or list of array_like
+        numpy, dask or zarr arrays of real numbers, with equal numbers of channels; sizes may
+        differ, and dtypes unless normalisation is "training". Images smaller than a crop are
+        mirrored to its size.
+    params : TrainingParams, optional
+    axes : str, optional
+        One letter per dimension, such as "YX", "YXC", "CYX"; the same for all images. Inferred
+        from each shape when not given: what was inferred is in ``model.record.images``.
+    device : str
+        "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+    init : Model, path or "base", optional
+        Weights to start from ("base" are those that ship with the package); with `resume`, the
+        training to go on with.
+    progress : callable, optional
+        Called with every `Progress` event.
+    stop : threading.Event or alike, optional
+        Checked at every step. The model so far is returned; ``model.unfinished`` is True.
+    resume : bool
+        Whether to go on with the unfinished training of `init` where it stopped. Images and
+        `params` must be those it began with; `params` and `axes` may be left out. On the CPU, the
+        result is that of a training that was never stopped, bit for bit.
+    snapshot_seconds : float, optional
+        How often an event carries the model so far as `snapshot`, for example to save it.
+    preview_seconds : float, optional
+        How often an event carries the reconstruction of the first image as `preview`.
+    voxel_size : sequence of float, optional
+        Length of a voxel along Z, Y and X, in the order of the axes and any unit. For volumes, it
+        decides whether the network works in 3D, and from which level on (`TrainingParams`,
+        `dimensions`). Isotropic voxels are assumed if it is not given.
+    blocks : BlockParams, optional
+        Stream all images, also those that fit into memory; `unreadable` decides about windows that
+        cannot be read.
+
+    Returns
+    -------
+    Model
+        On the CPU. ``model.losses`` has the loss of every step, ``model.record.notes`` what looks
+        wrong with them.
+
+    Raises
+    ------
+    InputError
+        If an image is empty, complex, constant, has masked, NaN, infinite or immense values, cannot
+        be read, or does not fit the others or `axes`; or if the training cannot be resumed, or not
+        with these images or params.
+    StoppedError
+        If stopped before the first step.
+    DeviceError
+        If the device is not there, or if there was no memory for a single step. When it runs out of
+        memory, batches are halved, then the CPU takes over: an event and ``model.record`` say so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = train(np.eye(64), TrainingParams(steps=2, width=4), device="cpu")
+    >>> len(model.losses), model.unfinished
+    (2, False)
+    """
+    work = train_steps(
+        images,
+        params,
+        axes,
+        device,
+        init,
+        stop,
+        resume=resume,
+        snapshot_seconds=snapshot_seconds,
+        preview_seconds=preview_seconds,
+        voxel_size=voxel_size,
+        blocks=blocks,
+    )
+    return drain(work, progress)
+
+
+def load_model(path: str | PathLike[str]) -> Model:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    path : path-like or "base"
+        A ``*.aeseg.safetensors`` file. "base" is the model that ships with the package, made for
+        any image; a file of that name is ``Path("base")`` or ``"./base"``.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, foreign, or of a newer format.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import napari_aeseg as aeseg, numpy as np, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "tissue.aeseg.safetensors"
+    >>> params = aeseg.TrainingParams(steps=1, width=4)
+    >>> aeseg.train(np.eye(64), params, device="cpu").save(path)
+    >>> load_model(path).architecture.width
+    4
+    """
+    return Model.load(path)
+
+
+def build_hierarchy(
+    image: Any,
+    model: Model | str | PathLike[str],
+    params: SegmentationParams | None = None,
+    axes: str | Axes | None = None,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    stop: StopFlag | None = None,
+    *,
+    comparison: ComparisonParams | None = None,
+    voxel_size: Sequence[float] | None = None,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
+    client: Any = None,
+) -> Hierarchy:
+    """Encode an image and build the tree of all its segmentations.
+
+    Large dask and zarr arrays, and images that need more than half of the free memory, are
+    processed in blocks and never loaded whole; so is any image with one of the last three
+    parameters.
+
+    Parameters
+    ----------
+    image : array_like
+        numpy, dask or zarr array with the channels the model was trained on; any for "base".
+    model : Model, path or "base"
+        From `train` or `load_model`; "base" is the model that ships with the package.
+    params : SegmentationParams, optional
+    axes : str or Axes, optional
+        One letter per dimension, such as "YXC"; inferred from the shape when not given:
+        ``tree.axes`` says how. What ``open_file(...).read_axes()`` returns has the size of a voxel
+        and its unit too.
+    device : str
+        "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+    progress : callable, optional
+        Called with every `Progress` event.
+    stop : threading.Event or alike, optional
+        Checked several times a second, in every stage.
+    comparison : ComparisonParams, optional
+        How patches are compared; `Hierarchy.reweighted` changes it at once.
+    voxel_size : sequence of float, optional
+        Size of a pixel along each of Z, Y and X that the image has, in its order; equal by default.
+        It decides how many slices a patch has, and `table` measures in it.
+    blocks : BlockParams, optional
+        How to process the image in blocks. Patch ids and labels are dask arrays then.
+    store : path-like, optional
+        Folder for finished blocks; run again with it, stopped work is resumed. By default a
+        temporary folder, deleted when nothing refers to the result.
+    client : distributed.Client, optional
+        Its workers process the blocks; they see `store` under the same path. With `store`, the
+        active client is the default.
+
+    Returns
+    -------
+    Hierarchy
+
+    Raises
+    ------
+    InputError
+        If the image cannot be used, or does not fit the model, or `voxel_size` does not fit.
+    StoppedError
+        When asked to stop.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = train(np.eye(64), TrainingParams(steps=1, width=4), device="cpu")
+    >>> int(build_hierarchy(np.eye(64), model, device="cpu").regions(n_regions=3).max())
+    3
+    """
+    work = hierarchy_steps(
+        image,
+        model,
+        params,
+        axes,
+        device,
+        stop,
+        comparison=comparison,
+        voxel_size=voxel_size,
+        blocks=blocks,
+        store=store,
+        client=client,
+    )
+    return drain(work, progress)
+
+
+def segment(
+    image: Any,
+    model: Model | str | PathLike[str] | None = None,
+    n_regions: int | None = None,
+    n_classes: int | None = None,
+    *,
+    params: SegmentationParams | None = None,
+    comparison: ComparisonParams | None = None,
+    axes: str | None = None,
+    device: str = "auto",
+    progress: ProgressCallback | None = None,
+    stop: StopFlag | None = None,
+    voxel_size: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Segment an image in one call.
+
+    Parameters
+    ----------
+    image : array_like
+        The image.
+    model : Model, path or "base", optional
+        Without one, a model is trained on the image first; "base" needs no training.
+    n_regions : int, optional
+        Number of connected segments; by default `Hierarchy.suggest_n_regions` chooses it.
+    n_classes : int, optional
+        Number of classes instead: the same texture gets the same label wherever it is.
+    params, comparison, axes, device, progress, stop, voxel_size
+        As of `build_hierarchy`.
+
+    Returns
+    -------
+    ndarray of int32, shape of the space axes
+        Labels from 1.
+
+    Raises
+    ------
+    InputError
+        If both numbers are given, or as `train` and `build_hierarchy` do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = train(np.eye(64), TrainingParams(steps=1, width=4), device="cpu")
+    >>> segment(np.eye(64), model, n_regions=4, device="cpu").shape
+    (64, 64)
+    """
+    if n_regions is not None and n_classes is not None:
+        raise InputError("Give n_regions or n_classes, not both.")
+    params = checked_params(SegmentationParams, params)
+    comparison = checked_params(ComparisonParams, comparison)
+    for name, number in (("n_regions", n_regions), ("n_classes", n_classes)):
+        if number is not None:  # before any work; how many there can be is known after it
+            checked_number(name, number)
+    given = _Input.of(image, axes, "image", voxel_size)
+    array = given.array
+    if not needs_blocks(array):
+        array = as_array(array, given.name)  # read once, not for the training and again
+    if model is None:
+        letters = given.axes.letters
+        model = train([array], axes=letters, device=device, progress=progress, stop=stop)
+    hierarchy = build_hierarchy(
+        array, model, params, given.axes, device, progress, stop, comparison=comparison
+    )
+    if n_classes is not None:
+        return hierarchy.classes(n_classes)
+    return hierarchy.regions(hierarchy.suggest_n_regions() if n_regions is None else n_regions)
+
+
 def train_steps(
     images: Any,
     params: TrainingParams | None = None,
@@ -114,6 +392,62 @@ def train_steps(
         return (
             yield from training_steps(
                 trainer, stop, snapshot_seconds=snapshot_seconds, preview_seconds=preview_seconds
+            )
+        )
+
+
+def hierarchy_steps(
+    image: Any,
+    model: Model | str | PathLike[str],
+    params: SegmentationParams | None = None,
+    axes: str | Axes | None = None,
+    device: str = "auto",
+    stop: StopFlag | None = None,
+    name: str = "image",
+    precision: Precision = "float32",
+    *,
+    comparison: ComparisonParams | None = None,
+    voxel_size: Sequence[float] | None = None,
+    blocks: BlockParams | None = None,
+    store: str | PathLike[str] | None = None,
+    client: Any = None,
+) -> Generator[Progress, None, Hierarchy]:
+    """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
+
+    Parameters
+    ----------
+    axes : str or Axes, optional
+        `Axes` may hold the size of a voxel.
+    name : str
+        What errors call the image.
+    precision : {"float32", "bfloat16"}
+        Of the network; see `pooling_steps`.
+    """
+    params = checked_params(SegmentationParams, params)
+    comparison = checked_params(ComparisonParams, comparison)
+    given = _Input.of(image, axes, name, voxel_size)
+    if not isinstance(model, Model):
+        model = Model.load(model)
+    in_blocks = any(option is not None for option in (blocks, store, client))
+    if not (in_blocks or needs_blocks(given.array)):
+        with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
+            work = _steps_in_memory(given, model, params, comparison, device, stop, precision)
+            return (yield from work)
+    with oom_as_device_error(name, "Give smaller blocks (block_size, --block-size)."):
+        return (
+            yield from block_hierarchy_steps(
+                given.array,
+                model,
+                params,
+                given.axes,
+                device,
+                stop,
+                name,
+                precision,
+                blocks=blocks,
+                store=store,
+                client=active_client() if client is None and store is not None else client,
+                comparison=comparison,
             )
         )
 
@@ -208,186 +542,6 @@ def _read_steps(
     return images, intensity
 
 
-def train(
-    images: Any,
-    params: TrainingParams | None = None,
-    axes: str | None = None,
-    device: str = "auto",
-    init: Model | str | PathLike[str] | None = None,
-    progress: ProgressCallback | None = None,
-    stop: StopFlag | None = None,
-    *,
-    resume: bool = False,
-    snapshot_seconds: float | None = None,
-    preview_seconds: float | None = None,
-    voxel_size: Sequence[float] | None = None,
-    blocks: BlockParams | None = None,
-) -> Model:
-    """Train an autoencoder on one image or several.
-
-    Of a large dask or zarr array, or an image that takes more than half of the free memory, a pool
-    of windows at random places is read, 64 MB of it, and crops are drawn from these.
-
-    Parameters
-    ----------
-    images : array_like or list of array_like
-        numpy, dask or zarr arrays of real numbers, with equal numbers of channels; sizes may
-        differ, and dtypes unless normalisation is "training". Images smaller than a crop are
-        mirrored to its size.
-    params : TrainingParams, optional
-    axes : str, optional
-        One letter per dimension, such as "YX", "YXC", "CYX"; the same for all images. Inferred
-        from each shape when not given: what was inferred is in ``model.record.images``.
-    device : str
-        "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
-    init : Model, path or "base", optional
-        Weights to start from ("base" are those that ship with the package); with `resume`, the
-        training to go on with.
-    progress : callable, optional
-        Called with every `Progress` event.
-    stop : threading.Event or alike, optional
-        Checked at every step. The model so far is returned; it is ``model.unfinished``.
-    resume : bool
-        Whether to go on with the unfinished training of `init` where it stopped. Images and
-        `params` must be those it began with; `params` and `axes` may be left out. On the CPU, the
-        result is that of a training that was never stopped, bit for bit.
-    snapshot_seconds : float, optional
-        How often an event carries the model so far as `snapshot`, for example to save it.
-    preview_seconds : float, optional
-        How often an event carries, as `picture`, what the model makes of the first image.
-    voxel_size : sequence of float, optional
-        Length of a voxel along Z, Y and X, in the order of the axes and any unit: of volumes, it
-        says whether a network sees them in 3D, and from which level on (`TrainingParams`,
-        `dimensions`). Voxels are taken for cubes when not given.
-    blocks : BlockParams, optional
-        Have all images learnt from by a pool of windows, as large dask and zarr arrays are;
-        `unreadable` says what becomes of windows that cannot be read.
-
-    Returns
-    -------
-    Model
-        On the CPU. ``model.losses`` has the loss of every step, ``model.record.notes`` what looks
-        wrong with them.
-
-    Raises
-    ------
-    InputError
-        If an image is empty, complex, constant, has masked, NaN, infinite or immense values, cannot
-        be read, or does not fit the others or `axes`; or if the training cannot be resumed, or not
-        with these images or params.
-    StoppedError
-        If stopped before the first step.
-    DeviceError
-        If the device is not there, or if there was no memory for a single step. When it runs out of
-        memory, batches are halved, then the CPU takes over: an event and ``model.record`` say so.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> model = train(np.eye(64), TrainingParams(steps=2, width=4), device="cpu")
-    >>> len(model.losses), model.unfinished
-    (2, False)
-    """
-    work = train_steps(
-        images,
-        params,
-        axes,
-        device,
-        init,
-        stop,
-        resume=resume,
-        snapshot_seconds=snapshot_seconds,
-        preview_seconds=preview_seconds,
-        voxel_size=voxel_size,
-        blocks=blocks,
-    )
-    return drain(work, progress)
-
-
-def load_model(path: str | PathLike[str]) -> Model:
-    """Load a trained model.
-
-    Parameters
-    ----------
-    path : path-like or "base"
-        A ``*.aeseg.safetensors`` file. "base" is the model that ships with the package, made for
-        any image; a file of that name is ``Path("base")`` or ``"./base"``.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is damaged, foreign, or of a newer format.
-    FileNotFoundError
-        If there is no such file.
-
-    Examples
-    --------
-    >>> import napari_aeseg as aeseg, numpy as np, tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "tissue.aeseg.safetensors"
-    >>> params = aeseg.TrainingParams(steps=1, width=4)
-    >>> aeseg.train(np.eye(64), params, device="cpu").save(path)
-    >>> load_model(path).architecture.width
-    4
-    """
-    return Model.load(path)
-
-
-def hierarchy_steps(
-    image: Any,
-    model: Model | str | PathLike[str],
-    params: SegmentationParams | None = None,
-    axes: str | Axes | None = None,
-    device: str = "auto",
-    stop: StopFlag | None = None,
-    name: str = "image",
-    precision: Precision = "float32",
-    *,
-    comparison: ComparisonParams | None = None,
-    voxel_size: Sequence[float] | None = None,
-    blocks: BlockParams | None = None,
-    store: str | PathLike[str] | None = None,
-    client: Any = None,
-) -> Generator[Progress, None, Hierarchy]:
-    """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
-
-    Parameters
-    ----------
-    axes : str or Axes, optional
-        `Axes` that are measured say the size of a voxel too.
-    name : str
-        What errors call the image.
-    precision : {"float32", "bfloat16"}
-        Of the network; see `pooling_steps`.
-    """
-    params = checked_params(SegmentationParams, params)
-    comparison = checked_params(ComparisonParams, comparison)
-    given = _Input.of(image, axes, name, voxel_size)
-    if not isinstance(model, Model):
-        model = Model.load(model)
-    in_blocks = any(option is not None for option in (blocks, store, client))
-    if not (in_blocks or needs_blocks(given.array)):
-        with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
-            work = _steps_in_memory(given, model, params, comparison, device, stop, precision)
-            return (yield from work)
-    with oom_as_device_error(name, "Give smaller blocks (block_size, --block-size)."):
-        return (
-            yield from block_hierarchy_steps(
-                given.array,
-                model,
-                params,
-                given.axes,
-                device,
-                stop,
-                name,
-                precision,
-                blocks=blocks,
-                store=store,
-                client=active_client() if client is None and store is not None else client,
-                comparison=comparison,
-            )
-        )
-
-
 def _steps_in_memory(
     given: _Input,
     model: Model,
@@ -446,156 +600,3 @@ def _steps_in_memory(
     ).prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy
-
-
-def build_hierarchy(
-    image: Any,
-    model: Model | str | PathLike[str],
-    params: SegmentationParams | None = None,
-    axes: str | Axes | None = None,
-    device: str = "auto",
-    progress: ProgressCallback | None = None,
-    stop: StopFlag | None = None,
-    *,
-    comparison: ComparisonParams | None = None,
-    voxel_size: Sequence[float] | None = None,
-    blocks: BlockParams | None = None,
-    store: str | PathLike[str] | None = None,
-    client: Any = None,
-) -> Hierarchy:
-    """Encode an image and build the tree of all its segmentations.
-
-    A large dask or zarr array, or an image that takes more than half of the free memory, is worked
-    on in blocks and never loaded whole; so is any with one of the last three parameters.
-
-    Parameters
-    ----------
-    image : array_like
-        numpy, dask or zarr array with the channels the model was trained on; any for "base".
-    model : Model, path or "base"
-        From `train` or `load_model`; "base" is the model that ships with the package.
-    params : SegmentationParams, optional
-    axes : str or Axes, optional
-        One letter per dimension, such as "YXC"; inferred from the shape when not given:
-        ``tree.axes`` says how. What ``open_file(...).read_axes()`` returns has the size of a voxel
-        and its unit too.
-    device : str
-        "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
-    progress : callable, optional
-        Called with every `Progress` event.
-    stop : threading.Event or alike, optional
-        Looked at several times a second, in every stage.
-    comparison : ComparisonParams, optional
-        How patches are compared; `Hierarchy.reweighted` changes it at once.
-    voxel_size : sequence of float, optional
-        Size of a pixel along each of Z, Y and X that the image has, in its order; by default all
-        are taken for equal. Patches have as many slices as come nearest to the length of their
-        sides, and `table` measures in it.
-    blocks : BlockParams, optional
-        How it is worked on in blocks. Patch ids and labels are dask arrays then.
-    store : path-like, optional
-        Folder in which blocks that are done are kept; work that was stopped goes on there. Without
-        it, a temporary folder is deleted when nothing refers to the result.
-    client : distributed.Client, optional
-        Blocks are worked on by its workers, which see `store` under the same path. With `store`,
-        the active client is taken when none is given.
-
-    Returns
-    -------
-    Hierarchy
-
-    Raises
-    ------
-    InputError
-        If the image cannot be used, or does not fit the model, or `voxel_size` does not fit.
-    StoppedError
-        When asked to stop.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> model = train(np.eye(64), TrainingParams(steps=1, width=4), device="cpu")
-    >>> int(build_hierarchy(np.eye(64), model, device="cpu").regions(n_regions=3).max())
-    3
-    """
-    work = hierarchy_steps(
-        image,
-        model,
-        params,
-        axes,
-        device,
-        stop,
-        comparison=comparison,
-        voxel_size=voxel_size,
-        blocks=blocks,
-        store=store,
-        client=client,
-    )
-    return drain(work, progress)
-
-
-def segment(
-    image: Any,
-    model: Model | str | PathLike[str] | None = None,
-    n_regions: int | None = None,
-    n_classes: int | None = None,
-    *,
-    params: SegmentationParams | None = None,
-    comparison: ComparisonParams | None = None,
-    axes: str | None = None,
-    device: str = "auto",
-    progress: ProgressCallback | None = None,
-    stop: StopFlag | None = None,
-    voxel_size: Sequence[float] | None = None,
-) -> np.ndarray:
-    """Segment an image in one call.
-
-    Parameters
-    ----------
-    image : array_like
-        The image.
-    model : Model, path or "base", optional
-        Without one, a model is trained on the image first; "base" needs no training.
-    n_regions : int, optional
-        Number of connected segments. When neither number is given, the number is suggested by
-        the image (`Hierarchy.suggest_n_regions`).
-    n_classes : int, optional
-        Number of classes instead: the same texture gets the same label wherever it is.
-    params, comparison, axes, device, progress, stop, voxel_size
-        As of `build_hierarchy`.
-
-    Returns
-    -------
-    ndarray of int32, shape of the space axes
-        Labels from 1.
-
-    Raises
-    ------
-    InputError
-        If both numbers are given, or as `train` and `build_hierarchy` do.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> model = train(np.eye(64), TrainingParams(steps=1, width=4), device="cpu")
-    >>> segment(np.eye(64), model, n_regions=4, device="cpu").shape
-    (64, 64)
-    """
-    if n_regions is not None and n_classes is not None:
-        raise InputError("Give n_regions or n_classes, not both.")
-    params = checked_params(SegmentationParams, params)
-    comparison = checked_params(ComparisonParams, comparison)
-    for name, number in (("n_regions", n_regions), ("n_classes", n_classes)):
-        if number is not None:  # before any work; how many there can be is known after it
-            checked_number(name, number)
-    given = _Input.of(image, axes, "image", voxel_size)
-    array = given.array
-    if not needs_blocks(array):
-        array = as_array(array, given.name)  # read once, not for the training and again
-    if model is None:
-        letters = given.axes.letters
-        model = train([array], axes=letters, device=device, progress=progress, stop=stop)
-    hierarchy = build_hierarchy(array, model, params, given.axes, device, progress, stop)
-    if n_classes is not None:
-        return hierarchy.classes(n_classes)
-    return hierarchy.regions(hierarchy.suggest_n_regions() if n_regions is None else n_regions)

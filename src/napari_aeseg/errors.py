@@ -6,7 +6,7 @@ class AesegError(Exception):
 
 
 class InputError(AesegError, ValueError):
-    """An image, an axes string or a parameter that cannot be used; the text says how to fix it."""
+    """An image, axes or a parameter that cannot be used; the text says how to fix it."""
 
 
 class ModelFileError(AesegError):
@@ -18,24 +18,24 @@ class HierarchyFileError(AesegError):
 
 
 class DeviceError(AesegError):
-    """A device that is not there, or that failed with no other device left to try."""
+    """A device that is not available, or too little memory on every device."""
 
 
 class StoppedError(AesegError):
     """Work that was asked to stop before there was a result to keep."""
 
 
-def sanitized(value: object, most: int = 300) -> str:
-    r"""Return text of a file that nobody vouches for, to be shown: cut, and nothing but letters.
+def sanitized(value: object, max_length: int = 300) -> str:
+    r"""Return text from an untrusted file for display: shortened, without control characters.
 
     Examples
     --------
-    >>> sanitized("9.0\x1b[2J", most=9), sanitized("a" * 99, most=5)
+    >>> sanitized("9.0\x1b[2J", max_length=9), sanitized("a" * 99, max_length=5)
     ('9.0\\x1b[2J', 'aaaaa ...')
     """
     text = str(value)
-    kept = text if len(text) <= most else f"{text[:most]} ..."
-    # Not encodable, or obeyed by a terminal: written as in Python.
+    short = text if len(text) <= max_length else f"{text[:max_length]} ..."
+    # A terminal would obey control characters, and surrogates cannot be encoded.
     return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in kept
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in short
     )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_aeseg.params import MODEL_SUFFIX
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_SUFFIX = ".aeseg.safetensors"
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] | None:
     """Return a reader for a model file, or None for anything else (npe2 reader contribution)."""
     paths = [path] if isinstance(path, str) else path
-    return _read if all(str(p).endswith(_SUFFIX) for p in paths) else None
+    return _read if all(str(p).endswith(MODEL_SUFFIX) for p in paths) else None
 
 
 def _read(path: str | list[str]) -> list[tuple[None]]:
