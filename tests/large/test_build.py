@@ -196,7 +196,7 @@ def test_textures_are_told_apart_by_few_large_patches_too(tmp_path):
     given = {"comparison": aeseg.ComparisonParams(scale=16), "max_patches": image.size // 1500}
     tree = built(image, 192, store=tmp_path / "blocks", **given)
     assert tree.n_patches <= 98
-    assert tree.fine.scale == 16
+    assert tree.calibration.scale == 16
     classes = np.asarray(tree.classes(3))
     table = np.array(
         [[np.sum((truth == t) & (classes == c)) for c in (1, 2, 3)] for t in (1, 2, 3)]
@@ -206,7 +206,7 @@ def test_textures_are_told_apart_by_few_large_patches_too(tmp_path):
     assert np.array_equal(np.asarray(again.classes(3)), classes)
     tree.save(tmp_path / "tree.aeseg.zarr")
     loaded = aeseg.load_hierarchy(tmp_path / "tree.aeseg.zarr")
-    assert loaded.fine.numbers() == tree.fine.numbers()
+    assert loaded.calibration.numbers() == tree.calibration.numbers()
     for a, b in ((loaded, tree), (loaded.reweighted(balance=0.9), tree.reweighted(balance=0.9))):
         assert np.array_equal(np.asarray(a.classes(3)), np.asarray(b.classes(3)))
     assert np.array_equal(np.asarray(loaded.regions(9)), np.asarray(tree.regions(9)))
@@ -253,17 +253,17 @@ def test_blocks_beside_a_part_that_cannot_be_read_are_not_left_out(image):
 @pytest.mark.parametrize("given", [np.asarray, lambda image: da.from_array(image, chunks=64)])
 def test_a_hierarchy_of_blocks_knows_its_image(image, given):
     tree = built(image)
-    assert tree.is_of(given(image))
-    assert not tree.is_of(given(image[::-1]))
-    assert not tree.is_of(given(image[:-1]))
+    assert tree.matches_image(given(image))
+    assert not tree.matches_image(given(image[::-1]))
+    assert not tree.matches_image(given(image[:-1]))
 
 
 def test_a_hierarchy_of_blocks_knows_its_image_though_a_part_was_left_out(image):
     bad = image.astype(float)
     bad[92:100, 154:166] = np.nan
     tree = built(da.from_array(bad, chunks=(64, 64, 3)), unreadable="skip")
-    assert tree.is_of(bad)
-    assert not tree.is_of(bad + 1)
+    assert tree.matches_image(bad)
+    assert not tree.matches_image(bad + 1)
 
 
 def test_a_hierarchy_of_volumes_in_time_knows_its_image():
@@ -271,8 +271,8 @@ def test_a_hierarchy_of_volumes_in_time_knows_its_image():
     tree = aeseg.build_hierarchy(
         movie, "base", GRID, "TCZYX", device="cpu", blocks=aeseg.BlockParams(block_size=32)
     )
-    assert tree.is_of(movie)
-    assert not tree.is_of(movie[:, ::-1])
+    assert tree.matches_image(movie)
+    assert not tree.matches_image(movie[:, ::-1])
 
 
 def test_an_image_of_which_nothing_can_be_read_is_refused():

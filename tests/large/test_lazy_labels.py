@@ -143,7 +143,7 @@ def test_what_is_not_known_by_patch_is_refused(lazy, whole, markers):
             lazy.table(labels)
     with pytest.raises(aeseg.InputError, match="The classes"):
         lazy.table(lazy.regions(9), whole.classes(3))
-    with pytest.raises(aeseg.InputError, match="error: no maps"):
+    with pytest.raises(aeseg.InputError, match="error: images in blocks"):
         lazy.table(lazy.regions(9), error=whole.border_strength())
     with pytest.raises(aeseg.InputError, match="known by patch only"):
         lazy.merge_height(lazy.from_markers(markers))

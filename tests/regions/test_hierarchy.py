@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -221,10 +223,8 @@ def test_prototypes_bring_their_scale(hierarchy_of):
 
 def test_merges_that_cost_nothing_have_a_threshold_too(hierarchy):
     """The search for one went on for ever, at a scale at which all patches were alike."""
-    free = hierarchy.reweighted(balance=0.5)
-    tree = free.tree
-    vars(free)["tree"] = type(tree)(tree.children, np.zeros_like(tree.cost), tree.size)
-
+    tree = hierarchy.tree
+    free = replace(hierarchy, merges=(tree.children, np.zeros_like(tree.cost)))
     assert free.n_regions_at(free.threshold_at(5)) == 1
     assert 0 < free.threshold_at(5) < 1e-6
     assert free.threshold_at(free.n_patches) == 0

@@ -176,8 +176,8 @@ def test_classes_and_maps_of_no_label_are_empty(tree):
         ({"classes": np.zeros((8, 10))}, "classes .*float64.*whole numbers or names"),
         ({"error": np.zeros((10, 8))}, r"error .*\(10, 8\).*\(8, 10\)"),
         ({"error": np.full((8, 10), "a")}, "error .*real numbers"),
-        ({"mean_1": np.zeros((8, 10))}, "mean_1: a column of this name"),
-        ({"index": np.zeros((8, 10))}, "index: a column of this name"),
+        ({"mean_1": np.zeros((8, 10))}, "mean_1: the table has a column"),
+        ({"index": np.zeros((8, 10))}, "index: the table has a column"),
     ],
 )
 def test_other_classes_and_maps_are_refused(tree, more, hint):

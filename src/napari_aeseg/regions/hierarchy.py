@@ -1,24 +1,22 @@
-"""The hierarchy of one image: patches, what is known of them, and the merge tree to cut."""
+"""The hierarchy of one image: its patches, and all segmentations that their merge tree holds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import InitVar, dataclass, field, fields, replace
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import channels_first
 from napari_aeseg.images.checks import check_rectangular
-from napari_aeseg.images.parallel import one_blas_thread
-from napari_aeseg.regions.compare.descriptor import Descriptor, describe
 from napari_aeseg.regions.compare.moments import MomentsCache
+from napari_aeseg.regions.comparison import ComparedPatches
 from napari_aeseg.regions.cuts.classes import (
     BASE_REGIONS,
     check_prototypes,
-    class_tree,
+    dark_to_bright,
     nearest_prototype,
     prototypes_of,
 )
@@ -35,28 +33,15 @@ from napari_aeseg.regions.hierarchy_file import HierarchyParts, read_hierarchy, 
 from napari_aeseg.regions.lazy_labels import (
     contour_lazily,
     is_lazy,
-    known_by_patch,
     map_to_pixels_lazily,
     marks_lazily,
     marks_on_top_lazily,
     matches_image,
 )
-from napari_aeseg.regions.measure import (
-    checked_labels,
-    feature_colors,
-    labels_of_patches,
-    region_table,
-)
+from napari_aeseg.regions.measure import checked_labels, feature_colors, region_table
 from napari_aeseg.regions.patches.graph import contour_map
 from napari_aeseg.regions.patches.statistics import channel_means
 from napari_aeseg.regions.patches.superpixels import patch_shape
-from napari_aeseg.regions.tree.merge_tree import (
-    SMALLEST_THRESHOLD,
-    MergeTree,
-    cost_of,
-    threshold_of,
-)
-from napari_aeseg.regions.tree.ward import ward_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,212 +53,22 @@ if TYPE_CHECKING:
     from napari_aeseg.params import ComparisonParams, SegmentationParams
     from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.compare.descriptor import Descriptor
     from napari_aeseg.regions.compare.moments import FeatureCalibration
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
+    from napari_aeseg.regions.tree.merge_tree import MergeTree
 
-
-class Inspected(Protocol):
-    """What is needed to look inside."""
-
-    @property
-    def patches(self) -> np.ndarray:
-        """Patch ids, shape space."""
-
-    def map_to_pixels(self, lut: np.ndarray) -> np.ndarray:
-        """Labels from a value per patch."""
-
-    @property
-    def statistics(self) -> PatchStatistics:
-        """What is known of each patch."""
-
-    @property
-    def graph(self) -> RegionGraph:
-        """Which patches touch."""
-
-    @property
-    def axes(self) -> Axes:
-        """How the image's dimensions were read."""
-
-    @property
-    def tree(self) -> MergeTree:
-        """The merge tree."""
-
-    @property
-    def merge_thresholds(self) -> np.ndarray:
-        """Threshold of each merge, shape (P - 1,)."""
-
-    @property
-    def edge_strength(self) -> np.ndarray:
-        """Threshold at which both ends of each edge are one, shape (E,)."""
-
-
-class Inspection:
-    """The methods of `Hierarchy` that show and measure instead of segmenting."""
-
-    def border_strength(self: Inspected) -> np.ndarray:
-        """Return how strong the borders between patches are: the ultrametric contour map.
-
-        Cut at any value, it gives the borders of the regions of that threshold [1]_.
-
-        Returns
-        -------
-        ndarray of float32, shape of the space axes
-            On pixels at the border of two patches, the threshold (0 to 1) at which these two
-            become one region; the largest where several meet. 0 inside patches.
-
-        References
-        ----------
-        .. [1] P. Arbelaez, Boundary extraction in natural images using ultrametric contour maps,
-               CVPR workshops, 2006; P. Arbelaez et al., Contour detection and hierarchical image
-               segmentation, IEEE Transactions on Pattern Analysis and Machine Intelligence 33,
-               2011.
-
-        Examples
-        --------
-        >>> import napari_aeseg as aeseg
-        >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
-        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-        >>> strength = aeseg.build_hierarchy(image, model, device="cpu").border_strength()
-        >>> bool(strength[:, 14:18].max() == strength.max())
-        True
-        """
-        if is_lazy(self.patches):
-            lazy: np.ndarray = contour_lazily(self.patches, self.graph, self.edge_strength)
-            return lazy
-        return contour_map(self.patches, self.graph, self.edge_strength)
-
-    def merge_height(self: Inspected, labels: np.ndarray | None = None) -> np.ndarray:
-        """Return how long each region holds out: the threshold at which it first merges.
-
-        Parameters
-        ----------
-        labels : ndarray of int, shape of the space axes, optional
-            Unions of patches, such as `regions` and `classes` give; 0 is left out. By default,
-            each patch by itself.
-
-        Returns
-        -------
-        ndarray of float32, shape of the space axes
-            From 0 to 1, the threshold at which a part of the region merges with something outside
-            it; 1 for a label that is everywhere, 0 where there is no label.
-
-        Raises
-        ------
-        InputError
-            If the shape differs, or the labels are no unions of patches.
-        """
-        number = self.graph.number
-        if labels is None:
-            of_patch = np.arange(1, number + 1)
-        elif is_lazy(self.patches):
-            of_patch = known_by_patch(labels, self.patches, number, "The labels")
-        else:
-            checked = checked_labels(labels, self.patches.shape, self.axes.space)
-            found = labels_of_patches(checked, self.patches, number)
-            if found is None:
-                raise InputError(
-                    "These labels are no unions of patches, and only those are in the merge tree: "
-                    "take labels from `regions`, `classes` or edits of them."
-                )
-            of_patch = found
-        index, row = np.unique(of_patch, return_inverse=True)
-        first = self.tree.merges_leaving(row, len(index))
-        height = np.where(index > 0, np.append(self.merge_thresholds, 1.0)[first], 0)
-        return self.map_to_pixels(height.astype(np.float32)[row])
-
-    def feature_colors(self: Inspected) -> np.ndarray:
-        """Return what the network sees as colours: principal components of the mean features.
-
-        Returns
-        -------
-        ndarray of uint8, shape (*space, 3)
-            Red, green and blue; see `napari_aeseg.regions.measure.feature_colors`. Colours mean
-            nothing by themselves and differ from image to image: alike is what is alike.
-        """
-        colors = feature_colors(self.statistics)
-        if is_lazy(self.patches):
-            lazy: np.ndarray = map_to_pixels_lazily(self.patches, colors)
-            return lazy
-        return colors[self.patches]
-
-    def table(
-        self: Inspected,
-        labels: np.ndarray,
-        classes: np.ndarray | None = None,
-        spacing: Sequence[float] | None = None,
-        unit: str = "pixel",
-        **maps: Any,
-    ) -> pd.DataFrame:
-        """Measure labelled segments.
-
-        Parameters
-        ----------
-        labels : ndarray of int, shape of the space axes
-            0 is left out. Usually from `regions` or `classes`, but any labels of this shape do. Of
-            an image worked on in blocks: only what this hierarchy returned, as it is, or one label
-            for each patch; it is measured by patch, no pixel is computed.
-        classes : ndarray of int or str, shape of the space axes or (P,), optional
-            Class ids or names, by pixel or by patch.
-        spacing : sequence of float, optional
-            Size of a pixel along each axis of the labels. By default that of the hierarchy's
-            `voxel_size`, and 1 from frame to frame; without one, pixels are counted.
-        unit : str
-            Of `spacing`; kept in ``attrs["unit"]`` of the table.
-        **maps : ndarray of float, shape of the space axes
-            Images to average over each label, such as ``reconstruction_error=error``.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per label:
-
-            - "index": the label;
-            - "area": pixels, or with a spacing their area (in a volume their volume: the name stays
-              the one that napari and scikit-image use) and the pixels in "area_pixels";
-            - "centroid_y", "centroid_x" (and "centroid_z"): pixels, or with a spacing in `unit`;
-            - "mean_1" ...: mean of each channel in the units of the image; exact for unions of
-              patches, else from the patches that the label overlaps;
-            - "border_strength", only for unions of patches: mean of `border_strength` along the
-              border to full_noise else, NaN without such a border;
-            - "merge_height", only for unions of patches: threshold at which a part of the label
-              merges with something outside it (see `merge_height`);
-            - "class", with `classes`: that of most pixels, of equals the first in order;
-            - the mean of each of `maps`, under its name.
-
-        Raises
-        ------
-        InputError
-            If a shape differs, the labels are not whole numbers of 0 or more, `spacing` is no
-            number above 0 for each axis, or a map is named like another column; of an image worked
-            on in blocks, for other labels and for maps.
-
-        Examples
-        --------
-        >>> import napari_aeseg as aeseg
-        >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
-        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-        >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
-        >>> table = tree.table(tree.regions(1), spacing=(0.5, 0.5), unit="micrometre")
-        >>> table.loc[0, ["area", "area_pixels", "centroid_x"]].tolist(), table.attrs["unit"]
-        ([256.0, 1024.0, 7.75], 'micrometre')
-        """
-        if spacing is None:
-            spacing, unit = self.axes.spacing, self.axes.unit
-        return region_table(self, labels, classes, spacing, unit, maps)
-
-
-#: Why images worked on in blocks have no objects.
+#: What errors say where objects are asked for in an image that was processed in blocks.
 OBJECTS_NEED_PIXELS = (
-    "Objects follow pixels, which are not kept of an image that was worked on in blocks: take "
-    "regions or classes, or a part of the image that fits into memory."
+    "Objects are not available for images in blocks. Use regions or classes, or crop the image."
 )
-# Pixels that labels are looked up for together.
-_PAINTED_TOGETHER = 500_000
+# Pixels that are looked up together.
+_PIXELS_TOGETHER = 500_000
 
 
 @dataclass(frozen=True)
-class Hierarchy(Inspection):
+class Hierarchy:
     """All segmentations of one image, coarse to fine.
 
     Made by `napari_aeseg.build_hierarchy`. Every method that returns labels is a look-up over the
@@ -283,26 +78,29 @@ class Hierarchy(Inspection):
     ----------
     patches : ndarray or dask array of int32, shape space
         Patch ids 0 .. P-1; -1 in parts of a dask array that could not be read. With a dask array,
-        labels are dask arrays too: what is looked at is computed.
+        labels are dask arrays too, computed where they are looked at.
     statistics : PatchStatistics
     graph : RegionGraph
     axes : Axes
-        How the image's dimensions were read, with the size of a voxel where it is known.
+        The letter and length of each dimension of the image, with its voxel size where known.
     params : SegmentationParams
         How the image was cut into patches and encoded.
     comparison : ComparisonParams
         How patches are compared.
     brightness : ndarray of float16, shape space, or None
-        The image as objects are looked for in it; not known of images worked on in blocks.
+        The brightness in which objects are found; None for images processed in blocks.
     model_fingerprint : str
         Hash of the model that encoded the image.
     notes : tuple of str
-        Whatever differed from what was asked for, such as a fallback to the CPU.
+        Differences from what was asked for, such as a fallback to the CPU.
     coarse : tuple of dask array
-        Of an image worked on in blocks: patch ids at every second, fourth, ... row and column.
-    fine : FeatureCalibration, optional
-        Of an image worked on in blocks whose patches were joined to larger ones: what was known of
-        them before.
+        Of an image processed in blocks: patch ids at every second, fourth, ... row and column.
+    calibration : FeatureCalibration, optional
+        Of an image processed in blocks whose patches were joined to larger ones: how the features
+        of the small patches vary.
+    merges : tuple of ndarray, optional
+        Children, shape (P - 1, 2), and cost, shape (P - 1,), of the merge tree for `comparison`,
+        where it was built before.
 
     Examples
     --------
@@ -324,29 +122,38 @@ class Hierarchy(Inspection):
     model_fingerprint: str = ""
     notes: tuple[str, ...] = ()
     coarse: tuple[Any, ...] = ()
-    fine: FeatureCalibration | None = None
-    # Shared with the hierarchies that `reweighted` returns.
-    _scales: MomentsCache | None = field(default=None, repr=False, compare=False)
-    _search: ObjectSearch | ObjectSearchInTime = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+    calibration: FeatureCalibration | None = None
+    merges: InitVar[tuple[np.ndarray, np.ndarray] | None] = None
+    # These two are shared with the hierarchies that `reweighted` returns.
+    _moments: MomentsCache | None = field(default=None, repr=False, compare=False)
+    _search: ObjectSearch | ObjectSearchInTime | None = field(
+        default=None, repr=False, compare=False
+    )
+    _compared: ComparedPatches = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, merges: tuple[np.ndarray, np.ndarray] | None) -> None:
         time = self.axes.space.index("T") if "T" in self.axes.space else None
-        if self._scales is None:
-            object.__setattr__(
-                self, "_scales", MomentsCache(self.statistics, self.graph, time, self.fine)
-            )
-        if self._search is None and self.brightness is not None:
+        moments, search = self._moments, self._search
+        if moments is None:
+            moments = MomentsCache(self.statistics, self.graph, time, self.calibration)
+        if search is None and self.brightness is not None:
             bright = self.brightness
             search = ObjectSearch(bright) if time is None else ObjectSearchInTime(bright, time)
-            object.__setattr__(self, "_search", search)
+        size = self.statistics.count / prod(patch_shape(self.axes, self.params.patch_size))
+        compared = ComparedPatches(
+            self.statistics, self.graph, size, self.comparison, moments, merges
+        )
+        values = {"_moments": moments, "_search": search, "_compared": compared}
+        for name, value in values.items():  # the class is frozen
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"Hierarchy({self.n_patches} patches of {self.axes})"
 
     @property
     def voxel_size(self) -> tuple[float, ...] | None:
         """Size of a pixel along each of Z, Y and X that is there; None when not known."""
         return self.axes.voxel_size
-
-    def __repr__(self) -> str:
-        return f"Hierarchy({self.n_patches} patches of {self.axes})"
 
     @property
     def is_lazy(self) -> bool:
@@ -363,43 +170,25 @@ class Hierarchy(Inspection):
         """Largest possible number of classes."""
         return min(BASE_REGIONS, self.n_patches)
 
-    @cached_property
+    @property
     def descriptor(self) -> Descriptor:
-        """What patches are compared by, for the current balance and scale."""
-        return self._described()
-
-    @cached_property
-    def tree(self) -> MergeTree:
-        """The merge tree for the current balance and scale."""
-        return self._merged()
-
-    def _described(self, stop: StopFlag | None = None) -> Descriptor:
-        balance, scale = self.comparison.balance, self.comparison.scale
-        with one_blas_thread():
-            return describe(self.statistics, self.graph, balance, scale, stop, self._scales)
-
-    def _merged(self, stop: StopFlag | None = None) -> MergeTree:
-        known = self.descriptor
-        return ward_tree(self.graph.edges, known.values, self._weight, stop, known.shared_merges)
+        """Positions by which patches are compared, for the current balance and scale."""
+        return self._compared.described()
 
     @property
-    def _weight(self) -> np.ndarray:
-        """Size of each patch in units of the average patch that was asked for."""
-        return self.statistics.count / prod(patch_shape(self.axes, self.params.patch_size))
+    def tree(self) -> MergeTree:
+        """The merge tree for the current balance and scale."""
+        return self._compared.merged()
 
-    @cached_property
-    def _class_tree(self) -> tuple[np.ndarray, MergeTree]:
-        return class_tree(self.tree, self.descriptor.appearance, self._weight)
-
-    @cached_property
+    @property
     def merge_thresholds(self) -> np.ndarray:
         """The largest threshold at which each merge is not done yet, shape (P - 1,)."""
-        return threshold_of(self.tree.cost, self.descriptor.unit)
+        return self._compared.merge_thresholds
 
-    @cached_property
+    @property
     def edge_strength(self) -> np.ndarray:
         """The threshold at which both ends of each edge become one region, shape (E,)."""
-        return self.merge_thresholds[self.tree.merges_joining(self.graph.edges)]
+        return self._compared.edge_strength
 
     def prepare(self, stop: StopFlag | None = None) -> Hierarchy:
         """Build the merge tree now instead of at the first cut; return the hierarchy itself.
@@ -407,19 +196,14 @@ class Hierarchy(Inspection):
         Parameters
         ----------
         stop : StopFlag, optional
-            Looked at every few tenths of a second.
+            Checked every few tenths of a second.
 
         Raises
         ------
         StoppedError
-            When asked to stop. What was built so far is kept.
+            When asked to stop. A descriptor that is complete is kept.
         """
-        # A cached property is what the instance's dictionary holds under its name.
-        known = vars(self)
-        if "descriptor" not in known:
-            known["descriptor"] = self._described(stop)
-        if "tree" not in known:
-            known["tree"] = self._merged(stop)
+        self._compared.merged(stop)
         return self
 
     def reweighted(
@@ -455,88 +239,23 @@ class Hierarchy(Inspection):
         lut = np.asarray(lut)
         if self.is_lazy:
             return map_to_pixels_lazily(self.patches, lut)
-        painted = np.empty(self.patches.shape, lut.dtype)
-        # In parts: numpy widens indices, and all at once they do not fit the processor's cache.
-        step = max(1, _PAINTED_TOGETHER * len(painted) // painted.size)
-        for start in range(0, len(painted), step):
+        values = np.empty(self.patches.shape, lut.dtype)
+        # numpy widens indices: in strips, these stay in the processor's cache.
+        step = max(1, _PIXELS_TOGETHER * len(values) // values.size)
+        for start in range(0, len(values), step):
             rows = slice(start, start + step)
-            np.take(lut, self.patches[rows], mode="clip", out=painted[rows])
-        return painted
+            np.take(lut, self.patches[rows], mode="clip", out=values[rows])
+        return values
 
     def map_to_pyramid(self, lut: np.ndarray) -> list[Any]:
         """Return `map_to_pixels`, then the same at every second, fourth, ... row and column.
 
-        There is more than the first for images worked on in blocks: what a viewer shows from afar.
+        Images processed in blocks have more than the first: a viewer shows them from afar.
         """
         return [
             self.map_to_pixels(lut),
             *(map_to_pixels_lazily(ids, np.asarray(lut)) for ids in self.coarse),
         ]
-
-    def region_of_patch(
-        self, n_regions: int | None = None, threshold: float | None = None
-    ) -> np.ndarray:
-        """Return the region of each patch, shape (P,); parameters as of `regions`."""
-        if (n_regions is None) == (threshold is None):
-            raise InputError("Give either n_regions or threshold.")
-        if threshold is not None:
-            n_regions = self.n_regions_at(threshold)
-        return self.tree.cut(checked_number("n_regions", n_regions, self.n_patches, "patches"))
-
-    def class_of_patch(
-        self, n_classes: int = 3, prototypes: Prototypes | None = None
-    ) -> np.ndarray:
-        """Return the class of each patch, shape (P,); parameters as of `classes`."""
-        if prototypes is not None:
-            return self._nearest_class(prototypes)
-        base, tree = self._class_tree
-        n_classes = checked_number("n_classes", n_classes, tree.leaves, "distinct regions")
-        labels = tree.cut(n_classes)[base]
-        # By brightness, so that class 1 is the darkest whatever the order of merges.
-        intensity = self.statistics.intensity.mean(axis=1)
-        weight = np.bincount(labels, self.statistics.count)[1:]
-        brightness = np.bincount(labels, self.statistics.count * intensity)[1:] / weight
-        rank = np.empty(n_classes, np.int32)
-        rank[np.argsort(brightness, kind="stable")] = np.arange(1, n_classes + 1)
-        return rank[labels - 1]
-
-    def _nearest_class(self, prototypes: Prototypes) -> np.ndarray:
-        """Return the class of each patch, compared as where the prototypes were taken."""
-        check_prototypes(prototypes, self.descriptor)
-        if self.descriptor.scale != prototypes.scale:
-            return self.reweighted(scale=prototypes.scale)._nearest_class(prototypes)
-        base, _ = self._class_tree
-        return nearest_prototype(prototypes, self.descriptor, self.statistics.count, base)
-
-    def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
-        """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
-        if self.is_lazy:
-            check_rectangular(markers, "markers")
-            given = markers if hasattr(markers, "shape") else np.asarray(markers)
-            check_kind(given, self.patches.shape)
-            marked, _ = marks_lazily(given, self.patches, self.n_patches)
-        else:
-            checked = checked_markers(markers, self.patches.shape)
-            marked = marked_patches(checked, self.patches, self.n_patches)
-        values = self.descriptor.values
-        return spread(marked, self.tree, self.graph.edges, values, self._weight)
-
-    def n_regions_at(self, threshold: float) -> int:
-        """Return how many regions a threshold leaves; see `regions`."""
-        is_number = isinstance(threshold, int | float | np.number) and threshold is not True
-        if not is_number or not 0 <= threshold <= 1:
-            raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
-        return self.tree.count_below(cost_of(threshold, self.descriptor.unit))
-
-    def threshold_at(self, n_regions: int) -> float:
-        """Return the smallest threshold that leaves at most `n_regions` regions."""
-        n_regions = checked_number("n_regions", n_regions, self.n_patches, "patches")
-        if n_regions == self.n_patches:
-            return 0.0
-        threshold = float(self.merge_thresholds[self.n_patches - 1 - n_regions])
-        while self.n_regions_at(threshold) > n_regions:  # rounded down, by a few units at most
-            threshold = max(float(np.nextafter(threshold, 1)), SMALLEST_THRESHOLD)
-        return threshold
 
     def regions(self, n_regions: int | None = None, threshold: float | None = None) -> np.ndarray:
         """Cut the merge tree into connected segments.
@@ -564,6 +283,36 @@ class Hierarchy(Inspection):
         """
         return self.map_to_pixels(self.region_of_patch(n_regions, threshold))
 
+    def region_of_patch(
+        self, n_regions: int | None = None, threshold: float | None = None
+    ) -> np.ndarray:
+        """Return the region of each patch, shape (P,); parameters as of `regions`."""
+        if (n_regions is None) == (threshold is None):
+            raise InputError("Give either n_regions or threshold.")
+        if threshold is not None:
+            n_regions = self.n_regions_at(threshold)
+        return self.tree.cut(checked_number("n_regions", n_regions, self.n_patches, "patches"))
+
+    def suggest_n_regions(self) -> int:
+        """Return the number of regions where the cost of merging jumps.
+
+        Of all cuts into 2 to 64 regions, the one where undoing one more merge would gain least
+        beside what the last one gained: the largest ratio of successive merge costs.
+        """
+        return self.tree.suggested_number()
+
+    def n_regions_at(self, threshold: float) -> int:
+        """Return how many regions a threshold leaves; see `regions`."""
+        is_number = isinstance(threshold, int | float | np.number) and threshold is not True
+        if not is_number or not 0 <= threshold <= 1:
+            raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
+        return self._compared.n_regions_at(float(threshold))
+
+    def threshold_at(self, n_regions: int) -> float:
+        """Return the smallest threshold that leaves at most `n_regions` regions."""
+        n_regions = checked_number("n_regions", n_regions, self.n_patches, "patches")
+        return self._compared.threshold_at(n_regions)
+
     def classes(self, n_classes: int = 3, prototypes: Prototypes | None = None) -> np.ndarray:
         """Group regions by appearance: the same texture has the same label wherever it is.
 
@@ -587,6 +336,28 @@ class Hierarchy(Inspection):
         """
         return self.map_to_pixels(self.class_of_patch(n_classes, prototypes))
 
+    def class_of_patch(
+        self, n_classes: int = 3, prototypes: Prototypes | None = None
+    ) -> np.ndarray:
+        """Return the class of each patch, shape (P,); parameters as of `classes`."""
+        if prototypes is not None:
+            return self._nearest_class(prototypes)
+        base, tree = self._compared.base_classes
+        n_classes = checked_number("n_classes", n_classes, tree.leaves, "distinct regions")
+        return dark_to_bright(tree.cut(n_classes)[base], self.statistics)
+
+    def _nearest_class(self, prototypes: Prototypes) -> np.ndarray:
+        """Class of each patch, compared at the scale of the prototypes."""
+        check_prototypes(prototypes, self.descriptor)
+        if self.descriptor.scale != prototypes.scale:
+            return self.reweighted(scale=prototypes.scale)._nearest_class(prototypes)
+        base, _ = self._compared.base_classes
+        return nearest_prototype(prototypes, self.descriptor, self.statistics.count, base)
+
+    def prototypes(self, n_classes: int = 3) -> Prototypes:
+        """Return the appearance of each class, to find the same classes in other images."""
+        return prototypes_of(self.descriptor, self.class_of_patch(n_classes), self.statistics.count)
+
     def objects(
         self,
         class_ids: int | Sequence[int] | None = None,
@@ -601,8 +372,8 @@ class Hierarchy(Inspection):
         ----------
         class_ids : int or sequence of int, optional
             Which classes the objects are made of, of ``classes(n_classes, prototypes)``. By
-            default, whatever stands out from what is around it: bright on dark or dark on bright,
-            whichever looks more like objects.
+            default, objects are detected by brightness: bright on dark or dark on bright, whichever
+            look more like objects.
         n_classes : int
         prototypes : Prototypes, optional
         min_size : int, optional
@@ -625,18 +396,18 @@ class Hierarchy(Inspection):
         StoppedError
             When asked to stop.
         """
-        if self.brightness is None:
+        if self._search is None:
             raise InputError(OBJECTS_NEED_PIXELS)
         if class_ids is None:
             return self._search.find(None, min_size, stop)
         classes = self.class_of_patch(n_classes, prototypes)
         most = n_classes if prototypes is None else len(prototypes.centres)
-        asked = [class_ids] if isinstance(class_ids, int | np.integer) else list(class_ids)
-        if not asked:
+        ids = [class_ids] if isinstance(class_ids, int | np.integer) else list(class_ids)
+        if not ids:
             raise InputError("class_ids is empty: give at least one class, or None.")
-        for k in asked:
+        for k in ids:
             checked_number("class_ids", k, most, "classes")
-        foreground = self.map_to_pixels(np.isin(classes, asked))
+        foreground = self.map_to_pixels(np.isin(classes, ids))
         return self._search.find(foreground, min_size, stop)
 
     def from_markers(self, markers: np.ndarray) -> np.ndarray:
@@ -645,7 +416,7 @@ class Hierarchy(Inspection):
         Parameters
         ----------
         markers : ndarray of int, shape of the space axes
-            0 for unmarked pixels. Several strokes may have the same id. Of an image worked on in
+            0 for unmarked pixels. Several strokes may have the same id. Of an image processed in
             blocks, they may be a dask array; patches are computed where there are marks.
 
         Returns
@@ -674,6 +445,19 @@ class Hierarchy(Inspection):
         lut = self.marker_of_patch(markers)
         return self.with_marks(markers, lut, lut)
 
+    def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
+        """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
+        if self.is_lazy:
+            check_rectangular(markers, "markers")
+            array = markers if hasattr(markers, "shape") else np.asarray(markers)
+            check_kind(array, self.patches.shape)
+            marked, _ = marks_lazily(array, self.patches, self.n_patches)
+        else:
+            checked = checked_markers(markers, self.patches.shape)
+            marked = marked_patches(checked, self.patches, self.n_patches)
+        values = self.descriptor.values
+        return spread(marked, self.tree, self.graph.edges, values, self._compared.size)
+
     def with_marks(self, markers: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch, with marked pixels as they were marked.
 
@@ -687,38 +471,174 @@ class Hierarchy(Inspection):
         if not self.is_lazy:
             return marks_on_top(labels, np.asarray(markers), self.patches, before, after)
         _, ids = marks_lazily(markers, self.patches, self.n_patches)
-        became = labels_of_marks(ids, before, after)
-        marked: np.ndarray = marks_on_top_lazily(labels, markers, self.patches, before, ids, became)
+        label_of_id = labels_of_marks(ids, before, after)
+        marked: np.ndarray = marks_on_top_lazily(
+            labels, markers, self.patches, before, ids, label_of_id
+        )
         return marked
 
-    def prototypes(self, n_classes: int = 3) -> Prototypes:
-        """Return the appearance of each class, to find the same classes in other images."""
-        return prototypes_of(self.descriptor, self.class_of_patch(n_classes), self.statistics.count)
+    def table(
+        self,
+        labels: np.ndarray,
+        classes: np.ndarray | None = None,
+        spacing: Sequence[float] | None = None,
+        unit: str = "pixel",
+        **maps: Any,
+    ) -> pd.DataFrame:
+        """Measure labelled segments.
 
-    def suggest_n_regions(self) -> int:
-        """Return the number of regions where the cost of merging jumps.
+        Parameters
+        ----------
+        labels : ndarray of int, shape of the space axes
+            0 is left out. Usually from `regions` or `classes`, but any labels of this shape do. Of
+            an image processed in blocks: only labels that this hierarchy returned, unchanged, or
+            one label for each patch; no pixel is computed.
+        classes : ndarray of int or str, shape of the space axes or (P,), optional
+            Class ids or names, by pixel or by patch.
+        spacing : sequence of float, optional
+            Size of a pixel along each axis of the labels. By default that of the hierarchy's
+            `voxel_size`, and 1 from frame to frame; without one, pixels are counted.
+        unit : str
+            Of `spacing`; kept in ``attrs["unit"]`` of the table.
+        **maps : ndarray of float, shape of the space axes
+            Images to average over each label, such as ``reconstruction_error=error``.
 
-        Of all cuts into 2 to 64 regions, the one where undoing one more merge would gain least
-        beside what the last one gained: the largest ratio of successive merge costs.
+        Returns
+        -------
+        pandas.DataFrame
+            One row per label:
+
+            - "index": the label;
+            - "area": pixels, or with a spacing their area (in a volume their volume: the name stays
+              the one that napari and scikit-image use) and the pixels in "area_pixels";
+            - "centroid_y", "centroid_x" (and "centroid_z"): pixels, or with a spacing in `unit`;
+            - "mean_1" ...: mean of each channel in the units of the image; exact for unions of
+              patches, else from the patches that the label overlaps;
+            - "border_strength", only for unions of patches: mean of `border_strength` along the
+              border to full_noise else, NaN without such a border;
+            - "merge_height", only for unions of patches: threshold at which a part of the label
+              merges with something outside it (see `merge_height`);
+            - "class", with `classes`: that of most pixels, of equals the first in order;
+            - the mean of each of `maps`, under its name.
+
+        Raises
+        ------
+        InputError
+            If a shape differs, the labels are not whole numbers of 0 or more, `spacing` is no
+            number above 0 for each axis, or a map is named like another column; of an image
+            processed in blocks, for other labels and for maps.
+
+        Examples
+        --------
+        >>> import napari_aeseg as aeseg
+        >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+        >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+        >>> table = tree.table(tree.regions(1), spacing=(0.5, 0.5), unit="micrometre")
+        >>> table.loc[0, ["area", "area_pixels", "centroid_x"]].tolist(), table.attrs["unit"]
+        ([256.0, 1024.0, 7.75], 'micrometre')
         """
-        return self.tree.suggested_number()
+        if spacing is None:
+            spacing, unit = self.axes.spacing, self.axes.unit
+        return region_table(
+            self.patches, self.axes, self._compared, labels, classes, spacing, unit, maps
+        )
 
-    def is_of(self, image: Any) -> bool:
-        """Return whether this is the image that the hierarchy was built from.
+    def border_strength(self) -> np.ndarray:
+        """Return how strong the borders between patches are: the ultrametric contour map.
+
+        Cut at any value, it gives the borders of the regions of that threshold [1]_.
+
+        Returns
+        -------
+        ndarray of float32, shape of the space axes
+            On pixels at the border of two patches, the threshold (0 to 1) at which these two
+            become one region; the largest where several meet. 0 inside patches.
+
+        References
+        ----------
+        .. [1] P. Arbelaez, Boundary extraction in natural images using ultrametric contour maps,
+               CVPR workshops, 2006; P. Arbelaez et al., Contour detection and hierarchical image
+               segmentation, IEEE Transactions on Pattern Analysis and Machine Intelligence 33,
+               2011.
+
+        Examples
+        --------
+        >>> import napari_aeseg as aeseg
+        >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
+        >>> strength = aeseg.build_hierarchy(image, model, device="cpu").border_strength()
+        >>> bool(strength[:, 14:18].max() == strength.max())
+        True
+        """
+        if is_lazy(self.patches):
+            lazy: np.ndarray = contour_lazily(self.patches, self.graph, self.edge_strength)
+            return lazy
+        return contour_map(self.patches, self.graph, self.edge_strength)
+
+    def merge_height(self, labels: np.ndarray | None = None) -> np.ndarray:
+        """Return the threshold at which each region first merges.
+
+        Parameters
+        ----------
+        labels : ndarray of int, shape of the space axes, optional
+            Unions of patches, such as `regions` and `classes` give; 0 is left out. By default,
+            each patch by itself.
+
+        Returns
+        -------
+        ndarray of float32, shape of the space axes
+            From 0 to 1, the threshold at which a part of the region merges with something outside
+            it; 1 for a label that covers the image, 0 where there is no label.
+
+        Raises
+        ------
+        InputError
+            If the shape differs, or the labels are not unions of patches.
+        """
+        of_patch: np.ndarray | None = np.arange(1, self.n_patches + 1)
+        if labels is not None:
+            _, of_patch = checked_labels(labels, self.patches, self.n_patches, self.axes.space)
+        if of_patch is None:
+            raise InputError(
+                "These labels are not unions of patches, so the merge tree does not hold them: use "
+                "labels of `regions` or `classes`, or edits of these."
+            )
+        index, group = np.unique(of_patch, return_inverse=True)
+        height = np.where(index > 0, self._compared.merge_heights(group, len(index)), 0)
+        return self.map_to_pixels(height.astype(np.float32)[group])
+
+    def feature_colors(self) -> np.ndarray:
+        """Return the mean features of patches as colours: their first three principal components.
+
+        Returns
+        -------
+        ndarray of uint8, shape (*space, 3)
+            Red, green and blue; see `napari_aeseg.regions.measure.feature_colors`. Patches
+            of similar colour have similar features; colours of two images cannot be compared.
+        """
+        colors = feature_colors(self.statistics)
+        if is_lazy(self.patches):
+            lazy: np.ndarray = map_to_pixels_lazily(self.patches, colors)
+            return lazy
+        return colors[self.patches]
+
+    def matches_image(self, image: Any) -> bool:
+        """Return whether the hierarchy was built from this image.
 
         Parameters
         ----------
         image : array_like
-            With the same axes. Its mean intensities in each patch are compared; of an image that is
-            worked on in blocks, those in a few places.
+            With the same axes. The mean intensities of all patches are compared; of an image
+            processed in blocks, those in a few places.
         """
         if tuple(np.shape(image)) != self.axes.shape:
             return False
-        known, count = self.statistics.intensity, self.statistics.count
+        expected, count = self.statistics.intensity, self.statistics.count
         if self.is_lazy:
-            return matches_image(image, self.patches, self.axes, known, count)
+            return matches_image(image, self.patches, self.axes, expected, count)
         pixels = self.axes.as_given(channels_first(np.asarray(image), self.axes))
-        return np.allclose(channel_means(self.patches, pixels, count), known, rtol=1e-9, atol=0)
+        return np.allclose(channel_means(self.patches, pixels, count), expected, rtol=1e-9, atol=0)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the hierarchy to a folder, so that tuning goes on without encoding again.
@@ -749,22 +669,10 @@ class Hierarchy(Inspection):
         >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
         >>> tree.save(tempfile.mkdtemp() + "/image.aeseg.zarr")
         """
-        tree: MergeTree | None = vars(self).get("tree")
-        parts = HierarchyParts(
-            self.patches,
-            self.statistics,
-            self.graph,
-            self.axes,
-            self.params,
-            self.comparison,
-            self.brightness,
-            self.model_fingerprint,
-            self.notes,
-            self.coarse,
-            self.fine,
-            None if tree is None else (tree.children, tree.cost),
-        )
-        write_hierarchy(parts, path)
+        values = {
+            f.name: getattr(self, f.name) for f in fields(HierarchyParts) if f.name != "merges"
+        }
+        write_hierarchy(HierarchyParts(**values, merges=self._compared.merges), path)
 
 
 def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
@@ -779,7 +687,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
     -------
     Hierarchy
         It gives the same labels as the one that was saved. Neither image nor model are needed.
-        Patch ids of an image that was worked on in blocks stay on disk and are read as labels are
+        Patch ids of an image that was processed in blocks stay on disk and are read as labels are
         looked at: the folder must stay where it is.
 
     Raises
@@ -802,23 +710,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
     True
     """
     parts = read_hierarchy(path)
-    hierarchy = Hierarchy(
-        parts.patches,
-        parts.statistics,
-        parts.graph,
-        parts.axes,
-        parts.params,
-        parts.comparison,
-        parts.brightness,
-        parts.model_fingerprint,
-        parts.notes,
-        parts.coarse,
-        parts.calibration,
-    )
-    if parts.merges is not None:
-        # A cached property is what the instance's dictionary holds under its name.
-        vars(hierarchy)["tree"] = MergeTree.of(*parts.merges, hierarchy._weight)
-    return hierarchy
+    return Hierarchy(**{f.name: getattr(parts, f.name) for f in fields(parts)})
 
 
 def checked_number(name: str, value: object, most: int | None = None, of_what: str = "") -> int:

@@ -245,7 +245,7 @@ def values_painted(labels: Any, patches: Any) -> np.ndarray | None:
     return painter.values
 
 
-def known_by_patch(labels: Any, patches: Any, number: int, what: str) -> np.ndarray:
+def labels_by_patch(labels: Any, patches: Any, number: int, what: str) -> np.ndarray:
     """Return the value of each patch, shape (P,), of labels that were cut from a hierarchy.
 
     Parameters

@@ -1,31 +1,329 @@
-"""Measurements per label."""
+"""Measurements of labels, and the mean features of patches as colours.
+
+The table of `Hierarchy.table` is what the functions in `COLUMNS` return: a new column is one more
+function.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_rectangular
-from napari_aeseg.regions.lazy_labels import is_lazy, known_by_patch
+from napari_aeseg.regions.lazy_labels import is_lazy, labels_by_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
 
-    from napari_aeseg.regions.hierarchy import Inspected
+    from napari_aeseg.images.axes import Axes
+    from napari_aeseg.regions.comparison import ComparedPatches
     from napari_aeseg.regions.patches.statistics import PatchStatistics
 
+    Columns = dict[str, np.ndarray]
 
+# Labels are kept in signed integers.
+_LARGEST_LABEL = np.iinfo(np.int64).max
 # Percentiles of each principal component that become 0 and 255.
 _LOW, _HIGH = 1, 99
 # A feature that varies by a smaller part of its magnitude is constant: float32 rounds by 1e-7.
 _FLAT = 1e-5
 # In units of one feature's deviation; a component with less is rounding, not appearance.
 _LEAST_SPAN = 0.02
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """Labels on the patches of an image, with the values that columns are computed from.
+
+    A label is the sum of its members: whole patches where labels are unions of patches, else
+    pixels.
+
+    Parameters
+    ----------
+    patches : ndarray or dask array of int32, shape space
+    axes : Axes
+    compared : ComparedPatches
+    of_patch : ndarray of int, shape (P,), or None
+        Label of each patch; None where patches have several.
+    bins : ndarray of int64, shape (P,) or (pixels,)
+        A number for the label of each member.
+    rows : ndarray of int64, shape (n,)
+        Which of these numbers are rows of the table: all but that of label 0.
+    index : ndarray of int, shape (n,)
+        The labels of these rows.
+    pixel_size : ndarray of float64, shape (ndim,), or None
+        Along each axis; None where pixels are counted.
+    class_of : ndarray of int or str, shape space or (P,), or None
+    """
+
+    patches: Any
+    axes: Axes
+    compared: ComparedPatches
+    of_patch: np.ndarray | None
+    bins: np.ndarray
+    rows: np.ndarray
+    index: np.ndarray
+    pixel_size: np.ndarray | None
+    class_of: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls,
+        patches: Any,
+        axes: Axes,
+        compared: ComparedPatches,
+        labels: np.ndarray,
+        pixel_size: np.ndarray | None,
+        class_of: np.ndarray | None,
+    ) -> LabelledImage:
+        """Number the labels."""
+        number = compared.graph.number
+        labels, of_patch = checked_labels(labels, patches, number, axes.space)
+        members = (labels.ravel() if of_patch is None else of_patch).astype(np.int64)
+        if members.max(initial=0) <= members.size:
+            bins = members
+            rows = np.flatnonzero(np.bincount(members))
+            index = rows = rows[rows > 0]
+        else:
+            from pandas import factorize
+
+            bins, values = factorize(members, sort=True)
+            rows = np.flatnonzero(values)
+            index = values[rows]
+        return cls(patches, axes, compared, of_patch, bins, rows, index, pixel_size, class_of)
+
+    @property
+    def statistics(self) -> PatchStatistics:
+        """Statistics of the patches."""
+        return self.compared.statistics
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """Pixels of each row, float64."""
+        return self.total(None if self.of_patch is None else self.statistics.count)
+
+    def total(self, values: np.ndarray | None = None) -> np.ndarray:
+        """Sum over the members of each row of a value for each member, by default 1."""
+        return np.bincount(self.bins, values)[self.rows]
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Mean over the pixels of each row of a value for each member."""
+        by_patch = self.of_patch is not None
+        return self.total(values * self.statistics.count if by_patch else values) / self.pixels
+
+    def mean_of_image(self, image: np.ndarray) -> np.ndarray:
+        """Mean over the pixels of each row of an image of the same shape."""
+        values = image.ravel()
+        if self.of_patch is not None:
+            values = np.bincount(self.patches.ravel(), values, self.compared.graph.number)
+        return self.total(values) / self.pixels
+
+
+def _index(labelled: LabelledImage) -> Columns:
+    return {"index": labelled.index}
+
+
+def _area(labelled: LabelledImage) -> Columns:
+    pixels = labelled.pixels
+    if labelled.pixel_size is None:
+        return {"area": pixels.astype(np.int64)}
+    area = pixels * np.prod(labelled.pixel_size)
+    return {"area": area, "area_pixels": pixels.astype(np.int64)}
+
+
+def _centroid(labelled: LabelledImage) -> Columns:
+    shape = labelled.patches.shape
+    columns = {}
+    for axis, letter in enumerate(labelled.axes.space.lower()):
+        if labelled.of_patch is not None:
+            coordinate = labelled.statistics.centroid[:, axis]
+        else:
+            along = [-1 if i == axis else 1 for i in range(len(shape))]
+            coordinate = np.broadcast_to(np.arange(shape[axis]).reshape(along), shape).ravel()
+        size = 1.0 if labelled.pixel_size is None else labelled.pixel_size[axis]
+        columns[f"centroid_{letter}"] = labelled.mean(coordinate) * size
+    return columns
+
+
+def _channel_means(labelled: LabelledImage) -> Columns:
+    columns = {}
+    for channel, of_patch in enumerate(labelled.statistics.intensity.T, 1):
+        by_patch = labelled.of_patch is not None
+        values = of_patch if by_patch else of_patch[labelled.patches].ravel()
+        columns[f"mean_{channel}"] = labelled.mean(values)
+    return columns
+
+
+def _border_strength(labelled: LabelledImage) -> Columns:
+    """Mean strength along the border to everything else, weighted by its length."""
+    if labelled.of_patch is None:
+        return {}
+    index, group = np.unique(labelled.of_patch, return_inverse=True)
+    graph = labelled.compared.graph
+    a, b = group[graph.edges].T
+    outer = a != b
+    length = graph.border[outer].astype(float)
+    strength = length * labelled.compared.edge_strength[outer]
+    ends = np.concatenate([a[outer], b[outer]])
+    total = np.bincount(ends, np.tile(strength, 2), len(index))
+    border = np.bincount(ends, np.tile(length, 2), len(index))
+    mean = total / np.where(border > 0, border, np.nan)
+    return {"border_strength": mean[index > 0]}
+
+
+def _merge_height(labelled: LabelledImage) -> Columns:
+    """Threshold at which a part of the label merges with something outside it."""
+    if labelled.of_patch is None:
+        return {}
+    index, group = np.unique(labelled.of_patch, return_inverse=True)
+    height = labelled.compared.merge_heights(group, len(index))
+    return {"merge_height": height[index > 0]}
+
+
+def _majority_class(labelled: LabelledImage) -> Columns:
+    """The class of most pixels of each label, of several the first in order."""
+    if labelled.class_of is None:
+        return {}
+    from pandas import factorize
+
+    class_of, by_patch = labelled.class_of, labelled.of_patch is not None
+    code, names = factorize(class_of.ravel(), sort=True)
+    bins, weight = labelled.bins, labelled.statistics.count if by_patch else None
+    if by_patch and class_of.ndim > 1:
+        bins, weight = bins[labelled.patches].ravel(), None
+    elif not by_patch and class_of.ndim == 1:
+        code = code[labelled.patches].ravel()
+    # A hash table, because np.unique sorts: five times slower for pixels.
+    pair, keys = factorize(bins * len(names) + code)
+    best_last = keys[np.lexsort((-keys, np.bincount(pair, weight)))]
+    best = np.zeros(int(bins.max()) + 1, np.int64)
+    best[best_last // len(names)] = best_last % len(names)
+    return {"class": names[best[labelled.rows]]}
+
+
+#: The columns of a table, in order; a function returns none where they do not apply.
+COLUMNS: tuple[Callable[[LabelledImage], Columns], ...] = (
+    _index,
+    _area,
+    _centroid,
+    _channel_means,
+    _border_strength,
+    _merge_height,
+    _majority_class,
+)
+
+
+def region_table(
+    patches: Any,
+    axes: Axes,
+    compared: ComparedPatches,
+    labels: np.ndarray,
+    classes: np.ndarray | None,
+    spacing: Sequence[float] | None,
+    unit: str,
+    maps: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Measure each label; see `Hierarchy.table`. Without `spacing`, pixels are counted."""
+    import pandas as pd
+
+    pixel_size = None if spacing is None else _checked_spacing(spacing, patches.ndim)
+    if maps and is_lazy(patches):
+        raise InputError(
+            f"{', '.join(maps)}: images in blocks have tables without maps. Leave them out."
+        )
+    class_of = None if classes is None else _checked_classes(classes, patches, compared)
+    labelled = LabelledImage.of(patches, axes, compared, labels, pixel_size, class_of)
+    images = {name: _checked_map(name, m, patches.shape) for name, m in maps.items()}
+    columns: Columns = {}
+    for column in COLUMNS:
+        columns |= column(labelled)
+    if taken := sorted(set(images) & set(columns)):
+        raise InputError(f"{', '.join(taken)}: the table has a column of this name; rename it.")
+    columns |= {name: labelled.mean_of_image(image) for name, image in images.items()}
+    table = pd.DataFrame(columns)
+    table.attrs["unit"] = unit
+    return table
+
+
+def checked_labels(
+    labels: object, patches: Any, number: int, space: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return labels as an array, and the label of each patch; None where patches have several.
+
+    Of a lazy array of patches, no pixel is computed: both are by patch.
+
+    Raises
+    ------
+    InputError
+        If the shape differs, or labels are not whole numbers of 0 or more; of a lazy array of
+        patches, if they are not by patch.
+    """
+    if is_lazy(patches):
+        by_patch = labels_by_patch(labels, patches, number, "The labels")
+        by_patch = _whole_numbers(by_patch, (number,), "patches")
+        return by_patch, by_patch
+    array = _whole_numbers(labels, patches.shape, space)
+    return array, patch_values(array, patches, number)
+
+
+def _whole_numbers(labels: object, shape: tuple[int, ...], space: str) -> np.ndarray:
+    check_rectangular(labels, "labels")
+    array = np.asarray(labels)
+    if array.shape != shape:
+        raise InputError(f"labels have shape {array.shape}, the image has {shape} ({space}).")
+    if array.dtype.kind not in "bui" or (array.size and array.min() < 0):
+        raise InputError("labels must be whole numbers of 0 or more; 0 is left out.")
+    if array.size and array.max() > _LARGEST_LABEL:
+        raise InputError(f"labels go up to {array.max()}: give numbers up to {_LARGEST_LABEL}.")
+    return array
+
+
+def patch_values(values: np.ndarray, patches: np.ndarray, number: int) -> np.ndarray | None:
+    """Return the value of each patch, shape (P,), or None where patches have several."""
+    of_patch = np.zeros(number, values.dtype)
+    of_patch[patches.ravel()] = values.ravel()
+    return of_patch if np.array_equal(of_patch[patches], values) else None
+
+
+def _checked_spacing(spacing: Sequence[float], ndim: int) -> np.ndarray:
+    size = np.asarray(spacing)
+    fits = size.shape == (ndim,) and size.dtype.kind in "uif"
+    if not fits or not (np.isfinite(size) & (size > 0)).all():
+        raise InputError(f"spacing = {spacing!r}: give {ndim} numbers above 0, one for each axis.")
+    return size.astype(float)
+
+
+def _checked_map(name: str, values: object, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(values)
+    if array.shape != shape or array.dtype.kind not in "buif":
+        raise InputError(
+            f"{name} is an array of {array.dtype} with shape {array.shape}: give real numbers, one "
+            f"for each pixel of {shape}."
+        )
+    return array
+
+
+def _checked_classes(classes: object, patches: Any, compared: ComparedPatches) -> np.ndarray:
+    """Classes by patch where each patch has one, else by pixel."""
+    number = compared.graph.number
+    if is_lazy(patches):
+        classes = labels_by_patch(classes, patches, number, "The classes")
+    array = np.asarray(classes)
+    if array.shape not in ((number,), patches.shape) or array.dtype.kind not in "buiUO":
+        raise InputError(
+            f"classes are an array of {array.dtype} with shape {array.shape}: give whole numbers "
+            f"or names, one for each pixel {patches.shape} or each patch {(number,)}."
+        )
+    if array.shape == (number,):
+        return array
+    of_patch = patch_values(array, patches, number)
+    return array if of_patch is None else of_patch
 
 
 def feature_colors(statistics: PatchStatistics) -> np.ndarray:
@@ -59,212 +357,3 @@ def feature_colors(statistics: PatchStatistics) -> np.ndarray:
     low, high = np.percentile(components, (_LOW, _HIGH), axis=0)
     span = np.where(high - low > _LEAST_SPAN, high - low, np.inf)
     return (255 * np.clip((components - low) / span, 0, 1)).round().astype(np.uint8)
-
-
-# What the numbers of labels are kept in is signed.
-_LARGEST_LABEL = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True, slots=True)
-class _Members:
-    """What adds to which label: whole patches if possible, else pixels.
-
-    `bins` gives a number to each member; `rows` says which of these numbers are rows of the table,
-    and `index` their labels. `weight` has the pixels of each member, None for single ones.
-    """
-
-    bins: np.ndarray
-    rows: np.ndarray
-    index: np.ndarray
-    weight: np.ndarray | None
-
-    @property
-    def whole(self) -> bool:
-        """Whether members are patches."""
-        return self.weight is not None
-
-    def total(self, values: np.ndarray | None = None) -> np.ndarray:
-        """Sum over the members of each row."""
-        return np.bincount(self.bins, values)[self.rows]
-
-    def weighted(self, values: np.ndarray) -> np.ndarray:
-        """Sum over the pixels of each row of a value for each member."""
-        return self.total(values if self.weight is None else values * self.weight)
-
-
-def region_table(
-    tree: Inspected,
-    labels: np.ndarray,
-    classes: np.ndarray | None,
-    spacing: Sequence[float] | None,
-    unit: str,
-    maps: Mapping[str, Any],
-) -> pd.DataFrame:
-    """Measure each label; see `Hierarchy.table`. Without `spacing`, pixels are counted."""
-    import pandas as pd
-
-    shape = tree.patches.shape
-    size = _checked_spacing(spacing, len(shape))
-    of_patch: np.ndarray | None
-    if is_lazy(tree.patches):
-        if maps:
-            raise InputError(f"{', '.join(maps)}: no maps of an image worked on in blocks.")
-        of_patch = known_by_patch(labels, tree.patches, tree.graph.number, "The labels")
-        labels = checked_labels(of_patch, (tree.graph.number,), "patches")
-    else:
-        labels = checked_labels(labels, shape, tree.axes.space)
-        of_patch = labels_of_patches(labels, tree.patches, tree.graph.number)
-    checked_maps = {name: _checked_map(name, m, shape) for name, m in maps.items()}
-    class_of = None if classes is None else _checked_classes(classes, tree)
-    members = _members(labels, of_patch, tree)
-    pixels = members.total(members.weight)
-    columns: dict[str, np.ndarray] = {"index": members.index}
-    if spacing is None:
-        columns["area"] = pixels.astype(np.int64)
-    else:
-        columns["area"] = pixels * np.prod(size)
-        columns["area_pixels"] = pixels.astype(np.int64)
-    for axis, letter in enumerate(tree.axes.space.lower()):
-        columns[f"centroid_{letter}"] = (
-            members.weighted(_places(members, tree, axis)) / pixels * size[axis]
-        )
-    for channel, mean in enumerate(tree.statistics.intensity.T, 1):
-        here = mean if members.whole else mean[tree.patches].ravel()
-        columns[f"mean_{channel}"] = members.weighted(here) / pixels
-    if of_patch is not None:
-        columns |= _relations(tree, of_patch)
-    if class_of is not None:
-        columns["class"] = _majority(members, class_of, tree)
-    _refuse_known(checked_maps, columns)
-    for name, values in checked_maps.items():
-        columns[name] = _total_of(members, values, tree) / pixels
-    table = pd.DataFrame(columns)
-    table.attrs["unit"] = unit
-    return table
-
-
-def checked_labels(labels: object, shape: tuple[int, ...], space: str) -> np.ndarray:
-    """Return labels as an array, or raise InputError."""
-    check_rectangular(labels, "labels")
-    array = np.asarray(labels)
-    if array.shape != shape:
-        raise InputError(f"labels have shape {array.shape}, the image has {shape} ({space}).")
-    if array.dtype.kind not in "bui" or (array.size and array.min() < 0):
-        raise InputError("labels must be whole numbers of 0 or more; 0 is left out.")
-    if array.size and array.max() > _LARGEST_LABEL:
-        raise InputError(f"labels go up to {array.max()}: give numbers up to {_LARGEST_LABEL}.")
-    return array
-
-
-def labels_of_patches(values: np.ndarray, patches: np.ndarray, number: int) -> np.ndarray | None:
-    """Return the value of each patch, shape (P,), or None where patches have several."""
-    of_patch = np.zeros(number, values.dtype)
-    of_patch[patches.ravel()] = values.ravel()
-    return of_patch if np.array_equal(of_patch[patches], values) else None
-
-
-def _members(labels: np.ndarray, of_patch: np.ndarray | None, tree: Inspected) -> _Members:
-    from pandas import factorize
-
-    members = (labels.ravel() if of_patch is None else of_patch).astype(np.int64)
-    weight = None if of_patch is None else tree.statistics.count
-    if members.max(initial=0) <= members.size:
-        rows = np.flatnonzero(np.bincount(members))
-        rows = rows[rows > 0]
-        return _Members(members, rows, rows, weight)
-    bins, known = factorize(members, sort=True)
-    rows = np.flatnonzero(known)
-    return _Members(bins, rows, known[rows], weight)
-
-
-def _places(members: _Members, tree: Inspected, axis: int) -> np.ndarray:
-    """Where each member lies along an axis."""
-    if members.whole:
-        return tree.statistics.centroid[:, axis]
-    shape = tree.patches.shape
-    place = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
-    return np.broadcast_to(place, shape).ravel()
-
-
-def _total_of(members: _Members, image: np.ndarray, tree: Inspected) -> np.ndarray:
-    """Sum of an image over each label."""
-    values = image.ravel()
-    if members.whole:
-        values = np.bincount(tree.patches.ravel(), values, tree.graph.number)
-    return members.total(values)
-
-
-def _relations(tree: Inspected, of_patch: np.ndarray) -> dict[str, np.ndarray]:
-    """How labels differ from what is around them: along their borders, and in the tree."""
-    index, row = np.unique(of_patch, return_inverse=True)
-    a, b = row[tree.graph.edges].T
-    outer = a != b
-    length = tree.graph.border[outer].astype(float)
-    strength = length * tree.edge_strength[outer]
-    ends = np.concatenate([a[outer], b[outer]])
-    total = np.bincount(ends, np.tile(strength, 2), len(index))
-    border = np.bincount(ends, np.tile(length, 2), len(index))
-    mean = total / np.where(border > 0, border, np.nan)
-    height = np.append(tree.merge_thresholds, 1.0)[tree.tree.merges_leaving(row, len(index))]
-    labelled = index > 0
-    return {"border_strength": mean[labelled], "merge_height": height[labelled]}
-
-
-def _majority(members: _Members, class_of: np.ndarray, tree: Inspected) -> np.ndarray:
-    """The class of most pixels of each label, of several the first in order."""
-    from pandas import factorize
-
-    code, known = factorize(class_of.ravel(), sort=True)
-    bins, weight = members.bins, members.weight
-    if members.whole and class_of.ndim > 1:
-        bins, weight = bins[tree.patches].ravel(), None
-    elif not members.whole and class_of.ndim == 1:
-        code = code[tree.patches].ravel()
-    # A hash table, because np.unique sorts: five times slower for pixels.
-    pair, keys = factorize(bins * len(known) + code)
-    best_last = keys[np.lexsort((-keys, np.bincount(pair, weight)))]
-    best = np.zeros(int(bins.max()) + 1, np.int64)
-    best[best_last // len(known)] = best_last % len(known)
-    return known[best[members.rows]]
-
-
-def _checked_spacing(spacing: Sequence[float] | None, ndim: int) -> np.ndarray:
-    if spacing is None:
-        return np.ones(ndim)
-    size = np.asarray(spacing)
-    fits = size.shape == (ndim,) and size.dtype.kind in "uif"
-    if not fits or not (np.isfinite(size) & (size > 0)).all():
-        raise InputError(f"spacing = {spacing!r}: give {ndim} numbers above 0, one for each axis.")
-    return size.astype(float)
-
-
-def _checked_map(name: str, values: object, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(values)
-    if array.shape != shape or array.dtype.kind not in "buif":
-        raise InputError(
-            f"{name} is an array of {array.dtype} with shape {array.shape}: give real numbers, one "
-            f"for each pixel of {shape}."
-        )
-    return array
-
-
-def _checked_classes(classes: object, tree: Inspected) -> np.ndarray:
-    """Classes by patch if they can be had so, else by pixel."""
-    if is_lazy(tree.patches):
-        classes = known_by_patch(classes, tree.patches, tree.graph.number, "The classes")
-    array = np.asarray(classes)
-    by_patch, by_pixel = (tree.graph.number,), tree.patches.shape
-    if array.shape not in (by_patch, by_pixel) or array.dtype.kind not in "buiUO":
-        raise InputError(
-            f"classes are an array of {array.dtype} with shape {array.shape}: give whole numbers "
-            f"or names, one for each pixel {by_pixel} or each patch {by_patch}."
-        )
-    if array.shape == by_patch:
-        return array
-    of_patch = labels_of_patches(array, tree.patches, tree.graph.number)
-    return array if of_patch is None else of_patch
-
-
-def _refuse_known(maps: Mapping[str, np.ndarray], columns: Mapping[str, np.ndarray]) -> None:
-    if taken := sorted(set(maps) & set(columns)):
-        raise InputError(f"{', '.join(taken)}: a column of this name is there already; rename it.")

@@ -59,7 +59,7 @@ def spread_by_hand(marked, tree, edges, positions, weight) -> np.ndarray:
 @given(seed=st.integers(0, 1000), ids=st.integers(1, 5))
 def test_labels_are_those_of_the_rules(noisy, seed, ids):
     marked = marked_patches(strokes(seed, ids), noisy.patches, noisy.n_patches)
-    given_ = (marked, noisy.tree, noisy.graph.edges, noisy.descriptor.values, noisy._weight)
+    given_ = (marked, noisy.tree, noisy.graph.edges, noisy.descriptor.values, noisy._compared.size)
     assert np.array_equal(spread(*given_), spread_by_hand(*given_))
 
 

@@ -242,7 +242,7 @@ def opening_hierarchy(path: str | PathLike[str], images: Sequence[Any]) -> Work:
         from napari_aeseg.regions.hierarchy import load_hierarchy
 
         hierarchy = _warm(load_hierarchy(path).prepare(stop))
-        places = (place for place, image in enumerate(images) if hierarchy.is_of(image))
+        places = (place for place, image in enumerate(images) if hierarchy.matches_image(image))
         return Opened(hierarchy, next(places, None))
 
     return work

@@ -13,6 +13,7 @@ from napari_aeseg.regions.tree.ward import ward_tree_of_all
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.compare.descriptor import Descriptor
+    from napari_aeseg.regions.patches.statistics import PatchStatistics
     from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 # Regions that are compared with each other: enough for fine detail, few enough for all pairs.
@@ -63,6 +64,23 @@ def class_tree(
     base = tree.cut(min(BASE_REGIONS, tree.leaves)) - 1
     size = np.bincount(base, weight)
     return base, ward_tree_of_all(region_means(positions, base, weight), size)
+
+
+def dark_to_bright(labels: np.ndarray, statistics: PatchStatistics) -> np.ndarray:
+    """Return classes numbered by brightness: class 1 is the darkest, whatever the merges were.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (P,)
+        1 .. K; every class occurs.
+    statistics : PatchStatistics
+    """
+    intensity = statistics.intensity.mean(axis=1)
+    weight = np.bincount(labels, statistics.count)[1:]
+    brightness = np.bincount(labels, statistics.count * intensity)[1:] / weight
+    rank = np.empty(len(weight), np.int32)
+    rank[np.argsort(brightness, kind="stable")] = np.arange(1, len(weight) + 1)
+    return rank[labels - 1]
 
 
 def check_prototypes(prototypes: object, descriptor: Descriptor) -> None:

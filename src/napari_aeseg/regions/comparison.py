@@ -1,0 +1,130 @@
+"""Patches compared in one way: the descriptor, the merge tree, and the thresholds of its merges."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_aeseg.images.parallel import one_blas_thread
+from napari_aeseg.regions.compare.descriptor import Descriptor, describe
+from napari_aeseg.regions.cuts.classes import class_tree
+from napari_aeseg.regions.tree.merge_tree import (
+    SMALLEST_THRESHOLD,
+    MergeTree,
+    cost_of,
+    threshold_of,
+)
+from napari_aeseg.regions.tree.ward import ward_tree
+
+if TYPE_CHECKING:
+    from napari_aeseg.params import ComparisonParams
+    from napari_aeseg.progress import StopFlag
+    from napari_aeseg.regions.compare.moments import MomentsCache
+    from napari_aeseg.regions.patches.graph import RegionGraph
+    from napari_aeseg.regions.patches.statistics import PatchStatistics
+
+
+class ComparedPatches:
+    """The patches of one image, compared by one balance and scale; computed when it is needed.
+
+    Parameters
+    ----------
+    statistics : PatchStatistics
+    graph : RegionGraph
+    size : ndarray of float64, shape (P,)
+        Size of each patch in units of the average patch.
+    params : ComparisonParams
+    moments : MomentsCache
+        Of these patches.
+    merges : tuple of ndarray, optional
+        Children and cost of the merge tree, where it was built before.
+    """
+
+    def __init__(
+        self,
+        statistics: PatchStatistics,
+        graph: RegionGraph,
+        size: np.ndarray,
+        params: ComparisonParams,
+        moments: MomentsCache,
+        merges: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
+        self.statistics = statistics
+        self.graph = graph
+        self.size = size
+        self._params = params
+        self._moments = moments
+        self._descriptor: Descriptor | None = None
+        self._tree = None if merges is None else MergeTree.of(*merges, size)
+
+    def described(self, stop: StopFlag | None = None) -> Descriptor:
+        """Return the descriptor; `stop` is checked while it is computed."""
+        if self._descriptor is None:
+            balance, scale = self._params.balance, self._params.scale
+            with one_blas_thread():
+                self._descriptor = describe(
+                    self.statistics, self.graph, balance, scale, stop, self._moments
+                )
+        return self._descriptor
+
+    def merged(self, stop: StopFlag | None = None) -> MergeTree:
+        """Return the merge tree; `stop` is checked while it is built."""
+        if self._tree is None:
+            descriptor = self.described(stop)
+            self._tree = ward_tree(
+                self.graph.edges, descriptor.values, self.size, stop, descriptor.shared_merges
+            )
+        return self._tree
+
+    @property
+    def merges(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Children and cost of the merge tree; None before it is built."""
+        return None if self._tree is None else (self._tree.children, self._tree.cost)
+
+    @cached_property
+    def base_classes(self) -> tuple[np.ndarray, MergeTree]:
+        """Base region of each patch, and the tree that groups them; see `class_tree`."""
+        return class_tree(self.merged(), self.described().appearance, self.size)
+
+    @cached_property
+    def merge_thresholds(self) -> np.ndarray:
+        """The largest threshold at which each merge is not done yet, shape (P - 1,)."""
+        return threshold_of(self.merged().cost, self.described().unit)
+
+    @cached_property
+    def edge_strength(self) -> np.ndarray:
+        """The threshold at which both ends of each edge become one region, shape (E,)."""
+        return self.merge_thresholds[self.merged().merges_joining(self.graph.edges)]
+
+    def merge_heights(self, group: np.ndarray, number: int) -> np.ndarray:
+        """Return the threshold at which a part of each group first merges with another group.
+
+        Parameters
+        ----------
+        group : ndarray of int, shape (P,)
+            0 .. number - 1.
+        number : int
+
+        Returns
+        -------
+        ndarray of float64, shape (number,)
+            1 for the only group.
+        """
+        first = self.merged().merges_leaving(group, number)
+        return np.append(self.merge_thresholds, 1.0)[first]
+
+    def n_regions_at(self, threshold: float) -> int:
+        """Return how many regions a threshold from 0 to 1 leaves."""
+        return self.merged().count_below(cost_of(threshold, self.described().unit))
+
+    def threshold_at(self, n_regions: int) -> float:
+        """Return the smallest threshold that leaves at most `n_regions` regions, 1 to P."""
+        if n_regions == self.graph.number:
+            return 0.0
+        threshold = float(self.merge_thresholds[self.graph.number - 1 - n_regions])
+        # Rounded down by a few units in the last place at most.
+        while self.n_regions_at(threshold) > n_regions:
+            threshold = max(float(np.nextafter(threshold, 1)), SMALLEST_THRESHOLD)
+        return threshold
