@@ -1,4 +1,4 @@
-"""Many files segmented alike."""
+"""Many files segmented alike: results, report, what is refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(files, output, model, cut=None, **more):
     return aeseg.segment_files(files, output, model, cut or Cut(n_regions=4), device="cpu", **more)
 
 
-def test_every_file_is_segmented_as_by_itself(files, output, model):
+def test_labels_of_each_file_are_those_of_the_single_image(files, output, model):
     report = run(files, output, model)
 
     assert report.summary == "3 files: 3 done"
@@ -57,7 +57,7 @@ def test_every_file_is_segmented_as_by_itself(files, output, model):
         assert outcome.seconds > 0
 
 
-def test_one_bad_file_does_not_end_it(files, output, model):
+def test_a_file_that_fails_does_not_stop_the_others(files, output, model):
     files[1].write_bytes(b"no image")
     files.append(files[0].with_name("missing.tif"))
     tifffile.imwrite(files[0].with_name("rgb.tif"), np.ones((48, 40, 3), np.uint8) * 7)
@@ -74,7 +74,7 @@ def test_one_bad_file_does_not_end_it(files, output, model):
     assert {name[0] for name in names(output)} == {"a", "c"}
 
 
-def test_results_that_exist_are_refused_before_any_work(files, output, model):
+def test_existing_results_are_refused_before_any_work(files, output, model):
     output.mkdir()
     (output / "c_table.csv").write_text("mine")
     events = []
@@ -86,7 +86,7 @@ def test_results_that_exist_are_refused_before_any_work(files, output, model):
     assert names(output) == ["c_table.csv"]
 
 
-def test_results_that_exist_are_left_alone_when_asked(files, output, model):
+def test_skip_leaves_existing_results_unchanged(files, output, model):
     run(files[:1], output, model)
     before = (output / "a_labels.tif").read_bytes()
     report = run(files, output, model, Cut(n_regions=7), existing="skip")
@@ -96,7 +96,7 @@ def test_results_that_exist_are_left_alone_when_asked(files, output, model):
     assert tifffile.imread(output / "b_labels.tif").max() == 7
 
 
-def test_results_that_exist_are_replaced_when_asked(files, output, model):
+def test_replace_writes_existing_results_again(files, output, model):
     run(files, output, model)
     report = run(files, output, model, Cut(n_regions=7), existing="replace")
 
@@ -104,7 +104,7 @@ def test_results_that_exist_are_replaced_when_asked(files, output, model):
     assert [tifffile.imread(output / f"{s}_labels.tif").max() for s in "abc"] == [7, 7, 7]
 
 
-def test_a_file_that_was_half_done_is_done_by_skip(files, output, model):
+def test_skip_segments_files_without_labels(files, output, model):
     run(files, output, model)
     (output / "b_labels.tif").unlink()  # written last
 
@@ -113,7 +113,7 @@ def test_a_file_that_was_half_done_is_done_by_skip(files, output, model):
     assert [f.status for f in report.files] == ["skipped", "done", "skipped"]
 
 
-def test_stop_keeps_what_is_done(files, output, model):
+def test_stop_keeps_finished_files(files, output, model):
     stop = Event()
 
     def look(event):
@@ -127,7 +127,7 @@ def test_stop_keeps_what_is_done(files, output, model):
     assert run(files, output, model, existing="skip").summary == "3 files: 2 done, 1 skipped"
 
 
-def test_nothing_is_left_half_written(files, output, model, monkeypatch):
+def test_a_full_disk_leaves_no_partial_file(files, output, model, monkeypatch):
     def full(labels, path):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
@@ -141,7 +141,7 @@ def test_nothing_is_left_half_written(files, output, model, monkeypatch):
     assert [name for name in names(output) if "labels" in name or "part" in name] == []
 
 
-def test_a_file_stays_whole_until_the_new_one_is(files, output, model, monkeypatch):
+def test_a_file_is_replaced_only_by_a_complete_one(files, output, model, monkeypatch):
     run(files, output, model)
     before = (output / "a_labels.tif").read_bytes()
 
@@ -171,7 +171,7 @@ def test_prototypes_give_equal_ids_in_all_files(files, output, model, stripes):
 
 @pytest.mark.parametrize("cut", [Cut("classes"), Cut("objects", class_ids=(2,), min_size=4)])
 @pytest.mark.parametrize("names", [(), ("ground", "stripe")])
-def test_tables_tell_the_class(files, output, model, stripes, cut, names):
+def test_tables_name_the_class(files, output, model, stripes, cut, names):
     kinds = aeseg.build_hierarchy(stripes, model, device="cpu").prototypes(2)
 
     run(files, output, model, cut, prototypes=replace(kinds, names=names))
@@ -187,7 +187,7 @@ def test_tables_of_regions_have_no_class(files, output, model):
     assert "class" not in pd.read_csv(output / "a_table.csv")
 
 
-def test_classes_that_the_model_keeps_are_used(files, output, make_model, stripes):
+def test_classes_stored_in_the_model_are_used(files, output, make_model, stripes):
     kept = make_model()
     kept.prototypes = aeseg.build_hierarchy(stripes, kept, device="cpu").prototypes(2)
 
@@ -198,7 +198,7 @@ def test_classes_that_the_model_keeps_are_used(files, output, make_model, stripe
     assert np.array_equal(tifffile.imread(output / "b_labels.tif"), expected)
 
 
-def test_files_whose_results_would_collide_are_refused(files, output, model, tmp_path):
+def test_files_with_colliding_results_are_refused(files, output, model, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     tifffile.imwrite(other / "a.tif", np.eye(40))
@@ -218,7 +218,7 @@ def test_files_whose_results_would_collide_are_refused(files, output, model, tmp
         ({"files": []}, "the list is empty"),
     ],
 )
-def test_what_cannot_be_done_is_refused(files, output, model, more, words):
+def test_impossible_requests_are_refused_before_any_work(files, output, model, more, words):
     with pytest.raises(InputError, match=words):
         run(more.pop("files", files), output, model, **more)
     assert not output.exists()
@@ -240,7 +240,7 @@ def test_a_volume_has_no_overlay(tmp_path, output, model, stripes):
     assert tifffile.imread(output / "z_labels.tif").shape == (3, 48, 40)
 
 
-def test_axes_count_for_files_that_they_fit(files, output, model, stripes):
+def test_axes_are_used_for_files_with_as_many_dimensions(files, output, model, stripes):
     tifffile.imwrite(files[0].with_name("z.tif"), stripes[None], photometric="minisblack")
     files = [files[0], files[0].with_name("z.tif")]
 
@@ -255,12 +255,12 @@ def test_axes_count_for_files_that_they_fit(files, output, model, stripes):
     ]
 
 
-def test_axes_that_are_none_fail_for_all_files(files, output, model):
+def test_wrong_axes_letters_fail_for_all_files(files, output, model):
     report = run(files, output, model, axes="QX", axes_must_fit=False)
     assert report.summary == "3 files: 3 failed"
 
 
-def test_files_of_a_folder(files):
+def test_image_files_of_a_folder_are_without_results(files):
     folder = files[0].parent
     for name in ("B.PNG", "x_labels.tif", "x_overlay.png", ".hidden.tif", "notes.txt"):
         (folder / name).write_bytes(b"")
@@ -296,7 +296,7 @@ def test_tables_are_in_the_unit_of_the_file(tmp_path, output):
     assert np.array_equal(tifffile.imread(output / "a_labels.tif"), tree.regions(4))
 
 
-def test_given_voxels_win_and_must_fit_each_file(tmp_path, files, output, model):
+def test_given_voxel_sizes_override_those_of_files_and_must_fit(tmp_path, files, output, model):
     path = volume_file(tmp_path, "volume.tif", spacing=3, unit="um")
     report = run([path, files[0]], output, "base", voxel_size=(2, 1, 1))
     assert [file.status for file in report.files] == ["done", "failed"]
@@ -307,7 +307,7 @@ def test_given_voxels_win_and_must_fit_each_file(tmp_path, files, output, model)
     assert not output.with_name("other").exists()
 
 
-def test_without_known_voxels_tables_are_in_pixels(files, output, model):
+def test_tables_are_in_pixels_without_voxel_size(files, output, model):
     run(files, output, model)
     table = pd.read_csv(output / "a_table.csv")
     assert not {"unit", "area_pixels"} & set(table)

@@ -137,7 +137,7 @@ def test_every_name_of_the_widget_is_in_a_table(kind):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_fences_are_paired(page):
+def test_code_fences_are_paired(page):
     text = page.read_text(encoding="utf-8")
     marks = re.findall(r"^```\w*$", text, re.MULTILINE)
     assert [mark == "```" for mark in marks] == [False, True] * (len(marks) // 2)
@@ -151,5 +151,5 @@ def commands():
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
-def test_commands_are_understood(command):
+def test_commands_in_the_docs_are_valid(command):
     parse(shlex.split(command)[1:])

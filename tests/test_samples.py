@@ -17,7 +17,7 @@ def test_samples_are_those_of_the_demo():
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_sample_is_an_image_that_says_something(name):
+def test_samples_have_contrast(name):
     image = SAMPLES[name]()
     assert image.shape == SHAPES[name]
     assert image.dtype == np.uint8
@@ -25,7 +25,7 @@ def test_sample_is_an_image_that_says_something(name):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_brightness_does_not_tell_the_textures_apart(seed):
+def test_textures_have_equal_brightness(seed):
     image, truth = textures(seed).astype(float), textures_truth(seed)
     means = [image[truth == i].mean() for i in (1, 2, 3)]
     spreads = [image[truth == i].std() for i in (1, 2, 3)]
@@ -41,6 +41,6 @@ def test_touching_parts_of_the_mosaic_have_different_textures(seed):
     assert parts == 7
 
 
-def test_seed_chooses_the_mosaic():
+def test_another_seed_gives_another_mosaic():
     assert np.array_equal(textures(3), textures(3))
     assert not np.array_equal(textures(0), textures(1))

@@ -59,7 +59,7 @@ def in_extra(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
 
 
-def test_holds_the_package_and_nothing_else(files):
+def test_the_wheel_holds_the_package_and_nothing_else(files):
     package = {
         path.relative_to(PACKAGE.parent).as_posix()
         for path in PACKAGE.rglob("*")
@@ -100,7 +100,7 @@ def test_pypi_shows_the_pictures_and_follows_the_links_of_the_readme(files):
     assert all((ROOT / page).is_file() for page in pages)
 
 
-def test_leaves_qt_and_napari_to_the_user(requirements):
+def test_the_wheel_requires_neither_qt_nor_napari(requirements):
     # a second Qt binding, or napari[all] bringing one, breaks a napari that is installed already
     assert not [r for r in requirements if re.match(r"py(qt|side)\d", r.name.lower())]
     base = {r.name.lower() for r in requirements if in_extra(r, "") or r.marker is None}
@@ -110,7 +110,7 @@ def test_leaves_qt_and_napari_to_the_user(requirements):
     assert all(in_extra(r, "all") and not in_extra(r, "napari") for r in complete)
 
 
-def test_takes_any_torch_that_is_new_enough(requirements):
+def test_the_wheel_accepts_any_recent_torch(requirements):
     # an upper bound or an exact version would replace the user's CUDA build
     (torch,) = [r for r in requirements if r.name == "torch"]
     assert [clause.operator for clause in torch.specifier] == [">="]

@@ -53,7 +53,7 @@ def add_params(
         option = f"--{name.replace('_', '-')}"
         text = f"{field.description} (default: {field.default})".replace("%", "%%")
         if field.title is not None and field.title.lower() != name.replace("_", " "):
-            text = f"{field.title}. {text}"  # the name of the same control in the dock
+            text = f"{field.title}: {text}"  # the name of the same control in the dock
         if field.annotation is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
         else:
