@@ -67,6 +67,14 @@ def test_the_first_screen_of_the_readme_has_a_picture_and_the_commands():
         assert part in first_screen
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_source_files_and_tests_named_in_the_docs_exist(page):
+    text = without_code(ROOT / page)
+    paths = re.findall(r"`((?:[\w.]+/)+[\w.]+\.py|(?:tests|soak|benchmarks)/[\w./]*)`", text)
+    folders = (ROOT, ROOT / "src" / "napari_aeseg")
+    assert [p for p in paths if not any((folder / p).exists() for folder in folders)] == []
+
+
 def test_every_picture_is_shown_and_none_is_large():
     shown = {f[0].resolve() for p in PAGES for _, t in links(p) if (f := in_repository(p, t))}
     files = {path.resolve() for path in (ROOT / "docs" / "pictures").iterdir()}
