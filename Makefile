@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## train on real images, segment them, write out/demo (and o
 
 # One process per core; tests of a file stay in one process. ARGS="-n 0" for a debugger.
 test: $(VENV)/.test ## run all tests (in Xvfb without a display)
-	$(BIN)/python tools/with_display $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python tools/with_display $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check . tools/with_display

@@ -1,7 +1,6 @@
 """The files under examples/ run, and write what they say."""
 
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -17,25 +16,18 @@ EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, monkeypatch, capsys):
     """Return a function that runs a file in an empty folder and returns what it printed."""
-    # Neither the settings nor the models of who runs the tests.
-    private = {
-        "NAPARI_CONFIG": str(tmp_path / "settings.yaml"),
-        "XDG_DATA_HOME": str(tmp_path / "data"),
-    }
+    # Not the settings and models of whoever runs the tests
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
 
     def run(file, *arguments, **variables):
-        done = subprocess.run(
-            [sys.executable, file, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env={**os.environ, **private, **variables},
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", [str(file), *map(str, arguments)])
+        runpy.run_path(str(file), run_name="__main__")
+        return capsys.readouterr().out
 
     return run
 
@@ -90,7 +82,7 @@ def test_batch(run, tmp_path):
 
 
 @pytest.mark.viewer
-def test_drive_the_widget(run, tmp_path):
+def test_drive_the_widget(run, tmp_path, make_napari_viewer):
     out = tmp_path / "out"
     printed = run(EXAMPLES / "drive_the_widget.py", "--close", "--output", out)
     assert "3 channels, 512 x 512 pixels" in printed

@@ -34,7 +34,10 @@ def test_names_of_labels_do_not_count_and_moved_pixels_do():
     assert gpu.same_pixels(labels, moved) == pytest.approx(0.9)
 
 
-def test_everything_is_measured_without_a_gpu_too(tmp_path, capsys):
+def test_everything_is_measured_without_a_gpu_too(tmp_path, capsys, monkeypatch):
+    picture, textures = gpu.picture, gpu.samples.textures
+    monkeypatch.setattr(gpu, "picture", lambda side: picture(min(side, 128)))
+    monkeypatch.setattr(gpu.samples, "textures", lambda seed: textures(seed)[:128, :128])
     path = tmp_path / "out" / "gpu.json"
     options = ["--sides", "64", "72", "--runs", "1", "--steps", "2", "--mosaics", "1"]
     gpu.main(["--device", "cpu", *options, "--json", str(path)])

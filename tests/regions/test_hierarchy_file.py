@@ -443,7 +443,7 @@ def test_random_damage_is_noticed_or_does_no_harm(path, hierarchy_of):
     files = sorted(p for p in path.rglob("*") if p.is_file())
     rng = np.random.default_rng(0)
     refused = harmless = 0
-    for number in range(600):
+    for number in range(200):
         file = files[number % len(files)]
         whole = file.read_bytes()
         damage(file, whole, number // len(files), rng)
@@ -457,8 +457,8 @@ def test_random_damage_is_noticed_or_does_no_harm(path, hierarchy_of):
                 assert_equal_parts(loaded, tree)
         file.write_bytes(whole)
     assert_equal_parts(load_hierarchy(path), tree)
-    assert refused > 500
-    assert refused + harmless == 600
+    assert refused > 160
+    assert refused + harmless == 200
 
 
 def damage(file, whole, kind, rng):
