@@ -3,9 +3,9 @@ import pytest
 
 from napari_aeseg.regions.compare.whitening import (
     NoiseModel,
-    noise_of,
-    quiet_differences,
-    whitening,
+    edge_differences,
+    noise_variance,
+    quietest,
 )
 from napari_aeseg.regions.patches.graph import region_graph
 
@@ -13,6 +13,10 @@ PATCHES = np.arange(1600).reshape(40, 40)
 EDGES = region_graph(PATCHES).edges
 HALVES = (PATCHES % 40 >= 20).ravel()
 MIX = np.array([[1.0, 0.9, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 1.5]])
+
+
+def whitening(values, edges, tolerance, weight):
+    return NoiseModel.of(edge_differences(values, edges), values).map(tolerance, weight)
 
 
 def noisy(difference=0.0):
@@ -29,8 +33,8 @@ def test_noise_is_equal_in_all_directions():
 
 def test_a_border_does_not_count_as_noise():
     assert np.allclose(
-        noise_of(quiet_differences(noisy(50.0), EDGES)),
-        noise_of(quiet_differences(noisy(), EDGES)),
+        noise_variance(quietest(edge_differences(noisy(50.0), EDGES))),
+        noise_variance(quietest(edge_differences(noisy(), EDGES))),
         rtol=0.15,
     )
 
@@ -43,9 +47,9 @@ def test_the_direction_of_the_difference_comes_first():
 
 def test_much_tolerance_leaves_features_divided_by_their_noise():
     values = noisy()
-    difference = quiet_differences(values, EDGES)
+    difference = quietest(edge_differences(values, EDGES))
     white = whitening(values, EDGES, 1e6, np.ones(3))
-    own = values / np.sqrt(noise_of(difference))
+    own = values / np.sqrt(noise_variance(difference))
     distance = [np.linalg.norm(x[:200] - x[200:400], axis=1) for x in (values @ white * 1e3, own)]
     np.testing.assert_allclose(distance[0], distance[1], rtol=1e-3)
 

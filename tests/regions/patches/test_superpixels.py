@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,8 +7,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from napari_aeseg.params import SegmentationParams
 from napari_aeseg.regions.patches import superpixels as module
-from napari_aeseg.regions.patches.superpixels import edge_strength, make_patches
+from napari_aeseg.regions.patches.superpixels import PATCHERS, edge_strength, make_patches
 
 KINDS = ["watershed", "grid"]
 
@@ -181,3 +184,8 @@ def test_edges_do_not_depend_on_the_strips(monkeypatch, shape):
     for pixels in (1, 200, 10**6):
         monkeypatch.setattr(module, "_STRIP_PIXELS", pixels)
         np.testing.assert_array_equal(edge_strength(image), np.sqrt(sum(squares)))
+
+
+def test_every_patch_shape_of_the_params_has_a_function():
+    choices = get_args(SegmentationParams.model_fields["patches"].annotation)
+    assert set(PATCHERS) == set(choices)

@@ -10,13 +10,13 @@ import numpy as np
 
 from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.progress import raise_if_stopped
-from napari_aeseg.regions.compare.trend import gradient_of, is_volume, relative_place
+from napari_aeseg.regions.compare.trend import gradient_of, is_volume, relative_centroid
 from napari_aeseg.regions.compare.whitening import (
     NoiseModel,
-    difference_across,
-    noise_of,
-    quiet,
-    some_of,
+    edge_differences,
+    noise_variance,
+    quietest,
+    sampled_edges,
 )
 from napari_aeseg.regions.patches.graph import averaged, averaging_matrix, averaging_steps
 from napari_aeseg.regions.tree.ward import shared_merges
@@ -154,7 +154,7 @@ class Moments:
     level : ndarray of int, shape (F,)
         Which level each feature comes from.
     place : ndarray of float64, shape (P, ndim)
-        From `relative_place`.
+        From `relative_centroid`.
     edges : ndarray of int, shape (E, 2)
     both : ndarray of float32, shape (P, 2 F)
         Mean features and mean squared features, averaged over `scale` patches; written to.
@@ -206,8 +206,8 @@ class Moments:
             np.divide(1, known.gain, out=spread, where=known.gain > 0)
         self.spread = spread
         raise_if_stopped(stop, "tree")
-        edges = some_of(edges)
-        difference = difference_across(self.centred, edges)
+        edges = sampled_edges(edges)
+        difference = edge_differences(self.centred, edges)
         self._place = place
         if known is None:
             self.unit = _unit(difference[:, : len(level)][:, self.shallow[: len(level)]])
@@ -215,7 +215,7 @@ class Moments:
             self.unit = known.unit
         difference /= spread
         values = self.centred[sample] * (1 / spread).astype(np.float32)
-        step = difference_across(place, edges)
+        step = edge_differences(place, edges)
         self._slope = gradient_of(difference, step, values, place[sample])
         if known is not None:
             self.full_noise, self.local_noise = known.full_noise, known.local_noise
@@ -330,12 +330,12 @@ class MomentsCache:
 
     def _of_some(self, scale: float, stop: StopFlag | None) -> Moments:
         """Moments of no more patches than are looked at, at a scale of direct neighbours."""
-        given, edges = self._statistics, some_of(self._edges)
+        given, edges = self._statistics, sampled_edges(self._edges)
         sample = np.arange(0, self._graph.number, self._graph.number // _ENOUGH_PATCHES | 1)
         rows, place = np.unique(np.concatenate([edges.ravel(), sample]), return_inverse=True)
         matrix = self._averaging()[rows]
         both = np.empty((len(rows), 2 * len(given.level)), np.float32)
-        where = relative_place(given.centroid)
+        where = relative_centroid(given.centroid)
         part = np.float32(min(1.0, averaging_steps(self._graph, scale, is_volume(where))))
         for values, into in zip((given.mean, given.second), np.split(both, 2, axis=1), strict=True):
             raise_if_stopped(stop, "tree")
@@ -384,7 +384,7 @@ class MomentsCache:
         scale: float,
         stop: StopFlag | None,
     ) -> Moments:
-        place = relative_place(self._statistics.centroid)
+        place = relative_centroid(self._statistics.centroid)
         steps = averaging_steps(self._graph, scale, is_volume(place)) if self.known is None else 0
         both = np.empty((len(mean), 2 * len(level)), np.float32)
         halves = both[:, : len(level)], both[:, len(level) :]
@@ -447,4 +447,4 @@ def _mean_and_energy(
 
 def _unit(difference: np.ndarray) -> float:
     """Geometric mean of the noise."""
-    return float(np.exp(np.log(noise_of(quiet(difference))).mean() / 2))
+    return float(np.exp(np.log(noise_variance(quietest(difference))).mean() / 2))

@@ -1,10 +1,10 @@
-"""Uneven light: a slow change over the whole image that is not a difference between regions."""
+"""The trend of uneven light: a slow change over the image that is no difference of regions."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from napari_aeseg.regions.compare.whitening import QUIET, difference_across, some_of
+from napari_aeseg.regions.compare.whitening import QUIET
 
 # The gradient is looked for again without the edges that it does not explain.
 _ROUNDS = 3
@@ -16,42 +16,7 @@ _FEWEST_ALONG = 16
 _LEAST_GAIN = 0.1
 
 
-def detrend(values: np.ndarray, edges: np.ndarray, centroid: np.ndarray) -> np.ndarray:
-    """Remove what changes evenly along the image.
-
-    A gradient shows as the same small difference between neighbours everywhere, a border as a large
-    one in few places. It is therefore fitted to the differences across the quieter edges, and taken
-    out of the features whose variance clearly falls by that, never more of it than is there.
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (P, D)
-    edges : ndarray of int, shape (E, 2)
-    centroid : ndarray of float64, shape (P, ndim)
-
-    Returns
-    -------
-    ndarray of the same type, shape (P, D)
-
-    Examples
-    --------
-    >>> place = np.arange(100.0)[:, np.newaxis]
-    >>> edges = np.stack([np.arange(99), np.arange(1, 100)], axis=1)
-    >>> step = (place >= 50) * 3.0
-    >>> bool(np.ptp(detrend(step + place / 10, edges, place) - step) < 1e-9)
-    True
-    >>> bool((detrend(step, edges, place) == step).all())
-    True
-    """
-    place = relative_place(centroid)
-    edges = some_of(edges)
-    slope = gradient_of(
-        difference_across(values, edges), difference_across(place, edges), values, place
-    )
-    return values - (place @ slope).astype(values.dtype) if slope.any() else values
-
-
-def relative_place(centroid: np.ndarray) -> np.ndarray:
+def relative_centroid(centroid: np.ndarray) -> np.ndarray:
     """Return where patches are, in units of the image's extent, about 0; shape (P, ndim)."""
     extent = np.ptp(centroid, axis=0)
     return (centroid - centroid.mean(axis=0)) / np.where(extent > 0, extent, 1)
@@ -65,8 +30,11 @@ def is_volume(place: np.ndarray) -> bool:
 def gradient_of(
     difference: np.ndarray, step: np.ndarray, values: np.ndarray, place: np.ndarray
 ) -> np.ndarray:
-    """Return the gradient of each feature that `detrend` takes out; 0 for most.
+    """Return the gradient along the image by which each feature is detrended; 0 for most.
 
+    A gradient shows as the same small difference between neighbours everywhere, a border as a large
+    one in few places. It is therefore fitted to the differences across the quieter edges, and only
+    for features whose variance clearly falls by that.
     In volumes and sequences, it is not looked for along those that are less than 16 patches long.
 
     Parameters
@@ -78,7 +46,7 @@ def gradient_of(
     values : ndarray of float, shape (P, D)
         Of all patches or enough of them.
     place : ndarray of float64, shape (P, ndim)
-        From `relative_place`, of the same patches.
+        From `relative_centroid`, of the same patches.
 
     Returns
     -------
@@ -92,11 +60,13 @@ def gradient_of(
     usual[usual == 0] = 1
     slope = np.zeros((place.shape[1], values.shape[1]))
     scaled = difference / usual
-    own = np.einsum("ij,ij->i", scaled, scaled)
+    squared = np.einsum("ij,ij->i", scaled, scaled)
     for _ in range(_ROUNDS):
         # Squared length of scaled - step @ tilt, from products that are small.
         tilt = slope / usual
-        length = own + np.einsum("ij,ij->i", step @ (tilt @ tilt.T) - 2 * (scaled @ tilt.T), step)
+        length = squared + np.einsum(
+            "ij,ij->i", step @ (tilt @ tilt.T) - 2 * (scaled @ tilt.T), step
+        )
         quiet = step * (length <= np.quantile(length, QUIET))[:, np.newaxis]
         slope = np.linalg.pinv(quiet.T @ quiet, hermitian=True) @ (quiet.T @ difference)
     # What the variance of each feature would be without a share of its gradient, from moments only.

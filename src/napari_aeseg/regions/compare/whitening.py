@@ -8,55 +8,43 @@ import numpy as np
 
 # Share of the edges, the quietest, from which the noise is estimated; the others may cross borders.
 QUIET = 0.8
-# Edges that are enough to know the noise; of more, every so many-th is taken.
+# Edges that are enough to estimate the noise; of more, every n-th is taken.
 _ENOUGH_EDGES = 10_000
 # Directions of the whitened space that are kept: the rest adds time, not difference.
 _MOST_DIRECTIONS = 64
-# Noise of a feature is at least this part of the average, and this much: nothing is measured
-# without error.
+# Noise of a feature is at least this part of the average, and this much: no measurement is exact.
 _LEAST_PART, _LEAST_NOISE = 1e-3, 1e-6
 # Other directions than the largest are left out as far as they are smaller to the 1024th power.
 _SQUARINGS = 10
 
 
-def some_of(edges: np.ndarray) -> np.ndarray:
+def sampled_edges(edges: np.ndarray) -> np.ndarray:
     """Return edges spread over the whole image, enough to estimate from."""
     return edges[:: max(1, len(edges) // _ENOUGH_EDGES)]
 
 
-def difference_across(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def edge_differences(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return differences across edges, float64, shape (E, D)."""
     return (values[edges[:, 0]] - values[edges[:, 1]]).astype(np.float64)
 
 
-def quiet(difference: np.ndarray) -> np.ndarray:
-    """Return the shorter of some differences, shape (E', D): longer ones may be borders."""
+def quietest(difference: np.ndarray) -> np.ndarray:
+    """Return the shortest four fifths of differences, shape (E', D): others may be borders."""
     if not len(difference):
         return difference
     length = np.einsum("ij,ij->i", difference, difference)
     return difference[length <= np.quantile(length, QUIET)]
 
 
-def quiet_differences(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return differences across the quieter of some edges, shape (E', D).
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (P, D)
-    edges : ndarray of int, shape (E, 2)
-    """
-    return quiet(difference_across(values, some_of(edges)))
-
-
-def noise_of(difference: np.ndarray) -> np.ndarray:
-    """Return the noise variance of each feature, shape (D,), from `quiet_differences`."""
+def noise_variance(difference: np.ndarray) -> np.ndarray:
+    """Return the noise variance of each feature, shape (D,), from `quietest` differences."""
     noise = (difference**2).sum(axis=0) / max(2 * len(difference), 1)
     return noise + max(_LEAST_PART * float(noise.mean()), _LEAST_NOISE)
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseModel:
-    """How features vary, between neighbours and over the image: all that whitening needs.
+    """How features vary, between neighbours and over the image: what whitening needs.
 
     Parameters
     ----------
@@ -76,16 +64,45 @@ class NoiseModel:
     @classmethod
     def of(cls, difference: np.ndarray, values: np.ndarray) -> NoiseModel:
         """Estimate from differences between neighbours (E, D) and values of patches (P, D)."""
-        difference = quiet(difference)
-        own = 1 / np.sqrt(noise_of(difference))
-        noise = own[:, np.newaxis] * (difference.T @ difference) * own
+        difference = quietest(difference)
+        inverse = 1 / np.sqrt(noise_variance(difference))
+        noise = inverse[:, np.newaxis] * (difference.T @ difference) * inverse
         eigenvalues, vectors = np.linalg.eigh(noise / max(2 * len(difference), 1))
         centre = values.mean(axis=0, dtype=np.float64)
         covariance = (values.T @ values) / len(values) - np.outer(centre, centre)
-        return cls(own, eigenvalues, vectors, covariance)
+        return cls(inverse, eigenvalues, vectors, covariance)
 
     def map(self, tolerance: float, weight: np.ndarray) -> np.ndarray:
-        """Return the map that `whitening` describes, shape (D, min(D, 64))."""
+        """Return the linear map to the space in which patches are compared.
+
+        The noise is half the covariance of differences between neighbouring patches, in units of
+        each feature's own noise. To it, `tolerance` times unit noise is added, equal in all
+        directions: 0 makes this the maximum-noise-fraction transform [1]_, a large one leaves each
+        feature divided by its own noise.
+
+        Parameters
+        ----------
+        tolerance : float
+        weight : ndarray, shape (D,)
+            Importance of each feature, applied after whitening (which keeps the axes).
+
+        Returns
+        -------
+        ndarray of float64, shape (D, min(D, 64))
+            The directions of the largest variance first.
+
+        References
+        ----------
+        .. [1] A. A. Green et al., A transformation for ordering multispectral data in terms of
+               image quality with implications for noise removal, IEEE TGRS 26, 1988.
+
+        Examples
+        --------
+        >>> values = np.random.default_rng(0).normal(0, 9, (999, 2))  # nothing but noise
+        >>> noise = NoiseModel.of(np.diff(values, axis=0), values)
+        >>> bool(np.ptp((values @ noise.map(0.0, np.ones(2))).std(axis=0)) < 0.1)
+        True
+        """
         white, covariance = self._unrotated(tolerance, weight)
         directions = np.linalg.eigh(covariance)[1]
         return white @ directions[:, ::-1][:, :_MOST_DIRECTIONS]
@@ -115,43 +132,3 @@ def _largest_eigenvalue(matrix: np.ndarray) -> float:
         power = power / max(float(np.trace(power)), np.finfo(float).tiny)
         power = power @ power
     return float((power * matrix).sum() / max(float(np.trace(power)), np.finfo(float).tiny))
-
-
-def whitening(
-    values: np.ndarray, edges: np.ndarray, tolerance: float, weight: np.ndarray
-) -> np.ndarray:
-    """Return the linear map to the space in which patches are compared.
-
-    The noise is half the covariance of differences between neighbouring patches, in units of each
-    feature's own noise; to it, `tolerance` times unit noise is added, equal in all directions: 0
-    makes this the maximum-noise-fraction transform [1]_, much more leaves each feature divided by
-    its own noise.
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (P, D)
-        Standardised, so that no feature alone decides which edges are quiet.
-    edges : ndarray of int, shape (E, 2)
-    tolerance : float
-    weight : ndarray, shape (D,)
-        Importance of each feature, applied after whitening (which keeps the axes).
-
-    Returns
-    -------
-    ndarray of float64, shape (D, min(D, 64))
-        The directions of the largest variance first.
-
-    References
-    ----------
-    .. [1] A. A. Green et al., A transformation for ordering multispectral data in terms of image
-           quality with implications for noise removal, IEEE TGRS 26, 1988.
-
-    Examples
-    --------
-    >>> values = np.random.default_rng(0).normal(0, 9, (999, 2))  # nothing but noise
-    >>> edges = np.stack([np.arange(998), np.arange(1, 999)], axis=1)
-    >>> white = values @ whitening(values, edges, 0.0, np.ones(2))
-    >>> bool(np.ptp(white.std(axis=0)) < 0.1)
-    True
-    """
-    return NoiseModel.of(difference_across(values, some_of(edges)), values).map(tolerance, weight)

@@ -10,7 +10,7 @@ import numpy as np
 from napari_aeseg.regions.compare.borders import refine_boundaries
 from napari_aeseg.regions.compare.descriptor import choices, contrast_of, is_coarse
 from napari_aeseg.regions.compare.moments import FeatureCalibration, MomentsCache
-from napari_aeseg.regions.compare.trend import is_volume, relative_place
+from napari_aeseg.regions.compare.trend import is_volume, relative_centroid
 from napari_aeseg.regions.patches.graph import (
     RegionGraph,
     averaged,
@@ -114,7 +114,7 @@ class PatchCoarsening:
         self, statistics: PatchStatistics, graph: RegionGraph, stop: StopFlag | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Means and mean squares of features, averaged over neighbouring patches."""
-        volume = is_volume(relative_place(statistics.centroid))
+        volume = is_volume(relative_centroid(statistics.centroid))
         steps = averaging_steps(graph, self.calibration.scale, volume)
         if not steps or not len(graph.edges):
             return statistics.mean, statistics.second

@@ -1,4 +1,4 @@
-"""Cutting an image into many small patches."""
+"""Cutting an image into many small patches: `PATCHERS` holds the ways to do it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.progress import raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.progress import StopFlag
@@ -78,25 +78,36 @@ def make_patches(
            [2, 2, 3, 3],
            [2, 2, 3, 3]], dtype=int32)
     """
+    ndim = pixels.ndim - 1
+    sizes = np.broadcast_to(size, ndim).tolist()
+    return PATCHERS[kind](pixels, sizes, np.broadcast_to(density, ndim).tolist(), stop)
+
+
+def _grid(
+    pixels: np.ndarray, sizes: list[int], densities: list[float], stop: StopFlag | None
+) -> np.ndarray:
+    """Cut an image into rectangular cells."""
+    number, cell_of = _cells(pixels.shape[1:], sizes)
+    grid = np.zeros(pixels.shape[1:], np.int32)
+    for axis, (index, n) in enumerate(zip(cell_of, number, strict=True)):
+        grid = grid * n + _along(index, axis, len(number)).astype(np.int32)
+    return grid
+
+
+def _watershed(
+    pixels: np.ndarray, sizes: list[int], densities: list[float], stop: StopFlag | None
+) -> np.ndarray:
+    """Cut an image along its edges: one basin for each cell of the grid."""
     shape = pixels.shape[1:]
-    sizes = np.broadcast_to(size, len(shape)).tolist()
-    densities = np.broadcast_to(density, len(shape)).tolist()
-    if kind == "watershed" and len(shape) > 2 and sizes[0] == 1:
-        return _one_by_one(pixels, sizes, stop, densities)
-    cells = [max(1, round(n / s)) for n, s in zip(shape, sizes, strict=True)]
-    # Cells of nearly equal size, rather than a thin rest at the far border.
-    which = [np.arange(n) * c // n for n, c in zip(shape, cells, strict=True)]
-    grid = np.zeros(shape, np.int32)
-    for axis, (index, number) in enumerate(zip(which, cells, strict=True)):
-        grid = grid * number + _along(index, axis, len(shape)).astype(np.int32)
-    if kind == "grid":
-        return grid
+    if len(shape) > 2 and sizes[0] == 1:
+        return _slice_by_slice(pixels, sizes, densities, stop)
+    number, cell_of = _cells(shape, sizes)
     height = edge_strength(pixels, stop=stop, density=densities)
     raise_if_stopped(stop, "patches")
-    step = float(np.median(height)) or float(height.mean()) or 1.0
-    height += np.float32(_COMPACTNESS * step) * _distance_to_centre(shape, cells)
+    typical = float(np.median(height)) or float(height.mean()) or 1.0
+    height += np.float32(_COMPACTNESS * typical) * _distance_to_centre(shape, number)
     raise_if_stopped(stop, "patches")
-    markers = _lowest_pixels(height, which, cells)
+    markers = _lowest_pixels(height, cell_of, number)
     raise_if_stopped(stop, "patches")
     if _fast_watershed is not None and len(shape) in (2, 3):
         labels = _fast_watershed(height, markers)
@@ -105,6 +116,27 @@ def make_patches(
 
         labels = watershed(height, markers)
     return np.asarray(labels - 1, np.int32)
+
+
+def _slice_by_slice(
+    pixels: np.ndarray, sizes: list[int], densities: list[float], stop: StopFlag | None
+) -> np.ndarray:
+    """Cut each slice along the first space axis by itself; ids go on from one to the next."""
+    patches = np.empty(pixels.shape[1:], np.int32)
+    first = 0
+    for plane, plane_patches in zip(np.moveaxis(pixels, 1, 0), patches, strict=True):
+        plane_patches[:] = _watershed(plane, sizes[1:], densities[1:], stop)
+        plane_patches += first
+        first = int(plane_patches.max()) + 1
+    return patches
+
+
+#: Functions that cut an image (C, *space) into patches of these sizes, by their names: the choices
+#: of `SegmentationParams.patches`.
+PATCHERS: dict[str, Callable[[np.ndarray, list[int], list[float], StopFlag | None], np.ndarray]] = {
+    "watershed": _watershed,
+    "grid": _grid,
+}
 
 
 def patch_shape(axes: Axes, size: int) -> tuple[int, ...]:
@@ -120,11 +152,11 @@ def patch_shape(axes: Axes, size: int) -> tuple[int, ...]:
     >>> patch_shape(axes, 8), patch_shape(axes.with_voxel_size((4, 1, 1)), 8)
     ((1, 8, 8, 8), (1, 2, 8, 8))
     """
-    found = {"T": 1, "Y": size, "X": size}
+    sides = {"T": 1, "Y": size, "X": size}
     if "Z" in axes.letters:
         slices = axes.shape[axes.letters.index("Z")]
-        found["Z"] = round(min(max(1.0, size * _slices_per_pixel(axes)), slices))
-    return tuple(found[a] for a in "TZYX" if a in axes.letters)
+        sides["Z"] = round(min(max(1.0, size * _slices_per_pixel(axes)), slices))
+    return tuple(sides[a] for a in "TZYX" if a in axes.letters)
 
 
 def pixel_density(axes: Axes) -> tuple[float, ...]:
@@ -138,8 +170,8 @@ def pixel_density(axes: Axes) -> tuple[float, ...]:
     >>> pixel_density(read_axes((5, 40, 64, 64), "TZYX").with_voxel_size((4, 1, 1)))
     (0.0, 0.25, 1.0, 1.0)
     """
-    found = {"T": 0.0, "Z": _slices_per_pixel(axes), "Y": 1.0, "X": 1.0}
-    return tuple(found[a] for a in "TZYX" if a in axes.letters)
+    density = {"T": 0.0, "Z": _slices_per_pixel(axes), "Y": 1.0, "X": 1.0}
+    return tuple(density[a] for a in "TZYX" if a in axes.letters)
 
 
 def _slices_per_pixel(axes: Axes) -> float:
@@ -150,17 +182,11 @@ def _slices_per_pixel(axes: Axes) -> float:
     return slices if axes.slice_distance * slices <= 1 else 1 / axes.slice_distance
 
 
-def _one_by_one(
-    pixels: np.ndarray, sizes: list[int], stop: StopFlag | None, densities: list[float]
-) -> np.ndarray:
-    """Cut each slice along the first space axis by itself; ids go on from one to the next."""
-    patches = np.empty(pixels.shape[1:], np.int32)
-    first = 0
-    for plane, into in zip(np.moveaxis(pixels, 1, 0), patches, strict=True):
-        into[:] = make_patches(plane, sizes[1:], "watershed", stop, densities[1:])
-        into += first
-        first = int(into.max()) + 1
-    return patches
+def _cells(shape: tuple[int, ...], sizes: list[int]) -> tuple[list[int], list[np.ndarray]]:
+    """Number of cells along each axis, and the cell of each pixel along it."""
+    number = [max(1, round(n / size)) for n, size in zip(shape, sizes, strict=True)]
+    # Cells of nearly equal size, rather than a thin rest at the far border.
+    return number, [np.arange(n) * c // n for n, c in zip(shape, number, strict=True)]
 
 
 def edge_strength(
@@ -190,14 +216,14 @@ def edge_strength(
     total = np.empty(pixels.shape[1:], np.float32)
     rows = len(total)
     densities = np.broadcast_to(density, total.ndim).tolist()
-    reach = max(1, int(_TRUNCATE * sigma * densities[0] + 0.5))
+    radius = max(1, int(_TRUNCATE * sigma * densities[0] + 0.5))
     # Strips stay in the processor's cache, unless they would be margin for the most part.
-    height = max(2 * reach, _STRIP_PIXELS * rows // max(total.size, 1))
+    height = max(2 * radius, _STRIP_PIXELS * rows // max(total.size, 1))
 
     def fill(start: int) -> None:
         raise_if_stopped(stop, "patches")
         stop_row = min(start + height, rows)
-        low, high = max(start - reach, 0), min(stop_row + reach, rows)
+        low, high = max(start - radius, 0), min(stop_row + radius, rows)
         squares = np.zeros((high - low, *total.shape[1:]), np.float32)
         for channel in pixels[:, low:high]:
             squares += _squared_gradient(channel, sigma, densities)
@@ -245,10 +271,10 @@ def _distance_to_centre(shape: tuple[int, ...], cells: list[int]) -> np.ndarray:
     return np.sqrt(squared)
 
 
-def _lowest_pixels(height: np.ndarray, which: list[np.ndarray], cells: list[int]) -> np.ndarray:
+def _lowest_pixels(height: np.ndarray, cell_of: list[np.ndarray], cells: list[int]) -> np.ndarray:
     """Mark the lowest pixel in the inner part of each cell with the cell's number from 1."""
     markers = np.zeros(height.shape, np.int32)
-    starts = [np.searchsorted(w, np.arange(c + 1)) for w, c in zip(which, cells, strict=True)]
+    starts = [np.searchsorted(w, np.arange(c + 1)) for w, c in zip(cell_of, cells, strict=True)]
     # Cells that differ in size by one pixel are searched together up to the smaller size; a margin
     # between the searched parts keeps markers of neighbouring cells apart.
     sizes = [max(1, int(np.diff(s).min())) for s in starts]
@@ -259,10 +285,10 @@ def _lowest_pixels(height: np.ndarray, which: list[np.ndarray], cells: list[int]
     best_at = [np.zeros(cells, np.intp) for _ in cells]
     for offset in product(*offsets):
         at = tuple(c + o for c, o in zip(corners, offset, strict=True))
-        here = height[at]
-        lower = here < best
-        best[lower] = here[lower]
-        for axis, found in enumerate(best_at):
-            found[lower] = np.broadcast_to(at[axis], here.shape)[lower]
+        heights = height[at]
+        lower = heights < best
+        best[lower] = heights[lower]
+        for index, best_index in zip(at, best_at, strict=True):
+            best_index[lower] = np.broadcast_to(index, heights.shape)[lower]
     markers[tuple(best_at)] = np.arange(1, best.size + 1).reshape(cells)
     return markers
