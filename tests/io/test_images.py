@@ -184,7 +184,7 @@ def test_an_image_that_is_said_to_be_larger_than_memory_is_not_loaded(tmp_path, 
     zarr.create_array(store=str(tmp_path / "a.zarr"), data=GREY)
     monkeypatch.setattr(memory, "free_memory", lambda: 10)
     for name in ("a.tif", "a.zarr"):
-        with pytest.raises(InputError, match=rf"{name} says that it holds \(9, 10\) uint8"):
+        with pytest.raises(InputError, match=rf"{name} claims to hold \(9, 10\) uint8"):
             read_file(tmp_path / name)
     assert open_file(tmp_path / "a.tif", largest=0).array.shape == (9, 10)
 
