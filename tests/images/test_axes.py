@@ -26,7 +26,7 @@ from napari_aeseg.images.axes import channels_first, read_axes
         ((7, 2, 20, 9, 10), "TCZYX"),
     ],
 )
-def test_shape_says_what_the_dimensions_are(shape, letters):
+def test_axes_are_inferred_from_the_shape(shape, letters):
     axes = read_axes(shape)
     assert axes.letters == letters
     assert axes.inferred
@@ -43,7 +43,7 @@ def test_given_axes_win_over_the_shape(shape, given):
     assert "as given" in str(axes)
 
 
-def test_said_aloud_with_sizes():
+def test_text_of_axes_has_sizes():
     text = str(read_axes((7, 2, 1, 512, 256), "TCZYX"))
     assert text == "7 time points, 2 channels, 1 slice, 512 x 256 pixels (TCZYX, as given)"
 
@@ -60,13 +60,13 @@ def test_said_aloud_with_sizes():
         (None, "CYX", True),
     ],
 )
-def test_labels_of_a_viewer_count_when_they_mean_something(labels, letters, inferred):
+def test_axis_names_of_a_viewer_count_if_all_are_understood(labels, letters, inferred):
     axes = read_axes((3, 9, 10), labels=labels)
     assert (axes.letters, axes.inferred) == (letters, inferred)
     assert str(axes).endswith(", inferred from the shape)" if inferred else ", from the layer)")
 
 
-def test_said_aloud_where_they_are_from():
+def test_text_of_axes_names_their_source():
     assert str(read_axes((9, 10), "YX", source="file")) == "9 x 10 pixels (YX, from the file)"
     assert not read_axes((9, 10), "YX", source="file").inferred
 
@@ -148,7 +148,7 @@ def test_channels_move_to_the_front_without_a_copy(axes, shape, moved):
         ("YXC", (20, 30, 3), (0.1, 0.1), (0.1, 0.1), 1),
     ],
 )
-def test_voxels_are_known_by_axis(letters, shape, voxels, spacing, distance):
+def test_voxel_size_gives_spacing_and_slice_distance(letters, shape, voxels, spacing, distance):
     axes = read_axes(shape, letters)
     assert axes.spacing is None
     assert axes.slice_distance == 1
@@ -158,13 +158,13 @@ def test_voxels_are_known_by_axis(letters, shape, voxels, spacing, distance):
     assert axes.letters == letters
 
 
-def test_voxels_are_said_aloud():
+def test_text_of_axes_has_the_voxel_size():
     axes = read_axes((20, 30), "YX").with_voxel_size((0.25, 1 / 3))
     assert str(axes) == "20 x 30 pixels (YX, as given), pixels of 0.25 x 0.3333"
     assert str(axes.with_voxel_size((2, 3), "nanometer")).endswith("pixels of 2 x 3 nanometer")
 
 
-def test_a_size_that_dask_does_not_know_yet_is_said():
+def test_dask_arrays_of_unknown_shape_are_refused():
     """NaN could not be converted to an integer."""
     grey = da.from_array(np.eye(40))
     unknown = grey[grey[:, 0] >= 0]

@@ -18,7 +18,7 @@ def tiles():
 
 
 @pytest.mark.parametrize("image", [TEXTURE, tiles()], ids=["texture", "things"])
-def test_light_is_found(image):
+def test_gradient_of_illumination_is_measured(image):
     found = illumination((image * LIGHT)[np.newaxis])
     assert found.dtype == np.float32
     assert np.abs(np.log(found / LIGHT)).max() < 0.25
@@ -38,19 +38,19 @@ def test_light_is_found(image):
     ],
     ids=["texture", "things", "step", "added", "small", "negative", "constant", "zero"],
 )
-def test_what_is_no_light_is_left_alone(image):
+def test_structures_are_not_taken_for_illumination(image):
     assert illumination(image[np.newaxis]) is None
     assert read_image(image, "YX").light is None
 
 
-def test_the_user_is_told():
+def test_correction_of_illumination_is_in_the_notes():
     params = TrainingParams(steps=1, width=2)
     for image, told in ((TEXTURE * LIGHT, True), (TEXTURE, False)):
         tree = build_hierarchy(image, train(image, params, device="cpu"), device="cpu")
         assert any("illumination was corrected" in note for note in tree.notes) == told
 
 
-def test_stacks_are_left_alone():
+def test_illumination_of_stacks_is_not_corrected():
     assert illumination(np.stack([TEXTURE * LIGHT] * 4)[np.newaxis]) is None
 
 
@@ -67,6 +67,6 @@ def test_all_channels_are_divided_by_the_same_light():
     np.testing.assert_allclose(again[inside], image[inside], rtol=1e-4)
 
 
-def test_a_given_range_means_intensities_as_they_are():
+def test_illumination_is_not_corrected_with_a_given_range():
     image = TEXTURE * LIGHT
     assert read_image(image, "YX", read_image(image, "YX").intensity).light is None

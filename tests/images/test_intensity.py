@@ -21,7 +21,7 @@ def pixels(image, axes=None):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_real_dtype_reads_alike(dtype):
+def test_every_real_dtype_gives_the_same_pixels(dtype):
     found = pixels(GREY.astype(dtype))
     assert found.dtype == np.float32
     assert found.dtype.isnative
@@ -101,7 +101,7 @@ def test_nan_and_infinity_are_refused_with_their_number(value, dtype):
 
 @pytest.mark.parametrize("shape", [(9, 10), (1, 1), (1, 7), (9, 10, 3)])
 @pytest.mark.parametrize("value", [0, 7, -3.5, True])
-def test_constant_image_becomes_zero_and_says_so(shape, value):
+def test_constant_image_becomes_zero(shape, value):
     read = read_image(np.full(shape, value))
     assert read.is_constant
     assert not read.pixels.any()
@@ -190,7 +190,7 @@ def test_percentiles_of_a_large_image_come_from_the_whole_of_it():
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "longdouble"])
-def test_immense_values_are_refused_where_sums_of_them_overflowed(dtype):
+def test_values_too_large_for_float32_are_refused(dtype):
     image = GREY.astype(dtype)
     image[3, 4] = np.finfo(dtype).max
     with pytest.raises(InputError, match=r"tissue has values beyond 1\.3e\+30.*divide"):
@@ -201,14 +201,14 @@ def test_immense_values_are_refused_where_sums_of_them_overflowed(dtype):
 
 
 @pytest.mark.parametrize(("dtype", "factor"), [("f4", 1e-43), ("f4", 1e-36), ("f8", 1e-315)])
-def test_tiny_values_are_scaled_where_the_inverse_of_their_range_overflowed(dtype, factor):
+def test_range_too_narrow_for_float32_is_scaled(dtype, factor):
     image = (GREY * factor).astype(dtype)
     assert len(np.unique(image)) > 50
     np.testing.assert_allclose(pixels(image), pixels(image / np.float64(image.max())), atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1e30, 1e-30])
-def test_light_is_found_in_immense_and_tiny_float32(factor):
+def test_illumination_is_measured_in_immense_and_tiny_float32(factor):
     rng = np.random.default_rng(0)
     light = np.exp(np.linspace(-1, 1, 128)) * np.ones((128, 1))
     image = (light * (rng.random((128, 128)) + 0.2) / 4).astype(np.float32)
@@ -220,7 +220,7 @@ def test_light_is_found_in_immense_and_tiny_float32(factor):
 
 
 @pytest.mark.parametrize("blocks", [False, True])
-def test_large_numbers_that_are_the_same_in_double_precision_are_not_taken_for_constant(blocks):
+def test_64_bit_integers_equal_in_double_precision_are_refused(blocks):
     read = BlockImage.of if blocks else read_image
     for image in (np.uint64(2**64 - 1) - GREY.astype("u8"), np.int64(-(2**63)) + GREY):
         with pytest.raises(InputError, match=r"differ too little.*image - image\.min"):
@@ -233,7 +233,7 @@ def test_large_numbers_that_are_the_same_in_double_precision_are_not_taken_for_c
     [lambda a: a, lambda a: dask.array.from_array(a, chunks=5), lambda a: list(a)],
     ids=["array", "dask", "list"],
 )
-def test_masked_pixels_are_refused_instead_of_looking_under_the_mask(change):
+def test_masked_pixels_are_refused(change):
     image = np.ma.masked_array(GREY, GREY > 90)
     for read in (read_image, BlockImage.of):
         with pytest.raises(InputError, match=rf"{int((GREY > 90).sum())} masked pixel.*filled"):
@@ -251,7 +251,7 @@ def test_a_dask_array_that_cannot_be_computed_is_named():
 
 
 @pytest.mark.parametrize("blocks", [False, True])
-def test_lists_of_rows_are_images_and_ragged_ones_are_told(blocks):
+def test_lists_of_rows_are_images_and_ragged_ones_are_refused(blocks):
     read = BlockImage.of if blocks else read_image
     assert read(GREY.tolist()).axes.shape == GREY.shape
     if not blocks:
@@ -259,6 +259,6 @@ def test_lists_of_rows_are_images_and_ragged_ones_are_told(blocks):
             read([[1, 2], [3]])
 
 
-def test_reconstructions_of_immense_images_are_numbers():
+def test_reconstructions_of_immense_images_are_finite():
     found = IntensityRange((0.0,), (1e30,)).undo(np.array([[0.5, 1e12]], np.float32))
     assert np.isfinite(found).all()

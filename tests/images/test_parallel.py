@@ -41,7 +41,7 @@ def test_an_error_comes_out_where_the_result_is_asked_for(number):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_nothing_goes_on_when_results_are_not_wanted_any_more(number):
+def test_no_item_begins_after_the_caller_ends(number):
     begun, ended = [], []
 
     def work(item):
@@ -57,12 +57,12 @@ def test_nothing_goes_on_when_results_are_not_wanted_any_more(number):
     assert not any(t.name.startswith("aeseg") for t in threading.enumerate())
 
 
-def test_there_is_a_core():
+def test_number_of_cores_is_positive():
     assert cores() >= 1
 
 
 @pytest.mark.parametrize(("said", "most"), [("1", 1), ("0", None), ("some", None), ("9999", None)])
-def test_a_share_of_the_cores_is_heeded(monkeypatch, said, most):
+def test_cores_are_limited_by_OMP_NUM_THREADS(monkeypatch, said, most):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     there = cores()
     monkeypatch.setenv("OMP_NUM_THREADS", said)
@@ -76,7 +76,7 @@ def blas_threads():
     return found or pytest.skip("numpy's BLAS is not one whose threads can be set")
 
 
-def test_numpy_multiplies_in_one_thread_meanwhile_and_in_as_many_as_before_after():
+def test_blas_has_one_thread_in_the_context_and_its_own_number_after_it():
     np.ones((2, 2)) @ np.ones((2, 2))
     before = blas_threads()
     with one_blas_thread():
@@ -87,7 +87,7 @@ def test_numpy_multiplies_in_one_thread_meanwhile_and_in_as_many_as_before_after
     assert blas_threads() == before
 
 
-def test_threads_of_numpy_come_back_when_two_callers_end_in_any_order():
+def test_blas_threads_are_restored_when_two_callers_end_in_any_order():
     before = blas_threads()
     first, second = one_blas_thread(), one_blas_thread()
     first.__enter__()
@@ -98,7 +98,7 @@ def test_threads_of_numpy_come_back_when_two_callers_end_in_any_order():
     assert blas_threads() == before
 
 
-def test_any_thread_may_ask_for_one_thread_of_numpy():
+def test_any_thread_can_limit_blas():
     def work(found):
         with one_blas_thread():
             found.append(set(blas_threads()))
@@ -115,7 +115,7 @@ def test_any_thread_may_ask_for_one_thread_of_numpy():
     assert blas_threads() == before
 
 
-def test_threads_of_numpy_come_back_when_another_thread_ends_last():
+def test_blas_threads_are_restored_when_another_thread_ends_last():
     before, entered, leave = blas_threads(), threading.Event(), threading.Event()
 
     def work():

@@ -22,7 +22,7 @@ def test_inner_parts_cover_the_plane_exactly_once(shape, tile, margin, align):
 
 
 @given(**plans)
-def test_what_is_kept_is_the_inner_part(shape, tile, margin, align):
+def test_keep_is_the_place_of_the_inner_part(shape, tile, margin, align):
     plane = np.arange(np.prod(shape)).reshape(1, *shape)
     for part in plan_tiles(shape, tile, margin, align):
         read = read_tile(plane, part)
@@ -40,7 +40,7 @@ def test_tiles_are_aligned_and_have_their_margin(shape, tile, margin, align):
 
 
 @given(**plans)
-def test_beyond_the_border_the_plane_is_mirrored(shape, tile, margin, align):
+def test_tiles_are_mirrored_at_borders(shape, tile, margin, align):
     plane = np.random.default_rng(0).random((2, *shape))
     for part in plan_tiles(shape, tile, margin, align):
         before = [-s for s in part.start]

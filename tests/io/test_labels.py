@@ -12,7 +12,8 @@ from napari_aeseg.errors import InputError, StoppedError
 from napari_aeseg.io import ome_zarr
 from napari_aeseg.io import tiff as tiled_tiff
 from napari_aeseg.io.images import open_file, read_file
-from napari_aeseg.io.labels import write_label_image, write_labels
+from napari_aeseg.io.labels import WRITERS, write_label_image, write_labels
+from napari_aeseg.progress import Progress
 
 LABELS = np.random.default_rng(0).integers(0, 99, (300, 410)).astype(np.int32)
 LAZY = da.from_array(LABELS, chunks=(100, 90))
@@ -69,7 +70,7 @@ def test_ome_zarr_is_valid_and_readers_open_it(tmp_path, small_parts):
 
 @pytest.mark.parametrize("kind", [np.asarray, da.from_array, zarr.array], ids=lambda k: k.__name__)
 @pytest.mark.parametrize("name", ["a.ome.zarr", "a.tif"])
-def test_labels_whose_axes_are_in_another_order_are_turned(tmp_path, kind, name):
+def test_labels_with_axes_in_another_order_are_transposed(tmp_path, kind, name):
     """They were refused, after all had been encoded."""
     stack = np.random.default_rng(1).integers(0, 9, (40, 3, 30, 5)).astype(np.int32)
     path = write_labels(kind(stack), tmp_path / name, "XTYZ", (0.5, 0.25, 2.0), "micrometer")
@@ -83,7 +84,7 @@ def test_labels_whose_axes_are_in_another_order_are_turned(tmp_path, kind, name)
     ("shape", "axes"), [((5, 70, 90), "ZYX"), ((3, 70, 90), "TYX"), ((2, 3, 70, 90), "TZYX")]
 )
 @pytest.mark.parametrize("name", ["a.ome.zarr", "a.tif"])
-def test_stacks_are_written_as_they_lie(tmp_path, small_parts, shape, axes, name):
+def test_stacks_are_written_in_their_order_of_axes(tmp_path, small_parts, shape, axes, name):
     labels = np.random.default_rng(1).integers(0, 2**30, shape).astype(np.int32)
     size = tuple(range(2, 2 + len(shape)))
     lazy = da.from_array(labels, chunks=(2,) * (len(shape) - 2) + (50, 64))
@@ -93,7 +94,7 @@ def test_stacks_are_written_as_they_lie(tmp_path, small_parts, shape, axes, name
     assert opened.spacing("YX") == size[-2:]
 
 
-def test_zarr_goes_on_where_it_stopped(tmp_path, small_parts):
+def test_ome_zarr_is_continued_after_a_stop(tmp_path, small_parts):
     path, told = tmp_path / "a.zarr", []
     with pytest.raises(StoppedError, match="write"):
         write_labels(LAZY, path, stop=After(12))
@@ -107,7 +108,7 @@ def test_zarr_goes_on_where_it_stopped(tmp_path, small_parts):
     assert {event.stage for event in told} == {"write"}
 
 
-def test_background_counts_as_done(tmp_path, small_parts):
+def test_parts_of_background_only_are_not_written_again(tmp_path, small_parts):
     path, nothing = tmp_path / "a.zarr", da.zeros((300, 410), dtype=int, chunks=64)
     with pytest.raises(StoppedError):
         write_labels(nothing, path, stop=After(5))
@@ -117,13 +118,13 @@ def test_background_counts_as_done(tmp_path, small_parts):
     assert sorted(p.name for p in path.iterdir()) == ["0", "1", "2", "3", "zarr.json"]
 
 
-def test_nothing_that_is_there_is_replaced(tmp_path, small_parts):
+def test_existing_files_are_never_replaced(tmp_path, small_parts):
     path = tmp_path / "a.zarr"
     with pytest.raises(StoppedError):
         write_labels(LAZY, path, stop=After(12))
     with pytest.raises(InputError, match=r"other labels \(at 0 to 64"):
         write_labels(LAZY + 1, path)
-    with pytest.raises(InputError, match=r"shape: \[300, 410\] there, \[410, 300\] now"):
+    with pytest.raises(InputError, match=r"shape: \[300, 410\] saved, \[410, 300\] now"):
         write_labels(LAZY.T, path)
     write_labels(LAZY, path)
     with pytest.raises(InputError, match="complete"):
@@ -139,7 +140,7 @@ def test_nothing_that_is_there_is_replaced(tmp_path, small_parts):
 
 
 @pytest.mark.parametrize("labels", [LABELS, LAZY], ids=["numpy", "dask"])
-def test_tiff_is_tiled_and_big(tmp_path, small_parts, labels):
+def test_labels_are_written_as_tiled_bigtiff(tmp_path, small_parts, labels):
     told = []
     path = write_labels(
         labels, tmp_path / "a.tif", "YX", (0.5, 0.25), "micrometer", progress=told.append
@@ -153,7 +154,7 @@ def test_tiff_is_tiled_and_big(tmp_path, small_parts, labels):
     assert told[-1].done == told[-1].total
 
 
-def test_tiff_that_was_stopped_leaves_nothing(tmp_path, small_parts):
+def test_tiff_that_was_stopped_leaves_no_file(tmp_path, small_parts):
     before = threading.active_count()
     with pytest.raises(StoppedError):
         write_labels(LAZY, tmp_path / "a.tif", stop=After(2))
@@ -161,7 +162,7 @@ def test_tiff_that_was_stopped_leaves_nothing(tmp_path, small_parts):
     assert threading.active_count() == before
 
 
-def test_an_error_while_writing_is_told(tmp_path, small_parts, monkeypatch):
+def test_error_in_the_writing_thread_is_raised(tmp_path, small_parts, monkeypatch):
     def full(path, tiles, **options):
         next(tiles)
         raise OSError("No space left on device")
@@ -183,7 +184,7 @@ def test_an_error_while_writing_is_told(tmp_path, small_parts, monkeypatch):
         ({"path": "a.png"}, "zarr, .tif, .tiff"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path, options, match):
+def test_labels_that_cannot_be_written_are_refused_before_a_file_is_made(tmp_path, options, match):
     given = {"labels": LABELS, "path": "a.zarr", **options}
     given["path"] = tmp_path / given["path"]
     with pytest.raises(InputError, match=match):
@@ -214,13 +215,13 @@ def test_labels_of_64_bits_are_written_as_tiff_which_has_32(tmp_path, dtype):
         ({"labels": np.ma.masked_array(LABELS, LABELS > 0)}, "masked"),
     ],
 )
-def test_what_made_raw_errors_is_refused_in_words(tmp_path, options, match):
+def test_invalid_arguments_are_refused_with_their_values(tmp_path, options, match):
     with pytest.raises(InputError, match=match):
         write_labels(**{"labels": LABELS, "path": tmp_path / "a.zarr", **options})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_size_of_a_voxel_may_leave_out_time(tmp_path):
+def test_voxel_size_may_leave_out_time(tmp_path):
     import zarr
 
     labels = np.ones((2, 3, 4), np.int32)
@@ -229,15 +230,25 @@ def test_the_size_of_a_voxel_may_leave_out_time(tmp_path):
     assert about["datasets"][0]["coordinateTransformations"][0]["scale"] == [1, 0.5, 0.25]
 
 
-def test_labels_and_path_in_the_wrong_order_are_told(tmp_path):
+def test_labels_and_path_in_the_wrong_order_are_refused(tmp_path):
     with pytest.raises(InputError, match="give the labels first"):
         write_labels(str(tmp_path / "a.tif"), LABELS)
 
 
 @pytest.mark.parametrize(("most", "dtype"), [(5, np.uint16), (65535, np.uint16), (65536, np.int32)])
-def test_labels_survive_in_the_smallest_type_that_holds_them(tmp_path, most, dtype):
+def test_label_image_has_the_smallest_dtype_that_holds_the_labels(tmp_path, most, dtype):
     labels = np.array([[0, 1], [2, most]], np.int32)
     write_label_image(labels, tmp_path / "labels.tif")
     found, _ = read_file(tmp_path / "labels.tif")
     assert found.dtype == dtype
     assert np.array_equal(found, labels)
+
+
+def test_a_file_format_is_one_entry_of_the_writers(tmp_path, monkeypatch):
+    def text_steps(labels, path, description, stop):
+        np.savetxt(path, np.asarray(labels), "%d", header=description["axes"])
+        yield Progress("write", 1, 1)
+
+    monkeypatch.setitem(WRITERS, ".txt", text_steps)
+    write_labels(np.eye(2, dtype=np.int32), tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "# YX\n1 0\n0 1\n"

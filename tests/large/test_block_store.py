@@ -43,7 +43,7 @@ def refused(folder, model, text):
     assert len(str(error.value)) < 1000
 
 
-def test_what_is_whole_is_taken_up(folder, small_model):
+def test_a_complete_folder_is_opened_again(folder, small_model):
     assert go_on(folder, small_model).regions(2).compute().max() == 2
 
 
@@ -64,7 +64,7 @@ def test_blocks_of_another_format_are_refused_and_left_as_they_are(folder, small
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(run | {"format": 99}))
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    refused(folder, small_model, r"different run \(format: 99 there, 1 now\)")
+    refused(folder, small_model, r"different run \(format: 99 saved, 1 now\)")
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
@@ -130,7 +130,7 @@ def first(value):
         put("level", np.array([{"pickled": 1}], object)),
     ],
 )
-def test_a_damaged_block_is_named_and_can_be_made_again(folder, small_model, change):
+def test_a_damaged_block_is_named_and_can_be_computed_again(folder, small_model, change):
     expected = np.asarray(go_on(folder, small_model).regions(3))
     rewrite(npz(folder), change)
     refused(folder, small_model, r"0_0\.npz is damaged .* Delete it to compute it again\.$")
@@ -139,7 +139,7 @@ def test_a_damaged_block_is_named_and_can_be_made_again(folder, small_model, cha
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: data[:600] + data[601:]])
-def test_a_block_of_other_bytes_is_refused(folder, small_model, damage):
+def test_a_block_with_missing_bytes_is_refused(folder, small_model, damage):
     file = npz(folder)
     file.write_bytes(damage(file.read_bytes()))
     refused(folder, small_model, r"0_0\.npz is damaged")
@@ -167,7 +167,7 @@ def test_a_changed_number_in_a_block_does_not_fit_its_checksum(folder, small_mod
         lambda arrays: arrays.pop("calibration/gain"),
     ],
 )
-def test_how_patches_are_joined_is_checked(folder, small_model, change):
+def test_damaged_coarsening_is_refused(folder, small_model, change):
     npz(folder).unlink()
     rewrite(folder / "coarsening.npz", change)
     refused(folder, small_model, r"coarsening\.npz is damaged .* Delete it")
@@ -183,7 +183,7 @@ def test_how_patches_are_joined_is_checked(folder, small_model, change):
         lambda m: m.pop("shape"),
     ],
 )
-def test_arrays_of_patch_ids_that_are_others_are_refused(folder, small_model, change):
+def test_patch_ids_of_other_shape_chunks_or_dtype_are_refused(folder, small_model, change):
     file = folder / "patches" / "zarr.json"
     metadata = json.loads(file.read_text())
     change(metadata)
@@ -192,13 +192,13 @@ def test_arrays_of_patch_ids_that_are_others_are_refused(folder, small_model, ch
 
 
 @pytest.mark.parametrize("odd", [-1, 17, 2**31 - 1])
-def test_ids_of_no_patch_are_refused_when_they_are_looked_at(folder, small_model, odd):
+def test_ids_of_no_patch_are_refused_when_they_are_read(folder, small_model, odd):
     """They were an error of numpy, or labels of other patches."""
     zarr.open_array(str(folder / "patches"), mode="r+")[0, 0] = odd
     refused(folder, small_model, "Patch ids in .* run from")
 
 
-def test_damaged_ids_are_an_error_of_ours(folder, small_model):
+def test_damaged_ids_are_an_InputError(folder, small_model):
     file = folder / "patches" / "c" / "0" / "0"
     file.write_bytes(file.read_bytes()[:-3])
     refused(folder, small_model, "Patch ids in .* cannot be read")

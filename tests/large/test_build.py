@@ -370,7 +370,7 @@ def test_work_that_was_stopped_goes_on(image, tmp_path):
 def test_a_folder_of_other_work_is_refused(image, tmp_path):
     store = tmp_path / "blocks"
     built(image[:64, :64], store=store)
-    with pytest.raises(aeseg.InputError, match=r"image: \[3, 64, 64\] there, \[3, 64, 128\] now"):
+    with pytest.raises(aeseg.InputError, match=r"image: \[3, 64, 64\] saved, \[3, 64, 128\] now"):
         built(image[:64, :128], store=store)
     other = tmp_path / "mine"
     other.mkdir()

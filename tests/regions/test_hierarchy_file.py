@@ -88,7 +88,7 @@ def assert_same(one, other):
     built=st.booleans(),
 )
 @settings(max_examples=25)
-def test_what_is_loaded_gives_the_same_bits(
+def test_a_loaded_hierarchy_gives_the_same_bits(
     tmp_path_factory, hierarchy_of, height, width, channels, seed, patch_size, balance, scale, built
 ):
     image = np.random.default_rng(seed).random((channels, height, width))
@@ -106,14 +106,14 @@ def test_what_is_loaded_gives_the_same_bits(
     assert_same(restart(tree), loaded)
 
 
-def test_a_real_hierarchy_with_notes_and_a_model_is_the_same(path, hierarchy):
+def test_notes_and_model_are_loaded(path, hierarchy):
     tree = replace(hierarchy, notes=("Light was evened out.", "µ"), model_fingerprint="abc")
     tree.save(str(path))
 
     assert_same(tree, load_hierarchy(str(path)))
 
 
-def test_axes_remember_who_named_them_and_order(path, hierarchy_of):
+def test_order_and_source_of_axes_are_loaded(path, hierarchy_of):
     tree = hierarchy_of(np.random.default_rng(0).random((2, 12, 8)))
     for source in ("given", "file", "layer", "shape"):
         axes = Axes("CXY", (2, 12, 8), source)
@@ -121,7 +121,7 @@ def test_axes_remember_who_named_them_and_order(path, hierarchy_of):
         assert load_hierarchy(path).axes == axes
 
 
-def test_volumes_are_the_same(path, hierarchy_of):
+def test_a_loaded_volume_gives_the_same_bits(path, hierarchy_of):
     from napari_aeseg.regions.patches.superpixels import make_patches
 
     volume = np.random.default_rng(0).random((6, 12, 10))
@@ -147,7 +147,7 @@ def centroid_of(patches):
     return geometry(patches)[1]
 
 
-def test_many_chunks_are_put_together_again(path, noisy, monkeypatch):
+def test_arrays_of_many_chunks_give_the_same_bits(path, noisy, monkeypatch):
     monkeypatch.setattr(store, "_CHUNK", 2**6)
     noisy.save(path)
     assert len(list((path / "patches" / "c").rglob("*"))) > 25
@@ -170,7 +170,7 @@ def test_another_process_gives_the_same_bits(path, noisy):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_header_can_be_read_by_anyone(saved, noisy):
+def test_header_and_arrays_are_plain_zarr(saved, noisy):
     header = hierarchy_header(saved)
     assert set(header) == {
         *("format_version", "package_version", "axes", "patches", "features", "edges", "params"),
@@ -200,7 +200,7 @@ def test_saving_again_replaces_what_is_there_and_leaves_nothing_else(saved, hier
     assert names(saved.parent) == [saved.name]
 
 
-def test_a_link_is_followed(saved, hierarchy):
+def test_saving_to_a_link_replaces_its_target(saved, hierarchy):
     link = saved.with_name("link.aeseg.zarr")
     try:
         link.symlink_to(saved, target_is_directory=True)
@@ -228,7 +228,7 @@ def make_zarr(path):
 
 @pytest.mark.parametrize("make", [make_file, make_folder, make_zarr, os.mkdir])
 @pytest.mark.parametrize("name", ["tissue.aeseg.zarr", ".tissue.aeseg.zarr.old"])
-def test_what_is_not_ours_is_never_replaced(path, noisy, make, name):
+def test_files_of_other_programs_are_never_replaced(path, noisy, make, name):
     make(path.with_name(name))
     before = [(p, p.read_bytes()) for p in path.parent.rglob("*") if p.is_file()]
 
@@ -272,7 +272,7 @@ def test_a_save_that_ends_early_leaves_the_old_folder_and_no_other(
     assert load_hierarchy(saved).n_patches == noisy.n_patches
 
 
-def test_a_save_that_was_killed_between_two_names_is_found_and_mended(saved, noisy, hierarchy):
+def test_a_save_killed_between_two_renames_is_loaded_and_repaired(saved, noisy, hierarchy):
     os.rename(saved, store._backup_of(saved))
     assert load_hierarchy(saved).n_patches == noisy.n_patches
 
@@ -302,7 +302,7 @@ def test_missing_folders_are_named(path, noisy):
         load_hierarchy(path)
 
 
-def test_what_could_not_be_loaded_is_not_written(path, noisy):
+def test_invalid_hierarchies_are_not_written(path, noisy):
     broken = replace(noisy, brightness=np.full_like(noisy.brightness, np.nan))
     with pytest.raises(InputError, match=r"cannot be saved: brightness has NaN"):
         broken.save(path)
@@ -437,7 +437,7 @@ def test_more_than_free_memory_is_refused_with_how_much_it_is(saved, monkeypatch
 # At random
 
 
-def test_random_damage_is_noticed_or_does_no_harm(path, hierarchy_of):
+def test_random_damage_is_refused_or_harmless(path, hierarchy_of):
     tree = hierarchy_of(np.random.default_rng(0).random((2, 12, 12)), levels=[0, 1]).prepare()
     tree.save(path)
     files = sorted(p for p in path.rglob("*") if p.is_file())
@@ -514,7 +514,7 @@ def test_parts_of_two_hierarchies_do_not_mix(path, hierarchy_of):
 
 
 @pytest.mark.parametrize("axes", ["CYX", "YXC", "XYC"])
-def test_an_image_is_known_again(path, hierarchy_of, axes):
+def test_a_hierarchy_matches_its_own_image_only(path, hierarchy_of, axes):
     image = np.random.default_rng(0).random((2, 12, 8))
     tree = hierarchy_of(image)
     order = ["CYX".index(letter) for letter in axes]
@@ -531,7 +531,7 @@ def test_an_image_is_known_again(path, hierarchy_of, axes):
     assert not tree.matches_image(given[..., np.newaxis])
 
 
-def test_it_is_public():
+def test_load_hierarchy_and_its_error_are_public():
     assert aeseg.load_hierarchy is load_hierarchy
     assert issubclass(HierarchyFileError, aeseg.AesegError)
 
@@ -551,7 +551,7 @@ def test_ids_on_disk_that_no_patch_has_are_refused_when_they_are_read(lazily_sav
             np.asarray(loaded.regions(2))
 
 
-def test_ids_on_disk_that_were_damaged_are_an_error_of_ours(lazily_saved):
+def test_damaged_ids_on_disk_are_a_HierarchyFileError(lazily_saved):
     path, _ = lazily_saved
     file = path / "patches" / "c" / "0" / "0"
     data = bytearray(file.read_bytes())

@@ -190,7 +190,7 @@ class LabelsGroup:
         now = self.description
         differ = [name for name in now if attributes.get(name) != now[name]]
         if differ:
-            listing = ", ".join(f"{n}: {attributes.get(n)!r} there, {now[n]!r} now" for n in differ)
+            listing = ", ".join(f"{n}: {attributes.get(n)!r} saved, {now[n]!r} now" for n in differ)
             raise InputError(
                 f"{self.path} holds a part of other labels ({listing}): {_CHOOSE_ANOTHER}."
             )

@@ -367,7 +367,7 @@ def _check_same_run(path: Path, run: dict[str, Any]) -> None:
     differ = [name for name in now if name != _DIGESTS and saved.get(name) != now[name]]
     if differ:
         listing = ", ".join(
-            f"{n}: {sanitized(repr(saved.get(n)), 80)} there, {now[n]!r} now" for n in differ
+            f"{n}: {sanitized(repr(saved.get(n)), 80)} saved, {now[n]!r} now" for n in differ
         )
         raise InputError(
             f"{path} holds blocks of a different run ({listing}): choose another folder."
