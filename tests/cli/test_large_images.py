@@ -88,7 +88,7 @@ def test_objects_of_blocks_are_refused_before_the_work(run, big, tmp_path, monke
     monkeypatch.setattr("napari_aeseg.batch.hierarchy_steps", worked)
     done = run("segment", big, "--output", tmp_path / output, "--model=base", "--objects", *BLOCKS)
     assert done.code == 1
-    assert "take regions or classes" in done.err
+    assert "Objects are not available for images in blocks" in done.err
 
 
 def test_labels_are_not_written_as_png(run, big, tmp_path):
