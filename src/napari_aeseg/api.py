@@ -573,10 +573,10 @@ def _steps_in_memory(
     )
     pooled = yield from collect_messages(work, notes)
     # From here on in the order of the image's axes, as the labels will be.
-    brightness = np.ascontiguousarray(axes.as_given(brightness_of(read.pixels)))
+    brightness = np.ascontiguousarray(axes.to_image_order(brightness_of(read.pixels)))
     del read, work  # the scaled image is large
-    patches = np.ascontiguousarray(axes.as_given(patches))
-    pixels = axes.as_given(channels_first(array, axes))
+    patches = np.ascontiguousarray(axes.to_image_order(patches))
+    pixels = axes.to_image_order(channels_first(array, axes))
     raise_if_stopped(stop, "graph")
     graph = region_graph(patches, stop)
     count, centroid = geometry(patches)

@@ -115,8 +115,8 @@ def test_results_go_back_to_the_order_of_the_image(letters):
     plane = channels_first(image, axes)
     index = letters.index("C") if "C" in letters else None
     expected = image[np.newaxis] if index is None else np.moveaxis(image, index, 0)
-    assert np.array_equal(axes.as_given(plane), expected)
-    assert axes.as_given(plane[0]).shape == axes.space_shape
+    assert np.array_equal(axes.to_image_order(plane), expected)
+    assert axes.to_image_order(plane[0]).shape == axes.space_shape
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ class Model:
         scaled = drain(feature_steps(fitted, read, (0,), "decoder", device), progress)
         out = read.intensity.undo(scaled)
         if read.light is not None:
-            out *= read.axes.as_given(read.light)
+            out *= read.axes.to_image_order(read.light)
         letters = read.axes.letters
         return np.moveaxis(out, 0, letters.index("C")) if "C" in letters else out[0]
 
@@ -416,7 +416,7 @@ def error_steps(
     work = _assembled(
         squared_difference, model, image, (0,), "decoder", device, tile_size, stop, stage="error"
     )
-    return image.axes.as_given((yield from work))
+    return image.axes.to_image_order((yield from work))
 
 
 def feature_steps(
@@ -452,7 +452,7 @@ def feature_steps(
     channels = model.level_channels(source)
     shape = (sum(channels[level] for level in levels),)
     work = _assembled(enlarged, model, image, levels, source, device, tile_size, stop, shape)
-    return image.axes.as_given((yield from work))
+    return image.axes.to_image_order((yield from work))
 
 
 def _assembled(

@@ -79,7 +79,7 @@ class Axes:
         return self.shape[self.letters.index("C")] if "C" in self.letters else 1
 
     @property
-    def measurable(self) -> str:
+    def spatial(self) -> str:
         """Those of Z, Y and X that the image has, in its order."""
         return "".join(a for a in self.letters if a in "ZYX")
 
@@ -94,7 +94,7 @@ class Axes:
         """
         if self.voxel_size is None:
             return None
-        size = dict(zip(self.measurable, self.voxel_size, strict=True))
+        size = dict(zip(self.spatial, self.voxel_size, strict=True))
         return tuple(size.get(a, 1.0) for a in self.space)
 
     @property
@@ -102,7 +102,7 @@ class Axes:
         """Distance of slices in pixels of a slice; 1 without slices or when it is not known."""
         if self.voxel_size is None or "Z" not in self.letters:
             return 1.0
-        size = dict(zip(self.measurable, self.voxel_size, strict=True))
+        size = dict(zip(self.spatial, self.voxel_size, strict=True))
         return 2 * size["Z"] / (size["Y"] + size["X"])
 
     def with_voxel_size(self, voxel_size: Sequence[float], unit: str = "pixel") -> Axes:
@@ -128,12 +128,12 @@ class Axes:
         size = checked_voxel_size(voxel_size, self.letters)
         return replace(self, voxel_size=size, unit=unit)
 
-    def as_given(self, array: np.ndarray) -> np.ndarray:
+    def to_image_order(self, array: np.ndarray) -> np.ndarray:
         """Bring (..., *space in the order T, Z, Y, X) to the order of the image, without copying.
 
         Examples
         --------
-        >>> read_axes((4, 5), "XY").as_given(np.zeros((3, 5, 4))).shape
+        >>> read_axes((4, 5), "XY").to_image_order(np.zeros((3, 5, 4))).shape
         (3, 4, 5)
         """
         in_order = [a for a in "TZYX" if a in self.letters]
@@ -354,7 +354,7 @@ def z_ratio(voxel_size: Sequence[float] | None, axes: Axes, name: str = "an imag
     if voxel_size is None:
         return 1.0
     sizes = checked_voxel_size(voxel_size, axes.letters, name)
-    by_axis = dict(zip(axes.measurable, sizes, strict=True))
+    by_axis = dict(zip(axes.spatial, sizes, strict=True))
     return by_axis["Z"] / math.sqrt(by_axis["Y"] * by_axis["X"]) if "Z" in by_axis else 1.0
 
 

@@ -72,7 +72,7 @@ class ImageFile:
             reading = read_axes(shape, axes)
         if voxel_size is not None:
             return reading.with_voxel_size(voxel_size)
-        size = self.spacing(reading.measurable)
+        size = self.spacing(reading.spatial)
         return reading if size is None else reading.with_voxel_size(size, self.unit or "pixel")
 
 

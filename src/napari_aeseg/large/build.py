@@ -207,7 +207,7 @@ def _built(
     # From here on as the labels will lie: in the order of the image's axes.
     order = ["".join(a for a in "TZYX" if a in read.axes.space).index(a) for a in read.axes.space]
     return Hierarchy(
-        read.axes.as_given(ids[0]),
+        read.axes.to_image_order(ids[0]),
         replace(joined.statistics, centroid=joined.statistics.centroid[:, order]),
         joined.graph,
         read.axes,
@@ -216,7 +216,7 @@ def _built(
         None,
         model.fingerprint,
         tuple(notes),
-        tuple(map(read.axes.as_given, ids[1:])),
+        tuple(map(read.axes.to_image_order, ids[1:])),
         None if work.coarsening is None else work.coarsening.calibration,
     )
 

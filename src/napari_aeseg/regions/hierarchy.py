@@ -637,7 +637,7 @@ class Hierarchy:
         expected, count = self.statistics.intensity, self.statistics.count
         if self.is_lazy:
             return matches_image(image, self.patches, self.axes, expected, count)
-        pixels = self.axes.as_given(channels_first(np.asarray(image), self.axes))
+        pixels = self.axes.to_image_order(channels_first(np.asarray(image), self.axes))
         return np.allclose(channel_means(self.patches, pixels, count), expected, rtol=1e-9, atol=0)
 
     def save(self, path: str | PathLike[str]) -> None:

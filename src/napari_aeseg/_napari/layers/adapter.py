@@ -202,8 +202,8 @@ def measured(axes: Axes, layer: Image) -> Axes:
     "pixel" when the axes have none, or units that do not measure the same.
     """
     where = dict(zip(axes.space, _space_of(layer, axes), strict=True))
-    scale = [abs(float(layer.scale[where[a]])) for a in axes.measurable]
-    units = [layer.units[where[a]] for a in axes.measurable]
+    scale = [abs(float(layer.scale[where[a]])) for a in axes.spatial]
+    units = [layer.units[where[a]] for a in axes.spatial]
     if len({unit.dimensionality for unit in units}) == 1:
         scale = [
             float((n * unit).to(units[-1]).magnitude) for n, unit in zip(scale, units, strict=True)
