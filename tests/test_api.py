@@ -99,7 +99,7 @@ def test_reweighted_takes_balance_and_scale():
     assert {"balance", "scale"} <= set(inspect.signature(aeseg.Hierarchy.reweighted).parameters)
 
 
-def test_one_way_through_all_of_it(stripes, tiny_params, tmp_path):
+def test_the_whole_workflow(stripes, tiny_params, tmp_path):
     model = train(stripes, tiny_params)
     model.save(tmp_path / "stripes.aeseg.safetensors")
     model = aeseg.load_model(tmp_path / "stripes.aeseg.safetensors")
@@ -221,7 +221,7 @@ def test_labels_lie_like_the_image_whatever_the_order_of_its_axes(stripes, model
     assert table["centroid_x"].tolist() == expected_table["centroid_x"].tolist()
 
 
-def test_what_was_inferred_is_returned(stripes, tiny_params):
+def test_inferred_axes_are_returned(stripes, tiny_params):
     image = np.stack([stripes, stripes.copy()])
     model = train(image, tiny_params)
     assert model.record.images[0]["axes"] == "CYX"
@@ -370,7 +370,7 @@ def test_encoder_and_decoder_describe_differently(stripes, model):
     assert encoder.shape != decoder.shape or not np.allclose(encoder, decoder)
 
 
-def test_tiles_do_not_show(model):
+def test_tiles_make_no_difference_to_the_hierarchy(model):
     image = np.random.default_rng(0).random((70, 100))
     whole, tiled = (build(image, model, FINE.updated(tile_size=n)) for n in (512, 32))
     assert np.array_equal(whole.patches, tiled.patches)
@@ -421,7 +421,7 @@ class StopAt(threading.Event):
 
 
 @pytest.mark.parametrize("stage", ["read", "patches", "encode", "graph"])
-def test_stop_is_heard_within_the_hierarchy(stripes, model, stage):
+def test_stop_is_checked_in_every_stage_of_the_hierarchy(stripes, model, stage):
     stop = StopAt(stage)
     with pytest.raises(StoppedError, match=f"'{stage}'"):
         build(stripes, model, progress=stop, stop=stop)
@@ -555,7 +555,7 @@ def test_parameters_of_another_kind_are_refused_by_name():
         train(np.eye(32), params=SegmentationParams())
 
 
-def test_record_names_the_network_that_was_built(tiny_params):
+def test_record_has_the_network_that_was_built(tiny_params):
     first = train(np.eye(32), params=tiny_params)
     second = train(np.eye(32), params=tiny_params.updated(width=9), init=first)
     assert second.record.params["width"] == first.architecture.width == 4

@@ -10,7 +10,7 @@ from napari_aeseg.progress import Clock, Pace, Progress, TrainingProgress, drain
 
 
 @pytest.mark.parametrize("event", [Progress("encode", 1, 2), TrainingProgress("train", 1, 2)])
-def test_events_are_messages_that_nobody_can_change(event):
+def test_events_are_immutable(event):
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.done = 3
     assert hash(event) == hash(dataclasses.replace(event))
@@ -103,6 +103,6 @@ def test_what_an_event_carries_is_not_compared_or_printed():
 
 
 @pytest.mark.parametrize("stop", [True, lambda: True, {}])
-def test_a_stop_that_nobody_can_set_is_refused(stop):
+def test_stop_without_is_set_is_refused(stop):
     with pytest.raises(InputError, match=r"give a threading\.Event"):
         raise_if_stopped(stop, "read")

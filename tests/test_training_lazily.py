@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_model(image, tiny_params):
     assert same(first, aeseg.train(image, tiny_params.updated(seed=1), device="cpu", blocks=BLOCKS))
 
 
-def test_a_large_file_is_learnt_from_without_being_loaded(tmp_path, tiny_params, monkeypatch):
+def test_a_large_file_is_trained_on_without_being_loaded(tmp_path, tiny_params, monkeypatch):
     path = tmp_path / "a.zarr"
     stored = zarr.create_array(
         store=str(path), shape=(4096, 4096), chunks=(256, 256), dtype=np.uint8
@@ -82,7 +82,7 @@ def test_a_large_file_is_learnt_from_without_being_loaded(tmp_path, tiny_params,
     assert 0 < max(part.size for part in read) <= 256**2
 
 
-def test_resumed_training_is_that_of_one_go(image, tiny_params):
+def test_resumed_training_equals_one_without_a_stop(image, tiny_params):
     params = tiny_params.updated(steps=6, seed=3)
     looks = []
 
@@ -136,7 +136,7 @@ def test_intensities_in_common(image, tiny_params):
     assert model.intensity.high == tuple(map(max, *(r.high for r in ranges)))
 
 
-def test_a_pool_counts_as_its_whole_image(image, tiny_params):
+def test_a_window_sample_counts_as_its_whole_image(image, tiny_params):
     from napari_aeseg.autoencoder.architecture import Architecture
     from napari_aeseg.autoencoder.crops import CropSampler
     from napari_aeseg.images.intensity import read_image
@@ -149,7 +149,7 @@ def test_a_pool_counts_as_its_whole_image(image, tiny_params):
     assert sampler.probabilities[0] / sampler.probabilities[1] == pytest.approx(6e6 / (300 * 360))
 
 
-def test_parts_that_cannot_be_read(image, tiny_params):
+def test_unreadable_parts_are_errors_or_skipped(image, tiny_params):
     bad = image.astype(float)
     bad[100:104] = np.nan
     with pytest.raises(InputError, match="NaN"):

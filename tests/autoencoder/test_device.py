@@ -52,7 +52,7 @@ def test_absent_device_is_refused_with_those_there(monkeypatch, device):
         (ValueError("out of memory"), False),
     ],
 )
-def test_out_of_memory_is_told_from_other_errors(error, expected):
+def test_out_of_memory_is_recognised_among_errors(error, expected):
     assert is_out_of_memory(error) is expected
 
 

@@ -13,15 +13,15 @@ def warned(losses, variance=0.05, learning_rate=0.004):
     return " ".join(training_warnings(list(losses), variance, learning_rate))
 
 
-def test_nothing_is_said_of_a_training_that_went_well():
+def test_good_training_has_no_warning():
     assert warned(LEARNT * WIGGLE) == ""
 
 
-def test_nothing_is_said_of_a_few_steps():
+def test_few_steps_have_no_warning():
     assert warned(np.full(20, 0.05)) == ""
 
 
-def test_loss_of_predicting_the_mean_is_said_to_be_noise():
+def test_loss_near_the_baseline_warns_of_noise():
     text = warned(0.0495 * WIGGLE)
     assert "did not learn: its loss, 0.049, is close to the baseline of" in text
     assert "as in noise: then smooth or bin" in text
@@ -37,7 +37,7 @@ def test_flat_is_near_the_variance_or_above(share, flat):
     assert ("did not learn" in warned(share * 0.05 * WIGGLE)) == flat
 
 
-def test_all_but_constant_images_are_named():
+def test_almost_constant_images_are_named():
     text = warned(0.0001 * WIGGLE, variance=0.0001)
     assert "almost constant: crop them" in text
 

@@ -104,7 +104,7 @@ def test_arrays_come_in_order_and_threads_end():
     assert torch.stack(list(work)).numpy().tolist() == rows[1:, ::2].tolist()
 
 
-def test_what_cannot_be_read_is_an_error_of_the_reader():
+def test_errors_of_the_reader_are_raised():
     with pytest.raises(ZeroDivisionError):
         list(to_device(lambda i: np.ones(1) * (1 // i), [1, 0], CPU))
 
@@ -143,7 +143,7 @@ def test_a_view_of_a_tile_is_what_is_read_of_it():
     assert 0 < sum(inside) < len(inside)
 
 
-def test_nothing_is_encoded_with_rounded_products(monkeypatch, make_model):
+def test_encoding_never_uses_tf32(monkeypatch, make_model):
     model, within = make_model(), []
 
     @contextmanager
@@ -161,7 +161,7 @@ def test_nothing_is_encoded_with_rounded_products(monkeypatch, make_model):
 
 
 @pytest.mark.parametrize("source", ["encoder", "decoder"])
-def test_features_by_the_path_of_gpus_are_those_of_the_cpu(monkeypatch, make_model, source):
+def test_features_on_the_path_of_gpus_equal_those_of_the_cpu(monkeypatch, make_model, source):
     model, image = make_model(levels=2, channels=3), np.random.default_rng(0).random((3, 70, 45))
     features = partial(model.features, image, source=source, axes="CYX", device="cpu")
     expected = features()

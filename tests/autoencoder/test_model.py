@@ -198,7 +198,7 @@ def test_features_come_channels_last_from_a_model_that_was_loaded(make_model, tm
         assert features[None].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_model_knows_what_is_its_own(make_model):
+def test_fingerprint_is_compared_for_the_channels_of_the_image(make_model):
     model = make_model()
     assert model.has_fingerprint(model.fingerprint, 1)
     assert not model.has_fingerprint(make_model(seed=1).fingerprint, 1)

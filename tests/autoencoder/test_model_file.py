@@ -173,7 +173,7 @@ def test_truncated_file_is_refused(saved, share):
         read_header(saved)
 
 
-def test_file_with_something_behind_it_is_refused(saved):
+def test_file_with_trailing_bytes_is_refused(saved):
     with saved.open("ab") as file:
         file.write(b"more")
     with pytest.raises(ModelFileError):
@@ -286,7 +286,7 @@ def test_odd_weight_is_named(saved, change):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(saved, value):
+def test_weights_that_are_not_finite_are_refused(saved, value):
     rewrite(saved, tensors=lambda w: w | {"readout.bias": torch.tensor([value])})
     with pytest.raises(ModelFileError, match="NaN or infinite"):
         load_model(saved)
@@ -302,7 +302,7 @@ def test_model_for_any_channels_stays_one(path, make_model, any_channels):
 
 
 @pytest.mark.parametrize("value", [True, 1, "yes", None])
-def test_any_channels_that_cannot_be_is_refused(saved, value):
+def test_impossible_any_channels_is_refused(saved, value):
     # True does not go with the intensities of one channel that this file has.
     rewrite(saved, lambda header: header.update(any_channels=value))
     with pytest.raises(ModelFileError, match="any_channels"):
@@ -441,7 +441,7 @@ def refused(path):
 
 
 @pytest.mark.parametrize("change", [None, [], 3, "text", {}], ids=str)
-def test_state_of_another_kind_is_refused(half, change):
+def test_state_of_another_type_is_refused(half, change):
     rewrite(half, lambda h: h | {"resume": change})
     refused(half)
 
@@ -483,7 +483,7 @@ def test_odd_state_is_refused(half, change):
     ],
     ids=lambda change: str(change)[:40],
 )
-def test_record_that_cannot_be_gone_on_with_is_refused(half, change):
+def test_record_that_cannot_be_resumed_is_refused(half, change):
     rewrite(half, lambda h: h | {"training": h["training"] | change})
     refused(half)
 
@@ -518,7 +518,7 @@ def test_state_that_the_header_does_not_name_is_refused(half):
         load_model(half)
 
 
-def test_numbers_beyond_all_bounds_are_refused(saved):
+def test_immense_numbers_are_refused(saved):
     rewrite(saved, lambda h: h | {"intensity": {"low": [10**400], "high": [1]}})
     with pytest.raises(ModelFileError, match=saved.name):
         load_model(saved)
@@ -560,7 +560,7 @@ def with_prototypes_too(half, unfinished):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no such files")
 @pytest.mark.parametrize("make", [os.mkdir, getattr(os, "mkfifo", None)], ids=["folder", "pipe"])
-def test_what_is_no_file_is_refused_and_not_waited_for(path, make):
+def test_folder_or_pipe_is_refused_without_waiting(path, make):
     make(path)
     for read in (load_model, read_header):
         with pytest.raises(ModelFileError, match=r"tissue\.aeseg.* is not a file"):
@@ -583,7 +583,7 @@ def test_a_header_of_too_many_parts_is_not_parsed(path, monkeypatch, content, te
         load_model(path)
 
 
-def test_our_own_header_of_too_many_parts_is_not_parsed(saved):
+def test_json_header_of_too_many_parts_is_not_parsed(saved):
     rewrite(saved, lambda h: h | {"more": [{}] * 250_000})
     with pytest.raises(ModelFileError, match="too many"):
         read_header(saved)
@@ -631,7 +631,7 @@ def test_an_empty_tensor_of_a_shape_that_none_has_is_refused(saved, shape):
     ],
     ids=str,
 )
-def test_a_record_that_nobody_could_show_is_refused(saved, change):
+def test_impossible_training_record_is_refused(saved, change):
     """A finished model was loaded with any record, and the command line failed on it."""
     rewrite(saved, lambda h: h | {"training": h["training"] | change})
     with pytest.raises(ModelFileError, match=saved.name):
@@ -660,7 +660,7 @@ def test_intensities_that_are_text_are_refused(saved):
     ],
     ids=["version", "decoder", "training"],
 )
-def test_errors_are_short_and_nothing_that_a_terminal_obeys(saved, change):
+def test_errors_are_short_and_without_control_characters(saved, change):
     rewrite(saved, lambda h: h | change)
     with pytest.raises(ModelFileError) as error:
         load_model(saved)
@@ -668,7 +668,7 @@ def test_errors_are_short_and_nothing_that_a_terminal_obeys(saved, change):
     assert str(error.value).isprintable()
 
 
-def test_info_prints_nothing_that_a_terminal_obeys(saved, capsys):
+def test_info_prints_no_control_characters(saved, capsys):
     from napari_aeseg.cli import main
 
     rewrite(saved, lambda h: h | {"training": h["training"] | {"notes": ["\x1b[2J\ud800"]}})
@@ -677,7 +677,7 @@ def test_info_prints_nothing_that_a_terminal_obeys(saved, capsys):
 
 
 @pytest.mark.parametrize("value", [3e38, 1e25])
-def test_weights_that_make_no_numbers_are_told_when_they_do(saved, value):
+def test_features_that_are_not_finite_are_an_error(saved, value):
     rewrite(saved, tensors=lambda w: {k: torch.full_like(t, value) for k, t in w.items()})
     model = load_model(saved)
     with pytest.raises(InputError, match="model is unusable"):
@@ -686,7 +686,7 @@ def test_weights_that_make_no_numbers_are_told_when_they_do(saved, value):
         napari_aeseg.build_hierarchy(IMAGE * 8, model, device="cpu")
 
 
-def test_seconds_and_losses_are_numbers_that_all_can_count_with(saved):
+def test_seconds_and_losses_are_floats(saved):
     whole = {"seconds": 10**9, "losses": [2, 1]}
     rewrite(saved, lambda h: h | {"training": h["training"] | whole})
     record = load_model(saved).record

@@ -119,7 +119,7 @@ def test_weights_are_those_of_the_generator_and_global_random_numbers_are_left_a
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 2), (2, 3, 6, 10)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_halving_is_max_pooling_with_and_without_gradient(shape, layout):
+def test_max_pool_equals_that_of_torch_with_and_without_gradient(shape, layout):
     images = random_images(*shape).contiguous(memory_format=layout)
     expected = F.max_pool2d(images, 2)
     assert torch.equal(max_pool(images), expected)
@@ -157,7 +157,7 @@ def test_as_many_channels_as_inputs_go_one_to_one():
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_no_two_channels_are_seen_alike_by_all_inputs_unless_there_are_too_many(channels):
+def test_channels_are_mixed_differently_unless_there_are_too_many(channels):
     mix = channel_mix(3, channels).numpy()
     assert np.linalg.matrix_rank(mix) == min(3, channels)
 

@@ -125,7 +125,7 @@ def test_events_count_the_tiles(make_model):
     assert {(e.stage, e.total, e.device, e.message) for e in events} == {("encode", 12, "cpu", "")}
 
 
-def test_stop_is_heard_at_the_next_tile(make_model):
+def test_stop_is_checked_at_every_tile(make_model):
     stop, events = threading.Event(), []
 
     def second_tile(event):
@@ -270,7 +270,7 @@ def test_stacks_and_patches_across_planes_are_those_of_the_cpu(
     assert_same(pooled_in(model, patches, image, axes, tile_size=32), expected)
 
 
-def test_ids_are_brought_in_blocks(monkeypatch, as_accelerator, make_model):
+def test_ids_are_copied_to_a_gpu_in_blocks(monkeypatch, as_accelerator, make_model):
     model = make_model(levels=2)
     patches = make_patches(model.read(IMAGE).pixels, 6, "watershed")
     expected = pooled_in(model, patches)
@@ -279,14 +279,14 @@ def test_ids_are_brought_in_blocks(monkeypatch, as_accelerator, make_model):
     assert_same(pooled_in(model, patches), expected)
 
 
-def test_stop_is_heard_while_ids_are_brought():
+def test_stop_is_checked_while_ids_are_copied():
     stop = threading.Event()
     stop.set()
     with pytest.raises(StoppedError):
         GpuMoments(np.zeros((8, 8), int), {1: 4}, {1: (1, 1)}, torch.device("cpu"), stop)
 
 
-def test_stop_is_heard_at_the_next_tile_of_a_gpu(as_accelerator, make_model):
+def test_stop_is_checked_at_every_tile_of_a_gpu(as_accelerator, make_model):
     as_accelerator()
     model, stop, events = make_model(), threading.Event(), []
     patches = np.zeros(IMAGE.shape, int)
@@ -304,7 +304,7 @@ def test_stop_is_heard_at_the_next_tile_of_a_gpu(as_accelerator, make_model):
     assert threading.active_count() == threads
 
 
-def test_out_of_memory_begins_anew_with_smaller_tiles(monkeypatch, as_accelerator, make_model):
+def test_out_of_memory_on_a_gpu_repeats_with_smaller_tiles(monkeypatch, as_accelerator, make_model):
     model = make_model(levels=3)
     image = np.random.default_rng(0).random((150, 280))
     patches = make_patches(model.read(image).pixels, 6, "watershed")
@@ -324,7 +324,7 @@ def test_out_of_memory_begins_anew_with_smaller_tiles(monkeypatch, as_accelerato
 
 
 @pytest.mark.parametrize("accelerator", [False, True])
-def test_in_bfloat16_moments_are_near(as_accelerator, make_model, accelerator):
+def test_moments_in_bfloat16_are_close(as_accelerator, make_model, accelerator):
     model = make_model(levels=3)
     patches = make_patches(model.read(IMAGE).pixels, 6, "watershed")
     expected = pooled_in(model, patches)

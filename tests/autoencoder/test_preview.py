@@ -17,7 +17,7 @@ def preview_of(model, image, axes=None):
     ("shape", "axes", "channels"),
     [((21, 34), "YX", 1), ((34, 21), "XY", 1), ((3, 20, 26), "CYX", 3), ((20, 26, 3), "YXC", 3)],
 )
-def test_small_image_is_shown_whole_and_as_it_lies(make_model, shape, axes, channels):
+def test_preview_shows_a_small_image_whole_in_its_orientation(make_model, shape, axes, channels):
     model = make_model(channels)
     image = RNG.random(shape) * 50 + 100
     preview = preview_of(model, image, axes)
@@ -29,7 +29,7 @@ def test_small_image_is_shown_whole_and_as_it_lies(make_model, shape, axes, chan
 
 
 @pytest.mark.parametrize(("levels", "corner"), [(2, (16, 24)), (5, (0, 0))])
-def test_of_a_large_image_the_middle_is_shown(monkeypatch, make_model, levels, corner):
+def test_preview_shows_the_middle_of_a_large_image(monkeypatch, make_model, levels, corner):
     monkeypatch.setattr(preview_module, "_SIDE", 32)
     model = make_model(levels=levels)
     image = RNG.random((67, 83))
@@ -46,7 +46,7 @@ def test_of_a_large_image_the_middle_is_shown(monkeypatch, make_model, levels, c
     ("shape", "axes", "offset"),
     [((5, 20, 18), "ZYX", (2, 0, 0)), ((2, 3, 1, 16, 16), "TZCYX", (1, 1, 0, 0))],
 )
-def test_of_a_stack_the_middle_plane_is_shown(make_model, shape, axes, offset):
+def test_preview_shows_the_middle_plane_of_a_stack(make_model, shape, axes, offset):
     model = make_model()
     stack = RNG.random(shape)
     preview = preview_of(model, stack, axes)
@@ -57,7 +57,7 @@ def test_of_a_stack_the_middle_plane_is_shown(make_model, shape, axes, offset):
     np.testing.assert_allclose(preview.pixels, plane, atol=1e-5)
 
 
-def test_light_that_was_evened_out_comes_back(make_model):
+def test_preview_has_the_illumination_of_the_image(make_model):
     image = np.exp(-np.linspace(-1, 1, 128)) * (RNG.random((160, 128)) + 0.2)
     assert read_image(image).light is not None
     model = make_model()

@@ -69,16 +69,6 @@ def test_resumed_training_is_that_of_one_that_never_stopped(
     assert further.record.seconds > part.record.seconds
 
 
-def test_noise_drawn_on_a_device_is_taken_up_too(
-    every_step, monkeypatch, stripes, tiny_params, tmp_path
-):
-    monkeypatch.setattr(trainer, "is_accelerator", lambda device: True)
-    whole = train(stripes, tiny_params)
-    part = stopped(stripes, tiny_params, 3)
-    further = train(stripes, init=saved_and_loaded(part, tmp_path), resume=True)
-    assert same(further, whole)
-
-
 def test_several_stops_change_nothing(every_step, stripes, tiny_params, tmp_path):
     params = tiny_params.updated(steps=9)
     model = stopped(stripes, params, 2)
@@ -125,7 +115,7 @@ def test_smaller_batches_stay_small(every_step, monkeypatch, stripes, tiny_param
     assert "batches of 2" in further.record.notes[0]
 
 
-def test_model_is_not_changed_by_going_on(every_step, stripes, tiny_params):
+def test_resuming_leaves_the_model_unchanged(every_step, stripes, tiny_params):
     part = stopped(stripes, tiny_params, 3)
     before, moments = weights(part).clone(), part.checkpoint.moments
     copies = {k: v.clone() for k, v in moments.items()}
@@ -146,7 +136,7 @@ def test_only_an_unfinished_model_says_so(every_step, stripes, tiny_params, tmp_
         assert "3 steps, unfinished)" in repr(model)
 
 
-def test_stop_before_the_first_further_step_leaves_the_model_as_it_was(
+def test_stop_before_the_first_resumed_step_leaves_the_model_unchanged(
     every_step, stripes, tiny_params
 ):
     part = stopped(stripes, tiny_params, 3)
@@ -201,7 +191,7 @@ def test_other_images_are_named(every_step, stripes, tiny_params, change, axes, 
         train(change(stripes), init=part, resume=True, axes=axes)
 
 
-# -- snapshots and pictures
+# -- snapshots and previews
 
 
 def test_snapshots_are_models_that_can_be_resumed(every_step, stripes, tiny_params, tmp_path):
@@ -218,14 +208,14 @@ def test_snapshots_are_models_that_can_be_resumed(every_step, stripes, tiny_para
         assert same(further, whole)
 
 
-def test_snapshots_and_pictures_do_not_change_the_training(every_step, stripes, tiny_params):
+def test_snapshots_and_previews_do_not_change_the_training(every_step, stripes, tiny_params):
     state = torch.random.get_rng_state()
     watched = train(stripes, tiny_params, snapshot_seconds=0, preview_seconds=0)
     assert same(watched, train(stripes, tiny_params))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_pictures_show_what_the_network_makes_of_the_first_image(every_step, stripes, tiny_params):
+def test_previews_are_reconstructions_of_the_first_image(every_step, stripes, tiny_params):
     events = []
     params = tiny_params.updated(steps=4)
     images = [stripes, stripes[:20]]
@@ -237,9 +227,7 @@ def test_pictures_show_what_the_network_makes_of_the_first_image(every_step, str
         np.testing.assert_allclose(event.preview.pixels, expected, rtol=1e-4)
 
 
-def test_nothing_is_handed_out_unless_asked_for_or_before_it_is_due(
-    every_step, stripes, tiny_params
-):
+def test_snapshots_and_previews_come_only_when_asked_for_and_due(every_step, stripes, tiny_params):
     for options in ({}, {"snapshot_seconds": 1000, "preview_seconds": 1000}):
         events = []
         train(stripes, tiny_params, progress=events.append, **options)
@@ -252,12 +240,12 @@ def test_nothing_is_handed_out_unless_asked_for_or_before_it_is_due(
 
 @pytest.mark.parametrize("name", ["snapshot_seconds", "preview_seconds"])
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
-def test_times_that_are_none_are_refused(stripes, tiny_params, name, seconds):
+def test_impossible_times_are_refused(stripes, tiny_params, name, seconds):
     with pytest.raises(InputError, match=f"Every {seconds} seconds: give a number of 0 or more"):
         train(stripes, tiny_params, **{name: seconds})
 
 
-def test_no_memory_for_pictures_does_not_end_the_training(
+def test_no_memory_for_previews_does_not_end_the_training(
     every_step, monkeypatch, stripes, tiny_params
 ):
     def without_memory(*_):

@@ -301,7 +301,7 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, stripes, ti
 # -- as on a GPU
 
 
-def test_in_bfloat16_weights_stay_float32_and_it_is_said(monkeypatch, stripes, tiny_params):
+def test_bfloat16_keeps_weights_in_float32_and_is_reported(monkeypatch, stripes, tiny_params):
     monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
     events = []
     params = tiny_params.updated(steps=60)
@@ -318,10 +318,7 @@ def test_another_precision_is_refused(stripes, tiny_params):
         trained([stripes], tiny_params, precision="int8")
 
 
-def test_noise_of_a_device_is_another_in_every_step_and_the_same_again(
-    monkeypatch, stripes, tiny_params
-):
-    monkeypatch.setattr(trainer, "is_accelerator", lambda device: True)
+def test_noise_differs_between_steps_and_is_reproducible(monkeypatch, stripes, tiny_params):
     step, seen = trainer._optimise, []
 
     def seeing(network, optimizer, clean, noisy, precision):

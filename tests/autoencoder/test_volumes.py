@@ -131,7 +131,7 @@ def test_a_voxel_beyond_reach_changes_nothing(make_volume_model, decoder, z_leve
 
 
 @pytest.mark.parametrize("window", [(2, 2, 2), (1, 2, 2)])
-def test_halving_is_max_pooling_with_and_without_gradient(window):
+def test_max_pool_equals_that_of_torch_with_and_without_gradient(window):
     volumes = channels_last(torch.rand(2, 3, 4, 6, 10))
     expected = F.max_pool3d(volumes, window)
     assert torch.equal(max_pool(volumes, window), expected)
@@ -140,7 +140,7 @@ def test_halving_is_max_pooling_with_and_without_gradient(window):
         assert max_pool(volumes, window).is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_slices_see_nothing_of_each_other_where_all_levels_leave_z_alone(make_volume_model):
+def test_slices_are_independent_where_all_levels_leave_z_alone(make_volume_model):
     model = make_volume_model(z_levels=2)
     features = model.features(VOLUME, axes="ZYX", device="cpu")
     changed = VOLUME.copy()
@@ -451,7 +451,7 @@ def test_resumed_training_is_that_of_one_that_never_stopped(
     assert further.record.voxel_size == (2.0, 1.0, 1.0)
 
 
-def test_what_was_chosen_may_be_named_to_resume_and_nothing_else(monkeypatch, volume_params):
+def test_resume_accepts_only_the_dimensions_that_were_chosen(monkeypatch, volume_params):
     monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
     stop = threading.Event()
     params = volume_params.updated(dimensions="auto")
@@ -537,7 +537,7 @@ def test_a_step_looks_at_as_many_voxels_as_pixels_of_planes(volume_params):
 
 
 @pytest.mark.parametrize(("z_levels", "depth", "ways"), [(0, 16, 48), (0, 12, 16), (1, 8, 16)])
-def test_crops_are_laid_every_way_that_voxels_allow(volume_params, z_levels, depth, ways):
+def test_crops_are_turned_in_every_way_that_voxels_allow(volume_params, z_levels, depth, ways):
     volume = np.random.default_rng(0).random((depth, 16, 16))
     architecture = Architecture(1, 2, 2, dimensions=3, z_levels=z_levels)
     plain = read_image(volume, "ZYX").pixels[0]
@@ -566,7 +566,7 @@ def test_previews_show_the_middle_slice(make_volume_model, shape):
     assert preview.pixels.shape == (min(shape[1], 128), shape[2])
 
 
-def test_of_a_large_volume_the_middle_is_shown(monkeypatch, make_volume_model):
+def test_preview_shows_the_middle_of_a_large_volume(monkeypatch, make_volume_model):
     monkeypatch.setattr(preview_module, "_BLOCK", (36, 44, 40))
     model = make_volume_model(2, z_levels=1)
     volume = np.random.default_rng(0).random((50, 61, 60))
