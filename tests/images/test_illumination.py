@@ -58,7 +58,7 @@ def test_all_channels_are_divided_by_the_same_light():
     image = np.stack([TEXTURE, 2 * TEXTURE[::-1]]) * LIGHT
     before = image.copy()
     read = read_image(image, "CYX")
-    plain = read_image(image, "CYX", even=False)
+    plain = read_image(image, "CYX", flatten_illumination=False)
     assert np.array_equal(image, before)
     assert plain.light is None
     low, high = (np.reshape(v, (2, 1, 1)) for v in (read.intensity.low, read.intensity.high))

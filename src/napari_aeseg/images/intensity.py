@@ -244,7 +244,7 @@ def read_image(
     axes: str | Axes | None = None,
     intensity: IntensityRange | None = None,
     name: str = "image",
-    even: bool = True,
+    flatten_illumination: bool = True,
 ) -> Image:
     """Check an image once, correct its illumination and scale its intensities.
 
@@ -259,8 +259,8 @@ def read_image(
         Used instead of the image's own percentiles; the illumination is left as it is then.
     name : str
         What errors call the image.
-    even : bool
-        Whether to look for a gradient of the illumination (see `illumination`).
+    flatten_illumination : bool
+        Whether to divide by a gradient of the illumination if there is one (see `illumination`).
 
     Returns
     -------
@@ -280,7 +280,7 @@ def read_image(
     loaded = load_image(image, axes, name)
     if intensity is not None:
         return loaded.scaled(intensity)
-    light = illumination(loaded.pixels) if even else None
+    light = illumination(loaded.pixels) if flatten_illumination else None
     if light is not None:
         pixels = loaded.pixels
         pixels /= light  # in place: a second copy of a large image may not fit into memory

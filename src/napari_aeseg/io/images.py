@@ -131,7 +131,7 @@ def overlay(image: Any, labels: np.ndarray, axes: str) -> np.ndarray:
     from skimage.color import label2rgb
     from skimage.segmentation import find_boundaries
 
-    pixels = np.clip(read_image(image, axes, even=False).pixels, 0, 1)
+    pixels = np.clip(read_image(image, axes, flatten_illumination=False).pixels, 0, 1)
     ground = np.moveaxis(pixels, 0, -1)
     if ground.shape[-1] != 3:
         ground = np.repeat(ground.mean(axis=-1, keepdims=True), 3, axis=-1)
