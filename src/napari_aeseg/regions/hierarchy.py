@@ -515,7 +515,7 @@ class Hierarchy:
             - "mean_1" ...: mean of each channel in the units of the image; exact for unions of
               patches, else from the patches that the label overlaps;
             - "border_strength", only for unions of patches: mean of `border_strength` along the
-              border to full_noise else, NaN without such a border;
+              border to everything else, NaN without such a border;
             - "merge_height", only for unions of patches: threshold at which a part of the label
               merges with something outside it (see `merge_height`);
             - "class", with `classes`: that of most pixels, of equals the first in order;
