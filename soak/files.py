@@ -15,12 +15,12 @@ import copy
 import faulthandler
 import io
 import json
+import logging
+import multiprocessing
 import os
 import pickle
 import resource
-import selectors
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,6 +30,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -495,26 +496,23 @@ class Reader:
         return "read", ""
 
 
-def read_files() -> None:
-    """Answer each line ``KIND SEED`` with a line of JSON, until there is nothing more to read."""
-    faulthandler.enable()
-    import logging
-
+def read_files(connection: Any, errors: str) -> None:
+    """Answer each (kind, seed) until the connection is closed."""
     import torch
 
+    file = os.open(errors, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):  # what libraries print
+        os.dup2(file, stream)
+    faulthandler.enable()
     torch.set_num_threads(1)
     logging.disable(logging.CRITICAL)  # tifffile reports all that it finds
     warnings.simplefilter("ignore")
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever libraries print is no answer
-    with tempfile.TemporaryDirectory(prefix="aeseg-files-") as home:
-        tempfile.tempdir = home
+    with tempfile.TemporaryDirectory(prefix="aeseg-files-") as home, contextlib.suppress(EOFError):
         reader = Reader(Path(home))
         tempfile.tempdir = str(reader.case)
-        print("{}", file=answers, flush=True)
-        for line in sys.stdin:
-            kind, seed = line.split()
-            print(json.dumps(reader.read(kind, int(seed))), file=answers, flush=True)
+        connection.send({})
+        while True:
+            connection.send(reader.read(*connection.recv()))
 
 
 # The process that watches it
@@ -525,64 +523,50 @@ class ReaderProcess:
 
     def __init__(self) -> None:
         self.started = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> ReaderProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._end()
+        self._process: Any = None
 
     def read(self, kind: str, seed: int) -> dict[str, Any]:
         """Have one file read; a death or a hang is an outcome too."""
         if self._process is None:
             self._start()
-        assert self._process is not None
-        assert self._process.stdin is not None
-        print(kind, seed, file=self._process.stdin, flush=True)
-        answer = self._answer(_SECONDS)
+        self._connection.send((kind, seed))
+        answer = self._receive(_SECONDS)
         if answer is None:
-            outcome, text = self._end()
+            outcome, text = self.end()
             answer = {"kind": kind, "seed": seed, "outcome": outcome, "problems": [text], "MiB": 0}
         return answer
 
     def _start(self) -> None:
         self.started += 1
-        self._errors = tempfile.TemporaryFile("w+")
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--reader"], stdin=pipe, stdout=pipe, stderr=self._errors,
-            text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
-        )  # fmt: skip
-        if self._answer(_SECONDS_TO_START) is None:
-            raise RuntimeError(f"Good files cannot be read: {self._end()[1]}")
+        self._errors = tempfile.NamedTemporaryFile("r")
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        with patch.dict(os.environ, {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}):
+            self._process = context.Process(target=read_files, args=(other, self._errors.name))
+            self._process.start()
+        other.close()
+        if self._receive(_SECONDS_TO_START) is None:
+            raise RuntimeError(f"Good files cannot be read: {self.end()[1]}")
 
-    def _answer(self, seconds: float) -> dict[str, Any] | None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            line = self._process.stdout.readline() if selector.select(seconds) else ""
-        return json.loads(line) if line else None
-
-    def _end(self) -> tuple[str, str]:
-        """End the process; return whether it died or hung, and what it wrote last."""
-        process, self._process = self._process, None
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
+    def _receive(self, seconds: float) -> dict[str, Any] | None:
         try:
-            outcome = f"died ({process.wait(5)})"
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            return self._connection.recv() if self._connection.poll(seconds) else None
+        except EOFError:
+            return None
+
+    def end(self) -> tuple[str, str]:
+        """End the process; return whether it died or hung, and what it wrote last."""
+        if self._process is None:
+            return "", ""
+        self._connection.close()
+        self._process.join(5)
+        outcome = f"died ({self._process.exitcode})"
+        if self._process.is_alive():
             outcome = "hung"
-        process.stdout.close()
+            self._process.kill()
+            self._process.join()
+        self._process = None
         with self._errors as errors:
-            errors.seek(0)
             return outcome, f"{outcome}: {errors.read()[-3000:]}"
 
 
@@ -600,22 +584,22 @@ def read_damaged_files(
     failures: list[dict[str, Any]] = []
     most: Counter[str] = Counter()
     start = time.perf_counter()
-    with ReaderProcess() as process:
-        for done, (_, kind, i) in enumerate(turns, 1):
-            answer = process.read(kind, seed * 10**6 + i + 1)
-            counts[f"{kind} {answer['outcome']}"] += 1
-            most[kind] = max(most[kind], answer["MiB"])
-            if answer["problems"]:
-                failures.append(answer)
-                if verbose:
-                    print(json.dumps(answer, indent=1).replace("\\n", "\n"), flush=True)
-            if verbose and done % 500 == 0:
-                print(f"{done} files in {time.perf_counter() - start:.0f} s", flush=True)
-        started = process.started
+    process = ReaderProcess()
+    for done, (_, kind, i) in enumerate(turns, 1):
+        answer = process.read(kind, seed * 10**6 + i + 1)
+        counts[f"{kind} {answer['outcome']}"] += 1
+        most[kind] = max(most[kind], answer["MiB"])
+        if answer["problems"]:
+            failures.append(answer)
+            if verbose:
+                print(json.dumps(answer, indent=1).replace("\\n", "\n"), flush=True)
+        if verbose and done % 500 == 0:
+            print(f"{done} files in {time.perf_counter() - start:.0f} s", flush=True)
+    process.end()
     seconds = round(time.perf_counter() - start)
     return {
         "files": len(turns), "seed": seed, "counts": dict(sorted(counts.items())),
-        "MiB": dict(most), "processes": started, "failures": failures, "seconds": seconds,
+        "MiB": dict(most), "processes": process.started, "failures": failures, "seconds": seconds,
     }  # fmt: skip
 
 
@@ -626,11 +610,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(SHARES))
     parser.add_argument("--json", type=Path, help="file for the counts")
-    parser.add_argument("--reader", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.reader:
-        read_files()
-        return 0
     shares = {options.only: 1.0} if options.only else SHARES
     report = read_damaged_files(options.number, options.seed, shares, verbose=True)
     if options.json is not None:

@@ -14,7 +14,7 @@ import monkey
 
 @pytest.mark.viewer
 def test_random_actions_in_a_window_break_nothing(qapp, make_napari_viewer):
-    row = monkey.run(seed=1, number=25, limit=float("inf"))
+    row = monkey.run(seed=1, number=25)
 
     assert row["problems"] == []
     assert row["actions"] > 8
