@@ -1,4 +1,4 @@
-"""Sharp borders: averaging over neighbours blurs them, and single patches know where they are."""
+"""Sharp borders between regions: averaging over neighbours blurs them, single patches do not."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from napari_aeseg.progress import StopFlag
     from napari_aeseg.regions.tree.ward import SharedMerges
 
-# Numbers of regions at which borders are sharpened, one after the other.
+# Numbers of regions at which borders are refined, one after the other.
 _REGIONS = (64, 48, 32, 24, 16)
-# Patches change sides at most this often at each of them.
-_ROUNDS = 6
-# What one neighbour in a region counts, in units of the squared noise.
+# Sweeps over the patches at most, at each of them.
+_SWEEPS = 6
+# Weight of one neighbour in a region, in units of the squared noise.
 _NEIGHBOUR = 3.0
 
 
 def refine_boundaries(
     averaged: np.ndarray,
-    own: np.ndarray,
+    single: np.ndarray,
     edges: np.ndarray,
     weight: np.ndarray,
     stop: StopFlag | None = None,
@@ -33,15 +33,15 @@ def refine_boundaries(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move patches to the neighbouring region that they themselves look like.
 
-    Regions come from positions averaged over neighbours. Each patch that touches another region
-    compares its own position, which is not averaged, with the mean of both [1]_, and neighbours
-    count for their region. One that changes sides gets the averaged position of its new region.
+    Regions come from positions averaged over neighbours. The position of each patch that touches
+    another region, not averaged, is compared with the means of both, and neighbours count for their
+    region [1]_. A patch that moves gets the averaged position of its new region.
 
     Parameters
     ----------
     averaged : ndarray of float, shape (P, E)
         Positions averaged over neighbours.
-    own : ndarray of float, shape (P, E')
+    single : ndarray of float, shape (P, E')
         Positions of the patches alone.
     edges : ndarray of int, shape (E, 2)
     weight : ndarray of float64, shape (P,)
@@ -49,7 +49,7 @@ def refine_boundaries(
     stop : StopFlag, optional
         Checked at each number of regions.
     shared : SharedMerges, optional
-        With which the first regions begin.
+        Merges that the first regions begin with.
 
     Returns
     -------
@@ -69,47 +69,47 @@ def refine_boundaries(
 
     Examples
     --------
-    >>> own = np.repeat([0.0, 9.0], [40, 80])[:, np.newaxis]
+    >>> single = np.repeat([0.0, 9.0], [40, 80])[:, np.newaxis]
     >>> edges = np.stack([np.arange(119), np.arange(1, 120)], axis=1)
     >>> blurred = np.repeat([0.0, 9.0], [43, 77])[:, np.newaxis]  # three patches on the wrong side
-    >>> sharp, _ = refine_boundaries(blurred, own, edges, np.ones(120))
-    >>> bool(np.array_equal(sharp > 4.5, own > 4.5))
+    >>> sharp, _ = refine_boundaries(blurred, single, edges, np.ones(120))
+    >>> bool(np.array_equal(sharp > 4.5, single > 4.5))
     True
     """
     if not len(edges):
         return averaged, np.zeros(len(averaged), np.int64)
     edges = np.asfortranarray(edges)  # each end is looked up by itself
-    region = _first_regions(averaged, edges, weight, stop, shared)
+    region = _initial_regions(averaged, edges, weight, stop, shared)
     result = averaged.copy()
-    # Sums are kept up to date: few patches change sides, and adding all again takes long.
-    blurred, alone = (_Sums.of(values, region, weight) for values in (averaged, own))
-    sharp = blurred.copy()
+    # Sums are kept up to date: few patches move, and adding all again takes long.
+    averaged_sums, single_sums = (_Sums.of(v, region, weight) for v in (averaged, single))
+    result_sums = averaged_sums.copy()
     for number in _REGIONS:
         raise_if_stopped(stop, "tree")
-        new = _fewer(region, sharp, edges, number)
-        region, blurred, alone, sharp = (
-            new[region],
-            *(s.joined(new) for s in (blurred, alone, sharp)),
+        merged = _merged_regions(region, result_sums, edges, number)
+        region = merged[region]
+        averaged_sums, single_sums, result_sums = (
+            sums.merged(merged) for sums in (averaged_sums, single_sums, result_sums)
         )
         before = region
-        region = _competed(before, own, edges, weight, alone)
+        region = _icm_sweeps(before, single, edges, weight, single_sums)
         moved = np.flatnonzero(region != before)
-        share, sides = weight[moved], (before[moved], region[moved])
-        blurred.move(share, sides, averaged[moved], averaged[moved])
-        centre = blurred.means[sides[1]].astype(result.dtype)
-        sharp.move(share, sides, result[moved], centre)
+        moves = weight[moved], before[moved], region[moved]
+        averaged_sums.move(*moves, averaged[moved], averaged[moved])
+        centre = averaged_sums.means[region[moved]].astype(result.dtype)
+        result_sums.move(*moves, result[moved], centre)
         result[moved] = centre
     return result, region
 
 
-def _first_regions(
+def _initial_regions(
     averaged: np.ndarray,
     edges: np.ndarray,
     weight: np.ndarray,
     stop: StopFlag | None,
     shared: SharedMerges | None,
 ) -> np.ndarray:
-    """Region of each patch: where borders are before they are sharpened."""
+    """Region of each patch before borders are refined."""
     part = np.arange(len(averaged)) if shared is None else shared.region
     if shared is not None:
         averaged = region_means(averaged, part, weight)
@@ -144,42 +144,43 @@ class _Sums:
         """Mean of each region, 0 for one that has lost all its patches."""
         return self.total / np.where(self.patches > 0, self.size, 1)[:, np.newaxis]
 
-    def joined(self, new: np.ndarray) -> _Sums:
-        """Return the sums when region i becomes a part of region ``new[i]``."""
-        total = np.zeros((int(new.max()) + 1, self.total.shape[1]))
-        np.add.at(total, new, self.total)
-        patches = np.bincount(new, self.patches).astype(np.int64)
-        return _Sums(patches, np.bincount(new, self.size), total)
+    def merged(self, new_region: np.ndarray) -> _Sums:
+        """Return the sums when region i becomes a part of region ``new_region[i]``."""
+        total = np.zeros((int(new_region.max()) + 1, self.total.shape[1]))
+        np.add.at(total, new_region, self.total)
+        patches = np.bincount(new_region, self.patches).astype(np.int64)
+        return _Sums(patches, np.bincount(new_region, self.size), total)
 
     def move(
         self,
         weight: np.ndarray,
-        sides: tuple[np.ndarray, np.ndarray],
         old: np.ndarray,
         new: np.ndarray,
+        old_rows: np.ndarray,
+        new_rows: np.ndarray,
     ) -> None:
-        """Take patches with their old rows from one side and give them to the other with new."""
-        before, after = sides
-        number, share = len(self.size), weight[:, np.newaxis]
-        self.total += _added(after, new * share, number) - _added(before, old * share, number)
-        self.size += np.bincount(after, weight, number) - np.bincount(before, weight, number)
-        self.patches += np.bincount(after, minlength=number)
-        self.patches -= np.bincount(before, minlength=number)
-        empty = self.patches == 0  # what rounding leaves is nothing
+        """Move patches from their old regions, with their old rows, to new ones with new rows."""
+        number, w = len(self.size), weight[:, np.newaxis]
+        gained = _sums_of_rows(new, new_rows * w, number)
+        self.total += gained - _sums_of_rows(old, old_rows * w, number)
+        self.size += np.bincount(new, weight, number) - np.bincount(old, weight, number)
+        self.patches += np.bincount(new, minlength=number)
+        self.patches -= np.bincount(old, minlength=number)
+        empty = self.patches == 0  # without what rounding leaves
         self.size[empty], self.total[empty] = 0, 0
 
 
-def _added(region: np.ndarray, rows: np.ndarray, number: int) -> np.ndarray:
+def _sums_of_rows(region: np.ndarray, rows: np.ndarray, number: int) -> np.ndarray:
     """Sums of the rows of each region; np.add.at takes ten times as long."""
     belongs = np.zeros((number, len(region)))
     belongs[region, np.arange(len(region))] = 1
     return belongs @ rows
 
 
-def _fewer(region: np.ndarray, sums: _Sums, edges: np.ndarray, number: int) -> np.ndarray:
+def _merged_regions(region: np.ndarray, sums: _Sums, edges: np.ndarray, number: int) -> np.ndarray:
     """Region 0 .. `number` - 1 of each region when neighbours merge by Ward's criterion."""
     present = sums.patches > 0
-    new = np.maximum(np.cumsum(present) - 1, 0)  # empty ones are joined to any
+    new = np.maximum(np.cumsum(present) - 1, 0)  # empty regions become part of any
     region = new[region]
     pairs = _touching(region, edges)
     if region.max() < number or not len(pairs):
@@ -189,7 +190,7 @@ def _fewer(region: np.ndarray, sums: _Sums, edges: np.ndarray, number: int) -> n
 
 
 def _touching(region: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return which of a few regions touch: each pair once, shape (E', 2)."""
+    """Pairs of regions that touch, each once, shape (E', 2); for few regions."""
     first, second = region[edges[:, 0]], region[edges[:, 1]]
     apart = first != second
     first, second = first[apart], second[apart]
@@ -200,55 +201,59 @@ def _touching(region: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.argwhere(touch.reshape(number, number))
 
 
-def _competed(
-    region: np.ndarray, own: np.ndarray, edges: np.ndarray, weight: np.ndarray, sums: _Sums
+def _icm_sweeps(
+    region: np.ndarray, single: np.ndarray, edges: np.ndarray, weight: np.ndarray, sums: _Sums
 ) -> np.ndarray:
-    """Let patches at borders take sides until none changes; `sums` of their rows follow.
+    """Iterated conditional modes: move patches at borders until none moves; `sums` follow.
 
-    After the first round, only those are asked again that have changed sides or touch one that has:
-    the means hardly move.
+    After the first sweep, only patches are looked at that have moved or touch one that has: the
+    means hardly change.
     """
     region = region.copy()
-    asked = np.ones(len(region), bool)
-    for _ in range(_ROUNDS):
-        which, best = _best_sides(region, own, edges, sums.means, asked)
-        moving = best != region[which]
+    active = np.ones(len(region), bool)
+    for _ in range(_SWEEPS):
+        patch, best = _best_regions(region, single, edges, sums.means, active)
+        moving = best != region[patch]
         if not moving.any():
             break
-        which, best = which[moving], best[moving]
-        sums.move(weight[which], (region[which], best), own[which], own[which])
-        region[which] = best
+        patch, best = patch[moving], best[moving]
+        sums.move(weight[patch], region[patch], best, single[patch], single[patch])
+        region[patch] = best
         moved = np.zeros(len(region), bool)
-        moved[which] = True
-        asked[:] = moved
-        asked[edges[moved[edges[:, 1]], 0]] = True
-        asked[edges[moved[edges[:, 0]], 1]] = True
+        moved[patch] = True
+        active[:] = moved
+        active[edges[moved[edges[:, 1]], 0]] = True
+        active[edges[moved[edges[:, 0]], 1]] = True
     return region
 
 
-def _best_sides(
-    region: np.ndarray, own: np.ndarray, edges: np.ndarray, centre: np.ndarray, asked: np.ndarray
+def _best_regions(
+    region: np.ndarray,
+    single: np.ndarray,
+    edges: np.ndarray,
+    centre: np.ndarray,
+    active: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Patches asked that touch another region, and the region that suits each of them best."""
+    """Active patches that touch another region, and the region that costs least for each."""
     a, b = edges.T
     apart = region[a] != region[b]
     at_border = np.zeros(len(region), bool)
     at_border[a[apart]] = at_border[b[apart]] = True
-    at_border &= asked
-    which, number = np.flatnonzero(at_border), len(centre)
-    if not len(which):
-        return which, which
-    # Small numbers are sorted faster.
-    place = np.cumsum(at_border, dtype=np.int32 if len(which) * number < 2**31 else np.int64) - 1
-    region = region.astype(place.dtype)
+    at_border &= active
+    patch, number = np.flatnonzero(at_border), len(centre)
+    if not len(patch):
+        return patch, patch
+    # Row of each patch among those at borders; small numbers are sorted faster.
+    row = np.cumsum(at_border, dtype=np.int32 if len(patch) * number < 2**31 else np.int64) - 1
+    region = region.astype(row.dtype)
     near_a, near_b = np.flatnonzero(at_border[a]), np.flatnonzero(at_border[b])
-    # One number for a patch and a region: how often it occurs tells how many neighbours are there.
-    # A patch's own region is always an option, and taken when others are as good.
-    stay = place[which] * number + region[which]
+    # One number for a patch and a region: it occurs once for each neighbour in that region.
+    # A patch's own region is always an option, and wins a tie.
+    stay = row[patch] * number + region[patch]
     key = np.concatenate(
         [
-            place[a[near_a]] * number + region[b[near_a]],
-            place[b[near_b]] * number + region[a[near_b]],
+            row[a[near_a]] * number + region[b[near_a]],
+            row[b[near_b]] * number + region[a[near_b]],
             stay,
         ]
     )
@@ -258,11 +263,11 @@ def _best_sides(
     key = key[begins]
     around[np.searchsorted(key, stay)] -= 1 - 1e-9
     # Squared distances, but for what is the same for all regions.
-    distance = (centre**2).sum(axis=1) - 2 * (own[which] @ centre.astype(own.dtype).T)
+    distance = (centre**2).sum(axis=1) - 2 * (single[patch] @ centre.astype(single.dtype).T)
     cost = distance.ravel()[key] - _NEIGHBOUR * around
-    patch = key // number
-    least = np.minimum.reduceat(cost, np.flatnonzero(np.diff(patch, prepend=-1)))
-    best = np.flatnonzero(cost == least[patch])[::-1]
-    chosen = np.empty(len(which), np.int64)
-    chosen[patch[best]] = key[best] % number  # of equal ones, the first
-    return which, chosen
+    row_of_key = key // number
+    least = np.minimum.reduceat(cost, np.flatnonzero(np.diff(row_of_key, prepend=-1)))
+    best = np.flatnonzero(cost == least[row_of_key])[::-1]
+    chosen = np.empty(len(patch), np.int64)
+    chosen[row_of_key[best]] = key[best] % number  # of equal ones, the first
+    return patch, chosen
