@@ -44,19 +44,19 @@ def test_a_sample_of_the_patches_tells_nearly_the_same(hierarchy_of, monkeypatch
 
 
 def test_moments_of_a_few_scales_are_kept(tree, monkeypatch):
-    scales = MomentsCache(tree.statistics, tree.graph)
-    first = scales.at(1.0)
-    two, three, four = (scales.at(float(s)) for s in (2, 3, 4))
-    assert scales.at(1.0) is first
-    assert scales.at(3.0) is three
-    assert scales.at(4.0) is four
-    assert scales.at(2.0) is not two
+    cache = MomentsCache(tree.statistics, tree.graph)
+    first = cache.at(1.0)
+    two, three, four = (cache.at(float(s)) for s in (2, 3, 4))
+    assert cache.at(1.0) is first
+    assert cache.at(3.0) is three
+    assert cache.at(4.0) is four
+    assert cache.at(2.0) is not two
 
 
 def test_what_was_known_before_changes_nothing(tree):
-    scales = MomentsCache(tree.statistics, tree.graph)
+    cache = MomentsCache(tree.statistics, tree.graph)
     for balance, scale in ((0.2, 1), (0.8, 16), (0.5, "auto"), (0.2, 1), (0.8, 16), (0.2, 5)):
-        known = describe(tree.statistics, tree.graph, balance, scale, scales=scales)
+        known = describe(tree.statistics, tree.graph, balance, scale, cache=cache)
         fresh = describe(tree.statistics, tree.graph, balance, scale)
         assert np.array_equal(known.values, fresh.values)
         assert np.array_equal(known.appearance, fresh.appearance)

@@ -36,7 +36,7 @@ def test_what_is_compared_is_the_mean_of_what_it_was(textures, scale):
     assert joined.count.sum() == statistics.count.sum()
     before = MomentsCache(statistics, graph).at(scale).raw
     larger = region_graph(region.astype(np.int32)[np.arange(SIDE**2).reshape(SIDE, SIDE)])
-    after = MomentsCache(joined, larger, known=coarsening.calibration).at(7.0).raw
+    after = MomentsCache(joined, larger, calibration=coarsening.calibration).at(7.0).raw
     for k in (0, 5, len(joined.count) - 1):
         np.testing.assert_allclose(after[k], before[region == k].mean(axis=0), atol=2e-3)
 
@@ -46,14 +46,14 @@ def test_noise_is_that_of_the_patches_before(textures):
     coarsening = PatchCoarsening.estimate([textures], 200.0, scale=16.0)
     region, joined = coarsening.coarsened(statistics, graph)
     larger = region_graph(region.astype(np.int32)[np.arange(SIDE**2).reshape(SIDE, SIDE)])
-    scales = MomentsCache(joined, larger, known=coarsening.calibration)
+    cache = MomentsCache(joined, larger, calibration=coarsening.calibration)
     fine = MomentsCache(statistics, graph).at(16.0)
     for scale in (1.0, 16.0):
         np.testing.assert_allclose(
-            scales.at(scale).full_noise.inverse_deviation, fine.full_noise.inverse_deviation
+            cache.at(scale).full_noise.inverse_deviation, fine.full_noise.inverse_deviation
         )
-        assert scales.at(scale).unit == fine.unit
-    assert scales.noise_at(6.0) is scales.at(1.0).full_noise
+        assert cache.at(scale).unit == fine.unit
+    assert cache.noise_at(6.0) is cache.at(1.0).full_noise
 
 
 def test_textures_stay_apart_when_patches_are_joined(textures):

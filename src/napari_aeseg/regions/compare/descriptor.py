@@ -1,4 +1,4 @@
-"""The descriptor: what patches are compared by, assembled from their moments."""
+"""The descriptor: positions by which patches are compared, assembled from their moments."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.patches.statistics import PatchStatistics
     from napari_aeseg.regions.tree.ward import SharedMerges
 
-# "auto" averages over six patches and looks how much the contrast grows. If neighbouring patches of
-# a texture are independent draws, it grows with their number, else it hardly does. Growth from
-# which the image is taken for textures, and the scale then taken:
+# "auto" averages over six patches and measures how much the contrast grows. If neighbouring patches
+# of a texture are independent draws, it grows with their number, else it hardly does. From this
+# growth on, the image shows textures and gets this scale:
 _GROWTH_OF_TEXTURES, _SCALE_OF_TEXTURES = 2.7, 16.0
-# Where a feature has a contrast above this, patches are clear enough without averaging.
+# Where a feature has a contrast above this, patches need no averaging.
 _CLEAR = 25.0
 # Scale from which patches are compared as parts of textures.
 _COARSE = 3.5
 # Tolerance (see `whitening`) where neighbouring regions are compared.
 _TOLERANCE = 1.0
-# Above this contrast there is no texture at all: energy is where borders are, and nothing else.
+# Above this contrast there is no texture at all: only borders have energy.
 _NO_TEXTURE = 1000.0
 # Highest contrast of a feature at which the tolerance of classes is 1; it grows with the square.
 _CONTRAST = 10.0
@@ -43,27 +43,27 @@ class Descriptor:
     Parameters
     ----------
     values : ndarray of float32, shape (P, E)
-        What neighbouring regions are compared by. The noise between neighbouring patches of one
-        texture has about unit variance in every direction.
+        Positions by which neighbouring regions are compared. The noise between neighbouring patches
+        of one texture has about unit variance in every direction.
     scale : float
-        Patches averaged over; what "auto" has chosen.
+        Patches averaged over; "auto" is resolved.
     unit : float
         One unit of `values` in units of the encoder's features: the noise's geometric mean. The
         features' units are the same in every image of one model.
-    scales : MomentsCache
+    cache : MomentsCache
         Of the same patches.
     tolerance : float
         Of the whitening by which appearance is compared across the image.
     weight : ndarray of float64, shape (D,)
         Importance of each number.
     shared_merges : SharedMerges, optional
-        Merges with which a tree begins: patches averaged over many say nothing of the finest ones.
+        Merges with which a tree begins: patches averaged over many do not show the finest ones.
     """
 
     values: np.ndarray
     scale: float
     unit: float
-    scales: MomentsCache
+    cache: MomentsCache
     tolerance: float
     weight: np.ndarray
     shared_merges: SharedMerges | None = None
@@ -71,7 +71,7 @@ class Descriptor:
     @property
     def moments(self) -> Moments:
         """Moments of the patches, averaged over `scale` of them."""
-        return self.scales.at(self.scale)
+        return self.cache.at(self.scale)
 
     @cached_property
     def raw(self) -> np.ndarray:
@@ -85,7 +85,7 @@ class Descriptor:
 
     @cached_property
     def appearance(self) -> np.ndarray:
-        """What regions are grouped into classes by, float32, shape (P, E3)."""
+        """Positions by which regions are grouped into classes, float32, shape (P, E3)."""
         return self.values if is_coarse(self.scale) else self.moments.positions(self._white)
 
     @cached_property
@@ -99,7 +99,7 @@ def describe(
     balance: float = 0.5,
     scale: float | Literal["auto"] = "auto",
     stop: StopFlag | None = None,
-    scales: MomentsCache | None = None,
+    cache: MomentsCache | None = None,
 ) -> Descriptor:
     """Assemble the descriptor of every patch.
 
@@ -109,9 +109,9 @@ def describe(
     positions is a likelihood-ratio test for "same texture".
 
     Whitening helps where differences are small beside the noise. Where the contrast of single
-    features is high, unlike parts of one phase differ by more than noise, and the finest
-    directions, which whitening would stretch most, say least: there, classes are compared by
-    features divided by their own noise.
+    features is high, parts of one phase differ by more than noise, and whitening would stretch most
+    the directions that say least: there, classes are compared by features divided by their own
+    noise.
 
     Parameters
     ----------
@@ -124,9 +124,9 @@ def describe(
         times its noise, and the largest variance between patches in units of the noise grows by
         more than 2.7 when six are averaged. Else it takes 1.
     stop : StopFlag, optional
-        Looked at between the steps.
-    scales : MomentsCache, optional
-        Of the same patches: what one call has found of them, the next need not find again.
+        Checked between the steps.
+    cache : MomentsCache, optional
+        Of the same patches; used again by the next call.
 
     Returns
     -------
@@ -139,64 +139,66 @@ def describe(
     StoppedError
         When asked to stop.
     """
-    scales = MomentsCache(statistics, graph) if scales is None else scales
-    scale, tolerance, weight = choices(statistics.level, scales, balance, scale, stop)
+    cache = MomentsCache(statistics, graph) if cache is None else cache
+    scale, tolerance, weight = resolve_comparison(statistics.level, cache, balance, scale, stop)
     if not is_coarse(scale):
-        values, unit = _of_things(scales, scale, weight, stop)
-        return Descriptor(values, scale, unit, scales, tolerance, weight)
-    moments = scales.at(scale, stop)
-    if scales.known is not None:  # borders were sharpened before patches were joined
+        values, unit = _local_positions(cache, scale, weight, stop)
+        return Descriptor(values, scale, unit, cache, tolerance, weight)
+    moments = cache.at(scale, stop)
+    if cache.calibration is not None:  # borders were refined before patches were joined
         values = moments.positions(moments.full_noise.map(_TOLERANCE, weight))
-        return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight)
-    fine, shared = scales.at(1.0, stop), scales.shared_merges(stop)
+        return Descriptor(values, scale, moments.unit, cache, _TOLERANCE, weight)
+    fine, shared = cache.at(1.0, stop), cache.shared_merges(stop)
     raise_if_stopped(stop, "tree")
-    values, part = _of_textures(moments, fine, weight, statistics.count, graph.edges, shared, stop)
+    values, part = _texture_positions(
+        moments, fine, weight, statistics.count, graph.edges, shared, stop
+    )
     shared = None if shared is None else shared.within(part)
-    return Descriptor(values, scale, moments.unit, scales, _TOLERANCE, weight, shared)
+    return Descriptor(values, scale, moments.unit, cache, _TOLERANCE, weight, shared)
 
 
-def choices(
+def resolve_comparison(
     level: np.ndarray,
-    scales: MomentsCache,
+    cache: MomentsCache,
     balance: float,
     scale: float | Literal["auto"],
     stop: StopFlag | None = None,
 ) -> tuple[float, float, np.ndarray]:
-    """Return the scale that "auto" takes, the tolerance of classes, and the weight of each number.
+    """Return the scale, with "auto" resolved, the tolerance of classes, the weight of each number.
 
     Parameters and errors as of `describe`.
     """
     if balance == 0 and not (level == 0).any():
         raise InputError(
-            "balance = 0 compares brightness and colour only, which are level 0, and level 0 is "
-            "not among the levels used: add it, or raise the balance."
+            "balance = 0 compares brightness and colour only, which are level 0. Add level 0 to "
+            "the levels, or raise the balance."
         )
     weight = _weight(level, balance)
-    contrast = contrast_of(scales, stop)
+    contrast = contrast_of(cache, stop)
     tolerance = (contrast / _CONTRAST) ** 2
-    if scale == "auto" and scales.known is not None:
-        scale = scales.known.scale
+    if scale == "auto" and cache.calibration is not None:
+        scale = cache.calibration.scale
     elif scale == "auto":
         scale = 1.0
         if contrast < _CLEAR:
-            before = scales.at(1.0, stop).full_noise.spread_along(tolerance, weight)
-            six = scales.noise_at(6.0, stop).spread_along(tolerance, weight)
-            if six > _GROWTH_OF_TEXTURES * before:
+            single = cache.at(1.0, stop).full_noise.spread_along(tolerance, weight)
+            six = cache.noise_at(6.0, stop).spread_along(tolerance, weight)
+            if six > _GROWTH_OF_TEXTURES * single:
                 scale = _SCALE_OF_TEXTURES
     if contrast > _NO_TEXTURE and balance < 1:
         weight[len(level) :] = 0
     return float(scale), tolerance, weight
 
 
-def contrast_of(scales: MomentsCache, stop: StopFlag | None = None) -> float:
+def contrast_of(cache: MomentsCache, stop: StopFlag | None = None) -> float:
     """Return the highest contrast of a feature between patches that are not averaged."""
-    if scales.known is not None:
-        return scales.known.contrast
-    return scales.at(1.0, stop).full_noise.highest_contrast()
+    if cache.calibration is not None:
+        return cache.calibration.contrast
+    return cache.at(1.0, stop).full_noise.highest_contrast()
 
 
 def is_coarse(scale: float) -> bool:
-    """Return whether patches are compared as parts of textures, not as things."""
+    """Return whether patches are compared as parts of textures, by all features."""
     return scale >= _COARSE
 
 
@@ -206,21 +208,21 @@ def _weight(level: np.ndarray, balance: float) -> np.ndarray:
     return np.where(is_brightness, 2 * (1 - balance), 2 * balance)
 
 
-def _of_things(
-    scales: MomentsCache, scale: float, weight: np.ndarray, stop: StopFlag | None
+def _local_positions(
+    cache: MomentsCache, scale: float, weight: np.ndarray, stop: StopFlag | None
 ) -> tuple[np.ndarray, float]:
-    """Return what things are told apart by, which is what does not cross borders, and its unit."""
-    moments = scales.shallow_at(scale, stop)
+    """Positions by shallow features, which do not see across borders, and their unit."""
+    moments = cache.shallow_at(scale, stop)
     raise_if_stopped(stop, "tree")
-    shallow = scales.at(1.0).shallow
+    shallow = cache.at(1.0).shallow
     if not weight[shallow].any():
-        moments = scales.at(scale, stop)
+        moments = cache.at(scale, stop)
         return moments.positions(moments.full_noise.map(_TOLERANCE, weight)), moments.unit
     white = moments.local_noise.map(_TOLERANCE, weight[shallow])
     return moments.positions(white, moments.shallow), moments.unit
 
 
-def _of_textures(
+def _texture_positions(
     moments: Moments,
     fine: Moments,
     weight: np.ndarray,
@@ -229,9 +231,9 @@ def _of_textures(
     shared: SharedMerges | None,
     stop: StopFlag | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what textures are told apart by: all levels, averaged, with sharp borders."""
+    """Positions by all levels, averaged, with refined borders; and the regions between these."""
     values = moments.positions(moments.full_noise.map(_TOLERANCE, weight))
     raise_if_stopped(stop, "tree")
-    own = fine.positions(fine.full_noise.map(_TOLERANCE, weight))
+    single = fine.positions(fine.full_noise.map(_TOLERANCE, weight))
     raise_if_stopped(stop, "tree")
-    return refine_boundaries(values, own, edges, count, stop, shared)
+    return refine_boundaries(values, single, edges, count, stop, shared)

@@ -1,4 +1,4 @@
-"""Fewer patches: those of one block that look alike are joined before the blocks are."""
+"""Patch coarsening: patches of one block that look alike are joined to larger ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_aeseg.regions.compare.borders import refine_boundaries
-from napari_aeseg.regions.compare.descriptor import choices, contrast_of, is_coarse
+from napari_aeseg.regions.compare.descriptor import contrast_of, is_coarse, resolve_comparison
 from napari_aeseg.regions.compare.moments import FeatureCalibration, MomentsCache
 from napari_aeseg.regions.compare.trend import is_volume, relative_centroid
 from napari_aeseg.regions.patches.graph import (
@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 class PatchCoarsening:
     """How the patches of a block are joined to larger ones, the same for all blocks of an image.
 
-    Neighbours that look most alike are joined, by Ward's criterion in the space in which the whole
-    image would be compared: as things, or as textures, averaged over neighbours and with sharp
-    borders. That space is estimated from parts of the image, once. What is kept of the patches that
-    become one are means of what is compared, so that the tree of the whole image goes on as if they
-    had been joined in it.
+    Neighbours are joined by Ward's criterion in the space in which the whole image would be
+    compared: by shallow features, or by all of them, averaged over neighbours and with refined
+    borders. That space is estimated once, from parts of the image. The statistics of a larger patch
+    are means of the values that are compared, so that the tree of the whole image continues as if
+    the patches had been joined in it.
+
+    Patches that simply grow with the image are much worse: on 16 mosaics of three textures, 1536 x
+    1536 pixels, the covering of regions is .10 / .12 / .13 / .17 for patches of 500 / 1000 / 2000 /
+    4500 pixels (at best .43 / .38 / .30 / .33, with another scale), against .41 / .47 / .51 / .53.
 
     Parameters
     ----------
@@ -45,10 +49,10 @@ class PatchCoarsening:
     projection : ndarray of float32, shape (2 F, E)
         From means and log-variances, averaged over `calibration.scale` patches, to positions.
     single_floor : ndarray of float32, shape (F,)
-        What `calibration.floor` is, without averaging.
+        As `calibration.floor`, of single patches.
     single_projection : ndarray of float32, shape (2 F, E) or (2 F, 0)
-        From those that are not averaged to positions, by which borders are sharpened; 0 directions
-        where they are not.
+        From single patches, not averaged, to positions by which borders are refined; 0 directions
+        where borders are not refined.
     """
 
     calibration: FeatureCalibration
@@ -61,7 +65,7 @@ class PatchCoarsening:
     def estimate(
         cls,
         parts: Sequence[tuple[PatchStatistics, RegionGraph]],
-        pixels: float,
+        pixels_per_patch: float,
         balance: float = 0.5,
         scale: float | Literal["auto"] = "auto",
         time: int | None = None,
@@ -69,22 +73,30 @@ class PatchCoarsening:
     ) -> PatchCoarsening:
         """Estimate from some parts of an image; parameters as of `describe` and `MomentsCache`."""
         statistics, graph = side_by_side(parts)
-        scales = MomentsCache(statistics, graph, time)
-        scale, _, weight = choices(statistics.level, scales, balance, scale, stop)
-        moments = scales.at(scale, stop)
-        known = FeatureCalibration.of(moments, contrast_of(scales, stop))
-        fine = scales.at(1.0, stop)
-        own = np.zeros((len(moments.spread), 0))
+        cache = MomentsCache(statistics, graph, time)
+        scale, _, weight = resolve_comparison(statistics.level, cache, balance, scale, stop)
+        moments = cache.at(scale, stop)
+        calibration = FeatureCalibration.of(moments, contrast_of(cache, stop))
+        fine = cache.at(1.0, stop)
+        single_projection = np.zeros((len(moments.spread), 0))
         if is_coarse(scale):
-            matrix, own = (m.map_of(m.full_noise.map(1.0, weight)) for m in (moments, fine))
+            projection, single_projection = (
+                m.map_of(m.full_noise.map(1.0, weight)) for m in (moments, fine)
+            )
         else:
-            matrix = moments.map_of_things()
-        return cls(known, pixels, matrix.astype(np.float32), fine.floor, own.astype(np.float32))
+            projection = moments.map_of_shallow()
+        return cls(
+            calibration,
+            pixels_per_patch,
+            projection.astype(np.float32),
+            fine.floor,
+            single_projection.astype(np.float32),
+        )
 
     def coarsened(
         self, statistics: PatchStatistics, graph: RegionGraph, stop: StopFlag | None = None
     ) -> tuple[np.ndarray, PatchStatistics]:
-        """Return which of the larger patches each patch becomes a part of, and what they are like.
+        """Return the larger patch that each patch becomes part of, and statistics of these.
 
         Returns
         -------
@@ -100,10 +112,11 @@ class PatchCoarsening:
         if number < graph.number:
             positions = np.concatenate([mean, energy], axis=1) @ self.projection
             if self.single_projection.shape[1]:
-                alone = _energy(statistics.mean, statistics.second, self.single_floor)
-                own = np.concatenate([statistics.mean, alone], axis=1) @ self.single_projection
+                energies = _energy(statistics.mean, statistics.second, self.single_floor)
+                single = np.concatenate([statistics.mean, energies], axis=1)
+                single = single @ self.single_projection
                 positions, _ = refine_boundaries(
-                    positions, own, graph.edges, statistics.count, stop
+                    positions, single, graph.edges, statistics.count, stop
                 )
             region = SharedMerges.down_to(
                 graph.edges, positions, statistics.count, number, stop
