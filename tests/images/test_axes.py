@@ -1,8 +1,6 @@
-import dask.array as da
 import numpy as np
 import pytest
 
-import napari_aeseg as aeseg
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import channels_first, read_axes
 
@@ -162,18 +160,3 @@ def test_text_of_axes_has_the_voxel_size():
     axes = read_axes((20, 30), "YX").with_voxel_size((0.25, 1 / 3))
     assert str(axes) == "20 x 30 pixels (YX, as given), pixels of 0.25 x 0.3333"
     assert str(axes.with_voxel_size((2, 3), "nanometer")).endswith("pixels of 2 x 3 nanometer")
-
-
-def test_dask_arrays_of_unknown_shape_are_refused():
-    """NaN could not be converted to an integer."""
-    grey = da.from_array(np.eye(40))
-    unknown = grey[grey[:, 0] >= 0]
-    for work in (aeseg.train, lambda image: aeseg.build_hierarchy(image, "base")):
-        with pytest.raises(aeseg.InputError, match=r"not known yet: call compute_chunk_sizes"):
-            work(unknown)
-
-
-def test_the_name_of_a_file_is_not_taken_for_an_image():
-    for work in (aeseg.train, lambda image: aeseg.build_hierarchy(image, "base")):
-        with pytest.raises(aeseg.InputError, match=r"'a\.tif' is the name of a file"):
-            work("a.tif")

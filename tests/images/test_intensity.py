@@ -228,19 +228,6 @@ def test_64_bit_integers_equal_in_double_precision_are_refused(blocks):
         read(image - image.min())
 
 
-@pytest.mark.parametrize(
-    "change",
-    [lambda a: a, lambda a: dask.array.from_array(a, chunks=5), lambda a: list(a)],
-    ids=["array", "dask", "list"],
-)
-def test_masked_pixels_are_refused(change):
-    image = np.ma.masked_array(GREY, GREY > 90)
-    for read in (read_image, BlockImage.of):
-        with pytest.raises(InputError, match=rf"{int((GREY > 90).sum())} masked pixel.*filled"):
-            read(change(image))
-    assert np.array_equal(pixels(np.ma.masked_array(GREY)), pixels(GREY))
-
-
 def test_a_dask_array_that_cannot_be_computed_is_named():
     def fails(block):
         raise OSError("the disk is gone")
@@ -248,15 +235,6 @@ def test_a_dask_array_that_cannot_be_computed_is_named():
     image = dask.array.from_array(GREY, chunks=5).map_blocks(fails, dtype=float)
     with pytest.raises(InputError, match=r"tissue cannot be read \(the disk is gone\)"):
         read_image(image, name="tissue")
-
-
-@pytest.mark.parametrize("blocks", [False, True])
-def test_lists_of_rows_are_images_and_ragged_ones_are_refused(blocks):
-    read = BlockImage.of if blocks else read_image
-    assert read(GREY.tolist()).axes.shape == GREY.shape
-    if not blocks:
-        with pytest.raises(InputError, match=r"different shapes, \(2,\) and \(1,\)"):
-            read([[1, 2], [3]])
 
 
 def test_reconstructions_of_immense_images_are_finite():

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 import napari_aeseg as aeseg
 from napari_aeseg import samples
 from napari_aeseg.api import hierarchy_steps
-from napari_aeseg.images.blocks import _windows
 from napari_aeseg.large import block as work
 from napari_aeseg.large import build as building
 from napari_aeseg.large.build import needs_blocks
@@ -518,16 +517,6 @@ def test_parts_that_cannot_be_read_do_not_keep_patches_from_being_joined(image):
     tree = built(da.from_array(bad, chunks=(64, 64, 3)), unreadable="skip", max_patches=300)
     assert tree.n_patches <= 300
     assert tree.notes
-
-
-def test_stacks_are_looked_at_in_few_windows():
-    for shape in ((5000, 4000), (300, 900, 1000), (20, 30, 2048, 2048)):
-        windows = _windows(shape)
-        seen = sum(np.prod([s.stop - s.start for s in part]) for part in windows)
-        assert len(windows) <= 512
-        assert 200_000 < seen < 5_000_000
-        assert max(part[-1].stop for part in windows) == shape[-1]
-    assert _windows((40, 30)) == [(slice(0, 40), slice(0, 30))]
 
 
 def test_precision_reaches_the_blocks(image, monkeypatch):

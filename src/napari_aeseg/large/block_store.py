@@ -268,17 +268,17 @@ class BlockStore:
         if not self._coarsening.is_file():
             return None
         arrays = _read_npz(self._coarsening)
-        calibration = {
+        parts = {
             name.removeprefix(_CALIBRATION): values
             for name, values in arrays.items()
             if name.startswith(_CALIBRATION)
         }
         try:
-            known = FeatureCalibration.of_parts(calibration, calibration)
+            calibration = FeatureCalibration.of_parts(parts, parts)
             pixels, *maps = (arrays[name] for name in _COARSENING)
-            if len(known.floor) != n_features or len(maps[0]) != 2 * n_features:
+            if len(calibration.floor) != n_features or len(maps[0]) != 2 * n_features:
                 raise ValueError(f"it is not of {n_features} features")
-            return PatchCoarsening(known, float(pixels), *maps)
+            return PatchCoarsening(calibration, float(pixels), *maps)
         except (LookupError, TypeError, ValueError) as error:
             raise _damaged(self._coarsening, error) from error
 
