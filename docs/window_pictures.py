@@ -98,8 +98,8 @@ def tissue_step_by_step(folder: Path) -> None:
             layer.visible = False
         widget.look("features")
         widget.wait(60)
-        find(widget, "Look inside").click()
-        scroll_to(widget, "Look inside")
+        find(widget, "Diagnostic layers").click()
+        scroll_to(widget, "Diagnostic layers")
         save(viewer, folder / "guide_features.png")
 
 
