@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
+from napari_aeseg._napari.tuning import MODES
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
@@ -27,7 +28,6 @@ import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
 from napari_aeseg import ComparisonParams, Cut, InputError, SegmentationParams, TrainingParams
 from napari_aeseg._napari.layers.diagnostics import LOOKS
-from napari_aeseg._napari.tuning import MODES
 from napari_aeseg.params import PRESETS
 
 KINDS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)

@@ -1,50 +1,77 @@
-"""Joins the dock and the session: what the user does goes down, what happens comes up."""
+"""What buttons and scripts do: each action reads the dock's state and begins a task or changes it.
+
+Data flow one way: actions, jobs and views write to the state; views and layers follow it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from napari.layers import Image
 from napari.utils.notifications import show_warning
 from psygnal import Signal
-from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
 
-from napari_aeseg._napari.corrections import Steering
-from napari_aeseg._napari.export.tables import columns_of, measured_layer
-from napari_aeseg._napari.layers.adapter import other_pixels, other_shape, unwrapped
-from napari_aeseg._napari.layers.kept import Keeper
-from napari_aeseg._napari.layers.training import Watching
+from napari_aeseg._napari.corrections import ManualCorrections
+from napari_aeseg._napari.export.script import script_of
+from napari_aeseg._napari.export.tables import (
+    LABEL,
+    color_by,
+    columns_of,
+    export_table,
+    measured_layer,
+)
+from napari_aeseg._napari.layers.adapter import (
+    METADATA_KEY,
+    image_data,
+    image_input,
+    pixels_changed_text,
+    shape_changed_text,
+    unwrapped,
+)
+from napari_aeseg._napari.layers.clicks import EditTools
+from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.diagnostics import DiagnosticLayers
+from napari_aeseg._napari.layers.kept import KeptLayers
+from napari_aeseg._napari.layers.preview import PreviewLayers
+from napari_aeseg._napari.layers.training import TrainingLayer
 from napari_aeseg._napari.manifest.settings import read_settings
-from napari_aeseg._napari.memory import remember, restore
-from napari_aeseg._napari.tree_files import TreeFiles
+from napari_aeseg._napari.state import DockState, Origin, Result, model_of
 from napari_aeseg._napari.views.dock import Dock
-from napari_aeseg._napari.waiting import wait_until
+from napari_aeseg._napari.work import jobs
+from napari_aeseg._napari.work.comparison import Comparer
 from napari_aeseg._napari.work.devices import DeviceFinder
 from napari_aeseg._napari.work.errors import Reporter
-from napari_aeseg._napari.work.session import Origin, Session
+from napari_aeseg._napari.work.objects import ObjectFinder
+from napari_aeseg._napari.work.session import Session, Task
+from napari_aeseg._napari.work.worker import wait_until
 from napari_aeseg.errors import InputError
+from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX, TrainingParams
 from napari_aeseg.progress import TrainingProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from os import PathLike
 
-    from napari.layers import Image, Labels
+    from napari.layers import Labels, Layer
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.layers.adapter import Snapshot
-    from napari_aeseg._napari.tuning import Cut
+    from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.progress import Progress
     from napari_aeseg.regions.hierarchy import Hierarchy
 
-_MILLISECONDS_TO_PREVIEW = 15  # moves that come faster are shown together: the newest wins
+_EDITS_DISCARDED = "Manual merges and splits were discarded because the patches changed."
 
 
 class Controller:
-    """Reacts to controls and to the session; `AESegWidget` is its public face.
+    """Joins the state, the views, the layers and the jobs; `AESegWidget` is its public face.
 
     Parameters
     ----------
@@ -52,289 +79,478 @@ class Controller:
 
     Attributes
     ----------
+    trained : psygnal.Signal(Model)
     segmented : psygnal.Signal(Hierarchy)
         The preview is up to date by then.
-    failed : psygnal.Signal(Exception)
-        Whatever went wrong, in a thread or here; the user has seen it by then.
-    closed : psygnal.Signal()
-        The dock is gone: nothing of napari is to be listened to any more.
+    looked : psygnal.Signal(list of Layer)
+    batch_done : psygnal.Signal(BatchReport)
     """
 
+    trained = Signal(object)
     segmented = Signal(object)
-    failed = Signal(object)
-    closed = Signal()
+    looked = Signal(list)
+    batch_done = Signal(object)
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
-        self.session = Session(viewer)
-        self.results = self.session.results
-        self.keeper = Keeper(viewer, self.results)
-        self.steering = Steering(viewer, self.results)
-        self.watching = Watching(viewer)
-        self.dock = Dock(viewer)
-        self.reporter = Reporter()
-        self.reporter.failed.connect(self._on_failed)
-        self._new_curve = False
         self.is_closed = False
-        self._finder = DeviceFinder(self.dock)
-        self._timer = QTimer(self.dock)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_MILLISECONDS_TO_PREVIEW)
-        self._timer.timeout.connect(self._update_previews)
-        settings = read_settings()
-        self.dock.model.device = settings.device
-        self.dock.model.preset = settings.preset
-        self._listen_to_session()
-        self._listen_to_dock()
-        self.trees = TreeFiles(self)
-        restore(self)
-        self.refresh()
+        self.state = state = _restored(viewer) or _new_state()
+        self.reporter = Reporter(state)
+        self.session = Session(state)
+        self.finder = ObjectFinder(state)
+        self.comparer = Comparer(state)
+        self.previews = PreviewLayers(viewer, state, self.finder.find)
+        self.tools = EditTools(viewer, state)
+        self.kept = KeptLayers(viewer, state)
+        self.corrections = ManualCorrections(viewer, state, self.previews.request_update)
+        self.diagnostics = DiagnosticLayers(viewer, state)
+        self.training_layer = TrainingLayer(viewer, state)
+        self.devices = DeviceFinder(state)
+        self.dock = Dock(state)
+        self._connections = Connections()  # to the viewer
+        self._image_connections = Connections()
+        self._connect_signals()
+        self._connect_buttons()
+        self.follow_layers()
+        for image in list(state.results):  # they may have been given other data while closed
+            self._follow_data(image)
 
-    def _listen_to_session(self) -> None:
-        session = self.session
-        session.began.connect(self._on_began)
-        session.progressed.connect(self._on_progress)
-        session.ended.connect(self._on_ended)
-        session.trained.connect(self._on_model)
-        session.loaded.connect(self._on_model)
-        session.segmented.connect(self._on_segmented)
-        self.results.changed.connect(self._on_changed_results)
-        self.steering.changed.connect(self.want_previews)
-        self.steering.said.connect(self.dock.status.say)
-        self.keeper.completed.connect(lambda _: self.refresh())
-        self.results.touched.connect(self._on_touched)
-        for part in (session, self.results, self.keeper):
+    def _connect_signals(self) -> None:
+        for part in (self.session, self.finder, self.comparer, self.previews, self.kept):
             part.failed.connect(self.reporter.report)
-        self.results.failed.connect(self._on_not_compared)
+        self.session.progressed.connect(self._on_progress)
+        self.previews.painted.connect(self._on_painted)
+        self.kept.measured.connect(self._update_columns)
+        self.state.events.busy.connect(self._update_columns)
+        self.state.events.open_images.connect(self._connect_images)
+        self._connections.connect(self._on_active_layer, self.viewer.layers.selection.events.active)
+        corrections, tools = self.corrections, self.tools
+        tools.merged.connect(lambda *a: self._report(self.correct, corrections.merge, *a))
+        tools.split.connect(lambda *a: self._report(self.correct, corrections.split, *a))
+        tools.undo.connect(lambda image: self._report(self.correct, corrections.undo, image))
+        tools.redo.connect(lambda image: self._report(self.correct, corrections.redo, image))
 
-    def _listen_to_dock(self) -> None:
-        dock, model, segments = self.dock, self.dock.model, self.dock.segments
-        for button, action in (
+    def _connect_buttons(self) -> None:
+        dock, slot, corrections = self.dock, self.reporter.slot, self.corrections
+        model, segments = dock.model, dock.segments
+        for button, action, *arguments in (
             (model.train_button, self.train),
-            (model.resume_button, self.resume),
+            (model.resume_button, self.train, True),
             (model.load_button, self._ask_and_load),
             (model.save_button, self._ask_and_save),
             (segments.segment_button, self.segment),
             (segments.keep_button, self.keep),
+            (segments.open_button, self._ask_and_open_hierarchy),
+            (segments.save_button, self._ask_and_save_hierarchy),
+            (segments.apply_button, self.apply_to_all),
+            (segments.regions.undo_button, self.correct, corrections.undo),
+            (segments.regions.redo_button, self.correct, corrections.redo),
+            (segments.markers.button, self.paint),
+            (dock.folder.button, self._segment_chosen_folder),
+            (dock.table_button, self.show_table),
+            (dock.export_button, self._ask_and_export),
+            (dock.script_button, self.copy_script),
             (dock.status.stop_button, self.stop),
         ):
-            button.clicked.connect(self.reporter.reporting(action))
-        dock.images.changed.connect(self.refresh)
-        dock.images.replaced.connect(self.follow_data)
-        model.device_box.opened.connect(self._finder.look)
-        self._finder.found.connect(model.add_devices)
-        segments.cut_changed.connect(self.want_cut)
-        segments.comparison_changed.connect(self.results.compare)
+            button.clicked.connect(slot(action, *arguments))
+        model.device_box.opened.connect(self.devices.find)
+        segments.classes.renamed.connect(partial(self._report, corrections.rename))
+        segments.classes.recolored.connect(partial(self._report, corrections.recolor))
+        segments.classes.fixed.connect(partial(self._report, self.fix_classes))
+        segments.objects.detect_by_classes.connect(partial(self._report, self.detect_by_classes))
+        dock.diagnostics.chosen.connect(partial(self._report, self.look))
+        dock.color_box.activated.connect(
+            lambda _: self._report(self.color_by, dock.color_box.currentText())
+        )
 
-    # What buttons and scripts do
+    def _report(self, action: Callable[..., object], *arguments: Any) -> None:
+        with self.reporter.reported():
+            action(*arguments)
 
-    def train(self) -> None:
-        """Begin to train on the chosen images."""
-        view, (image, shots, watch, path) = self.dock.model, self._to_train_on()
-        self.session.train(shots, view.params, view.device, view.start_from, watch, path)
-        self.watching.begin(image, shots[0])
+    # Train, load, save
 
-    def resume(self) -> None:
-        """Go on with a training that was stopped."""
-        image, shots, watch, path = self._to_train_on()
-        self.session.resume(shots, self.dock.model.device, watch, path)
-        self.watching.begin(image, shots[0])
-
-    def _to_train_on(self) -> tuple[Image, list[Snapshot], bool, Path | None]:
-        """Read what training needs: the images, whether to watch the first, and where to save."""
+    def train(self, resume: bool = False) -> None:
+        """Begin to train on the chosen images, or to resume the training of the current model."""
+        state = self.state
         self.reporter.clear()
+        self.session.check_free()
         self.dock.model.form.check()
-        images = self.dock.images
-        shots = images.snapshots()
-        path = read_settings().autosave_path(shots[0].name)
-        return images.images[0], shots, self.dock.model.watch_box.isChecked(), path
+        if resume and (state.model is None or not state.model.unfinished):
+            raise InputError("There is no training to resume: press Train.")
+        inputs = self._read_images()
+        path = read_settings().autosave_path(inputs[0].name)
+        params, init = (None, state.model) if resume else (state.training, self._initial_model())
+        names = _listed(inputs)
+        work = jobs.training(inputs, params, state.device, init, resume, state.watch, path)
+        finish = partial(self._take_trained, self._origin(inputs, init, resume, path))
+        self.session.run(
+            [Task(names, f"Training on {names}", work, finish, announce=self.trained.emit)]
+        )
+        state.autosave = path
+        self.training_layer.begin(state.images[0], inputs[0])
+
+    def _initial_model(self) -> Model | str | None:
+        """What a new training starts from."""
+        if self.state.start_from == "current":
+            return self.state.model or BASE_MODEL
+        return BASE_MODEL if self.state.start_from == "base" else None
+
+    def _origin(
+        self,
+        inputs: tuple[ImageInput, ...],
+        init: Model | str | None,
+        resume: bool,
+        path: Path | None,
+    ) -> Origin:
+        """Where the model will come from that a training makes."""
+        current, text = self.state.origin, f"Trained on {_listed(inputs)}"
+        before = None if init is None else Origin(path=BASE_MODEL)
+        if init is self.state.model and init is not None:
+            before = current
+        if resume:  # a training that was resumed gives what one without a stop gives
+            before = current.init
+            inputs = inputs if current.inputs else ()  # a file does not tell how it began
+        return Origin(text, path, inputs, self.state.device, init=before)
+
+    def _take_trained(self, origin: Origin, model: Model, stopped: bool) -> list[str]:
+        params = None if model.unfinished else TrainingParams(**model.record.params)
+        self.state.assign_model(model, replace(origin, params=params))
+        steps, notes = model.record.steps, list(model.record.notes)
+        if not model.unfinished:
+            return [*notes, f"Trained, {steps} steps. Press Segment to use the new model."]
+        text = (
+            f"Stopped after {steps} steps. The model so far is kept: press Resume to go on, or "
+            "Segment to use it."
+        )
+        return [*notes[:-1], text]  # the last note says the same
+
+    def _read_images(self) -> tuple[ImageInput, ...]:
+        """Read the chosen images; raise `InputError` when one cannot be used or none is chosen."""
+        if not self.state.images:
+            raise InputError("No image is chosen: open an image and check it in the list.")
+        return tuple(image_input(image, self.state.axes) for image in self.state.images)
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Begin to load a model file, or "base"."""
+        self.reporter.clear()
+        self.session.run([self._loading(path)])
+
+    def _loading(self, path: str | PathLike[str], before_segmenting: bool = False) -> Task:
+        name = "the base model" if path == BASE_MODEL else Path(path).name
+        origin = Origin(f"Loaded {name}", Path(path).absolute())
+        if path == BASE_MODEL:
+            origin = Origin("Base model", BASE_MODEL)
+
+        def finish(model: Model, stopped: bool) -> list[str]:
+            self.state.assign_model(model, origin)
+            if stopped and before_segmenting:
+                return ["Stopped before the first image was segmented."]
+            return []
+
+        return Task(name, f"Loading {name}", jobs.loading(path), finish)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a file."""
+        state, path = self.state, Path(path)
+        if state.model is None:
+            raise InputError("There is no model to save: train or load one first.")
+        state.model.save(path)
+        path = path.absolute()
+        origin = replace(state.origin, text=f"Saved as {path.name}", path=path)
+        if origin.starts_from(path):  # that file is replaced: the model cannot be trained again
+            origin = replace(origin, params=None)
+        state.origin = origin
+        state.message = f"Saved as {path.name}."
+
+    def use_model(self, model: Model | None) -> None:
+        """Use a model that a script has."""
+        self.state.assign_model(model, Origin("Model of a script"))
+
+    # Segment
 
     def segment(self) -> None:
         """Begin to segment the chosen images."""
         self.reporter.clear()
-        images = self.dock.images
+        self.session.check_free()
         self.dock.segments.form.check()
-        pairs = list(zip(images.images, images.snapshots(), strict=True))
-        segments = self.dock.segments
-        self.session.segment(pairs, segments.params, segments.comparison, self.dock.model.device)
+        inputs = self._read_images()
+        self.session.run(self._segmenting(list(zip(self.state.images, inputs, strict=True))))
 
-    def load(self, path: str | PathLike[str]) -> None:
-        """Begin to load a model."""
+    def _segmenting(self, images: list[tuple[Image, ImageInput]]) -> Iterator[Task]:
+        """Yield a task for each image, all with the model of the beginning or the base model."""
+        state = self.state
+        settings = state.segmentation, state.comparison, state.device
+        if state.model is None:
+            yield self._loading(BASE_MODEL, before_segmenting=True)
+        model = state.model
+        assert model is not None, "the first task is to load one"  # noqa: S101
+        for number, (image, read) in enumerate(images, 1):
+            several = len(images) > 1
+            subject = f"{read.name} ({number} of {len(images)})" if several else read.name
+            yield Task(
+                subject,
+                f"Segmenting {subject}",
+                jobs.segmenting(read, model, *settings),
+                partial(self._take_hierarchy, image, read, model, several),
+                announce=self.segmented.emit,
+                independent=True,
+            )
+
+    def _take_hierarchy(
+        self,
+        image: Image,
+        read: ImageInput,
+        model: Model,
+        several: bool,
+        hierarchy: Hierarchy,
+        stopped: bool,
+    ) -> list[str]:
+        lines = []
+        if image in self.viewer.layers:
+            if not read.has_shape_of(image):
+                raise InputError(shape_changed_text(image))
+            lines = list(hierarchy.notes)
+            if not self.state.add_result(image, Result(hierarchy, model, read)):
+                lines.append(_EDITS_DISCARDED)
+            if not read.has_data_of(image):
+                lines.append(pixels_changed_text(image))
+            self._show_result(image)
+        if several:
+            lines = [f"{image.name}: {line}" for line in lines]
+        if stopped:
+            lines.append(f"Stopped after {image.name}; its segmentation is kept.")
+        return lines
+
+    def _show_result(self, image: Image) -> None:
+        # Whoever unchecked the image meanwhile still wants to see the result.
+        images = self.state.images if image in self.state.images else (image,)
+        self._report(self.previews.update, images, self.state.cut)
+
+    def apply_to_all(self) -> None:
+        """Segment every open image like the current one."""
+        self.session.check_free()
+        self._fix_shown_classes()
+        self.state.images = self.state.open_images
+        self.segment()
+
+    def _fix_shown_classes(self) -> None:
+        """Fix the classes if the labels depend on them, so that they are the same everywhere."""
+        if self.state.cut.needs_classes and self.state.classes.prototypes is None:
+            self.fix_classes(True)
+
+    def segment_folder(
+        self, folder: str | PathLike[str], output: str | PathLike[str] | None, existing: Existing
+    ) -> None:
+        """Begin to segment all images of a folder."""
+        from napari_aeseg.batch import image_files
+
+        self.session.check_free()
+        self.dock.segments.form.check()
+        files = image_files(folder)
+        self._fix_shown_classes()
+        output = Path(folder) / "segments" if output is None else Path(output)
+        work = jobs.segmenting_files(files, output, self.state, existing)
         self.reporter.clear()
-        self.session.load(path)
+        subject = f"{len(files)} files"
+        task = Task(subject, f"Segmenting {subject}", work, self._take_report, self.batch_done.emit)
+        self.session.run([task])
 
-    def load_now(self, path: str | PathLike[str]) -> None:
-        """Load a model before returning; what goes wrong is raised instead of popping up."""
-        self.do_now(self.load, path)
+    def _segment_chosen_folder(self) -> None:
+        view = self.dock.folder
+        if view.folder.folder is None:
+            raise InputError("No folder is chosen: type its path, or press … beside the line.")
+        existing = view.existing.currentData()
+        self.segment_folder(view.folder.folder, view.output.folder, existing)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the model to a file."""
-        self.session.save(path)
-        self.show_model()
-        self.dock.status.say(f"Saved as {Path(path).name}.")
-
-    def do_now(self, action: Callable[..., object], *arguments: Any) -> None:
-        """Begin something and wait for it; what goes wrong is raised instead of popping up."""
-        with self.reporter.quiet():
-            action(*arguments)
-            self.wait()
-
-    def take_model(self, model: Model | None) -> None:
-        """Use a model that a script has."""
-        self.session.take_model(model, Origin("Model of a script"))
-        self._on_model(model)
-        self.show_model()
-
-    def keep(self) -> list[Labels]:
-        """Copy what the previews show to layers of their own."""
-        self.keeper.device = self.dock.model.device
-        kept = self.keeper.keep(self.dock.images.images, self.dock.segments.cut)
-        names = " and ".join(f"'{layer.name}'" for layer in kept)
-        self.dock.status.say(f"Kept as {names}, hidden for now.")
-        return kept
+    def _take_report(self, report: BatchReport, stopped: bool) -> list[str]:
+        self.state.report = str(report)
+        return [report.summary]
 
     def stop(self) -> None:
-        """Ask what is running to stop."""
-        if self.session.busy:
-            self.dock.status.stopping()
+        """Ask the running task to stop."""
+        if self.state.busy:
+            self.dock.status.show_stopping()
             self.session.stop()
+
+    # Tune and correct
 
     def set_cut(self, **changes: Any) -> None:
         """Show another cut at once; raise `InputError` and change nothing when it is refused."""
-        cut = replace(self.dock.segments.cut, **changes)
-        self.steering.style(cut.n_classes)
-        self.results.show(self.dock.images.images, cut)
-        self._timer.stop()
-        self.show_cut(cut)
+        before = self.state.cut
+        self.state.change_cut(**changes)
+        try:
+            self.previews.update(self.state.images, self.state.cut)
+        except Exception:
+            self.state.cut = before
+            raise
 
-    def show_cut(self, cut: Cut) -> None:
-        """Bring the controls in line with a cut."""
-        self.steering.show_strokes(cut.mode)
-        hierarchies = list(self.hierarchies.values())
-        self.steering.style(cut.n_classes)
-        classes, image = self.results.classes, next(iter(self.hierarchies), None)
-        fixed = classes.prototypes is not None
-        number = len(classes.prototypes.centres) if fixed else cut.n_classes
-        checked = cut.class_ids if cut.mode == "objects" else None
-        self.dock.segments.classes.show_classes(
-            classes.names[:number], classes.colors[:number], fixed, checked
-        )
-        self.dock.segments.show_cut(cut, hierarchies)
-        result = self.results.of.get(image)
-        if cut.mode == "objects":
-            self.dock.segments.objects.show_number(self.results.number_of_objects(image, cut))
-        done, undone = (0, 0) if result is None else (len(result.edits), len(result.undone))
-        self.dock.segments.regions.show_edits(done, undone)
-
-    @property
-    def hierarchies(self) -> dict[Image, Hierarchy]:
-        """The hierarchy of each chosen image that has one."""
-        known = self.results.hierarchies
-        return {image: known[image] for image in self.dock.images.images if image in known}
-
-    def image_in_hand(self, image: Image | None = None) -> Image:
+    def current_image(self, image: Image | None = None) -> Image:
         """Return the image given, else that of the active preview, else the first segmented."""
         if image is not None:
             return unwrapped(image)
-        images = list(self.hierarchies)
+        images = list(self.state.hierarchies)
         if not images:
             raise InputError("No chosen image is segmented yet: press Segment first.")
-        active = self.viewer.layers.selection.active
-        return next((i for i in images if self.results.preview_of(i) is active), images[0])
+        active = unwrapped(self.viewer.layers.selection.active)
+        return next((i for i in images if self.state.previews.get(i) is active), images[0])
 
-    def close(self) -> None:
-        """Leave everything that runs and all layers to napari, and be silent from now on."""
-        if self.is_closed:
-            return
-        self.is_closed = True
-        if isalive(self.dock):
-            remember(self)
-            self._timer.stop()
-        self._finder.leave()
-        self.keeper.leave()
-        self.steering.leave()
-        self.session.close()
-        self.dock.images.leave()
-        self.closed.emit()
+    def correct(
+        self, action: Callable[..., Any], image: Image | None = None, *arguments: Any
+    ) -> Any:
+        """Correct the regions of an image by hand, and show the result at once."""
+        done = action(self.current_image(image), *arguments)
+        self.previews.update_if_due()
+        return done
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Let Qt work until nothing runs and nothing waits; then raise the last error."""
-        if not wait_until(lambda: self._at_rest, timeout):
-            raise TimeoutError(f"Still busy with {self.session.subject} after {timeout} s.")
-        self.reporter.raise_last()
+    def paint(self, image: Image | None = None) -> Labels:
+        """Make the strokes layer of an image the active one, with the brush."""
+        return self.corrections.paint(self.current_image(image))
+
+    def fix_classes(self, fixed: bool) -> None:
+        """Store the classes of the current image in the model, or let them follow each image."""
+        if fixed:
+            self.corrections.fix_classes(self.current_image())
+        else:
+            self.corrections.release_classes()
+
+    def detect_by_classes(self, by_classes: bool) -> None:
+        """Detect objects in classes, at first in the class with the largest share in objects."""
+        image, class_ids = self.state.first_image, None
+        if by_classes:
+            foreground = image and self.state.foreground_class(image, self.state.cut)
+            class_ids = (foreground or 1,)
+        self.state.change_cut(class_ids=class_ids)
+
+    # Keep, look, export
+
+    def keep(self) -> list[Labels]:
+        """Copy what the previews show to layers that are the user's."""
+        layers = self.kept.keep()
+        names = " and ".join(f'"{layer.name}"' for layer in layers)
+        self.state.message = f"Saved as {names} (hidden below the preview)."
+        self._update_columns()
+        return layers
+
+    def look(self, name: str) -> None:
+        """Begin to compute a diagnostic layer."""
+        work = self.diagnostics.work(name)
+        layers: list[Layer] = []
+
+        def finish(values: dict[Image, np.ndarray], stopped: bool) -> list[str]:
+            layers.extend(self.diagnostics.show(name, values))
+            return []
+
+        self.reporter.clear()
+        announce = partial(lambda layers, _: self.looked.emit(layers), layers)
+        self.session.run([Task(name, f"Computing the {name}", work, finish, announce)])
+
+    def _measured(self, layer: Labels | None) -> Labels:
+        """Return a layer with an up-to-date table: the one given, the active, or the newest."""
+        layer = measured_layer(self.viewer) if layer is None else unwrapped(layer)
+        if layer is None:
+            raise InputError("There is no Labels layer with measurements: press Keep to make one.")
+        self.kept.remeasure(layer)
+        return layer
+
+    def color_by(self, column: str, layer: Labels | None = None) -> None:
+        """Colour a Labels layer by a column of its features."""
+        layer, column = self._measured(layer), column or LABEL
+        color_by(layer, column)
+        layer.visible = True
+        self.previews.hide(but=layer)  # two layers of colours would mix
+        self.dock.color_box.setCurrentText(column)
+
+    def export_table(self, path: str | PathLike[str], layer: Labels | None = None) -> None:
+        """Write the features of a Labels layer as CSV."""
+        export_table(self._measured(layer), path)
+
+    def show_table(self) -> None:
+        """Open napari's own features table on a kept layer."""
+        self.viewer.layers.selection.active = self._measured(None)
+        self.viewer.window.add_plugin_dock_widget("napari", "Features table widget")
 
     @property
-    def _at_rest(self) -> bool:
-        if self.session.busy or self.results.busy or self.keeper.busy:
-            return False
-        return not isalive(self.dock) or not self._timer.isActive()
+    def script(self) -> str:
+        """Python code that makes the current result again."""
+        return script_of(self.state, read_settings().folder)
 
-    # What is shown
+    def copy_script(self) -> None:
+        """Put the script on the clipboard."""
+        QApplication.clipboard().setText(self.script)
+        self.state.message = "The script is on the clipboard."
 
-    def refresh(self) -> None:
-        """Bring the controls in line with what there is."""
-        self.show_cut(self.dock.segments.cut)
-        self.dock.refresh(
-            self.session.busy,
-            self.session.model is not None,
-            bool(self.hierarchies),
-            columns_of(measured_layer(self.viewer)),
+    # Saved hierarchies
+
+    def save_hierarchy(self, path: str | PathLike[str], image: Image) -> None:
+        """Begin to write the hierarchy of an image to a folder."""
+        result, name = self.state.results.get(image), Path(path).name
+        if result is None:
+            raise InputError(f"{image.name} is not segmented yet: there is nothing to save.")
+        work = jobs.saving_hierarchy(result.hierarchy, path)
+        self.reporter.clear()
+        task = Task(name, f"Saving {name}", work, lambda *_: [f"Saved as {name}."])
+        self.session.run([task])
+
+    def open_hierarchy(self, path: str | PathLike[str]) -> None:
+        """Begin to read a hierarchy, and show it on its image if that is open."""
+        path = Path(path).absolute()
+        images = [(image, image.data) for image in self.state.open_images]
+        work = jobs.opening_hierarchy(path, [image_data(image) for image, _ in images])
+        self.reporter.clear()
+        self.session.run(
+            [
+                Task(
+                    path.name,
+                    f"Opening {path.name}",
+                    work,
+                    partial(self._take_opened, path, images),
+                    announce=lambda loaded: self.segmented.emit(loaded.hierarchy),
+                )
+            ]
         )
 
-    def show_model(self) -> None:
-        """Say which model is in use."""
-        self.dock.model.show_model(self.session.model, self.session.origin.text)
-        self.refresh()
+    def _take_opened(
+        self,
+        path: Path,
+        images: list[tuple[Image, Any]],
+        loaded: jobs.LoadedHierarchy,
+        stopped: bool,
+    ) -> list[str]:
+        state, hierarchy = self.state, loaded.hierarchy
+        image, data = (None, None) if loaded.index is None else images[loaded.index]
+        if (
+            image is None
+            or image not in self.viewer.layers
+            or image.data is not data  # it was given other data meanwhile
+            # The last axis of an RGB layer is its colour, whatever it was read as before.
+            or (image.rgb and hierarchy.axes.letters[-1] != "C")
+        ):
+            image, has_image = self._brightness_layer(path, hierarchy), False
+            read = image_input(image, hierarchy.axes.space)
+        else:
+            read, has_image = image_input(image, hierarchy.axes.letters), True
+        model, lines = model_of(hierarchy, state.model), list(hierarchy.notes)
+        result = Result(hierarchy, model, read, path=path, has_image=has_image)
+        state.segmentation, state.comparison = hierarchy.params, hierarchy.comparison
+        if not state.add_result(image, result):
+            lines.append(_EDITS_DISCARDED)
+        if not has_image:
+            lines.append("Its image is not open: its brightness is shown instead.")
+        state.images = (image,)
+        self._show_result(image)
+        return [*lines, f"Opened {path.name}."]
 
-    def _on_failed(self, error: Exception, text: str) -> None:
-        if not self.session.busy and text not in self.dock.status.text.text():
-            self.dock.status.say(text)
-        self.failed.emit(error)
+    def _brightness_layer(self, path: Path, hierarchy: Hierarchy) -> Image:
+        """Show the brightness that the hierarchy stores, for the labels to lie on."""
+        values = np.asarray(hierarchy.brightness, np.float32)
+        name = f"{path.name.removesuffix(HIERARCHY_SUFFIX)} brightness"
+        for image, result in self.state.results.items():
+            if result.path == path and not result.has_image and image.data.shape == values.shape:
+                image.data = values  # opened again
+                return image
+        return unwrapped(self.viewer.add_image(values, name=name))
 
-    def _on_not_compared(self, *_: object) -> None:
-        """Show how patches are compared after all, when they could not be compared as asked."""
-        hierarchy = next(iter(self.hierarchies.values()), None)
-        if hierarchy is not None and not self.results.runner.busy:
-            self.dock.segments.show_comparison(hierarchy.comparison)
-            self.refresh()
-
-    def follow_data(self, image: Image) -> None:
-        """Give up what no longer fits an image that was given other data; say what is not of it."""
-        result = self.results.of.get(image)
-        if result is None or result.shot.is_of(image):
-            return
-        text = other_pixels(image)
-        if not result.shot.fits(image):
-            self.results.give_up(image)
-            text = other_shape(image)
-        if not self.session.busy:
-            self.dock.status.say(text)
-
-    def want_previews(self) -> None:
-        """Have the previews shown anew in a moment."""
-        if not self._timer.isActive():
-            self._timer.start()
-
-    def show_now(self) -> None:
-        """Show what `want_previews` asked for without waiting, and raise what goes wrong."""
-        if self._timer.isActive():
-            self._timer.stop()
-            self.results.show(self.dock.images.images, self.dock.segments.cut)
-        self.refresh()
-
-    def want_cut(self, cut: Cut) -> None:
-        """Have another cut shown in a moment."""
-        for image in self.dock.images.images:  # whoever moves a control wants to see what it does
-            preview = self.results.preview_of(image)
-            if preview is not None and not preview.visible:
-                preview.visible = True
-        self.show_cut(cut)
-        self.want_previews()
-
-    def _update_previews(self) -> None:
-        with self.reporter.reported():
-            self.results.show(self.dock.images.images, self.dock.segments.cut)
-            self.show_cut(self.dock.segments.cut)
+    # Dialogs
 
     def _ask_and_load(self) -> None:
         if path := self.dock.ask_model_to_load():
@@ -344,49 +560,185 @@ class Controller:
         if path := self.dock.ask_where_to_save():
             self.save(path)
 
-    # What the session tells
+    def _ask_and_open_hierarchy(self) -> None:
+        if path := self.dock.ask_hierarchy_to_open():
+            self.open_hierarchy(path)
 
-    def _on_began(self, text: str) -> None:
-        self._new_curve = True
-        self.dock.status.begin(text)
-        self.refresh()
+    def _ask_and_save_hierarchy(self) -> None:
+        image = self.current_image()
+        if path := self.dock.ask_where_to_save_hierarchy(image.name):
+            self.save_hierarchy(path, image)
+
+    def _ask_and_export(self) -> None:
+        layer = self._measured(None)
+        if path := self.dock.ask_where_to_export(layer.name):
+            self.export_table(path, layer)
+            self.state.message = f"Wrote {Path(path).name}."
+
+    # What happens in the viewer and in jobs
+
+    def follow_layers(self) -> None:
+        """Follow the viewer's layers: which images can be chosen, and which results are left."""
+        if self.is_closed:  # napari goes on calling a dock that was closed
+            return
+        state, layers = self.state, [unwrapped(layer) for layer in self.viewer.layers]
+        if removed := [image for image in state.results if image not in layers]:
+            state.drop_results(removed)
+        self.previews.release_removed()
+        for image, result in state.results.items():
+            if result.markers is not None and result.markers not in layers:
+                state.change_result(image, markers=None)
+        images = tuple(
+            layer
+            for layer in layers
+            if isinstance(layer, Image) and METADATA_KEY not in layer.metadata
+        )
+        if images == state.open_images:
+            self.dock.images.draw_list()  # one may have been renamed
+        state.open_images = images
+        chosen = tuple(image for image in images if image in state.images)
+        state.images = chosen or self._first_choice()
+        self._update_columns()
+
+    def _first_choice(self) -> tuple[Image, ...]:
+        """The selected images, or the topmost: a newcomer has one and wants to use it."""
+        images = self.state.open_images
+        selected = [unwrapped(layer) for layer in self.viewer.layers.selection]
+        return tuple(image for image in images if image in selected) or images[-1:]
+
+    def _connect_images(self) -> None:
+        self._image_connections.disconnect_all()
+        events = [image.events.data for image in self.state.open_images]
+        self._image_connections.connect(lambda event: self._follow_data(event.source), *events)
+
+    def _follow_data(self, image: Image) -> None:
+        """Discard what no longer fits an image that was given other data, and say so."""
+        result = self.state.results.get(image)
+        if result is None or result.input.has_data_of(image):
+            return
+        text = pixels_changed_text(image)
+        if not result.input.has_shape_of(image):
+            self.previews.discard(image)
+            text = shape_changed_text(image)
+        if not self.state.busy:
+            self.state.message = text
+
+    def _on_painted(self, image: Image, layer: Labels) -> None:
+        self.kept.adopt(image, layer)
+        self.state.message = (
+            f'Your edited preview was saved as "{layer.name}". The next change makes a new preview.'
+        )
+
+    def _on_active_layer(self, *_: object) -> None:
+        if self.state.tool is not None:
+            QTimer.singleShot(0, self._put_down_tool)  # a new preview is active before it is known
+        self._update_columns()
+
+    def _put_down_tool(self) -> None:
+        """Put the tool down when another layer is active: clicks go to that one."""
+        active = unwrapped(self.viewer.layers.selection.active)
+        is_preview = active in self.state.previews.values()
+        if not self.is_closed and self.state.tool is not None and not is_preview:
+            self.state.tool = None
+            self.state.message = "Another layer is selected: clicks go to that one."
 
     def _on_progress(self, event: Progress) -> None:
-        self.dock.status.show_event(event, self.session.subject)
-        if isinstance(event, TrainingProgress):
-            self.dock.model.show_training(event, start=self._new_curve)
-            self.watching.show(event)
-            self._new_curve = False
         if event.message and event.stage != "file":
             show_warning(event.message)
 
-    def _on_ended(self, text: str) -> None:
-        self.dock.status.end(text)
-        self.show_model()
+    def _update_columns(self) -> None:
+        columns = columns_of(measured_layer(self.viewer))
+        self.state.table_columns = None if columns is None else tuple(columns)
 
-    def _on_model(self, model: Model | None) -> None:
-        self.results.know(model)
-        self.steering.take_over(model)
-        self.show_model()
+    # Wait and close
 
-    def _on_segmented(self, image: Image, hierarchy: Hierarchy) -> None:
-        segments = self.dock.segments
-        chosen = self.dock.images.images
-        with self.reporter.reported():
-            # Whoever unchecked the image meanwhile still wants to see what came out.
-            shown = chosen if image in chosen else [image]
-            self.results.show(shown, segments.cut, place=True)
-        self.results.compare(segments.comparison)
-        self.refresh()
-        self.segmented.emit(hierarchy)
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing runs and the previews are up to date."""
+        parts = (self.finder, self.comparer, self.kept)
+        is_busy = self.state.busy or any(part.busy for part in parts)
+        return not is_busy and self.previews.is_up_to_date
 
-    def _on_touched(self, image: Image, layer: Labels) -> None:
-        self.dock.status.say(
-            f"You painted on the preview: it is yours now, as '{layer.name}'. The next change of a "
-            "control makes a new preview."
+    def wait(self, timeout: float | None = None) -> None:
+        """Let Qt work until nothing runs and nothing waits; then raise the last error."""
+        if not wait_until(lambda: self.is_at_rest, timeout):
+            raise TimeoutError(f"Still busy with {self.state.busy} after {timeout} s.")
+        self.reporter.raise_last()
+
+    def do_now(self, action: Callable[..., object], *arguments: Any) -> None:
+        """Begin something and wait for it; errors are raised instead of popping up."""
+        with self.reporter.no_popups():
+            action(*arguments)
+            self.wait()
+
+    def close(self) -> None:
+        """Stop everything, leave all layers to napari, and be silent from now on."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        state = self.state
+        _save(self.viewer, state)
+        state.events.disconnect()
+        for name in state.events:
+            state.events[name].disconnect()
+        self._connections.disconnect_all()
+        self._image_connections.disconnect_all()
+        self.dock.images.close_connections()
+        for part in (
+            *(self.devices, self.kept, self.tools, self.corrections, self.previews),
+            *(self.comparer, self.finder, self.session),
+        ):
+            part.close()
+        state.results, state.kept, state.objects, state.previews = {}, {}, {}, {}
+
+
+def _listed(inputs: Sequence[ImageInput]) -> str:
+    """Name images in a few words."""
+    return " and ".join(i.name for i in inputs) if len(inputs) < 3 else f"{len(inputs)} images"
+
+
+def _new_state() -> DockState:
+    settings = read_settings()
+    return DockState(device=settings.device, training=TrainingParams.preset(settings.preset))
+
+
+# The results hold the viewer, by their layers: a table of saved states would keep every viewer
+# alive. Kept with the viewer's own layer list, they go when it goes.
+_ATTRIBUTE = "_napari_aeseg_state"
+
+
+def _save(viewer: Viewer, state: DockState) -> None:
+    """Keep the state of a dock that is being closed, for the next one of its viewer."""
+    message = ""
+    if state.busy and isinstance(state.progress, TrainingProgress) and state.autosave is not None:
+        message = (
+            "The training was stopped when the dock was closed. The model so far is in "
+            f"{state.autosave}: load it and press Resume to go on."
         )
+    saved = replace(
+        state, open_images=(), busy="", progress=None, message=message, tool=None, report=""
+    )
+    connections = Connections()
 
-    def _on_changed_results(self) -> None:
-        with self.reporter.reported():
-            self.results.show(self.dock.images.images, self.dock.segments.cut)
-        self.refresh()
+    def release(event: Any) -> None:
+        """A preview that is painted on while no dock is open is the user's."""
+        saved.previews = {i: p for i, p in saved.previews.items() if p is not event.source}
+
+    for layer in saved.previews.values():
+        connections.connect(release, layer.events.paint, layer.events.data)
+    setattr(unwrapped(viewer).layers, _ATTRIBUTE, (saved, connections))
+
+
+def _restored(viewer: Viewer) -> DockState | None:
+    """Return the state of the last dock of this viewer, if there was one."""
+    saved = vars(unwrapped(viewer).layers).pop(_ATTRIBUTE, None)
+    if saved is None:
+        return None
+    state: DockState = saved[0]
+    saved[1].disconnect_all()
+    layers = viewer.layers
+    state.drop_results([image for image in state.results if image not in layers])
+    state.previews = {i: p for i, p in state.previews.items() if i in state.results and p in layers}
+    state.kept = {layer: kept for layer, kept in state.kept.items() if layer in layers}
+    state.images = tuple(image for image in state.images if image in layers)
+    return state

@@ -1,4 +1,4 @@
-"""What the user steers by hand: regions merged and split, strokes, names of classes."""
+"""What the user corrects by hand: regions merged and split, strokes, names of classes."""
 
 from __future__ import annotations
 
@@ -7,171 +7,138 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from psygnal import Signal
 
 from napari_aeseg._napari.layers.adapter import labels_arguments, unwrapped
-from napari_aeseg._napari.layers.clicks import TOOLS, EditTools
-from napari_aeseg._napari.layers.colors import check_colors, class_color, label_colors
-from napari_aeseg._napari.listening import Listening
-from napari_aeseg._napari.state import ClassStyle
+from napari_aeseg._napari.layers.colors import check_colors, label_colors
+from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.cuts.edits import Merge, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.state import Result, Results
-    from napari_aeseg._napari.tuning import Cut, Edit
-    from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg._napari.state import DockState, Result
+    from napari_aeseg.regions.cuts.edits import Edit
 
-_BRUSH = 10  # pixels; napari's own is 10 as well, said here because strokes need it
+_BRUSH = 10  # pixels; napari's own is 10 as well, set here because strokes need it
+_ONE_REGION = "These places are in the same region: choose places in two regions."
 
 
-class Steering:
-    """Changes what the previews show, one image at a time.
+class ManualCorrections:
+    """Writes corrections to the state, one image at a time.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-    results : Results
-
-    Attributes
-    ----------
-    changed : psygnal.Signal()
-        The previews are to be shown anew.
-    said : psygnal.Signal(str)
-        A line for the user.
+    state : DockState
+    strokes_changed : callable
+        Called when the user has painted strokes.
     """
 
-    changed = Signal()
-    said = Signal(str)
-
-    def __init__(self, viewer: Viewer, results: Results) -> None:
+    def __init__(
+        self, viewer: Viewer, state: DockState, strokes_changed: Callable[[], object]
+    ) -> None:
         self._viewer = viewer
-        self._results = results
-        # Strokes when they were drawn anew last.
-        self._drawn: WeakKeyDictionary[Labels, np.ndarray] = WeakKeyDictionary()
+        self._state = state
+        self._strokes_changed = strokes_changed
+        # Strokes when the previews were updated last.
+        self._strokes: WeakKeyDictionary[Labels, np.ndarray] = WeakKeyDictionary()
+        self._connections = Connections()
         self._mode = ""
-        self._listening = Listening()
-        self.tools = EditTools(viewer)
-        results.shown.connect(self.tools.watch)
-        results.touched.connect(self.tools.release)
-        self.tools.waiting.connect(lambda: self.said.emit("Now click the region to merge it with."))
+        for result in state.results.values():  # of a dock that was closed
+            if result.markers is not None:
+                self._follow(result.markers)
+        state.on("cut", draw=self._show_strokes)
 
-    def leave(self) -> None:
-        """Leave layers to napari, and be silent from now on."""
-        self._listening.leave()
-        self.tools.leave()
+    def close(self) -> None:
+        """Leave the strokes to napari."""
+        self._connections.disconnect_all()
 
     # Edits
 
-    def take(self, tool: str | None, images: list[Image]) -> None:
-        """Take "merge" or "split" in hand, or neither."""
-        if tool is not None and tool not in TOOLS:
-            raise InputError(f"tool = {tool!r}: choose one of {', '.join(TOOLS)}, or None.")
-        self.tools.take(tool, images)
-        hints = {
-            "merge": "Drag from one region to another, or click both.",
-            "split": "Click the region to split.",
-        }
-        self.said.emit(hints.get(tool or "", ""))
-
-    def merge(self, image: Image, cut: Cut, *places: Sequence[int]) -> None:
+    def merge(self, image: Image, *places: Sequence[int]) -> None:
         """Merge the regions at some places, in data coordinates of the labels."""
-        result = self._result(image, cut)
-        patches = tuple(self._patch(result, place) for place in places)
+        result = self._editable(image)
+        patches = tuple(_patch(result, place) for place in places)
         if len(set(patches)) < 2:
-            raise InputError("These places are in one region already: choose another one.")
-        self._edit(image, cut, Merge(patches))
+            raise InputError(_ONE_REGION)
+        self._edit(image, Merge(patches), _ONE_REGION)
 
-    def split(self, image: Image, cut: Cut, place: Sequence[int]) -> None:
+    def split(self, image: Image, place: Sequence[int]) -> None:
         """Split the region at a place along the tree."""
-        result = self._result(image, cut)
-        self._edit(image, cut, Split(self._patch(result, place)))
+        result = self._editable(image)
+        refused = (
+            "This region is a single patch, which cannot be split: choose a larger one, or segment "
+            "again with smaller patches."
+        )
+        self._edit(image, Split(_patch(result, place)), refused)
 
     def undo(self, image: Image) -> bool:
-        """Take back the last edit; return False when there is none."""
-        result = self._results.of.get(image)
+        """Undo the last edit; return False when there is none."""
+        result = self._state.results.get(image)
         if result is None or not result.edits:
             return False
-        *kept, last = result.edits
-        result.edits, result.undone = tuple(kept), (*result.undone, last)
-        self.changed.emit()
+        *edits, last = result.edits
+        self._state.change_result(image, edits=tuple(edits), undone=(*result.undone, last))
         return True
 
     def redo(self, image: Image) -> bool:
-        """Do the edit again that was taken back last; return False when there is none."""
-        result = self._results.of.get(image)
+        """Redo the edit that was undone last; return False when there is none."""
+        result = self._state.results.get(image)
         if result is None or not result.undone:
             return False
         *undone, last = result.undone
-        result.edits, result.undone = (*result.edits, last), tuple(undone)
-        self.changed.emit()
+        self._state.change_result(image, edits=(*result.edits, last), undone=tuple(undone))
         return True
 
-    def _edit(self, image: Image, cut: Cut, edit: Edit) -> None:
-        result = self._results.of[image]
+    def _editable(self, image: Image) -> Result:
+        if image not in self._state.results:
+            raise InputError(f"{image.name} is not segmented yet: there are no regions to change.")
+        if self._state.cut.mode != "regions":
+            raise InputError("Merge and split act on regions: choose the mode Regions first.")
+        return self._state.results[image]
+
+    def _edit(self, image: Image, edit: Edit, refused: str) -> None:
+        """Add an edit; raise InputError with the text `refused` if it would change nothing."""
+        result, cut = self._state.results[image], self._state.cut
         before = replace(cut, edits=result.edits).of_patch(result.hierarchy)
         edits = (*result.edits, edit)
         if np.array_equal(before, replace(cut, edits=edits).of_patch(result.hierarchy)):
-            raise InputError(
-                "These places are in one region already: choose another one."
-                if isinstance(edit, Merge)
-                else "This region is a single patch, which cannot be split: choose a larger one, "
-                "or segment again with smaller patches."
-            )
-        result.edits, result.undone = edits, ()
-        self.said.emit("")
-        self.changed.emit()
-
-    def _result(self, image: Image, cut: Cut) -> Result:
-        if image not in self._results.of:
-            raise InputError(f"{image.name} is not segmented yet: there are no regions to change.")
-        if cut.mode != "regions":
-            raise InputError("Merging and splitting act on regions: switch to that mode first.")
-        return self._results.of[image]
-
-    def _patch(self, result: Result, place: Sequence[int]) -> int:
-        patches = result.hierarchy.patches
-        place = tuple(place)
-        fits = len(place) == patches.ndim
-        if not fits or any(not 0 <= i < n for i, n in zip(place, patches.shape, strict=True)):
-            raise InputError(f"place = {place}: give a pixel of an image of shape {patches.shape}.")
-        return int(patches[place])
+            raise InputError(refused)
+        self._state.message = ""
+        self._state.change_result(image, edits=edits, undone=())
 
     # Strokes
 
-    def markers_of(self, image: Image) -> Labels:
-        """Return the strokes layer of a segmented image; it is made when there is none."""
-        result = self._results.of.get(image)
+    def paint(self, image: Image) -> Labels:
+        """Make the strokes layer of a segmented image the active one, with the brush."""
+        result = self._state.results.get(image)
         if result is None:
-            raise InputError("There is nothing to steer by strokes: segment an image first.")
-        if result.markers is None or result.markers not in self._viewer.layers:
-            result.markers = self._new_markers(image, result)
-        return result.markers
-
-    def show_strokes(self, mode: str) -> None:
-        """Show strokes while they steer, and hide them when another mode is chosen."""
-        if mode == self._mode:
-            return
-        self._mode = mode
-        for result in self._results.of.values():
-            if result.markers is not None:
-                result.markers.visible = mode == "markers"
-
-    def begin_painting(self, image: Image) -> Labels:
-        """Make the strokes layer the active one, with the brush in hand."""
-        layer = self.markers_of(image)
+            raise InputError("There is nothing to paint strokes on: segment an image first.")
+        layer = result.markers
+        if layer is None or layer not in self._viewer.layers:
+            layer = self._new_strokes(image, result)
+            self._state.change_result(image, markers=layer)
         layer.visible = True
         self._viewer.layers.selection.active = layer
         layer.mode = "paint"
         return layer
 
-    def _new_markers(self, image: Image, result: Result) -> Labels:
-        layer = unwrapped(
+    def _show_strokes(self) -> None:
+        """Show strokes in the mode "markers", and hide them when another one is chosen."""
+        mode = self._state.cut.mode
+        if mode == self._mode:
+            return
+        self._mode = mode
+        for result in self._state.results.values():
+            if result.markers is not None:
+                result.markers.visible = mode == "markers"
+
+    def _new_strokes(self, image: Image, result: Result) -> Labels:
+        layer: Labels = unwrapped(
             self._viewer.add_labels(
                 np.zeros(result.hierarchy.patches.shape, np.uint8),
                 name=f"{image.name} strokes",
@@ -180,96 +147,84 @@ class Steering:
             )
         )
         layer.brush_size = _BRUSH
-        self.follow(layer)
+        self._follow(layer)
         return layer
 
-    def follow(self, strokes: Labels) -> None:
-        """Have the previews shown anew whenever strokes change."""
+    def _follow(self, strokes: Labels) -> None:
+        """Have the previews updated whenever strokes change."""
         events = strokes.events
         # Strokes when they end, an array that is given, strokes while they go on.
-        self._listening.to(events.paint, events.data, events.labels_update, then=self._on_painted)
-        self._listening.to(events.set_data, then=self._on_drawn)
+        self._connections.connect(self._on_painted, events.paint, events.data, events.labels_update)
+        self._connections.connect(self._on_drawn, events.set_data)
 
     def _on_painted(self, event: Any) -> None:
-        self.changed.emit()
+        self._strokes_changed()
 
     def _on_drawn(self, event: Any) -> None:
         layer = event.source
-        # All that napari tells of undo and redo, and it tells the same of every other slice.
-        if not np.array_equal(layer.data, self._drawn.get(layer)):
-            self._drawn[layer] = np.array(layer.data)
-            self.changed.emit()
+        # The only event of undo and redo; it also comes with every other slice.
+        before = self._strokes.get(layer)
+        if before is None or not np.array_equal(layer.data, before):
+            self._strokes[layer] = np.array(layer.data)
+            self._strokes_changed()
 
     # Classes
 
-    def style(self, n_classes: int) -> None:
-        """Have a name and a colour for every class."""
-        classes = self._results.classes
-        if classes.prototypes is not None:
-            n_classes = len(classes.prototypes.centres)
-        numbers = range(len(classes.names) + 1, n_classes + 1)
-        classes.names += tuple(f"class {i}" for i in numbers)
-        classes.colors += tuple(class_color(i) for i in numbers)
-
     def rename(self, number: int, name: str) -> None:
-        """Name a class; one that is no longer there is left alone."""
-        classes = self._results.classes
-        if number > len(classes.names):  # a row that was hidden while it was typed into
-            return
-        names = list(classes.names)
-        names[number - 1] = name.strip() or f"class {number}"
-        classes.names = tuple(names)
-        self._store()
+        """Name a class; one that is no longer shown is left alone."""
+        if number <= self._state.n_classes:
+            self._restyle("names", number, name.strip() or f"class {number}")
 
     def recolor(self, number: int, color: str) -> None:
         """Give a class a colour, such as "#ff8800"."""
         check_colors([color])
-        classes = self._results.classes
-        colors = list(classes.colors)
-        colors[number - 1] = color
-        classes.colors = tuple(colors)
-        self._store()
-        self.changed.emit()
+        self._restyle("colors", number, color)
 
-    def fix(self, model: Model, image: Image, n_classes: int) -> None:
-        """Keep the classes of an image with its model."""
-        result, classes = self._results.of[image], self._results.classes
+    def _restyle(self, field: str, number: int, value: str) -> None:
+        classes = self._state.classes
+        values_of = classes.names_of if field == "names" else classes.colors_of
+        values = list(values_of(max(number, len(getattr(classes, field)))))
+        values[number - 1] = value
+        self._store(**{field: tuple(values)})
+
+    def fix_classes(self, image: Image) -> None:
+        """Store the classes of an image in its model, so that they are the same everywhere."""
+        result, model = self._state.results[image], self._state.model
+        if model is None:
+            raise InputError("There is no model to keep classes with: segment an image first.")
         if result.model is not model:
             raise InputError(
-                f"{image.name} was segmented with another model than the one in use: segment it "
+                f"{image.name} was segmented with another model than the current one: segment it "
                 "again, or load that model first."
             )
-        n_classes = min(n_classes, result.hierarchy.max_classes)
-        classes.prototypes, classes.model = result.hierarchy.prototypes(n_classes), model
-        self._store()
-        self.changed.emit()
+        self._store(prototypes=self._state.cut.prototypes_of(result.hierarchy), model=model)
 
-    def release(self, model: Model | None) -> None:
+    def release_classes(self) -> None:
         """Let classes follow each image again."""
-        self._results.classes.prototypes = None
-        if model is not None:
-            model.prototypes = None
-        self.changed.emit()
+        if self._state.model is not None:
+            self._state.model.prototypes = None
+        self._state.classes = replace(self._state.classes, prototypes=None)
 
-    def take_over(self, model: Model | None) -> None:
-        """Use the classes that a model brings along, if any."""
-        prototypes = None if model is None else model.prototypes
-        if prototypes is None:
-            self._results.classes.prototypes = None
-            return
-        number = len(prototypes.centres)
-        names = prototypes.names or tuple(f"class {i + 1}" for i in range(number))
-        colors = prototypes.colors or tuple(class_color(i + 1) for i in range(number))
-        self._results.classes = ClassStyle(colors, names, prototypes, model)
+    def _store(self, **changes: Any) -> None:
+        """Change the classes; where they are fixed, their prototypes and model have them too."""
+        classes = replace(self._state.classes, **changes)
+        if classes.prototypes is not None:
+            number = len(classes.prototypes.centres)
+            prototypes = replace(
+                classes.prototypes,
+                names=classes.names_of(number),
+                colors=classes.colors_of(number),
+            )
+            classes = replace(classes, prototypes=prototypes)
+            if classes.model is not None:
+                classes.model.prototypes = prototypes
+        self._state.classes = classes
 
-    def _store(self) -> None:
-        """Write names and colours into the prototypes, and these into the model."""
-        classes = self._results.classes
-        if classes.prototypes is None:
-            return
-        number = len(classes.prototypes.centres)
-        classes.prototypes = replace(
-            classes.prototypes, names=classes.names[:number], colors=classes.colors[:number]
-        )
-        if classes.model is not None:
-            classes.model.prototypes = classes.prototypes
+
+def _patch(result: Result, place: Sequence[int]) -> int:
+    patches, place = result.hierarchy.patches, tuple(place)
+    is_inside = len(place) == patches.ndim
+    is_inside = is_inside and all(0 <= i < n for i, n in zip(place, patches.shape, strict=True))
+    if not is_inside:
+        raise InputError(f"place = {place}: give a pixel of an image of shape {patches.shape}.")
+    return int(patches[place])

@@ -1,55 +1,86 @@
-"""The segmented images: their hierarchies, their previews, and what is kept of them."""
+"""What the dock shows and works on: one observable state.
+
+Views draw it and write what the user chooses, jobs write what they made, layers follow it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+import operator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
-from psygnal import Signal
+from psygnal import SignalGroupDescriptor
 
-from napari_aeseg._napari.layers.colors import class_colormap, cyclic_colormap
-from napari_aeseg._napari.layers.preview import Preview
-from napari_aeseg._napari.tuning import Cut
-from napari_aeseg._napari.work.jobs import comparing
-from napari_aeseg._napari.work.objects import ObjectFinder
-from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
+from napari_aeseg._napari.layers.colors import class_color
 from napari_aeseg.errors import InputError
+from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
+from napari_aeseg.regions.cuts.cut import Cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from napari.layers import Image, Labels
-    from napari.viewer import Viewer
 
-    from napari_aeseg._napari.layers.adapter import Snapshot
-    from napari_aeseg._napari.tuning import Edit
-    from napari_aeseg._napari.work.worker import Stopped
+    from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.params import ComparisonParams
+    from napari_aeseg.progress import Progress
     from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.cuts.edits import Edit
     from napari_aeseg.regions.hierarchy import Hierarchy
 
+Start = Literal["new", "base", "current"]
+Tool = Literal["merge", "split"]
 
-@dataclass
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from, for the user and for a script that makes it again.
+
+    Parameters
+    ----------
+    text : str
+        For the user.
+    path : Path or "base" or None
+        The file that holds it.
+    inputs : tuple of ImageInput
+        What it was trained on in this session, from beginning to end.
+    device : str
+    params : TrainingParams or None
+        What it was trained with, to the end; None when it was stopped.
+    init : Origin or None
+        Where the weights come from that it started from.
+    """
+
+    text: str = ""
+    path: Path | str | None = None
+    inputs: tuple[ImageInput, ...] = ()
+    device: str = "auto"
+    params: TrainingParams | None = None
+    init: Origin | None = None
+
+    def starts_from(self, path: Path) -> bool:
+        """Whether a file is needed to train it again."""
+        return self.init is not None and (self.init.path == path or self.init.starts_from(path))
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
-    """What is known of one segmented image.
+    """One segmented image.
 
     Parameters
     ----------
     hierarchy : Hierarchy
     model : Model or None
-        That it was encoded by; None when that is not at hand.
-    shot : Snapshot
+        That encoded it; None for a saved hierarchy whose model is not loaded.
+    input : ImageInput
         The image as it was encoded.
-    preview : Preview
     edits, undone : tuple of Merge and Split
-        What the user merged and split by hand, and what was taken back of it.
+        What the user merged and split by hand, and what was undone of it.
     markers : Labels or None
-        Strokes.
-    error : ndarray or None
-        Reconstruction error of each pixel, once it was asked for.
+        The layer with the user's strokes.
     path : Path or None
         The folder that the hierarchy was opened from.
     has_image : bool
@@ -58,29 +89,47 @@ class Result:
 
     hierarchy: Hierarchy
     model: Model | None
-    shot: Snapshot
-    preview: Preview
+    input: ImageInput
     edits: tuple[Edit, ...] = ()
     undone: tuple[Edit, ...] = ()
     markers: Labels | None = None
-    error: np.ndarray | None = None
     path: Path | None = None
     has_image: bool = True
 
     @property
     def can_encode(self) -> bool:
-        """Whether the network can be asked about the image."""
+        """Whether the network can be run on the image."""
         return self.model is not None and self.has_image
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class ClassStyle:
-    """How classes are shown, and their prototypes where they are fixed, with the model of these."""
+    """Names and colours of classes, and their prototypes where classes are fixed.
 
-    colors: tuple[str, ...]
-    names: tuple[str, ...]
+    Parameters
+    ----------
+    names, colors : tuple of str
+        Of classes 1, 2, ...; those that are not given have default ones.
+    prototypes : Prototypes or None
+        What the classes are, if they are fixed.
+    model : Model or None
+        That the prototypes are of.
+    """
+
+    names: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
     prototypes: Prototypes | None = None
     model: Model | None = None
+
+    def names_of(self, n_classes: int) -> tuple[str, ...]:
+        """Return the names of classes 1 to `n_classes`."""
+        defaults = (f"class {i + 1}" for i in range(len(self.names), n_classes))
+        return (*self.names, *defaults)[:n_classes]
+
+    def colors_of(self, n_classes: int) -> tuple[str, ...]:
+        """Return the colours of classes 1 to `n_classes`, as "#rrggbb"."""
+        defaults = (class_color(i + 1) for i in range(len(self.colors), n_classes))
+        return (*self.colors, *defaults)[:n_classes]
 
     def fixed_for(self, model: Model | None) -> Prototypes | None:
         """Return the prototypes if they are of this model: with another one they mean nothing."""
@@ -90,253 +139,303 @@ class ClassStyle:
         return self.prototypes if same else None
 
 
-class Results:
-    """Hierarchies and previews by image layer.
+@dataclass(frozen=True, eq=False)
+class ObjectSearch:
+    """What objects are looked for, and in which hierarchy."""
+
+    hierarchy: Hierarchy
+    cut: Cut
+    prototypes: Prototypes | None
+
+    def gives_same(self, other: ObjectSearch) -> bool:
+        """Whether both find the same objects."""
+        mine, theirs = self.cut, other.cut
+        if (mine.min_size, mine.class_ids) != (theirs.min_size, theirs.class_ids):
+            return False
+        if mine.class_ids is None:  # objects by brightness depend on the image only
+            return self.hierarchy.brightness is other.hierarchy.brightness
+        if self.hierarchy is not other.hierarchy or self.prototypes is not other.prototypes:
+            return False
+        return self.prototypes is not None or mine.n_classes == theirs.n_classes
+
+
+@dataclass(frozen=True, eq=False)
+class KeptLayer:
+    """A layer that the user kept, and what its table is measured on."""
+
+    layer: Labels
+    result: Result
+    classes: np.ndarray | None
+
+
+def _never(new: object, old: object) -> bool:
+    """Tell every value, also one that was told before."""
+    return False
+
+
+@dataclass(eq=False)
+class DockState:
+    """Everything that the dock shows; ``events.<field>`` tells when a field changes.
+
+    Mappings and the values in them are replaced, never changed in place.
 
     Parameters
     ----------
-    viewer : napari.viewer.Viewer
-
-    Attributes
-    ----------
-    changed : psygnal.Signal()
-        Hierarchies compare patches differently now, or objects are found; not yet shown.
-    shown : psygnal.Signal(Image layer, Labels layer)
-        A preview was made.
-    touched : psygnal.Signal(Image layer, Labels layer)
-        The user painted on what was a preview: it is theirs now.
-    failed : psygnal.Signal(Exception)
+    images : tuple of Image layer
+        To learn from and to segment.
+    open_images : tuple of Image layer
+        All that can be chosen.
+    axes : str or None
+        As typed; None has them read from each image.
+    device, devices : str and tuple of str
+        Where torch works, and where it could.
+    training, start_from, watch : TrainingParams, str and bool
+        How the next model is trained, from which weights, and whether a layer shows it.
+    segmentation : SegmentationParams
+        How images are cut into patches, next time.
+    comparison : ComparisonParams
+        How patches are compared; hierarchies follow in a moment.
+    cut : Cut
+        What the previews show, without edits by hand.
+    tool : {"merge", "split"} or None
+        What clicks on a preview do.
+    classes : ClassStyle
+    model, origin : Model or None, and Origin
+        The model in use.
+    results : mapping of Image layer to Result
+        The segmented images.
+    objects : mapping of Image layer to ObjectSearch and labels
+        The newest objects of each image.
+    previews : mapping of Image layer to Labels layer
+    kept : mapping of Labels layer to KeptLayer
+        Layers whose tables are measured again when they are painted on.
+    table_columns : tuple of str or None
+        Columns of the selected layer's table; None when it has none.
+    busy : str
+        What is being worked on; "" when nothing is.
+    progress : Progress or None
+        The newest event of the running job.
+    autosave : Path or None
+        The file that the running training is saved to.
+    message : str
+        A line for the user.
+    report : str
+        What became of the last folder.
+    errors : WeakKeyDictionary of ImageInput to ndarray
+        Reconstruction error of each pixel, once it was computed; not observed.
     """
 
-    changed = Signal()
-    shown = Signal(object, object)
-    touched = Signal(object, object)
-    failed = Signal(object)
+    images: tuple[Image, ...] = ()
+    open_images: tuple[Image, ...] = ()
+    axes: str | None = None
+    device: str = "auto"
+    devices: tuple[str, ...] = ("auto", "cpu")
+    training: TrainingParams = field(default_factory=TrainingParams)
+    start_from: Start = "new"
+    watch: bool = False
+    segmentation: SegmentationParams = field(default_factory=SegmentationParams)
+    comparison: ComparisonParams = field(default_factory=ComparisonParams)
+    cut: Cut = field(default_factory=Cut)
+    tool: Tool | None = None
+    classes: ClassStyle = field(default_factory=ClassStyle)
+    model: Model | None = None
+    origin: Origin = field(default_factory=Origin)
+    results: Mapping[Image, Result] = field(default_factory=dict)
+    objects: Mapping[Image, tuple[ObjectSearch, np.ndarray]] = field(default_factory=dict)
+    previews: Mapping[Image, Labels] = field(default_factory=dict)
+    kept: Mapping[Labels, KeptLayer] = field(default_factory=dict)
+    table_columns: tuple[str, ...] | None = None
+    busy: str = ""
+    progress: Progress | None = None
+    autosave: Path | None = None
+    message: str = ""
+    report: str = ""
+    errors: WeakKeyDictionary[ImageInput, np.ndarray] = field(default_factory=WeakKeyDictionary)
 
-    def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
-        self.of: dict[Image, Result] = {}
-        self.cut = Cut()  # what was shown last
-        self.classes = ClassStyle((), ())
-        self.finder = ObjectFinder()
-        self.finder.found.connect(self.changed.emit)
-        self.finder.failed.connect(self.failed.emit)
-        self.runner = JobRunner()
-        self.runner.ended.connect(self._on_compared)
-        self._wanted: ComparisonParams | None = None
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
+        equality_operators={
+            **dict.fromkeys(("model", "origin", "classes", "progress"), operator.is_),
+            # Setting a form anew clears what does not fit in it, also if the value is the same.
+            **dict.fromkeys(("training", "segmentation"), operator.is_),
+            "message": _never,
+        },
+        signal_aliases={"errors": None},
+    )
+
+    def on(self, *names: str, draw: Callable[[], object]) -> None:
+        """Call `draw` whenever one of some fields has changed, and once now."""
+        for name in names:
+            self.events[name].connect(draw)
+        draw()
+
+    # Choices of the user
+
+    @property
+    def preset(self) -> str | None:
+        """Name of the preset that `training` agrees with, but for the seed; else None."""
+        seed = self.training.seed
+        presets = {name: TrainingParams.preset(name).updated(seed=seed) for name in PRESETS}
+        return next((name for name, p in presets.items() if p == self.training), None)
+
+    @preset.setter
+    def preset(self, name: str) -> None:
+        self.training = TrainingParams.preset(name).updated(seed=self.training.seed)
+
+    def change_cut(self, **changes: Any) -> None:
+        """Change fields of the cut."""
+        self.cut = replace(self.cut, **changes)
+
+    def change_comparison(self, **changes: Any) -> None:
+        """Change how patches are compared."""
+        self.comparison = self.comparison.updated(**changes)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes that have a name: of the fixed ones, else of the cut."""
+        prototypes = self.classes.prototypes
+        return self.cut.n_classes if prototypes is None else len(prototypes.centres)
+
+    # Model and results
+
+    def assign_model(self, model: Model | None, origin: Origin) -> None:
+        """Use a model from now on, and the classes that it brings along."""
+        self.origin, self.model = origin, model
+        if any(result.model is None for result in self.results.values()):
+            self.results = {
+                image: replace(result, model=result.model or model_of(result.hierarchy, model))
+                for image, result in self.results.items()
+            }
+        prototypes = None if model is None else model.prototypes
+        if prototypes is not None:
+            self.classes = ClassStyle(prototypes.names, prototypes.colors, prototypes, model)
+        elif self.classes.prototypes is not None:
+            self.classes = replace(self.classes, prototypes=None)
 
     @property
     def hierarchies(self) -> dict[Image, Hierarchy]:
-        """The hierarchy of each segmented image."""
-        return {image: result.hierarchy for image, result in self.of.items()}
+        """The hierarchy of each chosen image that is segmented."""
+        results = self.results
+        return {image: results[image].hierarchy for image in self.images if image in results}
 
     @property
-    def busy(self) -> bool:
-        """Whether anything that the previews wait for is going on."""
-        return self.runner.busy or self.finder.busy
+    def first_image(self) -> Image | None:
+        """The first chosen image that is segmented."""
+        return next((image for image in self.images if image in self.results), None)
 
-    def leave(self) -> None:
-        """Leave what is going on, and be silent from now on."""
-        self.runner.leave()
-        self.finder.leave()
-        for result in self.of.values():
-            result.preview.tell(lambda *_: None)
+    @property
+    def first_result(self) -> Result | None:
+        """The result of the first chosen image that is segmented."""
+        image = self.first_image
+        return None if image is None else self.results[image]
 
-    def take_up(self, image: Image, result: Result) -> None:
-        """Take over what is known of an image from a dock that was closed."""
-        self.of[image] = result
-        result.preview.tell(self.touched.emit)
-        if result.preview.layer is not None:
-            self.shown.emit(image, result.preview.layer)
+    @property
+    def hierarchy(self) -> Hierarchy | None:
+        """The hierarchy of the first chosen image that is segmented."""
+        result = self.first_result
+        return None if result is None else result.hierarchy
 
-    def add(
-        self,
-        image: Image,
-        hierarchy: Hierarchy,
-        model: Model | None,
-        shot: Snapshot,
-        path: Path | None = None,
-        has_image: bool = True,
-    ) -> bool:
-        """Take over a new hierarchy; return False if edits by hand had to be given up."""
-        before = self.of.get(image)
-        if before is None:
-            preview = Preview(self._viewer, image, self.touched.emit)
-            self.of[image] = Result(hierarchy, model, shot, preview, path=path, has_image=has_image)
-            return True
-        # Patches depend on the image and their size only: what was merged by hand fits again.
-        same = _same_patches(before.hierarchy, hierarchy)
-        edits, undone = (before.edits, before.undone) if same else ((), ())
-        self.of[image] = Result(
-            hierarchy,
-            model,
-            shot,
-            before.preview,
-            edits,
-            undone,
-            before.markers,
-            path=path,
-            has_image=has_image,
-        )
-        return same or not before.edits
+    @property
+    def max_regions(self) -> int:
+        """The largest number of regions that any chosen image can have; 1 without images."""
+        return max((h.n_patches for h in self.hierarchies.values()), default=1)
 
-    def know(self, model: Model | None) -> None:
-        """Give a model to those hierarchies that were opened without theirs and are of this one."""
-        for result in self.of.values():
-            if result.model is None:
-                result.model = model_of(result.hierarchy, model)
+    def add_result(self, image: Image, result: Result) -> bool:
+        """Take over a new hierarchy; return False if edits by hand had to be discarded."""
+        before = self.results.get(image)
+        fits = True
+        if before is not None:
+            # Patches depend on the image and their size only: what was merged by hand fits again.
+            fits = _same_patches(before.hierarchy, result.hierarchy)
+            edits, undone = (before.edits, before.undone) if fits else ((), ())
+            result = replace(result, edits=edits, undone=undone, markers=before.markers)
+        self.results = {**self.results, image: result}
+        return fits or before is None or not before.edits
 
-    def forget_removed(self) -> bool:
-        """Give up what belongs to images that are no longer in the viewer; layers stay.
+    def change_result(self, image: Image, **changes: Any) -> None:
+        """Change fields of one image's result."""
+        self.results = {**self.results, image: replace(self.results[image], **changes)}
 
-        Return whether a preview now shows what is no longer so: its strokes were removed.
-        """
-        for image in [i for i in self.of if i not in self._viewer.layers]:
-            self.forget(image)
-        layers = self._viewer.layers
-        bare = [r for r in self.of.values() if r.markers is not None and r.markers not in layers]
-        for result in bare:
-            result.markers = None
-        return bool(bare)
+    def drop_results(self, images: Any) -> None:
+        """Discard what belongs to some images; their layers stay."""
+        self.results = {i: result for i, result in self.results.items() if i not in images}
+        self.objects = {i: found for i, found in self.objects.items() if i not in images}
 
-    def forget(self, image: Image) -> None:
-        """Give up what belongs to an image; layers stay."""
-        del self.of[image]
-        self.finder.forget(image)
-
-    def give_up(self, image: Image) -> None:
-        """Give up what was found in an image that is another one by now; its preview is hidden."""
-        layer = self.preview_of(image)
-        self.forget(image)
-        if layer is not None:
-            layer.visible, layer.name = False, f"{image.name} earlier"
-
-    def preview_of(self, image: Image) -> Labels | None:
-        """Return the preview layer of an image, if there is one."""
-        result = self.of.get(image)
-        return None if result is None else result.preview.layer
-
-    def show(self, images: Iterable[Image], cut: Cut, place: bool = False) -> None:
-        """Show a cut in the previews of those images that are segmented."""
-        images = [image for image in images if image in self.of]
-        if not images:
-            return
-        self.cut = cut
-        # Painted first: a cut that is refused must not leave some previews changed.
-        if cut.mode == "objects":
-            known = {image: self._objects(image, cut) for image in images}
-            images = [image for image in images if known[image] is not None]
-        painted = [self.seen(image, cut, images[0]) for image in images]
-        colors = class_colormap(self.classes.colors) if cut.mode == "classes" else cyclic_colormap()
-        for image, labels in zip(images, painted, strict=True):
-            preview = self.of[image].preview
-            before = preview.layer
-            layer = preview.show(labels, self.of[image].hierarchy.axes, colors, place)
-            if layer is not before:
-                self.shown.emit(image, layer)
-
-    def labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
-        """Labels of a cut as they are shown; classes have their ids from the example."""
-        result = self.of[image]
-        hierarchy = result.hierarchy
-        if cut.mode == "objects":
-            labels = self._objects(image, cut)
-            if labels is None:
-                raise InputError("Objects are still being looked for: wait until they are shown.")
-            return narrow(labels)
-        if cut.mode == "markers":
-            return self._from_markers(result, cut)
-        return hierarchy.map_to_pixels(self._of_patch(image, cut, example))
-
-    def seen(self, image: Image, cut: Cut, example: Image) -> Any:
-        """Labels of a cut as a layer shows them: of a large image, coarser ones too."""
-        hierarchy = self.of[image].hierarchy
-        if not hierarchy.coarse or cut.mode in ("objects", "markers"):
-            return self.labels(image, cut, example)
-        return hierarchy.map_to_pyramid(self._of_patch(image, cut, example))
-
-    def _of_patch(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
-        prototypes = self._prototypes(image, cut, example)
-        return narrow(self.cut_of(image, cut).of_patch(self.of[image].hierarchy, prototypes))
+    # Labels of a cut
 
     def cut_of(self, image: Image, cut: Cut) -> Cut:
         """Return the cut with what was merged and split by hand in this image."""
-        result = self.of.get(image)
+        result = self.results.get(image)
         edits = result.edits if result is not None and cut.mode == "regions" else ()
         return replace(cut, edits=edits)
 
-    def _prototypes(self, image: Image, cut: Cut, example: Image) -> Prototypes | None:
-        if cut.mode != "classes":
-            return None
-        fixed = self.classes.fixed_for(self.of[image].model)
+    def labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
+        """Return the labels of a cut; classes have their ids from the example image.
+
+        Raises
+        ------
+        InputError
+            If objects are still being looked for.
+        """
+        result = self.results[image]
+        if cut.mode == "objects":
+            objects = self.objects_of(image, cut)
+            if objects is None:
+                raise InputError("Objects are still being detected: wait until they are shown.")
+            return _narrow(objects)
+        if cut.mode == "markers":
+            strokes = None if result.markers is None else np.asarray(result.markers.data)
+            if strokes is None or not strokes.any():  # nothing painted yet
+                return np.zeros(result.hierarchy.patches.shape, np.uint16)
+            return _narrow(cut.labels(result.hierarchy, markers=strokes))
+        return result.hierarchy.map_to_pixels(self._label_of_patch(image, cut, example))
+
+    def layer_labels(self, image: Image, cut: Cut, example: Image) -> Any:
+        """Return `labels`, of a large image as a list of dask arrays, the finest first."""
+        hierarchy = self.results[image].hierarchy
+        if not hierarchy.coarse or cut.mode in ("objects", "markers"):
+            return self.labels(image, cut, example)
+        return hierarchy.map_to_pyramid(self._label_of_patch(image, cut, example))
+
+    def _label_of_patch(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
+        prototypes = self._prototypes(image, example, cut) if cut.mode == "classes" else None
+        hierarchy = self.results[image].hierarchy
+        return _narrow(self.cut_of(image, cut).of_patch(hierarchy, prototypes))
+
+    def _prototypes(self, image: Image, example: Image, cut: Cut) -> Prototypes | None:
+        fixed = self.classes.fixed_for(self.results[image].model)
         if fixed is not None or image is example:
             return fixed
-        source = self.of[example].hierarchy
-        return source.prototypes(min(cut.n_classes, source.max_classes))
+        return cut.prototypes_of(self.results[example].hierarchy)
 
-    def _from_markers(self, result: Result, cut: Cut) -> np.ndarray:
-        strokes = None if result.markers is None else np.asarray(result.markers.data)
-        if strokes is None or not strokes.any():
-            return np.zeros(result.hierarchy.patches.shape, np.uint16)  # nothing painted yet
-        return narrow(cut.labels(result.hierarchy, markers=strokes))
-
-    def _objects(self, image: Image, cut: Cut) -> np.ndarray | None:
-        """Objects as far as they are found; looks for them in a thread where they are not."""
-        result = self.of[image]
+    def object_search(self, image: Image, cut: Cut) -> ObjectSearch:
+        """Return what the objects of a cut depend on."""
+        result = self.results[image]
         prototypes = None if cut.class_ids is None else self.classes.fixed_for(result.model)
-        return self.finder.objects(image, result.hierarchy, cut, prototypes)
+        return ObjectSearch(result.hierarchy, cut, prototypes)
 
-    def number_of_objects(self, image: Image | None, cut: Cut) -> int | None:
-        """Return how many objects of a cut are known; None if they are not."""
-        result = None if image is None else self.of.get(image)
-        if result is None:
+    def objects_of(self, image: Image, cut: Cut) -> np.ndarray | None:
+        """Return the objects of a cut; None while they are not known."""
+        if image not in self.results or image not in self.objects:
             return None
-        prototypes = None if cut.class_ids is None else self.classes.fixed_for(result.model)
-        labels = self.finder.known(image, result.hierarchy, cut, prototypes)
-        return None if labels is None else int(labels.max(initial=0))
+        search, labels = self.objects[image]
+        return labels if search.gives_same(self.object_search(image, cut)) else None
 
     def foreground_class(self, image: Image, cut: Cut) -> int:
-        """Return the class of which the largest part stands out; the brightest if none is known."""
+        """Return the class with the largest share in objects; the brightest if none is known."""
         classes = self.labels(image, replace(cut, mode="classes", class_ids=None), image)
-        objects = self._objects(image, replace(cut, mode="objects", class_ids=None))
+        objects = self.objects_of(image, replace(cut, mode="objects", class_ids=None))
         if objects is None or not objects.any():
             return int(classes.max())
         size = np.bincount(classes.ravel())
         inside = np.bincount(classes[objects > 0], minlength=len(size))
         return int(np.argmax(inside / np.maximum(size, 1)))
 
-    def compare(self, comparison: ComparisonParams) -> None:
-        """Compare patches differently, in a thread; the newest wish wins."""
-        self._wanted = comparison
-        if not self.runner.busy:
-            self._start()
 
-    def _start(self) -> None:
-        comparison = self._wanted
-        stale = {
-            image: result.hierarchy
-            for image, result in self.of.items()
-            if comparison is not None and result.hierarchy.comparison != comparison
-        }
-        self._wanted = None
-        if stale:
-            self._sources = stale
-            job = Job("comparing patches", comparing(stale, comparison))
-            self.runner.start(job, in_activity_dock=False)
-
-    def _on_compared(self, outcome: Done | Stopped | Failed) -> None:
-        if isinstance(outcome, Done):
-            for image, hierarchy in outcome.result.items():
-                # An image that was segmented anew or removed meanwhile is left alone.
-                if image in self.of and self.of[image].hierarchy is self._sources[image]:
-                    self.of[image].hierarchy = hierarchy
-        self._sources = {}
-        if self._wanted is not None:
-            self._start()
-        if isinstance(outcome, Done):
-            self.changed.emit()
-        elif isinstance(outcome, Failed):
-            self.failed.emit(outcome.error)
+def model_of(hierarchy: Hierarchy, model: Model | None) -> Model | None:
+    """Return the model if the hierarchy is of it, else None."""
+    if model is None or not model.has_fingerprint(hierarchy.model_fingerprint, hierarchy.axes.channels):
+        return None
+    return model
 
 
 def _same_patches(one: Hierarchy, other: Hierarchy) -> bool:
@@ -346,14 +445,6 @@ def _same_patches(one: Hierarchy, other: Hierarchy) -> bool:
     return bool(np.array_equal(one.patches, other.patches))
 
 
-def model_of(hierarchy: Hierarchy, model: Model | None) -> Model | None:
-    """Return the model if the hierarchy is of it, else None."""
-    if model is None:
-        return None
-    meant = model.has_fingerprint(hierarchy.model_fingerprint, hierarchy.axes.channels)
-    return model if meant else None
-
-
-def narrow(labels: np.ndarray) -> np.ndarray:
+def _narrow(labels: np.ndarray) -> np.ndarray:
     """Labels in 16 bits if possible: napari draws them in little more than half the time."""
     return labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels

@@ -5,33 +5,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from magicgui.widgets import Container
-from psygnal import Signal
 from qtpy.QtWidgets import QSizePolicy
 
-from napari_aeseg._napari.actions import Actions
 from napari_aeseg._napari.controller import Controller
-from napari_aeseg._napari.cut_properties import CutProperties
-from napari_aeseg._napari.result_methods import ResultMethods
+from napari_aeseg._napari.layers.adapter import unwrapped
+from napari_aeseg._napari.layers.colors import check_colors
 from napari_aeseg._napari.views.model import STARTS
 from napari_aeseg.errors import InputError
-from napari_aeseg.params import TrainingParams, checked_params
+from napari_aeseg.params import (
+    ComparisonParams,
+    SegmentationParams,
+    TrainingParams,
+    checked_params,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    import napari
     from napari.layers import Image, Labels
+    from napari.viewer import Viewer
 
+    from napari_aeseg._napari.state import Start, Tool
     from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.batch import Existing
+    from napari_aeseg.regions.cuts.cut import Cut, Mode
+    from napari_aeseg.regions.hierarchy import Hierarchy
 
 
-class AESegWidget(CutProperties, ResultMethods, Container):
+class AESegWidget(Container):
     """Learn an autoencoder from the open images, segment them, tune the result.
 
-    Whatever a button does is a method, whatever a control holds is a property. `train` and
-    `segment` return at once and report by signals, errors included; the other methods are done
-    when they return, and raise. All of them belong on the GUI thread.
+    Every button is a method, every control a property. `train`, `resume`, `segment`,
+    `apply_to_all`, `segment_folder` and `look` return at once and report by signals, errors
+    included; the other methods are done when they return, and raise. All of them belong on the GUI
+    thread.
 
     Parameters
     ----------
@@ -40,19 +48,19 @@ class AESegWidget(CutProperties, ResultMethods, Container):
     Attributes
     ----------
     trained : psygnal.Signal(Model)
-        Training came to an end, or was stopped and left a model.
+        A training has ended, or was stopped and left a model.
     segmented : psygnal.Signal(Hierarchy)
         One image is segmented and its preview shown; once for each image.
     stopped : psygnal.Signal(str)
-        What was running was stopped; the text says what is kept.
+        The user stopped what was running; the text says what is kept.
     failed : psygnal.Signal(Exception)
         The text of the error says what to do. napari has shown it.
     progressed : psygnal.Signal(Progress)
         At most ten times a second.
     looked : psygnal.Signal(list of Layer)
-        What `look` asked for is shown in these layers.
+        The layers that `look` has made or updated.
     batch_done : psygnal.Signal(BatchReport)
-        `segment_folder` came to an end, or was stopped.
+        `segment_folder` has ended, or was stopped.
 
     Examples
     --------
@@ -69,31 +77,18 @@ class AESegWidget(CutProperties, ResultMethods, Container):
         widget.keep()
     """
 
-    trained = Signal(object)
-    segmented = Signal(object)
-    stopped = Signal(str)
-    failed = Signal(object)
-    progressed = Signal(object)
-    looked = Signal(list)
-    batch_done = Signal(object)
-
-    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(labels=False)
         self._controller = controller = Controller(napari_viewer)
-        self._actions = Actions(controller)
-        self._dock, self._session = controller.dock, controller.session
+        self._state, self._dock = controller.state, controller.dock
+        self.trained, self.segmented = controller.trained, controller.segmented
+        self.looked, self.batch_done = controller.looked, controller.batch_done
+        self.stopped, self.progressed = controller.session.stopped, controller.session.progressed
+        self.failed = controller.reporter.failed
         self.native.layout().addWidget(self._dock)
         self.margins = (0, 0, 0, 0)
         # Else napari adds a stretch below, which takes half of the height.
         self.native.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-        # Session before controller: the dock shows the model by the time a script hears of it.
-        self._session.trained.connect(self.trained.emit)
-        self._session.stopped.connect(self.stopped.emit)
-        self._session.progressed.connect(self.progressed.emit)
-        controller.segmented.connect(self.segmented.emit)
-        controller.failed.connect(self.failed.emit)
-        self._actions.looked.connect(self.looked.emit)
-        self._actions.batch_done.connect(self.batch_done.emit)
         self.native_parent_changed.connect(self._on_parent)
         self.native.destroyed.connect(controller.close)
 
@@ -103,108 +98,110 @@ class AESegWidget(CutProperties, ResultMethods, Container):
 
     def reset_choices(self, *_: Any) -> None:
         """Follow the viewer's layers; napari calls it when one comes, goes, moves or is renamed."""
-        if self._controller.is_closed:  # napari does not let go of a dock that was closed
-            return
-        if self._session.results.forget_removed():
-            self._controller.want_previews()
-        self._dock.images.reset()
+        self._controller.follow_layers()
+
+    # Images and model
 
     @property
     def images(self) -> list[Image]:
         """Image layers to learn from and to segment; the controls act on all of them."""
-        return self._dock.images.images
+        return list(self._state.images)
 
     @images.setter
     def images(self, images: Sequence[Image]) -> None:
-        self._dock.images.images = images
+        chosen = [unwrapped(image) for image in images]
+        for image in chosen:
+            if image not in self._state.open_images:
+                raise InputError(f"{image!r} is not an Image layer of this viewer.")
+        self._state.images = tuple(i for i in self._state.open_images if i in chosen)
 
     @property
     def axes(self) -> str | None:
         """Axes of the images as typed, such as "CYX"; None has them read from each image."""
-        return self._dock.images.axes
+        return self._state.axes
 
     @axes.setter
     def axes(self, axes: str | None) -> None:
-        self._dock.images.axes = axes
+        self._state.axes = axes or None
 
     @property
     def axes_text(self) -> str:
         """How the axes of the chosen images are read, in words, or why they cannot be."""
-        return self._dock.images.reading.text()
+        return str(self._dock.images.reading.text())
 
     @property
     def device(self) -> str:
         """Where torch works: "auto", "cpu", "cuda:0", "mps"."""
-        return self._dock.model.device
+        return self._state.device
 
     @device.setter
     def device(self, device: str) -> None:
-        self._dock.model.device = device
+        self._state.device = device
 
     @property
     def model(self) -> Model | None:
-        """The model in use; may be set to one that a script has."""
-        return self._session.model
+        """The current model; may be set to one that a script has."""
+        return self._state.model
 
     @model.setter
     def model(self, model: Model | None) -> None:
-        self._controller.take_model(model)
+        self._controller.use_model(model)
 
     @property
     def training_params(self) -> TrainingParams:
         """How the next model is trained."""
-        return self._dock.model.params
+        return self._state.training
 
     @training_params.setter
     def training_params(self, params: TrainingParams) -> None:
-        self._dock.model.params = checked_params(TrainingParams, params)
+        self._state.training = checked_params(TrainingParams, params)
 
     @property
     def preset(self) -> str | None:
         """Name of the training preset: "fast", "balanced", "thorough"; None for other params."""
-        return self._dock.model.preset
+        return self._state.preset
 
     @preset.setter
     def preset(self, preset: str) -> None:
-        self._dock.model.preset = preset
+        self._state.preset = preset
 
     @property
-    def start_from(self) -> Literal["new", "base", "current"]:
+    def start_from(self) -> Start:
         """Weights that training starts from: new ones, the base model's, those of `model`."""
-        return self._dock.model.start_from
+        return self._state.start_from
 
     @start_from.setter
-    def start_from(self, start: Literal["new", "base", "current"]) -> None:
+    def start_from(self, start: Start) -> None:
         if start not in STARTS:
             raise InputError(f"start_from = {start!r}: choose one of {', '.join(STARTS)}.")
-        self._dock.model.start_from = start
+        self._state.start_from = start
 
     @property
     def watch(self) -> bool:
         """Whether a layer shows the reconstruction while training goes on."""
-        return self._dock.model.watch_box.isChecked()
+        return self._state.watch
 
     @watch.setter
     def watch(self, watch: bool) -> None:
-        self._dock.model.watch_box.setChecked(watch)
+        self._state.watch = watch
 
     def train(self) -> None:
         """Begin to train on the chosen images; `trained`, `stopped` or `failed` follows.
 
-        The model saves itself now and then, and at the end, to the folder in the Preferences.
+        The model is saved now and then, and at the end, to the folder in the Preferences.
         """
         with self._controller.reporter.reported():
             self._controller.train()
 
     def resume(self) -> None:
-        """Go on with a training that was stopped, as if it had not been; then as `train`."""
+        """Resume the interrupted training; then as `train`."""
         with self._controller.reporter.reported():
-            self._controller.resume()
+            self._controller.train(resume=True)
 
     def load_model(self, path: str | PathLike[str]) -> None:
         """Load a model file, or "base"; the window stays alive meanwhile.
 
-        Classes that were kept with the model are used from then on.
+        Classes that are stored in the model are used from then on.
 
         Raises
         ------
@@ -215,7 +212,7 @@ class AESegWidget(CutProperties, ResultMethods, Container):
         InputError
             If something else is running.
         """
-        self._controller.load_now(path)
+        self._controller.do_now(self._controller.load, path)
 
     def save_model(self, path: str | PathLike[str]) -> None:
         """Write the model to a file, conventionally named ``*.aeseg.safetensors``.
@@ -229,6 +226,17 @@ class AESegWidget(CutProperties, ResultMethods, Container):
         """
         self._controller.save(path)
 
+    # Segment
+
+    @property
+    def segmentation_params(self) -> SegmentationParams:
+        """How images are cut into patches and encoded, next time."""
+        return self._state.segmentation
+
+    @segmentation_params.setter
+    def segmentation_params(self, params: SegmentationParams) -> None:
+        self._state.segmentation = checked_params(SegmentationParams, params)
+
     def segment(self) -> None:
         """Begin to segment the chosen images; without a model, with the base model.
 
@@ -237,14 +245,42 @@ class AESegWidget(CutProperties, ResultMethods, Container):
         with self._controller.reporter.reported():
             self._controller.segment()
 
+    def apply_to_all(self) -> None:
+        """Choose all open images and begin to segment them like the current one.
+
+        With classes, or objects in classes, these are stored in the model first, so that a class
+        is the same everywhere.
+        """
+        with self._controller.reporter.reported():
+            self._controller.apply_to_all()
+
+    def segment_folder(
+        self,
+        folder: str | PathLike[str],
+        output: str | PathLike[str] | None = None,
+        existing: Existing = "skip",
+    ) -> None:
+        """Begin to segment all image files of a folder like the preview; `batch_done` follows.
+
+        Parameters
+        ----------
+        folder : path-like
+        output : path-like, optional
+            The folder for results; by default the folder "segments" inside.
+        existing : {"skip", "refuse", "replace"}
+            What to do with images that have results already.
+        """
+        with self._controller.reporter.reported():
+            self._controller.segment_folder(folder, output, existing)
+
     def stop(self) -> None:
-        """Stop what is running; a training that is stopped leaves the model as far as it got."""
+        """Stop what is running; a training that is stopped keeps the model as it is by then."""
         self._controller.stop()
 
     @property
     def busy(self) -> bool:
-        """Whether training, segmenting or loading is going on."""
-        return self._session.busy
+        """Whether training, segmenting, loading or the like is going on."""
+        return bool(self._state.busy)
 
     def wait(self, timeout: float | None = None) -> None:
         """Let the window work until nothing runs any more and the previews are up to date.
@@ -259,17 +295,327 @@ class AESegWidget(CutProperties, ResultMethods, Container):
         TimeoutError
             If it takes longer; the work goes on.
         Exception
-            What `failed` told of since the last action.
+            The last error that `failed` reported since the last action.
         """
         self._controller.wait(timeout)
 
     @property
+    def hierarchies(self) -> dict[Image, Hierarchy]:
+        """The hierarchy of each chosen image that is segmented."""
+        return self._state.hierarchies
+
+    @property
+    def hierarchy(self) -> Hierarchy | None:
+        """The hierarchy of the first chosen image that is segmented."""
+        return self._state.hierarchy
+
+    @property
     def previews(self) -> dict[Image, Labels]:
         """The Labels layer of each chosen image that follows the controls."""
-        found = {image: self._session.results.preview_of(image) for image in self.images}
-        return {image: layer for image, layer in found.items() if layer is not None}
+        layers = {image: self._controller.previews.layer_of(image) for image in self.images}
+        return {image: layer for image, layer in layers.items() if layer is not None}
 
     @property
     def preview(self) -> Labels | None:
         """The preview of the first chosen image that has one."""
         return next(iter(self.previews.values()), None)
+
+    def save_hierarchy(self, path: str | PathLike[str], image: Image | None = None) -> None:
+        """Write the hierarchy of an image to a folder; the window stays alive meanwhile.
+
+        Parameters
+        ----------
+        path : path-like
+            Conventionally named ``*.aeseg.zarr``.
+        image : napari.layers.Image, optional
+            By default that of the active preview, else the first chosen one that is segmented.
+
+        Raises
+        ------
+        InputError
+            If nothing is segmented, something else is running, or `path` exists and is no
+            hierarchy.
+        OSError
+            If it cannot be written.
+        """
+        controller = self._controller
+        controller.do_now(controller.save_hierarchy, path, controller.current_image(image))
+
+    def open_hierarchy(self, path: str | PathLike[str]) -> None:
+        """Open a saved hierarchy and choose its image; the window stays alive meanwhile.
+
+        When its image is not open, its brightness is shown instead. `segmented` is emitted.
+
+        Raises
+        ------
+        HierarchyFileError
+            If the folder is damaged, foreign, or of a newer format.
+        FileNotFoundError
+            If there is no such folder.
+        InputError
+            If something else is running.
+        """
+        self._controller.do_now(self._controller.open_hierarchy, path)
+
+    # Tune: the previews follow
+
+    @property
+    def cut(self) -> Cut:
+        """What the previews show, without edits by hand, as one value."""
+        return self._state.cut
+
+    @property
+    def mode(self) -> Mode:
+        """One of four ways to segment.
+
+        "regions" are connected; with "classes" the same texture has the same label everywhere;
+        "objects" differ from their surroundings, and are detected in a thread; "markers" grow from
+        strokes, see `paint`.
+        """
+        return self.cut.mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        self._controller.set_cut(mode=mode)
+
+    @property
+    def n_regions(self) -> int | None:
+        """Number of regions, of the first image; set it to None for what each image suggests."""
+        hierarchy = self.hierarchy
+        return self.cut.n_regions if hierarchy is None else self.cut.regions_in(hierarchy)
+
+    @n_regions.setter
+    def n_regions(self, n_regions: int | None) -> None:
+        largest = self._state.max_regions
+        if self.hierarchies and n_regions is not None and n_regions > largest:
+            raise InputError(
+                f"n_regions = {n_regions}: give 1 to {largest}, the patches there are."
+            )
+        self._controller.set_cut(n_regions=n_regions, threshold=None)
+
+    @property
+    def threshold(self) -> float | None:
+        """The cut as a dissimilarity from 0 to 1, the same for every image; see `Hierarchy`."""
+        hierarchy = self.hierarchy
+        return self.cut.threshold if hierarchy is None else self.cut.threshold_in(hierarchy)
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        if threshold is None:
+            raise InputError("threshold = None: give a number from 0 to 1, or set n_regions.")
+        self._controller.set_cut(n_regions=None, threshold=threshold)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self.cut.n_classes
+
+    @n_classes.setter
+    def n_classes(self, n_classes: int) -> None:
+        largest = max((h.max_classes for h in self.hierarchies.values()), default=n_classes)
+        if n_classes > largest:
+            raise InputError(f"n_classes = {n_classes}: give 1 to {largest}.")
+        self._controller.set_cut(n_classes=n_classes)
+
+    @property
+    def min_size(self) -> int | None:
+        """Pixels of the smallest object; None chooses it from the image."""
+        return self.cut.min_size
+
+    @min_size.setter
+    def min_size(self, min_size: int | None) -> None:
+        self._controller.set_cut(min_size=min_size)
+
+    @property
+    def class_ids(self) -> tuple[int, ...] | None:
+        """Classes in which objects are detected; None detects them by brightness."""
+        return self.cut.class_ids
+
+    @class_ids.setter
+    def class_ids(self, class_ids: Sequence[int] | None) -> None:
+        self._controller.set_cut(class_ids=None if class_ids is None else tuple(class_ids))
+
+    @property
+    def comparison(self) -> ComparisonParams:
+        """How patches are compared; the preview follows in a moment."""
+        return self._state.comparison
+
+    @comparison.setter
+    def comparison(self, comparison: ComparisonParams) -> None:
+        self._state.comparison = checked_params(ComparisonParams, comparison)
+
+    @property
+    def balance(self) -> float:
+        """0 compares brightness and colour, 1 texture; the preview follows in a moment."""
+        return self.comparison.balance
+
+    @balance.setter
+    def balance(self, balance: float) -> None:
+        self._state.change_comparison(balance=balance)
+
+    @property
+    def scale(self) -> float | Literal["auto"]:
+        """Smoothing scale: patches averaged over before they are compared."""
+        return self.comparison.scale
+
+    @scale.setter
+    def scale(self, scale: float | Literal["auto"]) -> None:
+        self._state.change_comparison(scale=scale)
+
+    # Classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, for tables; set one for each class."""
+        return self._state.classes.names_of(self._state.n_classes)
+
+    @class_names.setter
+    def class_names(self, names: Sequence[str]) -> None:
+        self._check_number("class_names", names)
+        for number, name in enumerate(names, 1):
+            self._controller.corrections.rename(number, name)
+
+    @property
+    def class_colors(self) -> tuple[str, ...]:
+        """Colours of the classes, as "#rrggbb"."""
+        return self._state.classes.colors_of(self._state.n_classes)
+
+    @class_colors.setter
+    def class_colors(self, colors: Sequence[str]) -> None:
+        self._check_number("class_colors", colors)
+        check_colors(colors)
+        for number, color in enumerate(colors, 1):
+            self._controller.corrections.recolor(number, color)
+        self._controller.previews.update_if_due()
+
+    def _check_number(self, name: str, values: Sequence[str]) -> None:
+        number = self._state.n_classes
+        if len(values) != number or not all(isinstance(v, str) for v in values):
+            raise InputError(f"{name} = {list(values)!r}: give {number} texts, one per class.")
+
+    @property
+    def classes_fixed(self) -> bool:
+        """Whether classes are stored in the model, and are therefore the same in every image.
+
+        Set it to True to store those of the current image; `save_model` then writes them too.
+        """
+        return self._state.classes.prototypes is not None
+
+    @classes_fixed.setter
+    def classes_fixed(self, fixed: bool) -> None:
+        if fixed != self.classes_fixed:
+            self._controller.fix_classes(fixed)
+        self._controller.previews.update_if_due()
+
+    # Correct by hand: places are pixels of the labels, such as (row, column)
+
+    def merge(self, *places: tuple[int, ...], image: Image | None = None) -> None:
+        """Merge the regions at two places or more; one step of undo.
+
+        Parameters
+        ----------
+        *places : tuple of int
+            Pixels of the labels, such as (row, column).
+        image : napari.layers.Image, optional
+            By default that of the active preview, else the first chosen one that is segmented.
+
+        Raises
+        ------
+        InputError
+            If the mode is not "regions", or a place is outside or in the same region.
+        """
+        self._controller.correct(self._controller.corrections.merge, image, *places)
+
+    def split(self, place: tuple[int, ...], image: Image | None = None) -> None:
+        """Split the region at a place where its halves were merged last; one step of undo.
+
+        Raises
+        ------
+        InputError
+            As `merge`, and if the region is a single patch.
+        """
+        self._controller.correct(self._controller.corrections.split, image, place)
+
+    def undo(self, image: Image | None = None) -> bool:
+        """Undo the last merge or split; return False when there is none."""
+        return bool(self._controller.correct(self._controller.corrections.undo, image))
+
+    def redo(self, image: Image | None = None) -> bool:
+        """Redo the edit that was undone last; return False when there is none."""
+        return bool(self._controller.correct(self._controller.corrections.redo, image))
+
+    @property
+    def tool(self) -> Tool | None:
+        """What clicks on the preview do; None leaves them to napari."""
+        return self._state.tool
+
+    @tool.setter
+    def tool(self, tool: Tool | None) -> None:
+        if tool not in ("merge", "split", None):
+            raise InputError(f"tool = {tool!r}: choose one of merge, split, or None.")
+        self._state.tool = tool
+
+    def paint(self, image: Image | None = None) -> Labels:
+        """Return the strokes layer of an image, active and with the brush; make it if needed.
+
+        In the mode "markers", each of its labels grows into one segment.
+        """
+        return self._controller.paint(image)
+
+    # Keep, look, export
+
+    def keep(self) -> list[Labels]:
+        """Copy the previews to new layers, which are hidden at first, and return these.
+
+        Their `features` hold measurements of every label; the column "reconstruction_error" comes
+        from a thread a moment later.
+
+        Raises
+        ------
+        InputError
+            If nothing is segmented yet, or no pixel has a label.
+        """
+        return self._controller.keep()
+
+    def look(self, what: str) -> None:
+        """Begin to compute a layer that explains the segmentation; `looked` follows.
+
+        Parameters
+        ----------
+        what : str
+            "features", "reconstruction", "reconstruction error", "border strength" or
+            "merge height".
+        """
+        with self._controller.reporter.reported():
+            self._controller.look(what)
+
+    def color_by(self, column: str, layer: Labels | None = None) -> None:
+        """Colour a Labels layer by a column of its features; "label" gives each its own.
+
+        Parameters
+        ----------
+        column : str
+        layer : napari.layers.Labels, optional
+            By default the active layer if it has measurements, else the newest that has.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer or column.
+        """
+        self._controller.color_by(column, layer)
+
+    def export_table(self, path: str | PathLike[str], layer: Labels | None = None) -> None:
+        """Write the features of a Labels layer, chosen as for `color_by`, as CSV."""
+        self._controller.export_table(path, layer)
+
+    @property
+    def script(self) -> str:
+        """Python code that makes the present result again, without a window.
+
+        Raises
+        ------
+        InputError
+            If nothing is segmented, or an image can neither be read again nor be saved.
+        """
+        return self._controller.script

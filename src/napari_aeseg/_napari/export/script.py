@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,46 +12,49 @@ from napari_aeseg._napari.manifest.settings import SUFFIX, new_path, prepare_fol
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.io.images import open_file, read_file
+from napari_aeseg.params import BASE_MODEL
 from napari_aeseg.samples import SAMPLES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari.layers import Image
 
-    from napari_aeseg._napari.layers.adapter import Snapshot
-    from napari_aeseg._napari.state import Result, Results
-    from napari_aeseg._napari.tuning import Cut
-    from napari_aeseg._napari.work.session import Origin, Session
+    from napari_aeseg._napari.layers.adapter import ImageInput
+    from napari_aeseg._napari.state import DockState, Origin, Result
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
+    from napari_aeseg.regions.cuts.cut import Cut
 
 _LARGEST_TO_COMPARE = 500_000_000  # bytes; larger files are taken to be what was opened
 
 
-def script_of(session: Session, images: list[Image], cut: Cut, device: str, folder: Path) -> str:
-    """Return a script for segmented images; what has no file of its own is saved to `folder`.
+def script_of(state: DockState, folder: Path) -> str:
+    """Return a script for the segmented images; what has no file of its own is saved to `folder`.
 
     Raises
     ------
     InputError
-        If an image cannot be read again and is too large, or lazy, to be saved.
+        If nothing is segmented, or an image cannot be read again and is too large, or lazy, to be
+        saved.
     """
-    writer = _Writer(folder)
-    results = [session.results.of[image] for image in images]
-    # What was opened needs a model for the classes only that are kept with it.
-    fixed = [cut.needs_classes and session.results.classes.fixed_for(r.model) for r in results]
+    writer = _Writer(state, folder)
+    results = [state.results[image] for image in state.hierarchies]
+    if not results:
+        raise InputError("There is no result to repeat: segment an image first.")
+    # What was opened needs a model only for the classes that are stored in it.
+    fixed = [state.cut.needs_classes and state.classes.fixed_for(r.model) for r in results]
     models = [r.model for r, f in zip(results, fixed, strict=True) if r.path is None or f]
     if any(model is not models[0] for model in models):
         raise InputError(
             "These images were segmented with different models: press Segment, or choose one."
         )
-    origin = session.origin if models and models[0] is session.model else None
+    origin = state.origin if models and models[0] is state.model else None
     if any(fixed):
         origin = None  # a model that is trained again has no classes: the file brings them
-    lines = [writer.model(origin, models[0]), ""] if models else []
-    for image in images:
-        lines += writer.image(image, session.results, cut, device, images)
+    lines = []
+    if models and models[0] is not None:
+        lines = [writer.model(origin, models[0]), ""]
+    for number, image in enumerate(state.hierarchies, 1):
+        lines += writer.image(image, number)
     head = [
         f'"""Made by AE Segment {__version__}, "Copy as script": the same without a window."""',
         "",
@@ -88,34 +92,35 @@ def params_code(params: TrainingParams | SegmentationParams | ComparisonParams) 
 class _Writer:
     """Collects imports and definitions while the body of the script is written."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, state: DockState, folder: Path) -> None:
+        self.state = state
         self.folder = folder
         self.imports = {"import napari_aeseg as aeseg"}
         self.definitions: list[str] = []
         self._sources: list[tuple[Any, str]] = []  # data, name of the variable
         self._names: list[str] = []  # of files with labels
 
-    def source(self, shot: Snapshot) -> str:
+    def source(self, image: ImageInput) -> str:
         """Define a variable with the pixels of an image; return its name."""
         for data, name in self._sources:
-            if data is shot.data:
+            if data is image.data:
                 return name
         name = f"image_{len(self._sources) + 1}"
-        self._sources.append((shot.data, name))
-        self.definitions.append(f"{name} = {self._reading(shot)}  # {shot.name}, {shot.axes}")
+        self._sources.append((image.data, name))
+        self.definitions.append(f"{name} = {self._reading(image)}  # {image.name}, {image.axes}")
         return name
 
-    def _reading(self, shot: Snapshot) -> str:
-        if shot.sample in SAMPLES and np.array_equal(SAMPLES[shot.sample](), shot.data):
+    def _reading(self, image: ImageInput) -> str:
+        if image.sample in SAMPLES and np.array_equal(SAMPLES[image.sample](), image.data):
             self.imports.add("from napari_aeseg.samples import SAMPLES")
-            return f"SAMPLES[{shot.sample!r}]()"
-        if shot.path is not None and _opens_as(shot.path, shot.data):
+            return f"SAMPLES[{image.sample!r}]()"
+        if image.path is not None and _opens_as(image.path, image.data):
             self.imports.add("from napari_aeseg.io.images import open_file")
-            return f"open_file({str(shot.path)!r}, largest=0).array"
-        if shot.path is not None and _is_file_of(shot.path, shot.data):
+            return f"open_file({str(image.path)!r}, largest=0).array"
+        if image.path is not None and _is_file_of(image.path, image.data):
             self.imports.add("from napari_aeseg.io.images import read_file")
-            return f"read_file({str(shot.path)!r})[0]"
-        return self._saved(shot.data, shot.name)
+            return f"read_file({str(image.path)!r})[0]"
+        return self._saved(image.data, image.name)
 
     def _saved(self, data: Any, name: str) -> str:
         """Save an array that lives in this session only."""
@@ -142,14 +147,15 @@ class _Writer:
 
     def _remade(self, origin: Origin) -> str | None:
         """Code for a model by where it comes from; None when that is not known well enough."""
-        if origin.params is None or not origin.images:
-            known = origin.path == "base" or (origin.path is not None and origin.path.is_file())
-            return f"aeseg.load_model({str(origin.path)!r})" if known else None
-        arguments = [f"[{', '.join(map(self.source, origin.images))}]", params_code(origin.params)]
-        axes = [shot.axes_argument for shot in origin.images]
+        if origin.params is None or not origin.inputs:
+            exists = isinstance(origin.path, Path) and origin.path.is_file()
+            is_there = exists or origin.path == BASE_MODEL
+            return f"aeseg.load_model({str(origin.path)!r})" if is_there else None
+        arguments = [f"[{', '.join(map(self.source, origin.inputs))}]", params_code(origin.params)]
+        axes = [image.axes_argument for image in origin.inputs]
         if any(axes):
             arguments.append(f"axes={(axes[0] if len(set(axes)) == 1 else axes)!r}")
-        voxels = common_voxel_size([shot.axes for shot in origin.images])
+        voxels = common_voxel_size([image.axes for image in origin.inputs])
         if voxels is not None:
             arguments.append(f"voxel_size={voxels!r}")
         arguments.append(f"device={origin.device!r}")
@@ -160,54 +166,50 @@ class _Writer:
             arguments.append(f"init={init}")
         return f"aeseg.train({', '.join(arguments)})"
 
-    def image(
-        self, image: Image, results: Results, cut: Cut, device: str, images: list[Image]
-    ) -> list[str]:
+    def image(self, image: Image, number: int) -> list[str]:
         """Return the lines that segment one image and write its labels."""
-        result = results.of[image]
-        number = images.index(image) + 1
+        state, cut = self.state, self.state.cut
+        result, first = state.results[image], state.first_result
         tree, labels = f"tree_{number}", f"labels_{number}"
         prototypes = None
-        if cut.needs_classes and results.classes.fixed_for(result.model) is not None:
+        if cut.needs_classes and state.classes.fixed_for(result.model) is not None:
             prototypes = "model.prototypes"
-        elif number > 1 and cut.mode == "classes":
-            first = results.of[images[0]].hierarchy
-            prototypes = f"tree_1.prototypes({min(cut.n_classes, first.max_classes)})"
-        own = results.cut_of(image, cut)
-        if cut.mode == "regions":  # what was suggested is written down
-            own = type(cut)(n_regions=own.regions_in(result.hierarchy), edits=own.edits)
-        lines = [
-            f"{tree} = {self._tree(result, device)}",
-            f"{labels} = {self._cut(own, tree, result, prototypes)}",
+        elif number > 1 and cut.mode == "classes" and first is not None:
+            n_classes = min(cut.n_classes, first.hierarchy.max_classes)
+            prototypes = f"tree_1.prototypes({n_classes})"
+        cut = state.cut_of(image, cut)
+        if cut.mode == "regions":  # the suggested number is written down
+            cut = type(cut)(n_regions=cut.regions_in(result.hierarchy), edits=cut.edits)
+        return [
+            f"{tree} = {self._tree(result)}",
+            f"{labels} = {self._cut(cut, tree, result, prototypes)}",
             self._writing(labels, result),
             "",
         ]
-        return lines
 
     def _writing(self, labels: str, result: Result) -> str:
-        name = self._file_name(result.shot.name)
+        name = self._file_name(result.input.name)
         if result.hierarchy.is_lazy:
             space = result.hierarchy.axes.space
             return f"aeseg.write_labels({labels}, {f'{name[:-4]}.ome.zarr'!r}, {space!r})"
         self.imports.add("from napari_aeseg.io.labels import write_label_image")
         return f"write_label_image({labels}, {name!r})"
 
-    def _tree(self, result: Result, device: str) -> str:
+    def _tree(self, result: Result) -> str:
         """Code for a hierarchy: opened where it was opened, else built."""
         params, comparison = result.hierarchy.params, result.hierarchy.comparison
         if result.path is not None:
             weights = call("", balance=comparison.balance, scale=comparison.scale)
             return f"aeseg.load_hierarchy({str(result.path)!r}).reweighted{weights}"
-        name, axes = self.source(result.shot), result.shot.axes_argument
+        name, axes = self.source(result.input), result.input.axes_argument
         given = ""
         if comparison != type(comparison)():
             given = f", comparison={params_code(comparison)}"
         given += "" if axes is None else f", axes={axes!r}"
-        voxels = result.shot.axes.voxel_size
+        voxels = result.input.axes.voxel_size
         given += "" if voxels is None else f", voxel_size={voxels!r}"
-        return (
-            f"aeseg.build_hierarchy({name}, model, {params_code(params)}{given}, device={device!r})"
-        )
+        given += f", device={self.state.device!r}"
+        return f"aeseg.build_hierarchy({name}, model, {params_code(params)}{given})"
 
     def _cut(self, cut: Cut, tree: str, result: Result, prototypes: str | None) -> str:
         plain = not cut.edits and prototypes is None
@@ -219,11 +221,11 @@ class _Writer:
             return f"{tree}.classes({argument})"
         if cut.mode == "markers":
             if result.markers is None:
-                raise InputError(f"{result.shot.name} has no strokes to grow segments from.")
-            strokes = self._saved(np.asarray(result.markers.data), f"{result.shot.name} strokes")
+                raise InputError(f"{result.input.name} has no strokes to grow segments from.")
+            strokes = self._saved(np.asarray(result.markers.data), f"{result.input.name} strokes")
             return f"{tree}.from_markers({strokes})"
         if cut.mode == "objects":
-            arguments = {"min_size": cut.min_size}
+            arguments: dict[str, object] = {"min_size": cut.min_size}
             if cut.class_ids is not None:
                 arguments = {"class_ids": cut.class_ids, "n_classes": n_classes, **arguments}
             code = call(f"{tree}.objects", **arguments)

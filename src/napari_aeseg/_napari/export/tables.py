@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 
-from napari_aeseg._napari.layers.adapter import OWN, unit_of, unwrapped
+from napari_aeseg._napari.layers.adapter import METADATA_KEY, unit_of, unwrapped
 from napari_aeseg._napari.layers.colors import class_color, label_colors
 from napari_aeseg.errors import InputError
 
@@ -53,9 +53,9 @@ def color_by(layer: Labels, column: str) -> None:
     if column not in table:
         raise InputError(f"column = {column!r}: choose one of {', '.join(map(str, table))}.")
     colors = _colors(table[column])
-    known = zip(table["index"].tolist(), colors, strict=True)
+    colored = zip(table["index"].tolist(), colors, strict=True)
     layer.colormap = DirectLabelColormap(
-        color_dict={None: "transparent", 0: "transparent", **dict(known)}
+        color_dict={None: "transparent", 0: "transparent", **dict(colored)}
     )
 
 
@@ -64,11 +64,11 @@ def _colors(values: pd.Series) -> list[Any]:
         words = {word: class_color(i) for i, word in enumerate(sorted(set(values)), 1)}
         return [words[word] for word in values]
     numbers = values.to_numpy(float)
-    known = numbers[np.isfinite(numbers)]
-    low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
+    finite = numbers[np.isfinite(numbers)]
+    low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
     share = np.clip((numbers - low) / (high - low or 1.0), 0, 1)
     colors = ensure_colormap("viridis").map(np.nan_to_num(share))
-    colors[~np.isfinite(numbers)] = (0.5, 0.5, 0.5, 1)  # not known: grey
+    colors[~np.isfinite(numbers)] = (0.5, 0.5, 0.5, 1)  # grey
     return list(colors)
 
 
@@ -110,7 +110,7 @@ def write_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
 def _unit_of_table(metadata: dict[str, Any], units: Any) -> str:
     """Return what lengths are in: as they were measured, if that is known, else as the layer is."""
-    own = metadata.get(OWN)
+    own = metadata.get(METADATA_KEY)
     return (own.get("unit") if isinstance(own, dict) else None) or unit_of(units)
 
 

@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg._napari.manifest.settings import PLUGIN
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, read_axes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
-#: Key of the metadata of layers that the plugin made for looking at.
-OWN = "napari-aeseg"
+#: Key of the metadata of layers that the plugin made.
+METADATA_KEY = "napari-aeseg"
 # An RGB layer says what its last axis is; the axes before it have only one likely reading.
 _RGB_LETTERS = {3: "YXC", 4: "ZYXC", 5: "TZYXC"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class ImageInput:
     """An image as it was when work on it began; safe to hand to a thread.
 
     Parameters
@@ -39,7 +40,7 @@ class Snapshot:
     sample : str or None
         The sample image of this plugin that it is.
     source : object
-        The layer's data as a whole, to tell whether the layer was given others since.
+        The layer's data as a whole, to tell whether they were replaced since.
     """
 
     name: str
@@ -49,13 +50,13 @@ class Snapshot:
     sample: str | None = None
     source: Any = None
 
-    def is_of(self, layer: Image) -> bool:
-        """Whether the layer still has the data that it had, changed in place or not."""
+    def has_data_of(self, layer: Image) -> bool:
+        """Whether the layer still has the same array, changed in place or not."""
         return layer.data is self.source
 
-    def fits(self, layer: Image) -> bool:
-        """Whether the layer still has the shape that it had, whatever its data are."""
-        return np.shape(image_data(layer)) == self.axes.shape
+    def has_shape_of(self, layer: Image) -> bool:
+        """Whether the layer still has the same shape."""
+        return bool(np.shape(image_data(layer)) == self.axes.shape)
 
     @property
     def axes_argument(self) -> str | None:
@@ -68,23 +69,20 @@ def unwrapped(layer: Any) -> Any:
     return getattr(layer, "__wrapped__", layer)
 
 
-def other_pixels(layer: Image) -> str:
-    """Say that what is shown of an image is not what it is now."""
+def pixels_changed_text(layer: Image) -> str:
+    """Say that the preview does not show the image as it is now."""
+    return f"{layer.name} changed after it was segmented. Press Segment to update."
+
+
+def shape_changed_text(layer: Image) -> str:
+    """Say that the segmentation of an image was discarded."""
     return (
-        f"{layer.name} was given other pixels since it was segmented: what is shown belongs to "
-        "those before. Press Segment to follow."
+        f"{layer.name} has another shape now, so its segmentation was discarded. Press Segment "
+        "for a new one."
     )
 
 
-def other_shape(layer: Image) -> str:
-    """Say that what was segmented of an image is of no use any more."""
-    return (
-        f"{layer.name} was given another shape since its segmentation began: that is given up. "
-        "Press Segment for a new one."
-    )
-
-
-def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
+def image_input(layer: Image, axes: str | None = None) -> ImageInput:
     """Read an Image layer; to be called on the GUI thread.
 
     Parameters
@@ -97,7 +95,7 @@ def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
 
     Returns
     -------
-    Snapshot
+    ImageInput
 
     Raises
     ------
@@ -111,9 +109,9 @@ def snapshot(layer: Image, axes: str | None = None) -> Snapshot:
     except InputError as error:
         raise InputError(f"{layer.name}: {error}") from error
     path, sample = layer.source.path, layer.source.sample
-    ours = sample is not None and sample[0] == "napari-aeseg"
-    reading = measured(reading, layer)
-    return Snapshot(
+    ours = sample is not None and sample[0] == PLUGIN
+    reading = with_voxels_of(layer, reading)
+    return ImageInput(
         layer.name,
         data,
         reading,
@@ -195,15 +193,15 @@ def _shear_matrix(layer: Image) -> np.ndarray:
     return matrix
 
 
-def measured(axes: Axes, layer: Image) -> Axes:
+def with_voxels_of(layer: Image | Labels, axes: Axes) -> Axes:
     """Return the axes of an image with the size of a voxel and its unit, out of the layer's scale.
 
     Where it has neither, nothing is known of it: lengths are counted in pixels then. The unit is
     "pixel" when the axes have none, or units that do not measure the same.
     """
-    where = dict(zip(axes.space, _space_of(layer, axes), strict=True))
-    scale = [abs(float(layer.scale[where[a]])) for a in axes.spatial]
-    units = [layer.units[where[a]] for a in axes.spatial]
+    dimension = dict(zip(axes.space, _space_of(layer, axes), strict=True))
+    scale = [abs(float(layer.scale[dimension[a]])) for a in axes.spatial]
+    units = [layer.units[dimension[a]] for a in axes.spatial]
     if len({unit.dimensionality for unit in units}) == 1:
         scale = [
             float((n * unit).to(units[-1]).magnitude) for n, unit in zip(scale, units, strict=True)
@@ -221,8 +219,8 @@ def unit_of(units: Iterable[object]) -> str:
     return names.pop() if len(names) == 1 else "pixel"
 
 
-def like(values: np.ndarray, layer: Image) -> np.ndarray:
-    """Return float values in the numbers of a layer: napari shows RGB floats from 0 to 1 only.
+def as_layer_dtype(values: np.ndarray, layer: Image) -> np.ndarray:
+    """Return float values in the dtype of a layer: napari shows RGB floats from 0 to 1 only.
 
     Parameters
     ----------

@@ -14,44 +14,62 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-TOOLS = ("merge", "split")
+    from napari_aeseg._napari.state import DockState, Tool
+
+_HINTS: dict[Tool | None, str] = {
+    "merge": "Drag from one region to another, or click both.",
+    "split": "Click the region to split.",
+}
 _KEYS = ("Control-Z", "Control-Shift-Z")  # undo, redo
 
 
 class EditTools:
-    """Turns clicks on previews into places, while a tool is in hand.
+    """Turns clicks on previews into places, while a tool is chosen.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
+    state : DockState
 
     Attributes
     ----------
     merged : psygnal.Signal(Image layer, place, place)
         Data coordinates in two regions.
     split : psygnal.Signal(Image layer, place)
-    waiting : psygnal.Signal()
-        The first of two regions was clicked.
     undo, redo : psygnal.Signal(Image layer)
         The keys were pressed on the preview.
     """
 
     merged = Signal(object, tuple, tuple)
     split = Signal(object, tuple)
-    waiting = Signal()
     undo = Signal(object)
     redo = Signal(object)
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer
+        self._state = state
         self._layers: dict[Image, Labels] = {}
         self._callbacks: dict[Image, partial[Any]] = {}
         self._first: tuple[Image, tuple[int, ...]] | None = None
-        self.tool: str | None = None
+        state.events.tool.connect(self._on_tool)
+        state.on("previews", draw=self._on_previews)
 
-    def watch(self, image: Image, layer: Labels) -> None:
-        """Listen to the clicks and keys on an image's preview, and to those on no other one."""
-        self.release(image)
+    def close(self) -> None:
+        """Leave all clicks and keys to napari."""
+        for image in list(self._layers):
+            self._release(image)
+
+    def _on_previews(self) -> None:
+        """Listen to clicks and keys on the previews, and to those on no other layer."""
+        previews = self._state.previews
+        for image, layer in list(self._layers.items()):
+            if previews.get(image) is not layer:
+                self._release(image)
+        for image, layer in previews.items():
+            if image not in self._layers:
+                self._watch(image, layer)
+
+    def _watch(self, image: Image, layer: Labels) -> None:
         self._layers[image] = layer
         self._callbacks[image] = partial(self._on_drag, image)
         layer.mouse_drag_callbacks.append(self._callbacks[image])
@@ -59,46 +77,39 @@ class EditTools:
             layer.bind_key(key, lambda _, signal=signal: signal.emit(image), overwrite=True)
         self._prepare(layer)
 
-    def release(self, image: Image, *_: object) -> None:
-        """Leave clicks and keys on what was the preview of an image to napari."""
-        layer = self._layers.pop(image, None)
-        if layer is None:
-            return
-        callback = self._callbacks.pop(image)
+    def _release(self, image: Image) -> None:
+        layer, callback = self._layers.pop(image), self._callbacks.pop(image)
         if callback in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.remove(callback)
         for key in _KEYS:
             layer.bind_key(key, None)
         _leave_to_napari(layer)
 
-    def leave(self) -> None:
-        """Put the tool down, and leave all clicks and keys to napari."""
-        self.take(None, [])
-        for image in list(self._layers):
-            self.release(image)
-
-    def take(self, tool: str | None, images: list[Image]) -> None:
-        """Take a tool in hand, or none; the first preview of `images` is made the active layer."""
-        self.tool, self._first = tool, None
+    def _on_tool(self) -> None:
+        """Prepare the previews; the first one of a chosen image is made the active layer."""
+        self._first = None
         for layer in self._layers.values():
             self._prepare(layer)
-        ours = [self._layers[image] for image in images if image in self._layers]
-        active = self._viewer.layers.selection.active
-        if tool is not None and ours and active not in ours and ours[0] in self._viewer.layers:
-            self._viewer.layers.selection.active = ours[0]
+        tool, layers = self._state.tool, self._viewer.layers
+        previews = [self._layers[i] for i in self._state.hierarchies if i in self._layers]
+        active = layers.selection.active
+        if tool is not None and previews and active not in previews and previews[0] in layers:
+            layers.selection.active = previews[0]
+        self._state.message = _HINTS.get(tool, "")
 
     def _prepare(self, layer: Labels) -> None:
-        """Have drags on a preview reach the tool in hand, if there is one, instead of napari."""
-        if self.tool is None:
+        """Have drags on a preview reach the chosen tool, if there is one, instead of napari."""
+        if self._state.tool is None:
             _leave_to_napari(layer)
         else:
-            layer.mode = "pan_zoom"  # a brush in hand would paint as well
+            layer.mode = "pan_zoom"  # a brush would paint as well
             layer.mouse_pan = False
 
     def _on_drag(self, image: Image, layer: Labels, event: Any) -> Generator[None, None, None]:
-        if self.tool is None or event.button != 1 or layer is not self._layers.get(image):
+        is_preview = self._layers.get(image) is layer
+        if self._state.tool is None or event.button != 1 or not is_preview:
             return
-        if layer.mode != "pan_zoom":  # a brush was taken in hand since
+        if layer.mode != "pan_zoom":  # a brush was chosen since
             return
         start = _place(layer, event.position)
         yield
@@ -107,7 +118,7 @@ class EditTools:
         end = _place(layer, event.position)
         if start is None:
             return
-        if self.tool == "split":
+        if self._state.tool == "split":
             self.split.emit(image, start)
         elif end is not None and _value(layer, start) != _value(layer, end):
             self._first = None
@@ -117,7 +128,7 @@ class EditTools:
             self.merged.emit(image, first, start)
         else:
             self._first = (image, start)
-            self.waiting.emit()
+            self._state.message = "Now click the region to merge it with."
 
 
 def _leave_to_napari(layer: Labels) -> None:

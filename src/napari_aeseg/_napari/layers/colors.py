@@ -43,14 +43,15 @@ def check_colors(colors: Sequence[str]) -> None:
     """Raise `InputError` unless all are written as "#rrggbb"."""
     for color in colors:
         if not re.fullmatch("#[0-9a-fA-F]{6}", color):
-            raise InputError(f"class_colors: {color!r} is not written as '#rrggbb'.")
+            raise InputError(f"class_colors: {color!r}: give colours as '#rrggbb'.")
 
 
 @lru_cache(maxsize=16)
 def class_colormap(colors: tuple[str, ...]) -> DirectLabelColormap:
     """Return the colormap in which label i has ``colors[i - 1]``, always the same object."""
-    table = {None: "transparent", 0: "transparent"}
-    return DirectLabelColormap(color_dict={**table, **dict(enumerate(colors, 1))})
+    table: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    table.update(enumerate(colors, 1))
+    return DirectLabelColormap(color_dict=table)
 
 
 def label_colors() -> CyclicLabelColormap:

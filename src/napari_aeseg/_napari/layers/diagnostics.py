@@ -1,4 +1,4 @@
-"""Layers that show what lies behind a segmentation."""
+"""Layers that explain a segmentation: features, reconstruction, boundaries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg._napari.layers.adapter import OWN, labels_arguments, like, unwrapped
+from napari_aeseg._napari.layers.adapter import (
+    METADATA_KEY,
+    as_layer_dtype,
+    labels_arguments,
+    unwrapped,
+)
 from napari_aeseg._napari.work.jobs import measuring_error
 from napari_aeseg.errors import InputError
 
@@ -18,148 +23,152 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.state import Result, Results
-    from napari_aeseg._napari.tuning import Cut
+    from napari_aeseg._napari.state import DockState, Result
     from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.progress import Progress
 
-# What can be looked at: name of the layer, and what it is.
-LOOKS = {
+# Each diagnostic: name of the layer, and what it shows.
+DIAGNOSTICS = {
     "features": "The first three principal components of the encoder features of each patch, as "
-    "red, green and blue: what has the same colour looks alike to the network.",
-    "reconstruction": "What the autoencoder makes of the image.",
-    "reconstruction error": "Where the model does not know the image: squared difference between "
-    "the image and its reconstruction, in units of normalised intensity.",
-    "border strength": "At the borders between patches, the threshold up to which both sides stay "
-    "apart: bright lines are borders in every segmentation, dim ones in fine ones only.",
-    "merge height": "Of each region shown at this moment, the threshold at which it merges with "
-    "its neighbour: bright ones stay longest. Ask again after the regions have changed.",
+    "red, green and blue. Patches of the same colour look alike to the network.",
+    "reconstruction": "The image as the autoencoder reconstructs it.",
+    "reconstruction error": "The squared difference between the image and its reconstruction, in "
+    "units of normalised intensity. Bright parts are unlike the training images.",
+    "border strength": "The highest threshold at which a border between two patches remains. "
+    "Bright borders are in every segmentation, dim ones in fine segmentations only.",
+    "merge height": "The threshold at which each region merges with its neighbour. Bright regions "
+    "stay longest. Press again after the regions have changed.",
 }
 _COLORMAPS = {"reconstruction error": "magma", "border strength": "gray", "merge height": "viridis"}
 
 
-class Inside:
+class DiagnosticLayers:
     """Makes the layers, and shows new values in those that are still there.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-    results : Results
+    state : DockState
     """
 
-    def __init__(self, viewer: Viewer, results: Results) -> None:
+    def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer
-        self._results = results
+        self._state = state
         self._layers: dict[tuple[Image, str], Layer] = {}
 
-    def work(self, images: list[Image], what: str, cut: Cut, device: str) -> Work:
-        """Return the work that computes what is to be shown of segmented images."""
-        if what not in LOOKS:
-            raise InputError(f"look at {what!r}: choose one of {', '.join(LOOKS)}.")
-        images = [image for image in images if image in self._results.of]
+    def work(self, name: str) -> Work:
+        """Return the work that computes a diagnostic of all chosen images that are segmented.
+
+        Raises
+        ------
+        InputError
+            If there is no such diagnostic, or an image does not have it.
+        """
+        state, images = self._state, list(self._state.hierarchies)
+        if name not in DIAGNOSTICS:
+            raise InputError(f"look at {name!r}: choose one of {', '.join(DIAGNOSTICS)}.")
         if not images:
-            raise InputError("There is nothing to look into: segment an image first.")
+            raise InputError("No image is segmented yet: press Segment first.")
         for image in images:
-            if self._results.of[image].hierarchy.is_lazy:
-                raise InputError(
-                    f"{image.name} is worked on in blocks, and this shows whole images: open a "
-                    "part of it that fits into memory."
-                )
-            if what.startswith("reconstruction"):
-                self._check_model(image)
-        labels = dict.fromkeys(images)
-        if what == "merge height":
-            # Only regions are nodes of the tree.
-            shown = replace(cut, mode="regions")
-            labels = {i: self._results.labels(i, shown, images[0]) for i in images}
-        results = {image: self._results.of[image] for image in images}
+            _check(image, state.results[image], name)
+        labels: dict[Image, np.ndarray | None] = dict.fromkeys(images)
+        if name == "merge height":
+            regions = replace(state.cut, mode="regions")  # only they are nodes of the tree
+            labels = {image: state.labels(image, regions, images[0]) for image in images}
+        results = {image: state.results[image] for image in images}
+        device = state.device
 
         def work(stop: Event) -> Generator[Progress, None, dict[Image, np.ndarray]]:
-            found = {}
+            values = {}
             for image, result in results.items():
-                found[image] = yield from _computed(result, what, labels[image], device, stop)
-            return found
+                values[image] = yield from _computed(result, name, labels[image], device, stop)
+            return values
 
         return work
 
-    def _check_model(self, image: Image) -> None:
-        """Raise InputError if the network cannot be asked about an image."""
-        result = self._results.of[image]
-        if not result.can_encode:
-            missing = "load its model" if result.has_image else "open its image, then it again"
-            raise InputError(f"{image.name} comes from a saved segmentation: {missing} first.")
-
-    def show(self, what: str, found: dict[Image, np.ndarray]) -> list[Layer]:
+    def show(self, name: str, values: dict[Image, np.ndarray]) -> list[Layer]:
         """Show what was computed, each in a layer of its own; return the layers."""
         return [
-            self._show(image, what, values)
-            for image, values in found.items()
-            if image in self._viewer.layers and image in self._results.of
+            self._show(image, name, array)
+            for image, array in values.items()
+            if image in self._viewer.layers and image in self._state.results
         ]
 
-    def _show(self, image: Image, what: str, values: np.ndarray) -> Layer:
-        result = self._results.of[image]
-        if what == "reconstruction error":
-            result.error = values
-        if what == "reconstruction":
-            values = like(values, image)
-        layer = self._layers.get((image, what))
+    def _show(self, image: Image, name: str, values: np.ndarray) -> Layer:
+        result = self._state.results[image]
+        if name == "reconstruction error":
+            self._state.errors[result.input] = values
+        if name == "reconstruction":
+            values = as_layer_dtype(values, image)
+        layer = self._layers.get((image, name))
         if layer is not None and layer in self._viewer.layers and layer.data.shape == values.shape:
             layer.data = values
             return layer
-        arguments = labels_arguments(image, result.hierarchy.axes)
-        rgb = what == "features"
-        if what == "reconstruction":
-            rgb = image.rgb
-            if not rgb and "C" in result.hierarchy.axes.letters:
-                arguments = image_arguments(image)
-        layer = self._viewer.add_image(
-            values,
-            name=f"{image.name} {what}",
-            rgb=rgb,
-            colormap=_COLORMAPS.get(what, "gray") if not rgb else None,
-            contrast_limits=None if rgb else _limits(what, values),
-            metadata={OWN: {"shows": what, "image": image.name}},
-            **arguments,
+        layer = unwrapped(
+            self._viewer.add_image(
+                values,
+                name=f"{image.name} {name}",
+                metadata={METADATA_KEY: {"shows": name, "image": image.name}},
+                **_style(image, result, name, values),
+            )
         )
-        layers, preview = self._viewer.layers, self._results.preview_of(image)
-        if preview is not None:  # the preview stays on top, and is hidden until a control is moved
+        preview = self._state.previews.get(image)
+        layers = self._viewer.layers
+        if (
+            preview is not None and preview in layers
+        ):  # it stays on top, hidden until a control is changed
             layers.move(layers.index(layer), layers.index(preview))
             preview.visible = False
-        self._layers[image, what] = unwrapped(layer)
-        return self._layers[image, what]
+        self._layers[image, name] = layer
+        return layer
 
 
-def image_arguments(image: Image) -> dict[str, Any]:
-    """Return what a copy of an Image layer with all its axes needs to lie on it."""
-    return {
-        "scale": image.scale,
-        "translate": image.translate,
-        "rotate": image.rotate,
-        "shear": image.shear,
-        "affine": image.affine,
-        "units": image.units,
-    }
+def _check(image: Image, result: Result, name: str) -> None:
+    """Raise InputError if an image does not have a diagnostic."""
+    if result.hierarchy.is_lazy:
+        raise InputError(
+            f"{image.name} is processed in blocks, and diagnostic layers show whole images: open a "
+            "part of it that fits into memory."
+        )
+    if name.startswith("reconstruction") and not result.can_encode:
+        todo = "Load its model." if result.has_image else "Open the original image, then reopen it."
+        raise InputError(f"{image.name} comes from a saved segmentation. {todo}")
 
 
-def _limits(what: str, values: np.ndarray) -> tuple[float, float]:
+def _style(image: Image, result: Result, name: str, values: np.ndarray) -> dict[str, Any]:
+    """Return how a new layer lies and looks."""
+    has_channels = "C" in result.hierarchy.axes.letters
+    is_rgb = name == "features" or (name == "reconstruction" and bool(image.rgb))
+    if name == "reconstruction" and has_channels and not is_rgb:
+        names = ("scale", "translate", "rotate", "shear", "affine", "units")
+        place = {name: getattr(image, name) for name in names}
+    else:
+        place = labels_arguments(image, result.hierarchy.axes)
+    if is_rgb:
+        return {**place, "rgb": True}
+    colormap, limits = _COLORMAPS.get(name, "gray"), _limits(name, values)
+    return {**place, "rgb": False, "colormap": colormap, "contrast_limits": limits}
+
+
+def _limits(name: str, values: np.ndarray) -> tuple[float, float]:
     """From 0 to what few pixels are above: a single outlier must not darken all the rest."""
-    low = 0.0 if what != "reconstruction" else float(np.percentile(values, 0.5))
-    positive = values[values > 0] if what == "border strength" else values
+    low = 0.0 if name != "reconstruction" else float(np.percentile(values, 0.5))
+    positive = values[values > 0] if name == "border strength" else values
     high = float(np.percentile(positive, 99.5)) if positive.size else 1.0
     return (low, high if high > low else low + 1.0)
 
 
 def _computed(
-    result: Result, what: str, labels: np.ndarray | None, device: str, stop: Event
+    result: Result, name: str, labels: np.ndarray | None, device: str, stop: Event
 ) -> Generator[Progress, None, np.ndarray]:
-    hierarchy, shot = result.hierarchy, result.shot
-    if what == "features":
+    hierarchy, model, image = result.hierarchy, result.model, result.input
+    if name == "features":
         return hierarchy.feature_colors()
-    if what == "border strength":
+    if name == "border strength":
         return hierarchy.border_strength()
-    if what == "merge height":
+    if name == "merge height":
         return hierarchy.merge_height(labels)
-    if what == "reconstruction error":
-        return (yield from measuring_error(shot, result.model, device)(stop))
-    return result.model.reconstruct(shot.data, axes=shot.axes_argument, device=device)
+    assert model is not None, "_check has found one"  # noqa: S101
+    if name == "reconstruction error":
+        return (yield from measuring_error(image, model, device)(stop))
+    return model.reconstruct(image.data, axes=image.axes_argument, device=device)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
 from psygnal import Signal
 
-from napari_aeseg._napari.layers.adapter import OWN, labels_arguments, measured
+from napari_aeseg._napari.layers.adapter import METADATA_KEY, labels_arguments, with_voxels_of
 from napari_aeseg._napari.layers.colors import class_colormap, label_colors
-from napari_aeseg._napari.listening import Listening
+from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.state import KeptLayer
 from napari_aeseg._napari.work.jobs import measuring_error
 from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
@@ -19,29 +20,16 @@ from napari_aeseg.regions.lazy_labels import is_lazy
 from napari_aeseg.regions.measure import region_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from napari.layers import Image
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.state import Result, Results
-    from napari_aeseg._napari.tuning import Cut
-    from napari_aeseg._napari.work.worker import Stopped
-    from napari_aeseg.regions.hierarchy import Hierarchy
+    from napari_aeseg._napari.state import DockState
+    from napari_aeseg._napari.work.worker import Outcome
+    from napari_aeseg.regions.cuts.cut import Cut
 
 
-@dataclass(frozen=True, eq=False)
-class _Unmeasured:
-    """A kept layer whose table still lacks the reconstruction error."""
-
-    layer: Labels
-    result: Result
-    hierarchy: Hierarchy
-    classes: np.ndarray | None
-
-
-class Keeper:
-    """Makes layers of cuts.
+class KeptLayers:
+    """Makes layers of cuts, and measures them.
 
     The reconstruction error needs the decoder, which takes seconds: that column of the table comes
     a little later, from a thread.
@@ -49,78 +37,84 @@ class Keeper:
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-    results : Results
+    state : DockState
 
     Attributes
     ----------
-    completed : psygnal.Signal(Labels layer)
+    measured : psygnal.Signal(Labels layer)
         The last column has come.
     failed : psygnal.Signal(Exception)
     """
 
-    completed = Signal(object)
+    measured = Signal(object)
     failed = Signal(object)
 
-    def __init__(self, viewer: Viewer, results: Results) -> None:
+    def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer
-        self._results = results
-        self.device = "auto"
-        self._waiting: list[_Unmeasured] = []
-        self._measured: dict[Labels, _Unmeasured] = {}
-        self._changed: set[Labels] = set()
-        self._listening = Listening()
-        results.touched.connect(self.adopt)
+        self._state = state
+        self._waiting: list[KeptLayer] = []  # for the reconstruction error
+        self._painted: set[Labels] = set()
+        self._connections = Connections()
         self._runner = JobRunner()
-        self._runner.ended.connect(self._on_measured)
+        self._runner.ended.connect(self._on_ended)
+        for kept in list(state.kept.values()):  # of a dock that was closed
+            self._follow(kept)
+            if isinstance(kept.layer.data, np.ndarray):  # else it cannot be painted on
+                self._painted.add(kept.layer)
 
     @property
     def busy(self) -> bool:
         """Whether a table still waits for a column."""
         return self._runner.busy
 
-    def leave(self) -> None:
-        """Leave what is going on, and be silent from now on."""
+    def close(self) -> None:
+        """Stop, and leave all layers to napari."""
         self._waiting.clear()
-        self._measured, self._changed = {}, set()
-        self._runner.leave()
-        self._listening.leave()
+        self._runner.abandon()
+        self._connections.disconnect_all()
 
-    def keep(self, images: Iterable[Image], cut: Cut) -> list[Labels]:
-        """Copy what a cut shows to new layers, which are the user's from then on."""
-        images = [image for image in images if image in self._results.of]
+    def keep(self) -> list[Labels]:
+        """Copy what the previews show to new layers, which are the user's from then on.
+
+        Raises
+        ------
+        InputError
+            If no chosen image is segmented, or no pixel has a label.
+        """
+        state, images = self._state, list(self._state.hierarchies)
         if not images:
             raise InputError("There is nothing to keep: segment an image first.")
-        # Copies: the previews may show the same arrays.
-        shown = {i: self._results.labels(i, cut, images[0]) for i in images}
-        shown = {
-            i: labels if is_lazy(labels) else labels.astype(np.int32) for i, labels in shown.items()
-        }
+        labels = {image: state.labels(image, state.cut, images[0]) for image in images}
         # What is on disk is not read to find out: it has regions or classes everywhere.
-        found = {i: labels for i, labels in shown.items() if is_lazy(labels) or labels.any()}
-        if not found:
+        labels = {i: array for i, array in labels.items() if is_lazy(array) or array.any()}
+        if not labels:
             names = " and ".join(image.name for image in images)
             raise InputError(f"There is nothing to keep of {names}: no pixel has a label.")
-        return [self._keep(image, labels, cut, images[0]) for image, labels in found.items()]
+        return [self._keep(image, array, images[0]) for image, array in labels.items()]
 
-    def _keep(self, image: Image, labels: np.ndarray, cut: Cut, example: Image) -> Labels:
-        result = self._results.of[image]
-        own = self._results.cut_of(image, cut)
-        classes = self._classes(image, cut, example)
+    def _keep(self, image: Image, labels: np.ndarray, example: Image) -> Labels:
+        state, cut = self._state, self._state.cut
+        result, edited = state.results[image], state.cut_of(image, cut)
         lazy = is_lazy(labels)
+        # A copy: the preview may show the same array.
+        data = state.layer_labels(image, cut, example) if lazy else labels.astype(np.int32)
         layer = Labels(
-            self._results.seen(image, cut, example) if lazy else labels,
-            name=f"{image.name} {own.title(result.hierarchy)}",
-            metadata={OWN: own.record(result.hierarchy, image.name)},
+            data,
+            name=f"{image.name} {edited.title(result.hierarchy)}",
+            metadata={METADATA_KEY: edited.record(result.hierarchy, image.name)},
             visible=False,  # it would shine through the preview once that moves on
             **labels_arguments(image, result.hierarchy.axes),
         )
-        named = cut.mode == "classes"
-        layer.colormap = class_colormap(self._results.classes.colors) if named else label_colors()
-        kept = _Unmeasured(layer, result, result.hierarchy, classes)
-        self._measure(kept, labels)
+        if cut.mode == "classes":
+            number = max(state.n_classes, cut.n_classes)
+            layer.colormap = class_colormap(state.classes.colors_of(number))
+        else:
+            layer.colormap = label_colors()
+        kept = KeptLayer(layer, result, self._classes(image, cut, example))
+        self._measure(kept, labels if lazy else data)
         self._put_under_preview(layer, image)
         self._follow(kept)
-        if result.error is None and result.can_encode and not lazy:
+        if result.input not in state.errors and result.can_encode and not lazy:
             self._waiting.append(kept)
             if not self._runner.busy:
                 self._measure_next()
@@ -130,100 +124,90 @@ class Keeper:
         """The class of each pixel, for the column of the table; None where labels are classes."""
         if cut.mode == "classes":
             return None
-        return self._results.labels(image, replace(cut, mode="classes"), example)
+        return self._state.labels(image, replace(cut, mode="classes"), example)
 
     def adopt(self, image: Image, layer: Labels) -> None:
-        """Treat a preview that was painted on as if it had been kept: it has a name and a table."""
-        if image in self._results.of:
-            layer.name = f"{image.name} painted"
-            result, cut = self._results.of[image], self._results.cut
-            try:
-                classes = self._classes(image, cut, image)
-            except InputError as error:  # it is the user's all the same, without a table
-                self.failed.emit(error)
-                return
-            self._follow(_Unmeasured(layer, result, result.hierarchy, classes))
-            self._changed.add(layer)
-
-    @property
-    def followed(self) -> tuple[_Unmeasured, ...]:
-        """Kept layers whose tables are brought up to date."""
-        return tuple(self._measured.values())
-
-    def take_up(self, followed: Iterable[_Unmeasured]) -> None:
-        """Follow layers that another keeper has made; painted on meanwhile or not."""
-        for kept in followed:
-            self._follow(kept)
-            if isinstance(kept.layer.data, np.ndarray):  # else it cannot be painted on
-                self._changed.add(kept.layer)
+        """Treat a preview that was painted on as kept: it gets a name and a table."""
+        if image not in self._state.results:
+            return
+        layer.name = f"{image.name} painted"
+        try:
+            classes = self._classes(image, self._state.cut, image)
+        except InputError as error:  # it is the user's all the same, without a table
+            self.failed.emit(error)
+            return
+        self._follow(KeptLayer(layer, self._state.results[image], classes))
+        self._painted.add(layer)
 
     def remeasure(self, layer: Labels) -> None:
         """Measure a layer again if it was painted on since; raise InputError if it cannot be."""
-        if layer in self._changed and layer in self._measured:
-            self._complete(self._measured[layer])
-            self._changed.discard(layer)
+        if layer in self._painted and layer in self._state.kept:
+            self._complete(self._state.kept[layer])
+            self._painted.discard(layer)
 
-    def _follow(self, kept: _Unmeasured) -> None:
-        there, events = self._viewer.layers, kept.layer.events
-        self._measured = {known: m for known, m in self._measured.items() if known in there}
-        self._changed = {known for known in self._changed if known in there}
-        self._measured[kept.layer] = kept
-        self._listening.to(events.paint, events.data, then=self._on_touched)
+    def _follow(self, kept: KeptLayer) -> None:
+        layers, events = self._viewer.layers, kept.layer.events
+        others = {layer: k for layer, k in self._state.kept.items() if layer in layers}
+        self._painted = {layer for layer in self._painted if layer in layers}
+        self._state.kept = {**others, kept.layer: kept}
+        self._connections.connect(self._on_painted, events.paint, events.data)
 
-    def _on_touched(self, event: Any) -> None:
-        self._changed.add(event.source)
+    def _on_painted(self, event: Any) -> None:
+        self._painted.add(event.source)
 
-    def _measure(self, kept: _Unmeasured, labels: np.ndarray) -> None:
+    def _measure(self, kept: KeptLayer, labels: np.ndarray) -> None:
         """Put a table into a layer, with lengths as the layer itself lies now."""
-        layer, hierarchy, classes = kept.layer, kept.hierarchy, kept.classes
+        layer, hierarchy, classes = kept.layer, kept.result.hierarchy, kept.classes
         if labels.shape != hierarchy.axes.space_shape:
             raise InputError(
-                f"{layer.name} was given another shape, {labels.shape}: it cannot be measured on "
-                f"an image of {hierarchy.axes.space_shape}."
+                f"{layer.name} has the shape {labels.shape} now, its image "
+                f"{hierarchy.axes.space_shape}: it cannot be measured."
             )
-        axes = measured(hierarchy.axes, layer)
-        maps = {} if kept.result.error is None else {"reconstruction_error": kept.result.error}
+        axes = with_voxels_of(layer, hierarchy.axes)
+        error = self._state.errors.get(kept.result.input)
+        maps = {} if error is None else {"reconstruction_error": error}
         table = region_table(hierarchy, labels, classes, axes.spacing, axes.unit, maps)
-        names = dict(enumerate(self._results.classes.names, 1))
-        numbers = table["index"] if classes is None else table["class"]
-        table["class"] = [names.get(int(number), str(number)) for number in numbers]
+        numbers = [int(n) for n in (table["index"] if classes is None else table["class"])]
+        names = self._state.classes.names_of(max(numbers, default=0))
+        table["class"] = [names[number - 1] if number else "0" for number in numbers]
         layer.features = table
         # The layer may be moved to other units, and napari keeps no attributes of a table.
-        layer.metadata = {**layer.metadata, OWN: {**layer.metadata.get(OWN, {}), "unit": axes.unit}}
+        record = {**layer.metadata.get(METADATA_KEY, {}), "unit": axes.unit}
+        layer.metadata = {**layer.metadata, METADATA_KEY: record}
 
     def _put_under_preview(self, layer: Labels, image: Image) -> None:
-        layers = self._viewer.layers
+        layers, preview = self._viewer.layers, self._state.previews.get(image)
         selected = set(layers.selection)
-        preview = self._results.preview_of(image)
-        layers.insert(len(layers) if preview is None else layers.index(preview), layer)
+        layers.insert(layers.index(preview) if preview in layers else len(layers), layer)
         layers.selection = selected  # a hidden layer is not what anybody wants to work on next
 
     def _measure_next(self) -> None:
-        """Look for the next layer that lacks a column, and have it measured."""
+        """Measure layers whose last column has come; begin to compute the next one's."""
         while self._waiting:
             result = self._waiting[0].result
-            if result.error is None:
-                work = measuring_error(result.shot, result.model, self.device)
-                self._runner.start(Job("measuring", work), in_activity_dock=False)
+            if result.input not in self._state.errors:
+                assert result.model is not None, "it can encode"  # noqa: S101
+                work = measuring_error(result.input, result.model, self._state.device)
+                self._runner.start(Job("measuring", work))
                 return
             try:
                 self._complete(self._waiting.pop(0))
             except InputError as error:  # of another shape by now
                 self.failed.emit(error)
 
-    def _complete(self, kept: _Unmeasured) -> None:
+    def _complete(self, kept: KeptLayer) -> None:
         if kept.layer in self._viewer.layers:
             self._measure(kept, np.asarray(kept.layer.data))  # painted on meanwhile or not
-            self.completed.emit(kept.layer)
+            self.measured.emit(kept.layer)
 
-    def _on_measured(self, outcome: Done | Stopped | Failed) -> None:
+    def _on_ended(self, outcome: Outcome) -> None:
         if not self._waiting:
             return
-        result = self._waiting[0].result
+        read = self._waiting[0].result.input
         if isinstance(outcome, Done):
-            result.error = outcome.result
+            self._state.errors[read] = outcome.result
         else:
-            self._waiting = [kept for kept in self._waiting if kept.result is not result]
+            self._waiting = [kept for kept in self._waiting if kept.result.input is not read]
         self._measure_next()
         if isinstance(outcome, Failed):
             self.failed.emit(outcome.error)

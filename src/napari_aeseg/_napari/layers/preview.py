@@ -1,118 +1,248 @@
-"""The plugin's own Labels layer for an image: it follows the controls and owns nothing else."""
+"""The preview layers: Labels layers that follow the dock's state, one for each image."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
 from napari_aeseg._napari.layers.adapter import labels_arguments, unwrapped
+from napari_aeseg._napari.layers.colors import class_colormap, cyclic_colormap
+from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.work.worker import log_unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from napari.layers import Image, Labels
-    from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
     from napari.viewer import Viewer
 
-    from napari_aeseg.images.axes import Axes
+    from napari_aeseg._napari.layers.adapter import ImageInput
+    from napari_aeseg._napari.state import ClassStyle, DockState, ObjectSearch, Result
+    from napari_aeseg.regions.cuts.cut import Cut
 
-    LabelColormap = CyclicLabelColormap | DirectLabelColormap
+_MILLISECONDS_TO_UPDATE = 15  # changes that come faster are shown together: the newest wins
+_MOST_CLASSES = 30  # with one colormap for all, a slider for their number leaves it alone
 
 
-class Preview:
-    """One image's preview layer.
+class PreviewLayers:
+    """Shows the state's cut, soon after anything has changed that it depends on.
 
-    The layer is made when there is something to show, and again when the user has removed it. Once
+    A layer is made when there is something to show, and again when the user has removed it. Once
     the user paints into it or gives it other data, it is the user's: it is left as it is and a new
     preview takes over. The arrays shown are replaced, never written to.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-    image : napari.layers.Image
-        What the labels lie on.
-    touched : callable
-        Gets the image and the layer when the user makes the layer theirs.
+    state : DockState
+    find_objects : callable
+        Gets an image and an `ObjectSearch` whose labels are not known yet.
+
+    Attributes
+    ----------
+    painted : psygnal.Signal(Image layer, Labels layer)
+        The user made a preview theirs.
+    failed : psygnal.Signal(Exception)
     """
 
+    painted = Signal(object, object)
+    failed = Signal(object)
+
     def __init__(
-        self, viewer: Viewer, image: Image, touched: Callable[[Image, Labels], object]
+        self,
+        viewer: Viewer,
+        state: DockState,
+        find_objects: Callable[[Image, ObjectSearch], object],
     ) -> None:
         self._viewer = viewer
-        self._image = image
-        self._touched = touched
-        self._layer: Labels | None = None
-        self._showing = False
-        self._colors: LabelColormap | None = None
-
-    def tell(self, touched: Callable[[Image, Labels], object]) -> None:
-        """Tell somebody else, from now on, when the user makes the layer theirs."""
-        self._touched = touched
+        self._state = state
+        self._find_objects = find_objects
+        self._connections = Connections()
+        self._is_writing = False
+        self._colormaps: dict[Image, Any] = {}
+        self._inputs: dict[Image, ImageInput] = {}  # whose place the layers have
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_MILLISECONDS_TO_UPDATE)
+        self._timer.timeout.connect(self._update_in_time)
+        for image, layer in state.previews.items():  # of a dock that was closed
+            self._connect(layer)
+            self._inputs[image] = state.results[image].input
+            self._colormaps[image] = self._colormap(state.cut)
+        state.events.cut.connect(self._on_cut)
+        state.events.results.connect(self._on_results)
+        state.events.classes.connect(self._on_classes)
+        state.events.objects.connect(self.request_update)
 
     @property
-    def layer(self) -> Labels | None:
-        """The layer, if it is in the viewer and still the plugin's."""
-        return self._layer if self._layer in self._viewer.layers else None
+    def is_up_to_date(self) -> bool:
+        """Whether no update is due."""
+        return not self._timer.isActive()
 
-    def show(self, labels: Any, axes: Axes, colors: LabelColormap, place: bool = False) -> Labels:
-        """Show labels, in the layer that is there or a new one.
+    def close(self) -> None:
+        """Leave all layers to napari."""
+        self._timer.stop()
+        self._connections.disconnect_all()
 
-        Parameters
-        ----------
-        labels : array of int, shape of the space axes, or list of arrays
-            Not written to. Of a large image, dask arrays, the finest first.
-        axes : Axes
-            How the image was read.
-        colors : CyclicLabelColormap or DirectLabelColormap
-        place : bool
-            Put a layer that is there where the image is now.
+    def layer_of(self, image: Image) -> Labels | None:
+        """Return the preview of an image, if it is in the viewer."""
+        layer = self._state.previews.get(image)
+        return layer if layer in self._viewer.layers else None
+
+    def request_update(self) -> None:
+        """Have the previews updated in a moment."""
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def update_if_due(self) -> None:
+        """Do at once what `request_update` asked for, and raise errors."""
+        if self._timer.isActive():
+            self.update(self._state.images, self._state.cut)
+
+    def update(self, images: Sequence[Image], cut: Cut) -> None:
+        """Show a cut of those images that are segmented; if it is refused, nothing changes.
+
+        Raises
+        ------
+        InputError
+            If the cut cannot be done.
         """
-        layer = self.layer
-        many = isinstance(labels, list)
-        shape = labels[0].shape if many else labels.shape
-        if layer is None or layer.data.shape != shape or layer.multiscale != many:
-            layer = self._new(labels, axes)
-            self._color(layer, colors)
-        else:
-            self._color(layer, colors)
-            self._showing = True
-            try:
-                layer.data = labels
-            finally:
-                self._showing = False
-            if place:
-                for name, value in labels_arguments(self._image, axes).items():
-                    setattr(layer, name, value)
-        return layer
+        self._timer.stop()
+        state = self._state
+        images = [image for image in images if image in state.results]
+        if cut.mode == "objects":
+            for image in images:
+                if state.objects_of(image, cut) is None:
+                    self._find_objects(image, state.object_search(image, cut))
+            images = [image for image in images if state.objects_of(image, cut) is not None]
+        labels = [state.layer_labels(image, cut, images[0]) for image in images]
+        colormap = self._colormap(cut)
+        for image, values in zip(images, labels, strict=True):
+            self._show(image, values, colormap)
 
-    def _color(self, layer: Labels, colors: LabelColormap) -> None:
-        if colors is not self._colors:  # what the user chose stays until the mode changes
-            layer.colormap = self._colors = colors
+    def discard(self, image: Image) -> None:
+        """Discard the result of an image, and leave its preview to the user, hidden."""
+        layer = self.layer_of(image)
+        self._state.drop_results([image])
+        if layer is not None:
+            layer.visible, layer.name = False, f"{image.name} earlier"
 
-    def _let_go(self) -> None:
-        """Leave the layer to the user."""
-        if self._layer is not None and not self._showing:
-            self._layer.events.paint.disconnect(self._on_touched)
-            self._layer.events.data.disconnect(self._on_touched)
-            self._layer = None
+    def release_removed(self) -> None:
+        """Forget previews that the user has removed."""
+        previews, layers = self._state.previews, self._viewer.layers
+        if removed := [image for image, layer in previews.items() if layer not in layers]:
+            self._release(removed)
 
-    def _on_touched(self, *_: object) -> None:
-        layer = self._layer
-        self._let_go()
-        if layer is not None and layer is not self._layer:
-            self._touched(self._image, layer)
+    def hide(self, but: Labels | None = None) -> None:
+        """Hide the previews of all images; the next change of the cut shows them again."""
+        for layer in self._state.previews.values():
+            if layer is not but:
+                layer.visible = False
 
-    def _new(self, labels: Any, axes: Axes) -> Labels:
-        self._let_go()
-        self._colors = None
-        self._layer = unwrapped(
+    def _update_in_time(self) -> None:
+        try:
+            self.update(self._state.images, self._state.cut)
+        except Exception as error:  # noqa: BLE001 - it is reported
+            self.failed.emit(log_unexpected(error, "the preview"))
+
+    def _on_cut(self) -> None:
+        for image in self._state.images:  # whoever changes a control wants to see what it does
+            layer = self.layer_of(image)
+            if layer is not None and not layer.visible:
+                layer.visible = True
+        self.request_update()
+
+    def _on_results(self, new: Mapping[Image, Result], old: Mapping[Image, Result]) -> None:
+        if removed := [image for image in self._state.previews if image not in new]:
+            self._release(removed)
+        changed = [r for image, r in new.items() if image in old and _differs(r, old[image])]
+        if changed:  # what is segmented anew is shown by whoever took it over
+            self.request_update()
+
+    def _on_classes(self, new: ClassStyle, old: ClassStyle) -> None:
+        if new.colors != old.colors or new.prototypes is not old.prototypes:
+            self.request_update()
+
+    def _colormap(self, cut: Cut) -> Any:
+        if cut.mode != "classes":
+            return cyclic_colormap()
+        number = max(self._state.n_classes, cut.n_classes, _MOST_CLASSES)
+        return class_colormap(self._state.classes.colors_of(number))
+
+    def _show(self, image: Image, labels: Any, colormap: Any) -> None:
+        result, layer = self._state.results[image], self.layer_of(image)
+        is_pyramid = isinstance(labels, list)
+        shape = labels[0].shape if is_pyramid else labels.shape
+        if layer is None or layer.data.shape != shape or layer.multiscale != is_pyramid:
+            layer = self._new_layer(image, labels, result)
+            self._set_colormap(image, layer, colormap)
+            return
+        self._set_colormap(image, layer, colormap)
+        with self._writing():
+            layer.data = labels
+        if self._inputs.get(image) is not result.input:  # the image may have been moved since
+            for name, value in labels_arguments(image, result.hierarchy.axes).items():
+                setattr(layer, name, value)
+            self._inputs[image] = result.input
+
+    def _new_layer(self, image: Image, labels: Any, result: Result) -> Labels:
+        self._release([image])
+        layer = unwrapped(
             self._viewer.add_labels(
                 labels,
-                name=f"{self._image.name} preview",
+                name=f"{image.name} preview",
                 opacity=0.5,  # the image is what the labels are judged by
-                **labels_arguments(self._image, axes),
+                **labels_arguments(image, result.hierarchy.axes),
             )
         )
+        self._connect(layer)
+        self._inputs[image] = result.input
+        self._state.previews = {**self._state.previews, image: layer}
+        return layer
+
+    def _set_colormap(self, image: Image, layer: Labels, colormap: Any) -> None:
+        if colormap is not self._colormaps.get(image):  # the user's choice stays in the same mode
+            layer.colormap = self._colormaps[image] = colormap
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell the plugin's own changes of layers from the user's."""
+        self._is_writing = True
+        try:
+            yield
+        finally:
+            self._is_writing = False
+
+    def _connect(self, layer: Labels) -> None:
         # Painting, filling and erasing send the one, being given an array the other.
-        self._layer.events.paint.connect(self._on_touched)
-        self._layer.events.data.connect(self._on_touched)
-        return self._layer
+        self._connections.connect(self._on_painted, layer.events.paint, layer.events.data)
+
+    def _release(self, images: Sequence[Image]) -> None:
+        """Leave the previews of some images to the user."""
+        previews = self._state.previews
+        for image in images:
+            if image in previews:
+                events = previews[image].events
+                self._connections.disconnect(events.paint, events.data)
+            self._colormaps.pop(image, None)
+            self._inputs.pop(image, None)
+        self._state.previews = {i: layer for i, layer in previews.items() if i not in images}
+
+    def _on_painted(self, event: Any) -> None:
+        layer = event.source
+        image = next((i for i, preview in self._state.previews.items() if preview is layer), None)
+        if image is not None and not self._is_writing:
+            self._release([image])
+            self.painted.emit(image, layer)
+
+
+def _differs(one: Result, other: Result) -> bool:
+    """Whether two results of an image are shown differently."""
+    return (
+        one.hierarchy is not other.hierarchy
+        or one.edits != other.edits
+        or one.markers is not other.markers
+    )

@@ -1,4 +1,4 @@
-"""The loss so far as a curve."""
+"""The training loss as a curve."""
 
 from __future__ import annotations
 
@@ -41,10 +41,6 @@ class LossCurve(QWidget):
         if self.losses:
             self._draw()
 
-    def add(self, losses: Sequence[float], total: int, start: bool = False) -> None:
-        """Add the losses of the newest steps; `start` forgets those of the training before."""
-        self.show_losses([*([] if start else self.losses), *losses], total)
-
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange):
@@ -72,7 +68,7 @@ class LossCurve(QWidget):
         self._plot.setMouseEnabled(x=False, y=False)
         self._plot.setMenuEnabled(False)
         self._plot.hideButtons()
-        # Everything takes room in a dock: what the axes are is said by the tooltip.
+        # There is little room in a dock: the tooltip explains the axes.
         self._plot.getAxis("left").enableAutoSIPrefix(False)
         self._plot.getAxis("left").setWidth(38)
         self._curve = self._plot.plot(antialias=True)
@@ -106,11 +102,11 @@ def round_values(low: float, high: float) -> list[float]:
     [0.03, 0.031]
     """
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [m * 10.0**e for e in decades for m in (1, 2, 5) if low <= m * 10.0**e <= high]
-    if len(found) < 2:
+    values = [m * 10.0**e for e in decades for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    if len(values) < 2:
         return [float(f"{low:.2g}"), float(f"{high:.2g}")]
-    step = math.ceil(len(found) / 4)
-    return [float(f"{v:.1g}") for v in found[::step]]
+    step = math.ceil(len(values) / 4)
+    return [float(f"{v:.1g}") for v in values[::step]]
 
 
 def curve_points(losses: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -126,8 +122,8 @@ def curve_points(losses: Sequence[float]) -> tuple[list[float], list[float]]:
     together = max(1, math.ceil(len(losses) / _MOST_POINTS))
     steps, means = [], []
     for start in range(0, len(losses), together):
-        known = [v for v in losses[start : start + together] if math.isfinite(v) and v > 0]
-        if known:
+        finite = [v for v in losses[start : start + together] if math.isfinite(v) and v > 0]
+        if finite:
             steps.append(start + (1 + together) / 2)
-            means.append(sum(known) / len(known))
+            means.append(sum(finite) / len(finite))
     return steps, means

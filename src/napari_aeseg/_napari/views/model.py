@@ -6,49 +6,52 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.views.loss_curve import LossCurve
-from napari_aeseg._napari.views.panels import Form, in_a_row
 from napari_aeseg._napari.views.params_form import ParamsForm
-from napari_aeseg._napari.views.widgets import WrappedLabel, heading, ignore_wheel
-from napari_aeseg.params import PRESETS, TrainingParams
+from napari_aeseg._napari.views.widgets import Form, WrappedLabel, heading, ignore_wheel, in_a_row
+from napari_aeseg.params import PRESETS
+from napari_aeseg.progress import TrainingProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
+    from napari_aeseg._napari.state import DockState, Start
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.progress import TrainingProgress
 
 _DEVICE_TIP = (
     "Where the network works. 'auto' takes a CUDA graphics card, else Apple's (MPS), else the "
-    "processor. What this computer has is looked up when the list is opened."
+    "processor (CPU). Open the list to see the devices of this computer."
 )
 _PRESET_TIP = "How thoroughly to train. " + " ".join(
     f"{p.title}: {p.description}" for p in PRESETS.values()
 )
 _START_TIP = (
     "Which weights training starts from: new random ones, those of the base model that comes with "
-    "the plugin, or those of the model in use. The last two keep that model's network."
+    "the plugin, or those of the current model. The last two keep that model's network."
 )
 _WATCH_TIP = (
-    "Add a layer that shows, while training goes on, what the network makes of the middle of the "
-    "first image."
+    "Add a layer that shows the reconstruction of the middle of the first image while training "
+    "goes on."
 )
-STARTS = ("new", "base", "current")
-_START_TEXTS = ("new weights", "the base model", "the model in use")
+STARTS: dict[Start, str] = {
+    "new": "new weights",
+    "base": "the base model",
+    "current": "the current model",
+}
 _CUSTOM = "Custom"
 NO_MODEL = (
-    "None of your own yet. Segment uses the base model that comes with the plugin; training on "
-    "your images takes a minute or more and may fit them better."
+    "No trained model; Segment uses the built-in base model. Training on your images takes a "
+    "minute or more and may fit them better."
 )
 BASE_MODEL = (
-    "Base model, which comes with the plugin. Training on your images takes a minute or more and "
-    "may fit them better."
+    "Built-in base model. Training on your images takes a minute or more and may fit them better."
 )
 
 
 class DeviceBox(QComboBox):
-    """A combo box that says when its list is opened."""
+    """A combo box that emits a signal when its list is opened."""
 
     opened = Signal()
 
@@ -58,48 +61,55 @@ class DeviceBox(QComboBox):
 
 
 class ModelView(QWidget):
-    """Buttons for the model, its state, its loss, and the parameters of training."""
+    """Buttons for the model, its description, its loss, and the parameters of training.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    state : DockState
+    """
+
+    def __init__(self, state: DockState) -> None:
         super().__init__()
+        self._state = state
+        self._is_new_curve = False
         self._make_buttons()
-        self.state = WrappedLabel(NO_MODEL)
+        self.description = WrappedLabel(NO_MODEL)
         self.curve = LossCurve()
-        self.device_box = DeviceBox()
-        self.device_box.addItems(["auto", "cpu"])
-        self.start_box = QComboBox()
-        self.start_box.addItems(_START_TEXTS)
-        self.watch_box = QCheckBox("Show the reconstruction while training")
-        self.watch_box.setToolTip(_WATCH_TIP)
-        self.form = ParamsForm(TrainingParams())
-        self.form.changed.connect(lambda _: self._show_preset())
-        self._make_preset_box()
-        for box in (self.device_box, self.start_box, self.preset_box):
-            ignore_wheel(box)
+        self.form = ParamsForm(state.training)
+        self._make_choices()
         self.more = self._lay_out_more()
         self._lay_out()
+        self._connect_controls()
+        state.on("training", draw=self._draw_training)
+        state.on("device", "devices", draw=self._draw_device)
+        state.on("start_from", "watch", draw=self._draw_choices)
+        state.on("progress", draw=self._draw_progress)
+        state.on("model", "origin", "busy", draw=self._draw_model)
 
     def _make_buttons(self) -> None:
         self.train_button = QPushButton("Train")
         self.train_button.setToolTip(
-            "Learn an autoencoder from the checked images alone. No labels are needed."
+            "Train an autoencoder on the checked images. No labels are needed."
         )
         self.resume_button = QPushButton("Resume")
-        self.resume_button.setToolTip(
-            "Go on with the training that was stopped, as if it had not been."
-        )
-        self.resume_button.hide()
+        self.resume_button.setToolTip("Resume the interrupted training.")
         self.load_button = QPushButton("Load…")
-        self.load_button.setToolTip("Use a model that was saved before (*.aeseg.safetensors).")
+        self.load_button.setToolTip("Load a saved model (*.aeseg.safetensors).")
         self.save_button = QPushButton("Save…")
-        self.save_button.setToolTip("Write the model to a file, to use it on other images.")
+        self.save_button.setToolTip("Save the model to a file, to use it on other images.")
 
-    def _make_preset_box(self) -> None:
+    def _make_choices(self) -> None:
+        self.device_box = DeviceBox()
+        self.start_box = QComboBox()
+        for start, text in STARTS.items():
+            self.start_box.addItem(text, start)
         self.preset_box = QComboBox()
         for name, preset in PRESETS.items():
             self.preset_box.addItem(preset.title, name)
-        self.preset_box.activated.connect(self._take_preset)
-        self._show_preset()
+        for box in (self.device_box, self.start_box, self.preset_box):
+            ignore_wheel(box)
+        self.watch_box = QCheckBox("Show the reconstruction while training")
+        self.watch_box.setToolTip(_WATCH_TIP)
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -111,7 +121,7 @@ class ModelView(QWidget):
         form = Form()
         form.add("Training", self.preset_box, _PRESET_TIP)
         layout.addLayout(form)
-        layout.addWidget(self.state)
+        layout.addWidget(self.description)
         layout.addWidget(self.curve)
 
     def _lay_out_more(self) -> QWidget:
@@ -126,89 +136,74 @@ class ModelView(QWidget):
         layout.addWidget(self.form)
         return more
 
-    @property
-    def params(self) -> TrainingParams:
-        """The parameters of training."""
-        return self.form.value
+    def _connect_controls(self) -> None:
+        state = self._state
+        self.form.changed.connect(lambda params: setattr(state, "training", params))
+        self.preset_box.activated.connect(self._choose_preset)
+        self.device_box.currentTextChanged.connect(lambda text: setattr(state, "device", text))
+        self.start_box.currentIndexChanged.connect(
+            lambda _: setattr(state, "start_from", self.start_box.currentData())
+        )
+        self.watch_box.toggled.connect(lambda on: setattr(state, "watch", on))
 
-    @params.setter
-    def params(self, params: TrainingParams) -> None:
-        self.form.value = params
-        self._show_preset()
-
-    @property
-    def preset(self) -> str | None:
-        """Name of the preset that the parameters agree with, but for the seed; else None."""
-        for name in PRESETS:
-            if TrainingParams.preset(name).updated(seed=self.params.seed) == self.params:
-                return name
-        return None
-
-    @preset.setter
-    def preset(self, name: str) -> None:
-        self.params = TrainingParams.preset(name).updated(seed=self.params.seed)
-
-    def _take_preset(self, index: int) -> None:
+    def _choose_preset(self, index: int) -> None:
         if name := self.preset_box.itemData(index):
-            self.preset = name
+            self._state.preset = name
 
-    def _show_preset(self) -> None:
-        custom = self.preset_box.findText(_CUSTOM)
-        if self.preset is None and custom < 0:
+    def _draw_training(self) -> None:
+        if self.form.value is not self._state.training:
+            self.form.value = self._state.training
+        preset, custom = self._state.preset, self.preset_box.findText(_CUSTOM)
+        if preset is None and custom < 0:
             self.preset_box.addItem(_CUSTOM)
-        elif self.preset is not None and custom >= 0:
+        elif preset is not None and custom >= 0:
             self.preset_box.removeItem(custom)
-        self.preset_box.setCurrentText(PRESETS[self.preset].title if self.preset else _CUSTOM)
+        self.preset_box.setCurrentText(PRESETS[preset].title if preset else _CUSTOM)
 
-    @property
-    def start_from(self) -> str:
-        """Either "new", "base" or "current"."""
-        return STARTS[self.start_box.currentIndex()]
+    def _draw_device(self) -> None:
+        with signals_blocked(self.device_box):
+            for device in (*self._state.devices, self._state.device):
+                if self.device_box.findText(device) < 0:
+                    self.device_box.addItem(device)
+            self.device_box.setCurrentText(self._state.device)
 
-    @start_from.setter
-    def start_from(self, start: str) -> None:
-        self.start_box.setCurrentIndex(STARTS.index(start))
+    def _draw_choices(self) -> None:
+        self.start_box.setCurrentIndex(self.start_box.findData(self._state.start_from))
+        self.watch_box.setChecked(self._state.watch)
 
-    @property
-    def device(self) -> str:
-        """The device chosen."""
-        return self.device_box.currentText()
+    def _draw_progress(self) -> None:
+        event = self._state.progress
+        if event is None:  # a job begins
+            self._is_new_curve = True
+        if not isinstance(event, TrainingProgress):
+            return
+        losses: Sequence[float] = event.losses
+        if self._is_new_curve:
+            self.description.setText("Training. Stop keeps the model as it is by then.")
+        # A training that is resumed goes on with the curve.
+        if not self._is_new_curve or event.done > len(event.losses):
+            losses = (*self.curve.losses, *event.losses)
+        self.curve.show_losses(losses, event.total)
+        self._is_new_curve = False
 
-    @device.setter
-    def device(self, device: str) -> None:
-        self.add_devices([device])
-        self.device_box.setCurrentText(device)
-
-    def add_devices(self, devices: Iterable[str]) -> None:
-        """Offer devices, those there are before."""
-        for device in devices:
-            if self.device_box.findText(device) < 0:
-                self.device_box.addItem(device)
-
-    def show_training(self, event: TrainingProgress, start: bool) -> None:
-        """Show the loss of a training that goes on; `start` begins a new curve."""
-        if start:
-            self.state.setText("In training. Stop keeps the model as far as it got.")
-            start = event.done <= len(event.losses)  # else it was resumed: the curve goes on
-        self.curve.add(event.losses, event.total, start)
-
-    def show_model(self, model: Model | None, source: str) -> None:
-        """Say which model is in use, and show its loss."""
+    def _draw_model(self) -> None:
+        state, model = self._state, self._state.model
         self.resume_button.setVisible(model is not None and model.unfinished)
+        if state.busy and isinstance(state.progress, TrainingProgress):
+            return
         if model is None:
-            self.state.setText(NO_MODEL)
+            self.description.setText(NO_MODEL)
             self.curve.show_losses((), 0)
-            return
-        if model.any_channels:
-            self.state.setText(BASE_MODEL)
+        elif model.any_channels:
+            self.description.setText(BASE_MODEL)
             self.curve.show_losses((), 0)  # of images that are not the user's
-            return
-        self.state.setText(described(model, source))
-        total = int(model.record.params.get("steps", len(model.losses)))
-        self.curve.show_losses(model.losses, total)
+        else:
+            self.description.setText(model_text(model, state.origin.text))
+            total = int(model.record.params.get("steps", len(model.losses)))
+            self.curve.show_losses(model.losses, total)
 
 
-def described(model: Model, source: str) -> str:
+def model_text(model: Model, source: str) -> str:
     """Return one line on a model for the dock."""
     channels = model.architecture.channels
     parts = [f"{channels} channel{'s' if channels > 1 else ''}"]

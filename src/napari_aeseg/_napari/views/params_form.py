@@ -134,12 +134,14 @@ def make_control(name: str, info: FieldInfo) -> ValueWidget:
         return box
     if kind not in (int, float):
         return LineEdit(**texts)
-    # The step is said out loud: a spin box without one has two decimals, and shows 0.001 as 0.00.
-    step = _limit(info, "multiple_of") or (info.json_schema_extra or {}).get("step", 1)
+    # A spin box without a step has two decimals, and shows 0.001 as 0.00.
+    extra = info.json_schema_extra
+    step = extra.get("step", 1) if isinstance(extra, dict) else 1
+    step = _limit(info, "multiple_of") or step
     spin_box = SpinBox if kind is int else FloatSpinBox
     control = spin_box(min=_limit(info, "ge"), max=_limit(info, "le"), step=step, **texts)
     if isinstance(control.native, QAbstractSpinBox):
-        control.native.setKeyboardTracking(False)  # 12 on the way to 128 is nobody's choice
+        control.native.setKeyboardTracking(False)  # the user who types 128 does not mean 1 or 12
     ignore_wheel(control.native)
     return control
 

@@ -2,126 +2,328 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
+    QComboBox,
     QPushButton,
     QRadioButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_aeseg._napari.tuning import MODES, Cut
 from napari_aeseg._napari.views.classes import ClassesPanel
-from napari_aeseg._napari.views.panels import (
+from napari_aeseg._napari.views.params_form import ParamsForm
+from napari_aeseg._napari.views.widgets import (
     Form,
-    MarkersPanel,
-    ObjectsPanel,
-    RegionsPanel,
+    NumberSlider,
+    WrappedLabel,
+    heading,
+    ignore_wheel,
     in_a_row,
 )
-from napari_aeseg._napari.views.params_form import ParamsForm
-from napari_aeseg._napari.views.widgets import NumberSlider, heading
-from napari_aeseg.params import ComparisonParams, SegmentationParams
+from napari_aeseg.params import ComparisonParams
+from napari_aeseg.regions.cuts.cut import MODES, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from napari_aeseg._napari.tuning import Mode
-    from napari_aeseg.regions.hierarchy import Hierarchy
+    from napari_aeseg._napari.state import DockState, Tool
 
 _MODE_TIPS = {
-    "regions": "Connected segments: every part of the image that hangs together has its own label.",
+    "regions": "Connected segments: every connected part of the image has its own label.",
     "classes": "The same texture has the same label wherever it is in the image.",
-    "objects": "Separate things such as nuclei, cells or particles that stand out of what is "
-    "around them, each with a label of its own; 0 is background.",
+    "objects": "Separate objects such as nuclei, cells or particles that differ from their "
+    "surroundings, each with its own label; 0 is background.",
     "markers": "Paint a few strokes; every colour grows into one segment.",
 }
-_COARSEST = 1000  # patches averaged over, at the end of the slider
-_AUTO_START = 16  # where the scale slider stands while nobody knows what "auto" chooses
+_TIPS = {
+    "n_regions": "How many regions. The slider is logarithmic, and the suggested number is marked.",
+    "threshold": "Neighbours that differ less than this merge: 0 keeps every patch apart, 1 gives "
+    "one region. The same threshold means the same difference in every image.",
+    "min_size": "Area of the smallest object in pixels; 'auto' leaves out what is too small and "
+    "faint beside the others.",
+    "detect_by": "Detect objects that are brighter or darker than their surroundings, or objects "
+    "in the classes that are checked in the list of classes.",
+    "merge": "Drag from one region of the preview to another, or click the one and then the "
+    "other, to merge them. They stay merged while the sliders move.",
+    "split": "Click a region of the preview to split it where its two halves were merged last.",
+}
+_LARGEST_SCALE = 1000  # patches averaged over, at the end of the slider
+_UNKNOWN_SCALE = 16  # where the slider is while it is not known what "auto" chooses
+_LARGEST_MIN_SIZE = 10_000  # pixels, at the end of the slider
+_UNKNOWN_MIN_SIZE = 15  # where the slider is while "auto" is chosen
 
 
-class SegmentView(QWidget):
-    """Buttons and controls for segmenting and for the cut that is shown.
+class RegionsPanel(QWidget):
+    """How many regions, and the tools to correct them.
 
-    The signals tell of changes by the user; showing a value sends none.
+    Parameters
+    ----------
+    state : DockState
     """
 
-    cut_changed = Signal(object)  # Cut
-    comparison_changed = Signal(object)  # ComparisonParams
+    tool_chosen = Signal(object)  # "merge", "split" or None
 
-    def __init__(self) -> None:
+    def __init__(self, state: DockState) -> None:
         super().__init__()
-        self.form = ParamsForm(SegmentationParams())
-        self.cut = Cut()
-        self.regions, self.classes = RegionsPanel(), ClassesPanel()
-        self.objects, self.markers = ObjectsPanel(), MarkersPanel()
-        for panel in (self.regions, self.classes, self.objects):
-            panel.changed.connect(lambda fields: self._change(**fields))
-        self._make_buttons()
-        self._make_comparison()
-        self._lay_out()
-        self.show_cut(self.cut, [])
-        self.show_comparison(ComparisonParams())
+        self._state = state
+        self.n_regions = NumberSlider(1, 1)
+        self.n_regions.changed.connect(lambda n: self._choose(int(n), None))
+        self.threshold = NumberSlider(0, 1, decimals=3, logarithmic=False)
+        self.threshold.changed.connect(lambda t: self._choose(None, t))
+        self.suggest_button = QPushButton("Suggest")
+        self.suggest_button.setToolTip(
+            "Take the number of regions at which the cost of merging jumps, for each image."
+        )
+        self.suggest_button.clicked.connect(lambda: self._choose(None, None))
+        self.tools: dict[Tool, QPushButton] = {}
+        tools: tuple[Tool, ...] = ("merge", "split")
+        for tool in tools:
+            button = QPushButton(tool.capitalize())
+            button.setCheckable(True)
+            button.setToolTip(_TIPS[tool])
+            button.clicked.connect(partial(self._choose_tool, tool))
+            self.tools[tool] = button
+        self.undo_button = QPushButton("Undo")
+        self.undo_button.setToolTip("Undo the last merge or split (Ctrl+Z on the preview).")
+        self.redo_button = QPushButton("Redo")
+        self.redo_button.setToolTip("Redo what was undone (Ctrl+Shift+Z on the preview).")
+        form = Form()
+        form.add("Regions", self.n_regions, _TIPS["n_regions"])
+        form.add("Threshold", self.threshold, _TIPS["threshold"])
+        form.addRow("", self.suggest_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addWidget(in_a_row(*self.tools.values(), self.undo_button, self.redo_button))
+        state.on("cut", "images", "results", draw=self._draw)
+        state.on("tool", draw=self._draw_tool)
 
-    def _make_buttons(self) -> None:
-        self.segment_button = QPushButton("Segment")
-        self.segment_button.setToolTip(
-            "Segment the checked images with the model; without one of your own, with the base "
-            "model that comes with the plugin."
-        )
-        self.keep_button = QPushButton("Keep")
-        self.keep_button.setToolTip(
-            "Copy what the preview shows to a new Labels layer, with measurements of every "
-            "segment. It is hidden under the preview, and the preview goes on."
-        )
-        self.open_button = QPushButton("Open…")
-        self.open_button.setAccessibleName("Open a segmentation")
-        self.open_button.setToolTip(
-            "Open a segmentation that was saved (a folder *.aeseg.zarr), and go on tuning it. It "
-            "is shown on its image if that is open."
-        )
-        self.save_button = QPushButton("Save…")
-        self.save_button.setAccessibleName("Save the segmentation")
-        self.save_button.setToolTip(
-            "Write all possible segmentations of the image to a folder (*.aeseg.zarr), to go on "
-            "tuning another day without segmenting again. Keep is for what is shown now."
-        )
-        self.apply_button = QPushButton("Apply to all open images")
-        self.apply_button.setToolTip(
-            "Segment every open image like this one: same model, same cut, same classes."
-        )
-        self.modes: dict[Mode, QRadioButton] = {}
-        self._mode_group = QButtonGroup(self)
-        for mode in MODES:
-            button = QRadioButton(mode.capitalize())
-            button.setToolTip(_MODE_TIPS[mode])
-            button.clicked.connect(lambda _, mode=mode: self._change(mode=mode))
-            self._mode_group.addButton(button)
-            self.modes[mode] = button
+    def _draw(self) -> None:
+        """Show the cut; what depends on an image is that of the first one."""
+        cut, hierarchy = self._state.cut, self._state.hierarchy
+        for control in (self.n_regions, self.threshold, self.suggest_button, *self.tools.values()):
+            control.setEnabled(hierarchy is not None)
+        self.n_regions.set_range(1, self._state.max_regions)
+        suggested = None if hierarchy is None else hierarchy.suggest_n_regions()
+        self.n_regions.set_mark(suggested)
+        self.suggest_button.setText("Suggest" if suggested is None else f"Suggested: {suggested}")
+        if hierarchy is not None:
+            self.n_regions.value = cut.n_regions or cut.regions_in(hierarchy)
+            self.threshold.value = cut.threshold_in(hierarchy)
+        result = self._state.first_result
+        n_edits, n_undone = (len(result.edits), len(result.undone)) if result else (0, 0)
+        self.undo_button.setEnabled(n_edits > 0)
+        self.undo_button.setText(f"Undo ({n_edits})" if n_edits else "Undo")
+        self.redo_button.setEnabled(n_undone > 0)
 
-    def _make_comparison(self) -> None:
-        self.balance = NumberSlider(0, 1, decimals=2, logarithmic=False)
-        self.balance.changed.connect(lambda balance: self._compare(balance=balance))
-        self.scale = NumberSlider(1, _COARSEST, decimals=1)
-        self.scale.changed.connect(lambda scale: self._compare(scale=scale))
+    def _draw_tool(self) -> None:
+        for tool, button in self.tools.items():
+            button.setChecked(tool == self._state.tool)
+
+    def _choose(self, n_regions: int | None, threshold: float | None) -> None:
+        self._state.change_cut(n_regions=n_regions, threshold=threshold)
+
+    def _choose_tool(self, tool: Tool, chosen: bool) -> None:
+        self._state.tool = tool if chosen else None
+
+
+class ObjectsPanel(QWidget):
+    """The smallest object, how objects are detected, and how many there are.
+
+    Parameters
+    ----------
+    state : DockState
+    """
+
+    detect_by_classes = Signal(bool)
+
+    def __init__(self, state: DockState) -> None:
+        super().__init__()
+        self._state = state
+        self.min_size = NumberSlider(1, _LARGEST_MIN_SIZE)
+        self.min_size.changed.connect(lambda n: state.change_cut(min_size=int(n)))
+        self.auto_min_size = QCheckBox("auto")
+        self.auto_min_size.setToolTip("Choose the smallest size from the image.")
+        self.auto_min_size.setAccessibleName("Automatic minimum size")
+        self.auto_min_size.clicked.connect(
+            lambda auto: state.change_cut(min_size=None if auto else int(self.min_size.value))
+        )
+        self.detect_by = QComboBox()
+        self.detect_by.addItems(["brightness", "checked classes"])
+        self.detect_by.activated.connect(self._choose_detection)
+        ignore_wheel(self.detect_by)
+        self.number = WrappedLabel()
+        form = Form()
+        row = in_a_row(self.auto_min_size, self.min_size)
+        form.add("Min. size", self.min_size, _TIPS["min_size"], row)
+        form.add("Detect by", self.detect_by, _TIPS["detect_by"])
+        form.addRow(self.number)
+        self.setLayout(form)
+        state.on("cut", "images", "results", "objects", draw=self._draw)
+
+    def _draw(self) -> None:
+        cut = self._state.cut
+        self.setEnabled(bool(self._state.hierarchies))
+        self.auto_min_size.setChecked(cut.min_size is None)
+        self.min_size.setEnabled(cut.min_size is not None)
+        self.min_size.set_range(1, max(_LARGEST_MIN_SIZE, cut.min_size or 0))
+        self.min_size.value = cut.min_size or _UNKNOWN_MIN_SIZE
+        self.detect_by.setCurrentIndex(0 if cut.class_ids is None else 1)
+        self.number.setText(self._number_text())
+
+    def _choose_detection(self, index: int) -> None:
+        self.detect_by_classes.emit(bool(index))
+        self._draw()  # it may have been refused
+
+    def _number_text(self) -> str:
+        image = self._state.first_image
+        if image is None or self._state.cut.mode != "objects":
+            return ""
+        objects = self._state.objects_of(image, self._state.cut)
+        if objects is None:  # still being detected
+            return ""
+        number = int(objects.max(initial=0))
+        if number == 0:
+            return "No objects found. Try a smaller size."
+        return "1 object" if number == 1 else f"{number} objects"
+
+
+class MarkersPanel(QWidget):
+    """Explains segments that grow from strokes.
+
+    Parameters
+    ----------
+    state : DockState
+    """
+
+    def __init__(self, state: DockState) -> None:
+        super().__init__()
+        self._state = state
+        self.button = QPushButton("Paint strokes")
+        self.button.setToolTip(
+            "Select the strokes layer of the current image, or make one: a separate Labels layer."
+        )
+        self.hint = WrappedLabel(
+            "Each colour becomes one segment: a few strokes in every part are enough. "
+            "Press M for a new colour, 1 to erase, 2 to paint."
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.button)
+        layout.addWidget(self.hint)
+        state.on("cut", "images", "results", draw=self._draw)
+
+    def _draw(self) -> None:
+        self.setEnabled(bool(self._state.hierarchies))
+
+
+class ComparisonPanel(QWidget):
+    """How patches are compared: a row for each field of `ComparisonParams`.
+
+    Parameters
+    ----------
+    state : DockState
+    """
+
+    def __init__(self, state: DockState) -> None:
+        super().__init__()
+        self._state = state
+        self.balance = NumberSlider(
+            0, 1, decimals=2, logarithmic=False, ends=("brightness", "texture")
+        )
+        self.balance.changed.connect(lambda b: state.change_comparison(balance=b))
+        self.scale = NumberSlider(1, _LARGEST_SCALE, decimals=1)
+        self.scale.changed.connect(lambda s: state.change_comparison(scale=s))
         self.auto_scale = QCheckBox("auto")
-        self.auto_scale.setToolTip("Choose the scale from the image.")
-        self.auto_scale.setAccessibleName("Automatic scale")
+        self.auto_scale.setToolTip("Choose the smoothing scale from the image.")
+        self.auto_scale.setAccessibleName("Automatic smoothing scale")
         self.auto_scale.clicked.connect(
-            lambda auto: self._compare(scale="auto" if auto else self.scale.value)
+            lambda auto: state.change_comparison(scale="auto" if auto else self.scale.value)
         )
         fields = ComparisonParams.model_fields
         form = Form()
         form.add("Balance", self.balance, str(fields["balance"].description))
         row = in_a_row(self.auto_scale, self.scale)
         form.add("Smoothing scale", self.scale, str(fields["scale"].description), row)
-        self._comparison_part = QWidget()
-        self._comparison_part.setLayout(form)
+        self.setLayout(form)
+        state.on("comparison", "cut", "images", "results", draw=self._draw)
+
+    def _draw(self) -> None:
+        comparison, hierarchy = self._state.comparison, self._state.hierarchy
+        self.balance.value = comparison.balance
+        self.auto_scale.setChecked(comparison.scale == "auto")
+        self.scale.setEnabled(comparison.scale != "auto")
+        if comparison.scale != "auto":
+            scale = comparison.scale
+        else:
+            scale = _UNKNOWN_SCALE if hierarchy is None else hierarchy.descriptor.scale
+        self.scale.set_range(1, max(_LARGEST_SCALE, scale))
+        self.scale.value = scale
+
+
+class SegmentsView(QWidget):
+    """Buttons to segment, and a panel of controls for each mode.
+
+    Parameters
+    ----------
+    state : DockState
+    """
+
+    def __init__(self, state: DockState) -> None:
+        super().__init__()
+        self._state = state
+        self.form = ParamsForm(state.segmentation)
+        self.form.changed.connect(lambda params: setattr(state, "segmentation", params))
+        self.regions, self.objects = RegionsPanel(state), ObjectsPanel(state)
+        self.classes, self.markers = ClassesPanel(state), MarkersPanel(state)
+        self.comparison = ComparisonPanel(state)
+        self._make_buttons()
+        self._make_modes()
+        self._lay_out()
+        state.on("segmentation", draw=self._draw_params)
+        state.on("cut", draw=self._draw_mode)
+
+    def _make_buttons(self) -> None:
+        self.segment_button = QPushButton("Segment")
+        self.segment_button.setToolTip(
+            "Segment the checked images with the model; without a trained model, with the "
+            "built-in base model."
+        )
+        self.keep_button = QPushButton("Keep")
+        self.keep_button.setToolTip(
+            "Copy the preview to a new Labels layer, with measurements of every segment. The new "
+            "layer is hidden below the preview, which you can go on changing."
+        )
+        self.open_button = QPushButton("Open…")
+        self.open_button.setAccessibleName("Open a segmentation")
+        self.open_button.setToolTip(
+            "Open a saved segmentation (a folder *.aeseg.zarr) and go on tuning it. It is shown on "
+            "its image if that is open."
+        )
+        self.save_button = QPushButton("Save…")
+        self.save_button.setAccessibleName("Save the segmentation")
+        self.save_button.setToolTip(
+            "Save all possible segmentations of the image to a folder (*.aeseg.zarr), to go on "
+            "tuning later without segmenting again. To keep only the present one, press Keep."
+        )
+        self.apply_button = QPushButton("Apply to all open images")
+        self.apply_button.setToolTip(
+            "Segment every open image like this one, with the same model, controls and classes."
+        )
+
+    def _make_modes(self) -> None:
+        self.modes: dict[Mode, QRadioButton] = {}
+        self._mode_group = QButtonGroup(self)
+        for mode in MODES:
+            button = QRadioButton(mode.capitalize())
+            button.setToolTip(_MODE_TIPS[mode])
+            button.clicked.connect(partial(self._choose_mode, mode))
+            self._mode_group.addButton(button)
+            self.modes[mode] = button
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -129,57 +331,25 @@ class SegmentView(QWidget):
         layout.addWidget(heading("3  Segments"))
         layout.addWidget(in_a_row(self.segment_button, self.keep_button))
         layout.addWidget(in_a_row(self.open_button, self.save_button))
-        first, second = MODES[:2], MODES[2:]
-        layout.addWidget(in_a_row(*(self.modes[mode] for mode in first)))
-        layout.addWidget(in_a_row(*(self.modes[mode] for mode in second)))
-        for part in (
-            self.regions,
-            self.objects,
-            self.classes,
-            self.markers,
-            self._comparison_part,
-            self.apply_button,
-        ):
-            layout.addWidget(part)
+        for modes in (MODES[:2], MODES[2:]):
+            layout.addWidget(in_a_row(*(self.modes[mode] for mode in modes)))
+        for panel in (self.regions, self.objects, self.classes, self.markers, self.comparison):
+            layout.addWidget(panel)
+        layout.addWidget(self.apply_button)
 
-    @property
-    def params(self) -> SegmentationParams:
-        """How images are cut into patches and encoded."""
-        return self.form.value
+    def _draw_params(self) -> None:
+        if self.form.value is not self._state.segmentation:
+            self.form.value = self._state.segmentation
 
-    @params.setter
-    def params(self, params: SegmentationParams) -> None:
-        self.form.value = params
-
-    def show_comparison(self, comparison: ComparisonParams, chosen: float | None = None) -> None:
-        """Show how patches are compared; `chosen` is the scale that "auto" took."""
-        self.comparison, scale = comparison, comparison.scale
-        self.balance.value = comparison.balance
-        self.auto_scale.setChecked(scale == "auto")
-        self.scale.setEnabled(scale != "auto")
-        shown = (chosen or _AUTO_START) if scale == "auto" else scale
-        self.scale.set_range(1, max(_COARSEST, shown))
-        self.scale.value = shown
-
-    def show_cut(self, cut: Cut, hierarchies: Sequence[Hierarchy]) -> None:
-        """Show a cut; what depends on an image is that of the first of `hierarchies`."""
-        self.cut = cut
+    def _draw_mode(self) -> None:
+        cut = self._state.cut
         self.modes[cut.mode].setChecked(True)
-        made_of_classes = cut.mode == "objects" and cut.class_ids is not None
         self.regions.setVisible(cut.mode == "regions")
-        self.classes.setVisible(cut.mode == "classes" or made_of_classes)
         self.objects.setVisible(cut.mode == "objects")
+        self.classes.setVisible(cut.needs_classes)
         self.markers.setVisible(cut.mode == "markers")
-        # Objects that stand out do not depend on how patches are compared.
-        self._comparison_part.setVisible(cut.mode != "objects" or made_of_classes)
-        for panel in (self.regions, self.classes, self.objects, self.markers):
-            panel.show_cut(cut, hierarchies)
-        if hierarchies:
-            self.show_comparison(self.comparison, hierarchies[0].descriptor.scale)
+        # Objects by brightness do not depend on how patches are compared.
+        self.comparison.setVisible(cut.mode != "objects" or cut.needs_classes)
 
-    def _change(self, **changes: Any) -> None:
-        self.cut_changed.emit(replace(self.cut, **changes))
-
-    def _compare(self, **changes: object) -> None:
-        self.show_comparison(self.comparison.updated(**changes))
-        self.comparison_changed.emit(self.comparison)
+    def _choose_mode(self, mode: Mode, _: bool) -> None:
+        self._state.change_cut(mode=mode)

@@ -10,6 +10,7 @@ from napari_aeseg._napari.views.widgets import WrappedLabel
 from napari_aeseg.progress import TrainingProgress
 
 if TYPE_CHECKING:
+    from napari_aeseg._napari.state import DockState
     from napari_aeseg.progress import Progress
 
 _STAGES = {
@@ -24,17 +25,23 @@ _STAGES = {
 
 
 class StatusView(QWidget):
-    """A progress bar, a line of text, and Stop; bar and button are there while work goes on."""
+    """A progress bar, a line of text, and Stop; bar and button are shown while a job runs.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    state : DockState
+    """
+
+    def __init__(self, state: DockState) -> None:
         super().__init__()
+        self._state = state
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)
         self.text = WrappedLabel()
         self.stop_button = QPushButton("Stop")
         self.stop_button.setToolTip(
-            "Stop what is running. A training that is stopped leaves the model as far as it got."
+            "Stop what is running. A training that is stopped keeps the model as it is by then."
         )
         row = QHBoxLayout()
         row.addWidget(self.bar, stretch=1)
@@ -44,68 +51,63 @@ class StatusView(QWidget):
         layout.addLayout(row)
         layout.addWidget(self.text)
         self._file = ""
-        self.end("")
+        state.on("message", draw=self._draw_message)
+        state.on("busy", draw=self._draw_busy)
+        state.on("progress", draw=self._draw_progress)
 
-    def begin(self, text: str) -> None:
-        """Show that work has begun."""
+    def show_stopping(self) -> None:
+        """Show that Stop was pressed."""
+        self.stop_button.setEnabled(False)
+        self._state.message = "Stopping …"
+
+    def _draw_message(self) -> None:
+        self.text.setText(self._state.message)
+        self.text.setVisible(bool(self._state.message))
+
+    def _draw_busy(self) -> None:
+        is_busy = bool(self._state.busy)
         self._file = ""
         self.bar.setRange(0, 0)
-        self.text.setText(f"{text} …")
-        self.text.show()
-        self.bar.show()
-        self.stop_button.show()
-        self.stop_button.setEnabled(True)
+        self.bar.setVisible(is_busy)
+        self.stop_button.setVisible(is_busy)
+        self.stop_button.setEnabled(is_busy)
 
-    def show_event(self, event: Progress, title: str) -> None:
-        """Show how far work has got; `title` says on what."""
+    def _draw_progress(self) -> None:
+        event = self._state.progress
+        if event is None:
+            return
         if event.stage == "file":  # the stages that follow are those of this file
             self._file = event.message
         # A stage of one step has nothing to show but that it goes on.
         self.bar.setRange(0, event.total if event.total > 1 else 0)
         self.bar.setValue(event.done)
-        self.text.setText(described(event, self._file or title))
-
-    def stopping(self) -> None:
-        """Show that Stop was heard."""
-        self.stop_button.setEnabled(False)
-        self.text.setText("Stopping …")
-
-    def end(self, text: str) -> None:
-        """Show how work ended."""
-        self.say(text)
-        self.bar.hide()
-        self.stop_button.hide()
-
-    def say(self, text: str) -> None:
-        """Show a line of text, or none."""
-        self.text.setText(text)
-        self.text.setVisible(bool(text))
+        self.text.setText(progress_text(event, self._file or self._state.busy))
 
 
-def described(event: Progress, title: str) -> str:
+def progress_text(event: Progress, subject: str) -> str:
     """Return an event as a line for the user.
 
     Examples
     --------
     >>> from napari_aeseg.progress import Progress
-    >>> described(Progress("encode", 2, 8, "cpu", 90.0), "tissue")
+    >>> progress_text(Progress("encode", 2, 8, "cpu", 90.0), "tissue")
     'Encoding tissue: 2 of 8, about 2 min left, cpu'
     """
     if event.message:
         return event.message
-    training = isinstance(event, TrainingProgress)
     parts = [f"{event.done} of {event.total}"] if event.total > 1 else []
-    if training:
+    if isinstance(event, TrainingProgress):
         parts.append(f"loss {event.loss:.4f}")
     if event.seconds_left is not None and event.done < event.total:
         parts.append(f"{time_text(event.seconds_left)} left")
-    if training and event.steps_per_second is not None:
-        parts.append(
-            f"{event.steps_per_second:.1f} steps/s ({event.images_per_second:.0f} crops/s)"
-        )
+    if isinstance(event, TrainingProgress) and event.steps_per_second is not None:
+        speed = f"{event.steps_per_second:.1f} steps/s ({event.images_per_second:.0f} crops/s)"
+        parts.append(speed)
     if event.device:
-        parts.append(f"{event.device}, {event.precision}" if training else event.device)
-    return f"{_STAGES.get(event.stage, event.stage)} {title}: {', '.join(parts)}".rstrip(": ")
+        parts.append(event.device)
+    if isinstance(event, TrainingProgress) and event.precision:
+        parts.append(event.precision)
+    return f"{_STAGES.get(event.stage, event.stage)} {subject}: {', '.join(parts)}".rstrip(": ")
 
 
 def time_text(seconds: float) -> str:

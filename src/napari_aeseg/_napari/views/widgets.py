@@ -1,4 +1,4 @@
-"""Small Qt controls."""
+"""Small Qt controls, and the form that lays them out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import math
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QPainter, QPalette, QPen
 from qtpy.QtWidgets import (
+    QCheckBox,
     QDoubleSpinBox,
+    QFormLayout,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -21,9 +24,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 _STEPS = 1000  # positions of a slider
-_LEAST_HEIGHT = 220  # pixels of the dock that another dock below leaves
+_LEAST_HEIGHT = 220  # pixels that a dock below leaves to this one
 _NUMBER_WIDTH = 96  # pixels: five digits between napari's buttons for less and more
 
 
@@ -52,6 +56,36 @@ def heading(text: str) -> QLabel:
     return label
 
 
+def in_a_row(*widgets: QWidget) -> QWidget:
+    """Return the widgets side by side; check boxes take no more room than they need."""
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget, stretch=0 if isinstance(widget, QCheckBox) else 1)
+    return row
+
+
+class Form(QFormLayout):
+    """Rows of a label and a control, both with the same tooltip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setContentsMargins(0, 0, 0, 0)
+        self.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+
+    def add(self, text: str, control: QWidget, tip: str, row: QWidget | None = None) -> None:
+        """Add a control; `row` is the widget that holds it when it is not alone."""
+        label = QLabel(text)
+        label.setToolTip(tip)
+        if isinstance(control, NumberSlider):
+            control.describe(text, tip)
+        else:
+            control.setToolTip(tip)
+            control.setAccessibleName(text)
+        self.addRow(label, row or control)
+
+
 class WrappedLabel(QLabel):
     """A label that breaks its lines instead of widening the dock, and takes the height it needs."""
 
@@ -61,7 +95,7 @@ class WrappedLabel(QLabel):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
 
-    # A scroll area does not ask for the height at a width, so the hint is for the width there is.
+    # A scroll area does not ask for the height at a width: the hint is for the present width.
     def hasHeightForWidth(self) -> bool:
         return False
 
@@ -104,6 +138,9 @@ class Scroll(QScrollArea):
 
 class Fold(QWidget):
     """Content that hides under its title until the title is clicked.
+
+    superqt's QCollapsible leaves controls that it has collapsed in the tab order, and gives its
+    content a fixed height, in which texts that grow later are cut off.
 
     Parameters
     ----------
@@ -167,6 +204,8 @@ class MarkedSlider(QSlider):
 class NumberSlider(QWidget):
     """A slider with the number beside it, to type into.
 
+    superqt's labelled sliders have no logarithmic scale and no mark.
+
     Parameters
     ----------
     smallest, largest : float
@@ -175,30 +214,43 @@ class NumberSlider(QWidget):
         0 for whole numbers.
     logarithmic : bool
         Spread the positions over the logarithm of the value; `smallest` has to be above 0 then.
+    ends : tuple of str, optional
+        What the ends mean, written below the slider.
     """
 
     changed = Signal(float)  # by the user only
 
     def __init__(
-        self, smallest: float, largest: float, decimals: int = 0, logarithmic: bool = True
+        self,
+        smallest: float,
+        largest: float,
+        decimals: int = 0,
+        logarithmic: bool = True,
+        ends: tuple[str, str] | None = None,
     ) -> None:
         super().__init__()
         self._logarithmic = logarithmic
-        self._kind = float if decimals else int
+        self._kind: type[float] = float if decimals else int
         self.slider = MarkedSlider()
         self.slider.setRange(0, _STEPS)
         self.number = QDoubleSpinBox() if decimals else QSpinBox()
         if decimals:
             self.number.setDecimals(decimals)
             self.number.setSingleStep(10.0**-decimals)
-        self.number.setKeyboardTracking(False)  # 12 on the way to 128 is nobody's choice
+        self.number.setKeyboardTracking(False)  # the user who types 128 does not mean 1 or 12
         self.number.setFixedWidth(_NUMBER_WIDTH)
         for control in (self.slider, self.number):
             ignore_wheel(control)
-        layout = QHBoxLayout(self)
+        layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.slider, stretch=1)
-        layout.addWidget(self.number)
+        layout.setVerticalSpacing(0)
+        layout.addWidget(self.slider, 0, 0)
+        layout.addWidget(self.number, 0, 1)
+        layout.setColumnStretch(0, 1)
+        if ends is not None:
+            low, high = (QLabel(end) for end in ends)
+            high.setAlignment(Qt.AlignmentFlag.AlignRight)
+            layout.addWidget(in_a_row(low, high), 1, 0)
         self._mark: float | None = None
         self.set_range(smallest, largest)
         self.slider.valueChanged.connect(self._slid)
@@ -213,9 +265,8 @@ class NumberSlider(QWidget):
     def set_range(self, smallest: float, largest: float) -> None:
         """Set the ends; the value moves inside them without a signal."""
         self._ends = float(smallest), float(max(largest, smallest))
-        self.number.blockSignals(True)
-        self.number.setRange(self._kind(smallest), self._kind(self._ends[1]))
-        self.number.blockSignals(False)
+        with signals_blocked(self.number):
+            self.number.setRange(self._kind(smallest), self._kind(self._ends[1]))
         self.set_mark(self._mark)
         self.value = self.value
 
@@ -235,9 +286,8 @@ class NumberSlider(QWidget):
         self.slider.set_mark(None if value is None else self._position(value))
 
     def _show(self, control: QSlider | QSpinBox | QDoubleSpinBox, value: float) -> None:
-        control.blockSignals(True)
-        control.setValue(value)
-        control.blockSignals(False)
+        with signals_blocked(control):
+            control.setValue(value)
 
     def _position(self, value: float) -> int:
         low, high = (self._scaled(end) for end in self._ends)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psygnal import Signal
-from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_aeseg._napari.work.jobs import finding_devices
 from napari_aeseg._napari.work.worker import Done, Job, JobRunner
 
 if TYPE_CHECKING:
-    from qtpy.QtCore import QObject
-
-    from napari_aeseg._napari.work.worker import Failed, Stopped
+    from napari_aeseg._napari.state import DockState
+    from napari_aeseg._napari.work.worker import Outcome
 
 # After the dock has opened: importing torch takes seconds, which the first click would wait for.
 _MILLISECONDS_TO_TORCH = 700
@@ -25,40 +22,34 @@ class DeviceFinder:
 
     Parameters
     ----------
-    parent : QObject
-        What its timer lives with.
-
-    Attributes
-    ----------
-    found : psygnal.Signal(list of str)
+    state : DockState
     """
 
-    found = Signal(list)
-
-    def __init__(self, parent: QObject) -> None:
+    def __init__(self, state: DockState) -> None:
+        self._state = state
         self._runner = JobRunner()
         self._runner.ended.connect(self._on_ended)
-        self._timer = QTimer(parent)
+        self._timer = QTimer()
         self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.look)
+        self._timer.timeout.connect(self.find)
         self._timer.start(_MILLISECONDS_TO_TORCH)
 
     @property
     def busy(self) -> bool:
-        """Whether it is looking."""
+        """Whether devices are being looked up."""
         return self._runner.busy
 
-    def look(self) -> None:
-        """Begin to look; `found` follows."""
+    def find(self) -> None:
+        """Begin to look; `state.devices` follows."""
         if not self._runner.busy:
-            self._runner.start(Job("looking for devices", finding_devices()), False)
+            self._runner.start(Job("looking for devices", finding_devices()))
 
-    def leave(self) -> None:
-        """Leave what is going on, and be silent from now on."""
-        if isalive(self._timer):
-            self._timer.stop()
-        self._runner.leave()
+    def close(self) -> None:
+        """Stop, and ignore the outcome."""
+        self._timer.stop()
+        self._runner.abandon()
 
-    def _on_ended(self, outcome: Done | Stopped | Failed) -> None:
+    def _on_ended(self, outcome: Outcome) -> None:
         if isinstance(outcome, Done):
-            self.found.emit(outcome.result)
+            new = [device for device in outcome.result if device not in self._state.devices]
+            self._state.devices = (*self._state.devices, *new)

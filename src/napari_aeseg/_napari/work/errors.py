@@ -1,4 +1,4 @@
-"""Says what went wrong: to the user, to scripts, to whoever listens."""
+"""Reports errors: to the user, to scripts, and to whoever waits."""
 
 from __future__ import annotations
 
@@ -8,35 +8,43 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_error
 from psygnal import Signal
 
-from napari_aeseg._napari.work.worker import noted
+from napari_aeseg._napari.work.worker import log_unexpected
 from napari_aeseg.errors import AesegError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_aeseg._napari.state import DockState
 
-def said(error: Exception) -> str:
-    """Return how an error is said to the user."""
+
+def error_text(error: Exception) -> str:
+    """Return an error as a line for the user."""
     return str(error) if isinstance(error, AesegError) else f"{type(error).__name__}: {error}"
 
 
 class Reporter:
-    """Keeps the last error until somebody has waited for it.
+    """Shows errors, and keeps the last one until somebody has waited for it.
+
+    Parameters
+    ----------
+    state : DockState
+        Its message is the error, unless something runs.
 
     Attributes
     ----------
-    failed : psygnal.Signal(Exception, str)
-        The error, and how it is said.
+    failed : psygnal.Signal(Exception)
+        The user has seen it by then.
     """
 
-    failed = Signal(object, str)
+    failed = Signal(object)
 
-    def __init__(self) -> None:
+    def __init__(self, state: DockState) -> None:
+        self._state = state
         self._error: Exception | None = None
         self._popups = True
 
     def clear(self) -> None:
-        """Forget the last error: something new begins."""
+        """Forget the last error: a new action begins."""
         self._error = None
 
     def raise_last(self) -> None:
@@ -46,33 +54,35 @@ class Reporter:
             raise error
 
     def report(self, error: Exception) -> None:
-        """Show an error to the user and to scripts."""
+        """Show an error to the user, and tell scripts."""
         self._error = error
-        text = said(error)
+        text = error_text(error)
         if self._popups:
             show_error(text)
-        self.failed.emit(error, text)
+        if not self._state.busy and text not in self._state.message:
+            self._state.message = text
+        self.failed.emit(error)
 
     @contextmanager
     def reported(self) -> Iterator[None]:
-        """Report what goes wrong inside, instead of raising it."""
+        """Report errors inside, instead of raising them."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - it is told, and nothing is left half done
-            self.report(noted(error, "an action"))
+        except Exception as error:  # noqa: BLE001 - it is reported, and nothing is left half done
+            self.report(log_unexpected(error, "an action"))
 
-    def reporting(self, action: Callable[..., object]) -> Callable[..., None]:
-        """Return a slot that does the action, without what the signal sends, and reports."""
+    def slot(self, action: Callable[..., object], *arguments: object) -> Callable[..., None]:
+        """Return a slot that calls an action, without what the signal sends, and reports errors."""
 
-        def slot(*_: object) -> None:
+        def call(*_: object) -> None:
             with self.reported():
-                action()
+                action(*arguments)
 
-        return slot
+        return call
 
     @contextmanager
-    def quiet(self) -> Iterator[None]:
-        """Let nothing pop up inside: what goes wrong will be raised."""
+    def no_popups(self) -> Iterator[None]:
+        """Show no notification inside, since errors will be raised."""
         self._popups = False
         try:
             yield

@@ -1,69 +1,40 @@
-"""What the widget has done in a thread: each function returns work for a `Job`.
+"""What the dock has done in a thread: each function returns work for a `Job`.
 
 The core is imported inside the work, because it brings in torch, which takes seconds.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
-from functools import wraps
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.manifest.settings import prepare_folder
 from napari_aeseg.images.axes import common_voxel_size
+from napari_aeseg.params import BASE_MODEL
 from napari_aeseg.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from os import PathLike
     from pathlib import Path
     from threading import Event
 
     import numpy as np
 
-    from napari_aeseg._napari.layers.adapter import Snapshot
-    from napari_aeseg._napari.tree_files import Opened
-    from napari_aeseg._napari.tuning import Cut
+    from napari_aeseg._napari.layers.adapter import ImageInput
+    from napari_aeseg._napari.state import DockState, ObjectSearch
     from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.batch import BatchReport
+    from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
-    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _SECONDS_BETWEEN_SAVES = 30.0
 _SECONDS_BETWEEN_PICTURES = 1.0
 
 
-def _with_core(work: Work) -> Work:
-    """Have the core imported before some work, in a thread that ends with that."""
-
-    @wraps(work)
-    def begun(stop: Event) -> Generator[Progress, None, Any]:
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(_import_core).result()
-        return (yield from work(stop))
-
-    return begun
-
-
-def _import_core() -> None:
-    """Import what is written in C++.
-
-    pybind11, as torch 2.9 still has it, keeps the state of the thread that first imports it. One of
-    Qt's has another state for each piece of work: the next tensor that was freed in it ended the
-    process.
-    """
-    import napari_aeseg.api  # noqa: F401 - brings in torch
-
-    with suppress(ImportError):  # there are platforms without it
-        import higra  # noqa: F401
-
-
 def training(
-    images: Sequence[Snapshot],
+    inputs: Sequence[ImageInput],
     params: TrainingParams | None,
     device: str,
     init: Model | str | None = None,
@@ -76,66 +47,65 @@ def training(
     With `autosave`, the model so far is written to that file now and then, and at the end.
     """
 
-    @_with_core
     def work(stop: Event) -> Generator[Progress, None, Model]:
         from napari_aeseg.api import train_steps
 
-        if autosave is not None:  # a folder that cannot be written is told before the work
+        if autosave is not None:  # a folder that cannot be written to is an error before the work
             prepare_folder(autosave.parent)
         steps = train_steps(
-            [image.data for image in images],
+            [image.data for image in inputs],
             params,
-            axes=[image.axes_argument for image in images],
+            axes=[image.axes_argument for image in inputs],
             device=device,
             init=init,
             resume=resume,
             stop=stop,
-            names=[image.name for image in images],
+            names=[image.name for image in inputs],
             snapshot_seconds=None if autosave is None else _SECONDS_BETWEEN_SAVES,
             preview_seconds=_SECONDS_BETWEEN_PICTURES if watch else None,
-            voxel_size=common_voxel_size([image.axes for image in images]),
+            voxel_size=common_voxel_size([image.axes for image in inputs]),
         )
-        return (yield from _saving(steps, autosave))
+        return (yield from _autosaved(steps, autosave))
 
     return work
 
 
-def _saving(
-    steps: Generator[Progress, None, Model], autosave: Path | None
+def _autosaved(
+    steps: Generator[Progress, None, Model], path: Path | None
 ) -> Generator[Progress, None, Model]:
-    """Pass events on; write the models that come with them here, and not on the GUI thread."""
-    told = ""
+    """Pass events on, and write the models that come with them: here, off the GUI thread."""
+    warned = False
     while True:
         try:
             event = next(steps)
         except StopIteration as end:
             model: Model = end.value
             break
-        if getattr(event, "snapshot", None) is not None:
-            wrong = _save(event.snapshot, autosave)
-            event = replace(event, snapshot=None, message=event.message or ("" if told else wrong))
-            told = told or wrong
+        snapshot = getattr(event, "snapshot", None)
+        if snapshot is not None:
+            warning = _save(snapshot, path)
+            message = event.message or ("" if warned else warning)
+            event = replace(event, snapshot=None, message=message)  # type: ignore[call-arg]
+            warned = warned or bool(warning)
         yield event
-    if wrong := _save(model, autosave):
-        yield Progress("train", 1, 1, message=wrong)
+    if warning := _save(model, path):
+        yield Progress("train", 1, 1, message=warning)
     return model
 
 
 def _save(model: Model, path: Path | None) -> str:
-    """Write a model; return what went wrong: a full disk must not cost the training."""
+    """Write a model; return a warning if it fails: a full disk must not cost the training."""
     if path is None:
         return ""
     try:
         model.save(path)
     except OSError as error:
-        return (
-            f"The model could not be saved as {path}: {error.strerror or error}. Save it by hand."
-        )
+        return f"The model could not be saved as {path}: {error.strerror or error}. Press Save."
     return ""
 
 
 def segmenting(
-    image: Snapshot,
+    image: ImageInput,
     model: Model,
     params: SegmentationParams,
     comparison: ComparisonParams,
@@ -143,7 +113,6 @@ def segmenting(
 ) -> Work:
     """Build the hierarchy of one image; the result is a `Hierarchy`."""
 
-    @_with_core
     def work(stop: Event) -> Generator[Progress, None, Hierarchy]:
         from napari_aeseg.api import hierarchy_steps
 
@@ -162,42 +131,37 @@ def segmenting(
     return work
 
 
-def comparing(hierarchies: dict[Any, Hierarchy], comparison: ComparisonParams) -> Work:
+def comparing(hierarchies: Mapping[Any, Hierarchy], comparison: ComparisonParams) -> Work:
     """Compare the patches of hierarchies anew; the result is a dict with the same keys."""
 
-    @_with_core
     def work(stop: Event) -> Generator[Progress, None, dict[Any, Hierarchy]]:
         yield from ()
-        new = {}
+        compared = {}
         for key, hierarchy in hierarchies.items():
             if stop.is_set():
                 break
-            new[key] = _warm(hierarchy.compared_by(comparison).prepare(stop))
-        return new
+            compared[key] = _warm(hierarchy.compared_by(comparison).prepare(stop))
+        return compared
 
     return work
 
 
-def finding_objects(
-    searches: dict[Any, tuple[Hierarchy, Cut, Prototypes | None]],
-) -> Work:
+def finding_objects(searches: Mapping[Any, ObjectSearch]) -> Work:
     """Find objects; the result is a dict of labels with the same keys."""
 
-    @_with_core
     def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
         yield from ()
         return {
-            key: cut.labels(hierarchy, prototypes, stop=stop)
-            for key, (hierarchy, cut, prototypes) in searches.items()
+            key: search.cut.labels(search.hierarchy, search.prototypes, stop=stop)
+            for key, search in searches.items()
         }
 
     return work
 
 
-def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
+def measuring_error(image: ImageInput, model: Model, device: str) -> Work:
     """Compute the reconstruction error of each pixel; the result is an array."""
 
-    @_with_core
     def work(stop: Event) -> Generator[Progress, None, np.ndarray]:
         from napari_aeseg.autoencoder.model import error_steps
 
@@ -211,7 +175,6 @@ def measuring_error(image: Snapshot, model: Model, device: str) -> Work:
 def loading(path: str | PathLike[str]) -> Work:
     """Load a model file; the result is a `Model`."""
 
-    @_with_core
     def work(stop: Event) -> Generator[Progress, None, Model]:
         yield from ()
         from napari_aeseg.api import load_model
@@ -224,7 +187,6 @@ def loading(path: str | PathLike[str]) -> Work:
 def saving_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> Work:
     """Write a hierarchy to a folder; there is no result."""
 
-    @_with_core
     def work(stop: Event) -> Generator[Progress, None, None]:
         yield from ()
         hierarchy.save(path)
@@ -232,18 +194,24 @@ def saving_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> Work:
     return work
 
 
-def opening_hierarchy(path: str | PathLike[str], images: Sequence[Any]) -> Work:
-    """Read a hierarchy and look which of some images it is of; the result is an `Opened`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedHierarchy:
+    """A saved hierarchy, and the index of its image among those that are open."""
 
-    @_with_core
-    def work(stop: Event) -> Generator[Progress, None, Opened]:
+    hierarchy: Hierarchy
+    index: int | None
+
+
+def opening_hierarchy(path: str | PathLike[str], images: Sequence[Any]) -> Work:
+    """Read a hierarchy and find its image among some arrays; the result is a `LoadedHierarchy`."""
+
+    def work(stop: Event) -> Generator[Progress, None, LoadedHierarchy]:
         yield from ()
-        from napari_aeseg._napari.tree_files import Opened
         from napari_aeseg.regions.hierarchy import load_hierarchy
 
         hierarchy = _warm(load_hierarchy(path).prepare(stop))
-        places = (place for place, image in enumerate(images) if hierarchy.matches_image(image))
-        return Opened(hierarchy, next(places, None))
+        matching = (index for index, image in enumerate(images) if hierarchy.matches_image(image))
+        return LoadedHierarchy(hierarchy, next(matching, None))
 
     return work
 
@@ -254,7 +222,6 @@ def finding_devices() -> Work:
     What takes long to load is loaded on the way: torch, and the library of the loss curve.
     """
 
-    @_with_core
     def work(stop: Event) -> Generator[Progress, None, list[str]]:
         yield from ()
         import pyqtgraph  # noqa: F401
@@ -274,11 +241,11 @@ def _warm(hierarchy: Hierarchy) -> Hierarchy:
     return hierarchy
 
 
-def segmenting_files(files: list[Path], output: Path, *settings: Any) -> Work:
-    """Segment files; the result is a `BatchReport`. Settings are those of `Batch`."""
-    model, cut, params, comparison, axes, device, existing = settings
+def segmenting_files(files: list[Path], output: Path, state: DockState, existing: Existing) -> Work:
+    """Segment files like the preview; the result is a `BatchReport`."""
+    model, cut, comparison = state.model, state.cut, state.comparison
+    params, axes, device = state.segmentation, state.axes, state.device
 
-    @_with_core
     def work(stop: Event) -> Generator[Progress, None, BatchReport]:
         from napari_aeseg.api import load_model
         from napari_aeseg.batch import Batch
@@ -286,7 +253,7 @@ def segmenting_files(files: list[Path], output: Path, *settings: Any) -> Work:
         batch = Batch(
             files=files,
             output=output,
-            model=load_model(model) if isinstance(model, str) else model,
+            model=model or load_model(BASE_MODEL),
             cut=cut,
             params=params,
             comparison=comparison,

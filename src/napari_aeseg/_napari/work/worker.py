@@ -1,4 +1,4 @@
-"""Runs the core's generators in a napari thread worker, and says on the GUI thread how they went.
+"""Runs the core's generators in a napari thread worker, and reports on the GUI thread.
 
 Three habits of the workers are worked around here. A generator worker swallows a `RuntimeError`
 (and torch's out-of-memory error is one), so nothing is ever raised into it: the outcome is its
@@ -7,7 +7,7 @@ GPU, so quitting sets an event instead that the core looks at. And napari keeps 
 worker as long as its window lives, which outlives its closing, so `quit` refers to the job weakly,
 and the job gives up what it holds when it ends.
 
-Besides, a worker begins a moment after it was told to, and napari waits at its end for those only
+Besides, a worker begins a moment after it was started, and at its end napari waits only for workers
 that have begun: the others are waited for here.
 """
 
@@ -17,28 +17,27 @@ import atexit
 import logging
 import time
 import traceback
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, partial
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import ref
 
 from napari.qt.threading import GeneratorWorker, create_worker
 from psygnal import EmitLoopError, Signal
-from qtpy.QtCore import QThreadPool
+from qtpy.QtCore import QEventLoop, QThreadPool, QTimer
 
 from napari_aeseg.errors import AesegError, DeviceError, StoppedError
-from napari_aeseg.progress import TrainingProgress
+from napari_aeseg.progress import Progress, TrainingProgress
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from napari_aeseg.progress import Progress
-
-    Work = Callable[[Event], Generator[Progress, None, Any]]
+Work = Callable[[Event], Generator[Progress, None, Any]]
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_EVENTS = 0.1
+_MILLISECONDS_BETWEEN_CHECKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,9 @@ class Failed:
     error: Exception
 
 
+Outcome = Done | Stopped | Failed
+
+
 class Job:
     """One piece of work for one thread.
 
@@ -78,30 +80,45 @@ class Job:
     def __init__(self, title: str, work: Work) -> None:
         self.title = title
         self.stop = Event()
-        self.abandoned = False  # the window closes: nobody is there to hear the outcome
+        self.abandoned = False
         self._work: Work | None = work
 
     def __repr__(self) -> str:
         return f"AE Segment: {self.title}"  # napari shows it when the window is closed meanwhile
 
     def abandon(self) -> None:
-        """Let the work come to its end, for nobody; napari calls it when the window closes."""
+        """Let the work come to its end unheard; napari calls it when the window closes."""
         self.abandoned = True
         self.stop.set()
 
-    def run(self) -> Generator[Progress, None, Done | Stopped | Failed]:
+    def run(self) -> Generator[Progress, None, Outcome]:
         """Do the work in this thread, once; never raise, whatever the work raises."""
         work, self._work = self._work, None
         assert work is not None, "a job runs once"  # noqa: S101
         if self.abandoned:  # before it began: importing torch would keep the process for seconds
             return Stopped("")
         try:
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(_import_core).result()
             result = yield from throttled(work(self.stop))
         except StoppedError as error:
             return Stopped(str(error))
         except Exception as error:  # noqa: BLE001 - what escapes here is swallowed
-            return Failed(noted(error, self.title))
+            return Failed(log_unexpected(error, self.title))
         return Done(result, self.stop.is_set())
+
+
+def _import_core() -> None:
+    """Import what is written in C++, in a thread that ends with that.
+
+    pybind11, as torch 2.9 still has it, keeps the state of the thread that first imports it. One of
+    Qt's has another state for each piece of work: the next tensor that was freed in it ended the
+    process.
+    """
+    import napari_aeseg.api  # noqa: F401 - brings in torch
+
+    with suppress(ImportError):  # there are platforms without it
+        import higra  # noqa: F401
 
 
 def throttled(
@@ -109,28 +126,24 @@ def throttled(
 ) -> Generator[Progress, None, Any]:
     """Pass on as many events as a window can show, and return what `events` returns.
 
-    The first and the last of a stage and those with a message or a picture always get through; the
-    losses of an event that is held back come with the next one.
+    The first and the last of a stage and those with a message always get through; so do those of
+    training, which makes no more than ten a second.
     """
-    shown, stage = 0.0, ""
-    losses: tuple[float, ...] = ()
+    last_time, stage = 0.0, ""
     while True:
         try:
             event = next(events)
         except StopIteration as end:
             return end.value
-        if isinstance(event, TrainingProgress):
-            losses += event.losses
-            event = replace(event, losses=losses)
-        new = event.stage != stage or event.done >= event.total or event.message
-        new = new or getattr(event, "preview", None) is not None
-        if new or time.monotonic() - shown >= seconds:
-            shown, stage, losses = time.monotonic(), event.stage, ()
+        due = event.stage != stage or event.done >= event.total or bool(event.message)
+        due = due or isinstance(event, TrainingProgress)
+        if due or time.monotonic() - last_time >= seconds:
+            last_time, stage = time.monotonic(), event.stage
             yield event
 
 
-def noted(error: Exception, title: str) -> Exception:
-    """Write down where an error that nobody foresaw came from; return it `explained`."""
+def log_unexpected(error: Exception, title: str) -> Exception:
+    """Log where an unexpected error came from; return it `explained`."""
     while isinstance(error, EmitLoopError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if not isinstance(error, AesegError | OSError):
@@ -139,7 +152,7 @@ def noted(error: Exception, title: str) -> Exception:
 
 
 def explained(error: Exception) -> Exception:
-    """Return an error fit to be shown and kept: with what to do, and without the frames of it.
+    """Return an error fit to be shown and kept: with what to do, and without its frames.
 
     Frames hold the arrays and networks of the work that failed.
     """
@@ -150,26 +163,26 @@ def explained(error: Exception) -> Exception:
             f"Out of memory ({str(error).strip() or 'no details'}). Choose smaller crops, batches "
             "or tiles under 'More', or the device 'cpu', or close other programs."
         )
-    kept: BaseException | None = error
-    while kept is not None:
-        kept.__traceback__ = None
-        kept = kept.__cause__ or kept.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
     return error
 
 
-# Workers whose end nobody has heard yet, left behind or not: a thread whose worker is gone fails.
-_AT_WORK: dict[object, _Worker] = {}
+# Workers that have not ended, abandoned or not: a thread whose worker is collected fails.
+_UNFINISHED: dict[object, _Worker] = {}
 
 
 class _Worker(GeneratorWorker):
     def __init__(self, run: Callable[[], Generator[Progress, None, Any]]) -> None:
         super().__init__(run)
-        self._aeseg_job: Job = run.__self__  # type: ignore[attr-defined]
+        self.aeseg_job: Job = run.__self__  # type: ignore[attr-defined] # a bound method of it
 
     @property
     def quit(self) -> Callable[[], None]:
         """A callable that keeps neither the worker nor the job."""
-        return partial(_abandon, ref(self._aeseg_job))
+        return partial(_abandon, ref(self.aeseg_job))
 
 
 def _abandon(job: ref[Job]) -> None:
@@ -180,7 +193,7 @@ def _abandon(job: ref[Job]) -> None:
 
 @cache
 def _wait_at_exit() -> None:
-    """Have work waited for before Qt takes away what workers speak through: they would crash.
+    """Have workers waited for before Qt deletes the objects of their signals: they would crash.
 
     To be called when there is an application, whose end comes after what is registered later.
     """
@@ -188,13 +201,13 @@ def _wait_at_exit() -> None:
 
 
 def _end_all() -> None:
-    for worker in list(_AT_WORK.values()):
-        worker._aeseg_job.abandon()
+    for worker in list(_UNFINISHED.values()):
+        worker.aeseg_job.abandon()
     QThreadPool.globalInstance().waitForDone()
 
 
 class JobRunner:
-    """Runs one job at a time and reports on the GUI thread; a job that was left behind is silent.
+    """Runs one job at a time and reports on the GUI thread; an abandoned job is silent.
 
     Attributes
     ----------
@@ -215,9 +228,9 @@ class JobRunner:
         """Whether a job is running."""
         return self._job is not None
 
-    def start(self, job: Job, in_activity_dock: bool = True) -> None:
+    def start(self, job: Job, in_activity_dock: bool = False) -> None:
         """Run a job in a thread of its own; returns at once."""
-        self.leave()
+        self.abandon()
         _wait_at_exit()
         self._job = job
         key = object()
@@ -227,13 +240,13 @@ class JobRunner:
             # No total: with one, napari redraws the window, and lets in other events, at each tick.
             _progress={"desc": repr(job)} if in_activity_dock else None,
             _connect={
-                "yielded": partial(self._progressed, job),
-                "returned": partial(self._ended, job),
-                "errored": partial(self._errored, job),
-                "finished": partial(_AT_WORK.pop, key, None),
+                "yielded": partial(self._on_progress, job),
+                "returned": partial(self._on_ended, job),
+                "errored": partial(self._on_error, job),
+                "finished": partial(_UNFINISHED.pop, key, None),
             },
         )
-        _AT_WORK[key] = self._worker
+        _UNFINISHED[key] = self._worker
         if self._worker.pbar is not None:
             self._worker.pbar.leave = False  # no line on the terminal where there is no dock
 
@@ -242,20 +255,43 @@ class JobRunner:
         if self._job is not None:
             self._job.stop.set()
 
-    def leave(self, *_: object) -> None:
-        """Stop the running job and hear no more of it."""
+    def abandon(self) -> None:
+        """Stop the running job and ignore its outcome."""
         self.stop()
         self._job = self._worker = None
 
-    def _progressed(self, job: Job, event: Progress) -> None:
+    def _on_progress(self, job: Job, event: Progress) -> None:
         if job is self._job:
             self.progressed.emit(event)
 
-    def _ended(self, job: Job, outcome: Done | Stopped | Failed) -> None:
+    def _on_ended(self, job: Job, outcome: Outcome) -> None:
         if job is self._job:
             self._job = self._worker = None
             if not job.abandoned:
                 self.ended.emit(outcome)
 
-    def _errored(self, job: Job, error: Exception) -> None:
-        self._ended(job, Failed(error))
+    def _on_error(self, job: Job, error: Exception) -> None:
+        self._on_ended(job, Failed(error))
+
+
+def wait_until(done: Callable[[], bool], timeout: float | None = None) -> bool:
+    """Let Qt work until `done` returns True; return False if it does not within the timeout.
+
+    Parameters
+    ----------
+    done : callable
+        Called every 10 ms.
+    timeout : float, optional
+        Seconds; by default no limit.
+    """
+    loop, check, end = QEventLoop(), QTimer(), QTimer()
+    check.timeout.connect(lambda: loop.quit() if done() else None)
+    check.start(_MILLISECONDS_BETWEEN_CHECKS)
+    if timeout is not None:
+        end.timeout.connect(loop.quit)
+        end.start(int(1000 * timeout))
+    if not done():
+        loop.exec_()
+    for timer in (check, end):  # a traceback may keep them alive
+        timer.stop()
+    return done()

@@ -1,0 +1,89 @@
+"""Compares the patches of segmented images anew, in a thread, when the controls have changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_aeseg._napari.work.jobs import comparing
+from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_aeseg._napari.state import DockState
+    from napari_aeseg._napari.work.worker import Outcome
+    from napari_aeseg.params import ComparisonParams
+    from napari_aeseg.regions.hierarchy import Hierarchy
+
+
+class Comparer:
+    """Brings hierarchies in line with the state's `comparison`; the newest value wins.
+
+    Parameters
+    ----------
+    state : DockState
+
+    Attributes
+    ----------
+    failed : psygnal.Signal(Exception)
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, state: DockState) -> None:
+        self._state = state
+        self._running: tuple[dict[Image, Hierarchy], ComparisonParams | None] = ({}, None)
+        self._failed: dict[Image, tuple[Hierarchy, ComparisonParams | None]] = {}
+        self._runner = JobRunner()
+        self._runner.ended.connect(self._on_ended)
+        state.on("comparison", "results", draw=self._update)
+
+    @property
+    def busy(self) -> bool:
+        """Whether patches are being compared."""
+        return self._runner.busy
+
+    def close(self) -> None:
+        """Stop, and ignore the outcome."""
+        self._runner.abandon()
+
+    def _update(self) -> None:
+        if self._runner.busy:
+            return
+        comparison = self._state.comparison
+        hierarchies = {image: result.hierarchy for image, result in self._state.results.items()}
+        stale = {
+            image: hierarchy
+            for image, hierarchy in hierarchies.items()
+            if hierarchy.comparison != comparison and not self._has_failed(image, hierarchy)
+        }
+        if stale:
+            self._running = (stale, comparison)
+            self._runner.start(Job("comparing patches", comparing(stale, comparison)))
+
+    def _has_failed(self, image: Image, hierarchy: Hierarchy) -> bool:
+        """Whether this hierarchy could not be compared in the way that is asked for."""
+        failed, comparison = self._failed.get(image, (None, None))
+        return failed is hierarchy and comparison == self._state.comparison
+
+    def _on_ended(self, outcome: Outcome) -> None:
+        (hierarchies, comparison), self._running = self._running, ({}, None)
+        if isinstance(outcome, Done):
+            # An image that was segmented anew or removed meanwhile is left alone.
+            self._state.results = {
+                image: replace(result, hierarchy=outcome.result[image])
+                if image in outcome.result and result.hierarchy is hierarchies[image]
+                else result
+                for image, result in self._state.results.items()
+            }
+        elif isinstance(outcome, Failed):
+            self._failed = {image: (h, comparison) for image, h in hierarchies.items()}
+            first = self._state.hierarchy
+            if first is not None and self._state.comparison == comparison:
+                self._state.comparison = first.comparison  # that the preview shows
+        self._update()
+        if isinstance(outcome, Failed):
+            self.failed.emit(outcome.error)
