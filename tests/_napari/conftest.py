@@ -53,11 +53,10 @@ def hierarchy(trained):
 def saved(tmp_path, monkeypatch):
     """The folder for models that save themselves: never that of whoever runs the tests."""
     folder = tmp_path / "saved"
-    for module in ("controller", "actions"):
-        monkeypatch.setattr(
-            f"napari_aeseg._napari.{module}.read_settings",
-            lambda: Settings(autosave_folder=str(folder)),
-        )
+    monkeypatch.setattr(
+        "napari_aeseg._napari.controller.read_settings",
+        lambda: Settings(autosave_folder=str(folder)),
+    )
     return folder
 
 
@@ -66,7 +65,7 @@ def runner(qtbot):
     """A job runner whose last worker has ended when the test has."""
     runner = JobRunner()
     yield runner
-    runner.leave()
+    runner.abandon()
     join_workers(qtbot)
 
 
@@ -119,7 +118,7 @@ def train_and_stop(widget, steps: int = 3, of: int = 40) -> None:
     def step_and_stop(trainer):
         step(trainer)
         if trainer.done == steps:
-            widget._session.stop()
+            widget._controller.session.stop()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", step_and_stop)

@@ -44,7 +44,7 @@ def test_a_folder_is_segmented_like_the_preview(segmented, folder):
             image, segmented.model, segmented.segmentation_params, device="cpu"
         )
         assert np.array_equal(found[stem], tree.regions(5))
-    assert segmented._dock.batch.report.text() == str(report)
+    assert segmented._dock.folder.report.text() == str(report)
     assert report.summary in segmented._dock.status.text.text()
 
 
@@ -59,10 +59,10 @@ def test_axes_of_the_open_image_are_not_those_of_other_files(segmented, folder):
 
 
 def test_by_the_button(segmented, folder, tmp_path, monkeypatch):
-    view = segmented._dock.batch
+    view = segmented._dock.folder
     answers = [str(folder), str(tmp_path / "out")]
     monkeypatch.setattr(
-        "napari_aeseg._napari.views.diagnostics.QFileDialog.getExistingDirectory",
+        "napari_aeseg._napari.views.folder.QFileDialog.getExistingDirectory",
         lambda *_: answers.pop(0),
     )
     view.folder.button.click()
@@ -95,7 +95,7 @@ def test_without_a_folder_the_button_says_what_to_do(segmented, monkeypatch):
     shown = []
     monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
 
-    segmented._dock.batch.button.click()
+    segmented._dock.folder.button.click()
 
     assert len(shown) == 1
     assert "No folder is chosen" in shown[0]
@@ -141,7 +141,7 @@ def test_strokes_belong_to_one_image(segmented, folder):
     segmented.segment_folder(folder)
     with pytest.raises(InputError, match="belong to one image"):
         segmented.wait(30)
-    assert segmented._dock.batch.button.isEnabled()
+    assert segmented._dock.folder.button.isEnabled()
 
 
 def test_stop_keeps_what_is_done(segmented, folder):
@@ -160,7 +160,7 @@ def test_stop_keeps_what_is_done(segmented, folder):
     assert report.files[0].status == "done"
     assert report.files[2].status == "stopped"
     assert "a" in labels_in(folder / "segments")
-    assert segmented._dock.batch.button.isEnabled()
+    assert segmented._dock.folder.button.isEnabled()
 
 
 def test_all_open_images_are_segmented_like_the_one_in_hand(segmented):

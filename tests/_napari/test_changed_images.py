@@ -25,7 +25,7 @@ def test_an_image_of_another_shape_is_not_given_what_was_segmented(widget, model
     events = heard(widget)
     widget.segment()
     widget.images[0].data = data
-    with pytest.raises(InputError, match="halves was given another shape"):
+    with pytest.raises(InputError, match="halves has another shape now"):
         widget.wait(20)
 
     assert [name for name, _ in events] == ["failed"]
@@ -49,7 +49,7 @@ def test_an_image_of_another_shape_does_not_keep_the_others_from_being_segmented
         widget.wait(20)
 
     assert list(widget.hierarchies) == [second]
-    assert "halves was given another shape" in widget._dock.status.text.text()
+    assert "halves has another shape now" in widget._dock.status.text.text()
 
 
 def test_other_pixels_are_said_with_what_was_segmented(widget, model):
@@ -59,7 +59,7 @@ def test_other_pixels_are_said_with_what_was_segmented(widget, model):
     widget.wait(20)
 
     assert widget.preview is not None
-    assert "halves was given other pixels" in widget._dock.status.text.text()
+    assert "halves changed after it was segmented" in widget._dock.status.text.text()
 
 
 # After it was segmented
@@ -72,7 +72,7 @@ def test_a_segmentation_is_given_up_with_the_shape_of_its_image(segmented):
     assert segmented.hierarchies == {}
     assert segmented.preview is None
     assert enabled(segmented) == (True, False)
-    assert "halves was given another shape" in segmented._dock.status.text.text()
+    assert "halves has another shape now" in segmented._dock.status.text.text()
     # The layer is the user's from then on.
     assert preview in segmented.viewer_model.layers
     assert preview.data is before
@@ -91,7 +91,7 @@ def test_other_pixels_of_the_same_shape_are_said_and_nothing_is_lost(segmented):
     segmented.images[0].data = halves(seed=5)
 
     assert segmented.hierarchy is hierarchy
-    assert "halves was given other pixels" in segmented._dock.status.text.text()
+    assert "halves changed after it was segmented" in segmented._dock.status.text.text()
     assert segmented.undo()
 
 
@@ -123,7 +123,7 @@ def test_a_removed_image_is_not_kept_alive_by_what_was_looked_for_in_it(segmente
     segmented.wait(30)
     join_workers(qtbot)
 
-    assert segmented._session.results.finder._found == {}
+    assert segmented._controller.state.objects == {}
 
 
 # What the dock says of images
@@ -179,7 +179,7 @@ def test_a_saved_segmentation_is_not_shown_on_an_image_that_was_replaced_meanwhi
     path = tmp_path / "cells.aeseg.zarr"
     segmented.save_hierarchy(path)
     image = segmented.images[0]
-    segmented._controller.trees.open(path)
+    segmented._controller.open_hierarchy(path)
     image.data = halves(seed=5)
     segmented.wait(20)
 

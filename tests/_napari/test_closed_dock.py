@@ -68,7 +68,7 @@ def test_a_preview_that_is_painted_after_reopening_is_told_to_the_new_dock(segme
     layer.paint((10, 10), 9)
 
     assert layer.name == "halves painted"
-    assert "it is yours now" in again._dock.status.text.text()
+    assert "edited preview was saved as" in again._dock.status.text.text()
     assert segmented._dock.status.text.text() == ""
     again.n_regions = 3
     assert again.preview is not layer
@@ -110,17 +110,19 @@ def test_after_reopening_there_is_one_listener_to_clicks(segmented, reopen):
 
 def test_a_closed_dock_follows_layers_no_more(segmented, monkeypatch):
     viewer, image = segmented.viewer_model, segmented.images[0]
-    refreshed, reset = [], []
+    drawn, updated = [], []
     segmented._controller.close()
-    monkeypatch.setattr(type(segmented._controller), "refresh", lambda *_: refreshed.append(1))
-    monkeypatch.setattr(type(segmented._dock.images), "reset", lambda *_: reset.append(1))
+    monkeypatch.setattr(type(segmented._dock.images), "draw_list", lambda *_: drawn.append(1))
+    monkeypatch.setattr(
+        type(segmented._controller), "_update_columns", lambda *_: updated.append(1)
+    )
 
-    viewer.layers.selection.active = image  # by which it would be refreshed
+    viewer.layers.selection.active = image  # which would change the columns of its table
     image.scale = (4, 4)
     image.data = halves(40)
     viewer.layers.remove(image)  # napari tells closed docks as well
 
-    assert refreshed == reset == []
+    assert drawn == updated == []
 
 
 def test_a_kept_layer_that_is_painted_after_reopening_is_measured_again(
@@ -155,7 +157,7 @@ def test_closing_before_the_first_step_promises_no_file(segmented, reopen, monke
 def test_closing_twice_is_once(segmented, monkeypatch):
     segmented._controller.close()
     left = []
-    monkeypatch.setattr(JobRunner, "leave", lambda *_: left.append(1))
+    monkeypatch.setattr(JobRunner, "abandon", lambda *_: left.append(1))
 
     segmented._controller.close()
 
@@ -193,4 +195,4 @@ def test_an_image_that_was_given_other_pixels_while_no_dock_was_open_is_told(seg
     again = reopen()
 
     assert again.preview is preview
-    assert "other pixels" in again._dock.status.text.text()
+    assert "changed after it was segmented" in again._dock.status.text.text()

@@ -52,7 +52,7 @@ def test_the_box_says_what_a_layer_is_coloured_by(segmented):
 def test_the_loss_of_the_base_model_is_not_shown(widget):
     widget.load_model("base")
     assert not widget._dock.model.curve.losses
-    assert "Base model" in widget._dock.model.state.text()
+    assert "Base model" in widget._dock.model.description.text()
 
 
 def test_the_loss_of_a_model_of_ones_own_is_shown(widget, model):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
-from napari_aeseg._napari.tuning import MODES
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
@@ -27,8 +26,9 @@ from qtpy.QtWidgets import (
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
 from napari_aeseg import ComparisonParams, Cut, InputError, SegmentationParams, TrainingParams
-from napari_aeseg._napari.layers.diagnostics import LOOKS
+from napari_aeseg._napari.layers.diagnostics import DIAGNOSTICS
 from napari_aeseg.params import PRESETS
+from napari_aeseg.regions.cuts.cut import MODES
 
 KINDS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)
 
@@ -126,7 +126,7 @@ def saved(widget):
 
 
 def folder(widget):
-    widget._dock.batch.folder.line.setText(str(widget.folder))
+    widget._dock.folder.folder.line.setText(str(widget.folder))
 
 
 # The act: what the user does to the control.
@@ -231,12 +231,12 @@ CONTROLS = {
     "segments.objects.min_size.slider": (objects_of_a_size, slide, shown),
     "segments.objects.min_size.number": (objects_of_a_size, step, value("widget.min_size")),
     "segments.objects.auto_min_size": (objects, click, value("widget.min_size")),
-    "segments.objects.foreground": (objects, choose(1), shown),
+    "segments.objects.detect_by": (objects, choose(1), shown),
     "segments.classes.n_classes.slider": (classes, slide, shown),
     "segments.classes.n_classes.number": (classes, step, shown),
     "segments.classes.fix_box": (classes, click, value("widget.model.prototypes is None")),
     **{
-        f"segments.classes.list.rows[{i}].{part}": entry
+        f"segments.classes.rows[{i}].{part}": entry
         for i in range(3)
         for part, entry in {
             "box": (objects_of_classes, click, value("widget.class_ids")),
@@ -245,28 +245,28 @@ CONTROLS = {
         }.items()
     },
     "segments.markers.button": (markers, click, layers),
-    "segments.balance.slider": (nothing, slide, compared),
-    "segments.balance.number": (nothing, step, compared),
-    "segments.scale.slider": (own_scale, slide, compared),
-    "segments.scale.number": (own_scale, step, compared),
-    "segments.auto_scale": (own_scale, click, compared),
+    "segments.comparison.balance.slider": (nothing, slide, compared),
+    "segments.comparison.balance.number": (nothing, step, compared),
+    "segments.comparison.scale.slider": (own_scale, slide, compared),
+    "segments.comparison.scale.number": (own_scale, step, compared),
+    "segments.comparison.auto_scale": (own_scale, click, compared),
     **{
         f"folds[{name!r}].button": (
             nothing, click, value(f"dock.folds[{name!r}].content.isHidden()")
         )
-        for name in ("training", "patches", "inside", "results", "batch")
+        for name in ("training", "patches", "diagnostics", "tables", "folder")
     },
-    **{f"looks.buttons[{what!r}]": (nothing, click, layers) for what in LOOKS},
+    **{f"diagnostics.buttons[{what!r}]": (nothing, click, layers) for what in DIAGNOSTICS},
     "color_box": (kept, choose(1), value("widget.viewer_model.layers[-2].colormap")),
     "table_button": (kept, click, value("list(widget.opened)")),
     "export_button": (kept, click, files),
     "script_button": (nothing, click, value("widget.clipboard()")),
-    "batch.folder.line": (nothing, write("here"), value("dock.batch.folder.folder")),
-    "batch.folder.button": (nothing, click, value("dock.batch.folder.folder")),
-    "batch.output.line": (nothing, write("there"), value("dock.batch.output.folder")),
-    "batch.output.button": (nothing, click, value("dock.batch.output.folder")),
-    "batch.existing": (nothing, choose(2), value("dock.batch.existing.currentData()")),
-    "batch.button": (folder, click, files),
+    "folder.folder.line": (nothing, write("here"), value("dock.folder.folder.folder")),
+    "folder.folder.button": (nothing, click, value("dock.folder.folder.folder")),
+    "folder.output.line": (nothing, write("there"), value("dock.folder.output.folder")),
+    "folder.output.button": (nothing, click, value("dock.folder.output.folder")),
+    "folder.existing": (nothing, choose(2), value("dock.folder.existing.currentData()")),
+    "folder.button": (folder, click, files),
     "status.stop_button": (at_work, click, value("widget.busy")),
 }  # fmt: skip
 
@@ -396,7 +396,10 @@ def test_every_parameter_of_segmentation_has_a_control_that_reaches_the_core(wid
 
 def test_every_parameter_of_the_comparison_has_a_control_that_reaches_the_core(widget, calls):
     view = widget._dock.segments
-    controls = {"balance": (step, view.balance.number), "scale": (click, view.auto_scale)}
+    controls = {
+        "balance": (step, view.comparison.balance.number),
+        "scale": (click, view.comparison.auto_scale),
+    }
     assert set(controls) == set(ComparisonParams.model_fields)
     for name, (act, control) in controls.items():
         act(control)
@@ -425,7 +428,7 @@ def test_every_part_of_a_cut_has_a_control_that_reaches_the_core(ready, monkeypa
         "threshold": lambda: step(view.regions.threshold.number),
         "n_classes": lambda: step(view.classes.n_classes.number),
         "min_size": lambda: (click(view.modes["objects"]), click(view.objects.auto_min_size)),
-        "class_ids": lambda: choose(1)(view.objects.foreground),
+        "class_ids": lambda: choose(1)(view.objects.detect_by),
         "edits": lambda: (ready._controller.set_cut(mode="regions"), edited(ready)),
     }  # fmt: skip
     assert set(acts) == {field.name for field in fields(Cut)}
@@ -538,6 +541,6 @@ def test_starting_from_the_current_model_without_one_takes_the_base_model(widget
 def test_resuming_without_a_stopped_training_says_so(widget, model):
     widget.model = model
     widget.resume()
-    with pytest.raises(InputError, match="no training to go on with"):
+    with pytest.raises(InputError, match="no training to resume"):
         widget.wait(1)
     assert widget._dock.model.resume_button.isHidden()

@@ -14,6 +14,7 @@ from napari.utils._proxies import ReadOnlyWrapper
 from _napari.conftest import halves
 from napari_aeseg import InputError
 from napari_aeseg._napari.layers.clicks import EditTools
+from napari_aeseg._napari.state import DockState
 
 SCALE = np.array((2.0, 3.0))
 
@@ -42,13 +43,16 @@ def tools():
     labels = np.ones((4, 6), int)
     labels[:, 3:] = 2
     layer = viewer.add_layer(Labels(labels, name="preview", scale=SCALE))
-    tools = EditTools(viewer)
-    tools.watch(image, layer)
+    result = SimpleNamespace(hierarchy=None)
+    state = DockState(images=(image,), results={image: result}, previews={image: layer})
+    tools = EditTools(viewer, state)
     sent = []
     for name in ("merged", "split", "undo", "redo"):
         getattr(tools, name).connect(lambda *values, name=name: sent.append((name, *values)))
-    tools.waiting.connect(lambda: sent.append(("waiting",)))
-    return SimpleNamespace(tools=tools, viewer=viewer, image=image, layer=layer, sent=sent)
+    state.events.message.connect(lambda text: "Now click" in text and sent.append(("waiting",)))
+    return SimpleNamespace(
+        tools=tools, state=state, viewer=viewer, image=image, layer=layer, sent=sent
+    )
 
 
 def test_without_a_tool_clicks_are_left_to_napari(tools):
@@ -59,7 +63,7 @@ def test_without_a_tool_clicks_are_left_to_napari(tools):
 
 
 def test_dragging_from_one_region_to_another_merges_them(tools):
-    tools.tools.take("merge", [tools.image])
+    tools.state.tool = "merge"
 
     drag(tools.layer, (1, 1), (2, 2), (3, 5))
 
@@ -68,7 +72,7 @@ def test_dragging_from_one_region_to_another_merges_them(tools):
 
 
 def test_two_clicks_merge_as_well(tools):
-    tools.tools.take("merge", [tools.image])
+    tools.state.tool = "merge"
 
     drag(tools.layer, (1, 1))
     assert tools.sent == [("waiting",)]
@@ -80,16 +84,17 @@ def test_two_clicks_merge_as_well(tools):
 
 
 def test_taking_a_tool_anew_forgets_the_first_click(tools):
-    tools.tools.take("merge", [tools.image])
+    tools.state.tool = "merge"
     drag(tools.layer, (1, 1))
-    tools.tools.take("merge", [tools.image])
+    tools.state.tool = None
+    tools.state.tool = "merge"
     drag(tools.layer, (2, 5))
 
     assert tools.sent == [("waiting",), ("waiting",)]
 
 
 def test_a_click_splits(tools):
-    tools.tools.take("split", [tools.image])
+    tools.state.tool = "split"
     drag(tools.layer, (2, 4))
 
     assert tools.sent == [("split", tools.image, (2, 4))]
@@ -97,7 +102,7 @@ def test_a_click_splits(tools):
 
 @pytest.mark.parametrize("tool", ["merge", "split"])
 def test_clicks_outside_and_other_buttons_do_nothing(tools, tool):
-    tools.tools.take(tool, [tools.image])
+    tools.state.tool = tool
 
     drag(tools.layer, (-3, 1))
     drag(tools.layer, (1, 6))
@@ -107,7 +112,7 @@ def test_clicks_outside_and_other_buttons_do_nothing(tools, tool):
 
 
 def test_a_drag_that_ends_outside_is_no_merge(tools):
-    tools.tools.take("merge", [tools.image])
+    tools.state.tool = "merge"
 
     drag(tools.layer, (1, 1), (1, 9))
 
@@ -116,18 +121,18 @@ def test_a_drag_that_ends_outside_is_no_merge(tools):
 
 def test_taking_a_tool_makes_the_preview_the_active_layer_and_laying_it_down_pans_again(tools):
     tools.viewer.layers.selection.active = tools.image
-    tools.tools.take("split", [tools.image])
+    tools.state.tool = "split"
     assert tools.viewer.layers.selection.active is tools.layer
 
-    tools.tools.take(None, [tools.image])
+    tools.state.tool = None
 
     assert tools.layer.mouse_pan
 
 
 def test_a_new_preview_takes_over_from_the_old_one(tools):
     new = tools.viewer.add_layer(Labels(tools.layer.data, name="new", scale=SCALE))
-    tools.tools.take("split", [tools.image])
-    tools.tools.watch(tools.image, new)
+    tools.state.tool = "split"
+    tools.state.previews = {tools.image: new}
 
     drag(tools.layer, (1, 1))
     assert tools.sent == []

@@ -7,6 +7,7 @@ import tifffile
 
 from _napari.conftest import add_image, halves, heard
 from napari_aeseg import InputError
+from napari_aeseg._napari.work.session import Task
 from napari_aeseg._napari.work.worker import JobRunner
 
 
@@ -34,11 +35,11 @@ STAGES = {
                 lambda w: setattr(w, "mode", "objects")),
     "comparing": ("napari_aeseg.regions.hierarchy.Hierarchy.compared_by", refuse,
                     lambda w: setattr(w, "balance", 0.9)),
-    "taking a segmentation": ("napari_aeseg._napari.state.Results.add", refuse,
+    "taking a segmentation": ("napari_aeseg._napari.state.DockState.add_result", refuse,
                               lambda w: w.segment()),
-    "taking features": ("napari_aeseg._napari.layers.diagnostics.Inside._show", refuse,
+    "taking features": ("napari_aeseg._napari.layers.diagnostics.DiagnosticLayers._show", refuse,
                         lambda w: w.look("features")),
-    "taking a model": ("napari_aeseg._napari.work.session.TrainingParams", refuse,
+    "taking a model": ("napari_aeseg._napari.controller.TrainingParams", refuse,
                        lambda w: w.train()),
     "measuring": ("napari_aeseg.autoencoder.model.error_steps", broken, lambda w: w.keep()),
 }  # fmt: skip
@@ -51,8 +52,8 @@ def enabled(widget) -> dict[str, bool]:
         "load": dock.model.load_button.isEnabled(),
         "segment": dock.segments.segment_button.isEnabled(),
         "keep": dock.segments.keep_button.isEnabled(),
-        "look": dock.looks.isEnabled(),
-        "batch": dock.batch.button.isEnabled(),
+        "look": dock.diagnostics.isEnabled(),
+        "batch": dock.folder.button.isEnabled(),
         "no stop": dock.status.stop_button.isHidden(),
     }
 
@@ -104,7 +105,8 @@ def test_while_one_thing_runs_nothing_else_begins(segmented, tmp_path, monkeypat
 
     segmented.folder = tmp_path
     tifffile.imwrite(tmp_path / "a.tif", halves())
-    segmented._session.run("something", "Waiting", waiting, lambda *_: "")
+    task = Task("something", "Waiting", waiting, lambda *_: [])
+    segmented._controller.session.run([task])
     assert not any(list(enabled(segmented).values())[:3])
     events = heard(segmented)
 
@@ -137,15 +139,10 @@ def test_stopping_while_segmenting_keeps_the_images_that_are_done(segmented):
 
 def test_closing_the_dock_leaves_nothing_running(segmented, monkeypatch):
     left = []
-    monkeypatch.setattr(JobRunner, "leave", lambda self, *_: left.append(self))
+    monkeypatch.setattr(JobRunner, "abandon", lambda self: left.append(self))
     controller = segmented._controller
     controller.close()
 
-    runners = {
-        controller._finder._runner,
-        controller.keeper._runner,
-        controller.results.runner,
-        controller.results.finder._runner,
-        controller.session._runner,
-    }
+    parts = ("devices", "kept", "comparer", "finder", "session")
+    runners = {getattr(controller, part)._runner for part in parts}
     assert set(left) == runners

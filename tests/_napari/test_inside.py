@@ -7,7 +7,7 @@ import pytest
 
 from _napari.conftest import QUICK, add_image, halves, heard
 from napari_aeseg import InputError, SegmentationParams
-from napari_aeseg._napari.layers.diagnostics import LOOKS
+from napari_aeseg._napari.layers.diagnostics import DIAGNOSTICS
 
 
 def look(widget, what: str):
@@ -31,7 +31,7 @@ def expected(widget, what: str) -> np.ndarray:
     }[what]()
 
 
-@pytest.mark.parametrize("what", LOOKS)
+@pytest.mark.parametrize("what", DIAGNOSTICS)
 def test_each_look_is_a_layer_on_the_image(segmented, what):
     layer = look(segmented, what)
 
@@ -47,7 +47,7 @@ def test_each_look_is_a_layer_on_the_image(segmented, what):
     assert segmented._dock.images.list.count() == 1
 
 
-@pytest.mark.parametrize("what", LOOKS)
+@pytest.mark.parametrize("what", DIAGNOSTICS)
 def test_asked_again_the_same_layer_is_brought_up_to_date(segmented, what):
     layer = look(segmented, what)
     layer.name = "mine"
@@ -135,15 +135,15 @@ def test_several_images_have_a_layer_each(segmented):
 
 
 def test_the_buttons_look(segmented):
-    view = segmented._dock.looks
+    view = segmented._dock.diagnostics
     events = heard(segmented, "looked")
-    for what in LOOKS:
+    for what in DIAGNOSTICS:
         view.buttons[what].click()
         assert not view.isEnabled()  # one at a time
         segmented.wait(20)
         assert view.isEnabled()
 
-    assert [event[1][0].name for event in events] == [f"halves {what}" for what in LOOKS]
+    assert [event[1][0].name for event in events] == [f"halves {what}" for what in DIAGNOSTICS]
 
 
 def test_before_segmenting_there_is_nothing_to_see(widget):
@@ -152,8 +152,8 @@ def test_before_segmenting_there_is_nothing_to_see(widget):
     widget.look("features")
 
     assert [name for name, _ in events] == ["failed"]
-    assert "segment an image first" in str(events[0][1])
-    assert not widget._dock.looks.isEnabled()
+    assert "press Segment first" in str(events[0][1])
+    assert not widget._dock.diagnostics.isEnabled()
 
 
 def test_an_unknown_look_is_refused_with_what_there_is(segmented):
@@ -181,5 +181,5 @@ def test_an_error_enables_everything_again(segmented, monkeypatch):
     with pytest.raises(RuntimeError, match="no decoder"):
         segmented.wait(20)
 
-    assert segmented._dock.looks.isEnabled()
+    assert segmented._dock.diagnostics.isEnabled()
     assert segmented._dock.segments.segment_button.isEnabled()

@@ -201,7 +201,7 @@ def test_of_several_images_those_with_labels_are_kept(segmented):
 
 def test_objects_that_are_still_looked_for_cannot_be_kept(segmented):
     segmented.mode = "objects"
-    with pytest.raises(InputError, match="still being looked for"):
+    with pytest.raises(InputError, match="still being detected"):
         segmented.keep()
     segmented.wait(60)
 
@@ -212,7 +212,7 @@ def test_the_button_keeps_and_says_so(segmented):
 
     (layer,) = [one for one in segmented.viewer_model.layers if "regions" in one.name]
     assert not layer.visible
-    assert f"Kept as '{layer.name}'" in segmented._dock.status.text.text()
+    assert f'Saved as "{layer.name}"' in segmented._dock.status.text.text()
 
 
 def test_a_volume_is_segmented_by_its_voxels_and_says_how_it_was_read(widget):

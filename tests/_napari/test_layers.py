@@ -7,11 +7,11 @@ from napari.layers import Image, Labels
 
 import napari_aeseg as aeseg
 from napari_aeseg import InputError
-from napari_aeseg._napari.layers.adapter import labels_arguments, snapshot
+from napari_aeseg._napari.layers.adapter import image_input, labels_arguments
 
 
 def test_grey_image_is_read_from_its_shape():
-    shot = snapshot(Image(np.zeros((4, 5)), name="grey"))
+    shot = image_input(Image(np.zeros((4, 5)), name="grey"))
 
     assert shot.name == "grey"
     assert shot.axes.letters == "YX"
@@ -20,7 +20,7 @@ def test_grey_image_is_read_from_its_shape():
 
 
 def test_axis_labels_that_are_names_are_the_truth():
-    shot = snapshot(Image(np.zeros((3, 4, 5)), axis_labels=("z", "y", "x")))
+    shot = image_input(Image(np.zeros((3, 4, 5)), axis_labels=("z", "y", "x")))
 
     assert shot.axes.letters == "ZYX"
     assert shot.axes_argument == "ZYX"
@@ -28,14 +28,14 @@ def test_axis_labels_that_are_names_are_the_truth():
 
 
 def test_what_is_typed_wins_over_axis_labels():
-    shot = snapshot(Image(np.zeros((3, 4, 5)), axis_labels=("z", "y", "x")), "CYX")
+    shot = image_input(Image(np.zeros((3, 4, 5)), axis_labels=("z", "y", "x")), "CYX")
 
     assert shot.axes.letters == "CYX"
 
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_rgb_has_its_colour_last_and_loses_alpha(channels):
-    shot = snapshot(Image(np.zeros((4, 5, channels), np.uint8), rgb=True))
+    shot = image_input(Image(np.zeros((4, 5, channels), np.uint8), rgb=True))
 
     assert shot.axes.letters == "YXC"
     assert str(shot.axes) == "3 channels, 4 x 5 pixels (YXC, from the layer)"
@@ -44,36 +44,36 @@ def test_rgb_has_its_colour_last_and_loses_alpha(channels):
 
 
 def test_rgb_stack_takes_axis_labels_of_the_layer():
-    shot = snapshot(Image(np.zeros((2, 4, 5, 3)), rgb=True, axis_labels=("t", "y", "x")))
+    shot = image_input(Image(np.zeros((2, 4, 5, 3)), rgb=True, axis_labels=("t", "y", "x")))
 
     assert shot.axes.letters == "TYXC"
 
 
 def test_tiny_rgb_image_is_not_mistaken_for_a_stack():
-    assert snapshot(Image(np.zeros((3, 3, 3)), rgb=True)).axes.letters == "YXC"
+    assert image_input(Image(np.zeros((3, 3, 3)), rgb=True)).axes.letters == "YXC"
 
 
 def test_axes_of_rgb_must_end_with_the_colour():
     layer = Image(np.zeros((4, 5, 3)), rgb=True, name="photo")
 
-    assert str(snapshot(layer, "yxc").axes).endswith("(YXC, as given)")
+    assert str(image_input(layer, "yxc").axes).endswith("(YXC, as given)")
     with pytest.raises(InputError, match="photo: axes='CYX': the last axis of an RGB layer"):
-        snapshot(layer, "CYX")
+        image_input(layer, "CYX")
 
 
 def test_axes_that_do_not_fit_name_the_layer():
     with pytest.raises(InputError, match=r"grey: axes='YXC' does not fit .*\(4, 5\)"):
-        snapshot(Image(np.zeros((4, 5)), name="grey"), "YXC")
+        image_input(Image(np.zeros((4, 5)), name="grey"), "YXC")
 
 
 def test_multiscale_gives_its_finest_level():
     layer = Image([np.zeros((8, 8)), np.zeros((4, 4))], multiscale=True)
 
-    assert snapshot(layer).data.shape == (8, 8)
+    assert image_input(layer).data.shape == (8, 8)
 
 
 def test_lazy_arrays_stay_lazy():
-    assert isinstance(snapshot(Image(da.zeros((8, 8)))).data, da.Array)
+    assert isinstance(image_input(Image(da.zeros((8, 8)))).data, da.Array)
 
 
 def transformed(shape: tuple[int, ...], rgb: bool = False) -> Image:
@@ -108,7 +108,7 @@ def transformed(shape: tuple[int, ...], rgb: bool = False) -> Image:
     ids=["YX", "YXC rgb", "CYX"],
 )
 def test_labels_lie_on_the_image(image, space):
-    shot = snapshot(image)
+    shot = image_input(image)
 
     labels = Labels(np.zeros((6, 7), int), **labels_arguments(image, shot.axes))
 
@@ -122,7 +122,7 @@ def test_labels_lie_on_the_image(image, space):
 
 def test_labels_without_named_axes_keep_their_default():
     image = Image(np.zeros((4, 5, 2)))
-    shot = snapshot(image, "YXC")
+    shot = image_input(image, "YXC")
 
     labels = Labels(np.zeros((4, 5), int), **labels_arguments(image, shot.axes))
 
@@ -144,14 +144,14 @@ def test_labels_without_named_axes_keep_their_default():
     ],
 )
 def test_voxels_are_those_of_the_scale(letters, shape, scale, units, voxels, unit):
-    shot = snapshot(Image(np.zeros(shape), scale=scale, units=units), letters)
+    shot = image_input(Image(np.zeros(shape), scale=scale, units=units), letters)
 
     assert shot.axes.voxel_size == (None if voxels is None else pytest.approx(voxels))
     assert shot.axes.unit == unit
 
 
 def test_voxels_of_rgb_leave_the_colour_out():
-    shot = snapshot(Image(np.zeros((2, 9, 9, 3), np.uint8), rgb=True, scale=(3, 1, 1)))
+    shot = image_input(Image(np.zeros((2, 9, 9, 3), np.uint8), rgb=True, scale=(3, 1, 1)))
 
     assert shot.axes.voxel_size == (3, 1, 1)
 

@@ -150,12 +150,12 @@ def test_a_closed_dock_holds_no_hierarchies_of_kept_layers(widget, reopened):
     widget.wait(20)
     (kept,) = widget.keep()
     widget.wait(20)
-    keeper = widget._controller.keeper
-    assert kept in keeper._measured
+    state = widget._controller.state
+    assert kept in state.kept
 
     reopened()
 
-    assert keeper._measured == {}
+    assert state.kept == state.results == {}
 
 
 def used_and_closed(model, qtbot) -> list[weakref.ref]:

@@ -1,147 +1,182 @@
+"""The preview layers: they follow the state, and leave to the user what the user changes."""
+
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_aeseg._napari.layers.adapter import snapshot
+from _napari.conftest import halves
+from napari_aeseg import Cut
+from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.colors import class_colormap, cyclic_colormap
-from napari_aeseg._napari.layers.preview import Preview
+from napari_aeseg._napari.layers.preview import PreviewLayers
+from napari_aeseg._napari.state import ClassStyle, DockState, Result
 
 
 @pytest.fixture
 def viewer():
     viewer = ViewerModel()
-    viewer.add_layer(Image(np.zeros((4, 5)), name="cells", scale=(2, 3)))
+    viewer.add_layer(Image(halves(), name="cells", scale=(2, 3)))
     return viewer
 
 
-class Shown(Preview):
-    """A preview in napari's own colours, for tests that are not about colours."""
-
-    def show(self, labels, axes, colors=None, place=False):
-        return super().show(labels, axes, colors or cyclic_colormap(), place)
-
-
-TOUCHED: list[tuple] = []
+@pytest.fixture
+def state(viewer, hierarchy):
+    image = viewer.layers["cells"]
+    return DockState(images=(image,), results={image: Result(hierarchy, None, image_input(image))})
 
 
 @pytest.fixture
-def preview(viewer):
-    TOUCHED.clear()
-    return Shown(viewer, viewer.layers["cells"], lambda *touched: TOUCHED.append(touched))
-
-
-def labels(value: int) -> np.ndarray:
-    return np.full((4, 5), value, np.int32)
+def previews(viewer, state, qtbot):
+    previews = PreviewLayers(viewer, state, find_objects=lambda *_: None)
+    yield previews
+    previews.close()
 
 
 @pytest.fixture
-def axes(viewer):
-    return snapshot(viewer.layers["cells"]).axes
+def painted(previews):
+    """The layers that the user has made theirs."""
+    layers = []
+    previews.painted.connect(lambda image, layer: layers.append(layer))
+    return layers
 
 
-def test_it_follows_in_one_layer_on_the_image(viewer, preview, axes):
-    first = preview.show(labels(1), axes)
-    second = preview.show(labels(2), axes)
+@pytest.fixture
+def show(state, previews):
+    """Return a function that shows so many regions, and returns the layer."""
 
-    assert first is second is preview.layer is viewer.layers["cells preview"]
-    assert np.array_equal(second.data, labels(2))
+    def show(n_regions: int, **changes):
+        state.cut = Cut(n_regions=n_regions, **changes)
+        previews.update(state.images, state.cut)
+        return previews.layer_of(state.images[0])
+
+    return show
+
+
+def test_it_follows_in_one_layer_on_the_image(viewer, hierarchy, show):
+    first = show(3)
+    second = show(5)
+
+    assert first is second is viewer.layers["cells preview"]
+    assert np.array_equal(second.data, hierarchy.regions(5))
     assert np.array_equal(second.scale, (2, 3))
     assert len(viewer.layers) == 2
 
 
-def test_it_comes_back_after_it_was_removed(viewer, preview, axes):
-    viewer.layers.remove(preview.show(labels(1), axes))
-    assert preview.layer is None
+def test_changes_of_the_state_are_shown_in_a_moment_and_the_newest_wins(state, show, qtbot):
+    layer = show(3)
+    for n_regions in (4, 5, 6):
+        state.change_cut(n_regions=n_regions)
+    assert layer.data.max() == 3
 
-    layer = preview.show(labels(2), axes)
+    qtbot.waitUntil(lambda: layer.data.max() == 6, timeout=2000)
+
+
+def test_a_hidden_preview_is_shown_when_a_control_is_changed(state, show):
+    layer = show(3)
+    layer.visible = False
+    state.change_cut(n_regions=4)
+
+    assert layer.visible
+
+
+def test_it_comes_back_after_it_was_removed(viewer, previews, state, show):
+    viewer.layers.remove(show(3))
+    assert previews.layer_of(state.images[0]) is None
+
+    layer = show(4)
 
     assert layer in viewer.layers
     assert len(viewer.layers) == 2
 
 
-def test_a_layer_that_was_painted_is_the_users(viewer, preview, axes):
-    painted = preview.show(labels(1), axes)
-    painted.paint((1, 1), 7)
-    drawn = painted.data.copy()
+def test_a_layer_that_was_painted_is_the_users(viewer, hierarchy, show, painted):
+    layer = show(3)
+    layer.paint((1, 1), 7)
+    drawn = layer.data.copy()
 
-    fresh = preview.show(labels(2), axes)
+    fresh = show(4)
 
-    assert [layer for _, layer in TOUCHED] == [painted]
-    assert fresh is not painted
-    assert painted in viewer.layers
-    assert np.array_equal(painted.data, drawn)
-    painted.undo()
-    assert np.array_equal(painted.data, labels(1))
-    assert np.array_equal(fresh.data, labels(2))
+    assert painted == [layer]
+    assert fresh is not layer
+    assert layer in viewer.layers
+    assert np.array_equal(layer.data, drawn)
+    layer.undo()
+    assert np.array_equal(layer.data, hierarchy.regions(3))
+    assert np.array_equal(fresh.data, hierarchy.regions(4))
 
 
-def test_filling_counts_as_painting(preview, axes):
-    filled = preview.show(labels(1), axes)
+def test_filling_counts_as_painting(show):
+    filled = show(1)
     filled.fill((1, 1), 5)
 
-    assert preview.show(labels(2), axes) is not filled
+    assert show(2) is not filled
     assert (filled.data == 5).all()
 
 
-def test_a_layer_that_was_given_other_data_is_the_users(preview, axes):
-    taken = preview.show(labels(1), axes)
-    taken.data = labels(9)
+def test_a_layer_that_was_given_other_data_is_the_users(show):
+    taken = show(3)
+    taken.data = np.full((48, 48), 9)
 
-    assert preview.show(labels(2), axes) is not taken
+    assert show(4) is not taken
     assert (taken.data == 9).all()
 
 
-def test_what_is_shown_is_not_written_to(preview, axes):
-    shown = labels(1)
-    shown.flags.writeable = False
-    preview.show(shown, axes)
+def test_labels_that_are_shown_are_not_written_to(show):
+    layer = show(3)
+    labels, before = layer.data, layer.data.copy()
+    show(4)
 
-    preview.show(labels(2), axes)
-
-    assert (shown == 1).all()
+    assert np.array_equal(labels, before)
 
 
-def test_a_renamed_layer_keeps_its_name(preview, axes):
-    preview.show(labels(1), axes).name = "mine"
+def test_a_renamed_layer_keeps_its_name(show):
+    show(3).name = "mine"
 
-    assert preview.show(labels(2), axes).name == "mine"
-
-
-def test_it_moves_with_the_image_when_asked(viewer, preview, axes):
-    preview.show(labels(1), axes)
-    viewer.layers["cells"].scale = (4, 4)
-
-    assert np.array_equal(preview.show(labels(2), axes).scale, (2, 3))
-    assert np.array_equal(preview.show(labels(2), axes, place=True).scale, (4, 4))
+    assert show(4).name == "mine"
 
 
-def test_labels_of_another_shape_take_a_new_layer(preview, axes):
-    old = preview.show(labels(1), axes)
+def test_it_moves_with_the_image_when_that_is_segmented_again(viewer, state, show):
+    image = viewer.layers["cells"]
+    show(3)
+    image.scale = (4, 4)
+    assert np.array_equal(show(4).scale, (2, 3))
 
-    new = preview.show(np.ones((3, 3), np.int32), axes)
+    state.change_result(image, input=image_input(image))
+
+    assert np.array_equal(show(5).scale, (4, 4))
+
+
+def test_labels_of_another_shape_take_a_new_layer(viewer, state, show, model):
+    import napari_aeseg as aeseg
+
+    old, image = show(3), viewer.layers["cells"]
+    state.change_result(image, hierarchy=aeseg.build_hierarchy(halves(40), model, device="cpu"))
+    new = show(3)
 
     assert new is not old
-    assert new.data.shape == (3, 3)
+    assert new.data.shape == (40, 40)
 
 
-def test_colors_are_shown_and_those_of_the_user_stay_until_others_are_asked_for(preview, axes):
-    colors = class_colormap(("#ff0000", "#00ff00"))
-    layer = preview.show(labels(1), axes, colors)
+def test_class_colors_are_shown_and_a_colormap_of_the_user_stays(state, show):
+    state.classes = ClassStyle(colors=("#ff0000", "#00ff00"))
+    layer = show(3, mode="classes")
     assert np.allclose(layer.get_color(1), (1, 0, 0, 1))
     assert np.allclose(layer.get_color(2), (0, 1, 0, 1))
 
     layer.colormap = mine = class_colormap(("#0000ff",))
-    assert preview.show(labels(1), axes, colors).colormap == mine
+    assert show(4, mode="classes").colormap == mine
 
-    preview.show(labels(1), axes, cyclic_colormap())
+    show(4)
     assert layer.colormap == cyclic_colormap()
 
 
-def test_a_new_layer_has_the_colors_as_well(viewer, preview, axes):
-    colors = class_colormap(("#ff0000",))
-    viewer.layers.remove(preview.show(labels(1), axes, colors))
+def test_a_new_layer_has_the_class_colors_as_well(viewer, state, show):
+    state.classes = replace(state.classes, colors=("#ff0000",))
+    viewer.layers.remove(show(3, mode="classes"))
 
-    assert np.allclose(preview.show(labels(1), axes, colors).get_color(1), (1, 0, 0, 1))
+    assert np.allclose(show(3, mode="classes").get_color(1), (1, 0, 0, 1))

@@ -453,7 +453,7 @@ def test_a_folder_that_cannot_be_written_is_told(segmented, tmp_path, monkeypatc
     (tmp_path / "file").write_text("in the way")
     folder = Path(tmp_path, "file", "models")
     monkeypatch.setattr(
-        "napari_aeseg._napari.actions.read_settings",
+        "napari_aeseg._napari.controller.read_settings",
         lambda: Settings(autosave_folder=str(folder)),
     )
     with pytest.raises(InputError, match="Nothing can be saved in"):

@@ -55,7 +55,7 @@ def test_edits_given_up_in_the_first_are_still_said_at_the_end(two):
     two.segment()
     two.wait(30)
 
-    assert said(two).startswith("halves: What was merged and split by hand is gone")
+    assert said(two).startswith("halves: Manual merges and splits were discarded")
 
 
 def test_what_failed_is_still_said_at_the_end(two):
@@ -81,7 +81,7 @@ def test_taking_the_model_away_does_not_end_what_was_begun(two):
 
     assert [name for name, _ in events] == ["segmented", "segmented"]
     assert len(two.hierarchies) == 2
-    assert all(r.model is model for r in two._session.results.of.values())
+    assert all(r.model is model for r in two._controller.state.results.values())
 
 
 def test_a_script_that_fails_when_it_hears_of_an_image_does_not_end_the_work(two):

@@ -134,7 +134,7 @@ def test_edits_survive_segmenting_again_into_the_same_patches(cut):
 
     assert cut.hierarchy.params.levels == (1,)
     assert cut.preview.data[one] == cut.preview.data[two]
-    assert "by hand is gone" not in cut._dock.status.text.text()
+    assert "merges and splits were discarded" not in cut._dock.status.text.text()
 
 
 def test_edits_are_dropped_with_a_word_when_the_patches_change(cut):
@@ -145,7 +145,7 @@ def test_edits_are_dropped_with_a_word_when_the_patches_change(cut):
 
     assert not cut.undo()
     assert number(cut) == 6
-    assert "by hand is gone" in cut._dock.status.text.text()
+    assert "merges and splits were discarded" in cut._dock.status.text.text()
 
 
 def test_segmenting_anew_without_edits_says_nothing_of_them(cut):
@@ -153,7 +153,7 @@ def test_segmenting_anew_without_edits_says_nothing_of_them(cut):
     cut.segment()
     cut.wait(20)
 
-    assert "by hand is gone" not in cut._dock.status.text.text()
+    assert "merges and splits were discarded" not in cut._dock.status.text.text()
 
 
 def test_each_image_has_edits_of_its_own(cut):
@@ -180,7 +180,7 @@ def test_each_image_has_edits_of_its_own(cut):
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        (lambda w: w.merge((0, 0), (0, 0)), "in one region already"),
+        (lambda w: w.merge((0, 0), (0, 0)), "in the same region"),
         (lambda w: w.merge((0, 0), (99, 0)), r"place = \(99, 0\)"),
         (lambda w: w.split((0,)), r"place = \(0,\)"),
         (lambda w: (setattr(w, "mode", "classes"), w.split((0, 0))), "act on regions"),
@@ -364,7 +364,7 @@ def classes(segmented):
 def test_classes_have_names_and_colors_from_the_start(classes):
     assert classes.class_names == ("class 1", "class 2")
     assert classes.class_colors == ("#e69f00", "#56b4e9")
-    rows = classes._dock.segments.classes.list.rows
+    rows = classes._dock.segments.classes.rows
     assert [row.name.text() for row in rows if not row.isHidden()] == ["class 1", "class 2"]
 
 
@@ -373,7 +373,7 @@ def test_names_and_colors_by_property(classes):
     classes.class_colors = ("#112233", "#445566")
     classes.wait(5)
 
-    rows = classes._dock.segments.classes.list.rows
+    rows = classes._dock.segments.classes.rows
     assert [row.name.text() for row in rows[:2]] == ["dark", "bright"]
     assert np.allclose(classes.preview.get_color(1), np.array([0x11, 0x22, 0x33, 255]) / 255)
     assert np.allclose(classes.preview.get_color(2), np.array([0x44, 0x55, 0x66, 255]) / 255)
@@ -384,7 +384,7 @@ def test_names_and_colors_by_property(classes):
 def test_names_and_colors_by_the_list(classes, monkeypatch):
     from qtpy.QtGui import QColor
 
-    row = classes._dock.segments.classes.list.rows[1]
+    row = classes._dock.segments.classes.rows[1]
     row.name.setText("gland")
     row.name.editingFinished.emit()
     monkeypatch.setattr(
@@ -490,7 +490,7 @@ def test_fixed_classes_do_not_follow_n_classes(classes):
 
 
 def test_fixing_before_there_is_anything_says_what_to_do(widget):
-    with pytest.raises(InputError, match="segment an image first"):
+    with pytest.raises(InputError, match="press Segment first"):
         widget.classes_fixed = True
     assert not widget.classes_fixed
 
@@ -502,18 +502,18 @@ def test_objects_made_of_classes(segmented):
     view = segmented._dock.segments
     segmented.mode, segmented.n_classes = "objects", 2
     assert view.classes.isHidden()
-    view.objects.foreground.setCurrentIndex(1)
-    view.objects.foreground.activated.emit(1)
+    view.objects.detect_by.setCurrentIndex(1)
+    view.objects.detect_by.activated.emit(1)
     segmented.wait(30)
     # At first the class that stands out.
     assert segmented.class_ids == (2,)
     assert not view.classes.isHidden()
-    assert [row.box.isChecked() for row in view.classes.list.rows[:2]] == [False, True]
+    assert [row.box.isChecked() for row in view.classes.rows[:2]] == [False, True]
 
-    view.classes.list.rows[0].box.click()
+    view.classes.rows[0].box.click()
     segmented.wait(30)
     assert segmented.class_ids == (1, 2)
-    view.classes.list.rows[0].box.click()
+    view.classes.rows[0].box.click()
     segmented.wait(30)
 
     assert segmented.class_ids == (2,)
@@ -523,7 +523,7 @@ def test_objects_made_of_classes(segmented):
     assert view.objects.number.text() == "5 objects"
     segmented.min_size = 4000
     segmented.wait(30)
-    assert "No object is found" in view.objects.number.text()
+    assert "No objects found" in view.objects.number.text()
 
 
 def test_classes_that_are_not_there_are_told(segmented):

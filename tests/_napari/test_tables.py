@@ -208,7 +208,7 @@ def test_a_preview_that_was_painted_has_a_name_and_a_table(segmented):
         layer.paint((5, column), 900)
 
     assert layer.name == "halves painted"
-    assert "yours now" in segmented._dock.status.text.text()
+    assert "edited preview was saved as" in segmented._dock.status.text.text()
     segmented.color_by("area", layer)
     assert 900 in set(layer.features["index"])
     segmented.n_regions = 7

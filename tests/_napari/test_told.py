@@ -11,7 +11,7 @@ from qtpy.QtGui import QColor
 
 from _napari.conftest import QUICK, add_image, halves, heard, train_and_stop
 from napari_aeseg import InputError
-from napari_aeseg._napari.state import Results
+from napari_aeseg._napari.state import DockState
 from napari_aeseg._napari.work import worker
 
 
@@ -41,9 +41,12 @@ def rest(widget) -> None:
     ("target", "act"),
     [
         ("layers.kept.region_table", lambda dock: dock.segments.keep_button.click()),
-        ("corrections.Steering.fix", lambda dock: dock.segments.classes.fix_box.click()),
-        ("actions.script_of", lambda dock: dock.script_button.click()),
-        ("actions.color_by", lambda dock: dock.color_box.activated.emit(0)),
+        (
+            "corrections.ManualCorrections.fix_classes",
+            lambda dock: dock.segments.classes.fix_box.click(),
+        ),
+        ("controller.script_of", lambda dock: dock.script_button.click()),
+        ("controller.color_by", lambda dock: dock.color_box.activated.emit(0)),
     ],
 )
 def test_what_goes_wrong_behind_a_button_is_told(segmented, shown, monkeypatch, target, act):
@@ -67,7 +70,7 @@ def test_what_goes_wrong_behind_a_button_is_told(segmented, shown, monkeypatch, 
 def test_a_preview_that_cannot_be_shown_is_told(segmented, shown, monkeypatch):
     before = segmented.preview.data
     with monkeypatch.context() as patch:
-        patch.setattr(Results, "seen", refuse)
+        patch.setattr(DockState, "layer_labels", refuse)
         segmented._dock.segments.regions.n_regions.slider.setValue(500)
         with pytest.raises(RuntimeError, match="it broke"):
             segmented.wait(10)
@@ -79,7 +82,7 @@ def test_a_preview_that_cannot_be_shown_is_told(segmented, shown, monkeypatch):
 def test_patches_that_could_not_be_compared_are_shown_as_they_are(segmented, monkeypatch):
     before = segmented.balance
     monkeypatch.setattr("napari_aeseg.regions.hierarchy.Hierarchy.compared_by", refuse)
-    slider = segmented._dock.segments.balance
+    slider = segmented._dock.segments.comparison.balance
     slider.slider.setValue(900)
     assert slider.value == 0.9
     with pytest.raises(RuntimeError, match="it broke"):
@@ -116,13 +119,16 @@ def test_of_two_images_one_that_cannot_be_measured_leaves_the_other_its_column(
 
 def test_a_class_that_went_while_its_name_was_typed_is_left_alone(segmented):
     segmented.mode, segmented.n_classes = "classes", 8
-    view = segmented._dock.segments.classes.list
-    segmented._session.results.classes.names = ("a", "b", "c")
+    segmented.class_names = [*"abcdefgh"]
+    segmented.n_classes = 3
+    view = segmented._dock.segments.classes
 
     view.renamed.emit(8, "late")
     view.recolored.emit(8, QColor("red").name())
 
-    assert segmented._session.results.classes.names == ("a", "b", "c")
+    assert segmented.class_names == ("a", "b", "c")
+    segmented.n_classes = 8
+    assert segmented.class_names[-1] == "h"
 
 
 def test_regions_are_not_counted_as_objects_when_objects_cannot_be_found(segmented, monkeypatch):
@@ -193,7 +199,7 @@ def test_a_training_that_was_done_when_stop_was_heard_offers_no_resume(widget, m
     def step_and_stop(trainer):
         step(trainer)
         if trainer.ended:
-            widget._session.stop()
+            widget._controller.session.stop()
 
     monkeypatch.setattr(Trainer, "step", step_and_stop)
     widget.training_params = QUICK
@@ -228,7 +234,7 @@ def test_the_dock_shows_the_numbers_of_the_events_and_of_the_model(widget, monke
     assert losses == tuple(widget._dock.model.curve.losses)
     loss = sum(losses[-20:]) / 20
     expected = f"1 channel, 30 steps, loss {loss:.4f}, trained on {record.device}."
-    assert widget._dock.model.state.text().endswith(expected)
+    assert widget._dock.model.description.text().endswith(expected)
 
 
 def kept(widget):

@@ -104,7 +104,7 @@ def test_train(widget):
     assert buttons(widget) == {
         "train": True, "load": True, "save": True, "segment": True, "keep": False, "stop": False,
     }  # fmt: skip
-    assert "Trained on halves" in widget._dock.model.state.text()
+    assert "Trained on halves" in widget._dock.model.description.text()
     assert len(widget._dock.model.curve.losses) == QUICK.steps
 
 
@@ -116,7 +116,7 @@ def test_segment_uses_the_base_model_where_there_is_none(widget):
 
     assert [name for name, _ in events] == ["segmented"]
     assert widget.model.fingerprint == aeseg.load_model("base").fingerprint
-    assert widget._dock.model.state.text().startswith("Base model")
+    assert widget._dock.model.description.text().startswith("Base model")
     assert events[0][1] is widget.hierarchy
     assert widget.preview is widget.viewer_model.layers["halves preview"]
     assert widget.preview.data.max() == widget.n_regions == widget.hierarchy.suggest_n_regions()
@@ -312,7 +312,7 @@ def test_save_and_load(widget, model, tmp_path):
     widget.load_model(path)
 
     assert widget.model.fingerprint == model.fingerprint
-    assert "Loaded cells.aeseg.safetensors" in widget._dock.model.state.text()
+    assert "Loaded cells.aeseg.safetensors" in widget._dock.model.description.text()
 
 
 def test_loading_raises_what_is_wrong(widget, tmp_path):
@@ -418,9 +418,9 @@ def test_balance_and_scale_act_without_encoding_again(segmented):
 
 def test_sliders_for_balance_and_scale_reach_the_hierarchy(segmented):
     view = segmented._dock.segments
-    view.balance.number.setValue(0.2)
-    view.auto_scale.click()
-    view.scale.number.setValue(50)
+    view.comparison.balance.number.setValue(0.2)
+    view.comparison.auto_scale.click()
+    view.comparison.scale.number.setValue(50)
     segmented.wait(20)
 
     assert segmented.hierarchy.comparison == ComparisonParams(balance=0.2, scale=50)
@@ -541,7 +541,7 @@ def test_removing_the_image_gives_its_hierarchy_up(segmented):
     segmented.viewer_model.layers.remove("halves")
 
     assert segmented.hierarchies == {}
-    assert segmented._session.results.hierarchies == {}
+    assert segmented._controller.state.results == {}
     assert "halves preview" in segmented.viewer_model.layers
     assert not buttons(segmented)["keep"]
 
@@ -552,7 +552,7 @@ def test_removing_the_image_gives_its_hierarchy_up(segmented):
 def test_devices_are_looked_up_when_the_list_is_opened(widget, qtbot):
     box = widget._dock.model.device_box
     box.opened.emit()
-    qtbot.waitUntil(lambda: not widget._controller._finder.busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not widget._controller.devices.busy, timeout=10_000)
 
     shown = [box.itemText(i) for i in range(box.count())]
 

@@ -178,7 +178,7 @@ def test_closing_the_dock_while_it_trains_ends_the_training(viewer, qtbot):
     dock, widget = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
     widget.training_params = QUICK.updated(steps=1_000_000)
     widget.train()
-    job = widget._session._runner._job
+    job = widget._controller.session._runner._job
     events = []
     widget.trained.connect(events.append)
 
@@ -188,14 +188,14 @@ def test_closing_the_dock_while_it_trains_ends_the_training(viewer, qtbot):
     assert job.stop.is_set()
     assert events == []
     # What layers do is no concern of it any more.
-    refreshed = []
-    widget._controller.refresh = lambda: refreshed.append(1)
+    updated = []
+    widget._controller._update_columns = lambda: updated.append(1)
     viewer.layers.selection.clear()
     viewer.layers.selection.add(viewer.layers["coins"])
     viewer.layers["coins"].scale = (2, 2)
     viewer.add_image(halves(), name="more")
     viewer.layers.remove("more")
-    assert refreshed == []
+    assert updated == []
     # And it can be opened again.
     _, again = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
     assert again is not widget
@@ -260,7 +260,7 @@ print("ended after", time.monotonic() - closed[0])
 """
 
 
-@pytest.mark.parametrize("before", ["pass", "widget._controller._finder.look()"])
+@pytest.mark.parametrize("before", ["pass", "widget._controller.devices.look()"])
 def test_closing_the_window_at_work_ends_the_process(before):
     """Work that was about to begin in that moment began afterwards, and Python was aborted."""
     done = subprocess.run(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
+    from psygnal import SignalInstance
 
     from napari_aeseg._napari.state import Start, Tool
     from napari_aeseg.autoencoder.model import Model
@@ -45,23 +46,6 @@ class AESegWidget(Container):
     ----------
     napari_viewer : napari.viewer.Viewer
 
-    Attributes
-    ----------
-    trained : psygnal.Signal(Model)
-        A training has ended, or was stopped and left a model.
-    segmented : psygnal.Signal(Hierarchy)
-        One image is segmented and its preview shown; once for each image.
-    stopped : psygnal.Signal(str)
-        The user stopped what was running; the text says what is kept.
-    failed : psygnal.Signal(Exception)
-        The text of the error says what to do. napari has shown it.
-    progressed : psygnal.Signal(Progress)
-        At most ten times a second.
-    looked : psygnal.Signal(list of Layer)
-        The layers that `look` has made or updated.
-    batch_done : psygnal.Signal(BatchReport)
-        `segment_folder` has ended, or was stopped.
-
     Examples
     --------
     In a script that opens a viewer; `wait` lets the window work meanwhile::
@@ -81,10 +65,6 @@ class AESegWidget(Container):
         super().__init__(labels=False)
         self._controller = controller = Controller(napari_viewer)
         self._state, self._dock = controller.state, controller.dock
-        self.trained, self.segmented = controller.trained, controller.segmented
-        self.looked, self.batch_done = controller.looked, controller.batch_done
-        self.stopped, self.progressed = controller.session.stopped, controller.session.progressed
-        self.failed = controller.reporter.failed
         self.native.layout().addWidget(self._dock)
         self.margins = (0, 0, 0, 0)
         # Else napari adds a stretch below, which takes half of the height.
@@ -99,6 +79,43 @@ class AESegWidget(Container):
     def reset_choices(self, *_: Any) -> None:
         """Follow the viewer's layers; napari calls it when one comes, goes, moves or is renamed."""
         self._controller.follow_layers()
+
+    # Signals, emitted on the GUI thread
+
+    @property
+    def trained(self) -> SignalInstance:
+        """Emits the `Model` when a training has ended, or was stopped and left a model."""
+        return self._controller.trained
+
+    @property
+    def segmented(self) -> SignalInstance:
+        """Emits the `Hierarchy` when an image is segmented and shown; once for each image."""
+        return self._controller.segmented
+
+    @property
+    def stopped(self) -> SignalInstance:
+        """Emits a text when the user has stopped what was running: it says what is kept."""
+        return self._controller.session.stopped
+
+    @property
+    def failed(self) -> SignalInstance:
+        """Emits an error, whose text says what to do. napari has shown it by then."""
+        return self._controller.reporter.failed
+
+    @property
+    def progressed(self) -> SignalInstance:
+        """Emits `Progress`, at most ten times a second."""
+        return self._controller.session.progressed
+
+    @property
+    def looked(self) -> SignalInstance:
+        """Emits the list of layers that `look` has made or updated."""
+        return self._controller.looked
+
+    @property
+    def batch_done(self) -> SignalInstance:
+        """Emits the `BatchReport` when `segment_folder` has ended, or was stopped."""
+        return self._controller.batch_done
 
     # Images and model
 

@@ -160,8 +160,8 @@ class KeptLayers:
         layer, hierarchy, classes = kept.layer, kept.result.hierarchy, kept.classes
         if labels.shape != hierarchy.axes.space_shape:
             raise InputError(
-                f"{layer.name} has the shape {labels.shape} now, its image "
-                f"{hierarchy.axes.space_shape}: it cannot be measured."
+                f"{layer.name} has another shape now, {labels.shape}: it cannot be measured on an "
+                f"image of {hierarchy.axes.space_shape}."
             )
         axes = with_voxels_of(layer, hierarchy.axes)
         error = self._state.errors.get(kept.result.input)

@@ -46,7 +46,7 @@ NO_MODEL = (
     "minute or more and may fit them better."
 )
 BASE_MODEL = (
-    "Built-in base model. Training on your images takes a minute or more and may fit them better."
+    "Base model (built in). Training on your images takes a minute or more and may fit them better."
 )
 
 

@@ -143,7 +143,10 @@ class Session:
         self._lines += lines
         self._begin_next()
         if not isinstance(outcome, Stopped) and task.announce is not None:
-            task.announce(outcome.result)
+            try:
+                task.announce(outcome.result)
+            except Exception as error:  # noqa: BLE001 - of a script, which does not end the tasks
+                self.failed.emit(log_unexpected(error, task.subject))
         if stopped and lines:
             self.stopped.emit(lines[-1])
 
