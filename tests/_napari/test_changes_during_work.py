@@ -15,8 +15,8 @@ from qtpy.QtWidgets import QProgressBar, QWidget
 
 from _napari.conftest import halves, join_workers
 from napari_aeseg import AesegError, api
-from napari_aeseg._napari.work.worker import wait_until
 from napari_aeseg._napari.widget import AESegWidget
+from napari_aeseg._napari.work.worker import wait_until
 
 BROKEN = "it broke in the middle"
 

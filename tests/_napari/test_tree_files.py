@@ -88,7 +88,7 @@ def test_without_its_image_the_brightness_is_shown(widget, saved, model):
     widget.wait(20)
     assert "reconstruction_error" not in kept.features  # of the brightness it would mean nothing
     with pytest.raises(
-        InputError, match="comes from a saved segmentation. Open the original image"
+        InputError, match=r"comes from a saved segmentation\. Open the original image"
     ):
         widget.look("reconstruction error")
         widget.wait(20)
@@ -111,7 +111,7 @@ def test_classes_of_a_model_hold_for_what_was_opened(widget, saved, model):
 def test_a_model_that_is_loaded_later_is_known(widget, saved, model):
     widget.open_hierarchy(saved)
     assert widget.model is None
-    with pytest.raises(InputError, match="comes from a saved segmentation. Load its model"):
+    with pytest.raises(InputError, match=r"comes from a saved segmentation\. Load its model"):
         widget.look("reconstruction")
         widget.wait(20)
 

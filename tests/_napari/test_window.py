@@ -228,11 +228,13 @@ CLOSE_AT_WORK = """
 import napari, numpy, time
 from qtpy.QtCore import Qt, QTimer
 from vispy.app.canvas import MouseEvent
-from napari_aeseg._napari.work import jobs
+from napari_aeseg._napari.work import jobs, worker
 from napari_aeseg.progress import Progress
 
+worker._import_core = lambda: None  # torch would take longer than all the rest
+
 def training(*_):
-    def work(stop):  # without torch, whose import would take longer than all the rest
+    def work(stop):
         while not stop.wait(0.01):
             yield Progress("train", 1, 2)
         return None
@@ -260,7 +262,7 @@ print("ended after", time.monotonic() - closed[0])
 """
 
 
-@pytest.mark.parametrize("before", ["pass", "widget._controller.devices.look()"])
+@pytest.mark.parametrize("before", ["pass", "widget._controller.devices.find()"])
 def test_closing_the_window_at_work_ends_the_process(before):
     """Work that was about to begin in that moment began afterwards, and Python was aborted."""
     done = subprocess.run(

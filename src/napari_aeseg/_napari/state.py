@@ -433,7 +433,9 @@ class DockState:
 
 def model_of(hierarchy: Hierarchy, model: Model | None) -> Model | None:
     """Return the model if the hierarchy is of it, else None."""
-    if model is None or not model.has_fingerprint(hierarchy.model_fingerprint, hierarchy.axes.channels):
+    if model is None or not model.has_fingerprint(
+        hierarchy.model_fingerprint, hierarchy.axes.channels
+    ):
         return None
     return model
 

@@ -17,7 +17,6 @@ from napari_aeseg._napari.work.jobs import measuring_error
 from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.lazy_labels import is_lazy
-from napari_aeseg.regions.measure import region_table
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -166,7 +165,10 @@ class KeptLayers:
         axes = with_voxels_of(layer, hierarchy.axes)
         error = self._state.errors.get(kept.result.input)
         maps = {} if error is None else {"reconstruction_error": error}
-        table = region_table(hierarchy, labels, classes, axes.spacing, axes.unit, maps)
+        spacing = axes.spacing or (1.0,) * labels.ndim
+        table = hierarchy.table(labels, classes, spacing, axes.unit, **maps)
+        if axes.spacing is None:
+            table = table.drop(columns="area_pixels")  # the area is the same number
         numbers = [int(n) for n in (table["index"] if classes is None else table["class"])]
         names = self._state.classes.names_of(max(numbers, default=0))
         table["class"] = [names[number - 1] if number else "0" for number in numbers]

@@ -1,4 +1,4 @@
-"""What the user has set for this plugin in napari's Preferences (the manifest's configurations)."""
+"""The user's settings for this plugin in napari's Preferences (configurations of the manifest)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Settings:
     autosave : bool
         Whether models are saved while they are trained, and when they are done.
     autosave_folder : str
-        Where to; empty for the user's data folder.
+        The folder for these; empty for the plugin's folder in the user's data folder.
     """
 
     device: str = "auto"
@@ -39,22 +39,22 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """Folder for models that save themselves, and what a copied script needs."""
+        """Folder for autosaved models, and for arrays that a copied script needs."""
         if self.autosave_folder.strip():
             return Path(self.autosave_folder).expanduser()
         return platformdirs.user_data_path(PLUGIN, appauthor=False)
 
     def autosave_path(self, name: str) -> Path | None:
-        """Return a new file name for a model trained on images called `name`, if it is wanted."""
+        """Return a new file name for a model trained on an image; None without autosave."""
         if not self.autosave:
             return None
         return new_path(self.folder, name, SUFFIX)
 
 
 def new_path(folder: Path, name: str, suffix: str) -> Path:
-    """Return a file name with the time in it that is not taken yet."""
-    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("._")[:60]
-    stem = f"{plain or 'image'} {datetime.now():%Y-%m-%d %H.%M.%S}"
+    """Return a file name with the time in it that does not exist yet."""
+    safe_name = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("._")[:60]
+    stem = f"{safe_name or 'image'} {datetime.now():%Y-%m-%d %H.%M.%S}"
     path, number = folder / f"{stem}{suffix}", 1
     while path.exists():
         number += 1
@@ -63,15 +63,15 @@ def new_path(folder: Path, name: str, suffix: str) -> Path:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder for models if it is not there; raise `InputError` if it cannot be used."""
+    """Make the folder for models if it does not exist; raise `InputError` if it cannot be used."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise InputError(
-            f"Nothing can be saved in {folder} ({error.strerror or error}): choose another folder "
-            "for models in napari's Preferences, or turn saving by itself off there."
+            f"Nothing can be saved in {folder} ({error.strerror or error}). Choose another folder "
+            "for models in napari's Preferences, or turn Autosave models off there."
         ) from error
 
 
