@@ -71,7 +71,7 @@ class Source:
 
 def sources(folder: Path) -> list[Source]:
     """Read all images, those of scikit-image first."""
-    found = [
+    images = [
         Source("skimage.data", name, licence, scaled(getattr(data, name)()))
         for name, licence in LICENCES.items()
     ]
@@ -79,8 +79,8 @@ def sources(folder: Path) -> list[Source]:
         files = sorted((folder / group / "images").glob("*"))
         if not files:
             raise SystemExit(f"There are no images in {folder / group / 'images'}.")
-        found += [Source(group, file.stem, licence, scaled(imread(file))) for file in files]
-    return found
+        images += [Source(group, file.stem, licence, scaled(imread(file))) for file in files]
+    return images
 
 
 def scaled(image: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ def plain_view(source: Source, rng: np.random.Generator) -> np.ndarray:
 
 
 def varied_view(source: Source, rng: np.random.Generator) -> np.ndarray:
-    """Return a part zoomed, mixed to grey or to other colours, its intensities bent or inverted."""
+    """Return a part zoomed, mixed to grey or other colours, with another gamma, maybe inverted."""
     part = cut(source.pixels, rng, float(np.exp(rng.uniform(np.log(0.5), np.log(2)))))
     channels = part.shape[-1]
     if source.grey or rng.random() < 0.5:
@@ -127,7 +127,7 @@ def varied_view(source: Source, rng: np.random.Generator) -> np.ndarray:
 
 
 def stacked(views: list[np.ndarray], number: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return images whose three channels show three different things, as stains do."""
+    """Return images whose three channels show three different structures, as stains do."""
     out = []
     for _ in range(number):
         three = [views[i][..., 0] for i in rng.choice(len(views), 3, replace=False)]
@@ -139,11 +139,11 @@ def stacked(views: list[np.ndarray], number: int, rng: np.random.Generator) -> l
 AUGMENTATIONS = {"plain": plain_view, "varied": varied_view}
 
 
-def training_views(found: list[Source], augmentation: str, seed: int) -> list[np.ndarray]:
+def training_views(images: list[Source], augmentation: str, seed: int) -> list[np.ndarray]:
     """Return all views of all sources, (Y, X, 3)."""
     rng = np.random.default_rng(seed)
     view = AUGMENTATIONS[augmentation]
-    views = [view(source, rng) for source in found for _ in range(VIEWS[source.group])]
+    views = [view(source, rng) for source in images for _ in range(VIEWS[source.group])]
     if augmentation == "varied":
         views += stacked(views, len(views) // 10, rng)
     return views
@@ -168,9 +168,9 @@ def main() -> None:
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="varied")
     args = parser.parse_args()
 
-    found = sources(args.data)
-    views = training_views(found, args.augmentation, args.seed)
-    print(f"{len(found)} images, {len(views)} views of them")
+    images = sources(args.data)
+    views = training_views(images, args.augmentation, args.seed)
+    print(f"{len(images)} images, {len(views)} views of them")
     params = aeseg.TrainingParams(steps=args.steps, seed=args.seed)
     trained = aeseg.train(views, params, axes="YXC", device="cpu", progress=report)
     record = replace(
@@ -181,7 +181,7 @@ def main() -> None:
                 "shape": list(source.pixels.shape),
                 "axes": "YXC",
             }
-            for source in found
+            for source in images
         ),
         # Half the bytes, and nobody plots more digits.
         losses=tuple(round(loss, 6) for loss in trained.losses),

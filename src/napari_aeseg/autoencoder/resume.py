@@ -1,4 +1,4 @@
-"""What is kept of a training: its record, and what is needed to resume it."""
+"""The record of a training, and the state from which an unfinished one is resumed."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def set_moments(
 ) -> None:
     """Give AdamW its moments after so many steps, by default the zeros with which it begins.
 
-    They are made at once, not in the first step: half of them, when memory runs out in its middle,
-    would not be told from a whole.
+    AdamW would make them in its first step: if memory ran out in the middle, it would take half of
+    them for the whole.
     """
     for name, weight in network.named_parameters():
         # Laid out in memory as the weights are, so that sums are rounded alike.

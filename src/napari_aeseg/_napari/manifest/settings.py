@@ -11,9 +11,10 @@ from typing import Any
 import platformdirs
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.params import MODEL_SUFFIX
 
 PLUGIN = "napari-aeseg"
-SUFFIX = ".aeseg.safetensors"
+SUFFIX = MODEL_SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
