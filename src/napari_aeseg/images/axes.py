@@ -172,7 +172,7 @@ def checked_voxel_size(
     letters : str, optional
         Axes of the image. Without them, two or three numbers are accepted.
     name : str
-        What errors call the image.
+        Name of the image in error messages.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def read_axes(
     labels: Sequence[str] | None = None,
     source: Source = "given",
 ) -> Axes:
-    """Read what the dimensions of an image are.
+    """Return the axes of an image of this shape.
 
     Parameters
     ----------
@@ -334,7 +334,7 @@ def z_ratio(voxel_size: Sequence[float] | None, axes: Axes, name: str = "an imag
     axes : Axes
         Of the image.
     name : str
-        What errors call the image.
+        Name of the image in error messages.
 
     Returns
     -------

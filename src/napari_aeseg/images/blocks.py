@@ -53,7 +53,7 @@ class Block:
 
     @property
     def keep(self) -> tuple[slice, ...]:
-        """Where the inner part lies in what is read."""
+        """Place of the inner part in the pixels that are read."""
         return tuple(
             slice(i.start - o.start, i.stop - o.start)
             for i, o in zip(self.inner, self.outer, strict=True)
@@ -113,9 +113,9 @@ class BlockImage:
         numpy, dask or zarr array of any real dtype.
     axes : Axes
     name : str
-        What errors call the image.
+        Name of the image in error messages.
     intensity : IntensityRange
-        What becomes 0 and 1.
+        Intensities that become 0 and 1.
     digests : tuple of (str or None)
         Digests of the windows in which intensities were measured, which tell the image from others;
         None where a window was left out. The windows of a small image cover it; a change between
@@ -153,7 +153,7 @@ class BlockImage:
         Parameters
         ----------
         intensity : IntensityRange, optional
-            Used instead of what would be measured.
+            Used instead of the measured range.
         skip : bool
             Whether windows that cannot be read, or have NaN or infinite values, are left out.
         leave_out : collection of int
@@ -306,7 +306,7 @@ def _windows(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     if math.prod(shape) <= (_WINDOWS * _WINDOW) ** 2:
         sides = ([slice(i, min(i + _WINDOW, n)) for i in range(0, n, _WINDOW)] for n in shape)
         return list(product(*sides))
-    # Single planes of a stack: what is read grows with the axes as little as possible.
+    # Single planes of a stack: the pixels to read grow with the axes as little as possible.
     along = [
         [slice(i, i + 1) for i in np.unique(np.linspace(0, n - 1, _WINDOWS).round().astype(int))]
         for n in shape[:-2]

@@ -79,10 +79,10 @@ class IntensityRange:
 
 def _scaled(channel: np.ndarray, low: float, high: float) -> np.ndarray:
     """Bring `low` to 0 and `high` to 1; all to 0 if they are the same."""
-    with np.errstate(over="ignore"):  # what lies infinitely far beyond is clipped like the rest
+    with np.errstate(over="ignore"):  # infinite values are clipped below
         if 0 < high - low < _NARROW:
             return (channel.astype(np.float64) - low) / (high - low)
-        # Python numbers leave float32 as it is.
+        # Python numbers do not turn float32 into float64.
         return (channel - low) * (1 / (high - low) if high > low else 0.0)
 
 
@@ -97,9 +97,9 @@ class Image:
     axes : Axes
         How the dimensions were read.
     intensity : IntensityRange
-        What was mapped to 0 and 1.
+        Intensities that became 0 and 1.
     name : str
-        What errors and records call it.
+        Name in error messages and in the record of a training.
     light : ndarray of float32, shape space, or None
         Illumination that the image was divided by before it was scaled.
     """
@@ -216,7 +216,7 @@ class LoadedImage:
         return intensity
 
     def scaled(self, intensity: IntensityRange, light: np.ndarray | None = None) -> Image:
-        """Scale intensities; `light` is what `pixels` were divided by before.
+        """Scale intensities; `light` is the illumination that was divided out.
 
         Raises
         ------
@@ -256,9 +256,9 @@ def read_image(
         One letter per dimension, such as "YXC"; inferred from the shape when not given. With `Axes`
         the shape is not checked again.
     intensity : IntensityRange, optional
-        Used instead of the image's own percentiles; the illumination is left as it is then.
+        Used instead of the percentiles of the image; the illumination is not corrected then.
     name : str
-        What errors call the image.
+        Name of the image in error messages.
     flatten_illumination : bool
         Whether to divide by a gradient of the illumination if there is one (see `illumination`).
 

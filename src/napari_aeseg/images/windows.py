@@ -49,7 +49,7 @@ class WindowSample(Image):
         return self.source.shape
 
     def tile(self, plane: tuple[int, ...], tile: Tile) -> np.ndarray:
-        """Return what a tile reads of a plane of the image, shape (C, rows, columns)."""
+        """Return the pixels of a tile of a plane of the image, shape (C, rows, columns)."""
         rows, columns = tile_indices(self.source.shape[-2:], tile)
         part = (
             *(slice(i, i + 1) for i in plane),

@@ -64,7 +64,7 @@ def refuse_existing(paths: Sequence[Path], alternative: str) -> None:
     ----------
     paths : sequence of Path
     alternative : str
-        What else the user can do, for the end of the message.
+        What the user can do instead, for the end of the message.
     """
     existing = [str(path) for path in paths if path.exists()]
     if existing:
@@ -77,7 +77,7 @@ def refuse_existing(paths: Sequence[Path], alternative: str) -> None:
 
 
 def remove_folder(folder: Path, *, failed: bool = False) -> None:
-    """Delete a folder and what is in it; errors are ignored.
+    """Delete a folder with its contents; errors are ignored.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _open_with_imageio(path: Path, _largest: float) -> ImageFile:
-    """Load PNG, JPEG and whatever else imageio reads; without transparency."""
+    """Load PNG, JPEG and the other formats of imageio; without transparency."""
     import warnings
 
     from imageio.v3 import immeta, imread
@@ -48,7 +48,7 @@ def open_file(path: str | PathLike[str], largest: float = float("inf")) -> Image
     Parameters
     ----------
     path : path-like
-        TIFF (with ImageJ or OME axes), PNG, JPEG, whatever else imageio reads, or the folder of a
+        TIFF (with ImageJ or OME axes), PNG, JPEG, any other format of imageio, or the folder of a
         zarr array or OME-Zarr image (versions 0.1 to 0.5; its finest level is taken). The
         transparency of PNG and the like is left out.
     largest : float

@@ -194,7 +194,7 @@ def _flush(folder: Path) -> None:
 
 @contextmanager
 def wrapping_errors(path: Path, part: str) -> Iterator[None]:
-    """Raise whatever is wrong with a part of a folder as a HierarchyFileError with its name."""
+    """Raise any error in reading a part of a folder as a HierarchyFileError that names it."""
     try:
         yield
     except (HierarchyFileError, MemoryError):

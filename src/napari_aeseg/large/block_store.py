@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from napari_aeseg.images.blocks import Block
 
-# Pixels along each side of what is read from disk at once, fewer along the slices and time points
-# of a stack; and of a screen.
+# Side of a chunk in pixels, along rows and columns and along other axes; side of a screen.
 _CHUNK, _DEEP_CHUNK, _SCREEN = 512, 8, 1024
 # Side of a chunk of a volume. An image is one if it is longer than this along three axes.
 _VOLUME_CHUNK, _FEW = 64, 8
@@ -288,7 +287,7 @@ class BlockStore:
         return list(dict.fromkeys(note for file in files for note in _read_notes(file)))
 
     def delete(self) -> None:
-        """Delete the folder with all that is in it, after something failed."""
+        """Delete the folder with its contents, after something failed."""
         remove_folder(self.folder, failed=True)
 
     def delete_with(self, owner: object) -> None:

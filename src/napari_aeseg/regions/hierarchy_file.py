@@ -180,7 +180,7 @@ def _header(parts: HierarchyParts) -> dict[str, Any]:
 
 
 def hierarchy_header(path: str | PathLike[str]) -> dict[str, Any]:
-    """Return what a saved hierarchy says of itself, without reading its arrays.
+    """Return the header of a saved hierarchy; its arrays are not read.
 
     Returns
     -------
