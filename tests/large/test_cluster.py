@@ -178,7 +178,9 @@ def test_parts_that_cannot_be_read_are_left_out_on_a_cluster_too(image, client, 
 def test_a_block_that_ends_workers_is_named():
     class Lost:
         def result(self):
-            raise distributed.KilledWorker("work_on", SimpleNamespace(address="tcp://node7"), 3)
+            raise distributed.KilledWorker(
+                "process_block", SimpleNamespace(address="tcp://node7"), 3
+            )
 
     block = Block((0, 1), (slice(0, 64), slice(64, 128)), (slice(0, 88), slice(40, 152)))
     with pytest.raises(aeseg.DeviceError, match=r"0 to 64, 64 to 128 was lost.*node7"):

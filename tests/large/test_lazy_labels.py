@@ -139,29 +139,29 @@ def test_tables_are_made_without_a_pixel(lazy, whole, monkeypatch):
 
 def test_what_is_not_known_by_patch_is_refused(lazy, whole, markers):
     for labels in (whole.regions(9), lazy.regions(9) + 1):
-        with pytest.raises(aeseg.InputError, match=r"known by patch only.*Cut\.of_patch"):
+        with pytest.raises(aeseg.InputError, match=r"measured by patch.*Cut\.of_patch"):
             lazy.table(labels)
     with pytest.raises(aeseg.InputError, match="The classes"):
         lazy.table(lazy.regions(9), whole.classes(3))
     with pytest.raises(aeseg.InputError, match="error: images in blocks"):
         lazy.table(lazy.regions(9), error=whole.border_strength())
-    with pytest.raises(aeseg.InputError, match="known by patch only"):
+    with pytest.raises(aeseg.InputError, match="measured by patch"):
         lazy.merge_height(lazy.from_markers(markers))
 
 
 def test_labels_of_other_patches_are_refused(lazy, image):
-    with pytest.raises(aeseg.InputError, match="known by patch only"):
+    with pytest.raises(aeseg.InputError, match="measured by patch"):
         lazy.table(built(image[::-1]).regions(9))
 
 
 def test_what_labels_are_known_by_goes_with_them(lazy):
     from napari_aeseg.regions import lazy_labels as painting
 
-    before = len(painting._PAINTERS)
+    before = len(painting._VALUES)
     labels = lazy.regions(113)
-    assert len(painting._PAINTERS) == before + 1
+    assert len(painting._VALUES) == before + 1
     del labels
-    assert len(painting._PAINTERS) == before
+    assert len(painting._VALUES) == before
 
 
 def test_maps_to_look_at(lazy, whole, holed):
@@ -182,7 +182,7 @@ def test_labels_can_be_sent_to_another_process(lazy):
 
 
 def test_labels_are_looked_up_by_patch_and_not_by_pixel(lazy):
-    from napari_aeseg.regions.lazy_labels import looked_up
+    from napari_aeseg.regions.lazy_labels import look_up_lazily
 
     sizes = []
 
@@ -191,5 +191,5 @@ def test_labels_are_looked_up_by_patch_and_not_by_pixel(lazy):
         return ids
 
     chunk = lazy.patches.blocks[0, 0]
-    looked_up(lazy.patches, look_up, np.zeros(1, np.int32)).blocks[0, 0].compute()
+    look_up_lazily(lazy.patches, look_up, np.zeros(1, np.int32)).blocks[0, 0].compute()
     assert 0 < sum(sizes) < chunk.size / 4

@@ -4,9 +4,9 @@ import pytest
 
 from napari_aeseg.regions.lazy_labels import (
     ids_array,
-    looked_up,
+    look_up_lazily,
     map_to_pixels_lazily,
-    values_painted,
+    values_by_patch,
 )
 
 NUMBERS = np.array([[0, 1, 1, 2, 2], [1, 1, 2, 2, 0], [3, 3, 1, 1, 1]])
@@ -56,7 +56,7 @@ def test_values_are_looked_up_once_per_number_and_not_per_pixel():
         asked.append(ids.size)
         return ids
 
-    np.asarray(looked_up(kept, look_up, np.zeros(1, np.int32)))
+    np.asarray(look_up_lazily(kept, look_up, np.zeros(1, np.int32)))
     assert asked == [len(IDS)] * 4
 
 
@@ -64,4 +64,4 @@ def test_names_tell_values_apart():
     ids = ids_array(Stored())
     one, same, other = (map_to_pixels_lazily(ids, np.full(9, n)) for n in (1, 1, 2))
     assert one.name == same.name != other.name
-    assert values_painted(other, ids)[0] == 2
+    assert values_by_patch(other, ids)[0] == 2

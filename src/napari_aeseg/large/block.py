@@ -1,4 +1,4 @@
-"""What is done with one block, in this process or on any worker of a cluster."""
+"""The processing of one block, in this process or on a worker of a cluster."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TILE = 256
 
 @dataclass(frozen=True, slots=True)
 class BlockWork:
-    """All that is needed to work on any block of an image; can be sent to another machine.
+    """All that is needed to process any block of an image; can be sent to another machine.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ class BlockWork:
     precision: Precision = "float32"
 
     def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:
-        """Work on a block and keep what was found; return why it was left out, if it was."""
+        """Process a block and save its patches; return why it was left out, if it was."""
         try:
             raw = self.image.raw(block.outer)
         except InputError:
             if not self.skip:
                 raise
-            # What is around it may be all that cannot be read: then as if the image ended there.
+            # Perhaps only its margin cannot be read: then encode as if the image ended there.
             block = replace(block, outer=block.inner)
             try:
                 raw = self.image.raw(block.outer)
@@ -80,7 +80,7 @@ class BlockWork:
                 return f"{error} The block was left out."
         notes: list[str] = []
         patches, statistics, graph = yield from collect_messages(
-            self.found(raw, block, stop), notes
+            self.patch_steps(raw, block, stop), notes
         )
         if self.coarsening is not None:
             region, statistics = self.coarsening.coarsened(statistics, graph, stop)
@@ -91,11 +91,11 @@ class BlockWork:
             (patches.take(0, axis).copy(), patches.take(-1, axis).copy())
             for axis in range(patches.ndim)
         )
-        found = BlockPatches(block.index, statistics, graph, faces)
-        self.store.put(block, patches, found, notes)
+        block_patches = BlockPatches(block.index, statistics, graph, faces)
+        self.store.put(block, patches, block_patches, notes)
         return ""
 
-    def found(
+    def patch_steps(
         self, raw: np.ndarray, block: Block, stop: StopFlag | None = None
     ) -> Generator[Progress, None, tuple[np.ndarray, PatchStatistics, RegionGraph]]:
         """Return the patches of a block's inner part, their statistics and their graph."""
@@ -108,7 +108,7 @@ class BlockWork:
         raise_if_stopped(stop, "patches")
         graph = region_graph(patches, stop)
         count, centroid = geometry(patches)
-        # What is read around the block is one patch more, which is thrown away.
+        # The margin around the block is one more patch, which is dropped.
         framed = np.full(image.pixels.shape[1:], graph.number, np.int32)
         framed[block.keep] = patches
         model = fitted_model(self.model, self.image.channels)
@@ -140,8 +140,8 @@ def _even_tile(shape: tuple[int, ...], wanted: int) -> int:
     return max(-(-n // max(1, round(n / wanted))) for n in shape)
 
 
-def work_on(work: BlockWork, block: Block) -> str:
-    """Do what is to be done with a block; return what the user should know of it, in lines."""
+def process_block(work: BlockWork, block: Block) -> str:
+    """Process a block unless it is done; return notes for the user, one in a line."""
     if work.store.has(block):
         return ""
     unmap_large_arrays_when_freed()

@@ -1,4 +1,4 @@
-"""Hierarchies of images that do not fit into memory: encoded block by block, merged as one."""
+"""Hierarchies of images that do not fit into memory: encoded block by block, one merge tree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
 from napari_aeseg.images.memory import free_memory, trim_heap, unmap_large_arrays_when_freed
 from napari_aeseg.large.block import BlockWork
 from napari_aeseg.large.block_store import BlockStore
-from napari_aeseg.large.cluster import done_on_cluster
+from napari_aeseg.large.cluster import process_on_cluster
 from napari_aeseg.large.lazy_ids import lazy_ids
 from napari_aeseg.params import BlockParams, ComparisonParams, SegmentationParams, checked_params
 from napari_aeseg.progress import Clock, Progress, collect_messages, drain, raise_if_stopped
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.progress import StopFlag
 
-# Lazy images with more pixels than this are worked on in blocks, and others when they would take
+# Lazy images with more pixels than this are processed in blocks, and others when they would take
 # more than half of the free memory, at so many bytes per pixel.
 _LAZY_PIXELS, _BYTES_PER_PIXEL = 2**23, 150
 # Pixels of a block, at most and the least, and how many bytes of free memory each asks for.
@@ -44,21 +44,21 @@ _BLOCK_PIXELS, _SMALL_BLOCK_PIXELS, _FREE_PER_PIXEL = 2**20, 2**17, 2_000
 _PATCHES, _PIXELS_PER_PATCH = 32_768, 10_000
 # The smallest side of a block that can be asked for.
 _SMALLEST_SIDE = 32
-# Blocks at most: at a second for each, it would take weeks. Who promises more is damaged.
+# Blocks at most: at a second for each, more would take weeks. A file that has more is damaged.
 _MOST_BLOCKS = 1_000_000
 # Side of a block in the planes of a volume.
 _PLANE = 256
-# What disks say that have no room.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Of what is kept in the folder, and what patches depend on.
+# Errors of disks without room.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Version of the folder's format, and the params that patches depend on.
 _FORMAT = 1
-_DECIDES_PATCHES = {"patches", "patch_size", "source", "levels"}
-# Parts from which it is known how patches are joined, and pixels of one.
+_PARAMS_OF_PATCHES = {"patches", "patch_size", "source", "levels"}
+# Parts of the image from which the joining of patches is estimated, and pixels of one.
 _PARTS, _PART_PIXELS = 8, 2**18
 
 
 def needs_blocks(image: Any) -> bool:
-    """Return whether an image is to be worked on in blocks: large, and lazy or beyond memory.
+    """Return whether to process an image in blocks: it is large and lazy, or beyond memory.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def needs_blocks(image: Any) -> bool:
 
 
 def pixels_in_memory() -> float:
-    """Return how many values an image may have to be worked on as a whole now.
+    """Return how many values an image may have to be processed as a whole now.
 
     Examples
     --------
@@ -99,8 +99,8 @@ def block_hierarchy_steps(
     """Build a hierarchy block by block; a generator of events that returns it.
 
     Every block is read with a margin, cut into patches that do not reach beyond it, encoded, and
-    kept on disk; its features are dropped. Borders between blocks are edges of the region graph
-    like all others, and the merge tree is built once over all patches.
+    saved to disk without its features. Borders between blocks are edges of the region graph like
+    all others, and the merge tree is built once over all patches.
 
     Parameters
     ----------
@@ -108,9 +108,9 @@ def block_hierarchy_steps(
         As of `napari_aeseg.api.hierarchy_steps`.
     blocks : BlockParams, optional
     store : path-like, optional
-        Folder in which blocks that are done are kept. Work that was stopped goes on there.
+        Folder for finished blocks. A run that was stopped continues from it.
     client : distributed.Client, optional
-        Blocks are worked on by its workers, which see `store` under the same path.
+        Its workers process the blocks; they see `store` under the same path.
 
     Yields
     ------
@@ -126,13 +126,13 @@ def block_hierarchy_steps(
     InputError
         If the image or the folder cannot be used, or a block cannot be read.
     StoppedError
-        When asked to stop; what is done is kept in `store`.
+        When asked to stop; finished blocks are kept in `store`.
     """
     params = checked_params(SegmentationParams, params)
     comparison = checked_params(ComparisonParams, comparison)
     blocks = checked_params(BlockParams, blocks)
     if client is not None and store is None:
-        raise InputError("Workers of a cluster need a folder that all of them see: give store.")
+        raise InputError("A cluster needs a folder that all of its workers see: give store.")
     model.levels(params.levels)
     unmap_large_arrays_when_freed()
     skip = blocks.unreadable == "skip"
@@ -148,33 +148,33 @@ def block_hierarchy_steps(
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
     plan = _Plan.of(read, blocks, params, model, BlockStore.block_shape_in(store))
-    about = {**_about(read, model, params, blocks, plan), "precision": precision}
-    kept = BlockStore.opened(store, about, read.shape, plan.size)
-    work = BlockWork(read, model, params, device, kept, skip, precision=precision)
+    run = {**_run_settings(read, model, params, blocks, plan), "precision": precision}
+    folder = BlockStore.opened(store, run, read.shape, plan.size)
+    work = BlockWork(read, model, params, device, folder, skip, precision=precision)
     try:
-        hierarchy = yield from _built(work, plan, comparison, stop, client, temporary=store is None)
+        hierarchy = yield from _build(work, plan, comparison, stop, client, temporary=store is None)
     except BaseException as error:  # a generator that is closed too
         if store is None:
-            kept.delete()
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise _no_room(error, kept, temporary=store is None) from error
+            folder.delete()
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise _disk_full(error, folder, temporary=store is None) from error
         raise
     hierarchy.prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy
 
 
-def _no_room(error: OSError, kept: BlockStore, *, temporary: bool) -> OSError:
-    """Say how to go on."""
-    way = (
+def _disk_full(error: OSError, store: BlockStore, *, temporary: bool) -> OSError:
+    """The error with what to do."""
+    advice = (
         "give store a folder on a disk with more room"
         if temporary
-        else "blocks that are done are kept there, and with more room the same call goes on"
+        else "free some room and run again; finished blocks are kept"
     )
-    return OSError(error.errno, f"{error.strerror}: {way}", str(kept.folder))
+    return OSError(error.errno, f"{error.strerror}: {advice}", str(store.folder))
 
 
-def _built(
+def _build(
     work: BlockWork,
     plan: _Plan,
     comparison: ComparisonParams,
@@ -183,33 +183,35 @@ def _built(
     *,
     temporary: bool,
 ) -> Generator[Progress, None, Hierarchy]:
-    """Work on the blocks that are not done yet, and join all."""
-    kept, read, model = work.store, work.image, work.model
-    todo = [block for block in plan.blocks if not kept.has(block)]
+    """Process the blocks that are not done yet, and stitch all of them together."""
+    store, read, model = work.store, work.image, work.model
+    todo = [block for block in plan.blocks if not store.has(block)]
     if plan.pixels_per_patch > plan.smallest:
         work = replace(work, coarsening=(yield from _coarsening(work, plan, comparison, stop)))
     notes = yield from (
-        _here(work, todo, stop) if client is None else done_on_cluster(client, work, todo, stop)
+        _process(work, todo, stop)
+        if client is None
+        else process_on_cluster(client, work, todo, stop)
     )
-    done = [block for block in plan.blocks if kept.has(block)]
+    done = [block for block in plan.blocks if store.has(block)]
     if not done:
         raise InputError(f"No part of {read.name} could be read. {notes[0] if notes else ''}")
-    # Of earlier runs too, where work went on.
-    notes = list(dict.fromkeys([*notes, *kept.notes(done)]))
+    # With the notes of earlier runs that this one continues.
+    notes = list(dict.fromkeys([*notes, *store.notes(done)]))
     trim_heap()
-    joined = stitch_blocks(lambda: map(kept.get, done))
+    stitched = stitch_blocks(lambda: map(store.get, done))
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
     assert isinstance(model, Model)  # noqa: S101 - workers get a file, this process has the model
     if note := anisotropy_warning(model.architecture, read.axes.slice_distance):
         notes.insert(0, note)
-    ids = lazy_ids(kept, plan.size, joined, temporary=temporary)
-    # From here on as the labels will lie: in the order of the image's axes.
+    ids = lazy_ids(store, plan.size, stitched, temporary=temporary)
+    # Blocks have axes TZYX; labels have those of the image, in its order.
     order = ["".join(a for a in "TZYX" if a in read.axes.space).index(a) for a in read.axes.space]
     return Hierarchy(
         read.axes.to_image_order(ids[0]),
-        replace(joined.statistics, centroid=joined.statistics.centroid[:, order]),
-        joined.graph,
+        replace(stitched.statistics, centroid=stitched.statistics.centroid[:, order]),
+        stitched.graph,
         read.axes,
         work.params,
         comparison,
@@ -223,7 +225,7 @@ def _built(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How an image is cut into blocks, and how large patches are to be in the end."""
+    """How an image is cut into blocks, and the final size of patches."""
 
     blocks: list[Block]
     size: tuple[int, ...]
@@ -237,23 +239,23 @@ class _Plan:
         given: BlockParams,
         params: SegmentationParams,
         model: Model,
-        known: tuple[int, ...] | None = None,
+        stored_size: tuple[int, ...] | None = None,
     ) -> _Plan:
-        """Plan blocks; of a known shape where work goes on and nobody asks for another."""
+        """Plan blocks; those of a run that continues have the stored size if none is given."""
         shape = image.shape
-        align, margin = _grain(image, params, model)
+        align, margin = _alignment(image, params, model)
         deep = model.architecture.dimensions == 3
-        # Free memory may have changed since.
-        size = known if given.block_size == "auto" else None
+        # Not computed again: free memory may have changed since.
+        size = stored_size if given.block_size == "auto" else None
         if size is not None and not _is_cut_into(shape, size, align):
-            size = None  # others' blocks: the folder is refused when it is opened
+            size = None  # of another run: opening the folder refuses it
         size = size or _block_shape(shape, given.block_size, align, deep=deep)
         number = math.prod(-(-n // s) for n, s in zip(shape, size, strict=True))
         if number > _MOST_BLOCKS:
             raise InputError(
                 f"{image.name} has {math.prod(shape):,} pixels, read as {image.axes}: that is "
                 f"{number:,} blocks of {' x '.join(map(str, size))}, and {_MOST_BLOCKS:,} are the "
-                "most. Choose larger blocks, if it is not damaged."
+                "most. Choose larger blocks, or check the file."
             )
         smallest = float(math.prod(patch_shape(image.axes, params.patch_size)))
         most = given.max_patches
@@ -274,7 +276,7 @@ def _is_cut_into(shape: tuple[int, ...], size: tuple[int, ...], align: list[int]
     )
 
 
-def _grain(
+def _alignment(
     image: BlockImage, params: SegmentationParams, model: Model
 ) -> tuple[list[int], list[int]]:
     """Per axis, what blocks are multiples of, and the margin that encoding needs."""
@@ -311,17 +313,17 @@ def _block_shape(
     )
 
 
-def _about(
+def _run_settings(
     read: BlockImage, model: Model, params: SegmentationParams, blocks: BlockParams, plan: _Plan
 ) -> dict[str, Any]:
-    """What the patches depend on."""
+    """All that the patches depend on, as plain values."""
     return {
         "format": _FORMAT,
         "image": [read.channels, *read.shape],
         "axes": read.axes.letters,
         "intensity": [list(read.intensity.low), list(read.intensity.high)],
         "model": model.fingerprint,
-        **params.model_dump(mode="json", include=_DECIDES_PATCHES),
+        **params.model_dump(mode="json", include=_PARAMS_OF_PATCHES),
         "patch": list(patch_shape(read.axes, params.patch_size)),
         "density": list(pixel_density(read.axes)),
         "block": list(plan.size),
@@ -342,14 +344,14 @@ def _levels_of_features(work: BlockWork) -> np.ndarray:
 def _coarsening(
     work: BlockWork, plan: _Plan, comparison: ComparisonParams, stop: StopFlag | None
 ) -> Generator[Progress, None, PatchCoarsening]:
-    """Look at parts of an image and return how patches are joined; kept for when work goes on."""
-    known = work.store.coarsening(len(_levels_of_features(work)))
-    if known is not None:
-        return known
+    """Estimate from parts of an image how patches are joined; saved for runs that continue."""
+    saved = work.store.coarsening(len(_levels_of_features(work)))
+    if saved is not None:
+        return saved
     parts, failed = [], None
     notes: list[str] = []
-    chosen = _some_parts(work, plan)
-    for number, block in enumerate(chosen, 1):
+    blocks = _sample_parts(work, plan)
+    for number, block in enumerate(blocks, 1):
         try:
             raw = work.image.raw(block.outer)
         except InputError as error:
@@ -357,27 +359,27 @@ def _coarsening(
                 raise
             failed = error
             continue
-        # Its own events would tell of encoding twice.
-        told: list[str] = []
-        _, statistics, graph = drain(collect_messages(work.found(raw, block, stop), told))
+        # Only its messages: progress of encoding is counted once.
+        messages: list[str] = []
+        _, statistics, graph = drain(collect_messages(work.patch_steps(raw, block, stop), messages))
         parts.append((statistics, graph))
         trim_heap()
-        notes += told
-        yield Progress("read", number, len(chosen), message=" ".join(told))
+        notes += messages
+        yield Progress("read", number, len(blocks), message=" ".join(messages))
     if failed is not None and not parts:
         raise failed
     time = 0 if "T" in work.image.axes.letters else None
-    found = PatchCoarsening.estimate(
+    coarsening = PatchCoarsening.estimate(
         parts, plan.pixels_per_patch, comparison.balance, comparison.scale, time, stop
     )
-    work.store.put_coarsening(found, notes)
-    return found
+    work.store.put_coarsening(coarsening, notes)
+    return coarsening
 
 
-def _some_parts(work: BlockWork, plan: _Plan) -> list[Block]:
+def _sample_parts(work: BlockWork, plan: _Plan) -> list[Block]:
     """Parts spread over an image, none larger than a block."""
     shape = work.image.shape
-    align, margin = _grain(work.image, work.params, work.model)  # type: ignore[arg-type]
+    align, margin = _alignment(work.image, work.params, work.model)  # type: ignore[arg-type]
     parts = plan_blocks(shape, _block_shape_of(_PART_PIXELS, plan.size), margin, align)
     chosen = np.unique(np.linspace(0, len(parts) - 1, _PARTS + 2).round().astype(int)[1:-1])
     return [parts[i] for i in chosen]
@@ -389,10 +391,10 @@ def _block_shape_of(pixels: int, size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(max(1, round(n * factor)) for n in size)
 
 
-def _here(
+def _process(
     work: BlockWork, todo: list[Block], stop: StopFlag | None
 ) -> Generator[Progress, None, list[str]]:
-    """Work on blocks one after the other; return why some were left out."""
+    """Process blocks one after the other; return why some were left out."""
     clock, notes = Clock(len(todo)), []
     for done, block in enumerate(todo, 1):
         raise_if_stopped(stop, "encode")

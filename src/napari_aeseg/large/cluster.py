@@ -1,4 +1,4 @@
-"""Blocks on the workers of a cluster: dask schedules, and starts again what a lost worker had."""
+"""Blocks on the workers of a cluster: dask schedules them, and again those of a lost worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import DeviceError, InputError
-from napari_aeseg.large.block import BlockWork, work_on
+from napari_aeseg.large.block import BlockWork, process_block
 from napari_aeseg.params import MODEL_SUFFIX
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
@@ -38,10 +38,10 @@ def active_client() -> Any:
         return None
 
 
-def done_on_cluster(
+def process_on_cluster(
     client: Any, work: BlockWork, todo: list[Block], stop: StopFlag | None = None
 ) -> Generator[Progress, None, list[str]]:
-    """Have workers do what is to be done with blocks; return what the user should know.
+    """Have workers process blocks; return notes for the user.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def done_on_cluster(
         each worker loads it once, and so is an image that is in memory: workers read their parts.
     todo : list of Block
     stop : StopFlag, optional
-        Looked at five times a second; blocks that have not begun are taken back.
+        Checked five times a second; blocks that have not begun are cancelled.
 
     Yields
     ------
@@ -60,10 +60,10 @@ def done_on_cluster(
     Raises
     ------
     InputError
-        If the image is kept by the workers, or a block cannot be read; those that have not begun
-        are taken back.
+        If the image lies in the memory of the workers, or a block cannot be read; blocks that have
+        not begun are cancelled.
     DeviceError
-        If a block ends one worker after the other.
+        If every worker that takes a block is lost.
     StoppedError
         When asked to stop.
     """
@@ -73,7 +73,7 @@ def done_on_cluster(
     shared = client.submit(_itself, _sendable(work), pure=False)
     block_of = dict(
         zip(
-            client.map(work_on, [shared] * len(todo), todo, retries=_RETRIES, pure=False),
+            client.map(process_block, [shared] * len(todo), todo, retries=_RETRIES, pure=False),
             todo,
             strict=True,
         )
@@ -83,15 +83,14 @@ def done_on_cluster(
         for future in _as_done(client, list(block_of), stop):
             message = "" if future is None else _result(future, block_of[future])
             if future is None:
-                message = "No worker is there: waiting for one."
+                message = "The cluster has no worker: waiting for one."
             else:
                 done += 1
                 notes += message.split("\n") if message else []
-            left = clock.seconds_left(done)
-            told = message.replace("\n", " ")
-            yield Progress("encode", done, len(todo), "cluster", left, message=told)
+            left, line = clock.seconds_left(done), message.replace("\n", " ")
+            yield Progress("encode", done, len(todo), "cluster", left, message=line)
     finally:
-        # Those that are being worked on are finished, and kept.
+        # Blocks that are being processed are finished and saved.
         client.cancel([f for f in block_of if not f.done()])
     return notes
 
@@ -111,8 +110,8 @@ def _sendable(work: BlockWork) -> BlockWork:
         work = replace(work, model=str(path))
     if futures_of(work.image.array):  # type: ignore[no-untyped-call]
         raise InputError(
-            f"{work.image.name} is kept by the workers themselves, and lost with one of them: give "
-            "it as it was before persist()."
+            f"{work.image.name} lies in the memory of the workers and is lost with one of them. "
+            "Give the array as it was before persist()."
         )
     if isinstance(work.image.array, np.ndarray):
         on_disk = work.store.image(work.image.array)

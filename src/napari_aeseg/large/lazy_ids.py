@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_aeseg.large.block_store import BlockStore
-    from napari_aeseg.regions.patches.blocks import Joined
+    from napari_aeseg.regions.patches.blocks import StitchedPatches
 
 
 def lazy_ids(
-    store: BlockStore, block: tuple[int, ...], joined: Joined, *, temporary: bool = False
+    store: BlockStore, block: tuple[int, ...], stitched: StitchedPatches, *, temporary: bool = False
 ) -> list[Any]:
     """Return the ids of patches as dask arrays of int32, -1 where there is no patch.
 
@@ -26,7 +26,7 @@ def lazy_ids(
     store : BlockStore
     block : tuple of int
         Pixels along each side of a block.
-    joined : Joined
+    stitched : StitchedPatches
     temporary : bool
         Whether the folder is deleted when no array refers to it any more.
 
@@ -35,21 +35,24 @@ def lazy_ids(
     list of dask array
         At all pixels, then at every second, fourth, ... row and column.
     """
-    kept = _Kept(store.folder)
+    owner = _FolderOwner(store.folder)
     if temporary:
-        store.delete_with(kept)
+        store.delete_with(owner)
     return [
         ids_array(
             _IdsOfBlocks(
-                store.patches(step), (*block[:-2], *(n // step for n in block[-2:])), joined, kept
+                store.patches(step),
+                (*block[:-2], *(n // step for n in block[-2:])),
+                stitched,
+                owner,
             )
         )
         for step in store.steps
     ]
 
 
-class _Kept:
-    """Held by every array that reads a folder."""
+class _FolderOwner:
+    """Referenced by every array that reads a folder: a temporary folder is deleted with it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,14 +61,16 @@ class _Kept:
 class _IdsOfBlocks:
     """Patches that are numbered from 1 in their block, 0 for none; see `StoredIds`."""
 
-    def __init__(self, array: Any, block: tuple[int, ...], joined: Joined, kept: _Kept) -> None:
+    def __init__(
+        self, array: Any, block: tuple[int, ...], stitched: StitchedPatches, owner: _FolderOwner
+    ) -> None:
         self.array = array
         self.block = block
-        self.first, self.number = joined.first, joined.number
+        self.first, self.number = stitched.first, stitched.number
         # Blocks are in order: one ends where the next begins.
-        ends = [*joined.first.values(), len(joined.number)][1:]
-        self.ends = dict(zip(joined.first, ends, strict=True))
-        self.kept = kept
+        ends = [*stitched.first.values(), len(stitched.number)][1:]
+        self.ends = dict(zip(stitched.first, ends, strict=True))
+        self.owner = owner
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -77,16 +82,16 @@ class _IdsOfBlocks:
     def read(self, part: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
         index = tuple(s.start // size for s, size in zip(part, self.block, strict=True))
         start = self.first.get(index, 0)
-        here = self.number[start : self.ends.get(index, 0)]  # none if the block was left out
+        ids = self.number[start : self.ends.get(index, 0)]  # none if the block was left out
         stored = self._stored(part)
         if index not in self.first:
             return np.zeros_like(stored), np.array([-1], np.int32)
-        if stored.size and not 0 <= stored.min() <= stored.max() <= len(here):
+        if stored.size and not 0 <= stored.min() <= stored.max() <= len(ids):
             raise InputError(
-                f"Patch ids in {self.kept.folder} run from {stored.min()} to {stored.max()} where "
-                f"there are {len(here)} patches: it is damaged, give another folder."
+                f"Patch ids in {self.owner.folder} run from {stored.min()} to {stored.max()} where "
+                f"there are {len(ids)} patches: the folder is damaged, give another one."
             )
-        return stored, np.concatenate([np.array([-1], np.int32), here])
+        return stored, np.concatenate([np.array([-1], np.int32), ids])
 
     def _stored(self, part: tuple[slice, ...]) -> np.ndarray:
         try:
@@ -96,9 +101,9 @@ class _IdsOfBlocks:
         # zarr and its codecs raise all kinds of errors on damaged files.
         except Exception as error:
             raise InputError(
-                f"Patch ids in {self.kept.folder} cannot be read ({sanitized(error)}): give "
+                f"Patch ids in {self.owner.folder} cannot be read ({sanitized(error)}): give "
                 "another folder."
             ) from error
 
     def __dask_tokenize__(self) -> object:
-        return type(self).__name__, str(self.kept.folder), self.array.path, self.array.shape
+        return type(self).__name__, str(self.owner.folder), self.array.path, self.array.shape

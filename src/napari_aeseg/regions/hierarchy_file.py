@@ -63,7 +63,7 @@ class HierarchyParts:
     model_fingerprint : str
         Hash of the model that encoded the image.
     calibration : FeatureCalibration or None
-        Of an image worked on in blocks whose patches were joined to larger ones.
+        Of an image processed in blocks whose patches were joined to larger ones.
     merges : tuple of ndarray, or None
         Children, shape (P - 1, 2), and cost, shape (P - 1,), of the merge tree if it was built.
     """

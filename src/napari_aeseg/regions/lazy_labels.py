@@ -1,4 +1,8 @@
-"""Values of patches on pixels that stay on disk: lazy arrays, and what is known of them."""
+"""Labels of images whose patch ids stay on disk: dask arrays that look up values of patches.
+
+A look-up happens where pixels are computed. The values by patch are read back from the arrays
+without computing a pixel, so that labels can be measured and edited.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,14 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.patches.graph import RegionGraph
 
 
-# Places that are looked at, and pixels along Y and X there: of flat images, and of volumes.
-_PLACES, _FLAT, _DEEP = 3, 1024, 128
+# Parts that are compared, and pixels along Y and X of one: of flat images, and of volumes.
+_PARTS, _FLAT, _DEEP = 3, 1024, 128
 
 
 def matches_image(
     image: Any, patches: Any, axes: Axes, intensity: np.ndarray, count: np.ndarray
 ) -> bool:
-    """Return whether patches that lie wholly in a few places have the intensities that are known.
+    """Return whether patches that lie wholly in a few parts of an image have these intensities.
 
     Parameters
     ----------
@@ -38,19 +42,19 @@ def matches_image(
     count : ndarray, shape (P,)
         Pixels of each patch.
     """
-    # The last is all of it: there, every patch is whole.
-    everything = tuple(slice(0, n) for n in axes.space_shape)
-    known = patches, axes, intensity, count
-    found = (_compared(image, *known, place) for place in [*_places(axes), everything])
-    return next((alike for alike in found if alike is not None), False)
+    # The last part is the whole image: there, every patch is whole.
+    whole = tuple(slice(0, n) for n in axes.space_shape)
+    parts = [*_sample_parts(axes), whole]
+    answers = (_part_matches(image, patches, axes, intensity, count, part) for part in parts)
+    return next((answer for answer in answers if answer is not None), False)
 
 
-def _places(axes: Axes) -> list[tuple[slice, ...]]:
+def _sample_parts(axes: Axes) -> list[tuple[slice, ...]]:
     """Parts along the diagonal; the middle one first, as images may be empty in their corners."""
     side = _DEEP if "Z" in axes.space else _FLAT
     shape = axes.space_shape
     sides = [min(n, 1 if a == "T" else side) for a, n in zip(axes.space, shape, strict=True)]
-    shares = sorted(np.linspace(0, 1, _PLACES), key=lambda share: abs(share - 0.5))
+    shares = sorted(np.linspace(0, 1, _PARTS), key=lambda share: abs(share - 0.5))
     return [
         tuple(
             slice(int(share * (n - s)), int(share * (n - s)) + s)
@@ -60,22 +64,22 @@ def _places(axes: Axes) -> list[tuple[slice, ...]]:
     ]
 
 
-def _compared(
+def _part_matches(
     image: Any,
     patches: Any,
     axes: Axes,
     intensity: np.ndarray,
     count: np.ndarray,
-    place: tuple[slice, ...],
+    part: tuple[slice, ...],
 ) -> bool | None:
-    """Whether a place looks as is known; None where no patch lies in it as a whole."""
-    ids = np.asarray(patches[place]).ravel()
+    """Whether a part of the image matches; None where no patch lies in it as a whole."""
+    ids = np.asarray(patches[part]).ravel()
     inside = ids >= 0
-    seen = np.bincount(ids[inside], minlength=len(count))
-    whole = (seen > 0) & (seen == count)
+    pixels_here = np.bincount(ids[inside], minlength=len(count))
+    whole = (pixels_here > 0) & (pixels_here == count)
     if not whole.any():
         return None
-    along = dict(zip(axes.space, place, strict=True))
+    along = dict(zip(axes.space, part, strict=True))
     pixels = np.asarray(image[tuple(along.get(a, slice(None)) for a in axes.letters)])
     if "C" in axes.letters:
         pixels = np.moveaxis(pixels, axes.letters.index("C"), 0)
@@ -96,20 +100,20 @@ class StoredIds(Protocol):
         """Return the numbers stored in a chunk, and the id that each of them stands for."""
 
     def __dask_tokenize__(self) -> object:
-        """Tell it apart from others."""
+        """Identify it to dask."""
 
 
-class _Reader:
-    """Reads a chunk, and looks up what its ids stand for: once per number, then once per pixel."""
+class _ChunkReader:
+    """Reads a chunk and looks up its ids: once for each id of the block, then once per pixel."""
 
     def __init__(self, stored: StoredIds, look_up: Callable[[np.ndarray], np.ndarray]) -> None:
         self.stored = stored
         self.look_up = look_up
 
     def __call__(self, block_info: Any = None) -> np.ndarray:
-        place = block_info[None]["array-location"][: len(self.stored.chunks)]
-        numbers, ids = self.stored.read(tuple(slice(*along) for along in place))
-        # There is nothing to clip, but then numpy does not look for it first.
+        location = block_info[None]["array-location"][: len(self.stored.chunks)]
+        numbers, ids = self.stored.read(tuple(slice(*along) for along in location))
+        # No index is out of range; "clip" saves numpy the check.
         return np.take(self.look_up(ids), numbers, axis=0, mode="clip")
 
     def __dask_tokenize__(self) -> object:
@@ -118,40 +122,41 @@ class _Reader:
         return type(self).__name__, normalize_token((self.stored, self.look_up))
 
 
-# The reader of every array of ids that is alive, by the array's name.
-_READERS: WeakValueDictionary[str, _Reader] = WeakValueDictionary()
+# The reader of each array of `ids_array` that is in use, by the array's name: arrays that look up
+# its ids then read the stored numbers themselves, and skip one array of the size of the image.
+_READERS: WeakValueDictionary[str, _ChunkReader] = WeakValueDictionary()
 
 
 def ids_array(stored: StoredIds) -> Any:
     """Return stored ids as a dask array of int32."""
-    reader = _Reader(stored, _same)
+    reader = _ChunkReader(stored, _same)
     ids = _read(reader, np.dtype(np.int32))
     _READERS[ids.name] = reader
     return ids
 
 
-def looked_up(ids: Any, look_up: Callable[[np.ndarray], np.ndarray], like: np.ndarray) -> Any:
-    """Return a dask array of what is looked up for each pixel.
+def look_up_lazily(ids: Any, look_up: Callable[[np.ndarray], np.ndarray], like: np.ndarray) -> Any:
+    """Return a dask array of a value for each pixel, looked up by its id.
 
     Parameters
     ----------
     ids : dask array of int32, shape space
-        If it is one of `ids_array`, nothing is computed per pixel but the result.
+        Of an array of `ids_array`, the ids themselves are not computed.
     look_up : callable
-        Takes ids, in an array of any shape, and returns what each of them stands for.
+        Takes an array of ids of any shape, and returns the value of each.
     like : ndarray, shape (n, ...)
         An array as `look_up` returns it for a row of ids.
     """
     reader, further = _READERS.get(ids.name), like.shape[1:]
     if reader is not None:
-        return _read(_Reader(reader.stored, look_up), like.dtype, further)
+        return _read(_ChunkReader(reader.stored, look_up), like.dtype, further)
     more = {"new_axis": [*range(ids.ndim, ids.ndim + len(further))]} if further else {}
     chunks = (*ids.chunks, *((n,) for n in further))
     meta = np.empty((0,) * len(chunks), like.dtype)
     return ids.map_blocks(look_up, dtype=like.dtype, meta=meta, chunks=chunks, **more)
 
 
-def _read(reader: _Reader, dtype: np.dtype[Any], further: tuple[int, ...] = ()) -> Any:
+def _read(reader: _ChunkReader, dtype: np.dtype[Any], further: tuple[int, ...] = ()) -> Any:
     import dask.array as da
     from dask.base import tokenize
 
@@ -169,18 +174,18 @@ def _same(ids: np.ndarray) -> np.ndarray:
     return ids
 
 
-class _Painter:
-    """Looks up the values of patches; kept by the arrays that need it."""
+class _PatchValues:
+    """Looks up the values of patches; the arrays that need it refer to it."""
 
     def __init__(self, patches: Any, values: np.ndarray) -> None:
         self.patches_name = patches.name
         self.values = values
-        # Id -1, where there is no patch, finds the first value.
-        nothing = np.zeros((1, *values.shape[1:]), values.dtype)
-        self._with_none = np.concatenate([nothing, values])
+        # Id -1, where there is no patch, finds the first value, which is 0.
+        zero = np.zeros((1, *values.shape[1:]), values.dtype)
+        self._from_minus_one = np.concatenate([zero, values])
 
     def __call__(self, ids: np.ndarray) -> np.ndarray:
-        return np.take(self._with_none, ids + 1, axis=0, mode="clip")
+        return np.take(self._from_minus_one, ids + 1, axis=0, mode="clip")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self.patches_name, self.values)
@@ -188,7 +193,7 @@ class _Painter:
     def __dask_tokenize__(self) -> Any:
         from dask.base import normalize_token
 
-        return "aeseg-painter", self.patches_name, normalize_token(self.values)
+        return "aeseg-patch-values", self.patches_name, normalize_token(self.values)
 
 
 class _Named:
@@ -198,16 +203,17 @@ class _Named:
         self.name = name
 
 
-def _unpickled(name: str, values: np.ndarray) -> _Painter:
-    return _Painter(_Named(name), values)
+def _unpickled(name: str, values: np.ndarray) -> _PatchValues:
+    return _PatchValues(_Named(name), values)
 
 
-# The painter of every lazy array that is alive, by the array's name.
-_PAINTERS: WeakValueDictionary[str, _Painter] = WeakValueDictionary()
+# The values of each array of `map_to_pixels_lazily` that is in use, by the array's name: a dask
+# array has no place for them.
+_VALUES: WeakValueDictionary[str, _PatchValues] = WeakValueDictionary()
 
 
 def is_lazy(patches: Any) -> bool:
-    """Return whether patch ids are computed where they are looked at."""
+    """Return whether patch ids are a lazy array, not in memory."""
     return not isinstance(patches, np.ndarray)
 
 
@@ -225,38 +231,38 @@ def map_to_pixels_lazily(patches: Any, values: np.ndarray) -> Any:
     >>> import dask.array as da
     >>> patches = da.from_array(np.array([[0, 1, -1]]))
     >>> labels = map_to_pixels_lazily(patches, np.array([5, 7]))
-    >>> labels.compute().tolist(), values_painted(labels, patches).tolist()
+    >>> labels.compute().tolist(), values_by_patch(labels, patches).tolist()
     ([[5, 7, 0]], [5, 7])
     """
-    painter = _Painter(patches, values)
-    painted = looked_up(patches, painter, values)
-    _PAINTERS[painted.name] = painter
-    return painted
+    look_up = _PatchValues(patches, values)
+    labels = look_up_lazily(patches, look_up, values)
+    _VALUES[labels.name] = look_up
+    return labels
 
 
-def values_painted(labels: Any, patches: Any) -> np.ndarray | None:
-    """Return what value each patch has in an array of `map_to_pixels_lazily`, without computing it.
+def values_by_patch(labels: Any, patches: Any) -> np.ndarray | None:
+    """Return the value of each patch in an array of `map_to_pixels_lazily`; no pixel is computed.
 
-    None for any other array, and for one painted on other patches.
+    None for any other array, and for one of other patches.
     """
-    painter = _PAINTERS.get(getattr(labels, "name", ""))
-    if painter is None or painter.patches_name != patches.name:
+    look_up = _VALUES.get(getattr(labels, "name", ""))
+    if look_up is None or look_up.patches_name != patches.name:
         return None
-    return painter.values
+    return look_up.values
 
 
-def labels_by_patch(labels: Any, patches: Any, number: int, what: str) -> np.ndarray:
+def labels_by_patch(labels: Any, patches: Any, number: int, name: str) -> np.ndarray:
     """Return the value of each patch, shape (P,), of labels that were cut from a hierarchy.
 
     Parameters
     ----------
     labels : array
-        Painted on these patches, or with the values of the patches.
+        Mapped to pixels from these patches, or the values of the patches.
     patches : dask array
     number : int
         Of patches.
-    what : str
-        What errors call the labels.
+    name : str
+        Of the labels, in errors.
 
     Raises
     ------
@@ -265,18 +271,17 @@ def labels_by_patch(labels: Any, patches: Any, number: int, what: str) -> np.nda
     """
     if isinstance(labels, np.ndarray) and labels.shape == (number,):
         return labels
-    found = values_painted(labels, patches)
-    if found is None:
+    values = values_by_patch(labels, patches)
+    if values is None:
         raise InputError(
-            f"{what} of an image that was worked on in blocks are known by patch only: give what "
-            "this hierarchy's `regions`, `classes` or a Cut of it returned, as it is, or a value "
-            f"for each of the {number} patches (`Cut.of_patch`)."
+            f"{name} of an image in blocks are measured by patch: give unchanged labels of "
+            f"`regions` or `classes`, or {number} values, one for each patch (`Cut.of_patch`)."
         )
-    return found
+    return values
 
 
 def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the marker with most pixels in each patch, and all ids; computed is what is marked.
+    """Return the marker with most pixels in each patch, and all ids; only marked chunks are read.
 
     Parameters
     ----------
@@ -300,11 +305,11 @@ def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, n
     first: dict[tuple[int, int], int] = {}
     ids: set[int] = set()
     for part in _chunks_of(patches):
-        found = np.asarray(markers[part])
-        at = np.nonzero(found)
+        chunk = np.asarray(markers[part])
+        at = np.nonzero(chunk)
         if not len(at[0]):
             continue
-        marker = found[at].astype(np.int64)
+        marker = chunk[at].astype(np.int64)
         check_ids(marker)
         ids.update(np.unique(marker).tolist())
         patch = np.asarray(patches[part])[at].astype(np.int64)
@@ -322,7 +327,7 @@ def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, n
     if not ids:
         raise InputError(NO_MARKER)
     if not pixels:
-        raise InputError("All markers are where the image could not be read: mark other parts.")
+        raise InputError("All markers lie where the image could not be read. Mark other parts.")
     marked = np.zeros(number, np.int32)
     for pair in sorted(pixels, key=lambda pair: (pixels[pair], -first[pair])):
         marked[pair[0]] = pair[1]
@@ -336,7 +341,12 @@ def _chunks_of(patches: Any) -> Iterator[tuple[slice, ...]]:
 
 
 def marks_on_top_lazily(
-    labels: Any, markers: Any, patches: Any, before: np.ndarray, ids: np.ndarray, became: np.ndarray
+    labels: Any,
+    markers: Any,
+    patches: Any,
+    before: np.ndarray,
+    ids: np.ndarray,
+    label_of_id: np.ndarray,
 ) -> Any:
     """Give marked pixels their label, as `napari_aeseg.regions.cuts.markers.marks_on_top` does.
 
@@ -345,14 +355,21 @@ def marks_on_top_lazily(
     labels, patches : dask array of int32, shape space
     markers : ndarray or dask array of int, shape space
     before : ndarray of int, shape (P,)
-    ids, became : ndarray of int
+    ids, label_of_id : ndarray of int
         All markers, sorted, and the label of each.
     """
     import dask.array as da
 
     placed: Any = da.asarray(markers).rechunk(patches.chunks)  # type: ignore[no-untyped-call]
     return da.map_blocks(  # type: ignore[no-untyped-call]
-        _with_marks, labels, placed, patches, before=before, ids=ids, became=became, dtype=np.int32
+        _with_marks,
+        labels,
+        placed,
+        patches,
+        before=before,
+        ids=ids,
+        label_of_id=label_of_id,
+        dtype=np.int32,
     )
 
 
@@ -362,14 +379,14 @@ def _with_marks(
     patches: np.ndarray,
     before: np.ndarray,
     ids: np.ndarray,
-    became: np.ndarray,
+    label_of_id: np.ndarray,
 ) -> np.ndarray:
     """One chunk of labels with its marks."""
     differ = (markers != 0) & ((patches < 0) | (markers != before[patches]))
     if not differ.any():
         return labels
     labels = labels.copy()
-    labels[differ] = became[np.searchsorted(ids, markers[differ])]
+    labels[differ] = label_of_id[np.searchsorted(ids, markers[differ])]
     return labels
 
 

@@ -1,4 +1,4 @@
-"""Blocks joined: the patches of all blocks numbered through, and the edges between blocks."""
+"""Stitching of blocks: one numbering of all their patches, and the edges between blocks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _DECIMALS = 6
 
 @dataclass(frozen=True, slots=True)
 class BlockPatches:
-    """What is known of the patches of one block, numbered 0 .. P-1 in it.
+    """The patches of one block, numbered 0 .. P-1 in it.
 
     Parameters
     ----------
     index : tuple of int
-        Which block it is along each axis.
+        Number of the block along each axis.
     statistics : PatchStatistics
         Centroids are those in the whole image.
     graph : RegionGraph
@@ -39,7 +39,7 @@ class BlockPatches:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class StitchedPatches:
     """The patches of all blocks.
 
     Parameters
@@ -47,7 +47,7 @@ class Joined:
     statistics : PatchStatistics
     graph : RegionGraph
     first : dict of tuple of int to int
-        Of each block, how many patches the blocks before it have.
+        For each block, how many patches the blocks before it have.
     number : ndarray of int32, shape (P,)
         The number of each patch in the image, by the number it has when those of all blocks are
         counted one after the other.
@@ -59,12 +59,12 @@ class Joined:
     number: np.ndarray
 
 
-def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> Joined:
-    """Join the patches of blocks.
+def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> StitchedPatches:
+    """Stitch the patches of blocks together.
 
     Patches are numbered by their centroids, row by row, so that results do not depend on how the
-    image was cut into blocks. Where blocks are missing and the rest falls apart, the parts are
-    linked by an edge each: a tree needs one piece.
+    image was cut into blocks. Where blocks are missing and the rest is not connected, an edge is
+    added between its components: a tree needs a connected graph.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> Joined:
         memory together.
     """
     first: dict[tuple[int, ...], int] = {}
-    ends: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
+    last_faces: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
     centroids: list[np.ndarray] = []
     edges: list[np.ndarray] = []
     border: list[np.ndarray] = []
@@ -85,18 +85,18 @@ def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> Joined:
         border.append(block.graph.border)
         for axis, (low, high) in enumerate(block.faces):
             before = tuple(n - (i == axis) for i, n in enumerate(block.index))
-            face = ends.pop((before, axis), None)
+            face = last_faces.pop((before, axis), None)
             if face is not None:
                 pairs, length = _touching(face, low + total)
                 edges.append(pairs)
                 border.append(length)
-            ends[block.index, axis] = high + total
+            last_faces[block.index, axis] = high + total
         total += block.graph.number
     order = np.lexsort(np.concatenate(centroids).round(_DECIMALS).T[::-1])
     number = np.empty(total, np.int32)
     number[order] = np.arange(total, dtype=np.int32)
     graph = _graph(number[np.concatenate(edges)], np.concatenate(border), total)
-    return Joined(_statistics(read(), first, number), graph, first, number)
+    return StitchedPatches(_statistics(read(), first, number), graph, first, number)
 
 
 def _touching(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,21 +111,21 @@ def _statistics(
     blocks: Iterable[BlockPatches], first: dict[tuple[int, ...], int], number: np.ndarray
 ) -> PatchStatistics:
     """Statistics of all patches, by their numbers in the image."""
-    found: dict[str, np.ndarray] = {}
+    merged: dict[str, np.ndarray] = {}
     for block in blocks:
-        here = block.statistics
+        statistics = block.statistics
         start = first[block.index]
-        rows = number[start : start + len(here.count)]
+        rows = number[start : start + len(statistics.count)]
         for name in ("count", "mean", "second", "centroid", "intensity"):
-            values = getattr(here, name)
-            if name not in found:
-                found[name] = np.empty((len(number), *values.shape[1:]), values.dtype)
-            found[name][rows] = values
-    return PatchStatistics(level=here.level, **found)
+            values = getattr(statistics, name)
+            if name not in merged:
+                merged[name] = np.empty((len(number), *values.shape[1:]), values.dtype)
+            merged[name][rows] = values
+    return PatchStatistics(level=statistics.level, **merged)
 
 
 def _graph(edges: np.ndarray, border: np.ndarray, number: int) -> RegionGraph:
-    """Region graph of edges in any order; linked where it falls apart."""
+    """Region graph of edges in any order; its components are linked."""
     edges = np.sort(edges.astype(np.int64), axis=1)
     edges, border = _linked(edges, border, number)
     order = np.lexsort(edges.T[::-1])
@@ -137,9 +137,9 @@ def _linked(edges: np.ndarray, border: np.ndarray, number: int) -> tuple[np.ndar
 
     ones = np.ones(len(edges), np.int8)
     matrix = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(number, number))
-    pieces, piece = sparse.csgraph.connected_components(matrix, directed=False)
-    if pieces == 1:
+    components, component = sparse.csgraph.connected_components(matrix, directed=False)
+    if components == 1:
         return edges, border
-    first = np.unique(piece, return_index=True)[1]
+    first = np.unique(component, return_index=True)[1]
     links = np.sort(np.stack([first[:-1], first[1:]], axis=1), axis=1)
     return np.concatenate([edges, links]), np.append(border, np.ones(len(links), border.dtype))
