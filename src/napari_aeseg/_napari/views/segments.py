@@ -246,10 +246,9 @@ class ComparisonPanel(QWidget):
         )
         fields = ComparisonParams.model_fields
         form = Form()
-        form.setRowWrapPolicy(Form.RowWrapPolicy.WrapLongRows)  # in a narrow dock
         form.add("Balance", self.balance, str(fields["balance"].description))
         row = in_a_row(self.auto_scale, self.scale)
-        form.add("Smoothing scale", self.scale, str(fields["scale"].description), row)
+        form.add("Smoothing\nscale", self.scale, str(fields["scale"].description), row)
         self.setLayout(form)
         state.on("comparison", "cut", "images", "results", draw=self._draw)
 

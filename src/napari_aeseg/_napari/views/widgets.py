@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+_LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
 _STEPS = 1000  # positions of a slider
 _LEAST_HEIGHT = 220  # pixels that a dock below leaves to this one
 _NUMBER_WIDTH = 96  # pixels: five digits between napari's buttons for less and more
@@ -78,6 +79,7 @@ class Form(QFormLayout):
         """Add a control; `row` is the widget that holds it when it is not alone."""
         label = QLabel(text)
         label.setToolTip(tip)
+        text = text.replace("\n", " ")
         if isinstance(control, NumberSlider):
             control.describe(text, tip)
         else:
@@ -248,9 +250,10 @@ class NumberSlider(QWidget):
         layout.addWidget(self.number, 0, 1)
         layout.setColumnStretch(0, 1)
         if ends is not None:
-            low, high = (QLabel(end) for end in ends)
-            high.setAlignment(Qt.AlignmentFlag.AlignRight)
-            layout.addWidget(in_a_row(low, high), 1, 0)
+            for end, side in zip(ends, (_LEFT, _RIGHT), strict=True):
+                label = QLabel(end)
+                label.setStyleSheet("font-size: 8pt;")
+                layout.addWidget(label, 1, 0, side)
         self._mark: float | None = None
         self.set_range(smallest, largest)
         self.slider.valueChanged.connect(self._slid)
