@@ -14,9 +14,9 @@ from npe2 import PluginManifest
 from _napari.conftest import join_workers
 from napari_aeseg import InputError
 from napari_aeseg._napari.manifest import settings
-from napari_aeseg._napari.manifest.settings import PLUGIN, SUFFIX, Settings, new_path, read_settings
+from napari_aeseg._napari.manifest.settings import PLUGIN, Settings, new_path, read_settings
 from napari_aeseg._napari.widget import AESegWidget
-from napari_aeseg.params import PRESETS, TrainingParams
+from napari_aeseg.params import MODEL_SUFFIX, PRESETS, TrainingParams
 
 MANIFEST = PluginManifest.from_file(str(files("napari_aeseg") / "napari.yaml"))
 
@@ -107,7 +107,7 @@ def test_where_models_are_saved(preferences, tmp_path, monkeypatch):
     path = read_settings().autosave_path("my image")
     assert path.parent == Path.home() / "models"
     assert path.name.startswith("my_image ")
-    assert path.name.endswith(SUFFIX)
+    assert path.name.endswith(MODEL_SUFFIX)
 
     preferences.saving.autosave = False
 

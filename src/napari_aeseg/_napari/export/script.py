@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg import __version__
-from napari_aeseg._napari.manifest.settings import SUFFIX, new_path, prepare_folder
+from napari_aeseg._napari.manifest.settings import new_path, prepare_folder
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.io.images import open_file, read_file
-from napari_aeseg.params import BASE_MODEL
+from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX
 from napari_aeseg.samples import SAMPLES
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class _Writer:
         code = None if origin is None else self._remade(origin)
         if code is None:
             prepare_folder(self.folder)
-            path = new_path(self.folder, "model", SUFFIX)
+            path = new_path(self.folder, "model", MODEL_SUFFIX)
             model.save(path)
             code = f"aeseg.load_model({str(path)!r})"
         return f"model = {code}"

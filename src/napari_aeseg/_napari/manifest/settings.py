@@ -14,7 +14,6 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.params import MODEL_SUFFIX
 
 PLUGIN = "napari-aeseg"
-SUFFIX = MODEL_SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Settings:
         """Return a new file name for a model trained on an image; None without autosave."""
         if not self.autosave:
             return None
-        return new_path(self.folder, name, SUFFIX)
+        return new_path(self.folder, name, MODEL_SUFFIX)
 
 
 def new_path(folder: Path, name: str, suffix: str) -> Path:

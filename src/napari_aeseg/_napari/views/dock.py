@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
-from napari_aeseg._napari.manifest.settings import SUFFIX
 from napari_aeseg._napari.views.diagnostics import DiagnosticsView
 from napari_aeseg._napari.views.folder import FolderView
 from napari_aeseg._napari.views.images import ImagesView
@@ -16,12 +15,12 @@ from napari_aeseg._napari.views.model import ModelView
 from napari_aeseg._napari.views.segments import SegmentsView
 from napari_aeseg._napari.views.status import StatusView
 from napari_aeseg._napari.views.widgets import Fold, Form, Scroll
-from napari_aeseg.params import HIERARCHY_SUFFIX
+from napari_aeseg.params import HIERARCHY_SUFFIX, MODEL_SUFFIX
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
 
-_MODEL_FILTER = f"AE Segment models (*{SUFFIX})"
+_MODEL_FILTER = f"AE Segment models (*{MODEL_SUFFIX})"
 _COLOUR_TIP = "Colour the selected Labels layer by a column of its features. Kept layers have them."
 
 
@@ -139,11 +138,17 @@ class Dock(QWidget):
         """Ask for a file name; None when the user cancels."""
         images = self._state.images
         name = Path(images[0].name).stem if images else "model"
-        path, _ = QFileDialog.getSaveFileName(self, "Save the model", name + SUFFIX, _MODEL_FILTER)
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save the model", name + MODEL_SUFFIX, _MODEL_FILTER
+        )
         if not path:
             return None
         # The reader knows models by their full ending, which some dialogs leave out.
-        return path if path.endswith(SUFFIX) else path.removesuffix(".safetensors") + SUFFIX
+        return (
+            path
+            if path.endswith(MODEL_SUFFIX)
+            else path.removesuffix(".safetensors") + MODEL_SUFFIX
+        )
 
     def ask_hierarchy_to_open(self) -> str | None:
         """Ask for the folder of a hierarchy; None when the user cancels."""
