@@ -1,4 +1,4 @@
-"""What a process holds: memory, threads, files, folders, windows, objects."""
+"""Counts what a process holds: memory, threads, files, folders, windows, objects."""
 
 from __future__ import annotations
 
@@ -16,17 +16,12 @@ Count = dict[str, float]
 
 
 def counted() -> Count:
-    """Count what is held now, after all is given back that can be.
+    """Count what is held after a collection: "resident" memory in MB, and numbers of objects."""
+    import psutil
 
-    Returns
-    -------
-    dict
-        "resident" and "device" in MB; everything else is a number of things.
-    """
     settle()
     return {
-        "resident": resident(),
-        "device": device_memory(),
+        "resident": psutil.Process().memory_info().rss / 2**20,
         **of_threads(),
         "files": entries("/proc/self/fd"),
         "folders": sum(1 for _ in Path(tempfile.gettempdir()).glob("aeseg-*")),
@@ -35,7 +30,7 @@ def counted() -> Count:
 
 
 def settle() -> None:
-    """Let Qt delete what it has been told to, and give freed memory back to the system."""
+    """Let Qt delete what is to be deleted, and give freed memory back to the system."""
     application = running_application()
     for _ in range(3):
         if application is not None:
@@ -59,26 +54,8 @@ def running_application() -> Any:
     return QApplication.instance()
 
 
-def resident() -> float:
-    """Return the MB of this process that are in memory."""
-    import psutil
-
-    return psutil.Process().memory_info().rss / 2**20
-
-
-def device_memory() -> float:
-    """Return the MB that torch holds on GPUs, those that it keeps for later included."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return 0.0
-    return sum(torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count())) / 2**20
-
-
 def of_threads() -> Count:
-    """Count threads; those of one pool as one, since a pool takes its time to have all of its own.
-
-    "tasks" are threads of the system, "threads" those that Python knows.
-    """
+    """Count threads of Python, and "tasks" of the system; those of one pool count as one."""
     names = [thread.name for thread in threading.enumerate()]
     kinds = {re.sub(r"(?<=_)\d+$|(?<=^Dummy-)\d+$", "", name) for name in names}
     tasks = entries("/proc/self/task")
@@ -92,26 +69,19 @@ def entries(folder: str) -> int:
 
 def held() -> Count:
     """Count objects that ought to go when work is done or a window closes."""
-    found = dict.fromkeys(("ours", "tensors", "connections", "callbacks", "viewers", "layers"), 0)
-    found |= dict.fromkeys(("widgets", "timers", "workers"), 0)
-    of_kind: dict[type, tuple[str, ...]] = {}
+    numbers = dict.fromkeys(("ours", *_COUNTED.values(), "widgets"), 0)
+    names_of_type: dict[type, tuple[str, ...]] = {}
     for thing in gc.get_objects():
-        kind = type(thing)  # and not isinstance: proxies would answer for what they stand for
-        if kind not in of_kind:
-            of_kind[kind] = names_of(kind)
-        for name in of_kind[kind]:
-            found[name] += number_in(thing, name)
+        kind = type(thing)  # not isinstance: a proxy answers for its object
+        if kind not in names_of_type:
+            names_of_type[kind] = names_of(kind)
+        for name in names_of_type[kind]:
+            callbacks = {"connections": thing, "callbacks": getattr(thing, "callbacks", ())}
+            numbers[name] += len(callbacks[name]) if name in callbacks else 1
     application = running_application()
     if application is not None:
-        found["widgets"] = len(application.topLevelWidgets())
-    return found
-
-
-def number_in(thing: Any, name: str) -> int:
-    """Return how much of a kind a thing is: 1, or as many as are connected to a signal."""
-    if name == "connections":
-        return len(thing)
-    return len(thing.callbacks) if name == "callbacks" else 1
+        numbers["widgets"] = len(application.topLevelWidgets())
+    return numbers
 
 
 # Module and name of a class, and what those that derive from it are counted as.
@@ -136,19 +106,10 @@ def names_of(kind: type) -> tuple[str, ...]:
 def grown(
     rows: list[Count], rounds: int, usual: Count | None = None, memory: float = 0.05
 ) -> list[str]:
-    """Say what there is more of after some rounds.
+    """Describe what there is more of after so many rounds, beyond what `usual` adds in each.
 
-    Parameters
-    ----------
-    rows : list of dict
-        Counts, the first and the last so many rounds apart. Of things, the most of the first half
-        and the fewest of the last three rows of the other one are taken: threads come and go, and
-        those of pools begin when they are first needed.
-    rounds : int
-    usual : dict, optional
-        What others add in each round.
-    memory : float
-        Fraction by which memory may grow.
+    Memory may grow by the fraction `memory`. Of numbers, the most of the first half and the fewest
+    of the last three rows are compared: threads come and go, and pools begin when first needed.
 
     Examples
     --------
@@ -161,7 +122,7 @@ def grown(
     """
     found = []
     for name in rows[0]:
-        sized = name in ("resident", "device")
+        sized = name == "resident"
         half = max(1, len(rows) // 2)
         before = max(row[name] for row in rows[: 1 if sized else half])
         after = rows[-1][name] if sized else min(row[name] for row in rows[half:][-3:])

@@ -41,6 +41,8 @@ Rng = np.random.Generator
 
 #: Share of each kind; a hierarchy takes ten times as long to read as a model.
 SHARES = {"model": 0.5, "image": 0.4, "hierarchy": 0.07, "blocks": 0.03}
+#: How many of the ways in `replaced` are tried. Only models come from strangers: pipes, too.
+REPLACEMENTS = {"model": 8, "image": 0, "hierarchy": 5, "blocks": 5}
 #: Bytes that reading may take besides three times the size of the file.
 MARGIN = 256 * 2**20
 #: Bytes of addresses that reading may take: a promise of terabytes fails at once.
@@ -140,7 +142,7 @@ def damage_model(data: bytes, rng: Rng) -> bytes:
     return len(text).to_bytes(8, "little") + text + body
 
 
-def damage(path: Path, rng: Rng, may_replace: bool = True) -> str:
+def damage(path: Path, rng: Rng, replacements: int = 8) -> str:
     """Damage a file, or a file of a folder, or put something else there; return how."""
     outside = path.parents[1] / "outside"
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
@@ -149,9 +151,9 @@ def damage(path: Path, rng: Rng, may_replace: bool = True) -> str:
     files = texts if texts and rng.random() < 0.6 else files
     file = files[rng.integers(len(files))]
     data = file.read_bytes()
-    if may_replace and rng.random() < 0.06:
+    if replacements and rng.random() < 0.06:
         file.unlink()
-        return replaced(file, data, outside, rng)
+        return replaced(file, data, outside, int(rng.integers(replacements)))
     for _ in range(int(rng.integers(1, 4))):
         if file.suffix == ".safetensors" and data[8:9] == b"{":
             with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
@@ -171,34 +173,34 @@ class Pickled:
         return os.system, ("true",)
 
 
-def replaced(file: Path, data: bytes, outside: Path, rng: Rng) -> str:
+def replaced(file: Path, data: bytes, outside: Path, way: int) -> str:
     """Put something else where a file was; return what."""
-    match rng.integers(8):
+    match way:
         case 0:
             return "removed"
         case 1:
             file.mkdir()
             return "a folder"
         case 2:
-            os.mkfifo(file)
-            return "a pipe"
-        case 3:
-            file.symlink_to("/dev/zero")
-            return "an endless file"
-        case 4:
             (outside / file.name).write_bytes(data)
             file.symlink_to(outside / file.name)
             return "a link"
-        case 5:
+        case 3:
             file.write_bytes(pickle.dumps(Pickled()))
             return "a pickle"
+        case 4:
+            file.write_bytes(b"PK\x03\x04" + data)
+            return "another file"
+        case 5:
+            os.mkfifo(file)
+            return "a pipe"
         case 6:
+            file.symlink_to("/dev/zero")
+            return "an endless file"
+        case _:
             file.write_bytes(data)
             os.truncate(file, 2**40)
             return "a terabyte"
-        case _:
-            file.write_bytes([b"", b"<html>", bytes(64), b"PK\x03\x04" + data][rng.integers(4)])
-            return "another file"
 
 
 # Good files, and how they are used
@@ -411,6 +413,8 @@ class Watch:
             paths = [arguments[0]] if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else []
         elif event in self.CHANGES:
             paths = [path for path in arguments if isinstance(path, str | os.PathLike)]
+            if isinstance(arguments[-1], int) and arguments[-1] != -1:  # relative to a folder
+                paths = [path for path in paths if os.path.isabs(path)]
         away = [path for path in paths if not isinstance(path, int) and self._is_away(path)]
         if away or event in self.EVENTS:
             self._seen.append(f"{event} {away or str(arguments[0])[:80]}")
@@ -469,7 +473,7 @@ class Reader:
         rng = np.random.default_rng([seed, len(kind)])
         paths = self.good.paths[kind]
         path = self._copy(paths[rng.integers(len(paths))])
-        how = damage(path, rng, may_replace=kind != "image")
+        how = damage(path, rng, REPLACEMENTS[kind])
         size = sum(p.stat().st_blocks * 512 for p in self.case.rglob("*") if p.is_file())
         with peak_memory() as peak, self.watch.outside(self.case) as seen:
             outcome, text = self._outcome(kind, path)

@@ -1,11 +1,12 @@
-"""Processes that are killed while they write: the old file is there, or the new one, never half.
+"""Kills processes while they write: the old file must be there, or the new one, never a part.
 
-Where work goes on after a stop, it goes on after a kill, to the same labels.
+Where work can be continued after a stop, it can be after a kill, with the same labels.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -20,13 +21,11 @@ from pathlib import Path
 
 import dask
 
-sys.path.insert(0, str(Path(__file__).parent))
-from ends import told
 from outputs import GOES_ON, OUTPUTS, Output, make_ready
 
 
 def _child(work: Callable[[], object]) -> int:
-    """Start a process that does some work; return its id as soon as it begins."""
+    """Start a process that does some work; return its id when the work begins."""
     sys.stdout.flush()
     begun, begins = os.pipe()
     pid = os.fork()
@@ -49,8 +48,8 @@ def _child(work: Callable[[], object]) -> int:
 
 
 def _seconds(output: Output, folder: Path) -> float:
-    """How long the writing takes when nothing disturbs it."""
-    found = []
+    """Seconds that writing takes if nothing disturbs it."""
+    seconds = []
     for number in range(3):
         path = folder / str(number) / output.name
         path.parent.mkdir()
@@ -59,15 +58,15 @@ def _seconds(output: Output, folder: Path) -> float:
         start = time.perf_counter()
         pid = _child(lambda path=path: output.write(path))
         _, status = os.waitpid(pid, 0)
-        found.append(time.perf_counter() - start)
-        assert status == 0, "a process that nobody kills cannot write it"
-    return min(found)
+        seconds.append(time.perf_counter() - start)
+        assert status == 0, "it cannot be written even without a kill"
+    return min(seconds)
 
 
 def kill_once(output: Output, folder: Path, after: float, goes_on: bool) -> str | None:
-    """Kill a process that writes after some seconds; return what there was, or fail.
+    """Kill a process that writes after some seconds; return the state of the file, or fail.
 
-    None if it was done before.
+    None if writing was done before the kill.
     """
     path = folder / output.name
     if output.put_old is not None:
@@ -77,17 +76,17 @@ def kill_once(output: Output, folder: Path, after: float, goes_on: bool) -> str 
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     state = output.state(path)
-    wanted = ("old", "new") if output.put_old is not None else ("none", "new")
-    assert state in wanted + ("begun",) * goes_on, f"it is {state}"
+    allowed = ("old", "new") if output.put_old is not None else ("none", "new")
+    assert state in allowed + ("begun",) * goes_on, f"it is {state}"
     output.write(path)
-    assert output.state(path) in ("new", "begun"), "it cannot be written any more"
+    assert output.state(path) in ("new", "begun"), "it cannot be written afterwards"
     return state if os.WIFSIGNALED(status) else None
 
 
 def killed(
     number: int, seed: int = 0, report: Callable[[str], None] = print, only: str = ""
 ) -> Counter[str]:
-    """Kill each kind of writing so many times, at random moments; return what there was."""
+    """Kill each kind of writing so many times, at random moments; return counts of states."""
     rng, ends = random.Random(seed), Counter[str]()
     make_ready()
     for name, output in OUTPUTS.items():
@@ -123,7 +122,14 @@ def main() -> int:
     options = parser.parse_args()
     start = time.perf_counter()
     ends = killed(options.number, options.seed, only=options.only)
-    return told(ends, "kills", start, options.json)
+    for end, number in sorted(ends.items()):
+        print(f"{number:7} {end}")
+    failed = sum(number for end, number in ends.items() if end.endswith("failed"))
+    seconds = round(time.perf_counter() - start)
+    print(f"{ends.total()} kills, {failed} failed, {seconds} s")
+    if options.json is not None:
+        options.json.write_text(json.dumps({**ends, "seconds": seconds}, indent=1))
+    return int(failed > 0)
 
 
 if __name__ == "__main__":
