@@ -117,8 +117,6 @@ def grown(
     ['files: 9, then 10']
     >>> grown([{"files": n} for n in (6, 7, 7, 7)], 15), grown([{"files": n} for n in range(4)], 15)
     ([], ['files: 1, then 2'])
-    >>> grown([{"files": 9}, {"files": 14}], 5, usual={"files": 1})
-    []
     """
     found = []
     for name in rows[0]:

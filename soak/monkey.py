@@ -2,10 +2,9 @@
 
     python tools/with_display python soak/monkey.py --number 5000 --seed 0
 
-Opens a viewer with small images of several kinds and the dock, and does in random order what users
-do: mouse and keys on the dock's controls and on the canvas, methods of the widget, layers added,
-removed, renamed, painted and replaced, the dock closed and opened again. Every so often it waits
-until no work runs, and checks.
+In random order: mouse and keys on the dock's controls and on the canvas, methods of the widget,
+layers added, removed, painted and replaced, the dock closed and opened again. After every forty
+actions it waits until no work runs, and checks.
 """
 
 from __future__ import annotations
@@ -30,23 +29,10 @@ import napari
 import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
+from qtpy import QtWidgets
 from qtpy.QtCore import QPoint, Qt, QtMsgType, qInstallMessageHandler
 from qtpy.QtGui import QColor
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import (
-    QAbstractButton,
-    QAbstractSlider,
-    QAbstractSpinBox,
-    QApplication,
-    QColorDialog,
-    QComboBox,
-    QFileDialog,
-    QLineEdit,
-    QListWidget,
-    QProgressBar,
-    QScrollBar,
-    QWidget,
-)
 
 import napari_aeseg as aeseg
 from napari_aeseg.errors import AesegError, InputError
@@ -57,7 +43,14 @@ if TYPE_CHECKING:
 QUICK = aeseg.TrainingParams(steps=8, width=4, levels=2, batch_size=2, crop_size=16)
 IMAGES = ["grey"] * 3 + ["rgb", "stack", "movie", "channels", "lazy", "units", "holes", "tiny"]
 DIAGNOSTICS = ["features", "reconstruction", "reconstruction error", "border strength"]
-CONTROLS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)
+CONTROLS = (
+    "AbstractButton",
+    "AbstractSlider",
+    "AbstractSpinBox",
+    "ComboBox",
+    "LineEdit",
+    "ListWidget",
+)
 LEFT, NO_KEY = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 _MOST_LAYERS = 14
 _SECONDS_TO_HANG = 300  # then all threads are printed, and the process ends
@@ -76,35 +69,23 @@ def make_image(rng: np.random.Generator, kind: str) -> tuple[Any, dict[str, Any]
     grey = plane.astype(np.float32)
     if kind == "holes":
         grey[3:5] = np.nan
-    options: dict[str, dict[str, Any]] = {
-        "rgb": {"rgb": True},
-        "stack": {"axis_labels": ("z", "y", "x"), "scale": (4, 1, 1)},
-        "movie": {"axis_labels": ("t", "y", "x")},
-        "channels": {"axis_labels": ("c", "y", "x")},
-        "units": {"scale": (2, 0.5), "units": ("um", "um")},
-        "holes": {"contrast_limits": (0, 1)},
+    photo = (np.stack([plane, plane.T, 1 - plane], -1) * 150).clip(0, 255).astype(np.uint8)
+    counts = (1000 * plane).clip(0, 65535).astype(np.uint16)
+    images: dict[str, tuple[Any, dict[str, Any]]] = {
+        "rgb": (photo, {"rgb": True}),
+        "stack": (np.stack([grey] * 4), {"axis_labels": ("z", "y", "x"), "scale": (4, 1, 1)}),
+        "movie": (np.stack([grey] * 3), {"axis_labels": ("t", "y", "x")}),
+        "channels": (np.stack([grey, grey.T]), {"axis_labels": ("c", "y", "x")}),
+        "lazy": (da.from_array(grey, chunks=16), {}),
+        "units": (counts, {"scale": (2, 0.5), "units": ("um", "um")}),
+        "holes": (grey, {"contrast_limits": (0, 1)}),
+        "tiny": (grey[:3, :3], {}),
     }
-    data = {
-        "rgb": (np.stack([plane, plane.T, 1 - plane], -1) * 150).clip(0, 255).astype(np.uint8),
-        "stack": np.stack([grey] * 4),
-        "movie": np.stack([grey] * 3),
-        "channels": np.stack([grey, grey.T]),
-        "lazy": da.from_array(grey, chunks=16),
-        "units": (1000 * plane).clip(0, 65535).astype(np.uint16),
-        "tiny": grey[:3, :3],
-    }
-    return data.get(kind, grey), options.get(kind, {})
+    return images.get(kind, (grey, {}))
 
 
 class Monkey:
-    """One viewer with the dock, from its opening to its closing.
-
-    Parameters
-    ----------
-    seed : int
-    folder : Path
-        For all that is written.
-    """
+    """One viewer with the dock, from its opening to its closing; writes into a folder."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.rng, self.folder = np.random.default_rng(seed), folder
@@ -175,7 +156,7 @@ class Monkey:
             self.refused[f"{type(error).__name__}: {str(error)[:60]}"] += 1
         except Exception:
             self.problems.append(f"{name} raised\n{traceback.format_exc()}")
-        live(float(self.rng.choice([0, 0, 0.02, 0.1])))
+        QTest.qWait(int(self.rng.choice([0, 0, 20, 100])))
         self.check_layers()
 
     def check_layers(self) -> None:
@@ -191,7 +172,7 @@ class Monkey:
     def rest(self, seconds: float = 120.0) -> None:
         """Wait until no work runs, stopping what takes long, and check."""
         widget = self.widget
-        live(0.2)
+        QTest.qWait(200)
         if widget is None:
             return
         for timeout in (3.0, seconds):
@@ -202,12 +183,12 @@ class Monkey:
                 widget.stop()
             except Exception:  # was reported by `failed`, too
                 continue
-        live(0.05)
+        QTest.qWait(50)
         self.check_layers()
         if widget.busy:
             self.problems.append(f"work goes on {seconds} s after Stop")
             return
-        if any(bar.isVisible() for bar in widget.native.findChildren(QProgressBar)):
+        if any(bar.isVisible() for bar in widget.native.findChildren(QtWidgets.QProgressBar)):
             self.problems.append("a progress bar is left")
         for image, preview in widget.previews.items():
             shape = widget.hierarchies[image].axes.space_shape
@@ -224,14 +205,9 @@ class Monkey:
         from napari.qt.threading import WorkerBase
 
         self.viewer.close()
-        live(0.1)
+        QTest.qWait(100)
         WorkerBase.await_workers(60_000)
-        live(0.1)
-
-
-def live(seconds: float) -> None:
-    """Let the window work."""
-    QTest.qWait(int(1000 * seconds))
+        QTest.qWait(100)
 
 
 ACTIONS: dict[str, Callable[[Monkey], object]] = {}
@@ -255,11 +231,17 @@ def action(weight: float) -> Callable[[Callable[[Monkey], object]], Callable[[Mo
 def use_a_control(monkey: Monkey) -> str:
     """Use any control of the dock that is visible and enabled."""
     widget = monkey.dock_widget
-    controls = {control for kind in CONTROLS for control in widget.native.findChildren(kind)}
+    controls = {
+        control
+        for kind in CONTROLS
+        for control in widget.native.findChildren(getattr(QtWidgets, f"Q{kind}"))
+    }
     usable = [
         control
         for control in controls
-        if control.isVisible() and control.isEnabled() and not isinstance(control, QScrollBar)
+        if control.isVisible()
+        and control.isEnabled()
+        and not isinstance(control, QtWidgets.QScrollBar)
         if not control.objectName().startswith("qt_") and not getattr(control, "menu", int)()
     ]
     # The order of a set differs from run to run.
@@ -269,22 +251,22 @@ def use_a_control(monkey: Monkey) -> str:
     with answered_dialogs(monkey):
         use(control, monkey)
     if monkey.widget is not None:
-        limit_params(monkey.widget)
-    monkey.was_edited |= isinstance(control, QAbstractButton)  # Merge, Undo ...
+        monkey.widget.training_params, monkey.widget.device = QUICK, "cpu"
+    monkey.was_edited |= isinstance(control, QtWidgets.QAbstractButton)  # Merge, Undo ...
     return f"{type(control).__name__} {name}"
 
 
-def use(control: QWidget, monkey: Monkey) -> None:
+def use(control: QtWidgets.QWidget, monkey: Monkey) -> None:
     """Click on a control, or press keys in it."""
-    if isinstance(control, QAbstractButton):
+    if isinstance(control, QtWidgets.QAbstractButton):
         QTest.mouseClick(control, LEFT)
-    elif isinstance(control, QLineEdit):
+    elif isinstance(control, QtWidgets.QLineEdit):
         control.selectAll()
         text = monkey.any(["YX", "CYX", "ZYX", "nonsense", "12", "auto", "é"])
         QTest.keyClick(control, Qt.Key.Key_Delete)
         QTest.keyClicks(control, text if monkey.rng.random() < 0.4 else "")
         QTest.keyClick(control, Qt.Key.Key_Return)
-    elif isinstance(control, QListWidget):
+    elif isinstance(control, QtWidgets.QListWidget):
         if control.count():
             item = control.item(int(monkey.rng.integers(control.count())))
             QTest.mouseClick(
@@ -293,18 +275,9 @@ def use(control: QWidget, monkey: Monkey) -> None:
             QTest.keyClick(control, Qt.Key.Key_Space)
     else:
         keys = ["Up", "Down", "Home", "End"]
-        keys += ["PageUp", "PageDown"] if isinstance(control, QAbstractSlider) else []
+        keys += ["PageUp", "PageDown"] if isinstance(control, QtWidgets.QAbstractSlider) else []
         for _ in range(int(monkey.rng.integers(1, 4))):
             QTest.keyClick(control, getattr(Qt.Key, f"Key_{monkey.any(keys)}"))
-
-
-def limit_params(widget: Any) -> None:
-    """Keep trainings to about a second."""
-    params = widget.training_params
-    limits = {"steps": 40, "width": 8, "levels": 3, "convolutions": 2, "batch_size": 4}
-    limits["crop_size"] = 32
-    smaller = {name: min(getattr(params, name), most) for name, most in limits.items()}
-    widget.training_params, widget.device = params.updated(**smaller), "cpu"
 
 
 @contextlib.contextmanager
@@ -321,8 +294,12 @@ def answered_dialogs(monkey: Monkey) -> Iterator[None]:
     color = QColor(monkey.any(["#123456", "#ff8800", "#00ff00"]))
     with contextlib.ExitStack() as stack:
         for name, answer in answers.items():
-            stack.enter_context(patch.object(QFileDialog, name, lambda *_, a=answer, **__: a))
-        stack.enter_context(patch.object(QColorDialog, "getColor", lambda *_, **__: color))
+            stack.enter_context(
+                patch.object(QtWidgets.QFileDialog, name, lambda *_, a=answer, **__: a)
+            )
+        stack.enter_context(
+            patch.object(QtWidgets.QColorDialog, "getColor", lambda *_, **__: color)
+        )
         yield
 
 
@@ -441,19 +418,16 @@ def paint_strokes(monkey: Monkey) -> None:
 
 @action(5)
 def dock(monkey: Monkey) -> str:
-    """Close the dock or open it, hide it, or take it out of the window."""
+    """Close the dock or open it, or take it out of the window."""
     if monkey.widget is None:
         monkey.open()
         return "opened"
-    way = monkey.any(["closed", "hidden or shown", "floating or not"])
-    if way == "closed":
+    if monkey.rng.random() < 0.4:
         monkey.dock.destroyOnClose()
         monkey.dock = monkey.widget = None
-    elif way == "hidden or shown":
-        monkey.dock.setVisible(not monkey.dock.isVisible())
-    else:
-        monkey.dock.setFloating(not monkey.dock.isFloating())
-    return way
+        return "closed"
+    monkey.dock.setFloating(not monkey.dock.isFloating())
+    return "floating or not"
 
 
 # Layers
@@ -588,11 +562,8 @@ def collected_problems(problems: list[str]) -> Iterator[None]:
     qInstallMessageHandler(handler)
 
 
-def run(seed: int, number: int, trace: Path | None = None) -> dict[str, Any]:
-    """Do random actions in one window; return counts, and all problems.
-
-    The names of the last actions are written to the file `trace`: of a crash nothing else is left.
-    """
+def run(seed: int, number: int) -> dict[str, Any]:
+    """Do random actions in one window; return counts, and all problems."""
     logging.getLogger("napari_aeseg").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="aeseg-monkey-") as name, contextlib.chdir(name):
         monkey = Monkey(seed, Path(name))
@@ -600,8 +571,6 @@ def run(seed: int, number: int, trace: Path | None = None) -> dict[str, Any]:
             for count in range(1, number + 1):
                 faulthandler.dump_traceback_later(_SECONDS_TO_HANG, exit=True)
                 monkey.act()
-                if trace is not None:
-                    trace.write_text("\n".join(monkey.last))
                 if count % 40 == 0:
                     monkey.rest()
                 if len(monkey.problems) > 20:
@@ -619,15 +588,15 @@ def run(seed: int, number: int, trace: Path | None = None) -> dict[str, Any]:
 def run_apart(seed: int, number: int) -> dict[str, Any] | None:
     """Run one window in a process of its own; None if that crashed, as graphics drivers do."""
     with tempfile.TemporaryDirectory(prefix="aeseg-monkey-") as home:
-        row, trace = Path(home) / "row.json", Path(home) / "trace"
-        command = [sys.executable, __file__, "--here", "--json", str(row), "--trace", str(trace)]
+        row = Path(home) / "row.json"
+        command = [sys.executable, __file__, "--here", "--json", str(row)]
         command += ["--seed", str(seed), "--number", str(number)]
         folders = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")
         environment = {**os.environ, **dict.fromkeys(folders, home)}
         done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
         if row.exists():
             return json.loads(row.read_text())
-        print(f"seed {seed} crashed: {done.stderr[-3000:]}\n{trace.read_text()}", flush=True)
+        print(f"seed {seed} crashed: {done.stderr[-3000:]}", flush=True)
         return None
 
 
@@ -639,14 +608,10 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=300, help="actions in one window")
     parser.add_argument("--json", type=Path, help="file for the counts")
     parser.add_argument("--here", action="store_true", help="one window, in this process")
-    parser.add_argument("--trace", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
         faulthandler.enable()
-        application = QApplication.instance() or QApplication(sys.argv[:1])
-        row = run(options.seed, options.number, options.trace)
-        options.json.write_text(json.dumps(row))
-        del application
+        options.json.write_text(json.dumps(run(options.seed, options.number)))
         return 0
     rows: list[dict[str, Any]] = []
     for seed in range(options.seed, options.seed + -(-options.number // options.each)):

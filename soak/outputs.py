@@ -32,18 +32,11 @@ LABELS = np.random.default_rng(0).integers(0, 99, (300, 410)).astype(np.int32)
 
 @dataclass(frozen=True)
 class Output:
-    """Something that is written.
+    """Something that is written, its states, and how it is done.
 
-    Parameters
-    ----------
-    name : str
-        Of the file or folder.
-    write : callable
-        Writes the new one to a path; again, it goes on where that was cut short.
-    state : callable
-        Returns "none", "old", "new" or, where work goes on, "begun"; fails for anything else.
-    put_old : callable or None
-        Writes the old one, where something may be replaced.
+    `write` writes the new one, or continues what was cut short; `put_old` the old one, where it
+    may be replaced. `state` returns "none", "old", "new" or, where work can be continued,
+    "begun"; it fails for anything else.
     """
 
     name: str

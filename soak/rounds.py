@@ -1,11 +1,10 @@
-"""Long use: what a process holds after many rounds of train, segment, keep and close.
+"""Counts what a process holds after many rounds of train, segment, keep and close.
 
     python tools/with_display python soak/rounds.py --number 50
 
-Every way of use gets a process of its own, and a row is printed for every five rounds. Between the
-first of these rows and the last, memory may grow by 5 %, and nothing else at all. The ways "viewer"
-and "dock" need a display, and are done with an empty dock first: what grows there is napari's and
-Qt's, and allowed for.
+Each way of use gets a process of its own, and prints a row for every five rounds. From the first
+row to the last, memory may grow by 5 %, and no count may grow. The ways "viewer" and "dock" need a
+display. They are done with an empty dock first: its growth is napari's and Qt's, and is allowed.
 """
 
 from __future__ import annotations
@@ -20,9 +19,12 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
+import dask.array as da
 import numpy as np
 
+import napari_aeseg as aeseg
 from counts import Count, counted, grown, settle
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
 CONTROL_OF = {"headless": None, "viewer": "viewer-control", "dock": "dock-control"}
 CONTROL_ROUNDS = 20
 SIDE = 144
-STEPS = 10
 EVERY = 5
+STROKES = np.zeros((SIDE, SIDE), np.uint8)
+STROKES[10, 10:30], STROKES[80, 50:70] = 1, 2
+QUICK = aeseg.TrainingParams(steps=10, width=4, levels=2, batch_size=4, crop_size=32)
 
 
-def picture(seed: int) -> np.ndarray:
-    """Discs and stripes on noise, another one for each seed: float32, shape (SIDE, SIDE)."""
+def make_image(seed: int) -> np.ndarray:
+    """Return discs and stripes on noise: float32, shape (SIDE, SIDE)."""
     rng = np.random.default_rng(seed)
     image = rng.normal(0, 0.05, (SIDE, SIDE))
     y, x = np.mgrid[:SIDE, :SIDE]
@@ -49,17 +53,8 @@ def picture(seed: int) -> np.ndarray:
 
 
 def as_blocks(image: np.ndarray) -> Any:
-    """Return an image as one that is on disk would be given."""
-    import dask.array as da
-
+    """Return an image as a dask array."""
     return da.from_array(image, chunks=SIDE // 3)
-
-
-def training() -> Any:
-    """Params of a training that takes a second."""
-    import napari_aeseg as aeseg
-
-    return aeseg.TrainingParams(steps=STEPS, width=4, levels=2, batch_size=4, crop_size=32)
 
 
 # Over the public API
@@ -67,12 +62,10 @@ def training() -> Any:
 
 def headless(number: int) -> None:
     """Train, segment as a whole and in blocks, cut in all ways, write and read everything."""
-    import napari_aeseg as aeseg
-
-    image = picture(number)
+    image = make_image(number)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        aeseg.train(image, training()).save(folder / "model.aeseg.safetensors")
+        aeseg.train(image, QUICK).save(folder / "model.aeseg.safetensors")
         model = aeseg.load_model(folder / "model.aeseg.safetensors")
         blocks = aeseg.BlockParams(block_size=SIDE // 3)
         whole = aeseg.build_hierarchy(image, model)
@@ -85,15 +78,8 @@ def headless(number: int) -> None:
             np.asarray(tree.classes(n_classes=3))
             aeseg.write_labels(labels, folder / f"labels.{kind}")
         whole.objects()
-        whole.from_markers(strokes())
+        whole.from_markers(STROKES[:SIDE, :SIDE])
         model.reconstruct(image)
-
-
-def strokes() -> np.ndarray:
-    """Two strokes to steer by."""
-    markers = np.zeros((SIDE, SIDE), np.uint8)
-    markers[10, 10:30], markers[-10, -30:-10] = 1, 2
-    return markers
 
 
 # In a window
@@ -131,12 +117,12 @@ class InOneViewer:
 
 def use(viewer: Any, widget: Any, number: int) -> None:
     """Train, segment a loaded and a lazy image, show every kind of labels, keep most of them."""
-    image = picture(number)
+    image = make_image(number)
     layers = [
         viewer.add_image(image, name="cells"),
         viewer.add_image(as_blocks(image), name="lazy"),
     ]
-    widget.training_params = training()
+    widget.training_params = QUICK
     widget.watch = True
     widget.images = layers[:1]
     widget.train()
@@ -157,7 +143,7 @@ def use(viewer: Any, widget: Any, number: int) -> None:
     widget.wait()
     widget.keep()
     widget.mode = "markers"
-    widget.paint().data = strokes()
+    widget.paint().data = STROKES[:SIDE, :SIDE].copy()
     widget.wait()
     widget.keep()
     widget.wait()
@@ -194,7 +180,7 @@ def use_nothing(viewer: Any, number: int) -> Any:
             """Be told of layers, as every dock of magicgui is."""
 
     dock = viewer.window.add_dock_widget(Empty(), name="empty")
-    image = picture(number)
+    image = make_image(number)
     viewer.add_image(image, name="cells")
     viewer.add_image(as_blocks(image), name="lazy")
     viewer.add_image(image, name="in training")
@@ -202,7 +188,7 @@ def use_nothing(viewer: Any, number: int) -> Any:
         layer = viewer.add_labels((image > 0.5).astype(np.int32), name=f"labels {i}")
         for shown in range(3):
             layer.data = (image > shown / 4).astype(np.int32)
-        create_worker(picture, number, _progress={"desc": "nothing"})
+        create_worker(make_image, number, _progress={"desc": "nothing"})
         WorkerBase.await_workers(10_000)
         settle()
     return dock
@@ -230,18 +216,12 @@ def prepared(way: str) -> Iterator[Round]:
 
 @contextmanager
 def small_images_in_blocks() -> Iterator[None]:
-    """Let small lazy images be worked on as large ones are."""
-    from napari_aeseg.large import build as building
+    """Process small lazy images in blocks, as large ones are."""
+    from napari_aeseg.large import build
 
-    changed = {"_LAZY_PIXELS": 1000, "_BLOCK_PIXELS": 2**13, "_SMALL_BLOCK_PIXELS": 2**13}
-    before = {name: getattr(building, name) for name in changed}
-    try:
-        for name, value in changed.items():
-            setattr(building, name, value)
+    sizes = {"_LAZY_PIXELS": 1000, "_BLOCK_PIXELS": 2**13, "_SMALL_BLOCK_PIXELS": 2**13}
+    with patch.multiple(build, **sizes):
         yield
-    finally:
-        for name, value in before.items():
-            setattr(building, name, value)
 
 
 def rounds(way: str, number: int, seed: int = 0, every: int = EVERY) -> Iterator[Count]:
@@ -256,14 +236,14 @@ def rounds(way: str, number: int, seed: int = 0, every: int = EVERY) -> Iterator
 
 
 def per_round(rows: list[Count]) -> Count:
-    """Return how much of everything a round adds."""
+    """Return what a round adds to each count."""
     first, last = rows[0], rows[-1]
     apart = last["round"] - first["round"]
     return {name: (last[name] - first[name]) / apart for name in first}
 
 
 def missed(rows: list[Count], control: list[Count] | None = None) -> list[str]:
-    """Say what grew between the first row and the last, beyond what a control grows by."""
+    """Describe what grew from the first row to the last, beyond the growth of a control."""
     apart = round(rows[-1]["round"] - rows[0]["round"])
     plain = [{k: v for k, v in row.items() if k not in ("round", "seconds")} for row in rows]
     return grown(plain, apart, None if control is None else per_round(control))
@@ -281,7 +261,7 @@ def run_one(way: str, number: int, seed: int) -> list[Count]:
 
 
 def run_apart(way: str, number: int, seed: int, home: str) -> list[Count]:
-    """Do all rounds of one way in a process of its own, which knows nothing of the user."""
+    """Do all rounds of one way in a process of its own, without the settings of the user."""
     print(f"{way}: {number} rounds", flush=True)
     path = Path(home) / f"{way}.json"
     own = {"XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home, "XDG_CACHE_HOME": home, "TMPDIR": home}
@@ -292,7 +272,7 @@ def run_apart(way: str, number: int, seed: int, home: str) -> list[Count]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the ways that were asked for; return 1 when anything grew."""
+    """Do the rounds of the chosen ways; return 1 if anything grew."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--number", type=int, default=50, help="rounds")
     parser.add_argument("--seed", type=int, default=0)
@@ -300,27 +280,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--way", nargs="+", choices=every_way, default=list(CONTROL_OF))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--here", action="store_true", help="one way, in this process")
-    asked = parser.parse_args(arguments)
-    if asked.number < 2 * EVERY:
+    options = parser.parse_args(arguments)
+    if options.number < 2 * EVERY:
         parser.error(f"--number: {2 * EVERY} rounds or more, there is nothing to compare before")
-    if asked.here:
-        rows = run_one(asked.way[0], asked.number, asked.seed)
-        asked.json.write_text(json.dumps(rows))
+    if options.here:
+        options.json.write_text(json.dumps(run_one(options.way[0], options.number, options.seed)))
         return 0
-    found, grew = {}, {}
+    rows, growth = {}, {}
     with tempfile.TemporaryDirectory(prefix="soak-") as home:
-        for way in asked.way:
+        for way in options.way:
             control = CONTROL_OF.get(way)
             if control is not None:
-                number = min(CONTROL_ROUNDS, asked.number)
-                found[control] = run_apart(control, number, asked.seed, home)
-            found[way] = run_apart(way, asked.number, asked.seed, home)
-            grew[way] = missed(found[way], found.get(control))
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1))
-    for way, lines in grew.items():
+                number = min(CONTROL_ROUNDS, options.number)
+                rows[control] = run_apart(control, number, options.seed, home)
+            rows[way] = run_apart(way, options.number, options.seed, home)
+            growth[way] = missed(rows[way], rows.get(control))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+    for way, lines in growth.items():
         print(f"{way}: " + ("; ".join(lines) if lines else "nothing grew"))
-    return int(any(grew.values()))
+    return int(any(growth.values()))
 
 
 if __name__ == "__main__":

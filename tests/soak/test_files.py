@@ -34,10 +34,9 @@ def test_writing_elsewhere_a_program_and_memory_are_noticed(tmp_path):
         "    (folder / 'mine').write_text('a')\n"
         "    assert not seen, seen\n"
         "    (folder.parent / 'other').write_text('a')\n"
-        "    (folder / 'mine').rename(folder.parent / 'away')\n"
         "    os.system('true')\n"
         "    (b'1' * (50 * 2**20)).count(b'1')\n"
-        "assert [word.split()[0] for word in seen] == ['open', 'os.rename', 'os.system'], seen\n"
+        "assert [word.split()[0] for word in seen] == ['open', 'os.system'], seen\n"
         "assert 45 < peak[0] / 2**20 < 70\n"
     )
     (tmp_path / "target").mkdir()
