@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import fft, sparse
 from scipy import ndimage as ndi
-from skimage import color, feature, filters, graph, measure, morphology, segmentation
+from skimage import color, feature, filters, measure, morphology, segmentation
 from sklearn.cluster import AgglomerativeClustering, KMeans
-from sklearn.decomposition import PCA
-from sklearn.mixture import GaussianMixture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -120,20 +118,9 @@ def region_means(features: NDArray, regions: NDArray) -> NDArray:
 def kmeans(features: NDArray, n: int) -> NDArray:
     """K-means of the standardised pixels."""
     rows = standardised(features)
-    return _fit_sample(KMeans(n, n_init=5, random_state=0), rows).reshape(features.shape[:-1])
-
-
-def mixture(features: NDArray, n: int) -> NDArray:
-    """Gaussian mixture of the standardised pixels, in their first ten components."""
-    rows = PCA(min(10, features.shape[-1]), random_state=0).fit_transform(standardised(features))
-    model = GaussianMixture(n, reg_covar=1e-4, random_state=0)
-    return _fit_sample(model, rows).reshape(features.shape[:-1])
-
-
-def _fit_sample(model: KMeans | GaussianMixture, rows: NDArray) -> NDArray:
-    """Labels 1.. of all rows from a model fitted on some."""
     chosen = np.random.default_rng(0).permutation(len(rows))[:FIT_PIXELS]
-    return model.fit(rows[chosen]).predict(rows) + 1
+    model = KMeans(n, n_init=5, random_state=0).fit(rows[chosen])
+    return model.predict(rows).reshape(features.shape[:-1]) + 1
 
 
 def multi_otsu(picture: NDArray, n: int) -> NDArray:
@@ -200,47 +187,6 @@ def _cut(children: NDArray, n: int) -> NDArray:
     return np.unique(cluster[:leaves], return_inverse=True)[1]
 
 
-def merged_by_colour(image: NDArray, pseudo_colour: NDArray | None = None) -> Iterator[NDArray]:
-    """Superpixels, then fewer and fewer regions as neighbours of similar mean colour merge."""
-    regions = superpixels(image)
-    if pseudo_colour is None:
-        pseudo_colour = np.broadcast_to(colours(image), (*regions.shape, 3))
-    neighbours = graph.rag_mean_color(pseudo_colour, regions, connectivity=1)
-    spread = pseudo_colour.std(axis=(0, 1)).sum()
-    for threshold in spread * np.geomspace(0.02, 4, 60):
-        # The graph keeps what has been merged, so that each step continues the one before
-        labels = graph.merge_hierarchical(
-            regions,
-            neighbours,
-            thresh=threshold,
-            rag_copy=False,
-            in_place_merge=True,
-            merge_func=_merge_means,
-            weight_func=_difference_of_means,
-        )
-        yield labels + 1
-        if labels.max() == 0:
-            return
-
-
-def _difference_of_means(rag: graph.RAG, _src: int, dst: int, neighbour: int) -> dict[str, float]:
-    difference = rag.nodes[dst]["mean color"] - rag.nodes[neighbour]["mean color"]
-    return {"weight": float(np.linalg.norm(difference))}
-
-
-def _merge_means(rag: graph.RAG, src: int, dst: int) -> None:
-    rag.nodes[dst]["total color"] += rag.nodes[src]["total color"]
-    rag.nodes[dst]["pixel count"] += rag.nodes[src]["pixel count"]
-    rag.nodes[dst]["mean color"] = rag.nodes[dst]["total color"] / rag.nodes[dst]["pixel count"]
-
-
-def nearest_counts(partitions: Iterator[NDArray], counts: Sequence[int]) -> list[NDArray]:
-    """For each number of regions, the partition that comes nearest to it."""
-    found = list(partitions)
-    sizes = np.array([labels.max() for labels in found])
-    return [found[np.argmin(abs(np.log(sizes / n)))] for n in counts]
-
-
 def felzenszwalb(image: NDArray, scale: float, min_size: int) -> NDArray:
     """Efficient graph-based segmentation, labels 1.."""
     return 1 + segmentation.felzenszwalb(
@@ -263,7 +209,8 @@ def classes_of_regions(regions: NDArray, features: NDArray, n: int) -> NDArray:
 def felzenszwalb_with(image: NDArray, n: int) -> NDArray:
     """The scale that gives about n regions."""
     sizes = np.geomspace(10, 30_000, 15)
-    return nearest_counts((felzenszwalb(image, s, grey(image).size // 500) for s in sizes), [n])[0]
+    partitions = [felzenszwalb(image, size, grey(image).size // 500) for size in sizes]
+    return min(partitions, key=lambda labels: abs(np.log(labels.max() / n)))
 
 
 # -- objects -------------------------------------------------------------------------------------
@@ -322,47 +269,12 @@ def kmeans_watershed(image: NDArray, _n: int = 0) -> list[NDArray]:
     return [distance_watershed(foreground, d, s) for d in distances for s in (20, 60)]
 
 
-def felzenszwalb_objects(image: NDArray, _n: int = 0) -> list[NDArray]:
-    """Felzenszwalb's regions without the ones that are too large to be an object."""
-    results = []
-    for scale in (20, 50, 100, 200, 400, 800):
-        regions = felzenszwalb(image, scale, min_size=30)
-        area = np.bincount(regions.ravel())
-        results += [np.where(area[regions] > regions.size / f, 0, regions) for f in (10, 40, 160)]
-    return results
-
-
-def ward_objects(image: NDArray, _n: int = 0) -> list[NDArray]:
-    """SLIC + Ward: all regions, or those on the bright or the dark side of Otsu's threshold."""
-    picture = ndi.gaussian_filter(grey(image), 1)
-    small = superpixels(image, size=60)
-    counts = [n for n in (25, 50, 100, 150, 250, 400) if n < small.max()]
-    features = with_coordinates(picture[..., None])  # did better than the filter bank
-    results = []
-    for regions in ward(small, features, counts):
-        mean = ndi.mean(picture, regions, np.arange(1, regions.max() + 1))[regions - 1]
-        bright = mean > filters.threshold_otsu(picture)
-        results += [regions, np.where(bright, regions, 0), np.where(bright, 0, regions)]
-    return results
-
-
 # -- the peers of each kind ----------------------------------------------------------------------
 
 
 def _one(function: Callable[[NDArray, int], NDArray]) -> Peer:
     """A peer without settings."""
     return lambda image, n: [function(image, n)]
-
-
-def _texture_colour(image: NDArray) -> NDArray:
-    """The filter bank's first three components, for a merging that takes three channels."""
-    rows = PCA(3, random_state=0).fit_transform(standardised(filter_bank(image)))
-    return rows.reshape(*image.shape[:2], 3)
-
-
-def _merged_for_classes(image: NDArray, n: int) -> NDArray:
-    regions = nearest_counts(merged_by_colour(image), [150])[0]
-    return classes_of_regions(regions, filter_bank(image), n)
 
 
 def _felzenszwalb_classes(image: NDArray, n: int) -> NDArray:
@@ -388,10 +300,8 @@ CLASSES: dict[str, Peer] = {
     "k-means, filter bank to 16 px": _one(
         lambda image, n: kmeans(filter_bank(image, (1, 2, 4, 8, 16)), n)
     ),
-    "mixture, filter bank": _one(lambda image, n: mixture(filter_bank(image), n)),
     "k-means, Gabor bank": _one(lambda image, n: kmeans(gabor_bank(image), n)),
     "SLIC + Ward": _one(_ward_classes),
-    "SLIC + region merging": _one(_merged_for_classes),
     "Felzenszwalb": _one(_felzenszwalb_classes),
 }
 
@@ -401,13 +311,9 @@ TEXTURES: dict[str, Peer] = {
     "k-means, filter bank to 16 px": _one(
         lambda image, n: kmeans(with_coordinates(filter_bank(image, (1, 2, 4, 8, 16))), n)
     ),
-    "mixture, filter bank": _one(lambda im, n: mixture(with_coordinates(filter_bank(im)), n)),
     "k-means, Gabor bank": _one(lambda im, n: kmeans(with_coordinates(gabor_bank(im)), n)),
     "SLIC + Ward, filter bank": lambda im, n: ward(superpixels(im), filter_bank(im), [n]),
     "SLIC + Ward, Gabor bank": lambda im, n: ward(superpixels(im), gabor_bank(im), [n]),
-    "SLIC + region merging": lambda image, n: nearest_counts(
-        merged_by_colour(image, _texture_colour(image)), [n]
-    ),
     "Felzenszwalb": _one(felzenszwalb_with),
 }
 
@@ -416,16 +322,10 @@ PARTITIONS: dict[str, Peer] = {
     "k-means, filter bank": _cluster_sweep(
         lambda image, n: kmeans(with_coordinates(filter_bank(image)), n)
     ),
-    "mixture, filter bank": _cluster_sweep(
-        lambda image, n: mixture(with_coordinates(filter_bank(image)), n)
-    ),
     "k-means, Gabor bank": _cluster_sweep(
         lambda image, n: kmeans(with_coordinates(gabor_bank(image)), n)
     ),
     "SLIC + Ward": lambda im, _n: ward(superpixels(im), colours(im), REGION_COUNTS),
-    "SLIC + region merging": lambda image, _n: nearest_counts(
-        merged_by_colour(image), REGION_COUNTS
-    ),
     "Felzenszwalb": lambda image, _n: [
         felzenszwalb(image, scale, min_size)
         for scale in np.geomspace(100, 3000, 8)
@@ -438,12 +338,6 @@ OBJECTS: dict[str, Peer] = {
     "multi-Otsu + distance watershed": lambda im, _n: _watershed_sweep(im, _above_lower_otsu),
     "local mean + distance watershed": lambda im, _n: _watershed_sweep(im, _above_local_mean),
     "k-means, filter bank + watershed": kmeans_watershed,
-    "SLIC + Ward": ward_objects,
-    "Felzenszwalb": felzenszwalb_objects,
-}
-
-OBJECTS_3D: dict[str, Peer] = {
-    name: peer for name, peer in OBJECTS.items() if name != "Felzenszwalb"
 }
 
 PEERS: dict[str, dict[str, Peer]] = {
@@ -451,5 +345,5 @@ PEERS: dict[str, dict[str, Peer]] = {
     "textures": TEXTURES,
     "partitions": PARTITIONS,
     "objects": OBJECTS,
-    "objects 3D": OBJECTS_3D,
+    "objects 3D": OBJECTS,
 }

@@ -15,20 +15,19 @@ import platform
 import sys
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from skimage import color
 from skimage.io import imread
 
 import scores
 from peers import PEERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -136,55 +135,6 @@ SCORES: dict[str, dict[str, Score]] = {
 }
 
 
-# -- robustness ----------------------------------------------------------------------------------
-
-
-def uneven_light(sample: Sample, _rng: np.random.Generator) -> Sample:
-    """Light that falls off along the diagonal, exponentially, to a fifth."""
-    space = sample.truths[0].shape
-    across = sum(np.meshgrid(*(np.linspace(0, 1, n) for n in space), indexing="ij")) / len(space)
-    light = (5.0**-across).astype(np.float32)
-    return replace(sample, image=sample.image * light.reshape(*space, *[1] * _channels(sample)))
-
-
-def pure_colours(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Every region in one colour: equal lightness, different hue, not a trace of texture."""
-    ids, inverse = np.unique(sample.truths[0], return_inverse=True)
-    hue = 2 * np.pi * rng.permutation(len(ids)) / len(ids)
-    lab = np.stack([np.full(len(ids), 65.0), 40 * np.cos(hue), 40 * np.sin(hue)], axis=1)
-    painted = color.lab2rgb(lab)[inverse.reshape(sample.truths[0].shape)]
-    return replace(sample, image=np.round(255 * painted).astype(np.uint8))
-
-
-def noisy_background(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Noise behind the objects, with a deviation of the contrast that they have to it."""
-    behind = sample.truths[0] == 0
-    image = sample.image.astype(np.float32)
-    contrast = abs(image[~behind].mean() - image[behind].mean())
-    noise = rng.normal(0, contrast, image.shape).astype(np.float32)
-    noise[~behind] = 0
-    return replace(sample, image=image + noise)
-
-
-def _channels(sample: Sample) -> int:
-    """1 if the image has a channel axis, else 0."""
-    return sample.image.ndim - sample.truths[0].ndim
-
-
-#: Each test: what is done to an image, and the sets that it is done to.
-DISTURBANCES = {
-    "uneven light": (uneven_light, ("superalloy_sem", "texture_skimage", "dsb2018_fluo")),
-    "pure colours": (pure_colours, ("texture_skimage", "texture_brodatz")),
-    "noisy background": (noisy_background, ("dsb2018_fluo", "dsb2018_he_white")),
-}
-
-
-def disturbed(name: str, samples: list[Sample]) -> list[Sample]:
-    """The samples under a disturbance, the same in every run."""
-    disturb, _ = DISTURBANCES[name]
-    return [disturb(s, np.random.default_rng(i)) for i, s in enumerate(samples)]
-
-
 # -- running -------------------------------------------------------------------------------------
 
 
@@ -248,33 +198,23 @@ def _summary(values: list[list[float]], samples: list[Sample], lower_is_better: 
     }
 
 
-def tasks(names: list[str], *, robustness: bool) -> Iterator[tuple[str, str]]:
-    """Every set, clean (disturbance ""), then the robustness tests of the sets asked for."""
-    for name in names:
-        yield name, ""
-    for disturbance, (_, on) in DISTURBANCES.items():
-        yield from ((name, disturbance) for name in on if robustness and name in names)
-
-
 def run(args: argparse.Namespace) -> list[dict]:
     """Measure all methods on all sets; the JSON file is written as results come in."""
     results = _earlier(args.json) if args.resume else []
-    done = {(r["set"], r["disturbance"], r["method"]) for r in results}
-    for name, disturbance in tasks(args.sets, robustness=args.robustness):
+    done = {(r["set"], r["method"]) for r in results}
+    for name in args.sets:
         kind = SETS[name].kind
         samples = load(args.data, name, args.limit)
-        if disturbance:
-            samples = disturbed(disturbance, samples)
         for method, maker in methods_for(kind, args.methods).items():
-            if (name, disturbance, method) in done:
+            if (name, method) in done:
                 continue
             measured = measure(kind, samples, maker)
             if measured is None:
                 continue
-            about = {"kind": kind, "set": name, "disturbance": disturbance, "method": method}
+            about = {"kind": kind, "set": name, "method": method}
             results.append(about | measured)
             value = next(iter(measured["scores"].values()))["value"]
-            print(f"{name:18s} {disturbance:17s} {method:35s} {value:.3f}", file=sys.stderr)
+            print(f"{name:18s} {method:35s} {value:.3f}", file=sys.stderr)
             write(args.json, results)
     return results
 
@@ -319,13 +259,12 @@ def tables(results: list[dict]) -> str:
     """All tables, as Markdown."""
     parts = []
     for kind, by_name in SCORES.items():
-        clean = [r for r in results if r["kind"] == kind and not r["disturbance"]]
+        of_kind = [r for r in results if r["kind"] == kind]
         for score, about in by_name.items():
             for value, title in VIEWS.items():
-                cells = {(r["method"], r["set"]): r["scores"][score][value] for r in clean}
-                if cells and (value == "value" or any(r["settings"] > 1 for r in clean)):
+                cells = {(r["method"], r["set"]): r["scores"][score][value] for r in of_kind}
+                if cells and (value == "value" or any(r["settings"] > 1 for r in of_kind)):
                     parts.append(table(f"{kind}: {score}, {title}", cells, kind, about))
-    parts += [robustness_table(name, results) for name in DISTURBANCES]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -365,32 +304,6 @@ def table(title: str, cells: dict[tuple[str, str], float], kind: str, score: Sco
     return "\n".join(lines)
 
 
-def robustness_table(disturbance: str, results: list[dict]) -> str:
-    """Score under a disturbance over the clean score, for every method that has both."""
-    by_key = {(r["method"], r["set"], r["disturbance"]): _first_score(r) for r in results}
-    names = [s for s in DISTURBANCES[disturbance][1] if any(s == key[1] for key in by_key)]
-    methods = dict.fromkeys(m for m, s, d in by_key if s in names and d == disturbance)
-    if not methods:
-        return ""
-    lines = [f"### robustness: {disturbance} (clean > disturbed, ratio)", ""]
-    lines += [_row("method", [*names, "lowest ratio"]), _row("---", ["---:"] * (len(names) + 1))]
-    for m in methods:
-        texts, ratios = [], []
-        for s in names:
-            clean, under = by_key.get((m, s, "")), by_key.get((m, s, disturbance))
-            if clean is None or under is None:
-                texts.append("")
-                continue
-            ratios.append(under / max(clean, 1e-9))
-            texts.append(f"{_number(clean)} > {_number(under)}, {_number(ratios[-1], 2)}")
-        lines.append(_row(m, [*texts, _number(min(ratios, default=None), 2)]))
-    return "\n".join(lines)
-
-
-def _first_score(result: dict) -> float:
-    return next(iter(result["scores"].values()))["value"]
-
-
 def _number(value: float | None, digits: int = 3) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
@@ -414,12 +327,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=ROOT / "out" / "quality.json")
     parser.add_argument("--limit", type=int, help="images per set")
     parser.add_argument(
-        "--robustness",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="also the three robustness tests",
-    )
-    parser.add_argument(
         "--resume", action="store_true", help="keep what the JSON file has and measure the rest"
     )
     args = parser.parse_args(argv)
@@ -434,7 +341,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    # Images that are flat, as in the robustness tests, make peers warn about 0 / 0
+    # Flat images make peers warn about 0 / 0
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     warnings.filterwarnings("ignore", message="Number of distinct clusters")
     print(tables(run(args)))

@@ -187,53 +187,6 @@ def training(args: argparse.Namespace) -> Iterator[Row]:
               ratio, 0.9, 0.98, True)  # fmt: skip
 
 
-def quality(args: argparse.Namespace) -> Iterator[Row]:
-    """Time until training reaches the reconstruction error of the published sketch."""
-    image = picture(args.training_side)
-    scaled = aeseg.load_model("base").read(image, "YXC").pixels
-    slow, error = speed_peers.sketch_error(scaled)
-    fast = aeseg.TrainingParams.preset("fast")
-    for name, params, init in (
-        ("default", aeseg.TrainingParams(), None),
-        ("preset fast", fast, None),
-        ("preset fast, from the base model", fast, "base"),
-    ):
-        snapshots = _training(image, params, init)
-        # The error falls as training goes on: halving finds when, without a look at all of them.
-        low, high = 0, len(snapshots) - 1
-        last = found = _error(snapshots[high][1], image)
-        while low < high:
-            middle = (low + high) // 2
-            here = _error(snapshots[middle][1], image)
-            low, high, found = (low, middle, here) if here <= error else (middle + 1, high, found)
-        reached = snapshots[high][0] if found <= error else float("inf")
-        note = f"error {error:.5f} (sketch, {slow:.0f} s), {found:.5f} then, {last:.5f} at the end "
-        note += f"({snapshots[-1][0]:.0f} s)"
-        yield Row(f"training ({name}) to the sketch's error, {args.training_side} pixels wide",
-                  "the sketch (32-64 channels, whole image, Adam 1e-3, 100 epochs)",
-                  reached, slow, "s", slow / reached, 5, 15, True, note)  # fmt: skip
-
-
-def _training(
-    image: NDArray, params: aeseg.TrainingParams, init: str | None
-) -> list[tuple[float, aeseg.Model]]:
-    """Seconds and model of many moments of a training."""
-    start, snapshots = time.perf_counter(), []
-    work = train_steps(image, params, "YXC", "cpu", init, snapshot_seconds=0.5)
-    while True:
-        try:
-            event = next(work)
-        except StopIteration as end:
-            return [*snapshots, (time.perf_counter() - start, end.value)]
-        if getattr(event, "snapshot", None) is not None:
-            snapshots.append((time.perf_counter() - start, event.snapshot))
-
-
-def _error(model: aeseg.Model, image: NDArray) -> float:
-    """Return the mean squared error of a reconstruction, in units of the scaled image."""
-    return float(model.reconstruction_error(image, "YXC", "cpu").mean())
-
-
 def first(args: argparse.Namespace) -> Iterator[Row]:
     """The first result on a new image, training included."""
     image = picture(args.first_side)
@@ -344,7 +297,6 @@ ROWS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "cut": cut,
     "reweighted": reweighted,
     "training": training,
-    "quality": quality,
     "first": first,
     "memory": memory,
     "import": imports,

@@ -50,45 +50,6 @@ def bare_loop(image: NDArray, batch: int, size: int, steps: int) -> float:
     return steps * batch / (time.perf_counter() - start)
 
 
-class Sketch(nn.Sequential):
-    """The usual sketch of a convolutional autoencoder: 32 and 64 channels, pooling, and back."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.ConvTranspose2d(64, 32, 2, stride=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(32, channels, 2, stride=2),
-        )
-
-
-def sketch_error(image: NDArray, epochs: int = 100) -> tuple[float, float]:
-    """Train the sketch on a whole (C, Y, X) image each step, with Adam at 1e-3.
-
-    Returns
-    -------
-    seconds, error : float
-        Time taken, and the mean squared error of the reconstruction at the end.
-    """
-    torch.manual_seed(0)
-    x = torch.from_numpy(image)[None]
-    network = Sketch(len(image))
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    start = time.perf_counter()
-    for _ in range(epochs):
-        optimizer.zero_grad()
-        F.mse_loss(network(x), x).backward()
-        optimizer.step()
-    seconds = time.perf_counter() - start
-    with torch.inference_mode():
-        return seconds, float(F.mse_loss(network(x), x))
-
-
 # -- differentiable feature clustering -------------------------------------------------------------
 
 

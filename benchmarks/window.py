@@ -33,7 +33,6 @@ BARS = {
     "longest gap": 150,
     "99% of gaps": 60,
     "slider to screen, median": 50,
-    "cut, 95%": 16,
     "stop": 500,
     "closing": 3000,
 }
@@ -116,16 +115,6 @@ class Window:
             "moves seen": len(times),
         }
 
-    def cut(self, moves: int = 60) -> dict[str, float]:
-        """The labels of a cut by themselves."""
-        hierarchy = self.widget.hierarchy
-        times = []
-        for n in np.geomspace(2, hierarchy.n_patches, moves).astype(int):
-            start = time.perf_counter()
-            hierarchy.regions(int(n))
-            times.append(1000 * (time.perf_counter() - start))
-        return {"cut, median": float(np.median(times)), "cut, 95%": float(np.percentile(times, 95))}
-
     def stops(self, begin: Callable[[AESegWidget], Any], moments: list[float]) -> dict[str, float]:
         """From Stop to the end of the work, asked for at several moments."""
         times = []
@@ -199,7 +188,6 @@ def measure(side: int) -> dict[str, dict[str, Any]]:
     told("balance", window.gaps(lambda: setattr(widget, "balance", 0.7)))
     told("scale", window.gaps(lambda: setattr(widget, "scale", 16)))
     told("slider", window.slider())
-    told("cut", window.cut())
     told("keep", window.gaps(widget.keep))
     told("objects", window.gaps(lambda: setattr(widget, "mode", "objects")))
     widget.mode = "regions"
