@@ -1,4 +1,4 @@
-"""Prototypes: how classes look, so that they can be found again in other images."""
+"""Prototypes: the appearance of classes, to find the same classes in other images."""
 
 from __future__ import annotations
 

@@ -269,7 +269,7 @@ def _is_cut_into(shape: tuple[int, ...], size: tuple[int, ...], align: list[int]
     """Whether an image is cut into blocks of this shape, and not too many."""
     if len(size) != len(shape):
         return False
-    # As `_block_shape` makes them of the smallest size that there is.
+    # The smallest shape that `_block_shape` makes.
     least = _block_shape(shape, _SMALLEST_SIDE, align)
     return all(few <= n for n, few in zip(size[-2:], least[-2:], strict=True)) and all(
         n % a == 0 and n <= -(-most // a) * a for n, most, a in zip(size, shape, align, strict=True)

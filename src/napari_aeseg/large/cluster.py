@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_aeseg.progress import StopFlag
 
 # Times that a block is tried again when working on it fails, seconds between looks at `stop`, and
-# seconds without news after which it is asked whether there is any worker.
+# seconds without a finished block after which the number of workers is checked.
 _RETRIES, _LOOK, _LONG = 2, 0.2, 5.0
 
 

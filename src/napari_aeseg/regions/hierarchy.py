@@ -152,7 +152,7 @@ class Hierarchy:
 
     @property
     def voxel_size(self) -> tuple[float, ...] | None:
-        """Size of a pixel along each of Z, Y and X that is there; None when not known."""
+        """Size of a pixel along those of Z, Y and X that the image has; None when not known."""
         return self.axes.voxel_size
 
     @property
@@ -377,8 +377,8 @@ class Hierarchy:
         n_classes : int
         prototypes : Prototypes, optional
         min_size : int, optional
-            Pixels of the smallest object, 1 or more. Without it, objects too small and faint
-            beside the others, or to be told from noise, are left out.
+            Pixels of the smallest object, 1 or more. Without it, objects that are small and
+            faint beside the others, or may be noise, are left out.
         stop : StopFlag, optional
             Checked between the steps.
 
@@ -650,8 +650,8 @@ class Hierarchy:
         Parameters
         ----------
         path : path-like
-            Conventionally ``*.aeseg.zarr``. A hierarchy that is there is replaced as a whole or
-            not at all; nothing else is.
+            Conventionally ``*.aeseg.zarr``. A hierarchy of that name is replaced as a whole or
+            not at all; nothing else is replaced.
 
         Raises
         ------

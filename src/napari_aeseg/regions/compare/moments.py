@@ -49,7 +49,7 @@ _FLAT = 1e-5
 _ENOUGH_PATCHES = 8_192
 # Patches whose energies are computed together, rows of a thread, features averaged together.
 _PATCHES_TOGETHER, _ROWS, _FEATURES = 1024, 8192, 32
-# MomentsCache whose moments are kept besides 1.
+# Scales whose moments are kept besides 1.
 _SCALES_KEPT = 2
 
 

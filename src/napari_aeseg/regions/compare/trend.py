@@ -8,7 +8,7 @@ from napari_aeseg.regions.compare.whitening import QUIET
 
 # The gradient is looked for again without the edges that it does not explain.
 _ROUNDS = 3
-# With fewer edges, a gradient is not to be told from a border.
+# With fewer edges, a gradient and a border look alike.
 _FEWEST_EDGES = 60
 # With fewer patches along an axis of a volume or sequence, a border looks like a gradient.
 _FEWEST_ALONG = 16

@@ -1,4 +1,4 @@
-"""Objects: the parts of an image that look like objects, each with a threshold of its own."""
+"""Finding objects: parts of an image that look like objects, each with its own threshold."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ class ObjectSearch:
             Where objects may be. They are clipped to it. When objects seen in the image cover less
             than half of it, its own connected components are taken, split at their necks.
         min_size : int, optional
-            Pixels of the smallest object, 1 or more. Without it, objects too small and faint beside
-            the others, or to be told from noise, are left out.
+            Pixels of the smallest object, 1 or more. Without it, objects that are small and faint
+            beside the others, or may be noise, are left out.
         stop : StopFlag, optional
             Checked between the steps.
         bright : bool, optional

@@ -78,7 +78,7 @@ def region_graph(patches: np.ndarray, stop: StopFlag | None = None) -> RegionGra
 
 
 def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -> np.ndarray:
-    """Paint a value of each edge of the region graph on the pixels of both sides of its border.
+    """Write a value of each edge of the region graph to the pixels on both sides of its border.
 
     Parameters
     ----------
@@ -100,12 +100,12 @@ def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -
     >>> contour_map(patches, region_graph(patches), np.array([0.5, 0.25]))
     array([[0.  , 0.  , 0.5 , 0.5 , 0.25]], dtype=float32)
     """
-    painted = np.zeros(patches.shape, np.float32)
+    contours = np.zeros(patches.shape, np.float32)
     keys = graph.edges[:, 0] * graph.number + graph.edges[:, 1]
     # One more value, 0, for patches that are no neighbours in the graph.
     values = np.append(strength, 0).astype(np.float32)
     for axis in range(patches.ndim):
-        along, out = np.moveaxis(patches, axis, 0), np.moveaxis(painted, axis, 0)
+        along, out = np.moveaxis(patches, axis, 0), np.moveaxis(contours, axis, 0)
         differ = (along[:-1] != along[1:]) & (along[:-1] >= 0) & (along[1:] >= 0)
         a, b = along[:-1][differ].astype(np.int64), along[1:][differ].astype(np.int64)
         key = np.minimum(a, b) * graph.number + np.maximum(a, b)
@@ -113,7 +113,7 @@ def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -
         edge[keys.take(edge, mode="clip") != key if len(keys) else slice(None)] = len(keys)
         for side in (out[:-1], out[1:]):
             side[differ] = np.maximum(side[differ], values[edge])
-    return painted
+    return contours
 
 
 def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -> sparse.csr_array:
@@ -129,8 +129,8 @@ def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -
     from scipy import sparse  # a window opens sooner without it
 
     a, b = graph.edges.T
-    own = np.arange(graph.number)
-    rows, columns = np.concatenate([own, a, b]), np.concatenate([own, b, a])
+    patch = np.arange(graph.number)
+    rows, columns = np.concatenate([patch, a, b]), np.concatenate([patch, b, a])
     matrix = sparse.csr_array(
         (weight[columns].astype(dtype), (rows, columns)), shape=(graph.number, graph.number)
     )

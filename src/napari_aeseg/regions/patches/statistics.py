@@ -1,4 +1,4 @@
-"""What is known of each patch: size, place, intensities, and moments of its features."""
+"""Statistics of patches: size, centroid, intensities, and moments of features."""
 
 from __future__ import annotations
 

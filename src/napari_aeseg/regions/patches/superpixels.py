@@ -140,7 +140,7 @@ PATCHERS: dict[str, Callable[[np.ndarray, list[int], list[float], StopFlag | Non
 
 
 def patch_shape(axes: Axes, size: int) -> tuple[int, ...]:
-    """Return how many pixels an average patch has along T, Z, Y and X, as far as they are there.
+    """Return how many pixels an average patch has along those of T, Z, Y and X that the image has.
 
     One frame, `size` rows and columns, and as many slices as come nearest to the same length: at
     least one, at most all.
