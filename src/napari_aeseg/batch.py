@@ -52,30 +52,16 @@ SUFFIXES = (*READERS, ".png", ".jpg", ".jpeg", ".bmp")
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """The outcome of one file.
-
-    Parameters
-    ----------
-    path : Path
-    status : {"done", "failed", "skipped", "stopped"}
-        "skipped": its results exist already. "stopped": the run was stopped before it was done.
-    text : str
-        How the image was read, or the error.
-    labels : int
-        Number of labels.
-    seconds : float
-    written : tuple of Path
-    notes : tuple of str
-        Notes of the hierarchy, such as parts that were left out.
-    """
+    """The outcome of one file."""
 
     path: Path
+    # "skipped": its results exist; "stopped": the run ended before it was done.
     status: Literal["done", "failed", "skipped", "stopped"]
-    text: str = ""
-    labels: int = 0
+    text: str = ""  # how the image was read, or the error
+    labels: int = 0  # number of labels
     seconds: float = 0.0
     written: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # of the hierarchy, such as parts that were left out
 
     def __str__(self) -> str:
         name = self.path.name
@@ -237,11 +223,8 @@ def segment_files(
 class Batch:
     """Files to segment, and how; the fields are the parameters of `segment_files`.
 
-    Raises
-    ------
-    InputError
-        If the files cannot be segmented with any model: results exist or would collide, the cut
-        belongs to one image, or the output cannot be written.
+    Raises InputError if the files cannot be segmented with any model: results exist or would
+    collide, the cut belongs to one image, or the output cannot be written.
     """
 
     files: list[Path]
@@ -456,19 +439,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The files that are written for one image; None for those that are not wanted.
+    """The files that are written for one image; None for those that are not wanted."""
 
-    Parameters
-    ----------
-    labels : Path
-        Written last: it means that the image is done.
-    labels_of_blocks : Path
-        The same for an image in blocks.
-    overlay, table, hierarchy : Path or None
-    """
-
-    labels: Path
-    labels_of_blocks: Path
+    labels: Path  # written last: they mean that the image is done
+    labels_of_blocks: Path  # the same for an image in blocks
     overlay: Path | None
     table: Path | None
     hierarchy: Path | None
@@ -512,10 +486,7 @@ def saved_hierarchy(
 ) -> Hierarchy:
     """Load a hierarchy, and compare its patches as given.
 
-    Raises
-    ------
-    InputError
-        If it was made with another model or other parameters.
+    Raises InputError if it was made with another model or other parameters.
     """
     tree = load_hierarchy(path)
     if model is not None and not model.has_fingerprint(tree.model_fingerprint, tree.axes.channels):
@@ -579,14 +550,7 @@ def is_hierarchy(path: Path) -> bool:
 
 
 def stem_of(path: Path) -> str:
-    """Return the beginning of the names of a file's results.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> [stem_of(Path(name)) for name in ("a.tif", "b.ome.zarr", "c.aeseg.zarr")]
-    ['a', 'b', 'c']
-    """
+    """Return the beginning of the names of a file's results."""
     if is_hierarchy(path):
         return path.name.removesuffix(HIERARCHY_SUFFIX)
     return path.stem.removesuffix(".ome") if path.suffix.lower() == ".zarr" else path.stem

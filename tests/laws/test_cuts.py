@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+import random_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 import napari_aeseg as aeseg
-import random_images
 
 MODEL = random_images.any_model()
 SHAPES = {"YX": (31, 37), "CYX": (2, 24, 33), "ZYX": (7, 18, 21), "TYX": (4, 19, 23), "XY": (40, 1)}

@@ -1,8 +1,7 @@
 """Whatever image is given: right labels or a clear error, and nothing written to it."""
 
-from hypothesis import given, settings
-
 import random_images
+from hypothesis import given, settings
 
 MODEL = random_images.any_model()
 

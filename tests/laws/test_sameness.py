@@ -10,13 +10,13 @@ import sys
 
 import numpy as np
 import pytest
+import random_images
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 import napari_aeseg as aeseg
-import random_images
 
 MODEL = random_images.any_model()
 alike_in_all_sizes = pytest.mark.skipif(

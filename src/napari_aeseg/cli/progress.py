@@ -110,13 +110,7 @@ def print_training(model: Model, names: list[str]) -> None:
 
 
 def save_trained(model: Model, path: Path) -> None:
-    """Save a trained model; if that fails, save it to a temporary folder.
-
-    Raises
-    ------
-    InputError
-        If the model is not at its path.
-    """
+    """Save a trained model; if that fails, save it to a temporary folder and raise InputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         model.save(path)

@@ -105,19 +105,8 @@ def train_on_files(
 ) -> Model:
     """Train on image files, with progress bars.
 
-    Parameters
-    ----------
-    files : list of Path
-    params : TrainingParams or None
-        None for those of the training to resume.
-    options : Namespace
-        With `axes`, `voxel_size` and `device`.
-    skip_failed : bool
-        Whether files that cannot be read are left out.
-    autosave : Path, optional
-        For snapshots.
-    **settings
-        Of `napari_aeseg.api.train_steps`.
+    With `skip_failed`, files that cannot be read are left out. `params` are None to resume a
+    training with its own. `settings` are those of `napari_aeseg.api.train_steps`.
     """
     from napari_aeseg.api import train_steps
     from napari_aeseg.io.images import open_file

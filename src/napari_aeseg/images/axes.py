@@ -34,29 +34,14 @@ _SOURCES: dict[Source, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """How the dimensions of an image are read.
+    """How the dimensions of an image are read."""
 
-    Parameters
-    ----------
-    letters : str
-        One letter per dimension: T time, C channel, Z slice, Y row, X column.
-    shape : tuple of int
-        Shape of the image.
-    source : {"given", "file", "layer", "shape"}
-        Where the letters come from: the user, the image file, the layer of a viewer, or a guess
-        from the shape.
-    voxel_size : tuple of float, optional
-        Size of a voxel along each of Z, Y and X that the image has, in its order; None when it is
-        not known.
-    unit : str
-        Of `voxel_size`; "pixel" when it is not known.
-    """
-
-    letters: str
+    letters: str  # one per dimension: T time, C channel, Z slice, Y row, X column
     shape: tuple[int, ...]
-    source: Source = "given"
+    source: Source = "given"  # of the letters
+    # Along each of Z, Y and X, in the order of the image.
     voxel_size: tuple[float, ...] | None = None
-    unit: str = "pixel"
+    unit: str = "pixel"  # of `voxel_size`; "pixel" when it is not known
 
     @property
     def inferred(self) -> bool:
@@ -85,13 +70,7 @@ class Axes:
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Size of a voxel along each axis of the labels, 1 for T; None when it is not known.
-
-        Examples
-        --------
-        >>> read_axes((7, 9, 64, 64), "TZYX").with_voxel_size((2, 0.5, 0.5)).spacing
-        (1.0, 2.0, 0.5, 0.5)
-        """
+        """Size of a voxel along each axis of the labels, 1 for T; None when it is not known."""
         if self.voxel_size is None:
             return None
         size = dict(zip(self.spatial, self.voxel_size, strict=True))
@@ -106,36 +85,12 @@ class Axes:
         return 2 * size["Z"] / (size["Y"] + size["X"])
 
     def with_voxel_size(self, voxel_size: Sequence[float], unit: str = "pixel") -> Axes:
-        """Return the same axes with the size of a voxel.
-
-        Parameters
-        ----------
-        voxel_size : sequence of float
-            One number above 0 for each of Z, Y and X that the image has, in its order. A number
-            for T may be among them and is ignored. Patches depend on the ratios only.
-        unit : str
-
-        Raises
-        ------
-        InputError
-            If it is anything else, see `checked_voxel_size`.
-
-        Examples
-        --------
-        >>> print(read_axes((9, 64, 64), "ZYX").with_voxel_size((2, 0.5, 0.5), "micrometer"))
-        9 slices, 64 x 64 pixels (ZYX, as given), voxels of 2 x 0.5 x 0.5 micrometer
-        """
+        """Return the same axes with the size of a voxel; see `checked_voxel_size`."""
         size = checked_voxel_size(voxel_size, self.letters)
         return replace(self, voxel_size=size, unit=unit)
 
     def to_image_order(self, array: np.ndarray) -> np.ndarray:
-        """Bring (..., *space in the order T, Z, Y, X) to the order of the image, without copying.
-
-        Examples
-        --------
-        >>> read_axes((4, 5), "XY").to_image_order(np.zeros((3, 5, 4))).shape
-        (3, 4, 5)
-        """
+        """Bring (..., *space) in the order T, Z, Y, X to the order of the image; a view."""
         in_order = [a for a in "TZYX" if a in self.letters]
         first = array.ndim - len(in_order)
         # dask returns the same array for a tuple that changes nothing, but not for a list.
@@ -164,26 +119,10 @@ def checked_voxel_size(
 ) -> tuple[float, ...]:
     """Return the size of a voxel as plain numbers, the only check of it in this package.
 
-    Parameters
-    ----------
-    voxel_size : sequence of float
-        One number above 0 for each of Z, Y and X that the image has, in its order. A number for T
-        may be among them if `letters` are given, and is left out.
-    letters : str, optional
-        Axes of the image. Without them, two or three numbers are accepted.
-    name : str
-        Name of the image in error messages.
-
-    Raises
-    ------
-    InputError
-        If there are too few or too many numbers, one is not finite or not above 0, or they differ
-        by a factor of more than 10,000.
-
-    Examples
-    --------
-    >>> checked_voxel_size(np.array([2, 1, 1]))
-    (2.0, 1.0, 1.0)
+    Give one number above 0 for each of Z, Y and X that the image has, in its order. A number for T
+    may be among them if the `letters` of the image are given, and is left out. Without them, two or
+    three numbers are accepted. Raises InputError for anything else, and for sides that differ by a
+    factor of more than 10,000.
     """
     size = np.array(voxel_size, dtype=object)
     valid = size.ndim == 1 and all(
@@ -218,37 +157,17 @@ def read_axes(
     labels: Sequence[str] | None = None,
     source: Source = "given",
 ) -> Axes:
-    """Return the axes of an image of this shape.
+    """Return the axes of an image of this shape, inferred if neither `axes` nor `labels` name them.
 
-    Parameters
-    ----------
-    shape : sequence of int
-        Shape of the image.
-    axes : str, optional
-        One letter per dimension out of T, C, Z, Y, X, such as "YX", "YXC" or "CYX".
-    labels : sequence of str, optional
-        Names from the layer of a viewer. They count only when each is one of the letters (or
-        "time", "channel"/"c", "z", "y", "x" in any case); otherwise they are ignored.
-    source : {"given", "file", "layer"}
-        Where `axes` are from.
-
-    Returns
-    -------
-    Axes
-        With `inferred` True if neither `axes` nor `labels` name them.
-
-    Raises
-    ------
-    InputError
-        If `axes` does not fit the shape, or the shape has less than two or more than five
-        dimensions, or a dimension of size zero or of unknown size.
+    `labels` are the names that the layer of a viewer has. They count only when each is one of the
+    letters, or "time" or "channel"; otherwise they are ignored. `source` tells where `axes` are
+    from. Raises InputError if `axes` do not fit the shape, or the shape has less than two or more
+    than five dimensions, or one of size zero or of unknown size.
 
     Examples
     --------
     >>> print(read_axes((512, 256, 3)))
     3 channels, 512 x 256 pixels (YXC, inferred from the shape)
-    >>> print(read_axes((3, 512, 256), "ZYX"))
-    3 slices, 512 x 256 pixels (ZYX, as given)
     """
     if any(n != n for n in shape):  # NaN: dask does not know it
         raise InputError(
@@ -288,13 +207,7 @@ def _checked(axes: str, shape: tuple[int, ...]) -> str:
 
 
 def letters_of_names(names: Sequence[Any], ndim: int) -> str | None:
-    """Return one letter for each name of an axis; None unless all are understood.
-
-    Examples
-    --------
-    >>> letters_of_names(["time", "y", "x"], 3), letters_of_names(["dim_0", "y", "x"], 3)
-    ('TYX', None)
-    """
+    """Return one letter for each name of an axis; None unless all are understood."""
     letters = [_AXIS_NAMES.get(str(name).upper(), str(name).upper()) for name in names]
     understood = {"Y", "X"} <= set(letters) <= set(_LETTERS)
     return "".join(letters) if understood and len(letters) == len(set(letters)) == ndim else None
@@ -312,44 +225,16 @@ def _inferred(shape: tuple[int, ...]) -> str:
 
 
 def channels_first(image: Any, axes: Axes) -> Any:
-    """Return `image` as (C, *space), space in the order T, Z, Y, X, without copying.
-
-    Examples
-    --------
-    >>> channels_first(np.zeros((4, 5, 3)), read_axes((4, 5, 3))).shape
-    (3, 4, 5)
-    """
+    """Return `image` as (C, *space), space in the order T, Z, Y, X, without copying."""
     order = [axes.letters.index(a) for a in "CTZYX" if a in axes.letters]
     moved = image.transpose(order)
     return moved if "C" in axes.letters else moved[np.newaxis]
 
 
 def z_ratio(voxel_size: Sequence[float] | None, axes: Axes, name: str = "an image") -> float:
-    """Return the length of a voxel along Z, in units of its width.
+    """Return the length of a voxel along Z, in units of its width; 1 without Z or `voxel_size`.
 
-    Parameters
-    ----------
-    voxel_size : sequence of float or None
-        See `checked_voxel_size`. None stands for isotropic voxels.
-    axes : Axes
-        Of the image.
-    name : str
-        Name of the image in error messages.
-
-    Returns
-    -------
-    float
-        1 for images without Z. Width is the geometric mean along Y and X.
-
-    Raises
-    ------
-    InputError
-        If `voxel_size` does not fit.
-
-    Examples
-    --------
-    >>> z_ratio((2, 0.5, 0.5), read_axes((20, 64, 64), "ZYX"))
-    4.0
+    Width is the geometric mean along Y and X.
     """
     if voxel_size is None:
         return 1.0
@@ -359,13 +244,6 @@ def z_ratio(voxel_size: Sequence[float] | None, axes: Axes, name: str = "an imag
 
 
 def common_voxel_size(images: Sequence[Axes]) -> tuple[float, ...] | None:
-    """Return the voxel size that all images have; None if it is unknown, or differs.
-
-    Examples
-    --------
-    >>> near = read_axes((20, 64, 64), "ZYX").with_voxel_size((2, 1, 1))
-    >>> common_voxel_size([near, near]), common_voxel_size([near, near.with_voxel_size((4, 1, 1))])
-    ((2.0, 1.0, 1.0), None)
-    """
+    """Return the voxel size that all images have; None if it is unknown, or differs."""
     sizes = {axes.voxel_size for axes in images}
     return sizes.pop() if len(sizes) == 1 else None

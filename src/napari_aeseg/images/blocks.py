@@ -35,21 +35,12 @@ _WINDOWS, _WINDOW = 8, 128
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of an image.
+    """A part of an image."""
 
-    Parameters
-    ----------
-    index : tuple of int
-        Which block it is along each space axis.
-    inner : tuple of slice
-        Pixels of its results; the inner parts of all blocks cover the image exactly once.
-    outer : tuple of slice
-        Pixels that are read: the inner part and a margin, within the image.
-    """
-
-    index: tuple[int, ...]
+    index: tuple[int, ...]  # which block it is along each space axis
+    # Pixels of its results: these parts of all blocks cover the image exactly once.
     inner: tuple[slice, ...]
-    outer: tuple[slice, ...]
+    outer: tuple[slice, ...]  # pixels that are read: the inner part and a margin, within the image
 
     @property
     def keep(self) -> tuple[slice, ...]:
@@ -70,22 +61,9 @@ def plan_blocks(
 ) -> list[Block]:
     """Cut an image into blocks with margins, in raster order.
 
-    Parameters
-    ----------
-    shape : sequence of int
-        Pixels along each space axis.
-    size : sequence of int
-        Of a block, rounded up to multiples of `align`.
-    margin : sequence of int
-        Read on each side beyond the inner part, rounded up likewise.
-    align : sequence of int
-        Blocks begin at multiples of this, so that pooling windows and patches are the same for all
-        sizes of blocks.
-
-    Examples
-    --------
-    >>> [b.outer for b in plan_blocks((10,), (4,), (2,), (4,))]
-    [(slice(0, 8, None),), (slice(0, 10, None),), (slice(4, 10, None),)]
+    The size of a block and its margin on each side are rounded up to multiples of `align`, at which
+    blocks begin: pooling windows and patches are the same for all sizes of blocks. One number for
+    each space axis.
     """
     size, margin = (
         [-(-n // a) * a for n, a in zip(given, align, strict=True)] for given in (size, margin)
@@ -105,27 +83,12 @@ def plan_blocks(
 
 @dataclass(frozen=True)
 class BlockImage:
-    """An image that is never read whole.
+    """An image that is never read whole."""
 
-    Parameters
-    ----------
-    array : array_like
-        numpy, dask or zarr array of any real dtype.
-    axes : Axes
-    name : str
-        Name of the image in error messages.
-    intensity : IntensityRange
-        Intensities that become 0 and 1.
-    digests : tuple of (str or None)
-        Digests of the windows in which intensities were measured, which tell the image from others;
-        None where a window was left out. The windows of a small image cover it; a change between
-        those of a large image is not noticed.
-    """
-
-    array: Any
+    array: Any  # numpy, dask or zarr array of any real dtype
     axes: Axes
     name: str
-    intensity: IntensityRange
+    intensity: IntensityRange  # intensities that become 0 and 1
     digests: tuple[str | None, ...] = ()
     _channels_first: Any = field(init=False, repr=False, compare=False)
 
@@ -148,28 +111,12 @@ class BlockImage:
         with_digests: bool = False,
         stop: StopFlag | None = None,
     ) -> BlockImage:
-        """Measure the intensities of an image in windows spread over it.
+        """Measure the intensities of an image in windows spread over it, unless they are given.
 
-        Parameters
-        ----------
-        intensity : IntensityRange, optional
-            Used instead of the measured range.
-        skip : bool
-            Whether windows that cannot be read, or have NaN or infinite values, are left out.
-        leave_out : collection of int
-            Windows that an earlier run left out: without them, intensities are the same as then.
-        with_digests : bool
-            Whether to read the windows although the intensities are given.
-        stop : threading.Event or alike, optional
-            Looked at before each window.
-
-        Raises
-        ------
-        InputError
-            If the axes do not fit, the image is complex or not numeric, or a window cannot be read
-            or has NaN or infinite values.
-        StoppedError
-            When asked to stop.
+        With `skip`, windows that cannot be read, or have NaN or infinite values, are left out, and
+        so are the windows `leave_out`, which an earlier run left out: intensities are the same as
+        then. `with_digests` reads the windows although the intensities are given. Raises InputError
+        if the axes do not fit, the image is complex or not numeric, or a window cannot be read.
         """
         reading = image_axes(array, axes, name)
         array = array if hasattr(array, "shape") else as_array(array, name)

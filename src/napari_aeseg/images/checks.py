@@ -30,18 +30,8 @@ def image_axes(image: Any, axes: str | Axes | None = None, name: str = "image") 
     """Return how the dimensions of an image are read; no pixel is read.
 
     The first of all checks of an image. `Axes` are returned as they are: with them, functions that
-    take an image do not check its shape again.
-
-    Raises
-    ------
-    InputError
-        If it is the name of a file, a list of arrays of different shapes, empty, or `axes` do not
-        fit its shape.
-
-    Examples
-    --------
-    >>> print(image_axes(np.zeros((512, 256, 3))))
-    3 channels, 512 x 256 pixels (YXC, inferred from the shape)
+    take an image do not check its shape again. Raises InputError if the image is the name of a
+    file, a list of arrays of different shapes or empty, or `axes` do not fit its shape.
     """
     if isinstance(axes, Axes):
         return axes
@@ -50,15 +40,7 @@ def image_axes(image: Any, axes: str | Axes | None = None, name: str = "image") 
 
 
 def check_rectangular(image: Any, name: str = "image") -> None:
-    """Raise InputError for the name of a file, and for a list of arrays of different shapes.
-
-    Examples
-    --------
-    >>> check_rectangular([np.eye(2), np.eye(3)])
-    Traceback (most recent call last):
-    ...
-    napari_aeseg.errors.InputError: image is a list of arrays of different shapes, (2, 2) and (3, 3): pass them as separate images, or crop them to one shape.
-    """  # noqa: E501 - one line of output
+    """Raise InputError for the name of a file, and for a list of arrays of different shapes."""
     if isinstance(image, str | PathLike):
         raise InputError(
             f"{str(image)!r} is the name of a file, not an image: read it first, for example with "
@@ -103,27 +85,8 @@ def check_compatible(
 ) -> None:
     """Raise InputError unless images have equal numbers of channels, and one dtype if asked for.
 
-    Parameters
-    ----------
-    images : sequence of array_like
-        No pixel is read.
-    axes : sequence of (str, Axes or None)
-        One letter per dimension; inferred where not given.
-    names : sequence of str
-    one_dtype : bool
-        Whether dtypes must be equal, because intensities will have one range.
-
-    Examples
-    --------
-    >>> mixed = [np.eye(4), np.eye(4, dtype=np.uint8)]
-    >>> check_compatible(mixed, [None, None], ["a", "b"])
-    >>> check_compatible(mixed, [None, None], ["a", "b"], one_dtype=True)
-    Traceback (most recent call last):
-    ...
-    napari_aeseg.errors.InputError: The images have different dtypes: convert them to one, or train on them one by one.
-      a: shape (4, 4), float64, 1 channel (YX)
-      b: shape (4, 4), uint8, 1 channel (YX)
-    """  # noqa: E501 - one line of output
+    No pixel is read. Dtypes must be equal if intensities will have one range.
+    """
     channels, dtypes, lines = set(), set(), []
     for image, given, name in zip(images, axes, names, strict=True):
         reading = image_axes(image, given, name)

@@ -24,13 +24,7 @@ _FEWEST_STEPS = 256
 
 @dataclass(frozen=True, slots=True)
 class IntensityRange:
-    """Per channel, the intensities that become 0 and 1.
-
-    Parameters
-    ----------
-    low, high : tuple of float
-        One value per channel, in the units of the image.
-    """
+    """Per channel, the intensities that become 0 and 1, in the units of the image."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -64,13 +58,7 @@ class IntensityRange:
         return out
 
     def undo(self, scaled: np.ndarray) -> np.ndarray:
-        """Bring scaled (C, *space) pixels back to the units of the image, as float32.
-
-        Examples
-        --------
-        >>> IntensityRange((10.0,), (30.0,)).undo(np.array([[0.0, 0.5]]))
-        array([[10., 20.]], dtype=float32)
-        """
+        """Bring scaled (C, *space) pixels back to the units of the image, as float32."""
         shape = (-1, *[1] * (scaled.ndim - 1))
         low, high = (np.reshape(v, shape) for v in (self.low, self.high))
         most = np.finfo(np.float32).max
@@ -88,26 +76,13 @@ def _scaled(channel: np.ndarray, low: float, high: float) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A checked image, ready for the network.
+    """A checked image, ready for the network."""
 
-    Parameters
-    ----------
-    pixels : ndarray of float32, shape (C, *space)
-        Scaled so that most values lie in [0, 1].
-    axes : Axes
-        How the dimensions were read.
-    intensity : IntensityRange
-        Intensities that became 0 and 1.
-    name : str
-        Name in error messages and in the record of a training.
-    light : ndarray of float32, shape space, or None
-        Illumination that the image was divided by before it was scaled.
-    """
-
-    pixels: np.ndarray
+    pixels: np.ndarray  # float32, shape (C, *space), most values in [0, 1]
     axes: Axes
-    intensity: IntensityRange
-    name: str
+    intensity: IntensityRange  # intensities that became 0 and 1
+    name: str  # in error messages and in the record of a training
+    # Illumination that the image was divided by before, shape space.
     light: np.ndarray | None = None
 
     @property
@@ -124,10 +99,7 @@ class Image:
 def as_array(image: Any, name: str) -> np.ndarray:
     """Return an image as an array, read or computed if need be; no copy if it is one.
 
-    Raises
-    ------
-    InputError
-        If it has masked pixels, or cannot be read.
+    Raises InputError if it has masked pixels, or cannot be read.
     """
     try:
         array = image.compute() if hasattr(image, "compute") else image
@@ -142,10 +114,7 @@ def as_array(image: Any, name: str) -> np.ndarray:
 def float_pixels(array: np.ndarray, name: str) -> np.ndarray:
     """Return a copy of an array of any real dtype as float32, or as float64 if it is wider.
 
-    Raises
-    ------
-    InputError
-        If it is complex, not numeric, or has NaN, infinite or immense values.
+    Raises InputError if it is complex, not numeric, or has NaN, infinite or immense values.
     """
     if array.dtype.kind not in "buif":
         problem = (
@@ -187,42 +156,21 @@ def check_precision(dtype: Any, intensity: IntensityRange, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """A checked image in its own intensities.
+    """A checked image in its own intensities."""
 
-    Parameters
-    ----------
-    pixels : ndarray of float32 or float64, shape (C, *space)
-    axes : Axes
-    name : str
-    dtype : dtype
-        Of the image before it became float.
-    """
-
-    pixels: np.ndarray
+    pixels: np.ndarray  # float32 or float64, shape (C, *space)
     axes: Axes
     name: str
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any]  # of the image before it became float
 
     def intensity(self) -> IntensityRange:
-        """Measure the range of intensities.
-
-        Raises
-        ------
-        InputError
-            If they differ too little for double precision.
-        """
+        """Measure the range of intensities."""
         intensity = IntensityRange.of(self.pixels)
         check_precision(self.dtype, intensity, self.name)
         return intensity
 
     def scaled(self, intensity: IntensityRange, light: np.ndarray | None = None) -> Image:
-        """Scale intensities; `light` is the illumination that was divided out.
-
-        Raises
-        ------
-        InputError
-            If the range has another number of channels.
-        """
+        """Scale intensities; `light` is the illumination that was divided out."""
         if len(intensity.low) != len(self.pixels):
             raise InputError(
                 f"{self.name} has {len(self.pixels)} channel(s), read as {self.axes}; "
@@ -248,34 +196,10 @@ def read_image(
 ) -> Image:
     """Check an image once, correct its illumination and scale its intensities.
 
-    Parameters
-    ----------
-    image : array_like
-        numpy, dask or zarr array of any real dtype. It is never written to.
-    axes : str or Axes, optional
-        One letter per dimension, such as "YXC"; inferred from the shape when not given. With `Axes`
-        the shape is not checked again.
-    intensity : IntensityRange, optional
-        Used instead of the percentiles of the image; the illumination is not corrected then.
-    name : str
-        Name of the image in error messages.
-    flatten_illumination : bool
-        Whether to divide by a gradient of the illumination if there is one (see `illumination`).
-
-    Returns
-    -------
-    Image
-
-    Raises
-    ------
-    InputError
-        If the image is empty, complex, not numeric, or has masked, NaN, infinite or immense
-        values, cannot be read, or if the axes do not fit.
-
-    Examples
-    --------
-    >>> read_image(np.arange(12).reshape(3, 4)).pixels.shape
-    (1, 3, 4)
+    The image is a numpy, dask or zarr array of any real dtype, and is never written to. If
+    `intensity` is given, it is used instead of the percentiles of the image, and the illumination
+    is not corrected. Raises InputError if the image is empty, complex, not numeric, or has masked,
+    NaN, infinite or immense values, cannot be read, or if the axes do not fit.
     """
     loaded = load_image(image, axes, name)
     if intensity is not None:

@@ -16,28 +16,14 @@ if TYPE_CHECKING:
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that are available.
-
-    Examples
-    --------
-    >>> free_memory() > 0
-    True
-    """
+    """Return the bytes of memory that are available."""
     import psutil
 
     return int(psutil.virtual_memory().available)
 
 
 def check_fits(shape: Sequence[int], dtype: Any, name: str) -> None:
-    """Raise InputError if an array of a file does not fit into free memory.
-
-    Examples
-    --------
-    >>> check_fits((10**6, 10**7), "u1", "a.tif")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    napari_aeseg.errors.InputError: a.tif claims to hold (1000000, 10000000) uint8, ...
-    """
+    """Raise InputError if an array of a file does not fit into free memory."""
     size, free = math.prod(shape) * np.dtype(dtype).itemsize, free_memory()
     if size > free:
         raise InputError(

@@ -42,25 +42,9 @@ def in_threads(
 ) -> Generator[R, None, None]:
     """Do work on items in several threads; yield the results in order.
 
-    Items are taken from their iterator only as threads become free, and one more.
-
-    Parameters
-    ----------
-    work : callable
-    items : iterable
-    number : int
-        Number of threads. With one, the calling thread does each item as its result is asked for.
-    prepare : callable
-        Called once in each new thread, before any item.
-
-    Yields
-    ------
-    result of each item
-
-    Examples
-    --------
-    >>> list(in_threads(abs, [-1, 2, -3], number=2))
-    [1, 2, 3]
+    Items are taken from their iterator only as threads become free, and one more. With one thread,
+    the calling thread does each item as its result is asked for. `prepare` is called once in each
+    new thread, before any item.
     """
     if number == 1:
         yield from map(work, items)
@@ -161,12 +145,5 @@ def one_blas_thread() -> AbstractContextManager[None]:
 
     Several threads wait for each other at every column. If another program uses one of two cores,
     the eigenvalues of 230 x 230 numbers take 0.2 s and more, in one thread 10 ms.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> with one_blas_thread():
-    ...     np.linalg.eigvalsh(np.eye(2)).tolist()
-    [1.0, 1.0]
     """
     return _blas.in_one_thread()

@@ -14,25 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One tile of a plane or a volume.
+    """One tile of a plane (rows, columns) or a volume (slices, rows, columns)."""
 
-    Parameters
-    ----------
-    inner : tuple of slice
-        Rows and columns of the plane (slices, rows and columns of the volume) of the results of
-        this tile; the inner parts of all tiles cover it exactly once.
-    start : tuple of int
-        First row and column that are read, margin included; may be negative.
-    size : tuple of int
-        Number of rows and columns that are read.
-    keep : tuple of slice
-        Place of `inner` in the pixels that are read.
-    """
-
+    # Place of its results: these parts of all tiles cover everything exactly once.
     inner: tuple[slice, ...]
+    # First index along each axis that is read, margin included; may be negative.
     start: tuple[int, ...]
-    size: tuple[int, ...]
-    keep: tuple[slice, ...]
+    size: tuple[int, ...]  # pixels along each axis that are read
+    keep: tuple[slice, ...]  # place of `inner` in the pixels that are read
 
 
 def plan_tiles(
@@ -43,23 +32,9 @@ def plan_tiles(
 ) -> list[Tile]:
     """Cut a plane or a volume into tiles with margins.
 
-    One number of `tile`, `margin` or `align` counts for every axis.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Rows and columns of the plane, or slices, rows and columns of the volume.
-    tile : int or tuple of int
-        Side of the inner part, rounded up to a multiple of `align`.
-    margin : int or tuple of int
-        Pixels read on each side beyond the inner part, rounded up to a multiple of `align`.
-    align : int or tuple of int
-        Tiles start and end at multiples of this (2 to the number of poolings), so that pooling
-        windows fall on the same pixels in every tiling.
-
-    Returns
-    -------
-    list of Tile
+    The side of a tile and its margin on each side are rounded up to multiples of `align` (2 to the
+    number of poolings), at which tiles start and end: pooling windows fall on the same pixels in
+    every tiling. One number of `tile`, `margin` or `align` counts for every axis.
 
     Examples
     --------
@@ -91,14 +66,7 @@ def read_tile(plane: np.ndarray, tile: Tile) -> np.ndarray:
 
 
 def tile_indices(shape: Sequence[int], tile: Tile) -> tuple[np.ndarray, ...]:
-    """Return the indices of a tile along each axis of a plane or volume, mirrored at borders.
-
-    Examples
-    --------
-    >>> corner = plan_tiles((4, 4), tile=2, margin=2, align=2)[0]
-    >>> [along.tolist() for along in tile_indices((4, 4), corner)]
-    [[2, 1, 0, 1, 2, 3], [2, 1, 0, 1, 2, 3]]
-    """
+    """Return the indices of a tile along each axis of a plane or volume, mirrored at borders."""
     return tuple(
         _mirrored(start, size, n)
         for start, size, n in zip(tile.start, tile.size, shape, strict=True)
@@ -106,15 +74,7 @@ def tile_indices(shape: Sequence[int], tile: Tile) -> tuple[np.ndarray, ...]:
 
 
 def tile_view(plane: np.ndarray, tile: Tile) -> np.ndarray:
-    """Return the same as `read_tile`, as a view of the plane if nothing is mirrored.
-
-    Examples
-    --------
-    >>> plane = np.arange(64.0).reshape(1, 8, 8)
-    >>> middle = plan_tiles((8, 8), tile=2, margin=2, align=2)[5]
-    >>> tile_view(plane, middle).base is not None, tile_view(plane, middle).shape
-    (True, (1, 6, 6))
-    """
+    """Return the same as `read_tile`, as a view of the plane if nothing is mirrored."""
     window = tuple(slice(a, a + n) for a, n in zip(tile.start, tile.size, strict=True))
     inside = all(s.start >= 0 and s.stop <= n for s, n in zip(window, plane.shape[1:], strict=True))
     return plane[(slice(None), *window)] if inside else read_tile(plane, tile)

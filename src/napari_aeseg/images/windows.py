@@ -33,12 +33,8 @@ _ALIGN = 64
 class WindowSample(Image):
     """Random windows of an image that is not loaded, as the planes of a stack.
 
-    `pixels` have the shape (C, windows, rows, columns); `axes` are those of the image.
-
-    Parameters
-    ----------
-    source : BlockImage
-        The image itself.
+    `pixels` have the shape (C, windows, rows, columns); `axes` are those of the whole image,
+    `source`.
     """
 
     source: BlockImage = field(kw_only=True)
@@ -71,33 +67,9 @@ def window_sample_steps(
 ) -> Generator[Progress, None, WindowSample]:
     """Read windows at random places; a generator of events that returns them.
 
-    Parameters
-    ----------
-    image : BlockImage
-    crop : int
-        Side of the crops that training takes out of the windows.
-    seed : int
-        The same seed gives the same windows.
-    images : int
-        How many images share the memory: 64 MB each, 256 MB for all.
-    stop : StopFlag, optional
-    skip : bool
-        Whether windows that cannot be read are left out.
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    WindowSample
-
-    Raises
-    ------
-    InputError
-        If a window cannot be read; with `skip`, if none can.
-    StoppedError
-        When asked to stop.
+    Training takes crops of the side `crop` out of the windows. The windows of all `images` share
+    256 MB, at most 64 MB each. With `skip`, windows that cannot be read are left out; it is an
+    error if none can.
     """
     *stack, rows, columns = image.shape
     sides = [min(n, _side(crop)) for n in (rows, columns)]

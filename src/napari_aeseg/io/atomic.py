@@ -24,28 +24,14 @@ _SECONDS = 0.3
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a unique hidden name beside a file, with its suffix.
-
-    Examples
-    --------
-    >>> temporary_name(Path("a.tif")).name.split(".")[::3]
-    ['', 'part']
-    """
+    """Return a unique hidden name beside a file, with its suffix."""
     return path.with_name(f".{path.stem[:_CHARACTERS]}.{uuid4().hex[:8]}.part{path.suffix}")
 
 
 def check_writable(folder: str | PathLike[str]) -> None:
     """Raise InputError if files cannot be written to a folder; called before work of hours.
 
-    Parameters
-    ----------
-    folder : path-like
-        It need not exist if it can be made.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> check_writable(Path(tempfile.mkdtemp()) / "results" / "today")
+    The folder need not exist if it can be made.
     """
     wanted = Path(os.path.realpath(folder))
     existing = next(path for path in (wanted, *wanted.parents) if path.exists())
@@ -60,11 +46,7 @@ def check_writable(folder: str | PathLike[str]) -> None:
 def refuse_existing(paths: Sequence[Path], alternative: str) -> None:
     """Raise InputError if files exist that would be replaced.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-    alternative : str
-        What the user can do instead, for the end of the message.
+    `alternative` is what the user can do instead, for the end of the message.
     """
     existing = [str(path) for path in paths if path.exists()]
     if existing:
@@ -79,12 +61,8 @@ def refuse_existing(paths: Sequence[Path], alternative: str) -> None:
 def remove_folder(folder: Path, *, failed: bool = False) -> None:
     """Delete a folder with its contents; errors are ignored.
 
-    Parameters
-    ----------
-    folder : Path
-    failed : bool
-        Whether writing to it has just failed: other threads of zarr may still write for a moment,
-        and make the folder again.
+    If writing to it has just `failed`, other threads of zarr may still write for a moment, and make
+    the folder again.
     """
     shutil.rmtree(folder, ignore_errors=True)
     end = time.monotonic() + _SECONDS
@@ -104,26 +82,8 @@ def with_file_name(error: OSError, path: str | PathLike[str]) -> OSError:
 def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     """Write under a temporary name: the file is complete when it appears, or stays as it was.
 
-    The target of a link is replaced, not the link.
-
-    Yields
-    ------
-    Path
-        Name to write under, with the same suffix.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
-    >>> with atomic_write(path) as part:
-    ...     _ = part.write_text("all of it")
-    >>> path.read_text(), len(list(path.parent.iterdir()))
-    ('all of it', 1)
+    Yields the name to write under, with the same suffix. The target of a link is replaced, not the
+    link.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():  # os.replace would name the temporary file in its error

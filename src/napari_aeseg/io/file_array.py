@@ -21,50 +21,22 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image file that was opened.
+    """An image file that was opened."""
 
-    Parameters
-    ----------
-    array : ndarray or FileArray
-        A `FileArray` if the file is not loaded.
-    axes : str or None
-        One letter per dimension if the file names them.
-    voxel_size : dict of str to float
-        Size of a pixel along each axis for which the file has it.
-    unit : str
-        Of these sizes; "" if the file does not name it, or has different ones.
-    """
-
-    array: Any
-    axes: str | None
+    array: Any  # numpy array, or a `FileArray` if the file is not loaded
+    axes: str | None  # one letter per dimension if the file names them
+    # Size of a pixel along each axis for which the file has it.
     voxel_size: Mapping[str, float] = field(default_factory=dict)
-    unit: str = ""
+    unit: str = ""  # of these sizes; "" if the file does not name it, or has different ones
 
     def spacing(self, space: str) -> tuple[float, ...] | None:
-        """Return the size of a pixel along some axes; None if one of them is not known.
-
-        Examples
-        --------
-        >>> ImageFile(np.eye(2), "YX", {"Y": 0.5, "X": 0.5}).spacing("YX")
-        (0.5, 0.5)
-        """
+        """Return the size of a pixel along some axes; None if one of them is not known."""
         if not all(axis in self.voxel_size for axis in space):
             return None
         return tuple(self.voxel_size[axis] for axis in space)
 
     def read_axes(self, axes: str | None = None, voxel_size: Sequence[float] | None = None) -> Axes:
-        """Return the axes and the size of voxels, as given or else as the file names them.
-
-        Raises
-        ------
-        InputError
-            If `axes` or `voxel_size` do not fit the image.
-
-        Examples
-        --------
-        >>> print(ImageFile(np.eye(2), None, {"Y": 0.5, "X": 0.5}, "micrometer").read_axes("YX"))
-        2 x 2 pixels (YX, as given), pixels of 0.5 x 0.5 micrometer
-        """
+        """Return the axes and the size of voxels, as given or else as the file names them."""
         shape = np.shape(self.array)
         if axes is None:
             reading = read_axes(shape, self.axes, source="file")
@@ -78,29 +50,10 @@ class ImageFile:
 
 @dataclass(frozen=True, eq=False)
 class FileArray:
-    """An array in a file; an index reads that part. It can be sent to another process.
+    """An array in a file; an index reads that part. It can be sent to another process."""
 
-    Parameters
-    ----------
-    path : Path
-        The folder of a zarr array, or a TIFF file, of which the first series is taken.
-    dimensions : tuple of int, optional
-        Dimensions of the array in the file that this array has; the others have size 1. All, by
-        default.
-
-    Examples
-    --------
-    >>> import tempfile, zarr
-    >>> from pathlib import Path
-    >>> folder = tempfile.mkdtemp() + "/a.zarr"
-    >>> zarr.create_array(store=folder, data=np.eye(4)[np.newaxis])[0, 2, 2]
-    array(1.)
-    >>> array = FileArray(Path(folder), dimensions=(1, 2))
-    >>> array.shape, array[2:, 2].tolist()
-    ((4, 4), [1.0, 0.0])
-    """
-
-    path: Path
+    path: Path  # the folder of a zarr array, or a TIFF file, of which the first series is taken
+    # Those of the file that this array has, or all; others have size 1.
     dimensions: tuple[int, ...] | None = None
     _source: Any = field(init=False, repr=False)
     _used: tuple[int, ...] = field(init=False, repr=False)

@@ -45,24 +45,11 @@ READERS: dict[str, Callable[[Path, float], ImageFile]] = {
 def open_file(path: str | PathLike[str], largest: float = float("inf")) -> ImageFile:
     """Open an image file; zarr arrays and large TIFF files are not loaded.
 
-    Parameters
-    ----------
-    path : path-like
-        TIFF (with ImageJ or OME axes), PNG, JPEG, any other format of imageio, or the folder of a
-        zarr array or OME-Zarr image (versions 0.1 to 0.5; its finest level is taken). The
-        transparency of PNG and the like is left out.
-    largest : float
-        A TIFF file with more values than this is not loaded; all are, by default. PNG and JPEG are
-        always loaded.
-
-    Returns
-    -------
-    ImageFile
-
-    Raises
-    ------
-    InputError
-        If the file is missing, is no image, holds several, or does not fit into memory.
+    TIFF (with ImageJ or OME axes), PNG, JPEG, any other format of imageio, or the folder of a zarr
+    array or OME-Zarr image (versions 0.1 to 0.5; its finest level is taken). The transparency of
+    PNG and the like is left out. A TIFF file is not loaded if it has more than the `largest` number
+    of values. Raises InputError if the file is missing, is no image, holds several, or does not fit
+    into memory.
 
     Examples
     --------
@@ -87,46 +74,18 @@ def open_file(path: str | PathLike[str], largest: float = float("inf")) -> Image
 
 
 def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
-    """Read an image file.
+    """Read an image file whole; return the image, and its axes if the file names them.
 
-    Parameters
-    ----------
-    path : path-like
-        As of `open_file`; zarr is loaded here.
-
-    Returns
-    -------
-    image : ndarray
-    axes : str or None
-        One letter per dimension when the file names them, else None.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or is no image.
+    Formats and errors are those of `open_file`.
     """
     opened = open_file(path)
     return as_array(opened.array, Path(path).name), opened.axes
 
 
 def overlay(image: Any, labels: np.ndarray, axes: str) -> np.ndarray:
-    """Draw labels over a 2D image: tinted in distinct colours, with their outlines.
+    """Draw labels (Y, X) over a 2D image: tinted in distinct colours, with their outlines.
 
-    Parameters
-    ----------
-    image : array_like
-        With the axes "YX", "YXC" or "CYX".
-    labels : ndarray of int, shape (Y, X)
-    axes : str
-
-    Returns
-    -------
-    ndarray of uint8, shape (Y, X, 3)
-
-    Examples
-    --------
-    >>> overlay(np.eye(4), np.eye(4, dtype=int) + 1, "YX").shape
-    (4, 4, 3)
+    Returns uint8 of shape (Y, X, 3). `axes` of the image are "YX", "YXC" or "CYX".
     """
     from skimage.color import label2rgb
     from skimage.segmentation import find_boundaries

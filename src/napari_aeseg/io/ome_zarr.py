@@ -50,12 +50,8 @@ def is_zarr(path: str | PathLike[str]) -> bool:
 def open_zarr(path: Path, _largest: float = 0) -> ImageFile:
     """Open a zarr array, or the finest level of an OME-Zarr image; it is never loaded.
 
-    Named time, channel and slice axes of size 1 are dropped.
-
-    Raises
-    ------
-    InputError
-        If a group holds no image, or more than one.
+    Named time, channel and slice axes of size 1 are dropped. Raises InputError if a group holds no
+    image, or more than one.
     """
     import zarr
 
@@ -140,16 +136,10 @@ def aeseg_attributes(path: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class LabelsGroup:
-    """An OME-Zarr group for labels.
-
-    Parameters
-    ----------
-    path : Path
-    description : dict
-        Shape, dtype, axes, voxel size and unit. It must be the same when writing goes on.
-    """
+    """An OME-Zarr group for labels."""
 
     path: Path
+    # Shape, dtype, axes, voxel size and unit: the same when writing goes on.
     description: dict[str, Any]
 
     @property
@@ -164,10 +154,7 @@ class LabelsGroup:
     def open(self) -> list[Any]:
         """Return the arrays of all levels, made if they are not there.
 
-        Raises
-        ------
-        InputError
-            If something else is there, or these labels are complete.
+        Raises InputError if something else is there, or these labels are complete.
         """
         import zarr
 
@@ -279,13 +266,7 @@ def _axis(letter: str, unit: str) -> dict[str, str]:
 
 
 def chunking(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shape of chunks and of the files that hold several.
-
-    Examples
-    --------
-    >>> chunking((3000, 700)), chunking((200, 100))
-    (((512, 512), (2048, 1024)), ((200, 100), (200, 100)))
-    """
+    """Return the shape of chunks and of the files that hold several."""
     deep = 3 if len(shape) > 2 and shape[-3] > 1 else 2
     chunks, shards = [1] * len(shape), [1] * len(shape)
     for i in range(len(shape) - deep, len(shape)):

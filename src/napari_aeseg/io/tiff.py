@@ -41,13 +41,7 @@ _TILE, _BYTES = 512, 2**27
 
 
 def open_tiff(path: Path, largest: float) -> ImageFile:
-    """Open the first series of a TIFF file; it is loaded unless it has more values than `largest`.
-
-    Raises
-    ------
-    InputError
-        If the file holds no image, is cut off, or does not fit into memory.
-    """
+    """Open the first series of a TIFF file, loaded if it has at most `largest` values."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:

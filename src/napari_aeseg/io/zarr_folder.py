@@ -36,20 +36,8 @@ _COPY_AGAIN = "Copy the folder again, or build the hierarchy from the image agai
 class ZarrFolderWriter:
     """Writes a folder under a temporary name, and renames it at the end.
 
-    Parameters
-    ----------
-    path : Path
-        The folder. One that this class wrote is replaced.
-    members : set of str
-        Files and folders that a folder to be replaced may hold. One that holds others is not
-        replaced.
-
-    Raises
-    ------
-    InputError
-        If `path` exists and was not written by this class.
-    FileNotFoundError
-        If the parent folder does not exist.
+    A folder that this class wrote is replaced. One that holds others than the `members`, or that
+    this class did not write, is refused with InputError.
     """
 
     def __init__(self, path: Path, members: set[str]) -> None:
@@ -162,13 +150,7 @@ def _check_replaceable(path: Path, members: set[str]) -> None:
 
 
 def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of the chunks of an array, about a million numbers each.
-
-    Examples
-    --------
-    >>> chunks_of((4096, 3000)), chunks_of((90, 512, 512)), chunks_of((60_000, 100))
-    ((1024, 1024), (64, 128, 128), (8192, 100))
-    """
+    """Return the shape of the chunks of an array, about a million numbers each."""
     chunks, left = [1] * len(shape), _CHUNK
     # The longer axes get what a short one does not use.
     for done, axis in enumerate(sorted(range(len(shape)), key=shape.__getitem__)):
@@ -216,12 +198,8 @@ def saved_folder(path: Path) -> Path:
 def read_header(path: Path) -> dict[str, Any]:
     """Return the plain values of a folder.
 
-    Raises
-    ------
-    HierarchyFileError
-        If this package did not write the folder, or a newer version did, or it is damaged.
-    FileNotFoundError
-        If there is nothing.
+    Raises HierarchyFileError if this package did not write the folder, or a newer version did, or
+    it is damaged; FileNotFoundError if there is nothing.
     """
     if not path.exists():
         raise FileNotFoundError(f"There is no hierarchy {str(path)!r}.")
@@ -266,21 +244,7 @@ def read_array(
     name: str,
     expected: tuple[tuple[int, ...], str] | None = None,
 ) -> np.ndarray:
-    """Read an array of a folder.
-
-    Parameters
-    ----------
-    path : Path
-    header : dict
-        From `read_header`.
-    name : str
-    expected : tuple of shape and dtype, optional
-
-    Raises
-    ------
-    HierarchyFileError
-        If the array is missing or damaged, or has another shape or dtype.
-    """
+    """Read an array of a folder; its checksum, shape and dtype must be as expected."""
     with wrapping_errors(path, name):
         array = _opened(path, name, expected)
         values = np.asarray(array[...])
@@ -290,13 +254,7 @@ def read_array(
 
 
 def open_ids(path: Path, name: str, shape: tuple[int, ...], n_patches: int) -> Any:
-    """Return the patch ids of a folder as a dask array of int32; each chunk is checked when read.
-
-    Raises
-    ------
-    HierarchyFileError
-        If they have another shape, or a chunk is missing.
-    """
+    """Return the patch ids of a folder as a dask array of int32; chunks are checked when read."""
     import dask.array as da
 
     with wrapping_errors(path, name):

@@ -36,33 +36,16 @@ _TILE = 256
 
 @dataclass(frozen=True, slots=True)
 class BlockWork:
-    """All that is needed to process any block of an image; can be sent to another machine.
-
-    Parameters
-    ----------
-    image : BlockImage
-    model : Model or str
-        Or the path of its file, which each process loads once.
-    params : SegmentationParams
-    device : str
-    store : BlockStore
-        In a folder that all machines see.
-    skip : bool
-        Whether a block that cannot be read is left out. One of which only the margin cannot be
-        read is encoded without.
-    coarsening : PatchCoarsening, optional
-        How patches are joined to larger ones.
-    precision : {"float32", "bfloat16"}
-        Of the network.
-    """
+    """All that is needed to process any block of an image; can be sent to another machine."""
 
     image: BlockImage
-    model: Model | str
+    model: Model | str  # or the path of its file, which each process loads once
     params: SegmentationParams
     device: str
-    store: BlockStore
+    store: BlockStore  # in a folder that all machines see
+    # Leave out a block that cannot be read, or only its margin if that cannot be read.
     skip: bool = False
-    coarsening: PatchCoarsening | None = None
+    coarsening: PatchCoarsening | None = None  # how patches are joined to larger ones
     precision: Precision = "float32"
 
     def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:

@@ -56,13 +56,10 @@ _CALIBRATION = "calibration/"
 class BlockStore:
     """A folder with the patch ids of an image and the statistics of the patches of each block.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds ``run.json`` (what the results depend on), ``patches`` (zarr, int32: 0 where there is
-        no patch, else 1 + the patch's number in its block), ``patches_2``, ``patches_4``, ...
-        (every second, fourth, ... row and column, for small magnifications) and ``blocks`` (a file
-        for each block that is done).
+    It holds ``run.json`` (what the results depend on), ``patches`` (zarr, int32: 0 where there is
+    no patch, else 1 + the patch's number in its block), ``patches_2``, ``patches_4``, ... (every
+    second, fourth, ... row and column, for small magnifications) and ``blocks`` (a file for each
+    block that is done).
     """
 
     folder: Path
@@ -75,22 +72,10 @@ class BlockStore:
         shape: tuple[int, ...],
         block: tuple[int, ...],
     ) -> BlockStore:
-        """Make a folder, or open one of the same run.
+        """Make a folder, or open one of the same run, for an image and blocks of these shapes.
 
-        Parameters
-        ----------
-        folder : path-like, optional
-            Without one, a temporary folder is made. It is deleted when nothing refers to the result
-            any more.
-        run : dict
-            What the results depend on; plain values.
-        shape, block : tuple of int
-            Of the image and of a block.
-
-        Raises
-        ------
-        InputError
-            If the folder holds something else, or may not be written to.
+        Without a folder, a temporary one is made. `run` is what the results depend on, as plain
+        values. Raises InputError if the folder holds something else, or may not be written to.
         """
         if folder is None:
             store = cls(Path(tempfile.mkdtemp(prefix="aeseg-")))
@@ -236,13 +221,7 @@ class BlockStore:
         _write_npz(self._file(block), arrays, notes)
 
     def get(self, block: Block) -> BlockPatches:
-        """Return the patches of a block that is done.
-
-        Raises
-        ------
-        InputError
-            If its file is damaged.
-        """
+        """Return the patches of a block that is done; a damaged file raises InputError."""
         axes, file = range(len(block.inner)), self._file(block)
         faces = {f"face_{axis}_{end}": "int32" for axis in axes for end in (0, 1)}
         kinds = {**_STATISTICS, **_GRAPH}
@@ -303,15 +282,10 @@ class BlockStore:
 
 
 def steps_of(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
-    """Return the steps between rows and columns at which patch ids are stored.
+    """Return the steps between rows and columns at which patch ids are stored: 1, 2, 4, ...
 
     Up to where an image is no larger than a screen, and as long as blocks begin where a step does:
     two blocks must not write to one chunk at the same time.
-
-    Examples
-    --------
-    >>> steps_of((4096, 9000), (1024, 1024))
-    [1, 2, 4, 8, 16]
     """
     steps = [1]
     while max(shape[-2:]) / steps[-1] > _SCREEN and all(

@@ -58,13 +58,7 @@ _PARTS, _PART_PIXELS = 8, 2**18
 
 
 def needs_blocks(image: Any) -> bool:
-    """Return whether to process an image in blocks: it is large and lazy, or beyond memory.
-
-    Examples
-    --------
-    >>> needs_blocks(np.zeros((512, 512)))
-    False
-    """
+    """Return whether to process an image in blocks: it is large and lazy, or beyond memory."""
     pixels = math.prod(np.shape(image))
     if not isinstance(image, np.ndarray) and hasattr(image, "chunks"):
         return pixels > _LAZY_PIXELS
@@ -72,13 +66,7 @@ def needs_blocks(image: Any) -> bool:
 
 
 def pixels_in_memory() -> float:
-    """Return how many values an image may have to be processed as a whole now.
-
-    Examples
-    --------
-    >>> pixels_in_memory() > 0
-    True
-    """
+    """Return how many values an image may have to be processed as a whole now."""
     return free_memory() / 2 / _BYTES_PER_PIXEL
 
 
@@ -100,33 +88,12 @@ def block_hierarchy_steps(
 
     Every block is read with a margin, cut into patches that do not reach beyond it, encoded, and
     saved to disk without its features. Borders between blocks are edges of the region graph like
-    all others, and the merge tree is built once over all patches.
+    all others, and the merge tree is built once over all patches. Patch ids, and the labels cut
+    from them, are dask arrays.
 
-    Parameters
-    ----------
-    image, model, params, axes, device, stop, name, precision
-        As of `napari_aeseg.api.hierarchy_steps`.
-    blocks : BlockParams, optional
-    store : path-like, optional
-        Folder for finished blocks. A run that was stopped continues from it.
-    client : distributed.Client, optional
-        Its workers process the blocks; they see `store` under the same path.
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    Hierarchy
-        Its patch ids, and the labels cut from it, are dask arrays.
-
-    Raises
-    ------
-    InputError
-        If the image or the folder cannot be used, or a block cannot be read.
-    StoppedError
-        When asked to stop; finished blocks are kept in `store`.
+    Parameters are those of `napari_aeseg.api.hierarchy_steps`. A run that was stopped continues
+    from the finished blocks in the folder `store`. The workers of a distributed.Client see it under
+    the same path.
     """
     params = checked_params(SegmentationParams, params)
     comparison = checked_params(ComparisonParams, comparison)

@@ -41,31 +41,13 @@ def active_client() -> Any:
 def process_on_cluster(
     client: Any, work: BlockWork, todo: list[Block], stop: StopFlag | None = None
 ) -> Generator[Progress, None, list[str]]:
-    """Have workers process blocks; return notes for the user.
+    """Have the workers of a distributed.Client process blocks; return notes for the user.
 
-    Parameters
-    ----------
-    client : distributed.Client
-    work : BlockWork
-        Its store is in a folder that all workers see. The model is put there as a file, so that
-        each worker loads it once, and so is an image that is in memory: workers read their parts.
-    todo : list of Block
-    stop : StopFlag, optional
-        Checked five times a second; blocks that have not begun are cancelled.
-
-    Yields
-    ------
-    Progress
-
-    Raises
-    ------
-    InputError
-        If the image lies in the memory of the workers, or a block cannot be read; blocks that have
-        not begun are cancelled.
-    DeviceError
-        If every worker that takes a block is lost.
-    StoppedError
-        When asked to stop.
+    The store is in a folder that all workers see. The model is put there as a file, so that each
+    worker loads it once, and so is an image that is in memory: workers read their parts. After a
+    stop or an error, blocks that have not begun are cancelled. Raises InputError if the image lies
+    in the memory of the workers, or a block cannot be read, and DeviceError if every worker that
+    takes a block is lost.
     """
     if not todo:
         return []

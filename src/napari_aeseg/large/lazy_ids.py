@@ -21,19 +21,8 @@ def lazy_ids(
 ) -> list[Any]:
     """Return the ids of patches as dask arrays of int32, -1 where there is no patch.
 
-    Parameters
-    ----------
-    store : BlockStore
-    block : tuple of int
-        Pixels along each side of a block.
-    stitched : StitchedPatches
-    temporary : bool
-        Whether the folder is deleted when no array refers to it any more.
-
-    Returns
-    -------
-    list of dask array
-        At all pixels, then at every second, fourth, ... row and column.
+    One array with all pixels, then of every second, fourth, ... row and column. A temporary folder
+    is deleted when no array refers to it any more.
     """
     owner = _FolderOwner(store.folder)
     if temporary:
