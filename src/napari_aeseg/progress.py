@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from napari_aeseg.errors import InputError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     import numpy as np
 
@@ -201,6 +202,30 @@ def collect_messages(
                 return end.value
             if event.message:
                 notes.append(event.message)
+            yield event
+
+
+def autosaved(steps: Generator[Progress, None, _T], path: Path) -> Generator[Progress, None, _T]:
+    """Pass the events of a training on, and write the snapshots that they carry to a file.
+
+    A snapshot that cannot be written is a message, and only the first one: a full disk must not
+    end the training.
+    """
+    warned = False
+    with closing(steps):
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as end:
+                return end.value
+            if isinstance(event, TrainingProgress) and event.snapshot is not None:
+                message = event.message
+                try:
+                    event.snapshot.save(path)
+                except OSError as error:
+                    warning = f"The model could not be saved as {path}: {error.strerror or error}."
+                    message, warned = message or ("" if warned else warning), True
+                event = replace(event, snapshot=None, message=message)
             yield event
 
 

@@ -20,7 +20,7 @@ def enabled(widget) -> tuple[bool, bool]:
 
 
 @pytest.mark.parametrize("data", [halves(60), np.stack([halves()] * 3)], ids=["size", "axes"])
-def test_an_image_of_another_shape_is_not_given_what_was_segmented(widget, model, data):
+def test_a_hierarchy_is_refused_by_an_image_that_has_another_shape_now(widget, model, data):
     widget.model = model
     events = heard(widget)
     widget.segment()
@@ -52,7 +52,7 @@ def test_an_image_of_another_shape_does_not_keep_the_others_from_being_segmented
     assert "halves has another shape now" in widget._dock.status.text.text()
 
 
-def test_other_pixels_are_said_with_what_was_segmented(widget, model):
+def test_a_result_of_pixels_that_changed_comes_with_a_message(widget, model):
     widget.model = model
     widget.segment()
     widget.images[0].data = halves(seed=5)
@@ -84,7 +84,7 @@ def test_a_segmentation_is_given_up_with_the_shape_of_its_image(segmented):
     assert segmented.preview.data.shape == (60, 60)
 
 
-def test_other_pixels_of_the_same_shape_are_said_and_nothing_is_lost(segmented):
+def test_new_pixels_of_the_same_shape_are_reported_and_nothing_is_lost(segmented):
     segmented.n_regions = 5
     segmented.merge((2, 2), (40, 40))
     hierarchy = segmented.hierarchy
@@ -116,7 +116,7 @@ def test_a_colour_image_is_not_taken_for_changed(widget):
     assert widget._dock.status.text.text() == ""
 
 
-def test_a_removed_image_is_not_kept_alive_by_what_was_looked_for_in_it(segmented, qtbot):
+def test_objects_of_a_removed_image_are_dropped(segmented, qtbot):
     image = segmented.images[0]
     segmented.mode = "objects"
     segmented.viewer_model.layers.remove(image)
@@ -158,7 +158,7 @@ def test_pictures_of_a_training_are_not_shown_beside_another_shape(watched, data
     assert watched.model is not None
 
 
-def test_a_training_that_is_refused_does_not_take_the_pictures_of_the_one_that_goes_on(watched):
+def test_a_refused_training_leaves_the_pictures_of_the_running_one_beside_its_image(watched):
     other = add_image(watched, halves(seed=1), "other", choose=False)
     watched.train()
     watched.images = [other]

@@ -61,7 +61,7 @@ def test_strokes_reach_the_dock_that_was_opened_again(segmented, reopen):
     assert set(np.unique(shown.data)) == {1, 2}
 
 
-def test_a_preview_that_is_painted_after_reopening_is_told_to_the_new_dock(segmented, reopen):
+def test_a_preview_that_is_painted_after_reopening_is_reported_in_the_new_dock(segmented, reopen):
     again = reopen()
     layer = again.preview
 
@@ -164,7 +164,7 @@ def test_closing_twice_is_once(segmented, monkeypatch):
     assert left == []
 
 
-def test_nothing_is_heard_of_work_that_a_closed_dock_had_begun(segmented, qtbot):
+def test_work_of_a_closed_dock_emits_no_signals(segmented, qtbot):
     events = heard(segmented)
     segmented.segment()
     segmented._controller.close()
@@ -187,7 +187,7 @@ def test_an_image_that_was_given_another_shape_while_no_dock_was_open_has_no_seg
     assert "another shape" in again._dock.status.text.text()
 
 
-def test_an_image_that_was_given_other_pixels_while_no_dock_was_open_is_told(segmented, reopen):
+def test_an_image_that_changed_while_no_dock_was_open_is_reported(segmented, reopen):
     image, preview = segmented.images[0], segmented.preview
     segmented._controller.close()
     image.data = np.ascontiguousarray(image.data[::-1])

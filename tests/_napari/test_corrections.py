@@ -87,7 +87,7 @@ def test_buttons_undo_and_redo(cut):
     assert not regions.redo_button.isEnabled()
 
 
-def test_a_new_edit_forgets_what_was_taken_back(cut):
+def test_a_new_edit_forgets_what_was_undone(cut):
     merge(cut, 1, 2)
     cut.undo()
     merge(cut, 3, 4)
@@ -186,13 +186,13 @@ def test_each_image_has_edits_of_its_own(cut):
         (lambda w: (setattr(w, "mode", "classes"), w.split((0, 0))), "act on regions"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_words(cut, act, words):
+def test_impossible_edits_are_refused_and_change_nothing(cut, act, words):
     with pytest.raises(InputError, match=words):
         act(cut)
     assert not cut.undo()
 
 
-def test_there_is_nothing_to_steer_before_segmenting(widget):
+def test_corrections_before_segmenting_ask_to_segment(widget):
     for act in (lambda: widget.merge((0, 0), (1, 1)), lambda: widget.split((0, 0)), widget.paint,
                 widget.undo, widget.redo):  # fmt: skip
         with pytest.raises(InputError, match=r"[Ss]egment"):
@@ -272,7 +272,7 @@ def test_erasing_all_strokes_shows_nothing_again(strokes):
     assert not widget.preview.data.any()
 
 
-def test_the_strokes_layer_is_made_once_with_the_brush_in_hand(strokes):
+def test_the_strokes_layer_is_made_once_with_the_brush_chosen(strokes):
     widget, layer = strokes
     viewer = widget.viewer_model
     viewer.layers.selection.active = widget.preview
@@ -340,7 +340,7 @@ def test_strokes_are_seen_while_they_steer_only(strokes):
     assert layer.visible
 
 
-def test_wrong_strokes_are_told(strokes, monkeypatch):
+def test_strokes_of_another_shape_are_an_error(strokes, monkeypatch):
     widget, layer = strokes
     told = []
     monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", told.append)
@@ -489,7 +489,7 @@ def test_fixed_classes_do_not_follow_n_classes(classes):
     assert classes.preview.data.max() == 5
 
 
-def test_fixing_before_there_is_anything_says_what_to_do(widget):
+def test_fixing_classes_before_segmenting_asks_to_press_segment(widget):
     with pytest.raises(InputError, match="press Segment first"):
         widget.classes_fixed = True
     assert not widget.classes_fixed
@@ -526,7 +526,7 @@ def test_objects_made_of_classes(segmented):
     assert "No objects found" in view.objects.number.text()
 
 
-def test_classes_that_are_not_there_are_told(segmented):
+def test_classes_that_do_not_exist_are_an_error(segmented):
     segmented.mode, segmented.n_classes = "objects", 2
     segmented.class_ids = (7,)
     with pytest.raises(InputError, match="7"):
@@ -550,7 +550,7 @@ def test_classes_of_another_model_do_not_reach_images_that_it_did_not_segment(cl
     assert np.array_equal(classes.preview.data, expected)
 
 
-def test_several_slices_of_a_volume_are_steered_alike(widget):
+def test_volumes_are_corrected_and_painted_on_as_images_are(widget):
     add_image(widget, np.stack([halves()] * 3), "volume", axis_labels=("z", "y", "x"))
     widget.train()
     widget.wait(20)

@@ -32,7 +32,7 @@ def reopened(widget, model, qtbot):
     join_workers(qtbot)
 
 
-def test_it_goes_on_where_it_was(widget, reopened):
+def test_a_reopened_dock_has_the_state_of_the_closed_one(widget, reopened):
     widget.segment()
     widget.wait(20)
     widget.n_regions = 9

@@ -30,7 +30,7 @@ def names(widget):
     return [layer.name for layer in widget.viewer_model.layers]
 
 
-def test_what_is_saved_is_what_is_tuned(segmented, path):
+def test_the_saved_hierarchy_is_the_tuned_one(segmented, path):
     segmented.balance = 0.9
     segmented.wait(20)
     segmented.save_hierarchy(path)
@@ -99,7 +99,7 @@ def test_without_its_image_the_brightness_is_shown(widget, saved, model):
     assert names(widget).count("tissue brightness") == 1
 
 
-def test_classes_of_a_model_hold_for_what_was_opened(widget, saved, model):
+def test_classes_of_a_model_apply_to_opened_hierarchies(widget, saved, model):
     widget.model = model
     widget.open_hierarchy(saved)
     widget.mode = "classes"
@@ -172,7 +172,7 @@ def test_edits_and_strokes_stay_when_the_same_is_opened_again(segmented, path):
     assert np.array_equal(segmented.preview.data, before)
 
 
-def test_damage_is_told_and_changes_nothing(segmented, saved, tmp_path):
+def test_a_damaged_folder_is_an_error_and_changes_nothing(segmented, saved, tmp_path):
     damaged = tmp_path / "damaged.aeseg.zarr"
     shutil.copytree(saved, damaged)
     (damaged / "patches" / "c" / "0" / "0").unlink()
@@ -185,7 +185,7 @@ def test_damage_is_told_and_changes_nothing(segmented, saved, tmp_path):
     assert segmented.hierarchy is hierarchy
 
 
-def test_what_cannot_be_saved_is_told(widget, segmented, tmp_path):
+def test_saving_that_is_not_possible_is_an_error(widget, segmented, tmp_path):
     (tmp_path / "mine.aeseg.zarr").mkdir()
     with pytest.raises(InputError, match="is not replaced"):
         segmented.save_hierarchy(tmp_path / "mine.aeseg.zarr")
@@ -196,7 +196,7 @@ def test_what_cannot_be_saved_is_told(widget, segmented, tmp_path):
         widget.save_hierarchy(tmp_path / "a.aeseg.zarr", other)
 
 
-def test_only_one_thing_at_a_time(widget, saved):
+def test_saving_and_opening_wait_for_other_tasks(widget, saved):
     widget.training_params = QUICK.updated(steps=1_000_000)
     widget.train()
     with pytest.raises(InputError, match="Still busy"):

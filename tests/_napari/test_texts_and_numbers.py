@@ -49,7 +49,7 @@ def rest(widget) -> None:
         ("controller.color_by", lambda dock: dock.color_box.activated.emit(0)),
     ],
 )
-def test_what_goes_wrong_behind_a_button_is_told(segmented, shown, monkeypatch, target, act):
+def test_errors_of_buttons_are_reported_once(segmented, shown, monkeypatch, target, act):
     if target.startswith("corrections"):
         segmented.mode = "classes"
     segmented.keep()
@@ -67,7 +67,7 @@ def test_what_goes_wrong_behind_a_button_is_told(segmented, shown, monkeypatch, 
     rest(segmented)
 
 
-def test_a_preview_that_cannot_be_shown_is_told(segmented, shown, monkeypatch):
+def test_errors_of_the_preview_are_reported(segmented, shown, monkeypatch):
     before = segmented.preview.data
     with monkeypatch.context() as patch:
         patch.setattr(DockState, "layer_labels", refuse)
@@ -172,7 +172,7 @@ def test_a_tool_puts_the_brush_down_and_a_brush_the_tool(segmented):
 # Words and numbers
 
 
-def test_a_stopped_training_says_what_was_noted(widget, monkeypatch):
+def test_a_stopped_training_shows_its_notes(widget, monkeypatch):
     from napari_aeseg.autoencoder.trainer import Trainer
 
     step = Trainer.step
@@ -191,7 +191,7 @@ def test_a_stopped_training_says_what_was_noted(widget, monkeypatch):
     assert text.count("Stopped after 3") == 1
 
 
-def test_a_training_that_was_done_when_stop_was_heard_offers_no_resume(widget, monkeypatch):
+def test_a_training_that_ended_before_stop_offers_no_resume(widget, monkeypatch):
     from napari_aeseg.autoencoder.trainer import Trainer
 
     step = Trainer.step

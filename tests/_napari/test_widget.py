@@ -32,7 +32,7 @@ def buttons(widget) -> dict[str, bool]:
 # Images
 
 
-def test_the_only_image_is_chosen_and_its_axes_are_said(widget):
+def test_the_only_image_is_chosen_and_its_axes_are_shown(widget):
     assert widget.images == [widget.viewer_model.layers["halves"]]
     assert widget.axes is None
     assert widget.axes_text == "48 x 48 pixels (YX, inferred from the shape), pixels of 2 x 3"
@@ -214,7 +214,7 @@ def test_a_bad_image_fails_with_its_text_and_everything_can_be_pressed_again(wid
 @pytest.mark.parametrize(
     "error", [RuntimeError("sizes differ"), torch.OutOfMemoryError("CUDA out of memory")]
 )
-def test_what_workers_would_swallow_is_heard(widget, monkeypatch, error):
+def test_errors_that_napari_workers_would_swallow_are_reported(widget, monkeypatch, error):
     def broken(*args, **kwargs):
         yield from ()
         raise error
@@ -270,7 +270,7 @@ def test_a_model_for_other_channels_fails_with_words(widget, model):
         widget.wait(20)
 
 
-def test_a_fallback_is_told_and_the_work_goes_on(widget, monkeypatch, model):
+def test_a_fallback_is_a_warning_and_the_work_goes_on(widget, monkeypatch, model):
     def falling_back(*args, **kwargs):
         yield Progress("train", 1, 3, "cpu", message="cuda ran out of memory: going on with cpu.")
         return model
@@ -315,7 +315,7 @@ def test_save_and_load(widget, model, tmp_path):
     assert "Loaded cells.aeseg.safetensors" in widget._dock.model.description.text()
 
 
-def test_loading_raises_what_is_wrong(widget, tmp_path):
+def test_loading_a_damaged_or_missing_file_raises(widget, tmp_path):
     path = tmp_path / "cells.aeseg.safetensors"
     path.write_bytes(b"nonsense")
     events = heard(widget)
@@ -330,7 +330,7 @@ def test_loading_raises_what_is_wrong(widget, tmp_path):
     assert buttons(widget)["load"]
 
 
-def test_saving_without_a_model_says_what_to_do(widget, tmp_path):
+def test_saving_without_a_model_asks_to_train_or_load_one(widget, tmp_path):
     with pytest.raises(InputError, match="train or load one first"):
         widget.save_model(tmp_path / "x")
 
@@ -456,7 +456,7 @@ def test_keep(segmented):
     assert segmented.viewer_model.layers.selection.active is segmented.preview
 
 
-def test_keep_before_segmenting_says_what_to_do(widget):
+def test_keep_before_segmenting_asks_to_segment(widget):
     with pytest.raises(InputError, match="segment an image first"):
         widget.keep()
 
@@ -561,7 +561,7 @@ def test_devices_are_looked_up_when_the_list_is_opened(widget, qtbot):
     assert set(shown) == {"auto", *available_devices()}
 
 
-def test_a_device_that_is_not_there_fails_with_words(widget):
+def test_a_device_that_does_not_exist_is_an_error(widget):
     widget.device = "cuda:7"
     assert widget.device == "cuda:7"
 
@@ -593,7 +593,7 @@ def test_opening_the_dock_does_not_import_torch():
     assert done.returncode == 0, done.stderr
 
 
-def test_every_control_says_what_it_does(widget):
+def test_every_control_has_a_tooltip(widget):
     from qtpy.QtWidgets import (
         QAbstractButton,
         QAbstractSlider,

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.layers import Image
 from napari.utils.notifications import show_warning
 from psygnal import Signal
@@ -28,7 +27,6 @@ from napari_aeseg._napari.export.tables import (
 )
 from napari_aeseg._napari.layers.adapter import (
     METADATA_KEY,
-    image_data,
     image_input,
     pixels_changed_text,
     shape_changed_text,
@@ -39,25 +37,27 @@ from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.diagnostics import DiagnosticLayers
 from napari_aeseg._napari.layers.kept import KeptLayers
 from napari_aeseg._napari.layers.preview import PreviewLayers
+from napari_aeseg._napari.layers.snapshot import restored_state, save_state
 from napari_aeseg._napari.layers.training import TrainingLayer
 from napari_aeseg._napari.manifest.settings import read_settings
-from napari_aeseg._napari.state import DockState, Origin, Result, model_of
+from napari_aeseg._napari.state import EDITS_DISCARDED, DockState, Origin, Result
 from napari_aeseg._napari.views.dock import Dock
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.comparison import Comparer
 from napari_aeseg._napari.work.devices import DeviceFinder
 from napari_aeseg._napari.work.errors import Reporter
+from napari_aeseg._napari.work.hierarchies import HierarchyIO
 from napari_aeseg._napari.work.objects import ObjectFinder
 from napari_aeseg._napari.work.session import Session, Task
 from napari_aeseg._napari.work.worker import wait_until
 from napari_aeseg.errors import InputError
-from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX, TrainingParams
-from napari_aeseg.progress import TrainingProgress
+from napari_aeseg.params import BASE_MODEL, TrainingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from os import PathLike
 
+    import numpy as np
     from napari.layers import Labels, Layer
     from napari.viewer import Viewer
 
@@ -66,8 +66,6 @@ if TYPE_CHECKING:
     from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.progress import Progress
     from napari_aeseg.regions.hierarchy import Hierarchy
-
-_EDITS_DISCARDED = "Manual merges and splits were discarded because the patches changed."
 
 
 class Controller:
@@ -94,7 +92,7 @@ class Controller:
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         self.is_closed = False
-        self.state = state = _restored(viewer) or _new_state()
+        self.state = state = restored_state(viewer) or _new_state()
         self.reporter = Reporter(state)
         self.session = Session(state)
         self.finder = ObjectFinder(state)
@@ -105,6 +103,7 @@ class Controller:
         self.corrections = ManualCorrections(viewer, state, self.previews.request_update)
         self.diagnostics = DiagnosticLayers(viewer, state)
         self.training_layer = TrainingLayer(viewer, state)
+        self.hierarchy_io = HierarchyIO(viewer, state)
         self.devices = DeviceFinder(state)
         self.dock = Dock(state)
         self._connections = Connections()  # to the viewer
@@ -136,11 +135,11 @@ class Controller:
         for button, action, *arguments in (
             (model.train_button, self.train),
             (model.resume_button, self.train, True),
-            (model.load_button, self._ask_and_load),
-            (model.save_button, self._ask_and_save),
+            (model.load_button, self._ask_and, self.load, dock.ask_model_to_load),
+            (model.save_button, self._ask_and, self.save, dock.ask_where_to_save),
             (segments.segment_button, self.segment),
             (segments.keep_button, self.keep),
-            (segments.open_button, self._ask_and_open_hierarchy),
+            (segments.open_button, self._ask_and, self.open_hierarchy, dock.ask_hierarchy_to_open),
             (segments.save_button, self._ask_and_save_hierarchy),
             (segments.apply_button, self.apply_to_all),
             (segments.regions.undo_button, self.correct, corrections.undo),
@@ -311,7 +310,7 @@ class Controller:
                 raise InputError(shape_changed_text(image))
             lines = list(hierarchy.notes)
             if not self.state.add_result(image, Result(hierarchy, model, read)):
-                lines.append(_EDITS_DISCARDED)
+                lines.append(EDITS_DISCARDED)
             if not read.has_data_of(image):
                 lines.append(pixels_changed_text(image))
             self._show_result(image)
@@ -479,90 +478,31 @@ class Controller:
         QApplication.clipboard().setText(self.script)
         self.state.message = "The script is on the clipboard."
 
-    # Saved hierarchies
-
-    def save_hierarchy(self, path: str | PathLike[str], image: Image) -> None:
+    def save_hierarchy(self, path: str | PathLike[str], image: Image | None = None) -> None:
         """Begin to write the hierarchy of an image to a folder."""
-        result, name = self.state.results.get(image), Path(path).name
-        if result is None:
-            raise InputError(f"{image.name} is not segmented yet: there is nothing to save.")
-        work = jobs.saving_hierarchy(result.hierarchy, path)
         self.reporter.clear()
-        task = Task(name, f"Saving {name}", work, lambda *_: [f"Saved as {name}."])
-        self.session.run([task])
+        self.session.run([self.hierarchy_io.saving(path, self.current_image(image))])
 
     def open_hierarchy(self, path: str | PathLike[str]) -> None:
         """Begin to read a hierarchy, and show it on its image if that is open."""
-        path = Path(path).absolute()
-        images = [(image, image.data) for image in self.state.open_images]
-        work = jobs.opening_hierarchy(path, [image_data(image) for image, _ in images])
+        task = self.hierarchy_io.opening(path)
+
+        def finish(loaded: jobs.LoadedHierarchy, stopped: bool) -> list[str]:
+            lines = task.finish(loaded, stopped)
+            self._show_result(self.state.images[0])
+            return lines
+
         self.reporter.clear()
-        self.session.run(
-            [
-                Task(
-                    path.name,
-                    f"Opening {path.name}",
-                    work,
-                    partial(self._take_opened, path, images),
-                    announce=lambda loaded: self.segmented.emit(loaded.hierarchy),
-                )
-            ]
-        )
+        self.session.run([replace(task, finish=finish, announce=self._announce_opened)])
 
-    def _take_opened(
-        self,
-        path: Path,
-        images: list[tuple[Image, Any]],
-        loaded: jobs.LoadedHierarchy,
-        stopped: bool,
-    ) -> list[str]:
-        state, hierarchy = self.state, loaded.hierarchy
-        image, data = (None, None) if loaded.index is None else images[loaded.index]
-        if (
-            image is None
-            or image not in self.viewer.layers
-            or image.data is not data  # it was given other data meanwhile
-            # The last axis of an RGB layer is its colour, whatever it was read as before.
-            or (image.rgb and hierarchy.axes.letters[-1] != "C")
-        ):
-            image, has_image = self._brightness_layer(path, hierarchy), False
-            read = image_input(image, hierarchy.axes.space)
-        else:
-            read, has_image = image_input(image, hierarchy.axes.letters), True
-        model, lines = model_of(hierarchy, state.model), list(hierarchy.notes)
-        result = Result(hierarchy, model, read, path=path, has_image=has_image)
-        state.segmentation, state.comparison = hierarchy.params, hierarchy.comparison
-        if not state.add_result(image, result):
-            lines.append(_EDITS_DISCARDED)
-        if not has_image:
-            lines.append("Its image is not open: its brightness is shown instead.")
-        state.images = (image,)
-        self._show_result(image)
-        return [*lines, f"Opened {path.name}."]
-
-    def _brightness_layer(self, path: Path, hierarchy: Hierarchy) -> Image:
-        """Show the brightness that the hierarchy stores, for the labels to lie on."""
-        values = np.asarray(hierarchy.brightness, np.float32)
-        name = f"{path.name.removesuffix(HIERARCHY_SUFFIX)} brightness"
-        for image, result in self.state.results.items():
-            if result.path == path and not result.has_image and image.data.shape == values.shape:
-                image.data = values  # opened again
-                return image
-        return unwrapped(self.viewer.add_image(values, name=name))
+    def _announce_opened(self, loaded: jobs.LoadedHierarchy) -> None:
+        self.segmented.emit(loaded.hierarchy)
 
     # Dialogs
 
-    def _ask_and_load(self) -> None:
-        if path := self.dock.ask_model_to_load():
-            self.load(path)
-
-    def _ask_and_save(self) -> None:
-        if path := self.dock.ask_where_to_save():
-            self.save(path)
-
-    def _ask_and_open_hierarchy(self) -> None:
-        if path := self.dock.ask_hierarchy_to_open():
-            self.open_hierarchy(path)
+    def _ask_and(self, act: Callable[[str], object], ask: Callable[[], str | None]) -> None:
+        if path := ask():
+            act(path)
 
     def _ask_and_save_hierarchy(self) -> None:
         image = self.current_image()
@@ -631,7 +571,7 @@ class Controller:
 
     def _on_active_layer(self, *_: object) -> None:
         if self.state.tool is not None:
-            QTimer.singleShot(0, self._put_down_tool)  # a new preview is active before it is known
+            QTimer.singleShot(0, self._put_down_tool)  # a new preview may not be in the state yet
         self._update_columns()
 
     def _put_down_tool(self) -> None:
@@ -677,7 +617,7 @@ class Controller:
             return
         self.is_closed = True
         state = self.state
-        _save(self.viewer, state)
+        save_state(self.viewer, state)
         state.events.disconnect()
         for name in state.events:
             state.events[name].disconnect()
@@ -689,7 +629,7 @@ class Controller:
             *(self.comparer, self.finder, self.session),
         ):
             part.close()
-        state.results, state.kept, state.objects, state.previews = {}, {}, {}, {}
+        state.busy, state.results, state.kept, state.objects, state.previews = "", {}, {}, {}, {}
 
 
 def _listed(inputs: Sequence[ImageInput]) -> str:
@@ -700,45 +640,3 @@ def _listed(inputs: Sequence[ImageInput]) -> str:
 def _new_state() -> DockState:
     settings = read_settings()
     return DockState(device=settings.device, training=TrainingParams.preset(settings.preset))
-
-
-# The results hold the viewer, by their layers: a table of saved states would keep every viewer
-# alive. Kept with the viewer's own layer list, they go when it goes.
-_ATTRIBUTE = "_napari_aeseg_state"
-
-
-def _save(viewer: Viewer, state: DockState) -> None:
-    """Keep the state of a dock that is being closed, for the next one of its viewer."""
-    message = ""
-    if state.busy and isinstance(state.progress, TrainingProgress) and state.autosave is not None:
-        message = (
-            "The training was stopped when the dock was closed. The model so far is in "
-            f"{state.autosave}: load it and press Resume to go on."
-        )
-    saved = replace(
-        state, open_images=(), busy="", progress=None, message=message, tool=None, report=""
-    )
-    connections = Connections()
-
-    def release(event: Any) -> None:
-        """A preview that is painted on while no dock is open is the user's."""
-        saved.previews = {i: p for i, p in saved.previews.items() if p is not event.source}
-
-    for layer in saved.previews.values():
-        connections.connect(release, layer.events.paint, layer.events.data)
-    setattr(unwrapped(viewer).layers, _ATTRIBUTE, (saved, connections))
-
-
-def _restored(viewer: Viewer) -> DockState | None:
-    """Return the state of the last dock of this viewer, if there was one."""
-    saved = vars(unwrapped(viewer).layers).pop(_ATTRIBUTE, None)
-    if saved is None:
-        return None
-    state: DockState = saved[0]
-    saved[1].disconnect_all()
-    layers = viewer.layers
-    state.drop_results([image for image in state.results if image not in layers])
-    state.previews = {i: p for i, p in state.previews.items() if i in state.results and p in layers}
-    state.kept = {layer: kept for layer, kept in state.kept.items() if layer in layers}
-    state.images = tuple(image for image in state.images if image in layers)
-    return state

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.cuts.edits import Edit
     from napari_aeseg.regions.hierarchy import Hierarchy
 
+EDITS_DISCARDED = "Manual merges and splits were discarded because the patches changed."
 Start = Literal["new", "base", "current"]
 Tool = Literal["merge", "split"]
 
@@ -78,7 +79,7 @@ class Result:
     input : ImageInput
         The image as it was encoded.
     edits, undone : tuple of Merge and Split
-        What the user merged and split by hand, and what was undone of it.
+        Merges and splits by hand, and those that were undone.
     markers : Labels or None
         The layer with the user's strokes.
     path : Path or None
@@ -358,7 +359,7 @@ class DockState:
     def drop_results(self, images: Any) -> None:
         """Discard what belongs to some images; their layers stay."""
         self.results = {i: result for i, result in self.results.items() if i not in images}
-        self.objects = {i: found for i, found in self.objects.items() if i not in images}
+        self.objects = {i: objects for i, objects in self.objects.items() if i not in images}
 
     # Labels of a cut
 

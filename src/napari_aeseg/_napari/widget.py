@@ -355,8 +355,7 @@ class AESegWidget(Container):
         OSError
             If it cannot be written.
         """
-        controller = self._controller
-        controller.do_now(controller.save_hierarchy, path, controller.current_image(image))
+        self._controller.do_now(self._controller.save_hierarchy, path, image)
 
     def open_hierarchy(self, path: str | PathLike[str]) -> None:
         """Open a saved hierarchy and choose its image; the window stays alive meanwhile.

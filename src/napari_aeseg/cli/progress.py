@@ -63,21 +63,11 @@ class Bars:
         self._bar, self._stage = None, ""
 
 
-def run_with_progress(work: Generator[Progress, None, _T], autosave: Path | None = None) -> _T:
-    """Do the work with progress bars; save the snapshots of a training to `autosave`."""
+def run_with_progress(work: Generator[Progress, None, _T]) -> _T:
+    """Do the work with progress bars."""
     bars = Bars()
-
-    def progress(event: Progress) -> None:
-        bars(event)
-        snapshot: Model | None = getattr(event, "snapshot", None)
-        if snapshot is not None and autosave is not None:
-            try:
-                snapshot.save(autosave)
-            except OSError as error:  # there may be room again when the training is done
-                bars.write(f"The model so far could not be saved: {error}")
-
     try:
-        return drain(work, progress)
+        return drain(work, bars)
     finally:
         bars.close()
 

@@ -24,6 +24,7 @@ from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.io.atomic import check_writable, refuse_existing
 from napari_aeseg.params import MODEL_SUFFIX, PRESETS, TrainingParams
+from napari_aeseg.progress import autosaved
 
 if TYPE_CHECKING:
     import argparse
@@ -137,7 +138,7 @@ def train_on_files(
         voxel_size=common_voxel_size(readings),
         **settings,
     )
-    model = run_with_progress(work, autosave)
+    model = run_with_progress(work if autosave is None else autosaved(work, autosave))
     print_training(model, names)
     return model
 

@@ -346,7 +346,7 @@ def test_a_training_that_was_stopped_and_not_saved_is_saved(widget, run, monkeyp
     assert_same(widget, run(widget.script))
 
 
-def test_a_training_that_was_gone_on_with_is_trained_in_one_go(widget, run):
+def test_a_resumed_training_is_one_training_in_the_script(widget, run):
     train_and_stop(widget)
     widget.resume()
     widget.wait(30)
@@ -413,7 +413,7 @@ def test_what_was_opened_is_opened_again(segmented, run, tmp_path, saved, shown)
     assert_same(segmented, run(script))
 
 
-def test_what_was_opened_and_what_was_segmented_go_together(segmented, run, tmp_path, model):
+def test_opened_and_segmented_images_are_in_one_script(segmented, run, tmp_path, model):
     path = tmp_path / "halves.aeseg.zarr"
     segmented.save_hierarchy(path)
     first = segmented.images[0]
@@ -449,7 +449,7 @@ def test_images_of_different_models_are_refused(segmented):
         _ = segmented.script
 
 
-def test_a_folder_that_cannot_be_written_is_told(segmented, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_an_error(segmented, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     folder = Path(tmp_path, "file", "models")
     monkeypatch.setattr(

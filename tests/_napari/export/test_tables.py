@@ -84,7 +84,7 @@ def test_back_to_colors_by_label(layer):
     assert layer.colormap == cyclic_colormap()
 
 
-def test_an_unknown_column_is_refused_with_those_there_are(layer):
+def test_an_unknown_column_is_refused_with_a_list_of_columns(layer):
     with pytest.raises(InputError, match="column = 'volume': choose one of index, area"):
         color_by(layer, "volume")
 
@@ -250,7 +250,7 @@ def test_coloring_and_exporting_by_method(segmented, kept, tmp_path):
         segmented.color_by("volume")
 
 
-def test_without_a_kept_layer_methods_say_what_to_do(segmented, tmp_path):
+def test_without_a_kept_layer_methods_ask_to_press_keep(segmented, tmp_path):
     with pytest.raises(InputError, match="press Keep"):
         segmented.color_by("area")
     with pytest.raises(InputError, match="press Keep"):

@@ -193,7 +193,7 @@ def test_the_undo_history_of_the_layer_is_not_touched(cut):
     assert cut.preview is layer  # a click is no painting
 
 
-def test_a_click_in_vain_is_told_and_changes_nothing(cut, monkeypatch):
+def test_a_click_that_cannot_split_is_an_error_and_changes_nothing(cut, monkeypatch):
     shown = []
     monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
     before = cut.preview.data
@@ -235,7 +235,7 @@ def test_an_unknown_tool_is_refused(cut):
     assert cut.tool is None
 
 
-def test_the_tool_stays_in_hand_when_the_preview_is_made_anew(cut):
+def test_the_tool_stays_chosen_when_the_preview_is_made_anew(cut):
     cut.tool = "split"
     cut.viewer_model.layers.remove(cut.preview)
     cut.n_regions = 5

@@ -146,7 +146,7 @@ def test_the_buttons_look(segmented):
     assert [event[1][0].name for event in events] == [f"halves {what}" for what in DIAGNOSTICS]
 
 
-def test_before_segmenting_there_is_nothing_to_see(widget):
+def test_before_segmenting_diagnostics_are_refused(widget):
     events = heard(widget)
 
     widget.look("features")
@@ -156,7 +156,7 @@ def test_before_segmenting_there_is_nothing_to_see(widget):
     assert not widget._dock.diagnostics.isEnabled()
 
 
-def test_an_unknown_look_is_refused_with_what_there_is(segmented):
+def test_an_unknown_diagnostic_is_refused_with_a_list(segmented):
     segmented.look("the future")
     with pytest.raises(InputError, match="choose one of features, reconstruction"):
         segmented.wait(1)

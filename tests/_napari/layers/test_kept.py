@@ -76,7 +76,7 @@ def test_a_volume_has_three_coordinates_and_channels_have_means(widget):
     assert table["area"].sum() == 3 * 48 * 48 * 5
 
 
-def test_classes_are_told_by_name(segmented):
+def test_tables_have_the_names_of_classes(segmented):
     segmented.mode, segmented.n_classes = "classes", 2
     segmented.class_names = ("dark", "bright")
     segmented.class_colors = ("#112233", "#445566")
@@ -162,7 +162,7 @@ def test_what_changes_meanwhile_does_not_reach_the_kept_layer(segmented):
     assert list(layer.features["merge_height"]) == heights
 
 
-def test_a_layer_that_was_given_other_data_meanwhile_is_told(segmented):
+def test_a_layer_that_got_another_shape_meanwhile_is_an_error(segmented):
     layer = kept(segmented, wait=False)
     layer.data = np.ones((3, 3), int)
     with pytest.raises(InputError, match="shape"):
@@ -171,7 +171,7 @@ def test_a_layer_that_was_given_other_data_meanwhile_is_told(segmented):
     kept(segmented)  # and goes on
 
 
-def test_what_cannot_be_measured_is_told_and_the_layer_stays(segmented, monkeypatch):
+def test_a_layer_stays_when_its_error_cannot_be_computed(segmented, monkeypatch):
     def broken(*_, **__):
         yield from ()
         raise RuntimeError("no decoder")

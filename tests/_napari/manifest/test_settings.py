@@ -36,7 +36,7 @@ def test_the_defaults_are_those_of_the_manifest():
     assert Settings(**found) == Settings()
 
 
-def test_presets_on_offer_are_those_there_are():
+def test_all_presets_are_offered():
     assert list(properties()["preset"].enum) == list(PRESETS)
 
 
@@ -68,8 +68,7 @@ def preferences(request, npe2pm):
 @pytest.fixture
 def new_dock(qtbot, monkeypatch):
     """Return a function that opens a dock, which reads the preferences as they are."""
-    for module in ("controller", "actions"):
-        monkeypatch.setattr(f"napari_aeseg._napari.{module}.read_settings", settings.read_settings)
+    monkeypatch.setattr("napari_aeseg._napari.controller.read_settings", settings.read_settings)
     docks = []
 
     def open_dock() -> AESegWidget:

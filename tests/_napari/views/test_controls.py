@@ -310,7 +310,7 @@ def test_every_control_is_known(widget):
     assert len(controls(widget)) == len(known)
 
 
-def test_every_control_says_what_it_is_and_does(widget):
+def test_every_control_has_a_name_and_a_tooltip(widget):
     texts = {c: c.accessibleName() or getattr(c, "text", str)().strip() for c in controls(widget)}
 
     assert [c.toolTip() for c, text in texts.items() if text in ("", "…")] == []

@@ -124,7 +124,7 @@ def test_text_that_does_not_fit_is_marked_and_not_taken(qtbot, text):
     form.check()
 
 
-def test_setting_the_value_clears_what_does_not_fit(qtbot):
+def test_setting_the_value_clears_invalid_entries(qtbot):
     form = ParamsForm(SegmentationParams())
     qtbot.addWidget(form)
     form.controls["levels"].value = "9, banana"

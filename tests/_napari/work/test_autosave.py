@@ -46,7 +46,7 @@ def test_a_stopped_training_is_in_a_file_that_can_be_gone_on_with(widget, saved,
     assert loaded.fingerprint == widget.model.fingerprint
 
 
-def test_the_model_so_far_is_there_while_training_goes_on(widget, saved, qtbot, monkeypatch):
+def test_the_model_so_far_is_saved_during_training(widget, saved, qtbot, monkeypatch):
     monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_SAVES", 0.05)
     widget.training_params = QUICK.updated(steps=1_000_000)
     events = []
@@ -67,7 +67,7 @@ def test_the_model_so_far_is_there_while_training_goes_on(widget, saved, qtbot, 
     assert [path.suffix for path in saved.iterdir()] == [".safetensors"]
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_training_begins(
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_training(
     widget, tmp_path, monkeypatch
 ):
     blocked = tmp_path / "file"
@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_training_begins(
     assert widget.model is None
 
 
-def test_a_folder_without_permission_is_told_as_well(widget, tmp_path, monkeypatch):
+def test_a_folder_without_permission_is_an_error_before_training(widget, tmp_path, monkeypatch):
     folder = tmp_path / "locked"
     folder.mkdir()
     monkeypatch.setattr(

@@ -91,7 +91,7 @@ def test_by_the_button(segmented, folder, tmp_path, monkeypatch):
     assert view.button.isEnabled()
 
 
-def test_without_a_folder_the_button_says_what_to_do(segmented, monkeypatch):
+def test_without_a_folder_the_button_asks_for_one(segmented, monkeypatch):
     shown = []
     monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
 
@@ -102,7 +102,7 @@ def test_without_a_folder_the_button_says_what_to_do(segmented, monkeypatch):
     assert not segmented.busy
 
 
-def test_a_folder_that_is_not_there_fails_with_words(segmented, tmp_path):
+def test_a_folder_that_does_not_exist_is_an_error(segmented, tmp_path):
     segmented.segment_folder(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no folder"):
         segmented.wait(1)
@@ -144,7 +144,7 @@ def test_strokes_belong_to_one_image(segmented, folder):
     assert segmented._dock.folder.button.isEnabled()
 
 
-def test_stop_keeps_what_is_done(segmented, folder):
+def test_stop_keeps_the_files_that_are_done(segmented, folder):
     events = heard(segmented)
 
     def look(event):
@@ -163,7 +163,7 @@ def test_stop_keeps_what_is_done(segmented, folder):
     assert segmented._dock.folder.button.isEnabled()
 
 
-def test_all_open_images_are_segmented_like_the_one_in_hand(segmented):
+def test_all_open_images_are_segmented_like_the_current_one(segmented):
     segmented.n_regions = 4
     second = add_image(segmented, halves(40, seed=1), "second", choose=False)
     third = add_image(segmented, discs(), "third", choose=False)
@@ -196,7 +196,7 @@ def test_all_open_images_have_the_same_classes(segmented):
     assert np.array_equal(segmented.previews[second].data, expected)
 
 
-def test_applying_before_anything_is_segmented_says_what_to_do(widget):
+def test_applying_before_segmenting_is_an_error(widget):
     widget.mode = "classes"
     add_image(widget, halves(), "second", choose=False)
     widget.apply_to_all()

@@ -59,7 +59,9 @@ def enabled(widget) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_error_is_told_once_and_work_goes_on(segmented, tmp_path, monkeypatch, stage):
+def test_an_error_is_reported_once_and_all_buttons_work_again(
+    segmented, tmp_path, monkeypatch, stage
+):
     target, wrong, act = STAGES[stage]
     segmented.folder = tmp_path / "images"
     segmented.folder.mkdir()
@@ -98,7 +100,7 @@ def test_loading_that_fails_enables_everything_again(segmented, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["train", "segment", "look", "batch"])
-def test_while_one_thing_runs_nothing_else_begins(segmented, tmp_path, monkeypatch, stage):
+def test_while_a_task_runs_no_other_begins(segmented, tmp_path, monkeypatch, stage):
     def waiting(stop):
         yield from ()
         stop.wait(20)

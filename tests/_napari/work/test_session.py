@@ -26,7 +26,7 @@ def said(widget) -> str:
     return widget._dock.status.text.text()
 
 
-def test_what_is_noted_of_the_first_is_still_said_at_the_end(two, monkeypatch):
+def test_notes_of_the_first_image_are_shown_at_the_end(two, monkeypatch):
     from napari_aeseg import api as pipeline
 
     steps = pipeline.hierarchy_steps
@@ -44,7 +44,7 @@ def test_what_is_noted_of_the_first_is_still_said_at_the_end(two, monkeypatch):
     assert said(two) == "halves: cuda:0 ran out of memory: going on with the CPU."
 
 
-def test_edits_given_up_in_the_first_are_still_said_at_the_end(two):
+def test_discarded_edits_of_the_first_image_are_reported_at_the_end(two):
     two.segment()
     two.wait(30)
     two.n_regions = 6
@@ -58,7 +58,7 @@ def test_edits_given_up_in_the_first_are_still_said_at_the_end(two):
     assert said(two).startswith("halves: Manual merges and splits were discarded")
 
 
-def test_what_failed_is_still_said_at_the_end(two):
+def test_errors_of_one_image_are_shown_at_the_end(two):
     bad = np.full((48, 48), np.nan, np.float32)
     holes = add_image(two, bad, "holes", choose=False, contrast_limits=(0, 1))
     two.viewer_model.layers.move(two.viewer_model.layers.index(holes), 0)
@@ -72,7 +72,7 @@ def test_what_failed_is_still_said_at_the_end(two):
     assert "holes" in said(two)
 
 
-def test_taking_the_model_away_does_not_end_what_was_begun(two):
+def test_taking_the_model_away_does_not_end_the_running_tasks(two):
     model = two.model
     two.segmented.connect(lambda _: setattr(two, "model", None))
     events = heard(two, "segmented", "failed")
@@ -100,7 +100,7 @@ def test_a_script_that_fails_when_it_hears_of_an_image_does_not_end_the_work(two
     assert two._dock.segments.segment_button.isEnabled()
 
 
-def test_stopping_before_the_base_model_is_loaded_is_told(widget, monkeypatch):
+def test_stopping_before_the_base_model_is_loaded_is_reported(widget, monkeypatch):
     def loading(path):
         def work(stop):
             yield from ()

@@ -36,7 +36,7 @@ def test_result_and_events_come_back(qtbot, runner):
     assert events == [Progress("read", 1, 1)]
 
 
-def test_work_runs_in_another_thread_and_is_heard_on_this_one(qtbot, runner):
+def test_work_runs_in_another_thread_and_reports_in_this_one(qtbot, runner):
     here, threads = QThread.currentThread(), []
 
     def work(stop):
@@ -127,7 +127,7 @@ def forever(stop):
     return step
 
 
-def test_stop_keeps_what_there_is(qtbot, runner):
+def test_stop_keeps_the_partial_result(qtbot, runner):
     outcomes = []
     runner.ended.connect(outcomes.append)
     runner.start(Job("testing", forever), in_activity_dock=False)

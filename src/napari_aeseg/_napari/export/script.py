@@ -1,4 +1,4 @@
-"""Python code that makes the current result again, without a window."""
+"""Python code that repeats the present result, without a window."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
     from napari_aeseg.regions.cuts.cut import Cut
 
-_LARGEST_TO_COMPARE = 500_000_000  # bytes; larger files are taken to be what was opened
+_LARGEST_TO_COMPARE = 500_000_000  # bytes; larger files are not compared with the image
 
 
 def script_of(state: DockState, folder: Path) -> str:
@@ -245,13 +245,11 @@ def _opens_as(path: Path, data: Any) -> bool:
     if isinstance(data, np.ndarray):
         return False
     try:
-        found = open_file(path, largest=0).array
+        array = open_file(path, largest=0).array
     except InputError:
         return False
-    return not isinstance(found, np.ndarray) and (found.shape, found.dtype) == (
-        data.shape,
-        data.dtype,
-    )
+    same = (array.shape, array.dtype) == (data.shape, data.dtype)
+    return same and not isinstance(array, np.ndarray)
 
 
 def _is_file_of(path: Path, data: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What can be done with the features of a Labels layer: colour by a column, export."""
+"""Tables of Labels layers: colour a layer by a column of its features, export them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _colors(values: pd.Series) -> list[Any]:
 def export_table(layer: Labels, path: str | PathLike[str]) -> None:
     """Write the features of a Labels layer as CSV; a file of that name is replaced.
 
-    The last column, "unit", tells in what lengths are given.
+    The last column, "unit", is the unit of lengths.
 
     Raises
     ------
@@ -110,8 +110,8 @@ def write_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
 def _unit_of_table(metadata: dict[str, Any], units: Any) -> str:
     """Return what lengths are in: as they were measured, if that is known, else as the layer is."""
-    own = metadata.get(METADATA_KEY)
-    return (own.get("unit") if isinstance(own, dict) else None) or unit_of(units)
+    record = metadata.get(METADATA_KEY)
+    return (record.get("unit") if isinstance(record, dict) else None) or unit_of(units)
 
 
 def _write(table: pd.DataFrame, unit: str, path: str | PathLike[str]) -> None:

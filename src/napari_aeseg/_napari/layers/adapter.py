@@ -1,4 +1,4 @@
-"""Between napari layers and arrays: what is read from an image, what its labels are given."""
+"""Between napari layers and arrays: read an Image layer, place Labels on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Key of the metadata of layers that the plugin made.
 METADATA_KEY = "napari-aeseg"
-# An RGB layer says what its last axis is; the axes before it have only one likely reading.
+# The last axis of an RGB layer is C; the axes before it have only one likely reading.
 _RGB_LETTERS = {3: "YXC", 4: "ZYXC", 5: "TZYXC"}
 
 
@@ -60,7 +60,7 @@ class ImageInput:
 
     @property
     def axes_argument(self) -> str | None:
-        """What to pass as `axes`: None leaves the inference to the core, which then says so."""
+        """The argument `axes` for the core; None lets it infer them, and report that it did."""
         return None if self.axes.inferred else self.axes.letters
 
 
@@ -91,7 +91,7 @@ def image_input(layer: Image, axes: str | None = None) -> ImageInput:
         Single- or multiscale.
     axes : str, optional
         One letter per dimension of the array (the channel axis of an RGB layer included). By
-        default the layer tells: whether it is RGB, and its axis labels where they are names.
+        default from the layer: whether it is RGB, and its axis labels where they are names.
 
     Returns
     -------
@@ -196,8 +196,8 @@ def _shear_matrix(layer: Image) -> np.ndarray:
 def with_voxels_of(layer: Image | Labels, axes: Axes) -> Axes:
     """Return the axes of an image with the size of a voxel and its unit, out of the layer's scale.
 
-    Where it has neither, nothing is known of it: lengths are counted in pixels then. The unit is
-    "pixel" when the axes have none, or units that do not measure the same.
+    A layer without scale and units is measured in pixels, and so is one whose axes have units of
+    different dimensions.
     """
     dimension = dict(zip(axes.space, _space_of(layer, axes), strict=True))
     scale = [abs(float(layer.scale[dimension[a]])) for a in axes.spatial]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which people with any colour vision can tell apart, without its black.
 _FIRST = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 
-# Of napari's colours for labels, those whose first twelve differ most (napari's own choice, .5,
-# begins with two browns and two ochres).
+# The seed of napari's label colours whose first twelve differ most (napari's default, .5, begins
+# with two browns and two ochres).
 _SEED = 0.74
 
 

@@ -168,7 +168,7 @@ def _computed(
         return hierarchy.border_strength()
     if name == "merge height":
         return hierarchy.merge_height(labels)
-    assert model is not None, "_check has found one"  # noqa: S101
+    assert model is not None, "_check has made sure"  # noqa: S101
     if name == "reconstruction error":
         return (yield from measuring_error(image, model, device)(stop))
     return model.reconstruct(image.data, axes=image.axes_argument, device=device)

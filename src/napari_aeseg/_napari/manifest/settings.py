@@ -83,7 +83,7 @@ def read_settings() -> Settings:
         return Settings()
     try:
         ours: Any = get_plugin_settings(PLUGIN)
-    except KeyError:  # the manifest is not known to this napari: the package was imported by hand
+    except KeyError:  # this napari has no manifest of the plugin: it was imported by hand
         return Settings()
     return Settings(
         ours.training.device,

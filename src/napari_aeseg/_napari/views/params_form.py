@@ -1,4 +1,4 @@
-"""Forms made from the parameter models: one control for each field, nothing written twice."""
+"""Forms made from the parameter models: one control for each field."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _NARROWEST = 90  # pixels for a control, so that a dock of 300 cuts nothing off
 class ParamsForm(QWidget):
     """A form for one stage's parameters.
 
-    The value is kept as a whole, and a control changes its own field only: what a control cannot
-    show (a sixth decimal, say) is not lost.
+    A control changes its own field only: what no control can show, such as a sixth decimal, is not
+    lost.
 
     Parameters
     ----------
     value : TrainingParams or SegmentationParams
         What to start with.
     exclude : collection of str
-        Fields without a control here, because they have one elsewhere.
+        Fields without a control in this form.
 
     Attributes
     ----------
     errors : dict of str to str
-        For each field whose control shows what does not fit: what is wrong with it.
+        For each field whose control shows an invalid value: the error.
     """
 
-    changed = Signal(object)  # the new value; not for what is set by `value`
+    changed = Signal(object)  # the new value, when the user has changed it
 
     def __init__(
         self, value: TrainingParams | SegmentationParams, exclude: Collection[str] = ()
@@ -70,14 +70,14 @@ class ParamsForm(QWidget):
         self._show()
 
     def check(self) -> None:
-        """Raise InputError if a control shows what does not fit, and so is not in `value`."""
-        for name, wrong in self.errors.items():
+        """Raise InputError if a control shows an invalid value, which is not in `value`."""
+        for name, error in self.errors.items():
             control = self.controls[name]
-            raise InputError(f"{control.label}: {control.value!r} does not fit. {wrong}")
+            raise InputError(f"{control.label}: {control.value!r} does not fit. {error}")
 
     def _add(self, name: str, info: FieldInfo, layout: QFormLayout) -> None:
         control = make_control(name, info)
-        control.changed.connect(lambda shown: self._take(name, shown))
+        control.changed.connect(lambda entry: self._change(name, entry))
         self.controls[name] = control
         control.native.setAccessibleName(control.label)
         control.native.setMinimumWidth(_NARROWEST)
@@ -92,30 +92,30 @@ class ParamsForm(QWidget):
                 control.value = as_shown(getattr(self._value, name))
             self._mark(name, "")
 
-    def _take(self, name: str, shown: Any) -> None:
-        """Put one control's value into the parameters; mark the control if it does not fit."""
+    def _change(self, name: str, entry: Any) -> None:
+        """Put one control's entry into the parameters; mark the control if it is invalid."""
         info = type(self._value).model_fields[name]
         try:
-            value = self._value.updated(**{name: as_value(info, shown)})
+            value = self._value.updated(**{name: as_value(info, entry)})
         except InputError as error:
             self._mark(name, str(error))
             return
         self._mark(name, "")
-        if not isinstance(shown, str) and getattr(value, name) != shown:  # rounded
+        if not isinstance(entry, str) and getattr(value, name) != entry:  # rounded
             with self.controls[name].changed.blocked():
                 self.controls[name].value = getattr(value, name)
         if value != self._value:
             self._value = value
             self.changed.emit(value)
 
-    def _mark(self, name: str, wrong: str) -> None:
+    def _mark(self, name: str, error: str) -> None:
         self.errors.pop(name, None)
-        if wrong:
-            self.errors[name] = wrong
+        if error:
+            self.errors[name] = error
         control = self.controls[name]
         description = type(self._value).model_fields[name].description
-        control.native.setToolTip(wrong or description)
-        control.native.setStyleSheet("border: 1px solid #d32f2f;" if wrong else "")
+        control.native.setToolTip(error or description)
+        control.native.setStyleSheet("border: 1px solid #d32f2f;" if error else "")
 
 
 def make_control(name: str, info: FieldInfo) -> ValueWidget:
@@ -163,18 +163,18 @@ def as_shown(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def as_value(info: FieldInfo, shown: Any) -> Any:
-    """Return the value that a control shows, for the parameter model to check.
+def as_value(info: FieldInfo, entry: Any) -> Any:
+    """Return the value of an entry in a control, for the parameter model to check.
 
     A whole number that has to be a multiple is rounded to the nearest. Of text, the word for
     "none given" and lists of numbers are understood; anything else goes to the model as it is.
     """
     if multiple := _limit(info, "multiple_of"):
-        return round(shown / multiple) * multiple
+        return round(entry / multiple) * multiple
     kinds = get_args(info.annotation)
-    if not isinstance(shown, str) or get_origin(info.annotation) is Literal:
-        return shown
-    text = shown.strip()
+    if not isinstance(entry, str) or get_origin(info.annotation) is Literal:
+        return entry
+    text = entry.strip()
     if NoneType in kinds:
         if text.lower() in ("", "all", "none"):
             return None

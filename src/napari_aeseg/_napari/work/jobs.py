@@ -5,13 +5,13 @@ The core is imported inside the work, because it brings in torch, which takes se
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.manifest.settings import prepare_folder
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.params import BASE_MODEL
-from napari_aeseg.progress import Progress
+from napari_aeseg.progress import Progress, autosaved
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -40,18 +40,18 @@ def training(
     init: Model | str | None = None,
     resume: bool = False,
     watch: bool = False,
-    autosave: Path | None = None,
+    path: Path | None = None,
 ) -> Work:
     """Train a model on all images; the result is a `Model`.
 
-    With `autosave`, the model so far is written to that file now and then, and at the end.
+    With a path, the model so far is written to that file now and then, and at the end.
     """
 
     def work(stop: Event) -> Generator[Progress, None, Model]:
         from napari_aeseg.api import train_steps
 
-        if autosave is not None:  # a folder that cannot be written to is an error before the work
-            prepare_folder(autosave.parent)
+        if path is not None:  # a folder that cannot be written to is an error before the work
+            prepare_folder(path.parent)
         steps = train_steps(
             [image.data for image in inputs],
             params,
@@ -61,47 +61,21 @@ def training(
             resume=resume,
             stop=stop,
             names=[image.name for image in inputs],
-            snapshot_seconds=None if autosave is None else _SECONDS_BETWEEN_SAVES,
+            snapshot_seconds=None if path is None else _SECONDS_BETWEEN_SAVES,
             preview_seconds=_SECONDS_BETWEEN_PICTURES if watch else None,
             voxel_size=common_voxel_size([image.axes for image in inputs]),
         )
-        return (yield from _autosaved(steps, autosave))
+        if path is None:
+            return (yield from steps)
+        model = yield from autosaved(steps, path)
+        try:
+            model.save(path)
+        except OSError as error:  # a full disk must not cost the training
+            text = f"The model could not be saved as {path}: {error.strerror or error}."
+            yield Progress("train", 1, 1, message=text)
+        return model
 
     return work
-
-
-def _autosaved(
-    steps: Generator[Progress, None, Model], path: Path | None
-) -> Generator[Progress, None, Model]:
-    """Pass events on, and write the models that come with them: here, off the GUI thread."""
-    warned = False
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            model: Model = end.value
-            break
-        snapshot = getattr(event, "snapshot", None)
-        if snapshot is not None:
-            warning = _save(snapshot, path)
-            message = event.message or ("" if warned else warning)
-            event = replace(event, snapshot=None, message=message)  # type: ignore[call-arg]
-            warned = warned or bool(warning)
-        yield event
-    if warning := _save(model, path):
-        yield Progress("train", 1, 1, message=warning)
-    return model
-
-
-def _save(model: Model, path: Path | None) -> str:
-    """Write a model; return a warning if it fails: a full disk must not cost the training."""
-    if path is None:
-        return ""
-    try:
-        model.save(path)
-    except OSError as error:
-        return f"The model could not be saved as {path}: {error.strerror or error}. Press Save."
-    return ""
 
 
 def segmenting(

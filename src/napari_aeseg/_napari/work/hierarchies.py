@@ -1,0 +1,95 @@
+"""Saved hierarchies: tuning goes on another day without segmenting again."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg._napari.layers.adapter import image_data, image_input, unwrapped
+from napari_aeseg._napari.state import EDITS_DISCARDED, Result, model_of
+from napari_aeseg._napari.work import jobs
+from napari_aeseg._napari.work.session import Task
+from napari_aeseg.errors import InputError
+from napari_aeseg.params import HIERARCHY_SUFFIX
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_aeseg._napari.state import DockState
+    from napari_aeseg.regions.hierarchy import Hierarchy
+
+
+class HierarchyIO:
+    """Makes the tasks that save and open hierarchies.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    state : DockState
+    """
+
+    def __init__(self, viewer: Viewer, state: DockState) -> None:
+        self._viewer = viewer
+        self._state = state
+
+    def saving(self, path: str | PathLike[str], image: Image) -> Task:
+        """Return the task that writes the hierarchy of an image to a folder."""
+        result, name = self._state.results.get(image), Path(path).name
+        if result is None:
+            raise InputError(f"{image.name} is not segmented yet: there is nothing to save.")
+        work = jobs.saving_hierarchy(result.hierarchy, path)
+        return Task(name, f"Saving {name}", work, lambda *_: [f"Saved as {name}."])
+
+    def opening(self, path: str | PathLike[str]) -> Task:
+        """Return the task that reads a hierarchy, and chooses its image if that is open."""
+        path = Path(path).absolute()
+        images = [(image, image.data) for image in self._state.open_images]
+        work = jobs.opening_hierarchy(path, [image_data(image) for image, _ in images])
+        finish = partial(self._take, path, images)
+        return Task(path.name, f"Opening {path.name}", work, finish)
+
+    def _take(
+        self,
+        path: Path,
+        images: list[tuple[Image, Any]],
+        loaded: jobs.LoadedHierarchy,
+        stopped: bool,
+    ) -> list[str]:
+        state, hierarchy = self._state, loaded.hierarchy
+        image, data = (None, None) if loaded.index is None else images[loaded.index]
+        if (
+            image is None
+            or image not in self._viewer.layers
+            or image.data is not data  # it was given other data meanwhile
+            # The last axis of an RGB layer is its colour, whatever it was read as before.
+            or (image.rgb and hierarchy.axes.letters[-1] != "C")
+        ):
+            image, has_image = self._brightness_layer(path, hierarchy), False
+            read = image_input(image, hierarchy.axes.space)
+        else:
+            read, has_image = image_input(image, hierarchy.axes.letters), True
+        model, lines = model_of(hierarchy, state.model), list(hierarchy.notes)
+        result = Result(hierarchy, model, read, path=path, has_image=has_image)
+        state.segmentation, state.comparison = hierarchy.params, hierarchy.comparison
+        if not state.add_result(image, result):
+            lines.append(EDITS_DISCARDED)
+        if not has_image:
+            lines.append("Its image is not open: its brightness is shown instead.")
+        state.images = (image,)
+        return [*lines, f"Opened {path.name}."]
+
+    def _brightness_layer(self, path: Path, hierarchy: Hierarchy) -> Image:
+        """Show the brightness that the hierarchy stores, for the labels to lie on."""
+        values = np.asarray(hierarchy.brightness, np.float32)
+        name = f"{path.name.removesuffix(HIERARCHY_SUFFIX)} brightness"
+        for image, result in self._state.results.items():
+            if result.path == path and not result.has_image and image.data.shape == values.shape:
+                image.data = values  # opened again
+                return image
+        return unwrapped(self._viewer.add_image(values, name=name))
