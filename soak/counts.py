@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import re
 import sys
 import tempfile
@@ -23,7 +22,7 @@ def counted() -> Count:
     return {
         "resident": psutil.Process().memory_info().rss / 2**20,
         **of_threads(),
-        "files": entries("/proc/self/fd"),
+        "files": len(list(Path("/proc/self/fd").glob("*"))),
         "folders": sum(1 for _ in Path(tempfile.gettempdir()).glob("aeseg-*")),
         **held(),
     }
@@ -58,13 +57,8 @@ def of_threads() -> Count:
     """Count threads of Python, and "tasks" of the system; those of one pool count as one."""
     names = [thread.name for thread in threading.enumerate()]
     kinds = {re.sub(r"(?<=_)\d+$|(?<=^Dummy-)\d+$", "", name) for name in names}
-    tasks = entries("/proc/self/task")
+    tasks = len(list(Path("/proc/self/task").glob("*")))
     return {"threads": len(kinds), "tasks": max(0, tasks - len(names) + len(kinds))}
-
-
-def entries(folder: str) -> int:
-    """Return how many entries a folder has; 0 where there is no such folder."""
-    return len(os.listdir(folder)) if os.path.isdir(folder) else 0
 
 
 def held() -> Count:

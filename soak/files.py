@@ -354,10 +354,7 @@ def use_image(path: Path) -> None:
 
 
 class Watch:
-    """Lists what reading a file has no need of: writing elsewhere, programs, connections.
-
-    A hook on Python's audit events stays for the life of a process: make one.
-    """
+    """Lists writing elsewhere, programs and connections; its hook cannot be removed again."""
 
     EVENTS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen",
               "socket.connect", "socket.getaddrinfo")  # fmt: skip

@@ -64,10 +64,7 @@ def _seconds(output: Output, folder: Path) -> float:
 
 
 def kill_once(output: Output, folder: Path, after: float, goes_on: bool) -> str | None:
-    """Kill a process that writes after some seconds; return the state of the file, or fail.
-
-    None if writing was done before the kill.
-    """
+    """Kill a process that writes; return the state of the file, None if it was done before."""
     path = folder / output.name
     if output.put_old is not None:
         output.put_old(path)
