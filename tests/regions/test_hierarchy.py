@@ -126,11 +126,14 @@ def test_reweighting_checks_its_values(noisy, change):
         noisy.reweighted(**change)
 
 
+def test_four_quadrants_of_different_brightness_are_suggested_to_be_four(hierarchy):
+    # By brightness alone: with texture, it depends on a model of a few training steps.
+    assert hierarchy.reweighted(balance=0).suggest_n_regions() == 4
+
+
 @pytest.mark.parametrize("balance", [0, 0.5])
-def test_four_different_quadrants_are_suggested_to_be_four(hierarchy, quadrants, balance):
-    tree = hierarchy.reweighted(balance=balance)
-    assert tree.suggest_n_regions() == 4
-    labels = tree.regions(4)
+def test_four_regions_are_the_four_quadrants(hierarchy, quadrants, balance):
+    labels = hierarchy.reweighted(balance=balance).regions(4)
     assert len({int(labels[y, x]) for y in (10, 53) for x in (10, 53)}) == 4
     for value in (0.1, 0.4, 0.7, 1.0):
         inside = np.abs(quadrants - value) < 0.1
