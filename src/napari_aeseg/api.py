@@ -354,12 +354,7 @@ def train_steps(
 ) -> Generator[Progress, None, Model]:
     """Train as `train` does; a generator of `Progress` events that returns the model.
 
-    Parameters
-    ----------
-    axes : str or sequence of (str or None), optional
-        For all images, or one for each.
-    names : sequence of str, optional
-        What errors and the training record call the images.
+    `axes` are for all images or one for each; errors and the training record use `names`.
     """
     start = init if init is None or isinstance(init, Model) else Model.load(init)
     listed = list(images) if isinstance(images, list | tuple) else [images]
@@ -414,14 +409,7 @@ def hierarchy_steps(
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
 
-    Parameters
-    ----------
-    axes : str or Axes, optional
-        `Axes` may hold the size of a voxel.
-    name : str
-        What errors call the image.
-    precision : {"float32", "bfloat16"}
-        Of the network; see `pooling_steps`.
+    Errors call the image `name`. `precision` of the network is as of `pooling_steps`.
     """
     params = checked_params(SegmentationParams, params)
     comparison = checked_params(ComparisonParams, comparison)

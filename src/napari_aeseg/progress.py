@@ -21,79 +21,42 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a stage is done.
+    """One step of a stage is done."""
 
-    Parameters
-    ----------
-    stage : str
-        "read", "train", "patches", "encode", "graph", "tree" or "error"; "file" and "classes" in a
-        batch.
-    done, total : int
-        Steps done and steps in all.
-    device : str
-        Where the work runs: "cpu", "cuda:0", "mps". Empty for stages without torch.
-    seconds_left : float or None
-        Estimated from the steps so far; None while there is nothing to estimate from.
-    message : str
-        A note for the user, such as a fallback to a smaller batch. Mostly empty.
-    """
-
+    # "read", "train", "patches", "encode", "graph", "tree" or "error"; "file" and "classes" in a
+    # batch.
     stage: str
     done: int
     total: int
-    device: str = ""
-    seconds_left: float | None = None
-    message: str = ""
+    device: str = ""  # "cpu", "cuda:0", "mps"; empty for stages without torch
+    seconds_left: float | None = None  # estimated; None while there is nothing to estimate from
+    message: str = ""  # for the user, such as a fallback to a smaller batch; mostly empty
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingPreview:
-    """A part of an image as the network reconstructs it, to watch it learn.
+    """A part of an image as the network reconstructs it, to watch it learn."""
 
-    Parameters
-    ----------
-    pixels : ndarray of float32
-        In the units of the image, dimensions in the order of `axes`.
-    axes : str
-        "Y", "X" and, with channels, "C", in the order in which the image has them.
-    offset : tuple of int
-        Where the part lies: for each axis of the image but C, in its order, the first row or
-        column, or the index of the slice or time point.
-    """
-
-    pixels: np.ndarray
-    axes: str
+    pixels: np.ndarray  # float32, in the units of the image, dimensions in the order of `axes`
+    axes: str  # "Y", "X" and, with channels, "C", in the order in which the image has them
+    # Where the part lies: for each axis of the image but C, in its order, the first row or column,
+    # or the index of the slice or time point.
     offset: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress(Progress):
-    """Progress of training, with the loss.
+    """Progress of training, with the loss."""
 
-    Parameters
-    ----------
-    loss : float
-        Mean squared reconstruction error of the last step, in units of normalised intensity.
-    losses : tuple of float
-        Losses since the previous event, the last one included.
-    steps_per_second, images_per_second : float or None
-        How fast it goes at present, in steps and in crops; None while that is not known.
-    precision : str
-        What is trained in: "float32", "bfloat16", or "tf32" where a GPU rounds float32 on the way.
-    snapshot : Model or None
-        The model so far, if snapshots were asked for and one was due: a copy that nothing changes,
-        on the CPU, whose training can be resumed.
-    preview : TrainingPreview or None
-        The reconstruction of the first image, if previews were asked for and one was due.
-    """
-
-    loss: float = float("nan")
-    losses: tuple[float, ...] = ()
-    steps_per_second: float | None = None
-    images_per_second: float | None = None
-    precision: str = ""
+    loss: float = float("nan")  # of the last step: mean squared error of normalised intensities
+    losses: tuple[float, ...] = ()  # since the previous event, the last one included
+    steps_per_second: float | None = None  # at present; None while that is not known
+    images_per_second: float | None = None  # the same in crops
+    precision: str = ""  # "float32", "bfloat16", or "tf32" where a GPU rounds float32
+    # The model so far if a snapshot was due: a copy on the CPU whose training can be resumed.
     # Any: what passes on messages need not know torch.
     snapshot: Any = field(default=None, repr=False, compare=False)
+    # The reconstruction of the first image, if a preview was due.
     preview: TrainingPreview | None = field(default=None, repr=False, compare=False)
 
 
@@ -114,14 +77,7 @@ def raise_if_stopped(stop: StopFlag | None, stage: str) -> None:
 
 
 class Clock:
-    """Estimates the time left from the mean speed so far.
-
-    Examples
-    --------
-    >>> clock = Clock(total=10)
-    >>> clock.seconds_left(0) is None
-    True
-    """
+    """Estimates the time left from the mean speed so far."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -135,22 +91,9 @@ class Clock:
 
 
 class Pace:
-    """Measures how fast steps are done at present, over the last few seconds.
+    """Measures how fast steps are done at present: over the last few `seconds`.
 
-    Parameters
-    ----------
-    total : int
-        Steps in all.
-    done : int
-        Steps done before the measurement begins.
-    seconds : float
-        How far the measurement looks back.
-
-    Examples
-    --------
-    >>> pace = Pace(total=10)
-    >>> pace.per_second is None, pace.seconds_left is None
-    (True, True)
+    `done` of `total` steps were done before the measurement begins.
     """
 
     def __init__(self, total: int, done: int = 0, seconds: float = 5.0) -> None:
@@ -184,16 +127,7 @@ class Pace:
 def collect_messages(
     work: Generator[Progress, None, _T], notes: list[str]
 ) -> Generator[Progress, None, _T]:
-    """Pass events on, and add what they tell the user to a list.
-
-    Examples
-    --------
-    >>> notes = []
-    >>> events = (Progress("encode", i, 2, message="slow" * i) for i in (0, 1))
-    >>> _ = list(collect_messages(events, notes))
-    >>> notes
-    ['slow']
-    """
+    """Pass events on, and add what they tell the user to a list."""
     with closing(work):
         while True:
             try:
@@ -232,15 +166,7 @@ def autosaved(steps: Generator[Progress, None, _T], path: Path) -> Generator[Pro
 def drain(
     work: Generator[Progress, None, _T], progress: Callable[[Progress], object] | None = None
 ) -> _T:
-    """Run a generator of events to its end and return its result.
-
-    Parameters
-    ----------
-    work : generator
-        Yields `Progress` events and returns the result.
-    progress : callable, optional
-        Called with every event.
-    """
+    """Run a generator of events to its end and return its result; `progress` gets every event."""
     while True:
         try:
             event = next(work)

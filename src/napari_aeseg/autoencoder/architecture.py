@@ -29,36 +29,20 @@ _MAX_Z_RATIO = 2.5
 class Architecture:
     """All that is needed to build a network.
 
-    Parameters
-    ----------
-    channels : int
-        Channels of the image.
-    levels : int
-        Levels of convolutions and pooling; each halves the resolution.
-    width : int
-        Channels of level 1; level i has ``width * 2 ** (i - 1)``.
-    convolutions : int
-        Convolutions in each level, of 3 x 3 pixels or 3 x 3 x 3 voxels.
-    decoder : {"transposed", "unpooling"}
-        How the decoder regains resolution: transposed convolutions or max-unpooling.
-    dimensions : {2, 3}
-        Whether the network sees planes (Y, X) or volumes (Z, Y, X).
-    z_levels : int
-        For volumes: how many of the first levels convolve and pool slice by slice, because voxels
-        are longer in Z. 0 in 2D.
-
     Examples
     --------
     >>> Architecture(channels=1, dimensions=3, z_levels=1).total_stride
     (4, 8, 8)
     """
 
-    channels: int
-    levels: int = 3
-    width: int = 16
-    convolutions: int = 2
-    decoder: Literal["transposed", "unpooling"] = "transposed"
-    dimensions: int = 2
+    channels: int  # of the image
+    levels: int = 3  # of convolutions and pooling; each halves the resolution
+    width: int = 16  # channels of level 1; level i has width * 2 ** (i - 1)
+    convolutions: int = 2  # in each level, of 3 x 3 pixels or 3 x 3 x 3 voxels
+    decoder: Literal["transposed", "unpooling"] = "transposed"  # how it regains resolution
+    dimensions: int = 2  # 2: the network sees planes (Y, X); 3: volumes (Z, Y, X)
+    # How many of the first levels of a 3D network convolve and pool slice by slice, because voxels
+    # are longer in Z.
     z_levels: int = 0
 
     @property
@@ -123,37 +107,11 @@ def architecture_for(
     init: Architecture | None = None,
     voxel_size: Sequence[float] | None = None,
 ) -> tuple[Architecture, list[str]]:
-    """Check that images can be trained on together and return the network to build.
+    """Return the network to build for images, and notes for the user about the choice.
 
-    Parameters
-    ----------
-    images : sequence of Image
-    params : TrainingParams
-    init : Architecture, optional
-        Of the model to start from; it is kept.
-    voxel_size : sequence of float, optional
-        See `z_ratio`; the same for all images.
-
-    Returns
-    -------
-    Architecture
-    list of str
-        What the user should know about the choice.
-
-    Raises
-    ------
-    InputError
-        If the images differ in channels or all are constant, or if they do not fit `init`,
-        `voxel_size` or the dimensions asked for.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from napari_aeseg.images.intensity import read_image
-    >>> from napari_aeseg.params import TrainingParams
-    >>> volume = read_image(np.arange(16 * 8 * 8).reshape(16, 8, 8), "ZYX")
-    >>> architecture_for([volume], TrainingParams(), voxel_size=(2, 1, 1))[0].total_stride
-    (4, 8, 8)
+    `init` is the architecture of the model to start from; it is kept. `voxel_size` (see `z_ratio`)
+    is the same for all images. InputError if the images differ in channels, all are constant, or
+    do not fit `init`, `voxel_size` or the dimensions asked for.
     """
     channels = _common_channels(images)
     ratio = max(z_ratio(voxel_size, i.axes, i.name) for i in images)
@@ -174,12 +132,7 @@ def architecture_for(
 def z_levels_for(ratio: float, levels: int) -> int:
     """Return how many levels work slice by slice until voxels are about as long as wide.
 
-    Parameters
-    ----------
-    ratio : float
-        Length of a voxel along Z, in units of its width.
-    levels : int
-        Of the network.
+    `ratio` is the length of a voxel along Z in units of its width; the network has so many levels.
 
     Examples
     --------
@@ -190,25 +143,9 @@ def z_levels_for(ratio: float, levels: int) -> int:
 
 
 def anisotropy_warning(architecture: Architecture, ratio: float) -> str:
-    """Return a note if the voxels are not as long in Z as those that a network was made for.
+    """Return a note if voxels are not as long in Z as those that a network was made for, else "".
 
-    Parameters
-    ----------
-    architecture : Architecture
-    ratio : float
-        Length of the voxels along Z, in units of their width, see `z_ratio`.
-
-    Returns
-    -------
-    str
-        Empty if they are, or if the network sees planes.
-
-    Examples
-    --------
-    >>> anisotropy_warning(Architecture(channels=1, dimensions=3, z_levels=2), 1.0)
-    'The network was made for voxels about 4 times as long in Z as wide, these are 1 times as long.'
-    >>> anisotropy_warning(Architecture(channels=1, dimensions=3, z_levels=2), 5.0)
-    ''
+    `ratio` is the length of the voxels along Z in units of their width.
     """
     suited = z_levels_for(ratio, architecture.levels)
     if architecture.dimensions == 2 or suited == architecture.z_levels:

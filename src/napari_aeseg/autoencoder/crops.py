@@ -25,22 +25,9 @@ _VARIANCE_PIXELS = 1_000_000
 class CropSampler:
     """Draws random crops from all planes or volumes of all images, augmented.
 
-    Parameters
-    ----------
-    images : sequence of Image
-        A `WindowSample` counts as the whole image that its windows are from.
-    params : TrainingParams
-        `crop_size`, `batch_size` and `augment` are used. Images smaller than a crop are mirrored to
-        its size.
-    architecture : Architecture
-        Whether crops are planes or volumes, and what their sides are multiples of.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Sides of a crop.
-    batch_size : int
-        Crops for a step: of volumes, as many as have the voxels of `params.batch_size` planes.
+    Images smaller than a crop are mirrored to its size; a `WindowSample` counts as the whole image
+    that its windows are from. `shape` has the sides of a crop, `batch_size` the crops for a step:
+    of volumes, as many as have the voxels of ``params.batch_size`` planes.
     """
 
     def __init__(
@@ -122,19 +109,12 @@ def _size(image: Image, stack: torch.Tensor) -> int:
 def crop_shape(crop_size: int, architecture: Architecture, slices: int) -> tuple[int, ...]:
     """Return the sides of crops, multiples of the total stride.
 
-    Parameters
-    ----------
-    crop_size : int
-        Pixels along Y and X. Along Z, a crop has the same physical length.
-    architecture : Architecture
-    slices : int
-        Of the deepest image: a crop has no more.
+    `crop_size` pixels along Y and X, and the same physical length along Z, but at most `slices`:
+    those of the deepest image.
 
     Examples
     --------
     >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> crop_shape(60, Architecture(channels=1), 1)
-    (64, 64)
     >>> volumes = Architecture(channels=1, dimensions=3, z_levels=1)
     >>> crop_shape(64, volumes, 100), crop_shape(64, volumes, 9)
     ((32, 64, 64), (12, 64, 64))

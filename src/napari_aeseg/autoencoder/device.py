@@ -31,13 +31,7 @@ _TF32_LOCK = Lock()
 
 
 def available_devices() -> list[str]:
-    """Return the devices that torch can use here, best first; "cpu" is always among them.
-
-    Examples
-    --------
-    >>> available_devices()[-1]
-    'cpu'
-    """
+    """Return the devices that torch can use here, best first; "cpu" is always the last."""
     devices = []
     if torch.cuda.is_available():
         devices += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -47,32 +41,14 @@ def available_devices() -> list[str]:
 
 
 def warm_up() -> None:
-    """Import what torch imports when the first optimizer is made: 800 modules, a second.
-
-    Examples
-    --------
-    >>> warm_up()
-    """
+    """Import what torch imports when the first optimizer is made: 800 modules, a second."""
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """Return the torch device for "auto", "cpu", "cuda", "cuda:1" or "mps".
+    """Return the torch device of a name; "auto" takes CUDA, else MPS, else the CPU.
 
-    Parameters
-    ----------
-    device : str
-        "auto" takes CUDA, else MPS, else the CPU.
-
-    Raises
-    ------
-    DeviceError
-        If the device is not there.
-
-    Examples
-    --------
-    >>> choose_device("cpu")
-    device(type='cpu')
+    DeviceError if the device is not there.
     """
     available = available_devices()
     if device == "auto":
@@ -89,24 +65,9 @@ def is_accelerator(device: torch.device) -> bool:
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type in which a network is to compute on a device.
+    """Return the type in which a network computes on a device.
 
-    Parameters
-    ----------
-    precision : {"float32", "bfloat16"}
-    device : torch.device
-
-    Raises
-    ------
-    InputError
-        If the precision is another one.
-    DeviceError
-        If it is a CUDA device without bfloat16.
-
-    Examples
-    --------
-    >>> dtype_of("bfloat16", torch.device("cpu"))
-    torch.bfloat16
+    InputError for an unknown precision, DeviceError for a CUDA device without bfloat16.
     """
     if precision not in get_args(Precision):
         choices = " or ".join(repr(p) for p in get_args(Precision))
@@ -120,13 +81,7 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
 
 
 def precision_used(precision: Precision, device: torch.device) -> str:
-    """Return what convolutions compute in: "float32", "bfloat16" or, rounded on the way, "tf32".
-
-    Examples
-    --------
-    >>> precision_used("float32", torch.device("cpu"))
-    'float32'
-    """
+    """Return what convolutions compute in: "float32", "bfloat16" or, rounded on the way, "tf32"."""
     if precision != "float32" or device.type != "cuda":
         return precision
     holder, name, _ = _tf32_setting()
@@ -141,12 +96,6 @@ def without_tf32(device: torch.device) -> Iterator[None]:
 
     With TF32, a third of the texture mosaics would get other regions than on a CPU
     (docs/performance.md). The setting is global: other threads compute without TF32 meanwhile.
-
-    Examples
-    --------
-    >>> with without_tf32(torch.device("cpu")):
-    ...     float(torch.nn.functional.conv2d(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2)))
-    4.0
     """
     if device.type != "cuda":
         yield
@@ -189,15 +138,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def unless_out_of_memory(work: Callable[[], _T]) -> _T | None:
-    """Return the result of `work`, or None if memory ran out: its arrays are free again then.
-
-    Examples
-    --------
-    >>> def too_large():
-    ...     raise MemoryError
-    >>> unless_out_of_memory(too_large) is None, unless_out_of_memory(int)
-    (True, 0)
-    """
+    """Return the result of `work`, or None if memory ran out: its arrays are free again then."""
     try:
         return work()
     except (RuntimeError, MemoryError) as error:
@@ -208,11 +149,7 @@ def unless_out_of_memory(work: Callable[[], _T]) -> _T | None:
 
 @contextmanager
 def oom_as_device_error(what: str, advice: str) -> Iterator[None]:
-    """Turn the many kinds of out-of-memory errors into one that says for what, and what to do.
-
-    Raises
-    ------
-    DeviceError
+    """Turn the many kinds of out-of-memory errors into a DeviceError: for what, and what to do.
 
     Examples
     --------

@@ -24,20 +24,9 @@ _FALLING, _STEEP = 1.1, 2.0
 
 
 def training_warnings(losses: Sequence[float], variance: float, learning_rate: float) -> list[str]:
-    """Return what looks wrong with a training, its likely cause, and what to do.
+    """Return what looks wrong with a training that has ended, its likely cause, and what to do.
 
-    Parameters
-    ----------
-    losses : sequence of float
-        One for each step of a training that came to its end.
-    variance : float
-        The loss of a network that predicts the mean: the baseline.
-    learning_rate : float
-
-    Returns
-    -------
-    list of str
-        Sentences for the user; mostly none.
+    `variance` is the baseline: the loss of a network that predicts the mean.
 
     Examples
     --------

@@ -64,21 +64,12 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True, slots=True)
 class EncodedTile:
-    """Features of one tile, each level at its own resolution, still on the device.
+    """Features of one tile, each level at its own resolution, still on the device."""
 
-    Parameters
-    ----------
-    plane : tuple of int
-        Index of the Y-X plane, or of the Z-Y-X volume for a 3D network.
-    tile : Tile
-        Where it lies in the plane or volume.
-    features : dict of int to Tensor
-        Level to (F, *cells), cells of `Architecture.stride(level)` pixels, margin included. Level 0
-        of the encoder is float32, the others have the precision that was asked for.
-    """
-
-    plane: tuple[int, ...]
-    tile: Tile
+    plane: tuple[int, ...]  # index of the plane, or of the volume for a 3D network
+    tile: Tile  # where it lies in the plane or volume
+    # Level to (F, *cells), cells of `Architecture.stride(level)` pixels, margin included. Level 0
+    # of the encoder is float32, the others have the precision that was asked for.
     features: dict[int, torch.Tensor]
 
 
@@ -92,34 +83,13 @@ def map_tiles(
     tile_size: int = 512,
     precision: Precision = "float32",
 ) -> Generator[_R, None, None]:
-    """Encode an image tile by tile and do some work on each.
+    """Encode an image of shape (C, *space) tile by tile; yield what `work` returns for each tile.
 
-    Parameters
-    ----------
-    network : Autoencoder
-        On the CPU; another device gets a copy.
-    work : callable
-        Called with each `EncodedTile`, in inference mode: on the CPU in one of several threads,
-        else in the calling thread, while the device may still compute the tile.
-    pixels : ndarray of float32, shape (C, *space)
-    levels : tuple of int
-        0 is the image itself (for "decoder": the reconstruction).
-    source : {"encoder", "decoder"}
-    device : torch.device
-    tile_size : int
-        Pixels along each side, see `tile_shape`. The result does not depend on it.
-    precision : {"float32", "bfloat16"}
-        Of weights and activations. bfloat16 has three digits; GPUs are faster at it.
-
-    Yields
-    ------
-    what `work` returns
-        In the order of `tiles_to_encode`.
-
-    Raises
-    ------
-    DeviceError
-        If the device does not compute in the precision.
+    `network` is on the CPU; another device gets a copy. `work` is called with each `EncodedTile` in
+    inference mode: on the CPU in one of several threads, else in the calling thread, while the
+    device may still compute the tile. Results come in the order of `tiles_to_encode`; they do not
+    depend on `tile_size` (pixels along each side, see `tile_shape`). Level 0 is the image itself,
+    or the reconstruction for the decoder. bfloat16 has three digits; GPUs are faster at it.
     """
     dtype = dtype_of(precision, device)
     if device.type != "cpu" or dtype != torch.float32:
@@ -168,24 +138,8 @@ def retry_on_oom(
 ) -> Generator[Progress, None, _T]:
     """Do work tile by tile, again with smaller tiles and then on the CPU when memory runs out.
 
-    Parameters
-    ----------
-    run : callable
-        Given a device and the tile size, begins the work; its result depends on neither.
-    device : torch.device
-    tile_size : int
-        Halved down to 64 pixels.
-    stage : str
-        Of the events that say so.
-
-    Yields
-    ------
-    Progress
-
-    Raises
-    ------
-    DeviceError
-        If even the CPU runs out of memory.
+    `run`, given a device and the tile size, begins the work; its result depends on neither. Events
+    of `stage` tell of each retry. DeviceError if even the CPU runs out of memory.
     """
     while True:
         try:
@@ -213,21 +167,8 @@ def tiles_to_encode(
 ) -> list[tuple[tuple[int, ...], Tile]]:
     """Return which plane or volume and which tile of it to encode, for all tiles of an image.
 
-    Parameters
-    ----------
-    architecture : Architecture
-    space : tuple of int
-        Shape of the image, without channels.
-    tile_size : int
-        See `tile_shape`.
-    decoded : bool
-        Whether margins are wide enough for the decoder.
-
-    Examples
-    --------
-    >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> [len(tiles_to_encode(Architecture(1, dimensions=d), (64, 70, 80), 256)) for d in (2, 3)]
-    [64, 8]
+    `space` is the shape of the image without channels; `decoded` makes margins wide enough for the
+    decoder.
     """
     dimensions = architecture.dimensions
     piece = PIECE[dimensions]
@@ -244,27 +185,15 @@ def tiles_to_encode(
 def tile_shape(
     tile_size: int, architecture: Architecture, space: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:
-    """Return the sides of tiles, without margin.
+    """Return the sides of tiles without margin, one for each axis that the network sees.
 
-    Parameters
-    ----------
-    tile_size : int
-        Of planes, pixels along each side. Volumes are cut into blocks that are cubes in physical
-        size, 3/16 of it along Y and X.
-    architecture : Architecture
-    space : tuple of int, optional
-        Shape of the image: what a thin volume does not need along Z goes to Y and X.
-
-    Returns
-    -------
-    tuple of int
-        One for each axis that the network sees.
+    Planes are cut into squares of `tile_size` pixels, volumes into blocks that are cubes in
+    physical size, 3/16 of it along Y and X. What an image of the shape `space` does not need along
+    Z goes to Y and X.
 
     Examples
     --------
     >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> tile_shape(512, Architecture(channels=1))
-    (512, 512)
     >>> tile_shape(512, Architecture(channels=1, dimensions=3, z_levels=1))
     (48, 96, 96)
     >>> tile_shape(512, Architecture(channels=1, dimensions=3, z_levels=1), (12, 900, 900))
@@ -281,26 +210,9 @@ def tile_shape(
 
 
 def device_tile_size(tile_size: int, device: torch.device, architecture: Architecture) -> int:
-    """Return the tile size for a device: larger where much memory is free.
+    """Return the tile size for a device: doubled, up to 2048, while much CUDA memory is free.
 
-    Parameters
-    ----------
-    tile_size : int
-        The least.
-    device : torch.device
-        All but CUDA devices get `tile_size`: on a CPU larger tiles leave its cache.
-    architecture : Architecture
-
-    Returns
-    -------
-    int
-        A multiple of `tile_size` by a power of two, at most 2048 if `tile_size` is not larger.
-
-    Examples
-    --------
-    >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> device_tile_size(512, torch.device("cpu"), Architecture(channels=3))
-    512
+    On a CPU, larger tiles would leave its cache.
     """
     if device.type != "cuda":
         return tile_size
@@ -320,12 +232,6 @@ def bytes_per_pixel(architecture: Architecture) -> int:
 
     All levels of two tiles are in memory until they are summed, and two more arrays of the finest
     level: the last convolution, and a copy for sums.
-
-    Examples
-    --------
-    >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> bytes_per_pixel(Architecture(channels=1, levels=2, width=4))
-    88
     """
     levels = sum(
         n / math.prod(architecture.stride(i)) for i, n in enumerate(architecture.level_channels)
@@ -353,28 +259,10 @@ def _map_ahead(
 def to_device(
     read: Callable[[_T], np.ndarray], items: Iterable[_T], device: torch.device
 ) -> Generator[torch.Tensor, None, None]:
-    """Bring arrays to a device, each while the device works on the one before.
+    """Bring arrays that `read` returns to a device, each while it works on the one before.
 
     Threads copy them into pinned memory, from which CUDA copies them in a stream of its own. Other
     devices take them from plain memory, waiting for each.
-
-    Parameters
-    ----------
-    read : callable
-        Returns the array of an item; a view, if it can: it is copied in any case.
-    items : iterable
-    device : torch.device
-
-    Yields
-    ------
-    Tensor
-        In the order of the items.
-
-    Examples
-    --------
-    >>> rows = np.arange(4).reshape(2, 2)
-    >>> [t.tolist() for t in to_device(lambda i: rows[i], [1, 0], torch.device("cpu"))]
-    [[2, 3], [0, 1]]
     """
     copying = torch.cuda.Stream(device) if device.type == "cuda" else None
     work = in_threads(
@@ -398,11 +286,6 @@ def pinned(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """Copy an array into memory from which a device takes it: for CUDA, pinned memory.
 
     From elsewhere, torch would first wait for all work of the device.
-
-    Examples
-    --------
-    >>> pinned(np.arange(4)[::2], torch.device("cpu"))
-    tensor([0, 2])
     """
     dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
     tensor = torch.empty(array.shape, dtype=dtype, pin_memory=device.type == "cuda")

@@ -117,17 +117,12 @@ class Model:
     def fitted(self, channels: int) -> Model:
         """Return this model for images of so many channels.
 
-        Parameters
-        ----------
-        channels : int
-
         Returns
         -------
         Model
             The model itself when it has as many. Otherwise, for a model with `any_channels`, a copy
-            whose inputs see the channels mixed (`napari_aeseg.autoencoder.network.channel_mix`):
-            one channel goes to all inputs, of many each input sees the mean of a part. Level 0
-            still is the channels themselves.
+            whose inputs see the channels mixed: one channel goes to all inputs, of many each input
+            sees the mean of a part. Level 0 still is the channels themselves.
 
         Raises
         ------
@@ -163,13 +158,10 @@ class Model:
             )
 
     def read(self, image: Any, axes: str | Axes | None = None, name: str = "image") -> Image:
-        """Check an image, fit for this model, and scale it as the training images were.
+        """Check an image and scale it as the training images were.
 
-        Raises
-        ------
-        InputError
-            If the image cannot be used, its channels are not those of the model and it has not
-            been made for any number, or it has no slices for a model of volumes.
+        InputError if the image cannot be used, has other channels than the model (unless that fits
+        any number), or no slices for a model of volumes.
         """
         reading = image_axes(image, axes, name)
         self.check_space(reading, name)
@@ -192,14 +184,7 @@ class Model:
         return levels
 
     def level_channels(self, source: Source = "encoder") -> tuple[int, ...]:
-        """Return the number of features of each level, the image (0) first.
-
-        Examples
-        --------
-        >>> model = Model(Autoencoder(Architecture(channels=1, levels=3, width=4)))
-        >>> model.level_channels(), model.level_channels("decoder")
-        ((1, 4, 8, 16), (1, 4, 4, 8))
-        """
+        """Return the number of features of each level, the image (0) first."""
         image, *encoder = self.architecture.level_channels
         return (image, *encoder) if source == "encoder" else (image, encoder[0], *encoder[:-1])
 
@@ -265,22 +250,13 @@ class Model:
     ) -> np.ndarray:
         """Return what the autoencoder makes of an image, in the units of the image.
 
-        Parameters
-        ----------
-        image : array_like
-            With the channels the model was trained on, or any for a model with `any_channels`.
-        axes : str, optional
-            One letter per dimension, such as "CYX".
-        device : str
-            "auto", "cpu", "cuda", "cuda:1" or "mps"; see `features`.
-        progress : callable, optional
-            Called with every `Progress` event.
+        Intensities beyond the image's 0.5th and 99.5th percentile are compressed on the way in, so
+        hot pixels do not come back. Parameters and errors are as of `features`.
 
         Returns
         -------
         ndarray of float32
-            Same shape as `image`. Intensities beyond the image's 0.5th and 99.5th percentile are
-            compressed on the way in, so hot pixels do not come back.
+            Same shape as `image`.
 
         Examples
         --------
@@ -307,27 +283,13 @@ class Model:
     ) -> np.ndarray:
         """Return how far the reconstruction is from the image: large where the image is unusual.
 
-        Parameters
-        ----------
-        image : array_like
-            With the channels the model was trained on, or any for a model with `any_channels`.
-        axes : str, optional
-            One letter per dimension, such as "CYX".
-        device : str
-            "auto", "cpu", "cuda", "cuda:1" or "mps"; see `features`.
-        progress : callable, optional
-            Called with every `Progress` event.
+        Parameters and errors are as of `features`.
 
         Returns
         -------
         ndarray of float32, shape of the space axes
             Mean over channels of the squared difference, both scaled as for the network: the unit
             of the training loss.
-
-        Raises
-        ------
-        InputError
-            If the image does not fit the model.
 
         Examples
         --------
@@ -341,16 +303,8 @@ class Model:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to a file, conventionally named ``*.aeseg.safetensors``.
 
-        The write is atomic: an interruption leaves the old file or the new one.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Raises
-        ------
-        OSError
-            If the folder is missing or cannot be written.
+        The write is atomic: an interruption leaves the old file or the new one. OSError if the
+        folder is missing or cannot be written.
         """
         contents = ModelContents(
             self.network,
@@ -375,36 +329,10 @@ def error_steps(
     tile_size: int = 512,
     stop: StopFlag | None = None,
 ) -> Generator[Progress, None, np.ndarray]:
-    """Compare an image with its reconstruction; a generator of events that returns the error.
+    """Compare an image (from `model.read`) with its reconstruction; a generator of events.
 
-    Parameters
-    ----------
-    model : Model
-    image : Image
-        From `model.read`.
-    device : str
-        When it runs out of memory, as of `pooling_steps`.
-    tile_size : int
-        Pixels along each side; the result does not depend on it.
-    stop : StopFlag, optional
-        Checked at every tile.
-
-    Yields
-    ------
-    Progress
-        Of the stage "error".
-
-    Returns
-    -------
-    ndarray of float32, shape of the space axes in the order of the image
-        Mean over channels of the squared difference, both scaled as for the network.
-
-    Raises
-    ------
-    StoppedError
-        When asked to stop.
-    DeviceError
-        If the device is not there, or even the CPU runs out of memory.
+    It returns the mean over channels of the squared difference, both scaled as for the network:
+    float32, shape of the space axes in the order of the image.
     """
 
     def squared_difference(encoded: EncodedTile, place: Place) -> np.ndarray:
@@ -430,11 +358,7 @@ def feature_steps(
 ) -> Generator[Progress, None, np.ndarray]:
     """Encode an image at its own resolution; a generator of events that returns the features.
 
-    Parameters are as of `error_steps` and `Model.features`; so is what is raised.
-
-    Returns
-    -------
-    ndarray of float32, shape (F, *space), space in the order of the image
+    They are float32 of shape (F, *space), space in the order of the image.
     """
     linear = "bilinear" if model.architecture.dimensions == 2 else "trilinear"
 

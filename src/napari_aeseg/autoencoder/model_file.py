@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,13 +72,7 @@ class ModelContents(NamedTuple):
 
 
 def write_model_file(path: str | PathLike[str], contents: ModelContents) -> None:
-    """Write a model file: to a temporary file beside it, then renamed.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    """
+    """Write a model file atomically; FileNotFoundError if there is no such folder."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save in.")
@@ -90,7 +84,7 @@ def write_model_file(path: str | PathLike[str], contents: ModelContents) -> None
         "torch_version": str(torch.__version__),
         "architecture": contents.network.architecture.as_dict(),
         "intensity": None if intensity is None else {"low": intensity.low, "high": intensity.high},
-        "training": contents.record.as_dict(),
+        "training": asdict(contents.record),
         "any_channels": contents.any_channels,
     }
     tensors = contents.network.state_dict()
@@ -114,12 +108,7 @@ def write_model_file(path: str | PathLike[str], contents: ModelContents) -> None
 def read_model_file(path: str | PathLike[str]) -> ModelContents:
     """Read a model file; "base" is the one that ships with the package.
 
-    Raises
-    ------
-    ModelFileError
-        If the file is damaged, foreign, newer, or its parts do not fit each other.
-    FileNotFoundError
-        If there is no such file.
+    ModelFileError if it is damaged, foreign, newer, or its parts do not fit each other.
     """
     path = _file(path)
     header = read_header(path)
@@ -156,25 +145,10 @@ def read_model_file(path: str | PathLike[str]) -> ModelContents:
 
 
 def read_header(path: str | PathLike[str]) -> dict[str, Any]:
-    """Return the JSON header of a model file without reading its weights.
+    """Return the JSON header of a model file ("base" too) without reading its weights.
 
-    Parameters
-    ----------
-    path : path-like or "base"
-
-    Returns
-    -------
-    dict
-        With "format_version", "package_version", "torch_version", "architecture", "intensity",
-        "training" and "any_channels"; "resume" if the training is unfinished, "prototypes" if the
-        model has them.
-
-    Raises
-    ------
-    ModelFileError
-        If this is not a model file of this project, or one of a newer format.
-    FileNotFoundError
-        If there is no such file.
+    It has the parts in `_PARTS`; "resume" too if the training is unfinished, and "prototypes" if
+    the model has them. ModelFileError if this is no model file of this project, or a newer one.
     """
     path = _file(path)
     text = _read_metadata(path)

@@ -69,13 +69,8 @@ class Autoencoder(nn.Module):
     """Encoder of convolutions and max pooling, decoder of max-unpooling or transposed convolutions.
 
     There is no normalisation layer: features of a pixel depend on its surroundings only, never on
-    the rest of the batch or tile, so that an image can be encoded in tiles.
-
-    Parameters
-    ----------
-    architecture : Architecture
-    generator : torch.Generator, optional
-        Initial weights are drawn from it; by default from torch's global one.
+    the rest of the batch or tile, so that an image can be encoded in tiles. Initial weights are
+    drawn from `generator`, by default from torch's global one.
 
     Examples
     --------
@@ -126,19 +121,10 @@ class Autoencoder(nn.Module):
         return self.decoder_features(x)[0]
 
     def encoder_features(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
-        """Return activations of levels 0 .. `levels`; level 0 is the image.
+        """Return activations of levels 0 .. `levels` of (B, C, *space); level 0 is the image.
 
-        Parameters
-        ----------
-        x : Tensor, shape (B, C, *space)
-            Space is (H, W) or (D, H, W), each a multiple of its `architecture.total_stride`.
-        levels : int, optional
-            The deepest level; deeper ones are not computed.
-
-        Returns
-        -------
-        list of Tensor
-            Level i has width * 2**(i-1) channels and the stride `architecture.stride(i)`.
+        Space is (H, W) or (D, H, W), each a multiple of its `architecture.total_stride`. Level i
+        has width * 2**(i-1) channels and the stride `architecture.stride(i)`.
         """
         features = [x]
         for i, level in enumerate(self.encoder):
@@ -259,30 +245,11 @@ def from_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> A
 
 
 def with_channels(network: Autoencoder, channels: int) -> Autoencoder:
-    """Return a copy of a network for another number of channels.
+    """Return a copy of a network, on the CPU, for another number of channels.
 
     The first convolution sees the channels mixed by `channel_mix`; no layer is added, its weights
     are mixed instead. The readout of a channel is the mean of those of the inputs that see
     it, weighted by how much they see.
-
-    Parameters
-    ----------
-    network : Autoencoder
-    channels : int
-
-    Returns
-    -------
-    Autoencoder
-        On the CPU, sharing no memory with `network`.
-
-    Examples
-    --------
-    >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> colour = Autoencoder(Architecture(channels=3, levels=2, width=4))
-    >>> image = torch.rand(1, 1, 8, 8)
-    >>> same = colour(image.expand(1, 3, 8, 8)).mean(1, keepdim=True)
-    >>> bool(torch.allclose(with_channels(colour, 1)(image), same, atol=1e-5))
-    True
     """
     inputs = network.architecture.channels
     mix = channel_mix(inputs, channels)
@@ -299,23 +266,12 @@ def with_channels(network: Autoencoder, channels: int) -> Autoencoder:
 
 
 def channel_mix(inputs: int, channels: int) -> torch.Tensor:
-    """Return how much of each channel each input of a network sees.
+    """Return how much of each channel each input of a network sees: float64, (inputs, channels).
 
     Inputs and channels divide the same line evenly; an input sees the channels that it overlaps.
     One channel goes to all inputs, as many channels as inputs go one to one, and more channels
-    than inputs are averaged in overlapping groups of neighbours.
-
-    Parameters
-    ----------
-    inputs : int
-        Channels that the network was trained on.
-    channels : int
-        Channels of the image.
-
-    Returns
-    -------
-    Tensor of float64, shape (inputs, channels)
-        Rows sum to 1, so that equal channels give every input the same image.
+    than inputs are averaged in overlapping groups of neighbours. Rows sum to 1, so that equal
+    channels give every input the same image.
 
     Examples
     --------

@@ -44,21 +44,11 @@ _BLOCK = 2**24
 
 @dataclass(frozen=True, slots=True)
 class PooledFeatures:
-    """First and second moments of features in every patch.
+    """First and second moments of features in every patch."""
 
-    Parameters
-    ----------
-    mean : ndarray of float32, shape (P, F)
-        Mean feature vector.
-    second : ndarray of float32, shape (P, F)
-        Mean squared features.
-    level : ndarray of int, shape (F,)
-        Which level each feature comes from.
-    """
-
-    mean: np.ndarray
-    second: np.ndarray
-    level: np.ndarray
+    mean: np.ndarray  # float32, shape (P, F)
+    second: np.ndarray  # mean squares, float32, shape (P, F)
+    level: np.ndarray  # int, shape (F,): which level each feature comes from
 
 
 def pooling_steps(
@@ -79,42 +69,26 @@ def pooling_steps(
 
     Parameters
     ----------
-    model : Model
     image : Image
         From `model.read`.
     patches : ndarray of int, shape space
         Patch ids 0 .. P-1, all present.
     levels : tuple of int, optional
         All by default; 0 is the image itself.
-    source : {"encoder", "decoder"}
     device : str
         When it runs out of memory, tiles are halved down to 64 pixels, then the CPU takes over;
         an event says so.
     tile_size : int
         Pixels along each side, see `tile_shape`; the result does not depend on it. CUDA devices
         with free memory take larger ones, up to 2048.
-    stop : StopFlag, optional
-        Checked at every tile.
     precision : {"float32", "bfloat16"}
         Of weights and activations; sums are float32. In bfloat16 regions change: one
         pixel in ten or more on texture mosaics (docs/performance.md).
 
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    PooledFeatures
-
     Raises
     ------
-    StoppedError
-        When asked to stop.
     InputError
         If features are not finite, or too large for their squares.
-    DeviceError
-        If even the CPU runs out of memory, or the device does not compute in the precision.
     """
     levels = model.levels(levels)
     chosen = choose_device(device)
@@ -163,25 +137,9 @@ def _pool(
 class _PatchMoments:
     """Sums of features, and of their squares, per patch: what CPU and GPU have in common.
 
-    Parameters
-    ----------
-    ids : Tensor of int, shape (N, *space of the network)
-        Patch ids 0 .. P-1, all present, of N planes or volumes; on the device.
-    stacked : tuple of int
-        Shape of the image along the axes of which N is the product.
-    channels : dict of int to int
-        Features of each level.
-    strides : dict of int to tuple of int
-        Pixels along each axis that one cell of each level stands for.
-    dtype : torch.dtype
-        Of the sums.
-    stop : StopFlag, optional
-        Checked for each stride.
-
-    Raises
-    ------
-    StoppedError
-        When asked to stop.
+    `ids` are patch ids 0 .. P-1, all present, of N planes or volumes, on the device; `stacked` is
+    the shape of the image along the axes of which N is the product. `channels` and `strides` are
+    the features of each level, and the pixels that one cell of it stands for.
     """
 
     def __init__(
@@ -225,8 +183,7 @@ class CpuMoments(_PatchMoments):
     """Sums that do not depend on the tiles, bit for bit.
 
     They are taken over the part of a patch in each square (cube) of a fixed grid, and these are
-    added in double precision, in which the order makes no difference. Parameters are as of
-    `GpuMoments`.
+    added in double precision, in which the order makes no difference.
     """
 
     def __init__(
@@ -243,10 +200,7 @@ class CpuMoments(_PatchMoments):
         super().__init__(ids, stacked, channels, strides, torch.float64, stop)
 
     def prepare(self, encoded: EncodedTile) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return, per level, patches and double sums of their features and squares.
-
-        To be called in any thread.
-        """
+        """Return, per level, patches and double sums of their features and squares."""
         plane = self._plane(encoded)
         runs = {stride: cells.runs(plane, encoded.tile) for stride, cells in self._cells.items()}
         summed = {}
@@ -273,25 +227,7 @@ class CpuMoments(_PatchMoments):
 
 
 class GpuMoments(_PatchMoments):
-    """Sums on a device; patch ids and sums stay there from the first tile to the last.
-
-    Parameters
-    ----------
-    patches : ndarray of int, shape space
-        Patch ids 0 .. P-1, all present.
-    channels : dict of int to int
-        Features of each level.
-    strides : dict of int to tuple of int
-        Pixels along each axis that one cell of each level stands for.
-    device : torch.device
-    stop : StopFlag, optional
-        Checked while patch ids are brought to the device.
-
-    Raises
-    ------
-    StoppedError
-        When asked to stop.
-    """
+    """Sums on a device; patch ids and sums stay there from the first tile to the last."""
 
     def __init__(
         self,
@@ -399,14 +335,8 @@ class _CellPatches:
     def runs(self, plane: int, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what is to be summed in a tile, one piece of each patch after the other.
 
-        Returns
-        -------
-        ids : ndarray of int, shape (R,)
-            The patch of each piece, ascending.
-        cells : ndarray of int, shape (n,)
-            Flat indices in the encoded tile.
-        starts : ndarray of int, shape (R,)
-            Which cell is the first of each piece.
+        These are the patch of each piece, ascending; flat indices of cells in the encoded tile; and
+        which of these cells is the first of each piece.
         """
         inner, margin = self.inner(tile)
         missing, extra = self.extra_cells(plane, inner)
@@ -438,26 +368,10 @@ class _CellPatches:
 
 
 def sums_of_runs(rows: torch.Tensor, cells: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-    """Sum rows of features, and their squares, over runs of cells.
+    """Sum rows of features (N, F), and their squares, over runs of cells; return (R, 2 F).
 
-    Parameters
-    ----------
-    rows : Tensor, shape (N, F)
-        Squared in place: memory of their size would be got and given back for every tile.
-    cells : Tensor of int, shape (n,)
-        Which rows, run after run.
-    starts : Tensor of int, shape (R,)
-        Where in `cells` each run begins; the last one ends at the end.
-
-    Returns
-    -------
-    Tensor, shape (R, 2 F)
-
-    Examples
-    --------
-    >>> rows = torch.tensor([[1.0], [2.0], [3.0]])
-    >>> sums_of_runs(rows, torch.tensor([0, 2, 1]), torch.tensor([0, 2])).tolist()
-    [[4.0, 10.0], [2.0, 4.0]]
+    `cells` are row numbers, run after run; `starts` is where in `cells` each run begins. Rows are
+    squared in place: memory of their size would be got and given back for every tile.
     """
     # Gathers and adds in one go, 15 times as fast as index_add_.
     sums = F.embedding_bag(cells, rows, starts, mode="sum")
@@ -488,11 +402,5 @@ def _stable_order(values: np.ndarray) -> np.ndarray:
 
 
 def cell_centres(length: int, step: int) -> np.ndarray:
-    """Return the pixel of each cell's centre; a cell at the far border may be cut short.
-
-    Examples
-    --------
-    >>> cell_centres(9, 4).tolist()
-    [2, 6, 8]
-    """
+    """Return the pixel of each cell's centre; a cell at the far border may be cut short."""
     return np.minimum(np.arange(step // 2, length + step // 2, step), length - 1)

@@ -28,12 +28,8 @@ _BLOCK = (16, 128, 128)
 class TrainingPreviewer:
     """Reconstructs the middle of an image with a network that is being trained.
 
-    Parameters
-    ----------
-    image : Image
-        The middle of its middle plane is shown: 512 x 512 pixels at most. By a 3D network,
-        128 x 128 of a few slices, without a margin, as it sees crops in training.
-    architecture : Architecture
+    The middle of its middle plane is shown: 512 x 512 pixels at most. By a 3D network, 128 x 128 of
+    a few slices, without a margin, as it sees crops in training.
     """
 
     def __init__(self, image: Image, architecture: Architecture) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,43 +22,17 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """What happened in training.
+    """What happened in training."""
 
-    Parameters
-    ----------
-    params : dict
-        The `TrainingParams` used, as plain values.
-    images : tuple of dict
-        Name, shape and axes of each image.
-    steps : int
-        Optimisation steps taken; fewer than asked for when training was stopped.
-    losses : tuple of float
-        Mean squared reconstruction error of each step.
-    seconds : float
-        Wall time.
-    device : str
-        Where it ran; where it ended, if it went on with the CPU.
-    notes : tuple of str
-        Whatever differed from what was asked for, such as a smaller batch.
-    voxel_size : tuple of float or None
-        As it was given, one number for each axis of space; None if it was not given.
-    precision : str
-        What was computed in: "float32", "bfloat16", or "tf32" where a GPU rounded float32.
-    """
-
-    params: dict[str, Any] = field(default_factory=dict)
-    images: tuple[dict[str, Any], ...] = ()
-    steps: int = 0
-    losses: tuple[float, ...] = ()
-    seconds: float = 0.0
-    device: str = ""
-    notes: tuple[str, ...] = ()
-    voxel_size: tuple[float, ...] | None = None
-    precision: str = "float32"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for a file header."""
-        return asdict(self)
+    params: dict[str, Any] = field(default_factory=dict)  # the `TrainingParams` used
+    images: tuple[dict[str, Any], ...] = ()  # name, shape and axes of each
+    steps: int = 0  # taken; fewer than asked for when training was stopped
+    losses: tuple[float, ...] = ()  # mean squared reconstruction error of each step
+    seconds: float = 0.0  # wall time
+    device: str = ""  # where it ended, if it went on with the CPU
+    notes: tuple[str, ...] = ()  # what differed from what was asked for, such as a smaller batch
+    voxel_size: tuple[float, ...] | None = None  # as given, one number for each axis of space
+    precision: str = "float32"  # or "bfloat16", or "tf32" where a GPU rounded float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,16 +41,10 @@ class Checkpoint:
 
     The weights are in the model, steps and losses in its record, and random numbers follow from
     seed and step: with the checkpoint, training goes on as if it had never stopped.
-
-    Parameters
-    ----------
-    batch_size : int
-        Crops a step; less than asked for where memory was short.
-    moments : dict of str to Tensor
-        What AdamW keeps, named "exp_avg.<weight>" and "exp_avg_sq.<weight>"; on the CPU.
     """
 
-    batch_size: int
+    batch_size: int  # crops a step; less than asked for where memory was short
+    # What AdamW keeps, named "exp_avg.<weight>" and "exp_avg_sq.<weight>"; on the CPU.
     moments: dict[str, torch.Tensor]
 
     @classmethod
@@ -117,18 +85,7 @@ def params_to_resume(
 ) -> TrainingParams:
     """Return the parameters with which a training goes on.
 
-    Parameters
-    ----------
-    record : TrainingRecord
-    architecture : Architecture
-        Of the model to resume.
-    params : TrainingParams or None
-        What was asked for; None for those of the record.
-
-    Raises
-    ------
-    InputError
-        If `params` differ from those of the record.
+    InputError if `params` are given and differ from those of the record.
     """
     recorded = TrainingParams(**record.params)
     if params is None:
@@ -152,14 +109,7 @@ def params_to_resume(
 def check_images_to_resume(
     record: TrainingRecord, images: Sequence[tuple[str, tuple[int, ...], str | None]]
 ) -> None:
-    """Raise InputError unless these are as the images of a training.
-
-    Parameters
-    ----------
-    record : TrainingRecord
-    images : sequence of (name, shape, axes)
-        Axes are None where those of the record are taken.
-    """
+    """Raise InputError unless names, shapes and axes (None: any) are those of a training."""
     if len(images) != len(record.images):
         raise InputError(
             f"The training to resume had {len(record.images)} image(s), not {len(images)}: give "

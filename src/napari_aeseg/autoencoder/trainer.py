@@ -47,32 +47,18 @@ class Trainer:
 
     Parameters
     ----------
-    images : sequence of Image
-        With equal numbers of channels.
-    params : TrainingParams, optional
-        With `resume`, those of `init`.
-    device : str
-        "auto", "cpu", "cuda", "cuda:1" or "mps".
     init : Model, optional
         Weights to start from; its architecture is kept.
     intensity : IntensityRange, optional
         Stored in the model: the range by which every later image is to be scaled.
     resume : bool
-        Whether to go on with the unfinished training of `init`, on the same images; on the CPU, the
-        result is that of a training that was never stopped, bit for bit.
+        Whether to go on with the unfinished training of `init`, on the same images, with its params
+        and voxel size; on the CPU, the result is that of a training that was never stopped, bit for
+        bit.
     precision : {"float32", "bfloat16"}
         Of activations; weights are float32 in any case.
     voxel_size : sequence of float, optional
-        Length of a voxel along each axis of space (see `z_ratio`); only ratios matter. With
-        `resume`, that of `init`.
-
-    Raises
-    ------
-    InputError
-        If all images are constant, their channels differ, or they do not fit `init`.
-    DeviceError
-        If the device is not there, does not compute in the precision, or there is no memory for
-        the images.
+        Length of a voxel along each axis of space (see `z_ratio`); only ratios matter.
     """
 
     def __init__(
@@ -159,12 +145,8 @@ class Trainer:
     def step(self) -> None:
         """Take one step.
 
-        Raises
-        ------
-        InputError
-            If the loss is not finite, and no weights were copied before.
-        DeviceError
-            If there is no memory, even for a single crop on the CPU.
+        InputError if the loss is not finite and no weights were copied before; DeviceError if there
+        is no memory, even for a single crop on the CPU.
         """
         with oom_as_device_error("a training step", "Choose smaller crops or a smaller width."):
             for group in self.optimizer.param_groups:

@@ -36,17 +36,11 @@ def training_steps(
 
     Parameters
     ----------
-    trainer : Trainer
     stop : StopFlag, optional
         Checked at every step; the model so far is returned, and can be resumed.
     snapshot_seconds, preview_seconds : float, optional
         How often an event carries a `snapshot` of the model, or a `preview`: the reconstruction of
         the middle of the first image. Never, by default.
-
-    Yields
-    ------
-    TrainingProgress
-        At most ten a second, and one for the last step.
 
     Returns
     -------
