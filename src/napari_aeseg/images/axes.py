@@ -59,6 +59,11 @@ class Axes:
         return tuple(n for a, n in zip(self.letters, self.shape, strict=True) if a != "C")
 
     @property
+    def ordered_shape(self) -> tuple[int, ...]:
+        """Pixels along each axis of the labels, in the order T, Z, Y, X."""
+        return tuple(self.shape[self.letters.index(a)] for a in "TZYX" if a in self.letters)
+
+    @property
     def channels(self) -> int:
         """Number of channels, 1 without a channel axis."""
         return self.shape[self.letters.index("C")] if "C" in self.letters else 1

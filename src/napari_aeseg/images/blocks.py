@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -89,14 +89,9 @@ class BlockImage:
     axes: Axes
     name: str
     intensity: IntensityRange  # intensities that become 0 and 1
+    # Of the windows in which intensities were measured, None where one was left out. In a large
+    # image, changes between the windows are not noticed.
     digests: tuple[str | None, ...] = ()
-    _channels_first: Any = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_channels_first", _as_channels_first(self.array, self.axes))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.array, self.axes, self.name, self.intensity, self.digests)
 
     @classmethod
     def of(
@@ -122,9 +117,7 @@ class BlockImage:
         array = array if hasattr(array, "shape") else as_array(array, name)
         digests: tuple[str | None, ...] = ()
         if intensity is None or with_digests:
-            windows = _read_windows(
-                _as_channels_first(array, reading), reading, name, stop, leave_out, skip=skip
-            )
+            windows = _read_windows(array, reading, name, stop, leave_out, skip=skip)
             digests = tuple(None if w is None else _digest(w) for w in windows)
         if intensity is None:
             flat = [w.reshape(len(w), -1) for w in windows if w is not None]
@@ -135,16 +128,16 @@ class BlockImage:
     @property
     def shape(self) -> tuple[int, ...]:
         """Pixels along each space axis, in the order T, Z, Y, X."""
-        return tuple(int(n) for n in self._channels_first.shape[1:])
+        return self.axes.ordered_shape
 
     @property
     def channels(self) -> int:
         """Number of channels."""
-        return int(self._channels_first.shape[0])
+        return self.axes.channels
 
     def raw(self, part: tuple[slice, ...]) -> np.ndarray:
         """Return the (C, *space) pixels of a part in their own intensities, as float."""
-        return _read(self._channels_first, part, self.axes, self.name)
+        return _read(self.array, part, self.axes, self.name)
 
     def scaled(self, raw: np.ndarray) -> Image:
         """Return raw pixels of a part as an image, scaled as the whole image is."""
@@ -153,49 +146,16 @@ class BlockImage:
         return Image(self.intensity.apply(raw), axes, self.intensity, self.name)
 
 
-def _as_channels_first(array: Any, axes: Axes) -> Any:
-    """(C, *space), space in the order T, Z, Y, X, of an array that may be on disk."""
-    if hasattr(array, "transpose"):
-        return channels_first(array, axes)
-    return _ChannelsFirstView(array, axes)
-
-
-@dataclass(frozen=True, slots=True)
-class _ChannelsFirstView:
-    """A view as (C, *space) of a zarr array, or of another that is only read by slices.
-
-    Through dask, each read would take 0.15 s more.
-    """
-
-    array: Any
-    axes: Axes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        order = [self.axes.letters.index(a) for a in "CTZYX" if a in self.axes.letters]
-        shape = tuple(self.array.shape[i] for i in order)
-        return shape if "C" in self.axes.letters else (1, *shape)
-
-    def __getitem__(self, part: tuple[slice, ...]) -> np.ndarray:
-        """Read a part, one slice for each axis of the shape."""
-        axes = [a for a in "CTZYX" if a in self.axes.letters or a == "C"]
-        slice_of = dict(zip(axes, part, strict=True))
-        pixels = np.asarray(self.array[tuple(slice_of[a] for a in self.axes.letters)])
-        return np.asarray(channels_first(pixels, self.axes))
-
-
 def _read(array: Any, part: tuple[slice, ...], axes: Axes, name: str) -> np.ndarray:
-    """Read a part of a (C, *space) array as float."""
-    place = ", ".join(
-        f"{a} {s.start} to {s.stop}"
-        for a, s in zip((a for a in "TZYX" if a in axes.letters), part, strict=True)
-    )
+    """Read a part of an image, one slice for each of T, Z, Y and X, as (C, *space) floats."""
+    slice_of = dict(zip((a for a in "TZYX" if a in axes.letters), part, strict=True))
+    place = ", ".join(f"{a} {s.start} to {s.stop}" for a, s in slice_of.items())
     try:
-        pixels = array[(slice(None), *part)]
+        pixels = array[tuple(slice_of.get(a, slice(None)) for a in axes.letters)]
         if hasattr(pixels, "compute"):
             pixels = pixels.compute(scheduler=_scheduler())
         check_not_masked(pixels, f"{name} ({place})")
-        pixels = np.asarray(pixels)
+        pixels = channels_first(np.asarray(pixels), axes)
     except (InputError, MemoryError):  # it is not damaged: smaller blocks may fit into memory
         raise
     except Exception as error:  # storage may raise anything
@@ -212,10 +172,10 @@ def _read_windows(
     *,
     skip: bool,
 ) -> list[np.ndarray | None]:
-    """Read windows spread over a (C, *space) array; None for those that are left out."""
+    """Read windows spread over an image; None for those that are left out."""
     windows: list[np.ndarray | None] = []
     unreadable: InputError | None = None
-    for number, part in enumerate(_windows(array.shape[1:])):
+    for number, part in enumerate(_windows(axes.ordered_shape)):
         raise_if_stopped(stop, "read")
         windows.append(None)
         if skip and number in leave_out:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from math import isfinite
-from queue import Full, Queue
-from threading import Thread
+from queue import SimpleQueue
+from threading import Event
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
@@ -143,18 +144,47 @@ def tiff_steps(
 
     The file appears under its name when it is complete; after a stop, writing starts again.
     """
+    import tifffile
+
     if path.exists():
         raise InputError(f"{path} exists already: choose another name, or delete it first.")
-    if np.dtype(description["dtype"]).itemsize > 4:  # OME-TIFF has no whole numbers of 64 bits
-        description = {**description, "dtype": "int32"}
-    with atomic_write(path) as part, closing(_Writer(part, description)) as writer:
-        yield from _put_tiles(labels, writer, np.dtype(description["dtype"]), stop)
+    dtype = np.dtype(description["dtype"])
+    if dtype.itemsize > 4:  # OME-TIFF has no whole numbers of 64 bits
+        dtype = np.dtype(np.int32)
+    events: SimpleQueue[Progress | None] = SimpleQueue()
+    closed = Event()
+    with atomic_write(path) as part, ThreadPoolExecutor(1) as thread:
+        # In a thread, because tifffile asks an iterator for the tiles.
+        writing = thread.submit(
+            tifffile.imwrite,
+            part,
+            _tiles(labels, dtype, (stop, closed), events),
+            shape=tuple(description["shape"]),
+            dtype=dtype,
+            tile=(_TILE, _TILE),
+            bigtiff=True,
+            ome=True,
+            photometric="minisblack",
+            compression="zlib",
+            # More workers would take tiles ahead, one for each thread.
+            maxworkers=1,
+            metadata=_ome_metadata(description),
+        )
+        writing.add_done_callback(lambda _: events.put(None))
+        try:
+            yield from iter(events.get, None)
+        finally:  # a generator that is closed too
+            closed.set()
+        writing.result()
 
 
-def _put_tiles(
-    labels: Any, writer: _Writer, dtype: np.dtype[Any], stop: StopFlag | None
-) -> Generator[Progress, None, None]:
-    """Hand all tiles to the writer, in their order."""
+def _tiles(
+    labels: Any,
+    dtype: np.dtype[Any],
+    stops: tuple[StopFlag | None, StopFlag],
+    events: SimpleQueue[Progress | None],
+) -> Iterator[np.ndarray]:
+    """All tiles of the labels in the order of the file, padded to their size with zeros."""
     *others, rows, columns = labels.shape
     stack: list[tuple[int, ...]] = list(np.ndindex(*others))
     # Slices are computed together: a chunk of the labels may hold many of them.
@@ -167,14 +197,16 @@ def _put_tiles(
         slab = _slab(labels, planes) if len(planes) > 1 else None
         for which, plane in enumerate(planes):
             for top in range(0, rows, height):
-                raise_if_stopped(stop, "write")
-                strip = slice(top, min(top + height, rows))
-                rows_of_plane = labels[(*plane, strip)] if slab is None else slab[which, strip]
-                for tile in _tiles(_as_dtype(np.asarray(rows_of_plane), dtype)):
-                    writer.put(tile)
-                done += -(-(strip.stop - top) // _TILE)
-                yield Progress("write", done, total, "", clock.seconds_left(done))
-    writer.finish()
+                for stop in stops:
+                    raise_if_stopped(stop, "write")
+                part = slice(top, min(top + height, rows))
+                strip = labels[(*plane, part)] if slab is None else slab[which, part]
+                strip = _as_dtype(np.asarray(strip), dtype)
+                done += -(-len(strip) // _TILE)
+                events.put(Progress("write", done, total, "", clock.seconds_left(done)))
+                for row, left in product(range(0, len(strip), _TILE), range(0, columns, _TILE)):
+                    tile = strip[row : row + _TILE, left : left + _TILE]
+                    yield np.pad(tile, [(0, _TILE - n) for n in tile.shape])
 
 
 def _as_dtype(labels: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -195,84 +227,6 @@ def _slab(labels: Any, planes: list[tuple[int, ...]]) -> np.ndarray:
     if len(planes[0]) == 1:
         return np.asarray(labels[planes[0][0] : planes[-1][0] + 1])
     return np.stack([np.asarray(labels[plane]) for plane in planes])
-
-
-def _tiles(strip: np.ndarray) -> Iterator[np.ndarray]:
-    """The tiles of some rows, padded to their size with zeros."""
-    for top in range(0, len(strip), _TILE):
-        for left in range(0, strip.shape[1], _TILE):
-            tile = strip[top : top + _TILE, left : left + _TILE]
-            missing = [(0, _TILE - n) for n in tile.shape]
-            yield np.pad(tile, missing)
-
-
-class _Writer:
-    """Writes a file in a thread, because tifffile asks an iterator for the tiles.
-
-    Parameters
-    ----------
-    path : Path
-    description : dict
-        Shape, dtype, axes, voxel size and unit.
-    """
-
-    def __init__(self, path: Path, description: dict[str, Any]) -> None:
-        self._queue: Queue[np.ndarray | None] = Queue(maxsize=64)
-        self._error: Exception | None = None
-        self._thread = Thread(target=self._write, args=(path, description), daemon=True)
-        self._thread.start()
-
-    def _write(self, path: Path, description: dict[str, Any]) -> None:
-        import tifffile
-
-        try:
-            tifffile.imwrite(
-                path,
-                self._tiles(),
-                shape=tuple(description["shape"]),
-                dtype=description["dtype"],
-                tile=(_TILE, _TILE),
-                bigtiff=True,
-                ome=True,
-                photometric="minisblack",
-                compression="zlib",
-                # More workers would take tiles ahead, one for each thread.
-                maxworkers=1,
-                metadata=_ome_metadata(description),
-            )
-        except Exception as error:  # noqa: BLE001 - raised by `put` or `finish`, in the other thread
-            self._error = error
-
-    def _tiles(self) -> Iterator[np.ndarray]:
-        while (tile := self._queue.get()) is not None:
-            yield tile
-
-    def put(self, tile: np.ndarray | None) -> None:
-        """Hand over a tile, None after the last; wait while the queue is full."""
-        while True:
-            if self._error is not None:
-                raise self._error
-            try:
-                self._queue.put(tile, timeout=0.1)
-            except Full:
-                continue
-            return
-
-    def finish(self) -> None:
-        """Wait until the file is written; raise the error of its thread."""
-        self.put(None)
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def close(self) -> None:
-        """End the thread, whether the file is complete or not."""
-        while self._thread.is_alive():
-            try:
-                self._queue.put(None, timeout=0.1)
-            except Full:
-                continue
-            self._thread.join(0.1)
 
 
 def _ome_metadata(description: dict[str, Any]) -> dict[str, Any]:
