@@ -32,7 +32,8 @@ def expected(widget, what: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("what", DIAGNOSTICS)
-def test_each_look_is_a_layer_on_the_image(segmented, what):
+def test_each_diagnostic_is_a_layer_on_the_image(segmented, what):
+    segmented.n_regions = 5
     layer = look(segmented, what)
 
     assert layer.name == f"halves {what}"

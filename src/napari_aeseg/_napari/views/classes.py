@@ -61,8 +61,9 @@ class ClassRow(QWidget):
 
     def show_class(self, name: str, color: str, checked: bool | None) -> None:
         """Show a class; `checked` is None where there is nothing to check."""
-        self.color = color
-        self.swatch.setStyleSheet(f"background: {color}; border: none; border-radius: 2px;")
+        if color != self.color:  # a style sheet takes longer than all the rest
+            self.color = color
+            self.swatch.setStyleSheet(f"background: {color}; border: none; border-radius: 2px;")
         if not self.name.hasFocus():
             self.name.setText(name)
         self.box.setVisible(checked is not None)
