@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_aeseg._napari.layers.adapter import labels_arguments, unwrapped
@@ -84,7 +85,8 @@ class PreviewLayers:
 
     def close(self) -> None:
         """Leave all layers to napari."""
-        self._timer.stop()
+        if isalive(self._timer):  # Qt deletes timers first when Python ends
+            self._timer.stop()
         self._connections.disconnect_all()
 
     def layer_of(self, image: Image) -> Labels | None:

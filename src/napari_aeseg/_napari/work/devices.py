@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_aeseg._napari.work.jobs import finding_devices
@@ -46,7 +47,8 @@ class DeviceFinder:
 
     def close(self) -> None:
         """Stop, and ignore the outcome."""
-        self._timer.stop()
+        if isalive(self._timer):  # Qt deletes timers first when Python ends
+            self._timer.stop()
         self._runner.abandon()
 
     def _on_ended(self, outcome: Outcome) -> None:
