@@ -29,17 +29,8 @@ if TYPE_CHECKING:
 class ComparedPatches:
     """The patches of one image, compared by one balance and scale; computed when it is needed.
 
-    Parameters
-    ----------
-    statistics : PatchStatistics
-    graph : RegionGraph
-    size : ndarray of float64, shape (P,)
-        Size of each patch in units of the average patch.
-    params : ComparisonParams
-    moments : MomentsCache
-        Of these patches.
-    merges : tuple of ndarray, optional
-        Children and cost of the merge tree, where it was built before.
+    `size` is that of each patch in units of the average patch, shape (P,). `merges` are children
+    and cost of the merge tree, where it was built before.
     """
 
     def __init__(
@@ -101,16 +92,7 @@ class ComparedPatches:
     def merge_heights(self, group: np.ndarray, number: int) -> np.ndarray:
         """Return the threshold at which a part of each group first merges with another group.
 
-        Parameters
-        ----------
-        group : ndarray of int, shape (P,)
-            0 .. number - 1.
-        number : int
-
-        Returns
-        -------
-        ndarray of float64, shape (number,)
-            1 for the only group.
+        Groups are 0 .. number - 1 by patch, shape (P,); 1 for the only group.
         """
         first = self.merged().merges_leaving(group, number)
         return np.append(self.merge_thresholds, 1.0)[first]

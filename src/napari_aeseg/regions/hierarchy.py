@@ -74,34 +74,6 @@ class Hierarchy:
     Made by `napari_aeseg.build_hierarchy`. Every method that returns labels is a look-up over the
     patches and answers at once.
 
-    Parameters
-    ----------
-    patches : ndarray or dask array of int32, shape space
-        Patch ids 0 .. P-1; -1 in parts of a dask array that could not be read. With a dask array,
-        labels are dask arrays too, computed where they are looked at.
-    statistics : PatchStatistics
-    graph : RegionGraph
-    axes : Axes
-        The letter and length of each dimension of the image, with its voxel size where known.
-    params : SegmentationParams
-        How the image was cut into patches and encoded.
-    comparison : ComparisonParams
-        How patches are compared.
-    brightness : ndarray of float16, shape space, or None
-        The brightness in which objects are found; None for images processed in blocks.
-    model_fingerprint : str
-        Hash of the model that encoded the image.
-    notes : tuple of str
-        Differences from what was asked for, such as a fallback to the CPU.
-    coarse : tuple of dask array
-        Of an image processed in blocks: patch ids at every second, fourth, ... row and column.
-    calibration : FeatureCalibration, optional
-        Of an image processed in blocks whose patches were joined to larger ones: how the features
-        of the small patches vary.
-    merges : tuple of ndarray, optional
-        Children, shape (P - 1, 2), and cost, shape (P - 1,), of the merge tree for `comparison`,
-        where it was built before.
-
     Examples
     --------
     >>> import napari_aeseg as aeseg
@@ -193,15 +165,7 @@ class Hierarchy:
     def prepare(self, stop: StopFlag | None = None) -> Hierarchy:
         """Build the merge tree now instead of at the first cut; return the hierarchy itself.
 
-        Parameters
-        ----------
-        stop : StopFlag, optional
-            Checked every few tenths of a second.
-
-        Raises
-        ------
-        StoppedError
-            When asked to stop. A descriptor that is complete is kept.
+        A descriptor that is complete is kept when `stop` raises StoppedError.
         """
         self._compared.merged(stop)
         return self
@@ -461,11 +425,7 @@ class Hierarchy:
     def with_marks(self, markers: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch, with marked pixels as they were marked.
 
-        Parameters
-        ----------
-        markers : ndarray of int, shape of the space axes
-        before, after : ndarray of int, shape (P,)
-            Of `marker_of_patch`, and after edits; see `cuts.markers.marks_on_top`.
+        `before` and `after`, shape (P,), are of `marker_of_patch`, without and with edits.
         """
         labels = self.map_to_pixels(after)
         if not self.is_lazy:
@@ -611,11 +571,8 @@ class Hierarchy:
     def feature_colors(self) -> np.ndarray:
         """Return the mean features of patches as colours: their first three principal components.
 
-        Returns
-        -------
-        ndarray of uint8, shape (*space, 3)
-            Red, green and blue; see `napari_aeseg.regions.measure.feature_colors`. Patches
-            of similar colour have similar features; colours of two images cannot be compared.
+        Red, green and blue, uint8, shape (*space, 3). Patches of similar colour have similar
+        features; colours of two images cannot be compared.
         """
         colors = feature_colors(self.statistics)
         if is_lazy(self.patches):
@@ -624,13 +581,10 @@ class Hierarchy:
         return colors[self.patches]
 
     def matches_image(self, image: Any) -> bool:
-        """Return whether the hierarchy was built from this image.
+        """Return whether the hierarchy was built from this image, given with the same axes.
 
-        Parameters
-        ----------
-        image : array_like
-            With the same axes. The mean intensities of all patches are compared; of an image
-            processed in blocks, those in a few places.
+        The mean intensities of all patches are compared; of an image processed in blocks, those in
+        a few places.
         """
         if tuple(np.shape(image)) != self.axes.shape:
             return False
@@ -714,15 +668,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
 
 
 def checked_number(name: str, value: object, most: int | None = None, of_what: str = "") -> int:
-    """Return a whole number of 1 or more, of at most `most`, else raise InputError.
-
-    Examples
-    --------
-    >>> checked_number("n_regions", 7, most=5, of_what="patches")
-    Traceback (most recent call last):
-    ...
-    napari_aeseg.errors.InputError: n_regions = 7: give a whole number from 1 to 5 (the number of patches).
-    """  # noqa: E501 - as it is said
+    """Return a whole number of 1 or more, of at most `most`, else raise InputError."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or not 1 <= value <= (value if most is None else most):  # type: ignore[operator]
         upper = "of 1 or more" if most is None else f"from 1 to {most} (the number of {of_what})"

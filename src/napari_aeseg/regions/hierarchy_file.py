@@ -54,19 +54,7 @@ _MEMBERS = {name.split("/")[0] for name in (*ARRAYS, _CALIBRATION, _COARSE)}
 
 @dataclass(frozen=True, slots=True)
 class HierarchyParts:
-    """What is saved of a hierarchy. All else follows from it.
-
-    Parameters
-    ----------
-    patches, statistics, graph, axes, params, comparison, brightness, notes, coarse
-        As of `napari_aeseg.Hierarchy`.
-    model_fingerprint : str
-        Hash of the model that encoded the image.
-    calibration : FeatureCalibration or None
-        Of an image processed in blocks whose patches were joined to larger ones.
-    merges : tuple of ndarray, or None
-        Children, shape (P - 1, 2), and cost, shape (P - 1,), of the merge tree if it was built.
-    """
+    """What is saved of a hierarchy: the fields of `napari_aeseg.Hierarchy`. All else follows."""
 
     patches: Any
     statistics: PatchStatistics
@@ -182,18 +170,9 @@ def _header(parts: HierarchyParts) -> dict[str, Any]:
 def hierarchy_header(path: str | PathLike[str]) -> dict[str, Any]:
     """Return the header of a saved hierarchy; its arrays are not read.
 
-    Returns
-    -------
-    dict
-        With "format_version", "package_version", "axes", "patches", "features", "edges", "params",
-        "comparison", "model", "notes", "has_tree", "steps", "calibration" and "checksums".
-
-    Raises
-    ------
-    HierarchyFileError
-        If this is no saved hierarchy, or one of a newer format.
-    FileNotFoundError
-        If there is nothing of that name.
+    With "format_version", "package_version", "axes", "patches", "features", "edges", "params",
+    "comparison", "model", "notes", "has_tree", "steps", "calibration" and "checksums". Raises
+    HierarchyFileError if this is no saved hierarchy, or one of a newer format.
     """
     return read_header(saved_folder(Path(path)))
 

@@ -31,16 +31,8 @@ def matches_image(
 ) -> bool:
     """Return whether patches that lie wholly in a few parts of an image have these intensities.
 
-    Parameters
-    ----------
-    image : array_like
-        Of the shape of `axes`; only parts of it are read.
-    patches : dask array of int, shape space
-    axes : Axes
-    intensity : ndarray, shape (P, C)
-        Mean of each channel in each patch.
-    count : ndarray, shape (P,)
-        Pixels of each patch.
+    Only parts of the image are read. `intensity` is the mean of each channel in each patch, shape
+    (P, C), `count` the pixels of each patch, shape (P,).
     """
     # The last part is the whole image: there, every patch is whole.
     whole = tuple(slice(0, n) for n in axes.space_shape)
@@ -138,14 +130,8 @@ def ids_array(stored: StoredIds) -> Any:
 def look_up_lazily(ids: Any, look_up: Callable[[np.ndarray], np.ndarray], like: np.ndarray) -> Any:
     """Return a dask array of a value for each pixel, looked up by its id.
 
-    Parameters
-    ----------
-    ids : dask array of int32, shape space
-        Of an array of `ids_array`, the ids themselves are not computed.
-    look_up : callable
-        Takes an array of ids of any shape, and returns the value of each.
-    like : ndarray, shape (n, ...)
-        An array as `look_up` returns it for a row of ids.
+    `look_up` takes ids of any shape; `like`, shape (n, ...), is an array as it returns for a row of
+    ids. Of an array of `ids_array`, the ids themselves are not computed.
     """
     reader, further = _READERS.get(ids.name), like.shape[1:]
     if reader is not None:
@@ -218,13 +204,7 @@ def is_lazy(patches: Any) -> bool:
 
 
 def map_to_pixels_lazily(patches: Any, values: np.ndarray) -> Any:
-    """Return a dask array with the value of each pixel's patch, 0 where there is no patch.
-
-    Parameters
-    ----------
-    patches : dask array of int32, shape space
-        -1 where there is no patch.
-    values : ndarray, shape (P,) or (P, channels)
+    """Return a dask array with the value (P,) or (P, channels) of each pixel's patch; 0 for id -1.
 
     Examples
     --------
@@ -254,20 +234,8 @@ def values_by_patch(labels: Any, patches: Any) -> np.ndarray | None:
 def labels_by_patch(labels: Any, patches: Any, number: int, name: str) -> np.ndarray:
     """Return the value of each patch, shape (P,), of labels that were cut from a hierarchy.
 
-    Parameters
-    ----------
-    labels : array
-        Mapped to pixels from these patches, or the values of the patches.
-    patches : dask array
-    number : int
-        Of patches.
-    name : str
-        Of the labels, in errors.
-
-    Raises
-    ------
-    InputError
-        For all other labels: every pixel would have to be computed.
+    Labels are mapped to pixels from these patches, or are the values of the patches. All others
+    raise InputError, with `name`: every pixel would have to be computed.
     """
     if isinstance(labels, np.ndarray) and labels.shape == (number,):
         return labels
@@ -283,23 +251,7 @@ def labels_by_patch(labels: Any, patches: Any, number: int, name: str) -> np.nda
 def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the marker with most pixels in each patch, and all ids; only marked chunks are read.
 
-    Parameters
-    ----------
-    markers : ndarray or dask array of int, shape space
-    patches : dask array of int32, shape space
-    number : int
-        Of patches.
-
-    Returns
-    -------
-    marked : ndarray of int32, shape (P,)
-        As of `napari_aeseg.regions.cuts.markers.marked_patches`.
-    ids : ndarray of int64
-
-    Raises
-    ------
-    InputError
-        If there is no marker, all of them are where there is no patch, or ids are out of range.
+    As `napari_aeseg.regions.cuts.markers.marked_patches`, for markers that may be a dask array.
     """
     pixels: dict[tuple[int, int], int] = {}
     first: dict[tuple[int, int], int] = {}
@@ -350,13 +302,7 @@ def marks_on_top_lazily(
 ) -> Any:
     """Give marked pixels their label, as `napari_aeseg.regions.cuts.markers.marks_on_top` does.
 
-    Parameters
-    ----------
-    labels, patches : dask array of int32, shape space
-    markers : ndarray or dask array of int, shape space
-    before : ndarray of int, shape (P,)
-    ids, label_of_id : ndarray of int
-        All markers, sorted, and the label of each.
+    `ids` are all markers, sorted, and `label_of_id` the label of each.
     """
     import dask.array as da
 
@@ -391,14 +337,7 @@ def _with_marks(
 
 
 def contour_lazily(patches: Any, graph: RegionGraph, strength: np.ndarray) -> Any:
-    """Return what `contour_map` returns as a dask array: chunks see one pixel of their neighbours.
-
-    Parameters
-    ----------
-    patches : dask array of int32, shape space
-    graph : RegionGraph
-    strength : ndarray of float, shape (E,)
-    """
+    """Return `contour_map` as a dask array: chunks see one pixel of their neighbours."""
     import dask.array as da
 
     return da.map_overlap(  # type: ignore[no-untyped-call]

@@ -43,34 +43,17 @@ class LabelledImage:
 
     A label is the sum of its members: whole patches where labels are unions of patches, else
     pixels.
-
-    Parameters
-    ----------
-    patches : ndarray or dask array of int32, shape space
-    axes : Axes
-    compared : ComparedPatches
-    of_patch : ndarray of int, shape (P,), or None
-        Label of each patch; None where patches have several.
-    bins : ndarray of int64, shape (P,) or (pixels,)
-        A number for the label of each member.
-    rows : ndarray of int64, shape (n,)
-        Which of these numbers are rows of the table: all but that of label 0.
-    index : ndarray of int, shape (n,)
-        The labels of these rows.
-    pixel_size : ndarray of float64, shape (ndim,), or None
-        Along each axis; None where pixels are counted.
-    class_of : ndarray of int or str, shape space or (P,), or None
     """
 
     patches: Any
     axes: Axes
     compared: ComparedPatches
-    of_patch: np.ndarray | None
-    bins: np.ndarray
-    rows: np.ndarray
-    index: np.ndarray
-    pixel_size: np.ndarray | None
-    class_of: np.ndarray | None
+    of_patch: np.ndarray | None  # label of each patch, shape (P,); None where patches have several
+    bins: np.ndarray  # a number for the label of each member, shape (P,) or (pixels,)
+    rows: np.ndarray  # which of these numbers are rows of the table: all but that of label 0
+    index: np.ndarray  # the labels of these rows
+    pixel_size: np.ndarray | None  # along each axis; None where pixels are counted
+    class_of: np.ndarray | None  # class ids or names by pixel or by patch
 
     @classmethod
     def of(
@@ -256,13 +239,8 @@ def checked_labels(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return labels as an array, and the label of each patch; None where patches have several.
 
-    Of a lazy array of patches, no pixel is computed: both are by patch.
-
-    Raises
-    ------
-    InputError
-        If the shape differs, or labels are not whole numbers of 0 or more; of a lazy array of
-        patches, if they are not by patch.
+    Of a lazy array of patches, no pixel is computed: both are by patch, and other labels raise
+    InputError.
     """
     if is_lazy(patches):
         by_patch = labels_by_patch(labels, patches, number, "The labels")
@@ -329,17 +307,10 @@ def _checked_classes(classes: object, patches: Any, compared: ComparedPatches) -
 def feature_colors(statistics: PatchStatistics) -> np.ndarray:
     """Return the first three principal components of the mean features, as red, green and blue.
 
-    Parameters
-    ----------
-    statistics : PatchStatistics
-        Features of level 1 and deeper are used where there are such, each divided by its standard
-        deviation; patches count by their pixels.
-
-    Returns
-    -------
-    ndarray of uint8, shape (P, 3)
-        0 to 255 from the 1st to the 99th percentile. Each component points to where its largest
-        loading is positive. Components that are constant, or that do not exist, are 0.
+    Uint8, shape (P, 3): 0 to 255 from the 1st to the 99th percentile. Features of level 1 and
+    deeper are used where there are such, each divided by its standard deviation; patches count by
+    their pixels. Each component points to where its largest loading is positive; components that
+    are constant, or that do not exist, are 0.
     """
     deep = statistics.level >= 1
     values = statistics.mean[:, deep if deep.any() else slice(None)].astype(np.float64)

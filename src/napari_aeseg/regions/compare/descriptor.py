@@ -40,32 +40,17 @@ _CONTRAST = 10.0
 class Descriptor:
     """Positions of patches in the spaces in which they are compared.
 
-    Parameters
-    ----------
-    values : ndarray of float32, shape (P, E)
-        Positions by which neighbouring regions are compared. The noise between neighbouring patches
-        of one texture has about unit variance in every direction.
-    scale : float
-        Patches averaged over; "auto" is resolved.
-    unit : float
-        One unit of `values` in units of the encoder's features: the noise's geometric mean. The
-        features' units are the same in every image of one model.
-    cache : MomentsCache
-        Of the same patches.
-    tolerance : float
-        Of the whitening by which appearance is compared across the image.
-    weight : ndarray of float64, shape (D,)
-        Importance of each number.
-    shared_merges : SharedMerges, optional
-        Merges with which a tree begins: patches averaged over many do not show the finest ones.
+    The noise between neighbouring patches of one texture has about unit variance in every direction
+    of `values`. Patches averaged over many do not show the finest merges: a tree begins with
+    `shared_merges` then.
     """
 
-    values: np.ndarray
-    scale: float
-    unit: float
+    values: np.ndarray  # float32, shape (P, E): neighbouring regions are compared by these
+    scale: float  # patches averaged over; "auto" is resolved
+    unit: float  # geometric mean of the noise: one unit of `values` in the encoder's units
     cache: MomentsCache
-    tolerance: float
-    weight: np.ndarray
+    tolerance: float  # of the whitening by which appearance is compared across the image
+    weight: np.ndarray  # importance of each number, shape (D,)
     shared_merges: SharedMerges | None = None
 
     @property
@@ -128,16 +113,10 @@ def describe(
     cache : MomentsCache, optional
         Of the same patches; used again by the next call.
 
-    Returns
-    -------
-    Descriptor
-
     Raises
     ------
     InputError
         If only brightness is to be compared and level 0 is not among the features.
-    StoppedError
-        When asked to stop.
     """
     cache = MomentsCache(statistics, graph) if cache is None else cache
     scale, tolerance, weight = resolve_comparison(statistics.level, cache, balance, scale, stop)
@@ -164,10 +143,7 @@ def resolve_comparison(
     scale: float | Literal["auto"],
     stop: StopFlag | None = None,
 ) -> tuple[float, float, np.ndarray]:
-    """Return the scale, with "auto" resolved, the tolerance of classes, the weight of each number.
-
-    Parameters and errors as of `describe`.
-    """
+    """Return the scale, with "auto" resolved, tolerance of classes, and weight of each number."""
     if balance == 0 and not (level == 0).any():
         raise InputError(
             "balance = 0 compares brightness and colour only, which are level 0. Add level 0 to "

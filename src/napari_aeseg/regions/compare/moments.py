@@ -65,24 +65,15 @@ class Moments:
     Nothing in it depends on how features are weighted. Standardised values are never stored: they
     are a linear map of `centred` and the centroids of patches, combined with the map that follows.
 
-    Parameters
-    ----------
-    level : ndarray of int, shape (F,)
-        Which level each feature comes from.
-    centroid : ndarray of float64, shape (P, ndim)
-        From `relative_centroid`.
-    edges : ndarray of int, shape (E, 2)
-    both : ndarray of float32, shape (P, 2 F)
-        Mean features and mean squared features, averaged over `scale` patches; written to.
-    scale : float
-    stop : StopFlag, optional
-    calibration : FeatureCalibration, optional
-        Of patches that were joined to these: how they are standardised, and their noise.
+    `both`, float32, shape (P, 2 F), are mean features and mean squared features, averaged over
+    `scale` patches; written to. `calibration` is of patches that were joined to these.
 
     Attributes
     ----------
     centred : ndarray of float32, shape (P, D)
-        Mean and log-energy of each feature, less its average over the image.
+        Mean and log-energy of each feature, less its average over the image, `offset`.
+    spread : ndarray of float64, shape (D,)
+        Standard deviation of each over the image; infinite where it is the same everywhere.
     shallow : ndarray of bool, shape (D,)
         Which numbers are of shallow features.
     full_noise, local_noise : NoiseModel
@@ -186,31 +177,16 @@ class FeatureCalibration:
 
     Neighbours that were not joined differ by borders more often than by noise: the noise has to be
     estimated before patches are joined.
-
-    Parameters
-    ----------
-    scale : float
-        Patches averaged over.
-    contrast : float
-        Highest contrast of a feature between patches that are not averaged.
-    unit : float
-        As of `Moments`.
-    floor : ndarray of float32, shape (F,)
-        Added to each feature's variance before its logarithm is taken.
-    offset, gain : ndarray of float64, shape (2 F,)
-        Mean of each number, and 1 over its spread; 0 of a number that is the same everywhere.
-    full_noise, local_noise : NoiseModel
-        Of all numbers, and of those of shallow features.
     """
 
-    scale: float
-    contrast: float
-    unit: float
-    floor: np.ndarray
-    offset: np.ndarray
-    gain: np.ndarray
-    full_noise: NoiseModel
-    local_noise: NoiseModel
+    scale: float  # patches averaged over
+    contrast: float  # highest of a feature between patches that are not averaged
+    unit: float  # as of `Moments`
+    floor: np.ndarray  # added to each feature's variance before its logarithm, float32, shape (F,)
+    offset: np.ndarray  # mean of each number, float64, shape (2 F,)
+    gain: np.ndarray  # 1 over its spread, float64, shape (2 F,); 0 where it is the same everywhere
+    full_noise: NoiseModel  # of all numbers
+    local_noise: NoiseModel  # of those of shallow features
 
     @classmethod
     def of(cls, moments: Moments, contrast: float) -> FeatureCalibration:
@@ -243,13 +219,7 @@ class FeatureCalibration:
     def of_parts(
         cls, numbers: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> FeatureCalibration:
-        """Return the calibration with these numbers and arrays.
-
-        Raises
-        ------
-        ValueError
-            If a number is out of range.
-        """
+        """Return the calibration with these parts; ValueError if a number is out of range."""
         plain = {name: float(numbers[name]) for name in ("scale", "contrast", "unit")}
         if not (1 <= plain["scale"] < np.inf and 0 <= plain["contrast"] < np.inf):
             raise ValueError(f"scale {plain['scale']}, contrast {plain['contrast']}")
@@ -274,28 +244,10 @@ class FeatureCalibration:
 class MomentsCache:
     """Moments of one image by scale; those of a few scales are kept.
 
-    Hierarchies of the same patches with different weights share one cache.
-
-    Parameters
-    ----------
-    statistics : PatchStatistics
-    graph : RegionGraph
-    time : int, optional
-        Which axis is time. Noise is then estimated within frames: the next frame mostly shows the
-        same piece of a texture, not another one.
-    calibration : FeatureCalibration, optional
-        Of patches that were joined to these. Their moments are averaged already, at the scale of
-        the calibration: it replaces any other scale.
-
-    Examples
-    --------
-    >>> import napari_aeseg as aeseg
-    >>> image = np.random.default_rng(0).random((64, 64))
-    >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-    >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
-    >>> moments = MomentsCache(tree.statistics, tree.graph)
-    >>> moments.at(6.0) is moments.at(6.0)
-    True
+    Hierarchies of the same patches with different weights share one cache. With `time`, the axis of
+    time, noise is estimated within frames: the next frame mostly shows the same piece of a texture,
+    not another one. With the `calibration` of patches that were joined to these, moments are
+    averaged already, at its scale: it replaces any other scale.
     """
 
     def __init__(
@@ -373,10 +325,9 @@ class MomentsCache:
         return self._shared[0]
 
     def shallow_at(self, scale: float, stop: StopFlag | None = None) -> Moments:
-        """Return the moments of the shallow features alone: a sixth of them all.
+        """Return the moments of the shallow features alone, a sixth of them all.
 
-        At scale 1 and with a calibration, the moments of all features are needed anyway, and
-        returned.
+        Where the moments of all features are needed anyway, these are returned.
         """
         if scale == 1 or self.calibration is not None:
             return self.at(scale, stop)
@@ -438,10 +389,7 @@ def is_shallow(level: np.ndarray) -> np.ndarray:
 def _mean_and_energy(
     both: np.ndarray, floor: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn second moments into log-variances, in place; return which features are flat, the floor.
-
-    The floor is added to each variance before the logarithm.
-    """
+    """Turn second moments into log-variances, in place; return flat features and the floor."""
     mean, second = np.split(both, 2, axis=1)
     usual, square = np.zeros(mean.shape[1]), np.zeros(mean.shape[1])
     parts = [slice(i, i + _PATCHES_TOGETHER) for i in range(0, len(mean), _PATCHES_TOGETHER)]

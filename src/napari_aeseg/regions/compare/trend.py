@@ -30,27 +30,15 @@ def is_volume(place: np.ndarray) -> bool:
 def gradient_of(
     difference: np.ndarray, step: np.ndarray, values: np.ndarray, place: np.ndarray
 ) -> np.ndarray:
-    """Return the gradient along the image by which each feature is detrended; 0 for most.
+    """Return the gradient along the image by which each feature is detrended, shape (ndim, D).
 
-    A gradient shows as the same small difference between neighbours everywhere, a border as a large
-    one in few places. It is therefore fitted to the differences across the quieter edges, and only
-    for features whose variance clearly falls by that.
-    In volumes and sequences, it is not looked for along those that are less than 16 patches long.
+    It is 0 for most features. A gradient shows as the same small difference between neighbours
+    everywhere, a border as a large one in few places. It is therefore fitted to the differences
+    across the quieter edges, and only for features whose variance clearly falls by that. In volumes
+    and sequences, it is not looked for along axes that are less than 16 patches long.
 
-    Parameters
-    ----------
-    difference : ndarray of float64, shape (E, D)
-        Of the values, across some edges.
-    step : ndarray of float64, shape (E, ndim)
-        Of the places, across the same edges.
-    values : ndarray of float, shape (P, D)
-        Of all patches or enough of them.
-    place : ndarray of float64, shape (P, ndim)
-        From `relative_centroid`, of the same patches.
-
-    Returns
-    -------
-    ndarray of float64, shape (ndim, D)
+    `difference` (E, D) and `step` (E, ndim) are those of values and places across some edges;
+    `values` (P, D) and `place` (P, ndim, from `relative_centroid`) are of enough patches.
     """
     if len(difference) < _FEWEST_EDGES:
         return np.zeros((place.shape[1], values.shape[1]))

@@ -44,22 +44,12 @@ def noise_variance(difference: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class NoiseModel:
-    """How features vary, between neighbours and over the image: what whitening needs.
+    """How features vary, between neighbours and over the image: what whitening needs."""
 
-    Parameters
-    ----------
-    inverse_deviation : ndarray of float64, shape (D,)
-        1 over the noise of each feature.
-    eigenvalues, vectors : ndarray of float64, shape (D,) and (D, D)
-        Of the covariance of the noise, in units of 1 / `inverse_deviation`.
-    covariance : ndarray of float64, shape (D, D)
-        Over the image.
-    """
-
-    inverse_deviation: np.ndarray
-    eigenvalues: np.ndarray
-    vectors: np.ndarray
-    covariance: np.ndarray
+    inverse_deviation: np.ndarray  # 1 over the noise of each feature, shape (D,)
+    eigenvalues: np.ndarray  # of the noise's covariance in units of its deviation, shape (D,)
+    vectors: np.ndarray  # of the same, shape (D, D)
+    covariance: np.ndarray  # over the image, shape (D, D)
 
     @classmethod
     def of(cls, difference: np.ndarray, values: np.ndarray) -> NoiseModel:

@@ -21,17 +21,7 @@ BASE_REGIONS = 300
 
 
 def prototypes_of(descriptor: Descriptor, labels: np.ndarray, weight: np.ndarray) -> Prototypes:
-    """Return the prototypes of classes 1 .. K.
-
-    Parameters
-    ----------
-    descriptor : Descriptor
-        Of P patches.
-    labels : ndarray of int, shape (P,)
-        Class of each patch; every class occurs.
-    weight : ndarray, shape (P,)
-        Pixel counts.
-    """
+    """Return the prototypes of classes 1 .. K, of which every one occurs; `labels` is (P,)."""
     centres = region_means(descriptor.raw, labels - 1, weight).astype(np.float64)
     whitening = np.asarray(descriptor.whitening, np.float64)
     return Prototypes(centres, whitening, float(descriptor.scale))
@@ -43,23 +33,8 @@ def class_tree(
     """Merge regions by appearance alone, neighbours or not.
 
     Two steps: the merge tree is cut into a few hundred regions, then these are merged by Ward's
-    criterion with every pair taken for neighbours.
-
-    Parameters
-    ----------
-    tree : MergeTree
-        Over P patches.
-    positions : ndarray, shape (P, D)
-        Descriptors.
-    weight : ndarray, shape (P,)
-        Pixel counts.
-
-    Returns
-    -------
-    base : ndarray of int, shape (P,)
-        Region 0 .. B-1 of each patch.
-    MergeTree
-        Over the B regions.
+    criterion with every pair taken for neighbours. Returned are the region 0 .. B-1 of each patch
+    and the tree over the B regions. `positions` are (P, D), `weight` pixel counts (P,).
     """
     base = tree.cut(min(BASE_REGIONS, tree.leaves)) - 1
     size = np.bincount(base, weight)
@@ -67,14 +42,7 @@ def class_tree(
 
 
 def dark_to_bright(labels: np.ndarray, statistics: PatchStatistics) -> np.ndarray:
-    """Return classes numbered by brightness: class 1 is the darkest, whatever the merges were.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (P,)
-        1 .. K; every class occurs.
-    statistics : PatchStatistics
-    """
+    """Return classes numbered by brightness: class 1 is the darkest, whatever the merges were."""
     intensity = statistics.intensity.mean(axis=1)
     weight = np.bincount(labels, statistics.count)[1:]
     brightness = np.bincount(labels, statistics.count * intensity)[1:] / weight

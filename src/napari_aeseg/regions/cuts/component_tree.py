@@ -28,16 +28,10 @@ _TILE = {1: 16_384, 2: 128, 3: 25}
 def component_tree(
     levels: np.ndarray, stop: StopFlag | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Build the component tree of an image, tile by tile.
+    """Build the component tree of an image of whole numbers, tile by tile.
 
     Trees of tiles are joined along the borders between them [1]_: the result is the tree of the
     whole image.
-
-    Parameters
-    ----------
-    levels : ndarray of int, any shape
-    stop : StopFlag, optional
-        Checked after each tile.
 
     Returns
     -------

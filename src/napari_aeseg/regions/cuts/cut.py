@@ -28,6 +28,7 @@ class Cut:
     """The settings of one segmentation of a hierarchy.
 
     A mode ignores the values that it does not use, so that switching between modes loses nothing.
+    A value that is out of range raises InputError.
 
     Parameters
     ----------
@@ -43,11 +44,6 @@ class Cut:
     edits : tuple of Merge or Split
         Changes by hand to the patches' labels of regions, classes or markers, in order (see
         `napari_aeseg.regions.cuts.edits.edited`). They are of one image.
-
-    Raises
-    ------
-    InputError
-        If a value is out of range.
 
     Examples
     --------
@@ -100,7 +96,7 @@ class Cut:
         markers: np.ndarray | None = None,
         stop: StopFlag | None = None,
     ) -> np.ndarray:
-        """Return the labels of this cut.
+        """Return the labels of this cut, int32, shape of the space axes.
 
         Parameters
         ----------
@@ -112,10 +108,6 @@ class Cut:
             For the mode "markers": 0 for unmarked pixels.
         stop : StopFlag, optional
             Checked before the work and after it.
-
-        Returns
-        -------
-        ndarray of int32, shape of the space axes
 
         Raises
         ------
@@ -144,12 +136,9 @@ class Cut:
         prototypes: Prototypes | None = None,
         markers: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return the label of each patch, shape (P,); parameters as of `labels`.
+        """Return the label of each patch, shape (P,); parameters and errors as of `labels`.
 
-        Raises
-        ------
-        InputError
-            As `labels` does, and for objects, which do not follow patches.
+        For objects, which do not follow patches, InputError is raised.
         """
         return edited(self._unedited(hierarchy, prototypes, markers), hierarchy.tree, self.edits)
 
@@ -231,10 +220,7 @@ class Cut:
     def from_record(cls, record: Mapping[str, Any]) -> Cut:
         """Return the cut that a record describes; other entries are ignored.
 
-        Raises
-        ------
-        InputError
-            If there is no mode, or a value is out of range.
+        InputError is raised if there is no mode, or a value is out of range.
         """
         if "mode" not in record:
             raise InputError("This is not the record of a cut: it has no 'mode'.")

@@ -90,30 +90,14 @@ Edit = Merge | Split
 
 
 def edited(labels: np.ndarray, tree: MergeTree, edits: Iterable[Edit]) -> np.ndarray:
-    """Apply edits to the labels of patches, one after the other.
+    """Apply edits to the labels (P,) of patches, one after the other; return int32.
 
     Edits name patches, not labels, so that they can be replayed on any other cut of the same
     patches; an edit that has nothing to change there is skipped.
 
-    Parameters
-    ----------
-    labels : ndarray of int, shape (P,)
-    tree : MergeTree
-        Over the P patches.
-    edits : iterable of Merge or Split
-        A merge leaves the smallest of the labels it joins. A split hands the label on to the part
-        with more pixels (of equals, the one with the smallest patch id); the other one gets the
-        largest label + 1. All other labels stay as they
-        are, so that after a merge there can be gaps between them.
-
-    Returns
-    -------
-    ndarray of int32, shape (P,)
-
-    Raises
-    ------
-    InputError
-        If there is no such patch.
+    A merge leaves the smallest of the labels it joins. A split hands the label on to the part with
+    more pixels (of equals, the one with the smallest patch id); the other one gets a new label, the
+    largest and one more. All others stay, so that after a merge there can be gaps between them.
 
     Examples
     --------

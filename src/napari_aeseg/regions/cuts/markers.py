@@ -53,11 +53,6 @@ def marked_patches(markers: np.ndarray, patches: np.ndarray, number: int) -> np.
     """Return the marker that has most pixels in each patch, shape (P,); 0 where there is none.
 
     Of markers with equally many, the one that comes first in the image.
-
-    Examples
-    --------
-    >>> marked_patches(np.array([[0, 2, 2, 5, 0, 0]]), np.array([[0, 0, 0, 0, 1, 1]]), 2)
-    array([2, 0], dtype=int32)
     """
     flat = markers.ravel()
     at = np.flatnonzero(flat != 0)  # of booleans: several times faster than of numbers
@@ -107,14 +102,6 @@ def spread(
            Processing 9, 2000 (marker propagation).
     .. [2] R. Adams, L. Bischof, Seeded region growing, IEEE Transactions on Pattern Analysis and
            Machine Intelligence 16, 1994.
-
-    Examples
-    --------
-    >>> from napari_aeseg.regions.tree.ward import ward_tree
-    >>> edges, values = np.array([[0, 1], [1, 2], [2, 3]]), np.array([[0.0], [0.1], [5.0], [5.2]])
-    >>> tree = ward_tree(edges, values, np.ones(4))
-    >>> spread(np.array([7, 0, 0, 3]), tree, edges, values, np.ones(4))
-    array([7, 7, 3, 3], dtype=int32)
     """
     piece, label = pure_pieces(marked, tree)
     if not label.all():
@@ -126,20 +113,9 @@ def spread(
 
 
 def pure_pieces(marked: np.ndarray, tree: MergeTree) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest nodes with marks of one label at most.
+    """Return the largest nodes with marks of one label at most: that of each patch, label of each.
 
-    Parameters
-    ----------
-    marked : ndarray of int, shape (P,)
-        0 for patches without a mark.
-    tree : MergeTree
-
-    Returns
-    -------
-    piece : ndarray of int64, shape (P,)
-        Which of these nodes each patch lies in.
-    label : ndarray of int, one for each node
-        0 without a mark.
+    Nodes are numbered from 0; 0 is the label of nodes and patches without a mark.
     """
     order, start, length = tree.leaf_order
     in_order = marked[order]
@@ -200,19 +176,9 @@ def marks_on_top(
 ) -> np.ndarray:
     """Give marked pixels their label where another marker has the majority of their patch.
 
-    Parameters
-    ----------
-    labels : ndarray of int32, shape space
-        Written to.
-    markers, patches : ndarray of int, shape space
-    before, after : ndarray of int, shape (P,)
-        Labels of the patches without and with later edits: where a marker was merged into another
-        label as a whole, these pixels go with it.
-
-    Returns
-    -------
-    ndarray of int32, shape space
-        `labels`.
+    `labels` is written to and returned. `before` and `after`, shape (P,), are labels of the patches
+    without and with later edits: where a marker was merged into another label as a whole, these
+    pixels go with it.
     """
     flat = markers.ravel()
     at = np.flatnonzero(flat != 0)

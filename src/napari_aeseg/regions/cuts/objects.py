@@ -43,18 +43,7 @@ _SMOOTHING = 0.7
 
 
 def brightness_of(pixels: np.ndarray) -> np.ndarray:
-    """Return the brightness of each pixel, float16: three channels are taken for RGB.
-
-    Parameters
-    ----------
-    pixels : ndarray of float32, shape (C, *space)
-        About 0 to 1 in each channel.
-
-    Examples
-    --------
-    >>> brightness_of(np.ones((2, 1, 3), np.float32))
-    array([[1., 1., 1.]], dtype=float16)
-    """
+    """Return the brightness of each pixel of (C, *space), float16: three channels are RGB."""
     weight = _LUMINANCE if len(pixels) == 3 else [1 / len(pixels)] * len(pixels)
     return np.tensordot(np.asarray(weight, np.float32), pixels, 1).astype(np.float16)
 
@@ -69,12 +58,8 @@ class ObjectSearch:
     parts are clearly more elliptic than the whole. Bright or dark objects are returned, whichever
     look more like objects, without those whose score lies below the gap in the scores.
 
-    Candidates are kept: another smallest size or foreground is answered quickly.
-
-    Parameters
-    ----------
-    brightness : ndarray of float, shape space
-        From `brightness_of`; two or three space axes.
+    Candidates are kept: another smallest size or foreground is answered quickly. The brightness is
+    from `brightness_of`; two or three space axes.
 
     References
     ----------
@@ -104,7 +89,7 @@ class ObjectSearch:
         stop: StopFlag | None = None,
         bright: bool | None = None,
     ) -> np.ndarray:
-        """Find objects.
+        """Find objects: 0 for background, 1 .. n for objects, each connected along pixel faces.
 
         Parameters
         ----------
@@ -118,19 +103,6 @@ class ObjectSearch:
             Checked between the steps.
         bright : bool, optional
             Whether to take bright or dark objects; by default, those that look more like objects.
-
-        Returns
-        -------
-        ndarray of int32, shape space
-            0 for background, 1 .. n for objects, each connected along pixel faces.
-
-        Raises
-        ------
-        InputError
-            If the foreground is not a mask of the image's shape, or `min_size` is no whole number
-            above 0.
-        StoppedError
-            When asked to stop.
         """
         _check(self.brightness.shape, foreground, min_size)
         smallest = _SMALLEST if min_size is None else int(min_size)
@@ -170,15 +142,7 @@ class ObjectSearch:
 
 
 class ObjectSearchInTime:
-    """An `ObjectSearch` for each frame; an object keeps its label while it overlaps itself.
-
-    Parameters
-    ----------
-    brightness : ndarray of float, shape space
-        From `brightness_of`, with time.
-    axis : int
-        Which axis is time.
-    """
+    """An `ObjectSearch` for each frame; an object keeps its label while it overlaps itself."""
 
     def __init__(self, brightness: np.ndarray, axis: int) -> None:
         self._axis = axis
@@ -206,21 +170,10 @@ class ObjectSearchInTime:
 
 
 def link_frames(frames: list[np.ndarray]) -> list[np.ndarray]:
-    """Return labels of frames such that an object has the same in all of them.
+    """Return labels of frames, 0 for background, such that an object has the same in all of them.
 
     An object is that of the frame before if each is what the other overlaps most. Else, as after a
     division or where it appears, it is a new one.
-
-    Parameters
-    ----------
-    frames : list of ndarray of int32
-        All of one shape, 0 for background.
-
-    Examples
-    --------
-    >>> frames = [np.array([1, 1, 0, 2, 2]), np.array([2, 2, 2, 0, 1]), np.array([0, 0, 1, 1, 2])]
-    >>> [labels.tolist() for labels in link_frames(frames)]
-    [[1, 1, 0, 2, 2], [1, 1, 1, 0, 2], [0, 0, 1, 1, 2]]
     """
     linked: list[np.ndarray] = []
     last = 0
@@ -260,23 +213,12 @@ def _check(space: tuple[int, ...], foreground: np.ndarray | None, min_size: int 
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """Parts of an image that may be objects, bright ones or dark ones.
-
-    Parameters
-    ----------
-    labels : ndarray of int32, shape space
-    clear : ndarray of bool, shape (n,)
-        Which labels stand out enough.
-    area : ndarray of float, shape (n,)
-        Pixels of each label.
-    quality : float
-        How much like objects they look, all together.
-    """
+    """Parts of an image that may be objects, bright ones or dark ones."""
 
     labels: np.ndarray
-    clear: np.ndarray
-    area: np.ndarray
-    quality: float
+    clear: np.ndarray  # which labels stand out enough, shape (n,)
+    area: np.ndarray  # pixels of each label, shape (n,)
+    quality: float  # how much like objects they look, all together
 
     def of_size(self, smallest: int) -> np.ndarray:
         """Labels of those that are clear and not too small, numbered anew."""

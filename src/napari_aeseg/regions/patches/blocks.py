@@ -19,38 +19,20 @@ _DECIMALS = 6
 
 @dataclass(frozen=True, slots=True)
 class BlockPatches:
-    """The patches of one block, numbered 0 .. P-1 in it.
+    """The patches of one block, numbered 0 .. P-1 in it."""
 
-    Parameters
-    ----------
-    index : tuple of int
-        Number of the block along each axis.
-    statistics : PatchStatistics
-        Centroids are those in the whole image.
-    graph : RegionGraph
-    faces : tuple of (ndarray of int32, ndarray of int32)
-        Per axis, the patch ids at the block's first and last pixels.
-    """
-
-    index: tuple[int, ...]
-    statistics: PatchStatistics
+    index: tuple[int, ...]  # number of the block along each axis
+    statistics: PatchStatistics  # centroids are those in the whole image
     graph: RegionGraph
-    faces: tuple[tuple[np.ndarray, np.ndarray], ...]
+    faces: tuple[tuple[np.ndarray, np.ndarray], ...]  # per axis, ids at both faces
 
 
 @dataclass(frozen=True, slots=True)
 class StitchedPatches:
     """The patches of all blocks.
 
-    Parameters
-    ----------
-    statistics : PatchStatistics
-    graph : RegionGraph
-    first : dict of tuple of int to int
-        For each block, how many patches the blocks before it have.
-    number : ndarray of int32, shape (P,)
-        The number of each patch in the image, by the number it has when those of all blocks are
-        counted one after the other.
+    Counted one block after the other, patches of a block begin at `first`; `number`, shape (P,), is
+    the number in the image of each patch counted so.
     """
 
     statistics: PatchStatistics
@@ -66,11 +48,8 @@ def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> StitchedPatches
     image was cut into blocks. Where blocks are missing and the rest is not connected, an edge is
     added between its components: a tree needs a connected graph.
 
-    Parameters
-    ----------
-    read : callable
-        Returns the blocks, at least one, in raster order; called twice, so that they need not be in
-        memory together.
+    `read` returns the blocks, at least one, in raster order; it is called twice, so that they need
+    not be in memory together.
     """
     first: dict[tuple[int, ...], int] = {}
     last_faces: dict[tuple[tuple[int, ...], int], np.ndarray] = {}

@@ -40,23 +40,14 @@ class PatchCoarsening:
     1536 pixels, the covering of regions is .10 / .12 / .13 / .17 for patches of 500 / 1000 / 2000 /
     4500 pixels (at best .43 / .38 / .30 / .33, with another scale), against .41 / .47 / .51 / .53.
 
-    Parameters
-    ----------
-    calibration : FeatureCalibration
-        Of the patches before it.
-    pixels_per_patch : float
-        Of an average patch after it.
-    projection : ndarray of float32, shape (2 F, E)
-        From means and log-variances, averaged over `calibration.scale` patches, to positions.
-    single_floor : ndarray of float32, shape (F,)
-        As `calibration.floor`, of single patches.
-    single_projection : ndarray of float32, shape (2 F, E) or (2 F, 0)
-        From single patches, not averaged, to positions by which borders are refined; 0 directions
-        where borders are not refined.
+    `projection`, float32, shape (2 F, E), leads from means and log-variances, averaged over
+    `calibration.scale` patches, to positions. `single_projection` and `single_floor` are those of
+    single patches, not averaged, to positions by which borders are refined; it has no columns where
+    they are not.
     """
 
-    calibration: FeatureCalibration
-    pixels_per_patch: float
+    calibration: FeatureCalibration  # of the patches before it
+    pixels_per_patch: float  # of an average patch after it
     projection: np.ndarray
     single_floor: np.ndarray
     single_projection: np.ndarray
@@ -96,14 +87,10 @@ class PatchCoarsening:
     def coarsened(
         self, statistics: PatchStatistics, graph: RegionGraph, stop: StopFlag | None = None
     ) -> tuple[np.ndarray, PatchStatistics]:
-        """Return the larger patch that each patch becomes part of, and statistics of these.
+        """Return the larger patch (P,) that each patch becomes part of, and statistics of these.
 
-        Returns
-        -------
-        region : ndarray of int, shape (P,)
-        statistics : PatchStatistics
-            Of the larger patches. Variances are those whose logarithm is the mean of that of their
-            parts, averaged over `calibration.scale` patches, at `calibration.floor`.
+        Variances are those whose logarithm is the mean of that of their parts, averaged over
+        `calibration.scale` patches, at `calibration.floor`.
         """
         mean, second = self._averaged(statistics, graph, stop)
         energy = _energy(mean, second, self.calibration.floor)

@@ -18,41 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RegionGraph:
-    """Which patches touch.
+    """Which patches touch."""
 
-    Parameters
-    ----------
-    number : int
-        Number of patches P.
-    edges : ndarray of int64, shape (E, 2)
-        Pairs of patch ids, the smaller first, sorted, each once.
-    border : ndarray of float32, shape (E,)
-        Length of the shared border, in pixel faces.
-    """
-
-    number: int
-    edges: np.ndarray
-    border: np.ndarray
+    number: int  # of patches P
+    edges: np.ndarray  # pairs of ids, the smaller first, sorted, each once, int64, shape (E, 2)
+    border: np.ndarray  # length of the shared border in pixel faces, float32, shape (E,)
 
 
 def region_graph(patches: np.ndarray, stop: StopFlag | None = None) -> RegionGraph:
     """Find which patches touch along a pixel face, and how long their borders are.
 
-    Parameters
-    ----------
-    patches : ndarray of int, any shape
-        Ids 0 .. P-1.
-    stop : StopFlag, optional
-        Checked for each axis.
-
-    Returns
-    -------
-    RegionGraph
-
-    Raises
-    ------
-    StoppedError
-        When asked to stop.
+    Patches have ids 0 .. P-1 in an array of any shape.
 
     Examples
     --------
@@ -80,19 +56,8 @@ def region_graph(patches: np.ndarray, stop: StopFlag | None = None) -> RegionGra
 def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -> np.ndarray:
     """Write a value of each edge of the region graph to the pixels on both sides of its border.
 
-    Parameters
-    ----------
-    patches : ndarray of int, shape space
-        -1 where there is no patch: there is no border to it.
-    graph : RegionGraph
-        Of these patches.
-    strength : ndarray of float, shape (E,)
-        0 or more. Where borders meet, the largest counts.
-
-    Returns
-    -------
-    ndarray of float32, shape space
-        0 inside patches.
+    Float32, 0 inside patches and at the border to -1, where there is no patch. Where borders meet,
+    the largest value counts.
 
     Examples
     --------
@@ -119,12 +84,7 @@ def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -
 def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -> sparse.csr_array:
     """Return the matrix that replaces each patch's value by the mean over it and its neighbours.
 
-    Parameters
-    ----------
-    graph : RegionGraph
-    weight : ndarray of float, shape (P,)
-        Pixel counts.
-    dtype : dtype of float
+    `weight`, shape (P,), are pixel counts.
     """
     from scipy import sparse  # a window opens sooner without it
 
@@ -145,14 +105,6 @@ def averaging_steps(graph: RegionGraph, scale: float, volume: bool) -> float:
     neighbours, usually more than ten; what is averaged over grows with the power 3/2 of the steps,
     and within the first as noise falls.
 
-    Parameters
-    ----------
-    graph : RegionGraph
-    scale : float
-        1 or more.
-    volume : bool
-        Whether patches have neighbours along more than two axes.
-
     Examples
     --------
     >>> image = region_graph(np.arange(100).reshape(10, 10))
@@ -172,35 +124,9 @@ def averaging_steps(graph: RegionGraph, scale: float, volume: bool) -> float:
 def averaged(
     matrix: sparse.csr_array, values: np.ndarray, steps: float, stop: StopFlag | None = None
 ) -> np.ndarray:
-    """Average values over neighbouring patches, several times.
+    """Average values (P, F) over neighbouring patches, several times, by an `averaging_matrix`.
 
     A part of a step goes that part of the way; `averaging_steps` says over how many patches.
-
-    Parameters
-    ----------
-    matrix : sparse array, shape (P, P)
-        From `averaging_matrix`.
-    values : ndarray of float, shape (P, F)
-    steps : float
-        0 or more.
-    stop : StopFlag, optional
-        Checked at every step.
-
-    Returns
-    -------
-    ndarray, shape (P, F)
-
-    Raises
-    ------
-    StoppedError
-        When asked to stop.
-
-    Examples
-    --------
-    >>> graph = region_graph(np.array([[0, 1, 2]]))
-    >>> matrix = averaging_matrix(graph, np.ones(3), float)
-    >>> averaged(matrix, np.array([[0.0], [3.0], [3.0]]), steps=1).ravel()
-    array([1.5, 2. , 3. ])
     """
     for _ in range(int(steps)):
         raise_if_stopped(stop, "tree")

@@ -13,30 +13,14 @@ _TOGETHER = 2**20
 
 @dataclass(frozen=True, slots=True)
 class PatchStatistics:
-    """Statistics of P patches.
+    """Statistics of P patches."""
 
-    Parameters
-    ----------
-    count : ndarray of float64, shape (P,)
-        Pixels.
-    mean : ndarray of float32, shape (P, F)
-        Mean feature vector.
-    second : ndarray of float32, shape (P, F)
-        Mean squared features.
-    level : ndarray of int, shape (F,)
-        Encoder level of each feature; 0 is the image itself.
-    centroid : ndarray of float64, shape (P, ndim)
-        Mean pixel index along each space axis.
-    intensity : ndarray of float64, shape (P, C)
-        Mean of each channel in the units of the image.
-    """
-
-    count: np.ndarray
-    mean: np.ndarray
-    second: np.ndarray
-    level: np.ndarray
-    centroid: np.ndarray
-    intensity: np.ndarray
+    count: np.ndarray  # pixels, float64, shape (P,)
+    mean: np.ndarray  # mean feature vector, float32, shape (P, F)
+    second: np.ndarray  # mean squared features, float32, shape (P, F)
+    level: np.ndarray  # encoder level of each feature, shape (F,); 0 is the image itself
+    centroid: np.ndarray  # mean pixel index along each space axis, float64, shape (P, ndim)
+    intensity: np.ndarray  # mean of each channel in the units of the image, float64, shape (P, C)
 
 
 def geometry(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,16 +19,8 @@ _MAX_SUGGESTED = 64
 class MergeTree:
     """A binary tree of merges over P patches.
 
-    Nodes 0 .. P-1 are the patches, node P + i is merge i; merges are sorted by cost.
-
-    Parameters
-    ----------
-    children : ndarray of int64, shape (P - 1, 2)
-        The two nodes that each merge joins.
-    cost : ndarray of float64, shape (P - 1,)
-        Ward's criterion, the increase of the within-region sum of squares; never decreasing.
-    size : ndarray of float64, shape (2 P - 1,)
-        Weight (pixels) of each node.
+    Nodes 0 .. P-1 are the patches, node P + i is merge i; merges are sorted by cost: Ward's
+    criterion, the increase of the within-region sum of squares.
 
     Examples
     --------
@@ -37,9 +29,9 @@ class MergeTree:
     array([1, 1, 2], dtype=int32)
     """
 
-    children: np.ndarray
-    cost: np.ndarray
-    size: np.ndarray
+    children: np.ndarray  # the two nodes that each merge joins, int64, shape (P - 1, 2)
+    cost: np.ndarray  # float64, shape (P - 1,); never decreasing
+    size: np.ndarray  # weight (pixels) of each node, float64, shape (2 P - 1,)
 
     @classmethod
     def of(cls, children: np.ndarray, cost: np.ndarray, weight: np.ndarray) -> MergeTree:
@@ -53,13 +45,9 @@ class MergeTree:
 
     @cached_property
     def leaf_order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Leaves in an order in which every node is a run.
+        """Leaves in an order in which every node is a run, and start and length of each run.
 
-        Returns
-        -------
-        order : ndarray of int64, shape (P,)
-            Patches; node k has ``order[start[k] : start[k] + length[k]]``.
-        start, length : ndarray of int64, shape (2 P - 1,)
+        Node k has the patches ``order[start[k] : start[k] + length[k]]``.
         """
         leaves = self.leaves
         first, second = self.children.T
@@ -92,18 +80,9 @@ class MergeTree:
         return label
 
     def cut(self, n_regions: int) -> np.ndarray:
-        """Undo the `n_regions` - 1 costliest merges.
+        """Undo the `n_regions` - 1 costliest merges; return label 1 .. n_regions of each patch.
 
-        Parameters
-        ----------
-        n_regions : int
-            1 to P.
-
-        Returns
-        -------
-        ndarray of int32, shape (P,)
-            Label 1 .. n_regions of each patch. Cuts are nested, and from n to n + 1 regions only
-            one part gets a new label, n + 1.
+        Cuts are nested: from n to n + 1 regions, only one part gets a new label, n + 1.
         """
         leaves = self.leaves
         if n_regions == 1:
@@ -126,14 +105,7 @@ class MergeTree:
         return self.leaves - int(np.searchsorted(self.cost, cost, side="left"))
 
     def suggested_number(self) -> int:
-        """Return the number of regions where the cost of merging jumps, 64 at most.
-
-        Examples
-        --------
-        >>> chain = np.array([[0, 1], [2, 6], [3, 7], [4, 8], [5, 9]])
-        >>> MergeTree.of(chain, np.array([0.1, 0.2, 0.3, 9.0, 10.0]), np.ones(6)).suggested_number()
-        3
-        """
+        """Return the number of regions where the cost of merging jumps, 64 at most."""
         cost = self.cost[::-1][:_MAX_SUGGESTED]
         if len(cost) < 2 or cost[0] <= 0:
             return 1
@@ -147,11 +119,6 @@ class MergeTree:
         In the order of the leaves every node of the tree is a run, and every merge closes the gap
         between two runs. The merge that joins any two patches is therefore the last one (the
         largest number) among the gaps between them: the ultrametric distance.
-
-        Examples
-        --------
-        >>> MergeTree.of(np.array([[0, 1], [2, 3], [4, 5]]), np.arange(3.0), np.ones(4)).gap_merges
-        array([0, 2, 1])
         """
         _, start, _ = self.leaf_order
         merges = np.empty(self.leaves - 1, np.int64)
@@ -159,12 +126,7 @@ class MergeTree:
         return merges
 
     def merges_joining(self, pairs: np.ndarray) -> np.ndarray:
-        """Return the merge that makes each pair of distinct patches one region, shape (E,).
-
-        Parameters
-        ----------
-        pairs : ndarray of int, shape (E, 2)
-        """
+        """Return the merge that makes each pair (E, 2) of distinct patches one region, (E,)."""
         _, start, _ = self.leaf_order
         ends = start[pairs]
         return _range_maxima(self.gap_merges, ends.min(axis=1), ends.max(axis=1))
@@ -172,16 +134,7 @@ class MergeTree:
     def merges_leaving(self, group: np.ndarray, number: int) -> np.ndarray:
         """Return the first merge that joins patches of each group with patches of another.
 
-        Parameters
-        ----------
-        group : ndarray of int, shape (P,)
-            0 .. number - 1.
-        number : int
-
-        Returns
-        -------
-        ndarray of int64, shape (number,)
-            P - 1 where there is no other.
+        Groups are 0 .. number - 1 by patch, shape (P,); P - 1 where there is no other.
         """
         in_order = group[self.leaf_order[0]]
         border = in_order[:-1] != in_order[1:]
@@ -236,16 +189,9 @@ def _range_maxima(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np
 def threshold_of(cost: np.ndarray, unit: float) -> np.ndarray:
     """Return the thresholds up to which merges of such costs are not done yet.
 
-    Thresholds bring Ward's cost to 0 .. 1, alike in every image of one model.
+    Thresholds bring Ward's cost to 0 .. 1, alike in every image of one model: `unit` is one unit of
+    the positions in units of the encoder's features.
 
-    Parameters
-    ----------
-    cost : ndarray of float
-    unit : float
-        One unit of the positions in units of the encoder's features.
-
-    Examples
-    --------
     >>> threshold_of(np.array([0.0, 4.0, 36.0]), unit=1.0)
     array([0.  , 0.5 , 0.75])
     """
@@ -254,11 +200,5 @@ def threshold_of(cost: np.ndarray, unit: float) -> np.ndarray:
 
 
 def cost_of(threshold: float, unit: float) -> float:
-    """Return the cost below which merges are done at a threshold; the inverse of `threshold_of`.
-
-    Examples
-    --------
-    >>> cost_of(0.5, unit=1.0)
-    4.0
-    """
+    """Return the cost below which merges are done at a threshold; the inverse of `threshold_of`."""
     return float("inf") if threshold == 1 else (threshold / (1 - threshold) * _HALF_WAY / unit) ** 2

@@ -67,15 +67,6 @@ def ward_tree(
     shared : SharedMerges, optional
         Merges to begin with; used where there are more than 5,000 nodes.
 
-    Returns
-    -------
-    MergeTree
-
-    Raises
-    ------
-    StoppedError
-        When asked to stop.
-
     References
     ----------
     .. [1] J. H. Ward, Hierarchical grouping to optimize an objective function, JASA 58, 1963.
@@ -103,21 +94,6 @@ def ward_tree_of_all(positions: np.ndarray, weight: np.ndarray) -> MergeTree:
     """Merge by Ward's criterion as `ward_tree` does, with every pair taken for neighbours.
 
     For a few hundred nodes: a table of all pairs is kept.
-
-    Parameters
-    ----------
-    positions : ndarray of float, shape (P, D)
-    weight : ndarray of float, shape (P,)
-        Above 0.
-
-    Returns
-    -------
-    MergeTree
-
-    Examples
-    --------
-    >>> ward_tree_of_all(np.array([[0.0], [5.0], [0.1]]), np.ones(3)).cut(2)
-    array([1, 2, 1], dtype=int32)
     """
     leaves = len(positions)
     x, w = np.array(positions, np.float64), np.array(weight, np.float64)
@@ -244,34 +220,16 @@ def _ward_in_rounds(
 
 @dataclass(frozen=True, slots=True)
 class MergedRounds:
-    """The regions that are left after rounds of merges, and the merges that led to them.
+    """The regions that are left after rounds of merges, and the merges that led to them."""
 
-    Parameters
-    ----------
-    children : ndarray of int64, shape (M, 2)
-        Nodes that each merge joins; merge i is node P + i.
-    cost : ndarray of float64, shape (M,)
-        Never below that of the parts.
-    node : ndarray of int64, shape (R,)
-        Node of each region that is left.
-    height : ndarray of float64, shape (R,)
-        Cost of its last merge, 0 for a single patch.
-    positions : ndarray of float32, shape (R, D)
-    weight : ndarray of float64, shape (R,)
-    edges : ndarray of int64, shape (E, 2)
-        Which regions touch, each pair once.
-    rounds : list of (ndarray of int64, ndarray of int64)
-        The merges round by round, as in `SharedMerges`.
-    """
-
-    children: np.ndarray
-    cost: np.ndarray
-    node: np.ndarray
-    height: np.ndarray
-    positions: np.ndarray
-    weight: np.ndarray
-    edges: np.ndarray
-    rounds: list[Pairs]
+    children: np.ndarray  # nodes that each merge joins, shape (M, 2); merge i is node P + i
+    cost: np.ndarray  # shape (M,), never below that of the parts
+    node: np.ndarray  # of each region that is left, shape (R,)
+    height: np.ndarray  # cost of its last merge, shape (R,); 0 for a single patch
+    positions: np.ndarray  # float32, shape (R, D)
+    weight: np.ndarray  # float64, shape (R,)
+    edges: np.ndarray  # which regions touch, each pair once, shape (E, 2)
+    rounds: list[Pairs]  # the merges round by round
 
 
 def merge_reciprocal_neighbours(
@@ -289,23 +247,8 @@ def merge_reciprocal_neighbours(
     order does not matter. Where only neighbours merge this holds but for regions that become
     neighbours on the way; the tree differs from the exact one there, and by rounding.
 
-    Parameters
-    ----------
-    edges : ndarray of int, shape (E, 2)
-        Which nodes touch, each pair once; the graph is connected.
-    positions : ndarray of float, shape (P, D)
-    weight : ndarray of float, shape (P,)
-    number : int
-        1 to P.
-    stop : StopFlag, optional
-        Checked before each round.
-    shared : SharedMerges, optional
-        Merges to begin with, whatever they cost here; they leave `number` regions or more.
-
-    Raises
-    ------
-    StoppedError
-        When asked to stop.
+    Parameters as of `ward_tree`; each edge occurs once. `shared` merges are done whatever they cost
+    here, and leave `number` regions or more.
 
     References
     ----------
@@ -474,13 +417,9 @@ class _Regions:
 class SharedMerges:
     """Merges of patches into small regions, computed once, with which several trees begin.
 
-    Parameters
-    ----------
-    rounds : tuple of (ndarray of int64, ndarray of int64)
-        Rounds of merges: each patch of the second array, with all that has been joined to it, is
-        joined to that of the first.
-    representative : ndarray of int64, shape (P,)
-        The patch that all patches of a region have been joined to.
+    In each round, each patch of the second array, with all that has been joined to it, is joined to
+    that of the first. The representative is the patch that all patches of a region have been joined
+    to, shape (P,).
     """
 
     rounds: tuple[Pairs, ...]
@@ -506,10 +445,7 @@ class SharedMerges:
         return (np.cumsum(is_first) - 1)[self.representative]
 
     def within(self, part: np.ndarray) -> SharedMerges:
-        """Return those of regions that are in one part each; `part` has shape (P,).
-
-        Patches of the other regions are on their own again.
-        """
+        """Return those of regions that are in one part each, the others undone; `part` is (P,)."""
         broken = np.zeros(len(self.representative), bool)
         broken[self.representative[part != part[self.representative]]] = True
         broken = broken[self.representative]
@@ -530,21 +466,8 @@ def shared_merges(
 ) -> SharedMerges | None:
     """Return the cheapest merges, to begin other trees of the same patches with.
 
-    Parameters
-    ----------
-    edges, positions, weight, stop
-        As of `ward_tree`.
-
-    Returns
-    -------
-    SharedMerges or None
-        They leave a quarter of the patches, 4,000 at least. None where all patches are merged in
-        exact order.
-
-    Raises
-    ------
-    StoppedError
-        When asked to stop.
+    They leave a quarter of the patches, 4,000 at least. None where all patches are merged in exact
+    order.
     """
     if len(positions) <= MAX_EXACT_NODES:
         return None
