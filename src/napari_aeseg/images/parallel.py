@@ -13,7 +13,6 @@ from napari_aeseg.errors import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from contextlib import AbstractContextManager
 
     from threadpoolctl import ThreadpoolController
 
@@ -94,15 +93,20 @@ def _prepared_threads(number: int, prepare: Callable[[], object]) -> ThreadPoolE
     return pool
 
 
-class _Blas:
-    """The BLAS library of numpy, and how many callers limit it to one thread now."""
+class _OneBlasThread:
+    """Makes contexts in which numpy multiplies matrices and finds eigenvalues in one thread.
+
+    Several threads wait for each other at every column. If another program uses one of two cores,
+    the eigenvalues of 230 x 230 numbers take 0.2 s and more, in one thread 10 ms. The number of
+    threads comes back when the last of the callers, which may be in several threads, is done.
+    """
 
     def __init__(self) -> None:
         self._lock, self._users = Lock(), 0
         self._controller: ThreadpoolController | None = None
 
     @contextmanager
-    def in_one_thread(self) -> Iterator[None]:
+    def __call__(self) -> Iterator[None]:
         from threadpoolctl import ThreadpoolController  # not at import: a window opens sooner
 
         with self._lock:
@@ -123,11 +127,14 @@ class _Blas:
                     _allow_this_thread_to_set()
 
 
+one_blas_thread = _OneBlasThread()
+
+
 def _allow_this_thread_to_set() -> None:
     """Let the calling thread set OpenBLAS's number of threads, whichever thread did so before.
 
-    Newer versions of threadpoolctl ignore in silence what a second thread sets. The lock of `_Blas`
-    keeps two threads from setting it at the same time.
+    Newer versions of threadpoolctl ignore in silence what a second thread sets. The lock of
+    `one_blas_thread` keeps two threads from setting it at the same time.
     """
     import threadpoolctl
 
@@ -135,15 +142,3 @@ def _allow_this_thread_to_set() -> None:
     clear = getattr(controller, "clear_controlling_thread", None)
     if clear is not None:
         clear(force=True)
-
-
-_blas = _Blas()
-
-
-def one_blas_thread() -> AbstractContextManager[None]:
-    """Return a context in which numpy multiplies matrices and finds eigenvalues in one thread.
-
-    Several threads wait for each other at every column. If another program uses one of two cores,
-    the eigenvalues of 230 x 230 numbers take 0.2 s and more, in one thread 10 ms.
-    """
-    return _blas.in_one_thread()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Writer = Callable[[Any, Path, dict[str, Any], StopFlag | None], Generator[Progress, None, None]]
 
 #: Functions that write labels, by the suffix of the file: they get the labels, the path, the
-#: description that `_description` returns, and the stop flag.
+#: metadata that `_in_file_order` returns, and the stop flag.
 WRITERS: dict[str, Writer] = {
     ".zarr": ome_zarr_steps,
     **dict.fromkeys(TIFF_SUFFIXES, tiff_steps),
@@ -52,7 +52,7 @@ def write_labels_steps(
         check_rectangular(labels, "labels")
         labels = np.asarray(labels)
     check_not_masked(labels, "labels")
-    labels, description = _in_file_order(labels, _description(labels, axes, voxel_size, unit))
+    labels, description = _in_file_order(labels, axes, voxel_size, unit)
     path.parent.mkdir(parents=True, exist_ok=True)
     yield from writer(labels, path, description, stop)
     return path
@@ -114,29 +114,13 @@ def write_labels(
     return drain(write_labels_steps(labels, path, axes, voxel_size, unit, stop), progress)
 
 
-def _in_file_order(labels: Any, description: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Bring labels and their description to the order of axes that both formats ask for."""
-    axes = description["axes"]
-    in_order = _ordered(axes)
-    if axes == in_order:
-        return labels, description
-    if not hasattr(labels, "transpose"):
-        import dask.array as da
-
-        labels = da.from_array(labels)  # type: ignore[no-untyped-call]
-    order = [axes.index(a) for a in in_order]
-    moved = {name: [description[name][i] for i in order] for name in ("shape", "voxel_size")}
-    return labels.transpose(tuple(order)), {**description, **moved, "axes": in_order}
-
-
-def _ordered(letters: str) -> str:
-    return "".join(a for a in "TZYX" if a in letters)
-
-
-def _description(
+def _in_file_order(
     labels: Any, axes: str | None, voxel_size: Sequence[float] | None, unit: str
-) -> dict[str, Any]:
-    """Metadata of the labels as plain values; checked."""
+) -> tuple[Any, dict[str, Any]]:
+    """Check labels; return them and their metadata in the order of axes that both formats ask for.
+
+    The metadata are plain values: "shape", "dtype", "axes", "voxel_size" and "unit".
+    """
     shape = tuple(int(n) for n in labels.shape)
     dtype = np.dtype(labels.dtype)
     if dtype.kind not in "bui":
@@ -144,7 +128,8 @@ def _description(
     if not 2 <= len(shape) <= 4 or 0 in shape:
         raise InputError(f"Labels of shape {shape} cannot be written: give 2 to 4 dimensions.")
     letters = {2: "YX", 3: "ZYX", 4: "TZYX"}[len(shape)] if axes is None else str(axes).upper()
-    is_valid = _ordered(letters) in ("YX", "ZYX", "TYX", "TZYX")
+    in_order = "".join(a for a in "TZYX" if a in letters)
+    is_valid = in_order in ("YX", "ZYX", "TYX", "TZYX")
     if not is_valid or not len(letters) == len(shape) == len(set(letters)):
         raise InputError(
             f"axes = {axes!r} of labels of shape {shape}: give YX, ZYX, TYX or TZYX, in the order "
@@ -157,11 +142,18 @@ def _description(
             sizes[letters.index("T")] = float(voxel_size[letters.index("T")])
     if not isinstance(unit, str):
         raise InputError(f'unit = {unit!r}: give a word, such as "micrometer".')
-    return {
-        "shape": list(shape),
+    order = tuple(letters.index(a) for a in in_order)
+    if letters != in_order:
+        if not hasattr(labels, "transpose"):
+            import dask.array as da
+
+            labels = da.from_array(labels)  # type: ignore[no-untyped-call]
+        labels = labels.transpose(order)
+    return labels, {
+        "shape": [shape[i] for i in order],
         "dtype": "uint8" if dtype.kind == "b" else dtype.newbyteorder("=").name,
-        "axes": letters,
-        "voxel_size": sizes,
+        "axes": in_order,
+        "voxel_size": [sizes[i] for i in order],
         "unit": unit,
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -57,7 +56,10 @@ def open_zarr(path: Path, _largest: float = 0) -> ImageFile:
 
     node = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Array):
-        return _squeezed(path, letters_of_names(_dimension_names(node), node.ndim), {}, "")
+        # As zarr 3 or xarray store them.
+        names: Any = getattr(node.metadata, "dimension_names", None)
+        names = names or node.attrs.get("_ARRAY_DIMENSIONS", ())
+        return _squeezed(path, letters_of_names(names, node.ndim), {}, "")
     attributes: dict[str, Any] = dict(node.attrs)
     metadata = attributes.get("ome", attributes)
     if "multiscales" in metadata:
@@ -75,13 +77,6 @@ def open_zarr(path: Path, _largest: float = 0) -> ImageFile:
         f"such as {path.name}/{members[0]}."
         if members
         else f"{path.name} holds no image."
-    )
-
-
-def _dimension_names(array: Any) -> Sequence[Any]:
-    """Names of the dimensions of an array, as zarr 3 or xarray store them."""
-    return getattr(array.metadata, "dimension_names", None) or array.attrs.get(
-        "_ARRAY_DIMENSIONS", ()
     )
 
 
@@ -134,128 +129,76 @@ def aeseg_attributes(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-@dataclass(frozen=True, slots=True)
-class LabelsGroup:
-    """An OME-Zarr group for labels."""
+def _level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Shape of each level: rows and columns are halved, slices and time points are not."""
+    shapes = [tuple(shape)]
+    while max(shapes[-1][-2:]) > _COARSEST:
+        *others, rows, columns = shapes[-1]
+        shapes.append((*others, -(-rows // 2), -(-columns // 2)))
+    return shapes
 
-    path: Path
-    # Shape, dtype, axes, voxel size and unit: the same when writing goes on.
-    description: dict[str, Any]
 
-    @property
-    def shapes(self) -> list[tuple[int, ...]]:
-        """Shape of each level: rows and columns are halved, slices and time points are not."""
-        shapes = [tuple(self.description["shape"])]
-        while max(shapes[-1][-2:]) > _COARSEST:
-            *others, rows, columns = shapes[-1]
-            shapes.append((*others, -(-rows // 2), -(-columns // 2)))
-        return shapes
+def _check_unfinished(path: Path, attributes: dict[str, Any], description: dict[str, Any]) -> None:
+    """Raise InputError unless a group is an unfinished one of the same labels."""
+    if attributes.get("complete"):
+        raise InputError(f"{path} exists already and is complete: {_CHOOSE_ANOTHER}.")
+    differ = [name for name, value in description.items() if attributes.get(name) != value]
+    if differ:
+        listing = ", ".join(
+            f"{n}: {attributes.get(n)!r} saved, {description[n]!r} now" for n in differ
+        )
+        raise InputError(f"{path} holds a part of other labels ({listing}): {_CHOOSE_ANOTHER}.")
 
-    def open(self) -> list[Any]:
-        """Return the arrays of all levels, made if they are not there.
 
-        Raises InputError if something else is there, or these labels are complete.
-        """
-        import zarr
+def _make_group(path: Path, description: dict[str, Any]) -> None:
+    """Make a group under a temporary name: half of it would not be recognised as ours."""
+    import zarr
 
-        attributes = aeseg_attributes(self.path)
-        if attributes is not None:
-            self._check_unfinished(attributes)
-        elif self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
-            raise InputError(
-                f"{self.path} exists already and is not a file of labels: {_CHOOSE_ANOTHER}."
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():  # zarr would make the folder that a link points to
+        raise FileNotFoundError(f"There is no folder {str(target.parent)!r} to write in.")
+    part = temporary_name(target)
+    try:
+        group = zarr.open_group(str(part), mode="w", zarr_format=3)
+        for level, shape in enumerate(_level_shapes(description["shape"])):
+            chunks, shards = _chunking(shape)
+            group.create_array(
+                str(level),
+                shape=shape,
+                chunks=chunks,
+                shards=shards,
+                dtype=description["dtype"],
+                fill_value=0,
+                dimension_names=[a.lower() for a in description["axes"]],
             )
-        else:
-            self._make()
-        group = zarr.open_group(str(self.path), mode="r+")
-        return [group[str(level)] for level in range(len(self.shapes))]
+        group.attrs.update(_attributes(path.name.split(".")[0], description))
+        if target.is_dir():  # an empty one
+            target.rmdir()
+        part.rename(target)
+    except BaseException:
+        remove_folder(part, failed=True)
+        raise
 
-    def _check_unfinished(self, attributes: dict[str, Any]) -> None:
-        """Raise InputError unless the group is an unfinished one of the same labels."""
-        if attributes.get("complete"):
-            raise InputError(f"{self.path} exists already and is complete: {_CHOOSE_ANOTHER}.")
-        now = self.description
-        differ = [name for name in now if attributes.get(name) != now[name]]
-        if differ:
-            listing = ", ".join(f"{n}: {attributes.get(n)!r} saved, {now[n]!r} now" for n in differ)
-            raise InputError(
-                f"{self.path} holds a part of other labels ({listing}): {_CHOOSE_ANOTHER}."
-            )
 
-    def _make(self) -> None:
-        """Make the group under a temporary name: half of it would not be recognised as ours."""
-        import zarr
-
-        target = Path(os.path.realpath(self.path))
-        if not target.parent.is_dir():  # zarr would make the folder that a link points to
-            raise FileNotFoundError(f"There is no folder {str(target.parent)!r} to write in.")
-        part = temporary_name(target)
-        try:
-            group = zarr.open_group(str(part), mode="w", zarr_format=3)
-            for level, shape in enumerate(self.shapes):
-                chunks, shards = chunking(shape)
-                group.create_array(
-                    str(level),
-                    shape=shape,
-                    chunks=chunks,
-                    shards=shards,
-                    dtype=self.description["dtype"],
-                    fill_value=0,
-                    dimension_names=[a.lower() for a in self.description["axes"]],
-                )
-            group.attrs.update(self.attributes())
-            if target.is_dir():  # an empty one
-                target.rmdir()
-            part.rename(target)
-        except BaseException:
-            remove_folder(part, failed=True)
-            raise
-
-    def attributes(self) -> dict[str, Any]:
-        """Return the metadata of OME-Zarr, and those of this package."""
-        axes, size = self.description["axes"], self.description["voxel_size"]
-        datasets = []
-        for level, shape in enumerate(self.shapes):
-            # Every second pixel is taken, so that the first stays where it was.
-            factor = [1.0] * (len(shape) - 2) + [2.0**level] * 2
-            scale = [s * f for s, f in zip(size, factor, strict=True)]
-            transformations = [{"type": "scale", "scale": scale}]
-            datasets.append({"path": str(level), "coordinateTransformations": transformations})
-        multiscale = {
-            "name": self.path.name.split(".")[0],
-            "axes": [_axis(a, self.description["unit"]) for a in axes],
-            "datasets": datasets,
-            "type": "nearest",
-        }
-        return {
-            "ome": {"version": "0.5", "multiscales": [multiscale], "image-label": {}},
-            _KEY: {**self.description, "complete": False},
-        }
-
-    def done(self) -> set[str]:
-        """Return the names of the parts that are written."""
-        if not self._record.is_file():
-            return set()
-        lines = self._record.read_text(encoding="ascii").splitlines(keepends=True)
-        # A last line without an end was cut off by a kill.
-        return {line.strip() for line in lines if line.endswith("\n")}
-
-    def note(self, name: str) -> None:
-        """Note that a part is written: zarr writes no file for a part of background only."""
-        with self._record.open("a", encoding="ascii") as file:
-            file.write(f"{name}\n")
-
-    def finish(self) -> None:
-        """Note that all is written."""
-        import zarr
-
-        group = zarr.open_group(str(self.path), mode="r+")
-        group.attrs.update({_KEY: {**self.description, "complete": True}})
-        self._record.unlink(missing_ok=True)
-
-    @property
-    def _record(self) -> Path:
-        return self.path / "napari-aeseg.done"
+def _attributes(name: str, description: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of OME-Zarr, and those of this package."""
+    datasets = []
+    for level, shape in enumerate(_level_shapes(description["shape"])):
+        # Every second pixel is taken, so that the first stays where it was.
+        factor = [1.0] * (len(shape) - 2) + [2.0**level] * 2
+        scale = [s * f for s, f in zip(description["voxel_size"], factor, strict=True)]
+        transformations = [{"type": "scale", "scale": scale}]
+        datasets.append({"path": str(level), "coordinateTransformations": transformations})
+    multiscale = {
+        "name": name,
+        "axes": [_axis(a, description["unit"]) for a in description["axes"]],
+        "datasets": datasets,
+        "type": "nearest",
+    }
+    return {
+        "ome": {"version": "0.5", "multiscales": [multiscale], "image-label": {}},
+        _KEY: {**description, "complete": False},
+    }
 
 
 def _axis(letter: str, unit: str) -> dict[str, str]:
@@ -265,8 +208,8 @@ def _axis(letter: str, unit: str) -> dict[str, str]:
     return {"name": letter.lower(), "type": "space"} | ({"unit": unit} if unit else {})
 
 
-def chunking(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shape of chunks and of the files that hold several."""
+def _chunking(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape of chunks, and of the files that hold several."""
     deep = 3 if len(shape) > 2 and shape[-3] > 1 else 2
     chunks, shards = [1] * len(shape), [1] * len(shape)
     for i in range(len(shape) - deep, len(shape)):
@@ -276,25 +219,30 @@ def chunking(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(chunks), tuple(shards)
 
 
-def parts_of(shape: tuple[int, ...], size: tuple[int, ...]) -> Iterator[Part]:
-    """Cut a shape into parts of a size, in raster order."""
-    for corner in product(*(range(0, n, s) for n, s in zip(shape, size, strict=True))):
-        yield tuple(slice(c, min(c + s, n)) for c, s, n in zip(corner, size, shape, strict=True))
-
-
 def ome_zarr_steps(
     labels: Any, path: Path, description: dict[str, Any], stop: StopFlag | None = None
 ) -> Generator[Progress, None, None]:
-    """Write labels with a pyramid; see `napari_aeseg.io.labels.write_labels_steps`."""
-    group = LabelsGroup(path, description)
-    levels = group.open()
-    sizes = [tuple(level.shards or level.chunks) for level in levels]
-    plan = [
-        (number, part)
-        for number, level in enumerate(levels)
-        for part in parts_of(level.shape, sizes[number])
-    ]
-    written = group.done()
+    """Write labels with a pyramid; see `napari_aeseg.io.labels.write_labels_steps`.
+
+    An unfinished group of the same labels is continued; anything else at the path is an InputError.
+    """
+    import zarr
+
+    attributes = aeseg_attributes(path)
+    if attributes is not None:
+        _check_unfinished(path, attributes, description)
+    elif path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} exists already and is not a file of labels: {_CHOOSE_ANOTHER}.")
+    else:
+        _make_group(path, description)
+    group = zarr.open_group(str(path), mode="r+")
+    levels: list[Any] = [group[str(i)] for i in range(len(_level_shapes(description["shape"])))]
+    plan = [(number, part) for number, level in enumerate(levels) for part in _parts_of(level)]
+    # zarr writes no file for a part of background only: the names of written parts are recorded.
+    record = path / "napari-aeseg.done"
+    lines = record.read_text(encoding="ascii").splitlines(keepends=True) if record.exists() else []
+    # A last line without an end was cut off by a kill.
+    written = {line.strip() for line in lines if line.endswith("\n")}
     todo = [(n, part) for n, part in plan if _name(n, part) not in written]
     _compare(labels, levels[0], [p for n, p in plan if n == 0 and _name(n, p) in written], path)
     clock, before = Clock(len(todo)), len(plan) - len(todo)
@@ -302,9 +250,18 @@ def ome_zarr_steps(
         raise_if_stopped(stop, "write")
         source = labels if number == 0 else levels[number - 1]
         levels[number][part] = _read_part(source, part, number, levels[number].dtype)
-        group.note(_name(number, part))
+        with record.open("a", encoding="ascii") as file:
+            file.write(f"{_name(number, part)}\n")
         yield Progress("write", before + done, len(plan), "", clock.seconds_left(done))
-    group.finish()
+    group.attrs.update({_KEY: {**description, "complete": True}})
+    record.unlink(missing_ok=True)
+
+
+def _parts_of(level: Any) -> Iterator[Part]:
+    """Parts of a level that lie in one file each, in raster order."""
+    shape, size = level.shape, level.shards or level.chunks
+    for corner in product(*(range(0, n, s) for n, s in zip(shape, size, strict=True))):
+        yield tuple(slice(c, min(c + s, n)) for c, s, n in zip(corner, size, shape, strict=True))
 
 
 def _name(level: int, part: Part) -> str:
