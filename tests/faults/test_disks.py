@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_no_temporary_folder_of_blocks(tmp_path, monkeypatch,
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(BlockStore, "_make_patches", full)
+    monkeypatch.setattr(BlockStore, "_make", full)
     with pytest.raises(OSError, match="No space left"):
         aeseg.build_hierarchy(stripes, model, blocks=aeseg.BlockParams())
     assert list(tmp_path.iterdir()) == []

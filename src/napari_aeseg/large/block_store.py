@@ -47,7 +47,7 @@ _STATISTICS = {
     "centroid": ("float64", "PD"),
     "intensity": ("float64", "PC"),
 }
-_GRAPH = {"edges": ("int64", "E2"), "border": ("float32", "E")}
+_ARRAYS = {**_STATISTICS, "edges": ("int64", "E2"), "border": ("float32", "E")}
 _COARSENING = ("pixels_per_patch", "projection", "single_floor", "single_projection")
 _CALIBRATION = "calibration/"
 
@@ -80,7 +80,7 @@ class BlockStore:
         if folder is None:
             store = cls(Path(tempfile.mkdtemp(prefix="aeseg-")))
             try:
-                store._begin(run, shape, block)
+                store._make(run, shape, block)
             except BaseException:
                 store.delete()
                 raise
@@ -101,7 +101,7 @@ class BlockStore:
         # If this is interrupted, the next call sees by this file that the folder is ours.
         path.mkdir(parents=True, exist_ok=True)
         begun.touch()
-        store._begin(run, shape, block)
+        store._make(run, shape, block)
         begun.unlink()
         return store
 
@@ -117,19 +117,15 @@ class BlockStore:
         digests = (_run_in(folder) or {}).get(_DIGESTS, ())
         return frozenset(number for number, digest in enumerate(digests) if digest is None)
 
-    def _begin(self, run: dict[str, Any], shape: tuple[int, ...], block: tuple[int, ...]) -> None:
-        (self.folder / "blocks").mkdir(exist_ok=True)
-        self._make_patches(shape, block)
-        with atomic_write(self.folder / _RUN) as part:
-            part.write_text(json.dumps(run, indent=1), encoding="utf-8")
-
-    def _make_patches(self, shape: tuple[int, ...], block: tuple[int, ...]) -> None:
+    def _make(self, run: dict[str, Any], shape: tuple[int, ...], block: tuple[int, ...]) -> None:
+        """Make the arrays of patch ids, then the file that says that all is made."""
         import zarr
         from zarr.codecs import ZstdCodec
 
-        for name, (size, chunks) in _arrays_of_ids(shape, block).items():
+        (self.folder / "blocks").mkdir(exist_ok=True)
+        for step, (size, chunks) in _arrays_of_ids(shape, block).items():
             zarr.create_array(
-                store=str(self.folder / name),
+                store=str(self._ids(step)),
                 shape=size,
                 chunks=chunks,
                 dtype="int32",
@@ -137,12 +133,12 @@ class BlockStore:
                 fill_value=0,
                 overwrite=True,  # an interrupted call may have left it
             )
+        with atomic_write(self.folder / _RUN) as part:
+            part.write_text(json.dumps(run, indent=1), encoding="utf-8")
 
     def _check_arrays(self, shape: tuple[int, ...], block: tuple[int, ...]) -> None:
         """Raise InputError unless the arrays of patch ids are those that were made."""
-        for step, expected in zip(
-            steps_of(shape, block), _arrays_of_ids(shape, block).values(), strict=True
-        ):
+        for step, expected in _arrays_of_ids(shape, block).items():
             try:
                 array = self.patches(step)
             # zarr raises all kinds of errors on damaged files.
@@ -153,7 +149,7 @@ class BlockStore:
                 raise _damaged(self._ids(step), reason, "Choose another folder.")
 
     def _ids(self, step: int) -> Path:
-        return self.folder / _name(step)
+        return self.folder / ("patches" if step == 1 else f"patches_{step}")
 
     def patches(self, step: int = 1) -> Any:
         """Return the zarr array of patch ids at every n-th row and column."""
@@ -223,10 +219,18 @@ class BlockStore:
     def get(self, block: Block) -> BlockPatches:
         """Return the patches of a block that is done; a damaged file raises InputError."""
         axes, file = range(len(block.inner)), self._file(block)
+        arrays = _read_npz(file)
         faces = {f"face_{axis}_{end}": "int32" for axis in axes for end in (0, 1)}
-        kinds = {**_STATISTICS, **_GRAPH}
-        arrays = _read_npz(file, {**{n: dtype for n, (dtype, _) in kinds.items()}, **faces})
-        _check_shapes(file, arrays, {n: letters for n, (_, letters) in kinds.items()}, len(axes))
+        expected = {name: dtype for name, (dtype, _) in _ARRAYS.items()} | faces
+        if {name: a.dtype.name for name, a in arrays.items() if name != _NOTES} != expected:
+            raise _damaged(file, f"it holds {sanitized(sorted(arrays), 100)}")
+        sizes = {"2": 2, "D": len(axes)}  # the same letter is the same size in all shapes
+        for name, (_, letters) in _ARRAYS.items():
+            shape = arrays[name].shape
+            if len(shape) != len(letters) or any(
+                sizes.setdefault(a, n) != n for a, n in zip(letters, shape, strict=True)
+            ):
+                raise _damaged(file, f"{name} has shape {shape}")
         return BlockPatches(
             block.index,
             PatchStatistics(*(arrays[name] for name in _STATISTICS)),
@@ -263,7 +267,8 @@ class BlockStore:
     def notes(self, done: Sequence[Block]) -> list[str]:
         """Return the notes of blocks that are done, each sentence once."""
         files = [file for file in (self._coarsening, *map(self._file, done)) if file.is_file()]
-        return list(dict.fromkeys(note for file in files for note in _read_notes(file)))
+        texts = (_read_npz(file, [_NOTES])[_NOTES] for file in files)
+        return list(dict.fromkeys(str(note) for notes in texts for note in notes))
 
     def delete(self) -> None:
         """Delete the folder with its contents, after something failed."""
@@ -281,8 +286,8 @@ class BlockStore:
         return self.folder / "blocks" / f"{block.name}.npz"
 
 
-def steps_of(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
-    """Return the steps between rows and columns at which patch ids are stored: 1, 2, 4, ...
+def _steps_of(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
+    """Steps between rows and columns at which patch ids are stored: 1, 2, 4, ...
 
     Up to where an image is no larger than a screen, and as long as blocks begin where a step does:
     two blocks must not write to one chunk at the same time.
@@ -295,21 +300,17 @@ def steps_of(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
     return steps
 
 
-def _name(step: int) -> str:
-    return "patches" if step == 1 else f"patches_{step}"
-
-
 def _arrays_of_ids(
     shape: tuple[int, ...], block: tuple[int, ...]
-) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Shape and chunks of the arrays of patch ids, by name."""
+) -> dict[int, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Shape and chunks of the arrays of patch ids, by the step between rows and columns."""
     deep = [_chunk(n, _DEEP_CHUNK) for n in block[:-2]]
     return {
-        _name(step): (
+        step: (
             (*shape[:-2], *(-(-n // step) for n in shape[-2:])),
             (*deep, *(_chunk(n // step, _CHUNK) for n in block[-2:])),
         )
-        for step in steps_of(shape, block)
+        for step in _steps_of(shape, block)
     }
 
 
@@ -358,13 +359,11 @@ def _write_npz(file: Path, arrays: Mapping[str, np.ndarray], notes: Sequence[str
         np.savez(stream, **arrays, **{_NOTES: np.array(notes, str)})  # type: ignore[arg-type]
 
 
-def _read_npz(file: Path, dtypes: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, which are these if given; zip has a checksum of each."""
+def _read_npz(file: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, or those of some names; zip has a checksum of each."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name != _NOTES}
-        if dtypes is not None and {n: a.dtype.name for n, a in arrays.items()} != dtypes:
-            raise ValueError(f"it holds {sanitized(sorted(arrays), 100)}")
+            arrays = {name: archive[name] for name in names or archive.files}
         for name, values in arrays.items():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise ValueError(f"{name} has NaN or infinite values")
@@ -374,27 +373,6 @@ def _read_npz(file: Path, dtypes: Mapping[str, str] | None = None) -> dict[str, 
     except Exception as error:
         raise _damaged(file, error) from error
     return arrays
-
-
-def _read_notes(file: Path) -> list[str]:
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return [str(note) for note in archive[_NOTES]]
-    except Exception as error:  # as in `_read_npz`
-        raise _damaged(file, error) from error
-
-
-def _check_shapes(
-    file: Path, arrays: Mapping[str, np.ndarray], letters: Mapping[str, str], ndim: int
-) -> None:
-    """Raise InputError unless the same letter is the same size in the shapes of all arrays."""
-    sizes = {"2": 2, "D": ndim}
-    for name, axes in letters.items():
-        shape = arrays[name].shape
-        if len(shape) != len(axes) or any(
-            sizes.setdefault(a, n) != n for a, n in zip(axes, shape, strict=True)
-        ):
-            raise _damaged(file, f"{name} has shape {shape}")
 
 
 def _damaged(

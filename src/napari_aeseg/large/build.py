@@ -299,20 +299,18 @@ def _run_settings(
     }
 
 
-def _levels_of_features(work: BlockWork) -> np.ndarray:
-    """The level of each feature that patches have, shape (F,)."""
+def _number_of_features(work: BlockWork) -> int:
     assert isinstance(work.model, Model)  # noqa: S101 - as above
-    levels = work.model.levels(work.params.levels)
     channels = dict(enumerate(work.model.level_channels(work.params.source)))
     channels[0] = work.image.channels  # of a model for any number of them
-    return np.repeat(levels, [channels[level] for level in levels])
+    return sum(channels[level] for level in work.model.levels(work.params.levels))
 
 
 def _coarsening(
     work: BlockWork, plan: _Plan, comparison: ComparisonParams, stop: StopFlag | None
 ) -> Generator[Progress, None, PatchCoarsening]:
     """Estimate from parts of an image how patches are joined; saved for runs that continue."""
-    saved = work.store.coarsening(len(_levels_of_features(work)))
+    saved = work.store.coarsening(_number_of_features(work))
     if saved is not None:
         return saved
     parts, failed = [], None
@@ -347,15 +345,11 @@ def _sample_parts(work: BlockWork, plan: _Plan) -> list[Block]:
     """Parts spread over an image, none larger than a block."""
     shape = work.image.shape
     align, margin = _alignment(work.image, work.params, work.model)  # type: ignore[arg-type]
-    parts = plan_blocks(shape, _block_shape_of(_PART_PIXELS, plan.size), margin, align)
+    factor = min(1.0, (_PART_PIXELS / math.prod(plan.size)) ** (1 / len(plan.size)))
+    size = [max(1, round(n * factor)) for n in plan.size]
+    parts = plan_blocks(shape, size, margin, align)
     chosen = np.unique(np.linspace(0, len(parts) - 1, _PARTS + 2).round().astype(int)[1:-1])
     return [parts[i] for i in chosen]
-
-
-def _block_shape_of(pixels: int, size: tuple[int, ...]) -> tuple[int, ...]:
-    """A block's shape, made smaller to so many pixels."""
-    factor = min(1.0, (pixels / math.prod(size)) ** (1 / len(size)))
-    return tuple(max(1, round(n * factor)) for n in size)
 
 
 def _process(
