@@ -5,14 +5,14 @@ The generators yield frozen events and return the result; the public functions d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_aeseg.autoencoder.architecture import anisotropy_warning
-from napari_aeseg.autoencoder.device import oom_as_device_error
+from napari_aeseg.autoencoder.device import Precision, oom_as_device_error
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.patch_moments import pooling_steps
 from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_resume
@@ -34,12 +34,13 @@ from napari_aeseg.images.windows import window_sample_steps
 from napari_aeseg.large.build import block_hierarchy_steps, needs_blocks
 from napari_aeseg.large.cluster import active_client
 from napari_aeseg.params import (
+    BlockParams,
     ComparisonParams,
     SegmentationParams,
     TrainingParams,
     checked_params,
 )
-from napari_aeseg.progress import Progress, collect_messages, drain, raise_if_stopped
+from napari_aeseg.progress import Progress, StopFlag, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.cuts.objects import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy, checked_number
 from napari_aeseg.regions.patches.graph import region_graph
@@ -47,12 +48,7 @@ from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_mea
 from napari_aeseg.regions.patches.superpixels import make_patches, patch_shape, pixel_density
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
     from os import PathLike
-
-    from napari_aeseg.autoencoder.device import Precision
-    from napari_aeseg.params import BlockParams
-    from napari_aeseg.progress import StopFlag
 
     ProgressCallback = Callable[[Progress], object]
 
@@ -322,15 +318,13 @@ def segment(
     for name, number in (("n_regions", n_regions), ("n_classes", n_classes)):
         if number is not None:  # before any work; how many there can be is known after it
             checked_number(name, number)
-    given = _Input.of(image, axes, "image", voxel_size)
-    array = given.array
+    array, reading = _full_image(image, axes, "image", voxel_size)
     if not needs_blocks(array):
-        array = as_array(array, given.name)  # read once, not for the training and again
+        array = as_array(array, "image")  # read once, not for the training and again
     if model is None:
-        letters = given.axes.letters
-        model = train([array], axes=letters, device=device, progress=progress, stop=stop)
+        model = train([array], axes=reading.letters, device=device, progress=progress, stop=stop)
     hierarchy = build_hierarchy(
-        array, model, params, given.axes, device, progress, stop, comparison=comparison
+        array, model, params, reading, device, progress, stop, comparison=comparison
     )
     if n_classes is not None:
         return hierarchy.classes(n_classes)
@@ -372,15 +366,14 @@ def train_steps(
         given = [image["axes"] for image in start.record.images]
         intensity = start.intensity
     params = checked_params(TrainingParams, params)
-    inputs = [_Input.of(i, a, n) for i, a, n in zip(listed, given, names, strict=True)]
-    check_compatible(
-        [i.array for i in inputs],
-        [i.axes for i in inputs],
-        names,
-        one_dtype=params.normalisation == "training",
-    )
+    full = [_full_image(i, a, n) for i, a, n in zip(listed, given, names, strict=True)]
+    arrays, readings = map(list, zip(*full, strict=True))
+    in_common = params.normalisation == "training"
+    check_compatible(arrays, readings, names, one_dtype=in_common)
     with oom_as_device_error("the training", f"Train on fewer or smaller images, or {_IN_BLOCKS}."):
-        read, intensity = yield from _read_steps(inputs, params, intensity, blocks, stop)
+        read, intensity = yield from _read_steps(
+            arrays, readings, names, params, intensity, blocks, stop
+        )
         trainer = Trainer(
             read, params, device, start, intensity, resume=resume, voxel_size=voxel_size
         )
@@ -413,21 +406,24 @@ def hierarchy_steps(
     """
     params = checked_params(SegmentationParams, params)
     comparison = checked_params(ComparisonParams, comparison)
-    given = _Input.of(image, axes, name, voxel_size)
+    array, reading = _full_image(image, axes, name, voxel_size)
     if not isinstance(model, Model):
         model = Model.load(model)
     in_blocks = any(option is not None for option in (blocks, store, client))
-    if not (in_blocks or needs_blocks(given.array)):
+    if not (in_blocks or needs_blocks(array)):
         with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
-            work = _steps_in_memory(given, model, params, comparison, device, stop, precision)
-            return (yield from work)
+            return (
+                yield from _steps_in_memory(
+                    array, model, params, comparison, reading, device, stop, name, precision
+                )
+            )
     with oom_as_device_error(name, "Give smaller blocks (block_size, --block-size)."):
         return (
             yield from block_hierarchy_steps(
-                given.array,
+                array,
                 model,
                 params,
-                given.axes,
+                reading,
                 device,
                 stop,
                 name,
@@ -440,28 +436,13 @@ def hierarchy_steps(
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """An image as it was given, of which the shape has been checked; no pixel has been read."""
-
-    array: Any
-    axes: Axes
-    name: str
-
-    @classmethod
-    def of(
-        cls,
-        image: Any,
-        axes: str | Axes | None,
-        name: str,
-        voxel_size: Sequence[float] | None = None,
-    ) -> _Input:
-        """Take the full resolution, and read the axes unless they are `Axes` already."""
-        array = full_resolution(image)
-        reading = image_axes(array, axes, name)
-        if voxel_size is not None:
-            reading = reading.with_voxel_size(voxel_size)
-        return cls(array, reading, name)
+def _full_image(
+    image: Any, axes: str | Axes | None, name: str, voxel_size: Sequence[float] | None = None
+) -> tuple[Any, Axes]:
+    """Return the full resolution of an image, and how its dimensions are read; no pixel is."""
+    array = full_resolution(image)
+    reading = image_axes(array, axes, name)
+    return array, reading if voxel_size is None else reading.with_voxel_size(voxel_size)
 
 
 def _axes_of_each(axes: str | Sequence[str | None] | None, number: int) -> list[str | None]:
@@ -489,7 +470,9 @@ def _unfinished(model: Model | None) -> Model:
 
 
 def _read_steps(
-    inputs: Sequence[_Input],
+    arrays: Sequence[Any],
+    readings: Sequence[Axes],
+    names: Sequence[str],
     params: TrainingParams,
     intensity: IntensityRange | None,
     blocks: BlockParams | None,
@@ -499,16 +482,16 @@ def _read_steps(
     in_common = params.normalisation == "training"
     skip = blocks is not None and blocks.unreadable == "skip"
     loaded: list[Image | LoadedImage | BlockImage] = []
-    for number, given in enumerate(inputs, 1):
+    inputs = zip(arrays, readings, names, strict=True)
+    for number, (array, axes, name) in enumerate(inputs, 1):
         raise_if_stopped(stop, "read")
-        array, axes, name = given.array, given.axes, given.name
         if blocks is not None or needs_blocks(array):
             loaded.append(BlockImage.of(array, axes, name, intensity, skip=skip, stop=stop))
         elif in_common:
             loaded.append(load_image(array, axes, name))
         else:
             loaded.append(read_image(array, axes, name=name))
-        yield Progress("read", number, len(inputs))
+        yield Progress("read", number, len(arrays))
     if in_common and intensity is None:
         ranges = [i.intensity() if isinstance(i, LoadedImage) else i.intensity for i in loaded]
         intensity = IntensityRange(
@@ -531,18 +514,20 @@ def _read_steps(
 
 
 def _steps_in_memory(
-    given: _Input,
+    array: Any,
     model: Model,
     params: SegmentationParams,
     comparison: ComparisonParams,
+    axes: Axes,
     device: str,
     stop: StopFlag | None,
+    name: str,
     precision: Precision,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build the hierarchy of an image that is loaded as a whole."""
     levels = model.levels(params.levels)
-    array, axes = as_array(given.array, given.name), given.axes
-    read = model.read(array, axes, given.name)
+    array = as_array(array, name)
+    read = model.read(array, axes, name)
     model = model.fitted(len(read.pixels))
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,10 +53,9 @@ class Prototypes:
 
     def __post_init__(self) -> None:
         _check_arrays(self.centres, self.whitening)
-        if isinstance(self.scale, bool) or not isinstance(self.scale, int | float | np.number):
-            raise InputError(f"The prototypes' scale = {self.scale!r} is no number.")
-        if not (np.isfinite(self.scale) and self.scale >= 1):
-            raise InputError(f"The prototypes' scale = {self.scale}: give a number of 1 or more.")
+        number = isinstance(self.scale, int | float | np.number) and self.scale is not True
+        if not (number and 1 <= self.scale <= sys.float_info.max):
+            raise InputError(f"The prototypes' scale = {self.scale!r}: give a number of 1 or more.")
         for what, values in (("name", self.names), ("color", self.colors)):
             if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
                 raise InputError(f"The prototypes' {what}s = {values!r}: give a tuple of texts.")

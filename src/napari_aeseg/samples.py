@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from skimage import data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,22 +16,16 @@ _CELLS = 7
 
 def tissue() -> np.ndarray:
     """Return stained colon tissue: uint8, shape (512, 512, 3), axes YXC."""
-    from skimage import data
-
     return np.asarray(data.immunohistochemistry())
 
 
 def retina() -> np.ndarray:
     """Return a photograph of a retina: uint8, shape (1411, 1411, 3), axes YXC."""
-    from skimage import data
-
     return np.asarray(data.retina())
 
 
 def coins() -> np.ndarray:
     """Return coins on an uneven background: uint8, shape (303, 384), axes YX."""
-    from skimage import data
-
     return np.asarray(data.coins())
 
 
@@ -39,8 +34,6 @@ def textures(seed: int = 0) -> np.ndarray:
 
     uint8, shape (384, 384). Each texture is scaled to the same mean grey and the same contrast.
     """
-    from skimage import data
-
     rng = np.random.default_rng(seed + 1)
     crops = []
     for texture in (data.brick(), data.grass(), data.gravel()):

@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import z_ratio
+from napari_aeseg.images.axes import Axes, z_ratio
 from napari_aeseg.images.windows import WindowSample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_aeseg.images.axes import Axes
     from napari_aeseg.images.intensity import Image
     from napari_aeseg.params import TrainingParams
 
@@ -61,13 +60,7 @@ class Architecture:
         return (self.z_levels, 0, 0)[-self.dimensions :]
 
     def stride(self, level: int) -> tuple[int, ...]:
-        """Pixels along each axis that one value of a level stands for; level 0 is the image.
-
-        Examples
-        --------
-        >>> [Architecture(channels=1).stride(level) for level in range(4)]
-        [(1, 1), (1, 1), (2, 2), (4, 4)]
-        """
+        """Pixels along each axis that one value of a level stands for; level 0 is the image."""
         return tuple(2 ** max(level - 1 - n, 0) for n in self._levels_skipped)
 
     def kernel(self, level: int) -> tuple[int, ...]:
@@ -133,11 +126,6 @@ def z_levels_for(ratio: float, levels: int) -> int:
     """Return how many levels work slice by slice until voxels are about as long as wide.
 
     `ratio` is the length of a voxel along Z in units of its width; the network has so many levels.
-
-    Examples
-    --------
-    >>> [z_levels_for(ratio, levels=3) for ratio in (0.5, 1, 2, 5, 100)]
-    [0, 0, 1, 2, 3]
     """
     return min(max(round(math.log2(ratio)), 0), levels)
 

@@ -149,16 +149,7 @@ def unless_out_of_memory(work: Callable[[], _T]) -> _T | None:
 
 @contextmanager
 def oom_as_device_error(what: str, advice: str) -> Iterator[None]:
-    """Turn the many kinds of out-of-memory errors into a DeviceError: for what, and what to do.
-
-    Examples
-    --------
-    >>> with oom_as_device_error("the image", "Crop it."):
-    ...     raise MemoryError
-    Traceback (most recent call last):
-    ...
-    napari_aeseg.errors.DeviceError: There is not enough memory for the image. Crop it.
-    """
+    """Turn the many kinds of out-of-memory errors into a DeviceError: for what, and what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

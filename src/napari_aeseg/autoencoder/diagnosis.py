@@ -27,13 +27,6 @@ def training_warnings(losses: Sequence[float], variance: float, learning_rate: f
     """Return what looks wrong with a training that has ended, its likely cause, and what to do.
 
     `variance` is the baseline: the loss of a network that predicts the mean.
-
-    Examples
-    --------
-    >>> training_warnings(np.linspace(0.2, 0.01, 100), 0.1, 0.004)[0][:34]
-    'The loss was still falling steeply'
-    >>> training_warnings([0.01] * 100, 0.1, 0.004)
-    []
     """
     if len(losses) < _MIN_STEPS:
         return []

@@ -21,18 +21,16 @@ from napari_aeseg.autoencoder.device import (
     use_one_thread,
     without_tf32,
 )
-from napari_aeseg.autoencoder.network import channels_last, inference_copy
+from napari_aeseg.autoencoder.network import Autoencoder, channels_last, inference_copy
 from napari_aeseg.errors import DeviceError
 from napari_aeseg.images.parallel import cores, in_threads
-from napari_aeseg.images.tiles import plan_tiles, planes, read_tile, tile_view
+from napari_aeseg.images.tiles import Tile, plan_tiles, planes, read_tile, tile_view
 from napari_aeseg.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from napari_aeseg.autoencoder.architecture import Architecture
-    from napari_aeseg.autoencoder.network import Autoencoder
-    from napari_aeseg.images.tiles import Tile
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

@@ -16,45 +16,40 @@ from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
 from napari_aeseg.autoencoder.encoding import (
     NOT_FINITE,
     EncodedTile,
+    Source,
     map_tiles,
     retry_on_oom,
     tiles_to_encode,
 )
 from napari_aeseg.autoencoder.model_file import ModelContents, read_model_file, write_model_file
 from napari_aeseg.autoencoder.network import Autoencoder, move_to, with_channels
-from napari_aeseg.autoencoder.resume import TrainingRecord
+from napari_aeseg.autoencoder.resume import Checkpoint, TrainingRecord
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import image_axes
 from napari_aeseg.images.intensity import Image, IntensityRange, read_image
-from napari_aeseg.progress import Clock, Progress, drain, raise_if_stopped
+from napari_aeseg.progress import Clock, Progress, StopFlag, drain, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from os import PathLike
 
-    from napari_aeseg.autoencoder.encoding import Source
-    from napari_aeseg.autoencoder.resume import Checkpoint
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
 
     Place = tuple[Any, ...]
 
 
 class Model:
-    """A trained autoencoder.
-
-    Made by `napari_aeseg.train` or `napari_aeseg.load_model`.
+    """A trained autoencoder, made by `napari_aeseg.train` or `napari_aeseg.load_model`.
 
     Parameters
     ----------
     network : Autoencoder
     intensity : IntensityRange or None
-        Range of the training images when every image is to be scaled by it; None when each image
-        is scaled by its own percentiles.
+        Range by which every image is scaled; None when each is scaled by its own percentiles.
     record : TrainingRecord
     checkpoint : Checkpoint or None
-        State of an unfinished training, with which it can be resumed; None for a finished one.
+        State of an unfinished training, with which it can be resumed.
     prototypes : Prototypes or None
         Classes that were found with this model, to find them again in other images. Saved with it.
     any_channels : bool

@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -28,6 +28,8 @@ from napari_aeseg.prototypes import Prototypes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from os import PathLike
+
+_T = TypeVar("_T")
 
 #: Raised whenever an older package could misread the file.
 FORMAT_VERSION = 1
@@ -112,26 +114,22 @@ def read_model_file(path: str | PathLike[str]) -> ModelContents:
     """
     path = _file(path)
     header = read_header(path)
+    tensors = _read_tensors(path)
+    # Tensors of parts that the header does not name are left among the weights, and refused.
+    moments = _take(tensors, _RESUME) if "resume" in header else {}
+    arrays = _take(tensors, _PROTOTYPES) if "prototypes" in header else {}
+    part, checkpoint, prototypes = "header", None, None
     try:
         architecture = _architecture(header["architecture"])
         intensity = _intensity(header["intensity"], architecture.channels)
         record = _record(header["training"])
         for name in ("package_version", "torch_version"):
-            _text(name, header[name])
-        any_channels = header["any_channels"]
-        if type(any_channels) is not bool or (any_channels and intensity is not None):
-            raise ValueError(f"any_channels = {any_channels!r} with intensity {intensity}")
-    except _VALUE_ERRORS as error:
-        raise ModelFileError(
-            f"The header of {path.name} is incomplete or wrong ({sanitized(error)})."
-        ) from error
-    tensors = _read_tensors(path)
-    # Tensors of parts that the header does not name are left among the weights, and refused.
-    moments = _take(tensors, _RESUME) if "resume" in header else {}
-    arrays = _take(tensors, _PROTOTYPES) if "prototypes" in header else {}
-    network = _network(architecture, tensors, path.name)
-    part, checkpoint, prototypes = "state of the training", None, None
-    try:
+            _of_type(str, name, header[name])
+        any_channels = _of_type(bool, "any_channels", header["any_channels"])
+        if any_channels and intensity is not None:
+            raise ValueError(f"any_channels = {any_channels} with intensity {intensity}")
+        network = _network(architecture, tensors, path.name)
+        part = "state of the training"
         if "resume" in header:
             checkpoint = _checkpoint(header["resume"], moments, network, record)
         part = "prototypes"
@@ -287,21 +285,23 @@ def _record(values: Mapping[str, Any]) -> TrainingRecord:
     json.dumps(params, allow_nan=False)  # else it could not be saved again
     return TrainingRecord(
         params=params,
-        images=tuple(map(_image, _list("images", values["images"]))),
+        images=tuple(map(_image, _of_type(list, "images", values["images"]))),
         steps=_whole("steps", values["steps"], 0, _MAX_INT),
         losses=_numbers("losses", values["losses"]),
         seconds=_numbers("seconds", [values["seconds"]])[0],
-        device=_text("device", values["device"]),
-        notes=tuple(_text("notes", note) for note in _list("notes", values["notes"])),
+        device=_of_type(str, "device", values["device"]),
+        notes=tuple(
+            _of_type(str, "notes", note) for note in _of_type(list, "notes", values["notes"])
+        ),
         voxel_size=None if voxel_size is None else _numbers("voxel_size", voxel_size),
-        precision=_text("precision", values["precision"]),
+        precision=_of_type(str, "precision", values["precision"]),
     )
 
 
 def _image(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return name, shape and axes of an image."""
-    name, axes = _text("name", values["name"]), _text("axes", values["axes"])
-    shape = [_whole("shape", n, 1, _MAX_INT) for n in _list("shape", values["shape"])]
+    name, axes = _of_type(str, "name", values["name"]), _of_type(str, "axes", values["axes"])
+    shape = [_whole("shape", n, 1, _MAX_INT) for n in _of_type(list, "shape", values["shape"])]
     if len(axes) != len(shape):
         raise ValueError(f"axes {sanitized(repr(axes))} of an image of shape {sanitized(shape)}")
     return {"name": name, "shape": shape, "axes": axes}
@@ -363,8 +363,8 @@ def _prototypes(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) 
         tensors["centres"].numpy(),
         tensors["whitening"].numpy(),
         values["scale"],
-        tuple(_list("names", values["names"])),
-        tuple(_list("colors", values["colors"])),
+        tuple(_of_type(list, "names", values["names"])),
+        tuple(_of_type(list, "colors", values["colors"])),
     )
 
 
@@ -381,15 +381,9 @@ def _differing(
     return sanitized(", ".join(names[:5])) + " ..." * (len(names) > 5)
 
 
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} = {sanitized(repr(value))} is not text")
-    return value
-
-
-def _list(name: str, value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{name} = {sanitized(repr(value))} is not a list")
+def _of_type(kind: type[_T], name: str, value: object) -> _T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} = {sanitized(repr(value))} is not a {kind.__name__}")
     return value
 
 
@@ -403,7 +397,7 @@ def _whole(name: str, value: Any, least: int, most: int) -> int:
 
 def _numbers(name: str, values: object) -> tuple[float, ...]:
     """Return a list of finite numbers as a tuple of floats."""
-    numbers = _list(name, values)
+    numbers: list[Any] = _of_type(list, name, values)
     if any(type(n) not in (int, float) for n in numbers):
         raise TypeError(f"{name} = {sanitized(repr(values), 100)} is not a list of numbers")
     if not all(abs(n) < _MAX_INT if type(n) is int else math.isfinite(n) for n in numbers):

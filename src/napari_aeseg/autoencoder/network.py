@@ -71,16 +71,6 @@ class Autoencoder(nn.Module):
     There is no normalisation layer: features of a pixel depend on its surroundings only, never on
     the rest of the batch or tile, so that an image can be encoded in tiles. Initial weights are
     drawn from `generator`, by default from torch's global one.
-
-    Examples
-    --------
-    >>> from napari_aeseg.autoencoder.architecture import Architecture
-    >>> net = Autoencoder(Architecture(channels=1, levels=2, width=4))
-    >>> x = torch.zeros(1, 1, 8, 8)
-    >>> [tuple(f.shape[1:]) for f in net.encoder_features(x)]
-    [(1, 8, 8), (4, 8, 8), (8, 4, 4)]
-    >>> net(x).shape
-    torch.Size([1, 1, 8, 8])
     """
 
     def __init__(
@@ -127,9 +117,7 @@ class Autoencoder(nn.Module):
         has width * 2**(i-1) channels and the stride `architecture.stride(i)`.
         """
         features = [x]
-        for i, level in enumerate(self.encoder):
-            if levels is not None and i >= levels:
-                break
+        for i, level in enumerate(self.encoder[:levels]):
             x = level(max_pool(x, self.architecture.pool(i)) if i else x)
             features.append(x)
         return features
@@ -139,37 +127,22 @@ class Autoencoder(nn.Module):
 
         Level i has the resolution of encoder level i.
         """
-        _, indices, code = self._encode(x)
-        features = self._decode(code, indices)
-        return [self.readout(features[0]), *features]
-
-    def _encode(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Return the features of levels 0 .. L, the pooling indices of levels 1 .. L, the code."""
         architecture = self.architecture
-        features, indices = [x], []
-        for i, level in enumerate(self.encoder, 1):
+        pools = [architecture.pool(i) for i in range(1, architecture.levels + 1)]
+        indices = []  # where the maxima were
+        for level, size in zip(self.encoder, pools, strict=True):
             x = level(x)
-            features.append(x)
-            size = architecture.pool(i)
             if architecture.decoder == "unpooling":
                 x, index = _MAX_POOL[len(size)](x, size, return_indices=True)
                 indices.append(index)
             else:
                 x = max_pool(x, size)
-        return features, indices, x
-
-    def _decode(self, code: Tensor, indices: list[Tensor]) -> list[Tensor]:
-        """Return decoder features, level 1 (image resolution) first."""
         features = []
-        for i in reversed(range(self.architecture.levels)):
-            if indices:
-                size = self.architecture.pool(i + 1)
-                grown = _MAX_UNPOOL[len(size)](code, indices[i], size)
-            else:
-                grown = self.grow[i](code)
-            code = self.decoder[i](grown)
-            features.append(code)
-        return features[::-1]
+        for i, size in reversed(list(enumerate(pools))):
+            x = _MAX_UNPOOL[len(size)](x, indices[i], size) if indices else self.grow[i](x)
+            x = self.decoder[i](x)
+            features.append(x)
+        return [self.readout(x), *reversed(features)]
 
 
 def _convolutions(inputs: int, outputs: int, number: int, kernel: tuple[int, ...]) -> nn.Sequential:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from napari_aeseg.autoencoder.device import choose_device, dtype_of, is_accelerator
+from napari_aeseg.autoencoder.device import Precision, choose_device, dtype_of, is_accelerator
 from napari_aeseg.autoencoder.encoding import (
     NOT_FINITE,
     PIECE,
+    EncodedTile,
+    Source,
     device_tile_size,
     map_tiles,
     pinned,
@@ -24,17 +26,14 @@ from napari_aeseg.autoencoder.encoding import (
     to_device,
 )
 from napari_aeseg.errors import InputError
-from napari_aeseg.progress import Clock, Progress, raise_if_stopped
+from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from napari_aeseg.autoencoder.device import Precision
-    from napari_aeseg.autoencoder.encoding import EncodedTile, Source
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.images.intensity import Image
     from napari_aeseg.images.tiles import Tile
-    from napari_aeseg.progress import StopFlag
 
 # Sums of larger squares do not fit float32.
 _LARGEST_SQUARE = 1e30
@@ -91,68 +90,57 @@ def pooling_steps(
         If features are not finite, or too large for their squares.
     """
     levels = model.levels(levels)
+    channels = {level: model.level_channels(source)[level] for level in levels}
+    strides = {level: model.architecture.stride(level) for level in levels}
+
+    def pool(device: torch.device, tile_size: int) -> Generator[Progress, None, PooledFeatures]:
+        # What `prepare` returns is what `add` takes.
+        kind: Any = GpuMoments if is_accelerator(device) else CpuMoments
+        moments = kind(patches, channels, strides, device, stop)
+        total = len(tiles_to_encode(model.architecture, patches.shape, tile_size))
+        clock = Clock(total)
+        work, pixels = moments.prepare, image.pixels
+        tiles = map_tiles(model.network, work, pixels, levels, source, device, tile_size, precision)
+        # Closed when stopped, so that no thread works on.
+        with closing(tiles):
+            for done, prepared in enumerate(tiles, 1):
+                moments.add(prepared)
+                yield Progress("encode", done, total, str(device), clock.seconds_left(done))
+                raise_if_stopped(stop, "encode")
+        mean, second = moments.finish()
+        if not (np.isfinite(mean).all() and (second <= _LARGEST_SQUARE).all()):
+            raise InputError(NOT_FINITE)
+        return PooledFeatures(mean, second, np.repeat(levels, list(channels.values())))
+
     chosen = choose_device(device)
     dtype_of(precision, chosen)
     tile_size = device_tile_size(tile_size, chosen, model.architecture)
-    run = partial(_pool, model, image, patches, levels, source, stop, precision)
-    return (yield from retry_on_oom(run, chosen, tile_size))
+    return (yield from retry_on_oom(pool, chosen, tile_size))
 
 
-def _pool(
-    model: Model,
-    image: Image,
-    patches: np.ndarray,
-    levels: tuple[int, ...],
-    source: Source,
-    stop: StopFlag | None,
-    precision: Precision,
-    device: torch.device,
-    tile_size: int,
-) -> Generator[Progress, None, PooledFeatures]:
-    channels = {level: model.level_channels(source)[level] for level in levels}
-    strides = {level: model.architecture.stride(level) for level in levels}
-    # What `prepare` returns is what `add` takes.
-    moments: Any = (
-        GpuMoments(patches, channels, strides, device, stop)
-        if is_accelerator(device)
-        else CpuMoments(patches, channels, strides, stop)
-    )
-    total = len(tiles_to_encode(model.architecture, patches.shape, tile_size))
-    clock = Clock(total)
-    tiles = map_tiles(
-        model.network, moments.prepare, image.pixels, levels, source, device, tile_size, precision
-    )
-    # Closed when stopped, so that no thread works on.
-    with closing(tiles):
-        for done, prepared in enumerate(tiles, 1):
-            moments.add(prepared)
-            yield Progress("encode", done, total, str(device), clock.seconds_left(done))
-            raise_if_stopped(stop, "encode")
-    mean, second = moments.finish()
-    if not (np.isfinite(mean).all() and (second <= _LARGEST_SQUARE).all()):
-        raise InputError(NOT_FINITE)
-    return PooledFeatures(mean, second, np.repeat(levels, [channels[i] for i in levels]))
-
-
-class _PatchMoments:
+class _PatchMoments(ABC):
     """Sums of features, and of their squares, per patch: what CPU and GPU have in common.
 
-    `ids` are patch ids 0 .. P-1, all present, of N planes or volumes, on the device; `stacked` is
-    the shape of the image along the axes of which N is the product. `channels` and `strides` are
-    the features of each level, and the pixels that one cell of it stands for.
+    `patches` are the ids 0 .. P-1, all present, of the pixels of an image; `channels` and `strides`
+    are the features of each level, and the pixels that one cell of it stands for.
     """
+
+    _dtype: torch.dtype  # of the sums
 
     def __init__(
         self,
-        ids: torch.Tensor,
-        stacked: tuple[int, ...],
+        patches: np.ndarray,
         channels: Mapping[int, int],
         strides: Mapping[int, tuple[int, ...]],
-        dtype: torch.dtype,
-        stop: StopFlag | None,
+        device: torch.device,
+        stop: StopFlag | None = None,
     ) -> None:
+        # The network sees N planes or volumes; N is the product of the other axes.
+        space = patches.shape[-len(next(iter(strides.values()))) :]
+        self._stacked = patches.shape[: -len(space)]
+        ids = self._ids(patches.reshape(-1, *space), device, stop)
         number = int(ids.max()) + 1
-        self._stacked, self._strides = stacked, strides
+        self._strides = strides
         self._cells = {}
         for stride in set(strides.values()):
             raise_if_stopped(stop, "encode")
@@ -163,8 +151,12 @@ class _PatchMoments:
             level: slice(a, b) for level, a, b in zip(channels, ends, ends[1:], strict=False)
         }
         self._sums, self._squares = (
-            torch.zeros((number, ends[-1]), dtype=dtype, device=ids.device) for _ in range(2)
+            torch.zeros((number, ends[-1]), dtype=self._dtype, device=device) for _ in range(2)
         )
+
+    @abstractmethod
+    def _ids(self, planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
+        """Return patch ids of shape (N, *space) on the device."""
 
     def _plane(self, encoded: EncodedTile) -> int:
         """Return which of the N planes or volumes a tile is in."""
@@ -186,18 +178,11 @@ class CpuMoments(_PatchMoments):
     added in double precision, in which the order makes no difference.
     """
 
-    def __init__(
-        self,
-        patches: np.ndarray,
-        channels: Mapping[int, int],
-        strides: Mapping[int, tuple[int, ...]],
-        stop: StopFlag | None = None,
-    ) -> None:
-        space = patches.shape[-len(next(iter(strides.values()))) :]
-        stacked = patches.shape[: -len(space)]
+    _dtype = torch.float64
+
+    def _ids(self, planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
         # torch shares the memory of arrays that are writable.
-        ids = torch.from_numpy(np.require(patches, requirements=("C", "W")).reshape(-1, *space))
-        super().__init__(ids, stacked, channels, strides, torch.float64, stop)
+        return torch.from_numpy(np.require(planes, requirements=("C", "W")))
 
     def prepare(self, encoded: EncodedTile) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Return, per level, patches and double sums of their features and squares."""
@@ -220,27 +205,26 @@ class CpuMoments(_PatchMoments):
         """Add what `prepare` returned."""
         for level, (ids, sums) in summed.items():
             columns = self._columns[level]
-            for total, part in zip(
-                (self._sums, self._squares), np.split(sums, 2, axis=1), strict=True
-            ):
-                total.numpy()[:, columns][ids] += part
+            features, squares = np.split(sums, 2, axis=1)
+            self._sums.numpy()[:, columns][ids] += features
+            self._squares.numpy()[:, columns][ids] += squares
 
 
 class GpuMoments(_PatchMoments):
     """Sums on a device; patch ids and sums stay there from the first tile to the last."""
 
-    def __init__(
-        self,
-        patches: np.ndarray,
-        channels: Mapping[int, int],
-        strides: Mapping[int, tuple[int, ...]],
-        device: torch.device,
-        stop: StopFlag | None = None,
-    ) -> None:
-        space = patches.shape[-len(next(iter(strides.values()))) :]
-        stacked = patches.shape[: -len(space)]
-        ids = _ids_on_device(patches.reshape(-1, *space), device, stop)
-        super().__init__(ids, stacked, channels, strides, torch.float32, stop)
+    _dtype = torch.float32
+
+    def _ids(self, planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
+        ids = torch.empty(planes.shape, dtype=torch.int32, device=device)
+        lines = planes.reshape(-1, planes.shape[-1])
+        height = max(1, _BLOCK // planes.shape[-1])
+        starts = range(0, len(lines), height)
+        with closing(to_device(lambda a: lines[a : a + height], starts, device)) as blocks:
+            for start, block in zip(starts, blocks, strict=True):
+                ids.flatten(0, -2)[start : start + height] = block
+                raise_if_stopped(stop, "encode")
+        return ids
 
     def prepare(self, encoded: EncodedTile) -> EncodedTile:
         """Return the tile itself: the device computes in the order of the calls."""
@@ -294,37 +278,37 @@ class _CellPatches:
         self.within = np.unravel_index(within, ids.shape[2:])
         self.missing = np.argsort(last, kind="stable")[number - len(at) :].astype(np.int32)
 
-    def inner(self, tile: Tile) -> tuple[tuple[slice, ...], np.ndarray]:
-        """Return the cells of a tile without its margin, and how many the margin has."""
+    def _in_tile(
+        self, plane: int, tile: Tile
+    ) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray, np.ndarray]:
+        """Return the cells of a tile without its margin, how many the margin has, and extra cells.
+
+        These are the patches that take an extra cell, and the cells, shape (axes, n), counted from
+        the corner of the tile without its margin.
+        """
         inner = tuple(
             slice(s.start // n, -(-s.stop // n))
             for s, n in zip(tile.inner, self.stride, strict=True)
         )
-        return inner, np.array([s.start // n for s, n in zip(tile.keep, self.stride, strict=True)])
-
-    def extra_cells(self, plane: int, inner: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Return patches that take an extra cell of these, and the cells, shape (axes, n)."""
+        margin = [s.start // n for s, n in zip(tile.keep, self.stride, strict=True)]
         first = plane * self.length
         rows = np.array([inner[0].start, inner[0].stop]) * self.stride[0]
         band = slice(*np.searchsorted(self.line, first + np.minimum(rows, self.length)))
         pixels = [self.line[band] - first, *(w[band] for w in self.within)]
         cells = np.array(pixels) // np.array(self.stride)[:, np.newaxis]
-        inside = np.ones(cells.shape[1], bool)
-        for cell, window in zip(cells[1:], inner[1:], strict=True):
-            inside &= (cell >= window.start) & (cell < window.stop)
-        return self.missing[band][inside], cells[:, inside]
+        cells -= np.array([i.start for i in inner])[:, np.newaxis]
+        lengths = np.array([i.stop - i.start for i in inner])[:, np.newaxis]
+        inside = ((cells >= 0) & (cells < lengths)).all(axis=0)
+        return inner, np.array(margin), self.missing[band][inside], cells[:, inside]
 
     def on_device(self, plane: int, tile: Tile) -> tuple[Any, torch.Tensor, Any, torch.Tensor]:
         """Return the window of a tile's inner cells, their patches, extra cells, their patches.
 
         Indices of slices and tensors are more than torch's stubs can follow.
         """
-        inner, margin = self.inner(tile)
-        missing, cells = self.extra_cells(plane, inner)
-        start = np.array([i.start for i in inner])
-        shifted = cells + (margin - start)[:, np.newaxis]
+        inner, margin, missing, cells = self._in_tile(plane, tile)
         device = self.ids.device
-        extra = pinned(np.stack([missing, *shifted]), device)
+        extra = pinned(np.stack([missing, *(cells + margin[:, np.newaxis])]), device)
         extra_ids, *extra_cells = extra.to(device, non_blocking=device.type == "cuda")
         window = (
             slice(m, m + i.stop - i.start) for i, m in zip(inner, margin.tolist(), strict=True)
@@ -338,10 +322,7 @@ class _CellPatches:
         These are the patch of each piece, ascending; flat indices of cells in the encoded tile; and
         which of these cells is the first of each piece.
         """
-        inner, margin = self.inner(tile)
-        missing, extra = self.extra_cells(plane, inner)
-        # From the corner of the inner part.
-        extra = extra - np.array([i.start for i in inner])[:, np.newaxis]
+        inner, margin, missing, extra = self._in_tile(plane, tile)
         lengths = [i.stop - i.start for i in inner]
         size = tuple(n // s for n, s in zip(tile.size, self.stride, strict=True))
         # Sides of pieces in cells; a larger cell is a piece of its own.
@@ -377,20 +358,6 @@ def sums_of_runs(rows: torch.Tensor, cells: torch.Tensor, starts: torch.Tensor) 
     sums = F.embedding_bag(cells, rows, starts, mode="sum")
     squares = F.embedding_bag(cells, rows.square_(), starts, mode="sum")
     return torch.cat([sums, squares], 1)
-
-
-def _ids_on_device(planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
-    """Bring patch ids of shape (N, *space) to a device, as int32."""
-    ids = torch.empty(planes.shape, dtype=torch.int32, device=device)
-    lines = planes.reshape(-1, planes.shape[-1])
-    height = max(1, _BLOCK // planes.shape[-1])
-    starts = range(0, len(lines), height)
-    blocks = to_device(lambda start: lines[start : start + height], starts, device)
-    with closing(blocks):
-        for start, block in zip(starts, blocks, strict=True):
-            ids.flatten(0, -2)[start : start + height] = block
-            raise_if_stopped(stop, "encode")
-    return ids
 
 
 def _stable_order(values: np.ndarray) -> np.ndarray:

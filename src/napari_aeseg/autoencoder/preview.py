@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_aeseg.autoencoder.network import channels_last
+from napari_aeseg.autoencoder.network import Autoencoder, channels_last
 from napari_aeseg.images.tiles import plan_tiles, read_tile
 from napari_aeseg.images.windows import WindowSample
 from napari_aeseg.progress import TrainingPreview
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_aeseg.autoencoder.architecture import Architecture
-    from napari_aeseg.autoencoder.network import Autoencoder
     from napari_aeseg.images.intensity import Image
 
 # Rows and columns of a preview at most: a fraction of a second on a CPU.

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from napari_aeseg.autoencoder.architecture import PARAM_FIELDS, architecture_for
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.device import (
+    Precision,
     choose_device,
     dtype_of,
     is_accelerator,
@@ -31,7 +32,6 @@ from napari_aeseg.params import TrainingParams
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.images.intensity import Image, IntensityRange
 
 # After so many steps, the weights are copied if they are the best so far: training may diverge.
@@ -45,20 +45,10 @@ class Trainer:
     Random numbers of a step follow from the seed and the number of the step alone, so that a
     training can be resumed, a step can be repeated, and other threads make no difference.
 
-    Parameters
-    ----------
-    init : Model, optional
-        Weights to start from; its architecture is kept.
-    intensity : IntensityRange, optional
-        Stored in the model: the range by which every later image is to be scaled.
-    resume : bool
-        Whether to go on with the unfinished training of `init`, on the same images, with its params
-        and voxel size; on the CPU, the result is that of a training that was never stopped, bit for
-        bit.
-    precision : {"float32", "bfloat16"}
-        Of activations; weights are float32 in any case.
-    voxel_size : sequence of float, optional
-        Length of a voxel along each axis of space (see `z_ratio`); only ratios matter.
+    `init` gives architecture and weights to start from. With `resume`, its unfinished training goes
+    on, on the same images; on the CPU, the result is that of a training that was never stopped, bit
+    for bit. `intensity` is stored in the model: the range by which every later image is to be
+    scaled. `precision` is that of activations; weights are float32 in any case.
     """
 
     def __init__(
@@ -106,7 +96,9 @@ class Trainer:
             set_moments(self.network, self.optimizer)
             if resume and init is not None and init.checkpoint is not None:
                 self._resume(init.record, init.checkpoint)
-            self._place_images()
+            if unless_out_of_memory(lambda: self._place(self.device)) is None:
+                self.note(f"{self.device} has no memory for the images: training on the CPU.")
+                self._place(_CPU)
 
     def _resume(self, record: TrainingRecord, checkpoint: Checkpoint) -> None:
         """Take over an unfinished training whose weights are in the network."""
@@ -193,13 +185,6 @@ class Trainer:
                 f"{reason} with a single crop of {crop} pixels. Choose smaller crops or a smaller "
                 "width, or close other programs."
             )
-
-    def _place_images(self) -> None:
-        """Bring everything to the device, or to the CPU if it has no memory for it."""
-        device = self.device
-        if unless_out_of_memory(lambda: self._place(device)) is None:
-            self._place(_CPU)
-            self.note(f"{device} has no memory for the images: training on the CPU.")
 
     def _place(self, device: torch.device) -> bool:
         """Bring network, optimiser and images to a device; return True."""

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 from napari_aeseg.autoencoder.device import precision_used, unless_out_of_memory
 from napari_aeseg.autoencoder.preview import TrainingPreviewer
 from napari_aeseg.errors import DeviceError, InputError
-from napari_aeseg.progress import Pace, TrainingPreview, TrainingProgress, raise_if_stopped
+from napari_aeseg.progress import (
+    Pace,
+    StopFlag,
+    TrainingPreview,
+    TrainingProgress,
+    raise_if_stopped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.autoencoder.trainer import Trainer
-    from napari_aeseg.progress import StopFlag
 
 _SECONDS_BETWEEN_EVENTS = 0.1
 
@@ -27,26 +32,23 @@ def training_steps(
     snapshot_seconds: float | None = None,
     preview_seconds: float | None = None,
 ) -> Generator[TrainingProgress, None, Model]:
-    """Train an autoencoder; a generator of events that returns the model.
+    """Train an autoencoder; a generator of events that returns the model, on the CPU.
 
     Each step draws random crops from random images (an image is drawn as often as its size says),
     flips and turns them, adds noise, and takes one AdamW step on the mean squared difference
     between the reconstruction and the clean crop. The learning rate warms up over the first tenth
     and then follows a cosine to zero.
 
+    When memory runs out, batches are halved, then the CPU takes over; when that has none either, or
+    when asked to stop, the model so far is returned, and can be resumed. If the loss is no longer
+    finite, the weights are the best before. What looks wrong with the training is said in the last
+    event's message and in the notes of the record.
+
     Parameters
     ----------
-    stop : StopFlag, optional
-        Checked at every step; the model so far is returned, and can be resumed.
     snapshot_seconds, preview_seconds : float, optional
         How often an event carries a `snapshot` of the model, or a `preview`: the reconstruction of
         the middle of the first image. Never, by default.
-
-    Returns
-    -------
-    Model
-        On the CPU. What looks wrong with the training is said in the last event's message and in
-        the notes of the record. If the loss is no longer finite, the weights are the best before.
 
     Raises
     ------
@@ -55,8 +57,7 @@ def training_steps(
     StoppedError
         If asked to stop before the first step.
     DeviceError
-        If there is no memory for a single step. When memory runs out, batches are halved, then the
-        CPU takes over; when that has none either, the model so far is returned, and can be resumed.
+        If there is no memory for a single step.
 
     References
     ----------
@@ -79,7 +80,7 @@ def training_steps(
             trainer.note(f"{error} The model is that of step {trainer.done}.")
             yield reporter.event()
             break
-        if reporter.is_due or trainer.ended or trainer.has_messages:
+        if reporter.is_due() or trainer.ended or trainer.has_messages:
             yield reporter.event()
     return trainer.result()
 
@@ -95,18 +96,16 @@ class _Reporter:
         self._snapshots = _Timer(snapshot_seconds)
         self._previews = _Timer(preview_seconds)
         self._previewer = TrainingPreviewer(trainer.images[0], trainer.network.architecture)
-        self._last = time.perf_counter()
+        self._events = _Timer(_SECONDS_BETWEEN_EVENTS)
         self._reported = trainer.done
 
-    @property
     def is_due(self) -> bool:
-        """Whether it is time for an event."""
-        return time.perf_counter() - self._last > _SECONDS_BETWEEN_EVENTS
+        """Return whether it is time for an event."""
+        return self._events.is_due()
 
     def event(self) -> TrainingProgress:
         """Return the news since the last event."""
         trainer = self._trainer
-        self._last = time.perf_counter()
         self._pace.mark(trainer.done)
         speed = self._pace.per_second
         messages = [trainer.take_messages()]
