@@ -52,34 +52,29 @@ class Prototypes:
     colors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_arrays(self.centres, self.whitening)
+        for name, array in (("centres", self.centres), ("whitening", self.whitening)):
+            if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.float64:
+                raise InputError(f"The prototypes' {name} are not a 2D array of float64.")
+            if 0 in array.shape:
+                raise InputError(f"The prototypes' {name} of shape {array.shape} are empty.")
+            if not np.isfinite(array).all():
+                raise InputError(f"The prototypes' {name} have NaN or infinite values.")
+        if self.centres.shape[1] != len(self.whitening):
+            raise InputError(
+                f"The prototypes' centres of shape {self.centres.shape} and whitening of shape "
+                f"{self.whitening.shape} do not fit each other."
+            )
         number = isinstance(self.scale, int | float | np.number) and self.scale is not True
         if not (number and 1 <= self.scale <= sys.float_info.max):
             raise InputError(f"The prototypes' scale = {self.scale!r}: give a number of 1 or more.")
-        for what, values in (("name", self.names), ("color", self.colors)):
+        for noun, values in (("name", self.names), ("color", self.colors)):
             if not isinstance(values, tuple) or not all(isinstance(v, str) for v in values):
-                raise InputError(f"The prototypes' {what}s = {values!r}: give a tuple of texts.")
+                raise InputError(f"The prototypes' {noun}s = {values!r}: give a tuple of texts.")
             if len(values) not in (0, len(self.centres)):
                 raise InputError(
                     f"The prototypes have {len(self.centres)} class(es) but {len(values)} "
-                    f"{what}(s): give one each."
+                    f"{noun}(s): give one each."
                 )
         wrong = [color for color in self.colors if not _COLOR.fullmatch(color)]
         if wrong:
             raise InputError(f"The prototypes' color {wrong[0]!r} is not written as '#rrggbb'.")
-
-
-def _check_arrays(centres: np.ndarray, whitening: np.ndarray) -> None:
-    """Raise InputError unless these are matrices of finite doubles that can be multiplied."""
-    for name, array in (("centres", centres), ("whitening", whitening)):
-        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.float64:
-            raise InputError(f"The prototypes' {name} are not a 2D array of float64.")
-        if 0 in array.shape:
-            raise InputError(f"The prototypes' {name} of shape {array.shape} are empty.")
-        if not np.isfinite(array).all():
-            raise InputError(f"The prototypes' {name} have NaN or infinite values.")
-    if centres.shape[1] != len(whitening):
-        raise InputError(
-            f"The prototypes' centres of shape {centres.shape} and whitening of shape "
-            f"{whitening.shape} do not fit each other."
-        )

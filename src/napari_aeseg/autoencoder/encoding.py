@@ -43,7 +43,7 @@ NOT_FINITE = (
 )
 #: Tiles of planes and of volumes begin at multiples of so many pixels, so that no tile border runs
 #: through these squares (cubes), however large tiles are: sums are taken over each of them first.
-PIECE = {2: 8, 3: 8}
+PIECE = 8
 
 # Larger tiles save less than 5 % of margins, and a stop is heard between two tiles.
 _LARGEST_TILE = 2048
@@ -169,11 +169,10 @@ def tiles_to_encode(
     decoder.
     """
     dimensions = architecture.dimensions
-    piece = PIECE[dimensions]
     sides = zip(tile_shape(tile_size, architecture, space), architecture.total_stride, strict=True)
     tiles = plan_tiles(
         space[-dimensions:],
-        tuple(-(-n // max(m, piece)) * max(m, piece) for n, m in sides),
+        tuple(-(-n // max(m, PIECE)) * max(m, PIECE) for n, m in sides),
         architecture.receptive_radius(decoded=decoded),
         architecture.total_stride,
     )
@@ -226,14 +225,12 @@ def device_tile_size(tile_size: int, device: torch.device, architecture: Archite
 
 
 def bytes_per_pixel(architecture: Architecture) -> int:
-    """Return the memory that encoding takes for each pixel of a tile, in float32.
-
-    All levels of two tiles are in memory until they are summed, and two more arrays of the finest
-    level: the last convolution, and a copy for sums.
-    """
+    """Return the memory that encoding takes for each pixel of a tile, in float32."""
     levels = sum(
         n / math.prod(architecture.stride(i)) for i, n in enumerate(architecture.level_channels)
     )
+    # All levels of two tiles are in memory until they are summed, and two more arrays of the finest
+    # level: the last convolution, and a copy for sums.
     return int(4 * (2 * levels + 2 * architecture.width))
 
 

@@ -123,10 +123,7 @@ class Autoencoder(nn.Module):
         return features
 
     def decoder_features(self, x: Tensor) -> list[Tensor]:
-        """Return activations of the decoder; level 0 is the reconstruction.
-
-        Level i has the resolution of encoder level i.
-        """
+        """Return activations of the decoder, of each level at the resolution of the encoder."""
         architecture = self.architecture
         pools = [architecture.pool(i) for i in range(1, architecture.levels + 1)]
         indices = []  # where the maxima were
@@ -142,7 +139,7 @@ class Autoencoder(nn.Module):
             x = _MAX_UNPOOL[len(size)](x, indices[i], size) if indices else self.grow[i](x)
             x = self.decoder[i](x)
             features.append(x)
-        return [self.readout(x), *reversed(features)]
+        return [self.readout(x), *reversed(features)]  # level 0 is the reconstruction
 
 
 def _convolutions(inputs: int, outputs: int, number: int, kernel: tuple[int, ...]) -> nn.Sequential:

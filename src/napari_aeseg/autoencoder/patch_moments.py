@@ -66,28 +66,13 @@ def pooling_steps(
     A level of lower resolution is sampled once per cell (one value of that level), at the cell's
     centre; a patch without a cell centre takes the cell of its last pixel.
 
-    Parameters
-    ----------
-    image : Image
-        From `model.read`.
-    patches : ndarray of int, shape space
-        Patch ids 0 .. P-1, all present.
-    levels : tuple of int, optional
-        All by default; 0 is the image itself.
-    device : str
-        When it runs out of memory, tiles are halved down to 64 pixels, then the CPU takes over;
-        an event says so.
-    tile_size : int
-        Pixels along each side, see `tile_shape`; the result does not depend on it. CUDA devices
-        with free memory take larger ones, up to 2048.
-    precision : {"float32", "bfloat16"}
-        Of weights and activations; sums are float32. In bfloat16 regions change: one
-        pixel in ten or more on texture mosaics (docs/performance.md).
-
-    Raises
-    ------
-    InputError
-        If features are not finite, or too large for their squares.
+    `image` is from `model.read`; `patches` has the ids 0 .. P-1, all present, of its pixels. The
+    result does not depend on `tile_size`, in pixels along each side (see `tile_shape`): CUDA
+    devices with free memory take larger tiles, and a device that runs out of memory smaller ones,
+    down to 64 pixels, before the CPU takes over; an event says so. `precision` is that of weights
+    and activations; sums are float32. In bfloat16 regions change: one pixel in ten or more on
+    texture mosaics (docs/performance.md). InputError if features are not finite, or too large for
+    their squares.
     """
     levels = model.levels(levels)
     channels = {level: model.level_channels(source)[level] for level in levels}
@@ -326,7 +311,7 @@ class _CellPatches:
         lengths = [i.stop - i.start for i in inner]
         size = tuple(n // s for n, s in zip(tile.size, self.stride, strict=True))
         # Sides of pieces in cells; a larger cell is a piece of its own.
-        side = np.maximum(PIECE[len(self.stride)] // np.array(self.stride), 1)
+        side = np.maximum(PIECE // np.array(self.stride), 1)
         n_pieces = tuple(-(-n // int(s)) for n, s in zip(lengths, side, strict=True))
         grid = [np.arange(n) for n in lengths]
         in_tile = np.ix_(*(m + axis for m, axis in zip(margin, grid, strict=True)))

@@ -74,7 +74,10 @@ class TrainingPreviewer:
         out = out.transpose(["CYX".index(a) for a in axes]) if "C" in axes else out[0]
         if axes == "XY":
             out = out.T
-        return TrainingPreview(out, axes, self._offset())
+        # Where the preview lies, one number for each axis but C.
+        stack = [a for a in "TZ" if a in self.image.axes.letters]
+        position = dict(zip([*stack, "Y", "X"], [*self.plane, *self.corner], strict=True))
+        return TrainingPreview(out, axes, tuple(position[a] for a in self.image.axes.space))
 
     def _pixels(self) -> np.ndarray:
         """Return the tile with its margin."""
@@ -85,10 +88,3 @@ class TrainingPreviewer:
         # An index of slices and numbers is more than numpy's stubs can follow.
         stack: Any = (slice(None), *self.stack)
         return read_tile(self.image.pixels[stack], self.tile)
-
-    def _offset(self) -> tuple[int, ...]:
-        """Return where the preview lies, one number for each axis but C."""
-        letters = self.image.axes.letters
-        stack = [a for a in "TZ" if a in letters]
-        position = dict(zip([*stack, "Y", "X"], [*self.plane, *self.corner], strict=True))
-        return tuple(position[a] for a in self.image.axes.space)

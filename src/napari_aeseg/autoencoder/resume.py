@@ -47,18 +47,6 @@ class Checkpoint:
     # What AdamW keeps, named "exp_avg.<weight>" and "exp_avg_sq.<weight>"; on the CPU.
     moments: dict[str, torch.Tensor]
 
-    @classmethod
-    def of(
-        cls, network: Autoencoder, optimizer: torch.optim.Optimizer, batch_size: int
-    ) -> Checkpoint:
-        """Copy the state of a training."""
-        moments = {
-            f"{key}.{name}": optimizer.state[weight][key].detach().to("cpu", copy=True)
-            for name, weight in network.named_parameters()
-            for key in MOMENTS
-        }
-        return cls(batch_size, moments)
-
 
 def set_moments(
     network: Autoencoder,

@@ -87,7 +87,7 @@ class Trainer:
         self.losses: list[float] = []
         self.diverged = False
         self._start = time.perf_counter()
-        self._pending_messages: list[str] = []
+        self.pending_messages: list[str] = []  # for the next event
         # Steps, mean loss and weights.
         self._best: tuple[int, float, Autoencoder] | None = None
         with oom_as_device_error("the images", "Train on fewer or smaller ones."):
@@ -122,17 +122,7 @@ class Trainer:
     def note(self, *texts: str) -> None:
         """Put something into the record and into the next event."""
         self.notes += texts
-        self._pending_messages += texts
-
-    @property
-    def has_messages(self) -> bool:
-        """Whether there is something to tell the user."""
-        return bool(self._pending_messages)
-
-    def take_messages(self) -> str:
-        """Return what the user should know since the last call; mostly nothing."""
-        messages, self._pending_messages = self._pending_messages, []
-        return " ".join(messages)
+        self.pending_messages += texts
 
     def step(self) -> None:
         """Take one step.
@@ -152,7 +142,11 @@ class Trainer:
             else:
                 self._restore_best(loss)
             if self.ended and not self.diverged:
-                self.note(*self._warnings())
+                variance = unless_out_of_memory(self.sampler.variance)
+                if variance is None:
+                    self.note("There was no memory to check what was learned.")
+                else:
+                    self.note(*training_warnings(self.losses, variance, self.params.learning_rate))
 
     def _try_step(self) -> float:
         """Draw crops and noise, optimise, return the loss."""
@@ -219,13 +213,6 @@ class Trainer:
         self.diverged = True
         self.note(f"{cause} The model is that of step {steps}. {advice}")
 
-    def _warnings(self) -> list[str]:
-        """Return what looks wrong with the losses of a training that has ended."""
-        variance = unless_out_of_memory(self.sampler.variance)
-        if variance is None:
-            return ["There was no memory to check what was learned."]
-        return training_warnings(self.losses, variance, self.params.learning_rate)
-
     def snapshot(self) -> Model:
         """Return the model so far: a copy on the CPU, to be resumed if steps are left."""
         return self._model(
@@ -246,7 +233,13 @@ class Trainer:
         return self._model(move_to(self.network, _CPU), checkpoint)
 
     def _checkpoint(self) -> Checkpoint:
-        return Checkpoint.of(self.network, self.optimizer, self.batch_size)
+        """Copy the state of the training."""
+        moments = {
+            f"{key}.{name}": self.optimizer.state[weight][key].detach().to("cpu", copy=True)
+            for name, weight in self.network.named_parameters()
+            for key in MOMENTS
+        }
+        return Checkpoint(self.batch_size, moments)
 
     def _model(self, network: Autoencoder, checkpoint: Checkpoint | None) -> Model:
         record = TrainingRecord(

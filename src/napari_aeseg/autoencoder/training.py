@@ -37,27 +37,16 @@ def training_steps(
     Each step draws random crops from random images (an image is drawn as often as its size says),
     flips and turns them, adds noise, and takes one AdamW step on the mean squared difference
     between the reconstruction and the clean crop. The learning rate warms up over the first tenth
-    and then follows a cosine to zero.
+    and then follows a cosine to zero. Now and then, an event carries a `snapshot` of the model, or
+    a `preview`: the reconstruction of the middle of the first image.
 
     When memory runs out, batches are halved, then the CPU takes over; when that has none either, or
     when asked to stop, the model so far is returned, and can be resumed. If the loss is no longer
     finite, the weights are the best before. What looks wrong with the training is said in the last
     event's message and in the notes of the record.
 
-    Parameters
-    ----------
-    snapshot_seconds, preview_seconds : float, optional
-        How often an event carries a `snapshot` of the model, or a `preview`: the reconstruction of
-        the middle of the first image. Never, by default.
-
-    Raises
-    ------
-    InputError
-        If the loss is no longer finite before there are weights to return to.
-    StoppedError
-        If asked to stop before the first step.
-    DeviceError
-        If there is no memory for a single step.
+    Before there is anything to return: InputError if the loss is not finite, StoppedError if asked
+    to stop, DeviceError if there is no memory for a single step.
 
     References
     ----------
@@ -80,7 +69,7 @@ def training_steps(
             trainer.note(f"{error} The model is that of step {trainer.done}.")
             yield reporter.event()
             break
-        if reporter.is_due() or trainer.ended or trainer.has_messages:
+        if reporter.timer.is_due() or trainer.ended or trainer.pending_messages:
             yield reporter.event()
     return trainer.result()
 
@@ -96,19 +85,15 @@ class _Reporter:
         self._snapshots = _Timer(snapshot_seconds)
         self._previews = _Timer(preview_seconds)
         self._previewer = TrainingPreviewer(trainer.images[0], trainer.network.architecture)
-        self._events = _Timer(_SECONDS_BETWEEN_EVENTS)
+        self.timer = _Timer(_SECONDS_BETWEEN_EVENTS)
         self._reported = trainer.done
-
-    def is_due(self) -> bool:
-        """Return whether it is time for an event."""
-        return self._events.is_due()
 
     def event(self) -> TrainingProgress:
         """Return the news since the last event."""
         trainer = self._trainer
         self._pace.mark(trainer.done)
         speed = self._pace.per_second
-        messages = [trainer.take_messages()]
+        messages, trainer.pending_messages = trainer.pending_messages, []
         event = TrainingProgress(
             "train",
             trainer.done,
@@ -122,7 +107,7 @@ class _Reporter:
             precision=precision_used(trainer.precision, trainer.device),
             preview=self._preview(messages),
             snapshot=self._snapshot(messages),
-            message=" ".join(filter(None, messages)),
+            message=" ".join(messages),
         )
         self._reported = trainer.done
         return event
@@ -130,7 +115,9 @@ class _Reporter:
     def _preview(self, messages: list[str]) -> TrainingPreview | None:
         """Return a preview if one is due; add to the messages why there will be none."""
         # The last preview shows the finished model.
-        if not (self._previews.is_due() or (self._trainer.ended and self._previews.enabled)):
+        if not (
+            self._previews.is_due() or (self._trainer.ended and self._previews.seconds is not None)
+        ):
             return None
         try:
             preview = unless_out_of_memory(lambda: self._previewer.preview(self._trainer.network))
@@ -159,17 +146,13 @@ class _Timer:
     def __init__(self, seconds: float | None) -> None:
         if seconds is not None and not seconds >= 0:
             raise InputError(f"Every {seconds} seconds: give a number of 0 or more, or None.")
-        self._seconds = seconds
+        self.seconds = seconds
         self._last = time.perf_counter()
-
-    @property
-    def enabled(self) -> bool:
-        return self._seconds is not None
 
     def is_due(self) -> bool:
         """Return whether the time has come, and start again if so."""
         now = time.perf_counter()
-        if self._seconds is None or now - self._last < self._seconds:
+        if self.seconds is None or now - self._last < self.seconds:
             return False
         self._last = now
         return True

@@ -252,8 +252,7 @@ def _alignment(
     # Along other axes, what the network sees of a pixel ends with it.
     others = len(image.shape) - architecture.dimensions
     # Sums are taken piece by piece: pieces must be the same in every block.
-    piece = PIECE[architecture.dimensions]
-    cells = [1] * others + [max(n, piece) for n in architecture.total_stride]
+    cells = [1] * others + [max(n, PIECE) for n in architecture.total_stride]
     sides = patch_shape(image.axes, params.patch_size)
     return (
         [math.lcm(n, side) for n, side in zip(cells, sides, strict=True)],
