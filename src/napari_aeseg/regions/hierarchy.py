@@ -187,11 +187,8 @@ class Hierarchy:
         InputError
             If a value is out of range.
         """
-        changes = {
-            name: value
-            for name, value in (("balance", balance), ("scale", scale))
-            if value is not None
-        }
+        changes = {"balance": balance, "scale": scale}
+        changes = {name: value for name, value in changes.items() if value is not None}
         return self.compared_by(self.comparison.updated(**changes))
 
     def compared_by(self, comparison: ComparisonParams) -> Hierarchy:
@@ -203,12 +200,12 @@ class Hierarchy:
         lut = np.asarray(lut)
         if self.is_lazy:
             return map_to_pixels_lazily(self.patches, lut)
-        values = np.empty(self.patches.shape, lut.dtype)
+        values = np.empty((*self.patches.shape, *lut.shape[1:]), lut.dtype)
         # numpy widens indices: in strips, these stay in the processor's cache.
         step = max(1, _PIXELS_TOGETHER * len(values) // values.size)
         for start in range(0, len(values), step):
             rows = slice(start, start + step)
-            np.take(lut, self.patches[rows], mode="clip", out=values[rows])
+            np.take(lut, self.patches[rows], axis=0, mode="clip", out=values[rows])
         return values
 
     def map_to_pyramid(self, lut: np.ndarray) -> list[Any]:
@@ -216,10 +213,9 @@ class Hierarchy:
 
         Images processed in blocks have more than the first: a viewer shows them from afar.
         """
-        return [
-            self.map_to_pixels(lut),
-            *(map_to_pixels_lazily(ids, np.asarray(lut)) for ids in self.coarse),
-        ]
+        lut = np.asarray(lut)
+        coarse = [map_to_pixels_lazily(ids, lut) for ids in self.coarse]
+        return [self.map_to_pixels(lut), *coarse]
 
     def regions(self, n_regions: int | None = None, threshold: float | None = None) -> np.ndarray:
         """Cut the merge tree into connected segments.
@@ -432,10 +428,7 @@ class Hierarchy:
             return marks_on_top(labels, np.asarray(markers), self.patches, before, after)
         _, ids = marks_lazily(markers, self.patches, self.n_patches)
         label_of_id = labels_of_marks(ids, before, after)
-        marked: np.ndarray = marks_on_top_lazily(
-            labels, markers, self.patches, before, ids, label_of_id
-        )
-        return marked
+        return marks_on_top_lazily(labels, markers, self.patches, before, ids, label_of_id)
 
     def table(
         self,
@@ -531,10 +524,8 @@ class Hierarchy:
         >>> bool(strength[:, 14:18].max() == strength.max())
         True
         """
-        if is_lazy(self.patches):
-            lazy: np.ndarray = contour_lazily(self.patches, self.graph, self.edge_strength)
-            return lazy
-        return contour_map(self.patches, self.graph, self.edge_strength)
+        contours = contour_lazily if self.is_lazy else contour_map
+        return contours(self.patches, self.graph, self.edge_strength)
 
     def merge_height(self, labels: np.ndarray | None = None) -> np.ndarray:
         """Return the threshold at which each region first merges.
@@ -574,11 +565,7 @@ class Hierarchy:
         Red, green and blue, uint8, shape (*space, 3). Patches of similar colour have similar
         features; colours of two images cannot be compared.
         """
-        colors = feature_colors(self.statistics)
-        if is_lazy(self.patches):
-            lazy: np.ndarray = map_to_pixels_lazily(self.patches, colors)
-            return lazy
-        return colors[self.patches]
+        return self.map_to_pixels(feature_colors(self.statistics))
 
     def matches_image(self, image: Any) -> bool:
         """Return whether the hierarchy was built from this image, given with the same axes.
@@ -623,9 +610,8 @@ class Hierarchy:
         >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
         >>> tree.save(tempfile.mkdtemp() + "/image.aeseg.zarr")
         """
-        values = {
-            f.name: getattr(self, f.name) for f in fields(HierarchyParts) if f.name != "merges"
-        }
+        saved = [f.name for f in fields(HierarchyParts) if f.name != "merges"]
+        values = {name: getattr(self, name) for name in saved}
         write_hierarchy(HierarchyParts(**values, merges=self._compared.merges), path)
 
 

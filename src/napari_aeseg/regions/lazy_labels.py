@@ -12,11 +12,16 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.cuts.markers import NO_MARKER, check_ids
+from napari_aeseg.regions.cuts.markers import (
+    NO_MARKER,
+    check_ids,
+    majority_markers,
+    pixels_of_pairs,
+)
 from napari_aeseg.regions.patches.graph import contour_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.regions.patches.graph import RegionGraph
@@ -165,32 +170,21 @@ class _PatchValues:
 
     def __init__(self, patches: Any, values: np.ndarray) -> None:
         self.patches_name = patches.name
-        self.values = values
         # Id -1, where there is no patch, finds the first value, which is 0.
         zero = np.zeros((1, *values.shape[1:]), values.dtype)
         self._from_minus_one = np.concatenate([zero, values])
 
+    @property
+    def values(self) -> np.ndarray:
+        return self._from_minus_one[1:]
+
     def __call__(self, ids: np.ndarray) -> np.ndarray:
         return np.take(self._from_minus_one, ids + 1, axis=0, mode="clip")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.patches_name, self.values)
 
     def __dask_tokenize__(self) -> Any:
         from dask.base import normalize_token
 
         return "aeseg-patch-values", self.patches_name, normalize_token(self.values)
-
-
-class _Named:
-    """Stands for patch ids of which only the name is needed."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-def _unpickled(name: str, values: np.ndarray) -> _PatchValues:
-    return _PatchValues(_Named(name), values)
 
 
 # The values of each array of `map_to_pixels_lazily` that is in use, by the array's name: a dask
@@ -253,43 +247,35 @@ def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, n
 
     As `napari_aeseg.regions.cuts.markers.marked_patches`, for markers that may be a dask array.
     """
-    pixels: dict[tuple[int, int], int] = {}
-    first: dict[tuple[int, int], int] = {}
-    ids: set[int] = set()
-    for part in _chunks_of(patches):
+    from dask.array.core import slices_from_chunks
+
+    ids: list[np.ndarray] = [np.empty(0, np.int64)]
+    counts: list[np.ndarray] = [np.empty((3, 0), np.int64)]
+    for part in slices_from_chunks(patches.chunks):  # type: ignore[no-untyped-call]
         chunk = np.asarray(markers[part])
         at = np.nonzero(chunk)
         if not len(at[0]):
             continue
         marker = chunk[at].astype(np.int64)
         check_ids(marker)
-        ids.update(np.unique(marker).tolist())
+        ids.append(np.unique(marker))
         patch = np.asarray(patches[part])[at].astype(np.int64)
         place = np.ravel_multi_index(
             tuple(a + s.start for a, s in zip(at, part, strict=True)), patches.shape
         )
         inside = patch >= 0
-        keys, start, count = np.unique(
-            np.stack([patch[inside], marker[inside]]), axis=1, return_index=True, return_counts=True
-        )
-        for key, where, n in zip(keys.T.tolist(), place[inside][start], count, strict=True):
-            pair = (key[0], key[1])
-            pixels[pair] = pixels.get(pair, 0) + int(n)
-            first[pair] = min(first.get(pair, int(where)), int(where))
-    if not ids:
+        key, first, pixels = pixels_of_pairs(patch[inside], marker[inside])
+        counts.append(np.stack([key, place[inside][first], pixels]))
+    all_ids = np.unique(np.concatenate(ids))
+    key, place, pixels = np.concatenate(counts, axis=1)
+    if not len(all_ids):
         raise InputError(NO_MARKER)
-    if not pixels:
+    if not len(key):
         raise InputError("All markers lie where the image could not be read. Mark other parts.")
-    marked = np.zeros(number, np.int32)
-    for pair in sorted(pixels, key=lambda pair: (pixels[pair], -first[pair])):
-        marked[pair[0]] = pair[1]
-    return marked, np.array(sorted(ids))
-
-
-def _chunks_of(patches: Any) -> Iterator[tuple[slice, ...]]:
-    from dask.array.core import slices_from_chunks
-
-    yield from slices_from_chunks(patches.chunks)  # type: ignore[no-untyped-call]
+    key, row = np.unique(key, return_inverse=True)
+    first = np.full(len(key), place.max())
+    np.minimum.at(first, row, place)
+    return majority_markers(key, first, np.bincount(row, pixels), number), all_ids
 
 
 def marks_on_top_lazily(

@@ -147,26 +147,24 @@ def _border_strength(labelled: LabelledImage) -> Columns:
     """Mean strength along the border to everything else, weighted by its length."""
     if labelled.of_patch is None:
         return {}
-    index, group = np.unique(labelled.of_patch, return_inverse=True)
-    graph = labelled.compared.graph
-    a, b = group[graph.edges].T
+    graph, number = labelled.compared.graph, int(labelled.bins.max()) + 1
+    a, b = labelled.bins[graph.edges].T
     outer = a != b
     length = graph.border[outer].astype(float)
     strength = length * labelled.compared.edge_strength[outer]
     ends = np.concatenate([a[outer], b[outer]])
-    total = np.bincount(ends, np.tile(strength, 2), len(index))
-    border = np.bincount(ends, np.tile(length, 2), len(index))
+    total = np.bincount(ends, np.tile(strength, 2), number)
+    border = np.bincount(ends, np.tile(length, 2), number)
     mean = total / np.where(border > 0, border, np.nan)
-    return {"border_strength": mean[index > 0]}
+    return {"border_strength": mean[labelled.rows]}
 
 
 def _merge_height(labelled: LabelledImage) -> Columns:
     """Threshold at which a part of the label merges with something outside it."""
     if labelled.of_patch is None:
         return {}
-    index, group = np.unique(labelled.of_patch, return_inverse=True)
-    height = labelled.compared.merge_heights(group, len(index))
-    return {"merge_height": height[index > 0]}
+    height = labelled.compared.merge_heights(labelled.bins, int(labelled.bins.max()) + 1)
+    return {"merge_height": height[labelled.rows]}
 
 
 def _majority_class(labelled: LabelledImage) -> Columns:

@@ -7,7 +7,7 @@ receptive fields are small, so that they do not see across borders.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +56,7 @@ _SCALES_KEPT = 2
 # Largest number of a calibration: products of four are finite.
 _LARGEST = 1e50
 _NOISE_MODELS = ("full_noise", "local_noise")
-_NOISE_PARTS = ("inverse_deviation", "eigenvalues", "vectors", "covariance")
+_NOISE_PARTS = tuple(f.name for f in fields(NoiseModel))
 
 
 class Moments:
@@ -261,7 +261,6 @@ class MomentsCache:
         self.calibration = calibration
         self._edges = graph.edges if time is None else _within_frames(statistics, graph, time)
         self._matrix: sparse.csr_array | None = None
-        self._shallow: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._by_scale: dict[float, Moments] = {}
         self._noise: dict[float, NoiseModel] = {}
         # Empty until computed: None says that there are too few patches to share merges.
@@ -331,30 +330,21 @@ class MomentsCache:
         """
         if scale == 1 or self.calibration is not None:
             return self.at(scale, stop)
-        s = self._statistics
-        if self._shallow is None:
-            shallow = is_shallow(s.level)
-            self._shallow = s.level[shallow], s.mean[:, shallow], s.second[:, shallow]
-        return self._averaged(*self._shallow, scale, stop)
+        return self._compute(scale, stop, is_shallow(self._statistics.level))
 
-    def _compute(self, scale: float, stop: StopFlag | None) -> Moments:
-        s = self._statistics
-        return self._averaged(s.level, s.mean, s.second, scale, stop)
-
-    def _averaged(
-        self,
-        level: np.ndarray,
-        mean: np.ndarray,
-        second: np.ndarray,
-        scale: float,
-        stop: StopFlag | None,
+    def _compute(
+        self, scale: float, stop: StopFlag | None, features: np.ndarray | slice = slice(None)
     ) -> Moments:
-        centroid = relative_centroid(self._statistics.centroid)
+        """Moments of some features, averaged over `scale` patches."""
+        statistics = self._statistics
+        level = statistics.level[features]
+        mean, second = statistics.mean[:, features], statistics.second[:, features]
+        centroid = relative_centroid(statistics.centroid)
         steps = 0.0
         if self.calibration is None:
             steps = averaging_steps(self._graph, scale, is_volume(centroid))
         both = np.empty((len(mean), 2 * len(level)), np.float32)
-        halves = both[:, : len(level)], both[:, len(level) :]
+        halves = np.split(both, 2, axis=1)
         if steps and len(self._graph.edges):
             matrix = self._averaging()
 

@@ -57,10 +57,23 @@ def marked_patches(markers: np.ndarray, patches: np.ndarray, number: int) -> np.
     flat = markers.ravel()
     at = np.flatnonzero(flat != 0)  # of booleans: several times faster than of numbers
     patch, marker = patches.ravel()[at].astype(np.int64), flat[at].astype(np.int64)
-    keys, first, pixels = np.unique(patch * (2**31) + marker, return_index=True, return_counts=True)
-    best_last = np.lexsort((-first, pixels))
+    return majority_markers(*pixels_of_pairs(patch, marker), number)
+
+
+def pixels_of_pairs(
+    patch: np.ndarray, marker: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a key for each pair of patch and marker, its first pixel, and its pixels."""
+    return np.unique(patch * 2**31 + marker, return_index=True, return_counts=True)
+
+
+def majority_markers(
+    key: np.ndarray, first: np.ndarray, pixels: np.ndarray, number: int
+) -> np.ndarray:
+    """Return the marker with most pixels in each patch from values of `pixels_of_pairs`."""
+    best_last = key[np.lexsort((-first, pixels))]
     marked = np.zeros(number, np.int32)
-    marked[keys[best_last] // 2**31] = keys[best_last] % 2**31  # of equal places, the last stays
+    marked[best_last // 2**31] = best_last % 2**31  # of equal places, the last stays
     return marked
 
 

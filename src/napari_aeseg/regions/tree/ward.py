@@ -18,8 +18,6 @@ from napari_aeseg.progress import raise_if_stopped
 from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_aeseg.progress import StopFlag
 
     #: Two regions at a time: each of the second array is joined to that of the first.
@@ -261,7 +259,7 @@ def merge_reciprocal_neighbours(
     >>> merge_reciprocal_neighbours(edges, x, np.ones(4), number=2).children.tolist()
     [[0, 1], [2, 3]]
     """
-    regions = _Regions.single(positions, weight)
+    regions = _Regions(positions, weight)
     a, b = np.ascontiguousarray(np.asarray(edges, np.int64).T)
     if shared is None:
         cost = ward_costs(a, b, regions.positions, regions.weight)
@@ -340,39 +338,23 @@ def _updated_edges(
     )
 
 
-@dataclass(slots=True)
 class _Regions:
     """Regions while they merge; each keeps the row of one of its patches, its representative.
 
     Rows of the others are left as they are: closing the gaps would copy all positions each round.
     """
 
-    positions: np.ndarray
-    weight: np.ndarray
-    height: np.ndarray
-    node: np.ndarray
-    #: Row of each patch's region, right for those that merged in the last round.
-    representative: np.ndarray
-    left: int
-    children: list[np.ndarray]
-    costs: list[np.ndarray]
-    rounds: list[Pairs]
-
-    @classmethod
-    def single(cls, positions: np.ndarray, weight: np.ndarray) -> _Regions:
-        """Return each patch as a region of its own."""
-        leaves = len(positions)
-        return cls(
-            np.array(positions, np.float32),
-            np.array(weight, np.float64),
-            np.zeros(leaves),
-            np.arange(leaves),
-            np.arange(leaves),
-            leaves,
-            [np.empty((0, 2), np.int64)],
-            [np.empty(0)],
-            [],
-        )
+    def __init__(self, positions: np.ndarray, weight: np.ndarray) -> None:
+        self.positions = np.array(positions, np.float32)
+        self.weight = np.array(weight, np.float64)
+        self.left = len(positions)
+        self.height = np.zeros(self.left)
+        self.node = np.arange(self.left)
+        # Row of each patch's region, right for those that merged in the last round.
+        self.representative = np.arange(self.left)
+        self.children = [np.empty((0, 2), np.int64)]
+        self.costs = [np.empty(0)]
+        self.rounds: list[Pairs] = []
 
     def merge(self, first: np.ndarray, second: np.ndarray, ward_cost: np.ndarray) -> np.ndarray:
         """Join each `second` to its `first`; return which rows have changed, shape (P,)."""
@@ -436,7 +418,10 @@ class SharedMerges:
     ) -> SharedMerges:
         """Return those that lead to `number` regions; see `merge_reciprocal_neighbours`."""
         rounds = merge_reciprocal_neighbours(edges, positions, weight, number, stop).rounds
-        return cls(tuple(rounds), _representatives(rounds, len(positions)))
+        representative = np.arange(len(positions))
+        for first, second in reversed(rounds):
+            representative[second] = representative[first]
+        return cls(tuple(rounds), representative)
 
     @property
     def region(self) -> np.ndarray:
@@ -451,14 +436,6 @@ class SharedMerges:
         broken = broken[self.representative]
         rounds = tuple((a[~broken[a]], b[~broken[a]]) for a, b in self.rounds)
         return SharedMerges(rounds, np.where(broken, np.arange(len(broken)), self.representative))
-
-
-def _representatives(rounds: Sequence[Pairs], patches: int) -> np.ndarray:
-    """Patch that each patch ends up joined to."""
-    representative = np.arange(patches)
-    for first, second in reversed(rounds):
-        representative[second] = representative[first]
-    return representative
 
 
 def shared_merges(
