@@ -290,26 +290,33 @@ class Batch:
                 f"Two of the files are called {', '.join(twice)}: their results would collide. "
                 "Segment them into different folders."
             )
-        planned = [path for file in self.files for path in self.results(file)]
+        results = [self.results(file) for file in self.files]
+        planned = [path for paths in results for path in paths]
         both = {os.path.realpath(p) for p in self.files} & {os.path.realpath(p) for p in planned}
         if both:
             raise InputError(f"{min(both)!r} would be read and written: choose another folder.")
         if self.existing == "refuse":
             refuse_existing(
-                [path for file in self.files for path in self.results(file).existing],
+                [path for paths in results for path in paths.existing],
                 "existing='skip' or 'replace' (on the command line, --skip-existing or "
                 "--overwrite)",
             )
-        for file in self.files:
-            labels = self.results(file).labels_of_blocks
+        for labels in (paths.labels_of_blocks for paths in results):
             if labels.is_dir() and aeseg_attributes(labels) is None:
                 raise InputError(f"{labels} holds other data: choose another output.")
 
     def results(self, path: Path) -> Results:
         """Return the names of the results of a file."""
+        folder, stem = self.output, stem_of(path)
         if self.is_one_file:
-            return Results.beside(self.output, self.table, self.save_hierarchy)
-        return Results.in_folder(self.output, stem_of(path), self.table, self.save_hierarchy)
+            folder, stem = self.output.parent, stem_of(self.output)
+        return Results(
+            self.output if self.is_one_file else folder / f"{stem}_labels.tif",
+            self.output if self.is_one_file else folder / f"{stem}_labels.ome.zarr",
+            None if self.is_one_file else folder / f"{stem}_overlay.png",
+            folder / f"{stem}_table.csv" if self.table else None,
+            folder / f"{stem}{HIERARCHY_SUFFIX}" if self.save_hierarchy else None,
+        )
 
     def steps(self, stop: StopFlag | None = None) -> Generator[Progress, None, BatchReport]:
         """Segment the files; a generator of events that returns the report."""
@@ -446,23 +453,6 @@ class Results:
     overlay: Path | None
     table: Path | None
     hierarchy: Path | None
-
-    @classmethod
-    def in_folder(cls, folder: Path, stem: str, table: bool, save_hierarchy: bool) -> Results:
-        """Return the results of one of many images."""
-        return cls(
-            folder / f"{stem}_labels.tif",
-            folder / f"{stem}_labels.ome.zarr",
-            folder / f"{stem}_overlay.png",
-            folder / f"{stem}_table.csv" if table else None,
-            folder / f"{stem}{HIERARCHY_SUFFIX}" if save_hierarchy else None,
-        )
-
-    @classmethod
-    def beside(cls, labels: Path, table: bool, save_hierarchy: bool) -> Results:
-        """Return the results of an image whose labels get a name of their own."""
-        named = cls.in_folder(labels.parent, stem_of(labels), table, save_hierarchy)
-        return replace(named, labels=labels, labels_of_blocks=labels, overlay=None)
 
     def __iter__(self) -> Iterator[Path]:
         paths = (self.labels, self.overlay, self.table, self.hierarchy, self.labels_of_blocks)

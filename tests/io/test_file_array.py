@@ -35,7 +35,7 @@ def test_blocks_of_a_file_are_those_of_the_array(tmp_path, axes):
     given = read_axes(VALUES.shape, axes)
     same = IntensityRange((0.0,) * 40, (1.0,) * 40)
     lazy, whole = (BlockImage.of(a, given, "a", same) for a in (open_file(path).array, VALUES))
-    assert (lazy.shape, lazy.channels) == (whole.shape, whole.channels)
+    assert (lazy.shape, lazy.axes) == (whole.shape, whole.axes)
     part = (slice(1, 3),) * len(whole.shape)
     assert np.array_equal(lazy.raw(part), whole.raw(part))
 

@@ -196,7 +196,7 @@ def test_an_image_in_memory_is_written_once(image, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
     assert not np.array_equal(store.image(image)[...], kept[...])
     # Chunks of a volume are small in all directions.
-    assert store.image(np.zeros((70, 80, 90), np.uint8)).chunks == (64, 64, 64)
+    assert store.image(np.zeros((70, 300, 300), np.uint8)).chunks == (64, 128, 128)
 
 
 # The last one: the next would wait for the lost worker to come back.

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pydantic import BaseModel
-    from pydantic.fields import FieldInfo
 
 _Params = TypeVar("_Params", bound="BaseModel")
 
@@ -56,24 +53,18 @@ def add_params(
             text = f"{field.title}: {text}"  # the name of the same control in the dock
         if field.annotation is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
-        else:
-            group.add_argument(option, type=_converter(field), metavar=_metavar(field), help=text)
+        elif "tuple" in str(field.annotation):
+            group.add_argument(option, type=_whole_numbers, metavar="N[,N...]", help=text)
+        else:  # pydantic converts and checks it later
+            choices = [a for a in get_args(field.annotation) if isinstance(a, str)]
+            is_choice = choices and len(choices) == len(get_args(field.annotation))
+            metavar = "{" + ",".join(choices) + "}" if is_choice else "VALUE"
+            group.add_argument(option, metavar=metavar, help=text)
     return group
 
 
-def _converter(field: FieldInfo) -> Callable[[str], Any]:
-    """Return a function from the text of an option to a value, which pydantic checks later."""
-    if "tuple" in str(field.annotation):
-        return lambda text: tuple(int(part) for part in text.split(","))
-    return str
-
-
-def _metavar(field: FieldInfo) -> str:
-    if get_origin(field.annotation) is not None and all(
-        isinstance(a, str) for a in get_args(field.annotation)
-    ):
-        return "{" + ",".join(get_args(field.annotation)) + "}"
-    return "N[,N...]" if "tuple" in str(field.annotation) else "VALUE"
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 def given(options: argparse.Namespace, kind: type[BaseModel]) -> dict[str, Any]:

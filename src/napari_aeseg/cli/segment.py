@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import argparse
 
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.batch import Batch, BatchReport, Existing
+    from napari_aeseg.batch import Batch, BatchReport
     from napari_aeseg.regions.cuts.cut import Cut
 
 
@@ -118,10 +118,19 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         help=f"write NAME{HIERARCHY_SUFFIX}, for other cuts later",
     )
     existing = group.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="replace existing files")
+    existing.add_argument(
+        "--overwrite",
+        dest="existing",
+        action="store_const",
+        const="replace",
+        default="refuse",
+        help="replace existing files",
+    )
     existing.add_argument(
         "--skip-existing",
-        action="store_true",
+        dest="existing",
+        action="store_const",
+        const="skip",
         help="continue a run that ended early: skip images whose labels exist, and use the "
         "model that was trained",
     )
@@ -142,7 +151,7 @@ def run(options: argparse.Namespace) -> int:
         device=options.device,
         table=options.table,
         save_hierarchy=options.save_hierarchy,
-        existing=_existing(options),
+        existing=options.existing,
         voxel_size=options.voxel_size,
         blocks=params_of(options, BlockParams) if in_blocks else None,
         store=options.store,
@@ -168,12 +177,6 @@ def _cut(options: argparse.Namespace) -> Cut:
     return Cut("regions", n_regions=options.regions, threshold=options.threshold)
 
 
-def _existing(options: argparse.Namespace) -> Existing:
-    if options.overwrite:
-        return "replace"
-    return "skip" if options.skip_existing else "refuse"
-
-
 def _model(options: argparse.Namespace, batch: Batch) -> Model | None:
     """Return the given model, that of an earlier run, or a new one; None for hierarchies alone."""
     from napari_aeseg.api import load_model
@@ -194,19 +197,16 @@ def _model(options: argparse.Namespace, batch: Batch) -> Model | None:
         else:
             if batch.existing == "refuse":
                 refuse_existing([path], "add --overwrite or --skip-existing")
-            model = _train_on(images, options, batch.blocks)
+            print(
+                f"no --model: training on {len(images)} image{'s' if len(images) > 1 else ''} "
+                "first (--model base needs no training)"
+            )
+            params = TrainingParams()
+            # Images that cannot be read are listed in the report.
+            model = train_on_files(images, params, options, skip_failed=True, blocks=batch.blocks)
             save_trained(model, path)
     _check_number_of_classes(options.classes, model)
     return model
-
-
-def _train_on(images: list[Path], options: argparse.Namespace, blocks: BlockParams | None) -> Model:
-    """Train on all images that can be read; the others are listed in the report."""
-    print(
-        f"no --model: training on {len(images)} image{'s' if len(images) > 1 else ''} first "
-        "(--model base needs no training)"
-    )
-    return train_on_files(images, TrainingParams(), options, skip_failed=True, blocks=blocks)
 
 
 def _check_number_of_classes(number: int | None, model: Model) -> None:

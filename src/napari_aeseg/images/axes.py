@@ -168,11 +168,6 @@ def read_axes(
     letters, or "time" or "channel"; otherwise they are ignored. `source` tells where `axes` are
     from. Raises InputError if `axes` do not fit the shape, or the shape has less than two or more
     than five dimensions, or one of size zero or of unknown size.
-
-    Examples
-    --------
-    >>> print(read_axes((512, 256, 3)))
-    3 channels, 512 x 256 pixels (YXC, inferred from the shape)
     """
     if any(n != n for n in shape):  # NaN: dask does not know it
         raise InputError(

@@ -130,11 +130,6 @@ class BlockImage:
         """Pixels along each space axis, in the order T, Z, Y, X."""
         return self.axes.ordered_shape
 
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return self.axes.channels
-
     def raw(self, part: tuple[slice, ...]) -> np.ndarray:
         """Return the (C, *space) pixels of a part in their own intensities, as float."""
         return _read(self.array, part, self.axes, self.name)

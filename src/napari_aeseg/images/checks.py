@@ -87,27 +87,23 @@ def check_compatible(
 
     No pixel is read. Dtypes must be equal if intensities will have one range.
     """
-    channels, dtypes, lines = set(), set(), []
-    for image, given, name in zip(images, axes, names, strict=True):
-        reading = image_axes(image, given, name)
-        number = reading.channels
-        dtype = np.dtype(getattr(image, "dtype", None) or np.asarray(image).dtype)
-        channels.add(number)
-        dtypes.add(dtype.newbyteorder("="))
-        plural = "" if number == 1 else "s"
-        lines.append(
-            f"{name}: shape {reading.shape}, {dtype}, {number} channel{plural} ({reading.letters})"
-        )
-    differ = [
-        ("numbers of channels", "name the axes if they were misread") * (len(channels) > 1),
-        ("dtypes", "convert them to one") * (one_dtype and len(dtypes) > 1),
-    ]
-    if not any(differ):
+    readings = [image_axes(*given) for given in zip(images, axes, names, strict=True)]
+    dtypes = [np.dtype(getattr(i, "dtype", None) or np.asarray(i).dtype) for i in images]
+    advice = {}
+    if len({reading.channels for reading in readings}) > 1:
+        advice["numbers of channels"] = "name the axes if they were misread"
+    if one_dtype and len({dtype.newbyteorder("=") for dtype in dtypes}) > 1:
+        advice["dtypes"] = "convert them to one"
+    if not advice:
         return
-    properties, advice = zip(*[pair for pair in differ if pair], strict=True)
+    lines = [
+        f"{name}: shape {reading.shape}, {dtype}, {reading.channels} "
+        f"channel{'' if reading.channels == 1 else 's'} ({reading.letters})"
+        for name, reading, dtype in zip(names, readings, dtypes, strict=True)
+    ]
     more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     listing = "\n  ".join([*lines[:_LISTED], *more])
     raise InputError(
-        f"The images have different {' and '.join(properties)}: {' and '.join(advice)}, or train "
-        f"on them one by one.\n  {listing}"
+        f"The images have different {' and '.join(advice)}: {' and '.join(advice.values())}, or "
+        f"train on them one by one.\n  {listing}"
     )

@@ -20,31 +20,15 @@ _TINY = 1e-15
 def illumination(pixels: np.ndarray) -> np.ndarray | None:
     """Return the illumination along an image if there clearly is a gradient.
 
-    Light multiplies brightness and contrast by the same factor. Both are measured in cells of
-    16 x 16 pixels. An exponential gradient is fitted to the logarithm of brightness: to the
-    differences of neighbouring cells without the fifth that is furthest from their centre, so that
-    borders do not count; and to the cells themselves if they are nearly alike otherwise. It is
-    accepted if dividing by it makes brightness clearly more even, and contrast not less even.
+    Light multiplies brightness and contrast by the same factor. Both are measured in cells of 16 x
+    16 pixels. An exponential gradient is fitted to the logarithm of brightness: to the differences
+    of neighbouring cells without the fifth that is furthest from their centre, so that borders do
+    not count; and to the cells themselves if they are nearly alike otherwise. It is accepted if
+    dividing by it makes brightness clearly more even, and contrast not less even.
 
-    Parameters
-    ----------
-    pixels : ndarray of float, shape (C, *space)
-        Intensities, 0 without light. There is no result for images with negative values, volumes,
-        stacks of more than one slice, and images of less than 96 pixels along a side.
-
-    Returns
-    -------
-    ndarray of float32, shape space, or None
-        Divide the image by it; 1 in the middle. None if there is no clear gradient.
-
-    Examples
-    --------
-    >>> texture = np.random.default_rng(0).random((1, 128, 128))
-    >>> light = np.exp(-np.linspace(-1, 1, 128)) * np.ones((128, 1))
-    >>> illumination(texture) is None
-    True
-    >>> bool(np.abs(illumination(texture * light) / light - 1).max() < 0.2)
-    True
+    `pixels` have the shape (C, *space), 0 without light. Divide them by the result, float32 of the
+    shape space, 1 in the middle. There is none for images with negative values, volumes, stacks of
+    more than one slice, and images of less than 96 pixels along a side.
     """
     space = pixels.shape[1:]
     pixels = pixels.reshape(len(pixels), *(n for n in space if n > 1))

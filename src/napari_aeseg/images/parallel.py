@@ -64,31 +64,29 @@ def in_threads(
 
 def _prepared_threads(number: int, prepare: Callable[[], object]) -> ThreadPoolExecutor:
     """Start threads, and wait until all are prepared."""
-    ready = Barrier(number + 1)
-    failed: list[BaseException] = []
+    pool = ThreadPoolExecutor(number, "aeseg")
+    ready = Barrier(number)
 
     def begin() -> None:
         try:
             prepare()
-        except BaseException as error:
-            failed.append(error)
+        except BaseException:
             ready.abort()  # the others would wait for ever
             raise
         ready.wait()
 
-    pool = ThreadPoolExecutor(number, "aeseg", initializer=begin)
     try:
-        for _ in range(number):
-            pool.submit(int)  # none is idle before all are ready: each starts a thread
-        ready.wait()
+        # None is idle before all are ready: each call starts a thread.
+        for started in [pool.submit(begin) for _ in range(number)]:
+            started.result()
     except BaseException as error:
         ready.abort()
-        pool.shutdown()
+        pool.shutdown(cancel_futures=True)
         if not isinstance(error, RuntimeError):  # BrokenBarrierError is one
             raise
         raise DeviceError(
-            f"{number} threads cannot be started ({failed[0] if failed else error}): close other "
-            "programs, or set OMP_NUM_THREADS to less."
+            f"{number} threads cannot be started: close other programs, or set OMP_NUM_THREADS to "
+            "less."
         ) from error
     return pool
 

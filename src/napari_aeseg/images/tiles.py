@@ -35,11 +35,6 @@ def plan_tiles(
     The side of a tile and its margin on each side are rounded up to multiples of `align` (2 to the
     number of poolings), at which tiles start and end: pooling windows fall on the same pixels in
     every tiling. One number of `tile`, `margin` or `align` counts for every axis.
-
-    Examples
-    --------
-    >>> [t.inner[1] for t in plan_tiles((8, 20), tile=8, margin=3, align=4)]
-    [slice(0, 8, None), slice(8, 16, None), slice(16, 20, None)]
     """
     each = [(n,) * len(shape) if isinstance(n, int) else n for n in (tile, margin, align)]
     axes = [_pieces(*numbers) for numbers in zip(shape, *each, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,12 @@ def window_sample_steps(
     error if none can.
     """
     *stack, rows, columns = image.shape
-    sides = [min(n, _side(crop)) for n in (rows, columns)]
-    number = _number(sides, image.channels, images)
+    # Several crops wide, so that each pixel that is read is used more than once.
+    side = int(np.clip(_CROPS * crop, _SHORTEST_SIDE, _LONGEST_SIDE))
+    side = max(side, -(-crop // _ALIGN) * _ALIGN)
+    sides = [min(n, side) for n in (rows, columns)]
+    share = min(_BYTES, _ALL_BYTES // max(images, 1))
+    number = int(np.clip(share // (4 * image.axes.channels * math.prod(sides)), _FEWEST, _MOST))
     rng = np.random.default_rng(seed)
     windows: list[np.ndarray] = []
     unreadable: InputError | None = None
@@ -99,15 +104,3 @@ def window_sample_steps(
         raise unreadable
     pixels = np.stack(windows, axis=1)
     return WindowSample(pixels, image.axes, image.intensity, image.name, source=image)
-
-
-def _side(crop: int) -> int:
-    """Side of a window: several crops, so that each pixel that is read is used more than once."""
-    side = int(np.clip(_CROPS * crop, _SHORTEST_SIDE, _LONGEST_SIDE))
-    return max(side, -(-crop // _ALIGN) * _ALIGN)
-
-
-def _number(sides: list[int], channels: int, images: int) -> int:
-    """How many windows there are."""
-    share = min(_BYTES, _ALL_BYTES // max(images, 1))
-    return int(np.clip(share // (4 * channels * sides[0] * sides[1]), _FEWEST, _MOST))

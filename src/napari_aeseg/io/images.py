@@ -50,14 +50,6 @@ def open_file(path: str | PathLike[str], largest: float = float("inf")) -> Image
     PNG and the like is left out. A TIFF file is not loaded if it has more than the `largest` number
     of values. Raises InputError if the file is missing, is no image, holds several, or does not fit
     into memory.
-
-    Examples
-    --------
-    >>> import tempfile, tifffile
-    >>> path = Path(tempfile.mkdtemp()) / "a.tif"
-    >>> tifffile.imwrite(path, np.eye(32))
-    >>> type(open_file(path).array).__name__, type(open_file(path, largest=100).array).__name__
-    ('ndarray', 'FileArray')
     """
     path = Path(path)
     if not (path.is_file() or is_zarr(path)):

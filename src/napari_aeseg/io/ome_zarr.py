@@ -117,15 +117,12 @@ def _squeezed(path: Path, letters: str | None, sizes: Mapping[str, float], unit:
 
 def aeseg_attributes(path: Path) -> dict[str, Any] | None:
     """Return the attributes of this package in a zarr group that it wrote; None for others."""
-    file = path / "zarr.json"
-    if not file.is_file():
-        return None
     try:
-        value: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):  # not written by this package
+        value = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][_KEY]
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    for name in ("attributes", _KEY):
-        value = value.get(name) if isinstance(value, dict) else None
+    except (ValueError, LookupError, TypeError, RecursionError):  # not written by this package
+        return None
     return value if isinstance(value, dict) else None
 
 
@@ -284,8 +281,8 @@ def _read_part(source: Any, part: Part, level: int, dtype: np.dtype[Any]) -> np.
 
 def _compare(labels: Any, level: Any, written: list[Part], path: Path) -> None:
     """Raise InputError if some of the written parts differ from the labels."""
-    some = np.linspace(0, len(written) - 1, _COMPARED).astype(int) if written else ()
-    for part in (written[i] for i in sorted({int(i) for i in some})):
+    some = np.unique(np.linspace(0, len(written) - 1, _COMPARED).astype(int)) if written else ()
+    for part in (written[i] for i in some):
         # A corner of it: each pixel costs the computation of a chunk.
         corner = tuple(slice(s.start, min(s.stop, s.start + 256)) for s in part)
         if not np.array_equal(np.asarray(labels[corner]), level[corner]):

@@ -94,7 +94,7 @@ class BlockWork:
         # The margin around the block is one more patch, which is dropped.
         framed = np.full(image.pixels.shape[1:], graph.number, np.int32)
         framed[block.keep] = patches
-        model = fitted_model(self.model, self.image.channels)
+        model = fitted_model(self.model, axes.channels)
         levels = model.levels(params.levels)
         tile_size = _even_tile(framed.shape[-2:], min(params.tile_size, _TILE))
         pooled = yield from pooling_steps(
@@ -123,17 +123,17 @@ def _even_tile(shape: tuple[int, ...], wanted: int) -> int:
     return max(-(-n // max(1, round(n / wanted))) for n in shape)
 
 
-def process_block(work: BlockWork, block: Block) -> str:
-    """Process a block unless it is done; return notes for the user, one in a line."""
+def process_block(work: BlockWork, block: Block, stop: StopFlag | None = None) -> list[str]:
+    """Process a block unless it is done; return notes for the user."""
     if work.store.has(block):
-        return ""
+        return []
     unmap_large_arrays_when_freed()
     notes: list[str] = []
     try:
-        left_out = drain(collect_messages(work.steps(block), notes))
-        return "\n".join([*notes, *[left_out] * bool(left_out)])
+        left_out = drain(collect_messages(work.steps(block, stop), notes))
     finally:
         trim_heap()
+    return [*notes, left_out] if left_out else notes
 
 
 @lru_cache(maxsize=2)

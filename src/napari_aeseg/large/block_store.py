@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
-import weakref
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.io.atomic import atomic_write, check_writable, remove_folder, temporary_name
+from napari_aeseg.io.zarr_folder import chunks_of
 from napari_aeseg.regions.compare.moments import FeatureCalibration
 from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.coarsening import PatchCoarsening
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 # Side of a chunk in pixels, along rows and columns and along other axes; side of a screen.
 _CHUNK, _DEEP_CHUNK, _SCREEN = 512, 8, 1024
-# Side of a chunk of a volume. An image is one if it is longer than this along three axes.
-_VOLUME_CHUNK, _FEW = 64, 8
 # The file that makes a folder one of blocks, and the one that says that it is being made.
 _RUN, _BEGUN = "run.json", "run.begun"
 # Digests of parts of the image, in `run.json`.
@@ -52,7 +49,7 @@ _COARSENING = ("pixels_per_patch", "projection", "single_floor", "single_project
 _CALIBRATION = "calibration/"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BlockStore:
     """A folder with the patch ids of an image and the statistics of the patches of each block.
 
@@ -104,18 +101,6 @@ class BlockStore:
         store._make(run, shape, block)
         begun.unlink()
         return store
-
-    @staticmethod
-    def block_shape_in(folder: str | PathLike[str] | None) -> tuple[int, ...] | None:
-        """Return the shape of the blocks in a folder; None if it holds none yet."""
-        run = _run_in(folder)
-        return None if run is None else tuple(run["block"])
-
-    @staticmethod
-    def unreadable_parts_in(folder: str | PathLike[str] | None) -> frozenset[int]:
-        """Return the parts of the image that were left out when its intensities were measured."""
-        digests = (_run_in(folder) or {}).get(_DIGESTS, ())
-        return frozenset(number for number, digest in enumerate(digests) if digest is None)
 
     def _make(self, run: dict[str, Any], shape: tuple[int, ...], block: tuple[int, ...]) -> None:
         """Make the arrays of patch ids, then the file that says that all is made."""
@@ -178,14 +163,8 @@ class BlockStore:
         path = self.folder / f"image-{content.hexdigest()}"
         if not path.exists():
             part = temporary_name(path)
-            is_volume = sum(n > _FEW for n in pixels.shape) > 2
-            side = _VOLUME_CHUNK if is_volume else _CHUNK
-            chunks = tuple(min(n, side) for n in pixels.shape)
             try:
-                copy = zarr.create_array(
-                    store=str(part), shape=pixels.shape, chunks=chunks, dtype=pixels.dtype
-                )
-                copy[...] = pixels
+                zarr.create_array(store=str(part), data=pixels, chunks=chunks_of(pixels.shape))
                 part.rename(path)
             except BaseException:
                 remove_folder(part, failed=True)
@@ -274,10 +253,6 @@ class BlockStore:
         """Delete the folder with its contents, after something failed."""
         remove_folder(self.folder, failed=True)
 
-    def delete_with(self, owner: object) -> None:
-        """Delete the folder when nothing refers to `owner` any more."""
-        weakref.finalize(owner, shutil.rmtree, self.folder, ignore_errors=True)
-
     @property
     def _coarsening(self) -> Path:
         return self.folder / "coarsening.npz"
@@ -319,8 +294,12 @@ def _chunk(block: int, largest: int) -> int:
     return next(n for n in range(min(largest, block), 0, -1) if block % n == 0)
 
 
-def _run_in(folder: str | PathLike[str] | None) -> dict[str, Any] | None:
-    """What the results in a folder depend on; None if there are none yet."""
+def saved_run(folder: str | PathLike[str] | None) -> dict[str, Any] | None:
+    """Return what the results in a folder depend on; None if there are none yet.
+
+    "block" is the shape of a block, and "pixels" are the digests of the parts of the image in which
+    intensities were measured, None for those that were left out.
+    """
     if folder is None or not (Path(folder) / _RUN).is_file():
         return None
     file = Path(folder) / _RUN
@@ -336,7 +315,7 @@ def _run_in(folder: str | PathLike[str] | None) -> dict[str, Any] | None:
 
 def _check_same_run(path: Path, run: dict[str, Any]) -> None:
     """Raise InputError if the blocks in a folder depend on something else."""
-    saved = _run_in(path) or {}
+    saved = saved_run(path) or {}
     now = json.loads(json.dumps(run))  # as plain values read from JSON
     differ = [name for name in now if name != _DIGESTS and saved.get(name) != now[name]]
     if differ:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +15,8 @@ from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
 from napari_aeseg.images.memory import free_memory, trim_heap, unmap_large_arrays_when_freed
-from napari_aeseg.large.block import BlockWork
-from napari_aeseg.large.block_store import BlockStore
+from napari_aeseg.large.block import BlockWork, process_block
+from napari_aeseg.large.block_store import BlockStore, saved_run
 from napari_aeseg.large.cluster import process_on_cluster
 from napari_aeseg.large.lazy_ids import lazy_ids
 from napari_aeseg.params import BlockParams, ComparisonParams, SegmentationParams, checked_params
@@ -103,18 +102,19 @@ def block_hierarchy_steps(
     model.levels(params.levels)
     unmap_large_arrays_when_freed()
     skip = blocks.unreadable == "skip"
+    earlier_run = saved_run(store) or {"pixels": (), "block": ()}
     read = BlockImage.of(
         *(image, axes, name, model.intensity),
         skip=skip,
-        leave_out=BlockStore.unreadable_parts_in(store),
+        leave_out={i for i, digest in enumerate(earlier_run["pixels"]) if digest is None},
         with_digests=store is not None,
         stop=stop,
     )
     model.check_space(read.axes, name)
-    model.fitted(read.channels)
+    model.fitted(read.axes.channels)
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
-    plan = _Plan.of(read, blocks, params, model, BlockStore.block_shape_in(store))
+    plan = _Plan.of(read, blocks, params, model, tuple(earlier_run["block"]))
     run = {**_run_settings(read, model, params, blocks, plan), "precision": precision}
     folder = BlockStore.opened(store, run, read.shape, plan.size)
     work = BlockWork(read, model, params, device, folder, skip, precision=precision)
@@ -124,21 +124,15 @@ def block_hierarchy_steps(
         if store is None:
             folder.delete()
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            raise _disk_full(error, folder, temporary=store is None) from error
+            advice = "free some room and run again; finished blocks are kept"
+            if store is None:
+                advice = "give store a folder on a disk with more room"
+            text = f"{error.strerror}: {advice}"
+            raise OSError(error.errno, text, str(folder.folder)) from error
         raise
     hierarchy.prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy
-
-
-def _disk_full(error: OSError, store: BlockStore, *, temporary: bool) -> OSError:
-    """The error with what to do."""
-    advice = (
-        "give store a folder on a disk with more room"
-        if temporary
-        else "free some room and run again; finished blocks are kept"
-    )
-    return OSError(error.errno, f"{error.strerror}: {advice}", str(store.folder))
 
 
 def _build(
@@ -206,17 +200,17 @@ class _Plan:
         given: BlockParams,
         params: SegmentationParams,
         model: Model,
-        stored_size: tuple[int, ...] | None = None,
+        stored_size: tuple[int, ...],
     ) -> _Plan:
         """Plan blocks; those of a run that continues have the stored size if none is given."""
         shape = image.shape
         align, margin = _alignment(image, params, model)
         deep = model.architecture.dimensions == 3
         # Not computed again: free memory may have changed since.
-        size = stored_size if given.block_size == "auto" else None
-        if size is not None and not _is_cut_into(shape, size, align):
-            size = None  # of another run: opening the folder refuses it
-        size = size or _block_shape(shape, given.block_size, align, deep=deep)
+        size = stored_size if given.block_size == "auto" else ()
+        # One that does not fit is of another run: opening the folder refuses it.
+        if len(size) != len(shape) or any(np.mod(size, align)):
+            size = _block_shape(shape, given.block_size, align, deep=deep)
         number = math.prod(-(-n // s) for n, s in zip(shape, size, strict=True))
         if number > _MOST_BLOCKS:
             raise InputError(
@@ -230,17 +224,6 @@ class _Plan:
             most = _PATCHES + math.prod(shape) // _PIXELS_PER_PATCH
         per_patch = max(math.prod(shape) / most, smallest)
         return cls(plan_blocks(shape, size, margin, align), size, smallest, per_patch)
-
-
-def _is_cut_into(shape: tuple[int, ...], size: tuple[int, ...], align: list[int]) -> bool:
-    """Whether an image is cut into blocks of this shape, and not too many."""
-    if len(size) != len(shape):
-        return False
-    # The smallest shape that `_block_shape` makes.
-    least = _block_shape(shape, _SMALLEST_SIDE, align)
-    return all(few <= n for n, few in zip(size[-2:], least[-2:], strict=True)) and all(
-        n % a == 0 and n <= -(-most // a) * a for n, most, a in zip(size, shape, align, strict=True)
-    )
 
 
 def _alignment(
@@ -285,7 +268,7 @@ def _run_settings(
     """All that the patches depend on, as plain values."""
     return {
         "format": _FORMAT,
-        "image": [read.channels, *read.shape],
+        "image": [read.axes.channels, *read.shape],
         "axes": read.axes.letters,
         "intensity": [list(read.intensity.low), list(read.intensity.high)],
         "model": model.fingerprint,
@@ -301,7 +284,7 @@ def _run_settings(
 def _number_of_features(work: BlockWork) -> int:
     assert isinstance(work.model, Model)  # noqa: S101 - as above
     channels = dict(enumerate(work.model.level_channels(work.params.source)))
-    channels[0] = work.image.channels  # of a model for any number of them
+    channels[0] = work.image.axes.channels  # of a model for any number of them
     return sum(channels[level] for level in work.model.levels(work.params.levels))
 
 
@@ -355,21 +338,12 @@ def _process(
     work: BlockWork, todo: list[Block], stop: StopFlag | None
 ) -> Generator[Progress, None, list[str]]:
     """Process blocks one after the other; return why some were left out."""
-    clock, notes = Clock(len(todo)), []
+    clock = Clock(len(todo))
+    notes: list[str] = []
     for done, block in enumerate(todo, 1):
         raise_if_stopped(stop, "encode")
-        steps = work.steps(block, stop)
-        with closing(steps):
-            while True:
-                try:
-                    event = next(steps)
-                except StopIteration as end:
-                    message = end.value
-                    break
-                if event.message:
-                    yield replace(event, done=done - 1, total=len(todo))
-        if message:
-            notes.append(message)
-        trim_heap()
-        yield Progress("encode", done, len(todo), "", clock.seconds_left(done), message=message)
+        messages = process_block(work, block, stop)
+        notes += messages
+        left = clock.seconds_left(done)
+        yield Progress("encode", done, len(todo), "", left, message=" ".join(messages))
     return notes

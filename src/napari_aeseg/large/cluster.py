@@ -52,33 +52,25 @@ def process_on_cluster(
     if not todo:
         return []
     # A task, and not scattered: dask makes it again when the workers that had it are lost.
-    shared = client.submit(_itself, _sendable(work), pure=False)
-    block_of = dict(
-        zip(
-            client.map(process_block, [shared] * len(todo), todo, retries=_RETRIES, pure=False),
-            todo,
-            strict=True,
-        )
-    )
-    clock, notes, done = Clock(len(todo)), [], 0
+    shared = client.submit(lambda work: work, _sendable(work), pure=False)
+    futures = client.map(process_block, [shared] * len(todo), todo, retries=_RETRIES, pure=False)
+    block_of = dict(zip(futures, todo, strict=True))
+    notes: list[str] = []
+    clock, done = Clock(len(todo)), 0
     try:
-        for future in _as_done(client, list(block_of), stop):
-            message = "" if future is None else _result(future, block_of[future])
+        for future in _as_done(client, futures, stop):
             if future is None:
-                message = "The cluster has no worker: waiting for one."
+                messages = ["The cluster has no worker: waiting for one."]
             else:
+                messages = _result(future, block_of[future])
                 done += 1
-                notes += message.split("\n") if message else []
-            left, line = clock.seconds_left(done), message.replace("\n", " ")
-            yield Progress("encode", done, len(todo), "cluster", left, message=line)
+                notes += messages
+            left = clock.seconds_left(done)
+            yield Progress("encode", done, len(todo), "cluster", left, message=" ".join(messages))
     finally:
         # Blocks that are being processed are finished and saved.
-        client.cancel([f for f in block_of if not f.done()])
+        client.cancel([f for f in futures if not f.done()])
     return notes
-
-
-def _itself(work: BlockWork) -> BlockWork:
-    return work
 
 
 def _sendable(work: BlockWork) -> BlockWork:
@@ -121,7 +113,7 @@ def _as_done(client: Any, futures: list[Any], stop: StopFlag | None) -> Iterator
             time.sleep(_LOOK)
 
 
-def _result(future: Any, block: Block) -> str:
+def _result(future: Any, block: Block) -> list[str]:
     from distributed import KilledWorker
 
     try:
