@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
     QFileDialog,
+    QLabel,
     QLineEdit,
     QListWidget,
     QScrollBar,
@@ -315,6 +316,13 @@ def test_every_control_has_a_name_and_a_tooltip(widget):
 
     assert [c.toolTip() for c, text in texts.items() if text in ("", "…")] == []
     assert [text for c, text in texts.items() if not c.toolTip()] == []
+
+
+def test_the_ends_of_balance_are_named(widget):
+    balance = widget._dock.segments.comparison.balance
+
+    assert balance.slider.accessibleName() == "Balance"
+    assert [label.text() for label in balance.findChildren(QLabel)] == ["brightness", "texture"]
 
 
 @pytest.mark.parametrize("path", CONTROLS)
