@@ -104,19 +104,18 @@ class Session:
         self._tasks = iter(())
         self._runner.abandon()
 
-    def _begin_next(self) -> bool:
-        """Begin the next task; return False if none is left."""
+    def _begin_next(self) -> None:
+        """Begin the next task, if one is left."""
         self._task = next(self._tasks, None)
         if self._task is None:
             self._tasks = iter(())
             self._state.message = "\n".join(self._lines)
             self._state.busy = ""
-            return False
+            return
         self._state.progress = None
         self._runner.start(Job(self._task.title, self._task.work), in_activity_dock=True)
         self._state.message = f"{self._task.title} …"
         self._state.busy = self._task.subject
-        return True
 
     def _on_progress(self, event: Progress) -> None:
         self._state.progress = event
