@@ -78,8 +78,7 @@ class Hierarchy:
     --------
     >>> import napari_aeseg as aeseg
     >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
-    >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-    >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+    >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
     >>> np.unique(tree.regions(n_regions=2)).tolist()
     [1, 2]
     """
@@ -395,8 +394,7 @@ class Hierarchy:
         --------
         >>> import napari_aeseg as aeseg
         >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
-        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-        >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+        >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
         >>> markers = np.zeros((32, 32), int)
         >>> markers[10, 4], markers[10, 28] = 1, 2
         >>> tree.from_markers(markers)[[2, 30], [2, 30]]
@@ -485,8 +483,7 @@ class Hierarchy:
         --------
         >>> import napari_aeseg as aeseg
         >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
-        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-        >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+        >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
         >>> table = tree.table(tree.regions(1), spacing=(0.5, 0.5), unit="micrometre")
         >>> table.loc[0, ["area", "area_pixels", "centroid_x"]].tolist(), table.attrs["unit"]
         ([256.0, 1024.0, 7.75], 'micrometre')
@@ -519,8 +516,7 @@ class Hierarchy:
         --------
         >>> import napari_aeseg as aeseg
         >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
-        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-        >>> strength = aeseg.build_hierarchy(image, model, device="cpu").border_strength()
+        >>> strength = aeseg.build_hierarchy(image, "base", device="cpu").border_strength()
         >>> bool(strength[:, 14:18].max() == strength.max())
         True
         """
@@ -606,8 +602,7 @@ class Hierarchy:
         >>> import tempfile
         >>> import napari_aeseg as aeseg
         >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
-        >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-        >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+        >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
         >>> tree.save(tempfile.mkdtemp() + "/image.aeseg.zarr")
         """
         saved = [f.name for f in fields(HierarchyParts) if f.name != "merges"]
@@ -642,8 +637,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
     >>> import tempfile
     >>> import napari_aeseg as aeseg
     >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
-    >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-    >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+    >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
     >>> path = tempfile.mkdtemp() + "/image.aeseg.zarr"
     >>> tree.save(path)
     >>> np.array_equal(load_hierarchy(path).regions(n_regions=3), tree.regions(n_regions=3))

@@ -22,6 +22,7 @@ from napari_aeseg.io.zarr_folder import (
 )
 from napari_aeseg.params import ComparisonParams, SegmentationParams
 from napari_aeseg.regions.compare.moments import FeatureCalibration
+from napari_aeseg.regions.lazy_labels import is_lazy
 from napari_aeseg.regions.patches.graph import RegionGraph
 from napari_aeseg.regions.patches.statistics import PatchStatistics
 
@@ -69,11 +70,6 @@ class HierarchyParts:
     calibration: FeatureCalibration | None
     merges: tuple[np.ndarray, np.ndarray] | None
 
-    @property
-    def is_lazy(self) -> bool:
-        """Whether patch ids are dask arrays."""
-        return not isinstance(self.patches, np.ndarray)
-
 
 def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAndType]:
     """Shape and dtype of the arrays that are read whole, but for those of the calibration."""
@@ -107,7 +103,7 @@ def write_hierarchy(parts: HierarchyParts, path: str | PathLike[str]) -> None:
         arrays = {n: _as_stored(n, a, expected.get(n)) for n, a in _arrays(parts).items()}
         for name, values in arrays.items():
             folder.write(name, values)
-        if parts.is_lazy:
+        if is_lazy(parts.patches):
             ids_of_steps = (parts.patches, *parts.coarse)
             for name, ids in zip(
                 _ids_shapes(parts.axes, header["steps"]), ids_of_steps, strict=True
@@ -120,7 +116,7 @@ def _arrays(parts: HierarchyParts) -> dict[str, np.ndarray]:
     """The arrays that are written whole, by their names in the folder."""
     arrays = {f"statistics/{name}": getattr(parts.statistics, name) for name in _STATISTICS}
     arrays |= {"graph/edges": parts.graph.edges, "graph/border": parts.graph.border}
-    if not parts.is_lazy:
+    if not is_lazy(parts.patches):
         arrays |= {"patches": parts.patches, "brightness": np.asarray(parts.brightness)}
     if parts.calibration is not None:
         arrays |= {_CALIBRATION + name: a for name, a in parts.calibration.arrays().items()}
@@ -162,7 +158,7 @@ def _header(parts: HierarchyParts) -> dict[str, Any]:
         "notes": list(parts.notes),
         "has_tree": parts.merges is not None,
         # Steps between the rows and columns at which there are patch ids.
-        "steps": [2**i for i in range(1 + len(parts.coarse))] if parts.is_lazy else None,
+        "steps": [2**i for i in range(1 + len(parts.coarse))] if is_lazy(parts.patches) else None,
         "calibration": None if parts.calibration is None else parts.calibration.numbers(),
     }
 

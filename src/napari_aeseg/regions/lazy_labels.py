@@ -18,13 +18,12 @@ from napari_aeseg.regions.cuts.markers import (
     majority_markers,
     pixels_of_pairs,
 )
-from napari_aeseg.regions.patches.graph import contour_map
+from napari_aeseg.regions.patches.graph import RegionGraph, contour_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.regions.patches.graph import RegionGraph
 
 
 # Parts that are compared, and pixels along Y and X of one: of flat images, and of volumes.
@@ -198,16 +197,7 @@ def is_lazy(patches: Any) -> bool:
 
 
 def map_to_pixels_lazily(patches: Any, values: np.ndarray) -> Any:
-    """Return a dask array with the value (P,) or (P, channels) of each pixel's patch; 0 for id -1.
-
-    Examples
-    --------
-    >>> import dask.array as da
-    >>> patches = da.from_array(np.array([[0, 1, -1]]))
-    >>> labels = map_to_pixels_lazily(patches, np.array([5, 7]))
-    >>> labels.compute().tolist(), values_by_patch(labels, patches).tolist()
-    ([[5, 7, 0]], [5, 7])
-    """
+    """Return a dask array with the value, (P,) or (P, C), of each pixel's patch; 0 for id -1."""
     look_up = _PatchValues(patches, values)
     labels = look_up_lazily(patches, look_up, values)
     _VALUES[labels.name] = look_up

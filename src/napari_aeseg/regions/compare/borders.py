@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.patches.statistics import region_means
-from napari_aeseg.regions.tree.ward import ward_tree
-
-if TYPE_CHECKING:
-    from napari_aeseg.progress import StopFlag
-    from napari_aeseg.regions.tree.ward import SharedMerges
+from napari_aeseg.regions.tree.ward import SharedMerges, ward_tree
 
 # Numbers of regions at which borders are refined, one after the other.
 _REGIONS = (64, 48, 32, 24, 16)

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.compare.borders import refine_boundaries
-from napari_aeseg.regions.compare.moments import MomentsCache
+from napari_aeseg.regions.compare.moments import Moments, MomentsCache
 
 if TYPE_CHECKING:
-    from napari_aeseg.progress import StopFlag
-    from napari_aeseg.regions.compare.moments import Moments
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
     from napari_aeseg.regions.tree.ward import SharedMerges

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.images.parallel import cores, in_threads
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.compare.trend import gradient_of, is_volume, relative_centroid
 from napari_aeseg.regions.compare.whitening import (
     NoiseModel,
@@ -22,18 +22,20 @@ from napari_aeseg.regions.compare.whitening import (
     quietest,
     sampled_edges,
 )
-from napari_aeseg.regions.patches.graph import averaged, averaging_matrix, averaging_steps
-from napari_aeseg.regions.tree.ward import shared_merges
+from napari_aeseg.regions.patches.graph import (
+    RegionGraph,
+    averaged,
+    averaging_matrix,
+    averaging_steps,
+)
+from napari_aeseg.regions.tree.ward import SharedMerges, shared_merges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from scipy import sparse
 
-    from napari_aeseg.progress import StopFlag
-    from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
-    from napari_aeseg.regions.tree.ward import SharedMerges
 
 
 # Below the scale of textures, regions are compared by the image and the first level alone: the

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from skimage.morphology import max_tree
 
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_aeseg.progress import StopFlag
 
 # No wheels for Linux aarch64. Imported where it is used: a window opens half a second sooner.
 HAS_HIGRA = find_spec("higra") is not None
@@ -44,12 +43,6 @@ def component_tree(
     ----------
     .. [1] M. Wilkinson et al., Concurrent computation of attribute filters on shared memory
        parallel machines, IEEE Transactions on Pattern Analysis and Machine Intelligence 30, 2008.
-
-    Examples
-    --------
-    >>> parents, node = component_tree(np.array([[0, 2, 1, 2]]))
-    >>> parents.tolist(), node.tolist()
-    ([0, 0, 1, 1], [0, 2, 1, 3])
     """
     build = _tree_of_tile if HAS_HIGRA else _component_tree_skimage
     side = _TILE[min(levels.ndim, 3)]

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.cuts.edits import Edit, Merge, Split, edit_of, edited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
@@ -49,8 +48,7 @@ class Cut:
     --------
     >>> import napari_aeseg as aeseg
     >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
-    >>> model = aeseg.train(image, params=aeseg.TrainingParams(steps=1, width=2), device="cpu")
-    >>> tree = aeseg.build_hierarchy(image, model, device="cpu")
+    >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
     >>> cut = aeseg.Cut("regions", n_regions=3, edits=(aeseg.Merge((0, 15)),))
     >>> bool(np.array_equal(cut.labels(tree), aeseg.Cut.from_record(cut.record(tree)).labels(tree)))
     True
@@ -73,7 +71,8 @@ class Cut:
             value = getattr(self, name)
             if not (value is None and name != "n_classes") and not _is_count(value):
                 raise InputError(f"{name} = {value!r}: give a whole number of 1 or more.")
-        if self.threshold is not None and not _is_share(self.threshold):
+        share = self.threshold
+        if share is not None and not (_is_number(share) and 0 <= share <= 1):
             raise InputError(f"threshold = {self.threshold!r}: give a number from 0 to 1.")
         if self.class_ids is not None:
             ids = self.class_ids
@@ -189,14 +188,15 @@ class Cut:
 
     def _values(self, hierarchy: Hierarchy) -> dict[str, Any]:
         """The settings that this mode depends on, as plain values."""
+        values: dict[str, Any] = {}
         if self.mode == "objects":
-            classes = None if self.class_ids is None else [int(k) for k in self.class_ids]
-            values: dict[str, Any] = {"min_size": _plain(self.min_size), "class_ids": classes}
-            return values if classes is None else {**values, "n_classes": int(self.n_classes)}
-        values = {"edits": [edit.record for edit in self.edits]}
+            values["min_size"] = None if self.min_size is None else int(self.min_size)
+            values["class_ids"] = self.class_ids and [int(k) for k in self.class_ids]
+        else:
+            values["edits"] = [edit.record for edit in self.edits]
         if self.mode == "regions":
             values["n_regions"] = self.regions_in(hierarchy)
-        if self.mode == "classes":
+        if self.needs_classes:
             values["n_classes"] = int(self.n_classes)
         return values
 
@@ -238,13 +238,5 @@ def _is_count(value: Any) -> bool:
     return _is_number(value) and value >= 1 and float(value).is_integer()
 
 
-def _is_share(value: Any) -> bool:
-    return _is_number(value) and bool(0 <= value <= 1)
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
-def _plain(value: int | None) -> int | None:
-    return None if value is None else int(value)

@@ -98,16 +98,6 @@ def edited(labels: np.ndarray, tree: MergeTree, edits: Iterable[Edit]) -> np.nda
     A merge leaves the smallest of the labels it joins. A split hands the label on to the part with
     more pixels (of equals, the one with the smallest patch id); the other one gets a new label, the
     largest and one more. All others stay, so that after a merge there can be gaps between them.
-
-    Examples
-    --------
-    >>> from napari_aeseg.regions.tree.ward import ward_tree
-    >>> edges = np.array([[0, 1], [1, 2], [2, 3]])
-    >>> tree = ward_tree(edges, np.array([[0.0], [0.1], [5.0], [5.2]]), np.ones(4))
-    >>> edited(tree.cut(2), tree, [Split(0)])
-    array([1, 3, 2, 2], dtype=int32)
-    >>> edited(tree.cut(2), tree, [Split(0), Merge((1, 3))])
-    array([1, 2, 2, 2], dtype=int32)
     """
     result = np.array(labels, np.int32)
     for edit in edits:

@@ -12,13 +12,11 @@ from skimage.measure import label as connected_components
 from skimage.segmentation import watershed
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.cuts.component_tree import best_cut, component_tree, subtree_sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from napari_aeseg.progress import StopFlag
 
 
 # Weights of red, green and blue (Rec. 709).

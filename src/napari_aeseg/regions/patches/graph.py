@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
     from scipy import sparse
-
-    from napari_aeseg.progress import StopFlag
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +27,6 @@ def region_graph(patches: np.ndarray, stop: StopFlag | None = None) -> RegionGra
     """Find which patches touch along a pixel face, and how long their borders are.
 
     Patches have ids 0 .. P-1 in an array of any shape.
-
-    Examples
-    --------
-    >>> graph = region_graph(np.array([[0, 0, 1], [0, 2, 2]]))
-    >>> graph.edges.tolist(), graph.border.tolist()
-    ([[0, 1], [0, 2], [1, 2]], [1.0, 2.0, 1.0])
     """
     number = int(patches.max()) + 1
     keys = []

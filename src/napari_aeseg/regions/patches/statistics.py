@@ -24,14 +24,7 @@ class PatchStatistics:
 
 
 def geometry(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixel counts (P,) and centroids (P, ndim) of patches with ids 0 .. P-1.
-
-    Examples
-    --------
-    >>> count, centroid = geometry(np.array([[0, 0, 1], [0, 0, 1]]))
-    >>> count, centroid[1]
-    (array([4., 2.]), array([0.5, 2. ]))
-    """
+    """Return pixel counts (P,) and centroids (P, ndim) of patches with ids 0 .. P-1."""
     number = int(patches.max()) + 1
     count, total = np.zeros(number), np.zeros((number, patches.ndim))
     for rows in _strips(patches.shape):

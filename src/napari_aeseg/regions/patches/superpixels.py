@@ -9,13 +9,12 @@ import numpy as np
 from scipy import ndimage
 
 from napari_aeseg.images.parallel import cores, in_threads
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.progress import StopFlag
 
 try:  # no wheels for Linux aarch64
     from bioimage_cpp.segmentation import watershed as _fast_watershed
@@ -137,13 +136,6 @@ def patch_shape(axes: Axes, size: int) -> tuple[int, ...]:
 
     One frame, `size` rows and columns, and as many slices as come nearest to the same length: at
     least one, at most all.
-
-    Examples
-    --------
-    >>> from napari_aeseg.images.axes import read_axes
-    >>> axes = read_axes((5, 40, 64, 64), "TZYX")
-    >>> patch_shape(axes, 8), patch_shape(axes.with_voxel_size((4, 1, 1)), 8)
-    ((1, 8, 8, 8), (1, 2, 8, 8))
     """
     sides = {"T": 1, "Y": size, "X": size}
     if "Z" in axes.letters:

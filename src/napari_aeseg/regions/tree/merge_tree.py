@@ -21,12 +21,6 @@ class MergeTree:
 
     Nodes 0 .. P-1 are the patches, node P + i is merge i; merges are sorted by cost: Ward's
     criterion, the increase of the within-region sum of squares.
-
-    Examples
-    --------
-    >>> tree = MergeTree.of(np.array([[0, 1], [2, 3]]), np.array([0.1, 9.0]), np.ones(3))
-    >>> tree.cut(2)
-    array([1, 1, 2], dtype=int32)
     """
 
     children: np.ndarray  # the two nodes that each merge joins, int64, shape (P - 1, 2)

@@ -10,18 +10,14 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.tree.merge_tree import MergeTree
 
-if TYPE_CHECKING:
-    from napari_aeseg.progress import StopFlag
-
-    #: Two regions at a time: each of the second array is joined to that of the first.
-    Pairs = tuple[np.ndarray, np.ndarray]
+#: Two regions at a time: each of the second array is joined to that of the first.
+Pairs = tuple[np.ndarray, np.ndarray]
 
 # No wheels for Linux aarch64. Imported where it is used: a window opens half a second sooner.
 HAS_HIGRA = find_spec("higra") is not None
@@ -252,12 +248,6 @@ def merge_reciprocal_neighbours(
     ----------
     .. [1] F. Murtagh, A survey of recent advances in hierarchical clustering algorithms, The
            Computer Journal 26, 1983.
-
-    Examples
-    --------
-    >>> edges, x = np.array([[0, 1], [1, 2], [2, 3]]), np.array([[0.0], [0.1], [5.0], [5.2]])
-    >>> merge_reciprocal_neighbours(edges, x, np.ones(4), number=2).children.tolist()
-    [[0, 1], [2, 3]]
     """
     regions = _Regions(positions, weight)
     a, b = np.ascontiguousarray(np.asarray(edges, np.int64).T)
