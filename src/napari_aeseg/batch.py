@@ -372,7 +372,7 @@ class Batch:
     ) -> Generator[Progress, None, tuple[ImageFile | None, Hierarchy]]:
         """Return the hierarchy of a file, and its image unless it is a saved hierarchy."""
         if is_hierarchy(path):
-            return None, saved_hierarchy(path, self.model, self.params, self.comparison)
+            return None, self._saved_hierarchy(path)
         assert self.model is not None  # noqa: S101 - has been checked
         opened = open_file(path, pixels_in_memory())
         fits = self.axes is not None and (self.axes_must_fit or len(self.axes) == opened.array.ndim)
@@ -391,6 +391,21 @@ class Batch:
         )
         return opened, (yield from work)
 
+    def _saved_hierarchy(self, path: Path) -> Hierarchy:
+        """Load a hierarchy, and compare its patches as given."""
+        tree, model = load_hierarchy(path), self.model
+        model_of_tree = tree.model_fingerprint, tree.axes.channels
+        if model is not None and not model.has_fingerprint(*model_of_tree):
+            raise InputError(f"{path.name} was made with another model. Leave the model out.")
+        for name in self.params.model_fields_set - {"tile_size"}:
+            value, saved = getattr(self.params, name), getattr(tree.params, name)
+            if value != saved:
+                raise InputError(
+                    f"{name} = {value!r}: this hierarchy was saved with {saved!r}, and only its "
+                    "balance and scale can be changed. Segment the image instead."
+                )
+        return tree.reweighted(**self.comparison.model_dump(exclude_unset=True))
+
     def _segment(
         self, path: Path, prototypes: Prototypes | None, stop: StopFlag | None
     ) -> Generator[Progress, None, tuple[FileOutcome, Prototypes | None]]:
@@ -408,7 +423,7 @@ class Batch:
                 write_picture(picture, part)
             written.append(results.overlay)
         if results.table is not None:
-            measurements = table_of(tree, labels, self.cut, prototypes, stop)
+            measurements = self._table(tree, labels, prototypes, stop)
             with atomic_write(results.table) as part:
                 measurements.to_csv(part, index=False)
             written.append(results.table)
@@ -428,6 +443,19 @@ class Batch:
             notes=tree.notes,
         )
         return outcome, prototypes
+
+    def _table(
+        self, tree: Hierarchy, labels: Any, prototypes: Prototypes | None, stop: StopFlag | None
+    ) -> pd.DataFrame:
+        """Measure labels; with their class if the cut depends on classes, and with the unit."""
+        if not self.cut.needs_classes:
+            table = tree.table(labels)
+        else:
+            classes = replace(self.cut, mode="classes").labels(tree, prototypes, stop=stop)
+            table = tree.table(labels, classes)
+            if prototypes is not None and prototypes.names:
+                table["class"] = [prototypes.names[class_id - 1] for class_id in table["class"]]
+        return table if tree.voxel_size is None else table.assign(unit=tree.axes.unit)
 
     def _write_labels(
         self, results: Results, tree: Hierarchy, labels: Any, stop: StopFlag | None
@@ -469,44 +497,6 @@ class Results:
     def are_done(self) -> bool:
         """Whether the labels are complete."""
         return not {self.labels, self.labels_of_blocks}.isdisjoint(self.existing)
-
-
-def saved_hierarchy(
-    path: Path, model: Model | None, params: SegmentationParams, comparison: ComparisonParams
-) -> Hierarchy:
-    """Load a hierarchy, and compare its patches as given.
-
-    Raises InputError if it was made with another model or other parameters.
-    """
-    tree = load_hierarchy(path)
-    if model is not None and not model.has_fingerprint(tree.model_fingerprint, tree.axes.channels):
-        raise InputError(f"{path.name} was made with another model. Leave the model out.")
-    for name in params.model_fields_set - {"tile_size"}:
-        value, saved = getattr(params, name), getattr(tree.params, name)
-        if value != saved:
-            raise InputError(
-                f"{name} = {value!r}: this hierarchy was saved with {saved!r}, and only its "
-                "balance and scale can be changed. Segment the image instead."
-            )
-    return tree.reweighted(**{n: getattr(comparison, n) for n in comparison.model_fields_set})
-
-
-def table_of(
-    tree: Hierarchy,
-    labels: Any,
-    cut: Cut,
-    prototypes: Prototypes | None = None,
-    stop: StopFlag | None = None,
-) -> pd.DataFrame:
-    """Measure labels; with their class if the cut depends on classes, and with the unit."""
-    if cut.needs_classes:
-        classes = replace(cut, mode="classes").labels(tree, prototypes, stop=stop)
-        table = tree.table(labels, classes)
-        if prototypes is not None and prototypes.names:
-            table["class"] = [prototypes.names[class_id - 1] for class_id in table["class"]]
-    else:
-        table = tree.table(labels)
-    return table if tree.voxel_size is None else table.assign(unit=tree.axes.unit)
 
 
 def image_files(folder: str | PathLike[str]) -> list[Path]:

@@ -97,31 +97,12 @@ def model_or_base(text: str) -> Path | str:
     return text if text == BASE_MODEL else Path(text)
 
 
-def count(text: str) -> int:
-    """Return a whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a whole number of 1 or more")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """Return a number from 0 to 1."""
-    number = _number(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a number from 0 to 1")
-    return number
-
-
 def length(text: str) -> float:
     """Return a number above 0."""
-    number = _number(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: give numbers above 0, and images before them")
     return number
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")

@@ -11,12 +11,10 @@ from napari_aeseg.cli.options import (
     add_device,
     add_images,
     add_params,
-    count,
     given,
     image_paths,
     model_or_base,
     params_of,
-    share,
 )
 from napari_aeseg.cli.progress import run_with_progress, save_trained, stop_at_interrupt
 from napari_aeseg.cli.train import train_on_files
@@ -81,19 +79,19 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
     cut = group.add_mutually_exclusive_group()
     cut.add_argument(
         "--regions",
-        type=count,
+        type=int,
         metavar="NUMBER",
         help="number of connected regions (default: suggested by each image)",
     )
     cut.add_argument(
         "--threshold",
-        type=share,
+        type=float,
         metavar="VALUE",
         help="dissimilarity from 0 to 1 up to which regions merge",
     )
     cut.add_argument(
         "--classes",
-        type=count,
+        type=int,
         metavar="NUMBER",
         help="number of classes, the same in all images: those stored in the model, else those of "
         "the first image",
@@ -103,7 +101,7 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--min-size",
-        type=count,
+        type=int,
         metavar="PIXELS",
         help="smallest object, with --objects (default: chosen from each image)",
     )

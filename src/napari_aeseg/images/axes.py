@@ -183,27 +183,18 @@ def read_axes(
     if 0 in shape:
         raise InputError(f"The image of shape {shape} is empty: one of its dimensions has size 0.")
     if axes is not None:
-        return Axes(_checked(axes, shape), shape, source)
+        letters = letters_of_names(str(axes), len(shape))
+        if letters is None:
+            raise InputError(
+                f"axes={axes!r} does not fit an image of shape {shape}: give one letter for each "
+                f"of its {len(shape)} dimensions, each out of T, C, Z, Y, X and used once, Y and X "
+                f"among them, for example {_inferred(shape)!r}."
+            )
+        return Axes(letters, shape, source)
     letters = letters_of_names(labels or (), len(shape))
     if letters is not None:
         return Axes(letters, shape, "layer")
     return Axes(_inferred(shape), shape, "shape")
-
-
-def _checked(axes: str, shape: tuple[int, ...]) -> str:
-    letters = str(axes).upper()
-    if (
-        len(letters) != len(shape)
-        or len(set(letters)) != len(letters)
-        or not set(letters) <= set(_LETTERS)
-        or not {"Y", "X"} <= set(letters)
-    ):
-        raise InputError(
-            f"axes={axes!r} does not fit an image of shape {shape}: give one letter for each of "
-            f"its {len(shape)} dimensions, each out of T, C, Z, Y, X and used once, Y and X among "
-            f"them, for example {_inferred(shape)!r}."
-        )
-    return letters
 
 
 def letters_of_names(names: Sequence[Any], ndim: int) -> str | None:

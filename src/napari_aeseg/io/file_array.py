@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -48,52 +49,28 @@ class ImageFile:
         return reading if size is None else reading.with_voxel_size(size, self.unit or "pixel")
 
 
-@dataclass(frozen=True, eq=False)
 class FileArray:
-    """An array in a file; an index reads that part. It can be sent to another process."""
+    """An array in a file; an index reads that part. It can be sent to another process.
 
-    path: Path  # the folder of a zarr array, or a TIFF file, of which the first series is taken
-    # Those of the file that this array has, or all; others have size 1.
-    dimensions: tuple[int, ...] | None = None
-    _source: Any = field(init=False, repr=False)
-    _used: tuple[int, ...] = field(init=False, repr=False)
+    `path` is the folder of a zarr array, or a TIFF file, of which the first series is taken.
+    `dimensions` are those of the file that this array has, or all; the others have size 1.
+    """
 
-    def __post_init__(self) -> None:
-        source, store = _open_array(self.path)
+    def __init__(self, path: Path, dimensions: tuple[int, ...] | None = None) -> None:
+        self.path, self.dimensions = path, dimensions
+        self._source, store = _open_array(path)
         if store is not None:
             weakref.finalize(self, store.close)
-        used = range(source.ndim) if self.dimensions is None else self.dimensions
-        object.__setattr__(self, "_source", source)
-        object.__setattr__(self, "_used", tuple(used))
+        shape = self._source.shape
+        chunks = getattr(self._source, "chunks", shape)
+        self._used = tuple(range(len(shape)) if dimensions is None else dimensions)
+        self.shape = tuple(int(shape[i]) for i in self._used)
+        self.chunks = tuple(int(chunks[i]) for i in self._used)
+        self.dtype = np.dtype(self._source.dtype)
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.dimensions)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Size of each dimension."""
-        return tuple(int(self._source.shape[i]) for i in self._used)
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Size along each dimension of the parts in which the file is read."""
-        chunks = getattr(self._source, "chunks", self._source.shape)
-        return tuple(int(chunks[i]) for i in self._used)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        return np.dtype(self._source.dtype)
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self._used)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape, dtype=np.int64))
 
     def __getitem__(self, index: Any) -> np.ndarray:
         parts = index if isinstance(index, tuple) else (index,)

@@ -7,7 +7,6 @@ import json
 import math
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -274,26 +273,12 @@ def _opened(path: Path, name: str, expected: tuple[tuple[int, ...], str] | None)
     return array
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _IdsOnDisk:
     """Patch ids of an image that does not fit into memory."""
 
-    array: Any
-    path: Path
-    name: str
-    n_patches: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.array.dtype)
-
-    @property
-    def ndim(self) -> int:
-        return int(self.array.ndim)
+    def __init__(self, array: Any, path: Path, name: str, n_patches: int) -> None:
+        self.array, self.path, self.name, self.n_patches = array, path, name, n_patches
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
     def __getitem__(self, part: Any) -> np.ndarray:
         with wrapping_errors(self.path, self.name):
