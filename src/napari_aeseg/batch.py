@@ -404,7 +404,8 @@ class Batch:
                     f"{name} = {value!r}: this hierarchy was saved with {saved!r}, and only its "
                     "balance and scale can be changed. Segment the image instead."
                 )
-        return tree.reweighted(**self.comparison.model_dump(exclude_unset=True))
+        changes = self.comparison.model_dump(exclude_unset=True)
+        return tree.compared_by(tree.comparison.updated(**changes))
 
     def _segment(
         self, path: Path, prototypes: Prototypes | None, stop: StopFlag | None

@@ -316,9 +316,7 @@ def _coarsening(
     if failed is not None and not parts:
         raise failed
     time = 0 if "T" in work.image.axes.letters else None
-    coarsening = PatchCoarsening.estimate(
-        parts, plan.pixels_per_patch, comparison.balance, comparison.scale, time, stop
-    )
+    coarsening = PatchCoarsening.estimate(parts, plan.pixels_per_patch, comparison, time, stop)
     work.store.put_coarsening(coarsening, notes)
     return coarsening
 

@@ -53,10 +53,9 @@ class ComparedPatches:
     def described(self, stop: StopFlag | None = None) -> Descriptor:
         """Return the descriptor; `stop` is checked while it is computed."""
         if self._descriptor is None:
-            balance, scale = self._params.balance, self._params.scale
             with one_blas_thread():
                 self._descriptor = describe(
-                    self.statistics, self.graph, balance, scale, stop, self._moments
+                    self.statistics, self.graph, self._params, stop, self._moments
                 )
         return self._descriptor
 

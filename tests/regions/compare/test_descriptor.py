@@ -5,8 +5,14 @@ import pytest
 from scipy.spatial.distance import pdist
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.compare.descriptor import describe
+from napari_aeseg.params import ComparisonParams
+from napari_aeseg.regions.compare import descriptor as module
 from napari_aeseg.regions.tree.ward import ward_tree
+
+
+def describe(statistics, graph, balance=0.5, scale="auto"):
+    return module.describe(statistics, graph, ComparisonParams(balance=balance, scale=scale))
+
 
 HALVES = np.repeat([0, 1], 32) * np.ones((64, 1), int)  # left and right
 

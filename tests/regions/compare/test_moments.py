@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from napari_aeseg.params import ComparisonParams
 from napari_aeseg.regions.compare import moments as module
 from napari_aeseg.regions.compare.descriptor import describe
 from napari_aeseg.regions.compare.moments import MomentsCache
@@ -56,8 +57,9 @@ def test_moments_of_a_few_scales_are_kept(tree, monkeypatch):
 def test_what_was_known_before_changes_nothing(tree):
     cache = MomentsCache(tree.statistics, tree.graph)
     for balance, scale in ((0.2, 1), (0.8, 16), (0.5, "auto"), (0.2, 1), (0.8, 16), (0.2, 5)):
-        known = describe(tree.statistics, tree.graph, balance, scale, cache=cache)
-        fresh = describe(tree.statistics, tree.graph, balance, scale)
+        comparison = ComparisonParams(balance=balance, scale=scale)
+        known = describe(tree.statistics, tree.graph, comparison, cache=cache)
+        fresh = describe(tree.statistics, tree.graph, comparison)
         assert np.array_equal(known.values, fresh.values)
         assert np.array_equal(known.appearance, fresh.appearance)
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from napari_aeseg.params import ComparisonParams
 from napari_aeseg.regions.compare.moments import FeatureCalibration, MomentsCache
 from napari_aeseg.regions.patches.coarsening import PatchCoarsening
 from napari_aeseg.regions.patches.graph import region_graph
@@ -30,7 +31,7 @@ def textures():
 @pytest.mark.parametrize("scale", [1.0, 16.0])
 def test_what_is_compared_is_the_mean_of_what_it_was(textures, scale):
     statistics, graph = textures
-    coarsening = PatchCoarsening.estimate([textures], 200.0, scale=scale)
+    coarsening = PatchCoarsening.estimate([textures], 200.0, ComparisonParams(scale=scale))
     region, joined = coarsening.coarsened(statistics, graph)
     assert region.max() + 1 == len(joined.count) <= SIDE**2 * 16 / 200
     assert joined.count.sum() == statistics.count.sum()
@@ -43,7 +44,7 @@ def test_what_is_compared_is_the_mean_of_what_it_was(textures, scale):
 
 def test_noise_is_that_of_the_patches_before(textures):
     statistics, graph = textures
-    coarsening = PatchCoarsening.estimate([textures], 200.0, scale=16.0)
+    coarsening = PatchCoarsening.estimate([textures], 200.0, ComparisonParams(scale=16.0))
     region, joined = coarsening.coarsened(statistics, graph)
     larger = region_graph(region.astype(np.int32)[np.arange(SIDE**2).reshape(SIDE, SIDE)])
     cache = MomentsCache(joined, larger, calibration=coarsening.calibration)
@@ -58,9 +59,9 @@ def test_noise_is_that_of_the_patches_before(textures):
 
 def test_textures_stay_apart_when_patches_are_joined(textures):
     statistics, graph = textures
-    region, _ = PatchCoarsening.estimate([textures], 2000.0, scale=16.0).coarsened(
-        statistics, graph
-    )
+    region, _ = PatchCoarsening.estimate(
+        [textures], 2000.0, ComparisonParams(scale=16.0)
+    ).coarsened(statistics, graph)
     half = np.arange(SIDE**2) % SIDE >= SIDE // 2
     share = np.bincount(region, half) / np.bincount(region)
     mixed = np.minimum(share, 1 - share) * np.bincount(region)
@@ -68,7 +69,7 @@ def test_textures_stay_apart_when_patches_are_joined(textures):
 
 
 def test_what_is_known_survives_as_numbers_and_arrays(textures):
-    known = PatchCoarsening.estimate([textures], 200.0).calibration
+    known = PatchCoarsening.estimate([textures], 200.0, ComparisonParams()).calibration
     again = FeatureCalibration.of_parts(known.numbers(), known.arrays())
     assert again.numbers() == known.numbers()
     for name, values in known.arrays().items():
@@ -86,13 +87,13 @@ def test_what_is_known_survives_as_numbers_and_arrays(textures):
     ],
 )
 def test_numbers_that_cannot_be_are_refused(textures, name, value):
-    known = PatchCoarsening.estimate([textures], 200.0).calibration
+    known = PatchCoarsening.estimate([textures], 200.0, ComparisonParams()).calibration
     with pytest.raises(ValueError, match=name):
         FeatureCalibration.of_parts({**known.numbers(), name: value}, known.arrays())
 
 
 def test_noise_that_cannot_be_is_refused(textures):
-    known = PatchCoarsening.estimate([textures], 200.0).calibration
+    known = PatchCoarsening.estimate([textures], 200.0, ComparisonParams()).calibration
     for name in ("floor", "gain", "local_noise/inverse_deviation"):
         arrays = {**known.arrays(), name: -known.arrays()[name]}
         with pytest.raises(ValueError, match="above 0"):
@@ -101,7 +102,7 @@ def test_noise_that_cannot_be_is_refused(textures):
 
 def test_blocks_with_few_patches_keep_them_all(textures):
     statistics, graph = textures
-    coarsening = PatchCoarsening.estimate([textures], 1.0)
+    coarsening = PatchCoarsening.estimate([textures], 1.0, ComparisonParams())
     region, joined = coarsening.coarsened(statistics, graph)
     assert np.array_equal(region, np.arange(SIDE**2))
     assert np.array_equal(joined.count, statistics.count)

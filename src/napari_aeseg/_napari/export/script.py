@@ -199,8 +199,8 @@ class _Writer:
         """Code for a hierarchy: opened where it was opened, else built."""
         params, comparison = result.hierarchy.params, result.hierarchy.comparison
         if result.path is not None:
-            weights = call("", balance=comparison.balance, scale=comparison.scale)
-            return f"aeseg.load_hierarchy({str(result.path)!r}).reweighted{weights}"
+            tree = f"aeseg.load_hierarchy({str(result.path)!r})"
+            return f"{tree}.compared_by({params_code(comparison)})"
         name, axes = self.source(result.input), result.input.axes_argument
         given = ""
         if comparison != type(comparison)():

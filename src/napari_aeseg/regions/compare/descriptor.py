@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.params import ComparisonParams
 from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.compare.borders import refine_boundaries
 from napari_aeseg.regions.compare.moments import Moments, MomentsCache
@@ -32,6 +33,7 @@ _TOLERANCE = 1.0
 _NO_TEXTURE = 1000.0
 # Highest contrast of a feature at which the tolerance of classes is 1; it grows with the square.
 _CONTRAST = 10.0
+_DEFAULTS = ComparisonParams()
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,7 @@ class Descriptor:
 def describe(
     statistics: PatchStatistics,
     graph: RegionGraph,
-    balance: float = 0.5,
-    scale: float | Literal["auto"] = "auto",
+    comparison: ComparisonParams = _DEFAULTS,
     stop: StopFlag | None = None,
     cache: MomentsCache | None = None,
 ) -> Descriptor:
@@ -100,10 +101,9 @@ def describe(
     ----------
     statistics : PatchStatistics
     graph : RegionGraph
-    balance : float
-        0 compares brightness and colour (means of level 0) only, 1 texture (all the rest) only.
-    scale : float or "auto"
-        Patches averaged over. "auto" takes 16 for textures: where no feature has a variance of 25
+    comparison : ComparisonParams
+        Balance 0 compares brightness and colour (means of level 0) only, 1 texture (all the rest)
+        only. Scale "auto" takes 16 patches for textures: where no feature has a variance of 25
         times its noise, and the largest variance between patches in units of the noise grows by
         more than 2.7 when six are averaged. Else it takes 1.
     stop : StopFlag, optional
@@ -117,7 +117,7 @@ def describe(
         If only brightness is to be compared and level 0 is not among the features.
     """
     cache = MomentsCache(statistics, graph) if cache is None else cache
-    scale, tolerance, weight = resolve_comparison(statistics.level, cache, balance, scale, stop)
+    scale, tolerance, weight = resolve_comparison(statistics.level, cache, comparison, stop)
     if not is_coarse(scale):
         values, unit = _local_positions(cache, scale, weight, stop)
         return Descriptor(values, scale, unit, cache, tolerance, weight)
@@ -137,11 +137,11 @@ def describe(
 def resolve_comparison(
     level: np.ndarray,
     cache: MomentsCache,
-    balance: float,
-    scale: float | Literal["auto"],
+    comparison: ComparisonParams,
     stop: StopFlag | None = None,
 ) -> tuple[float, float, np.ndarray]:
     """Return the scale, with "auto" resolved, tolerance of classes, and weight of each number."""
+    balance, scale = comparison.balance, comparison.scale
     if balance == 0 and not (level == 0).any():
         raise InputError(
             "balance = 0 compares brightness and colour only, which are level 0. Add level 0 to "

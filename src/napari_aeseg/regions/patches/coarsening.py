@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from napari_aeseg.regions.tree.ward import SharedMerges
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_aeseg.params import ComparisonParams
     from napari_aeseg.progress import StopFlag
 
 
@@ -57,15 +58,14 @@ class PatchCoarsening:
         cls,
         parts: Sequence[tuple[PatchStatistics, RegionGraph]],
         pixels_per_patch: float,
-        balance: float = 0.5,
-        scale: float | Literal["auto"] = "auto",
+        comparison: ComparisonParams,
         time: int | None = None,
         stop: StopFlag | None = None,
     ) -> PatchCoarsening:
         """Estimate from some parts of an image; parameters as of `describe` and `MomentsCache`."""
         statistics, graph = side_by_side(parts)
         cache = MomentsCache(statistics, graph, time)
-        scale, _, weight = resolve_comparison(statistics.level, cache, balance, scale, stop)
+        scale, _, weight = resolve_comparison(statistics.level, cache, comparison, stop)
         moments = cache.at(scale, stop)
         calibration = FeatureCalibration.of(moments, contrast_of(cache, stop))
         fine = cache.at(1.0, stop)
