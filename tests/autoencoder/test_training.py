@@ -147,12 +147,6 @@ def test_model_to_start_from_must_have_the_channels(stripes, tiny_params, model)
         Trainer([read_image(rgb, "CYX")], tiny_params, "cpu", init=model)
 
 
-def test_images_with_different_channels_are_refused_by_name(stripes, tiny_params):
-    rgb = np.stack([stripes] * 3, axis=-1)
-    with pytest.raises(InputError, match=r"\(image 1: 1, image 2: 3\): name the axes"):
-        trained([stripes, rgb], tiny_params)
-
-
 def test_constant_images_alone_are_refused_by_name(tiny_params):
     with pytest.raises(InputError, match=r"image 1, image 2 has one value only\. Choose other"):
         trained([np.zeros((20, 20)), np.ones((20, 20))], tiny_params)

@@ -102,11 +102,17 @@ def architecture_for(
 ) -> tuple[Architecture, list[str]]:
     """Return the network to build for images, and notes for the user about the choice.
 
-    `init` is the architecture of the model to start from; it is kept. `voxel_size` (see `z_ratio`)
-    is the same for all images. InputError if the images differ in channels, all are constant, or
-    do not fit `init`, `voxel_size` or the dimensions asked for.
+    The images have equal numbers of channels. `init` is the architecture of the model to start
+    from; it is kept. `voxel_size` (see `z_ratio`) is the same for all images. InputError if all
+    images are constant, or do not fit `init`, `voxel_size` or the dimensions asked for.
     """
-    channels = _common_channels(images)
+    if all(i.is_constant for i in images):
+        names = ", ".join(i.name for i in images)
+        raise InputError(
+            f"Nothing to learn from: every channel of {names} has one value only. "
+            "Choose other images."
+        )
+    channels = len(images[0].pixels)
     ratio = max(z_ratio(voxel_size, i.axes, i.name) for i in images)
     if init is not None:
         _check_init(init, channels, images, params)
@@ -142,23 +148,6 @@ def anisotropy_warning(architecture: Architecture, ratio: float) -> str:
         f"The network was made for voxels about {2**architecture.z_levels} times as long in Z as "
         f"wide, these are {ratio:.3g} times as long."
     )
-
-
-def _common_channels(images: Sequence[Image]) -> int:
-    channels = {len(i.pixels) for i in images}
-    if len(channels) > 1:
-        listing = ", ".join(f"{i.name}: {len(i.pixels)}" for i in images)
-        raise InputError(
-            f"The images have different numbers of channels ({listing}): name the axes if they "
-            "were misread, or train on them one by one."
-        )
-    if all(i.is_constant for i in images):
-        names = ", ".join(i.name for i in images)
-        raise InputError(
-            f"Nothing to learn from: every channel of {names} has one value only. "
-            "Choose other images."
-        )
-    return channels.pop()
 
 
 def _check_init(
