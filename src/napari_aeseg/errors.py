@@ -1,5 +1,17 @@
 """Errors of the project. None is a `RuntimeError`: superqt's generator workers swallow those."""
 
+# The words of torch's allocators: CUDA and MPS, the CPU (on Linux, Windows, and through C++),
+# cuBLAS and cuDNN, MPS for a single array, and cuDNN where no algorithm has the memory it needs.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "status_alloc_failed",
+    "invalid buffer size",
+    "unable to find an engine",
+)
+
 
 class AesegError(Exception):
     """Base of every error that napari-aeseg raises on purpose."""
@@ -23,6 +35,15 @@ class DeviceError(AesegError):
 
 class StoppedError(AesegError):
     """Work that was asked to stop before there was a result to keep."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that the device (or the host) ran out of memory."""
+    # torch raises a RuntimeError, or one of its subclasses.
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    )
 
 
 def sanitized(value: object, max_length: int = 300) -> str:

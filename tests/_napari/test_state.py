@@ -10,7 +10,7 @@ from _napari.conftest import halves
 from napari_aeseg import ComparisonParams, Cut, InputError, Merge, TrainingParams
 from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.colors import class_color
-from napari_aeseg._napari.state import ClassStyle, DockState, ObjectSearch, Result
+from napari_aeseg._napari.state import ClassStyle, DockState, ObjectRequest, Result
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_objects_are_known_only_for_what_was_searched(state, image, hierarchy):
     with pytest.raises(InputError, match="still being detected"):
         state.labels(image, cut, image)
     labels = np.ones((48, 48), np.int32)
-    state.objects = {image: (state.object_search(image, cut), labels)}
+    state.objects = {image: (state.object_request(image, cut), labels)}
 
     assert state.objects_of(image, cut) is labels
     assert state.objects_of(image, Cut("objects", min_size=8)) is None
@@ -117,16 +117,16 @@ def test_objects_are_known_only_for_what_was_searched(state, image, hierarchy):
 
 def test_objects_in_classes_depend_on_the_hierarchy_and_the_classes(hierarchy):
     cut = Cut("objects", n_classes=2, class_ids=(2,))
-    search = ObjectSearch(hierarchy, cut, None)
+    request = ObjectRequest(hierarchy, cut, None)
 
-    assert search.gives_same(ObjectSearch(hierarchy, cut, None))
+    assert request.gives_same(ObjectRequest(hierarchy, cut, None))
     others = (
-        ObjectSearch(hierarchy, Cut("objects", n_classes=3, class_ids=(2,)), None),
-        ObjectSearch(hierarchy, Cut("objects", n_classes=2, class_ids=(1,)), None),
-        ObjectSearch(hierarchy.reweighted(balance=0.9), cut, None),
-        ObjectSearch(hierarchy, cut, hierarchy.prototypes(2)),
+        ObjectRequest(hierarchy, Cut("objects", n_classes=3, class_ids=(2,)), None),
+        ObjectRequest(hierarchy, Cut("objects", n_classes=2, class_ids=(1,)), None),
+        ObjectRequest(hierarchy.reweighted(balance=0.9), cut, None),
+        ObjectRequest(hierarchy, cut, hierarchy.prototypes(2)),
     )
-    assert not any(search.gives_same(other) for other in others)
+    assert not any(request.gives_same(other) for other in others)
 
 
 def test_classes_without_a_name_or_colour_have_default_ones():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +11,7 @@ from _napari.conftest import QUICK, add_image, halves, heard, train_and_stop
 from napari_aeseg import InputError
 from napari_aeseg._napari.state import DockState
 from napari_aeseg._napari.work import worker
+from napari_aeseg.errors import DeviceError
 
 
 def refuse(*_, **__):
@@ -191,6 +190,30 @@ def test_a_stopped_training_shows_its_notes(widget, monkeypatch):
     assert text.count("Stopped after 3") == 1
 
 
+def test_a_training_without_memory_says_so_and_offers_resume(widget, monkeypatch):
+    from napari_aeseg.autoencoder.trainer import Trainer
+
+    step = Trainer.step
+
+    def failing(trainer):
+        if trainer.done == 2:
+            raise DeviceError("There is not enough memory for the training.")
+        step(trainer)
+
+    monkeypatch.setattr(Trainer, "step", failing)
+    monkeypatch.setattr("napari_aeseg._napari.controller.show_warning", lambda _: None)
+    events = heard(widget)
+    widget.training_params = QUICK
+    widget.train()
+    widget.wait(30)
+
+    assert [name for name, _ in events] == ["trained"]
+    text = widget._dock.status.text.text()
+    assert "There is not enough memory for the training. The model is that of step 2." in text
+    assert "press Resume" in text
+    assert "Stopped after" not in text
+
+
 def test_a_training_that_ended_before_stop_offers_no_resume(widget, monkeypatch):
     from napari_aeseg.autoencoder.trainer import Trainer
 
@@ -213,7 +236,7 @@ def test_a_training_that_ended_before_stop_offers_no_resume(widget, monkeypatch)
 
 def test_the_dock_shows_the_numbers_of_the_events_and_of_the_model(widget, monkeypatch):
     monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
-    monkeypatch.setattr(worker, "throttled", partial(worker.throttled, seconds=0))
+    monkeypatch.setattr(worker, "_SECONDS_BETWEEN_EVENTS", 0)
     seen = []
     line = widget._dock.status.text
     widget.progressed.connect(lambda event: seen.append((event, line.text())))

@@ -9,7 +9,6 @@ from napari_aeseg.autoencoder.device import (
     available_devices,
     choose_device,
     dtype_of,
-    is_out_of_memory,
     precision_used,
     without_tf32,
 )
@@ -39,21 +38,6 @@ def test_absent_device_is_refused_with_those_there(monkeypatch, device):
     with pytest.raises(DeviceError, match=r"choose one of: \['cpu'\]") as error:
         choose_device(device)
     assert repr(device) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory"), True),
-        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
-        (MemoryError(), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_out_of_memory_is_recognised_among_errors(error, expected):
-    assert is_out_of_memory(error) is expected
 
 
 @contextmanager

@@ -23,9 +23,8 @@ from injected import (
 import napari_aeseg as aeseg
 from napari_aeseg import api
 from napari_aeseg.autoencoder import preview, training
-from napari_aeseg.autoencoder.device import is_out_of_memory
 from napari_aeseg.cli import main
-from napari_aeseg.errors import DeviceError
+from napari_aeseg.errors import DeviceError, is_out_of_memory
 from napari_aeseg.images.parallel import in_threads
 from outputs import image
 

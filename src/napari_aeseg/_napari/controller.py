@@ -1,6 +1,6 @@
 """What buttons and scripts do: each action reads the dock's state and begins a task or changes it.
 
-Data flow one way: actions, jobs and views write to the state; views and layers follow it.
+User choices, actions and jobs change the state; the state redraws views and layers.
 """
 
 from __future__ import annotations
@@ -69,25 +69,12 @@ if TYPE_CHECKING:
 
 
 class Controller:
-    """Joins the state, the views, the layers and the jobs; `AESegWidget` is its public face.
+    """Joins the state, the views, the layers and the jobs; `AESegWidget` is its public face."""
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-
-    Attributes
-    ----------
-    trained : psygnal.Signal(Model)
-    segmented : psygnal.Signal(Hierarchy)
-        The preview is up to date by then.
-    looked : psygnal.Signal(list of Layer)
-    batch_done : psygnal.Signal(BatchReport)
-    """
-
-    trained = Signal(object)
-    segmented = Signal(object)
-    looked = Signal(list)
-    batch_done = Signal(object)
+    trained = Signal(object)  # Model
+    segmented = Signal(object)  # Hierarchy, whose preview is up to date by then
+    diagnostic_shown = Signal(list)  # of layers
+    batch_done = Signal(object)  # BatchReport
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
@@ -124,10 +111,18 @@ class Controller:
         self.state.events.open_images.connect(self._connect_images)
         self._connections.connect(self._on_active_layer, self.viewer.layers.selection.events.active)
         corrections, tools = self.corrections, self.tools
-        tools.merged.connect(lambda *a: self._report(self.correct, corrections.merge, *a))
-        tools.split.connect(lambda *a: self._report(self.correct, corrections.split, *a))
-        tools.undo.connect(lambda image: self._report(self.correct, corrections.undo, image))
-        tools.redo.connect(lambda image: self._report(self.correct, corrections.redo, image))
+        tools.merged.connect(
+            lambda *a: self._run_showing_errors(self.correct, corrections.merge, *a)
+        )
+        tools.split.connect(
+            lambda *a: self._run_showing_errors(self.correct, corrections.split, *a)
+        )
+        tools.undo.connect(
+            lambda image: self._run_showing_errors(self.correct, corrections.undo, image)
+        )
+        tools.redo.connect(
+            lambda image: self._run_showing_errors(self.correct, corrections.redo, image)
+        )
 
     def _connect_buttons(self) -> None:
         dock, slot, corrections = self.dock, self.reporter.slot, self.corrections
@@ -153,16 +148,18 @@ class Controller:
         ):
             button.clicked.connect(slot(action, *arguments))
         model.device_box.opened.connect(self.devices.find)
-        segments.classes.renamed.connect(partial(self._report, corrections.rename))
-        segments.classes.recolored.connect(partial(self._report, corrections.recolor))
-        segments.classes.fixed.connect(partial(self._report, self.fix_classes))
-        segments.objects.detect_by_classes.connect(partial(self._report, self.detect_by_classes))
-        dock.diagnostics.chosen.connect(partial(self._report, self.look))
+        segments.classes.renamed.connect(partial(self._run_showing_errors, corrections.rename))
+        segments.classes.recolored.connect(partial(self._run_showing_errors, corrections.recolor))
+        segments.classes.fixed.connect(partial(self._run_showing_errors, self.fix_classes))
+        segments.objects.detect_by_classes.connect(
+            partial(self._run_showing_errors, self.detect_by_classes)
+        )
+        dock.diagnostics.chosen.connect(partial(self._run_showing_errors, self.show_diagnostic))
         dock.color_box.activated.connect(
-            lambda _: self._report(self.color_by, dock.color_box.currentText())
+            lambda _: self._run_showing_errors(self.color_by, dock.color_box.currentText())
         )
 
-    def _report(self, action: Callable[..., object], *arguments: Any) -> None:
+    def _run_showing_errors(self, action: Callable[..., object], *arguments: Any) -> None:
         with self.reporter.reported():
             action(*arguments)
 
@@ -206,9 +203,11 @@ class Controller:
         before = None if init is None else Origin(path=BASE_MODEL)
         if init is self.state.model and init is not None:
             before = current
-        if resume:  # a training that was resumed gives what one without a stop gives
+        if resume:  # a script repeats it as one training, from the original start
             before = current.init
-            inputs = inputs if current.inputs else ()  # a file does not tell how it began
+            # A loaded model has no record of the images it began with, so a script cannot repeat
+            # it.
+            inputs = inputs if current.inputs else ()
         return Origin(text, path, inputs, self.state.device, init=before)
 
     def _take_trained(self, origin: Origin, model: Model, stopped: bool) -> list[str]:
@@ -217,11 +216,9 @@ class Controller:
         steps, notes = model.record.steps, list(model.record.notes)
         if not model.unfinished:
             return [*notes, f"Trained, {steps} steps. Press Segment to use the new model."]
-        text = (
-            f"Stopped after {steps} steps. The model so far is kept: press Resume to go on, or "
-            "Segment to use it."
-        )
-        return [*notes[:-1], text]  # the last note says the same
+        # The last note says why it ended: it was stopped, or memory ran out.
+        text = "The model so far is kept: press Resume to go on, or Segment to use it."
+        return [*notes[:-1], f"{notes[-1]} {text}"]
 
     def _read_images(self) -> tuple[ImageInput, ...]:
         """Read the chosen images; raise `InputError` when one cannot be used or none is chosen."""
@@ -256,7 +253,9 @@ class Controller:
         state.model.save(path)
         path = path.absolute()
         origin = replace(state.origin, text=f"Saved as {path.name}", path=path)
-        if origin.starts_from(path):  # that file is replaced: the model cannot be trained again
+        if origin.starts_from(path):
+            # Saving overwrites the weights it started from, so a script can no longer repeat the
+            # training.
             origin = replace(origin, params=None)
         state.origin = origin
         state.message = f"Saved as {path.name}."
@@ -323,7 +322,7 @@ class Controller:
     def _show_result(self, image: Image) -> None:
         # Whoever unchecked the image meanwhile still wants to see the result.
         images = self.state.images if image in self.state.images else (image,)
-        self._report(self.previews.update, images, self.state.cut)
+        self._run_showing_errors(self.previews.update, images, self.state.cut)
 
     def apply_to_all(self) -> None:
         """Segment every open image like the current one."""
@@ -351,7 +350,9 @@ class Controller:
         work = jobs.segmenting_files(files, output, self.state, existing)
         self.reporter.clear()
         subject = f"{len(files)} files"
-        task = Task(subject, f"Segmenting {subject}", work, self._take_report, self.batch_done.emit)
+        task = Task(
+            subject, f"Segmenting {subject}", work, self._take_batch_report, self.batch_done.emit
+        )
         self.session.run([task])
 
     def _segment_chosen_folder(self) -> None:
@@ -361,7 +362,7 @@ class Controller:
         existing = view.existing.currentData()
         self.segment_folder(view.folder.folder, view.output.folder, existing)
 
-    def _take_report(self, report: BatchReport, stopped: bool) -> list[str]:
+    def _take_batch_report(self, report: BatchReport, stopped: bool) -> list[str]:
         self.state.report = str(report)
         return [report.summary]
 
@@ -413,7 +414,10 @@ class Controller:
             self.corrections.release_classes()
 
     def detect_by_classes(self, by_classes: bool) -> None:
-        """Detect objects in classes, at first in the class with the largest share in objects."""
+        """Detect objects only inside some classes, or everywhere.
+
+        Starts with the class whose pixels lie most in detected objects.
+        """
         image, class_ids = self.state.first_image, None
         if by_classes:
             foreground = image and self.state.foreground_class(image, self.state.cut)
@@ -430,7 +434,7 @@ class Controller:
         self._update_columns()
         return layers
 
-    def look(self, name: str) -> None:
+    def show_diagnostic(self, name: str) -> None:
         """Begin to compute a diagnostic layer."""
         work = self.diagnostics.work(name)
         layers: list[Layer] = []
@@ -440,7 +444,7 @@ class Controller:
             return []
 
         self.reporter.clear()
-        announce = partial(lambda layers, _: self.looked.emit(layers), layers)
+        announce = partial(lambda layers, _: self.diagnostic_shown.emit(layers), layers)
         self.session.run([Task(name, f"Computing the {name}", work, finish, announce)])
 
     def _measured(self, layer: Labels | None) -> Labels:
@@ -580,7 +584,10 @@ class Controller:
         is_preview = active in self.state.previews.values()
         if not self.is_closed and self.state.tool is not None and not is_preview:
             self.state.tool = None
-            self.state.message = "Another layer is selected: clicks go to that one."
+            self.state.message = (
+                "Merge/Split was switched off because another layer is selected. Select the "
+                "preview and choose it again."
+            )
 
     def _on_progress(self, event: Progress) -> None:
         if event.message and event.stage != "file":
@@ -624,9 +631,16 @@ class Controller:
         self._connections.disconnect_all()
         self._image_connections.disconnect_all()
         self.dock.images.close_connections()
+        # In any order: the signals of the state are disconnected, so no part hears of another.
         for part in (
-            *(self.devices, self.kept, self.tools, self.corrections, self.previews),
-            *(self.comparer, self.finder, self.session),
+            self.devices,
+            self.kept,
+            self.tools,
+            self.corrections,
+            self.previews,
+            self.comparer,
+            self.finder,
+            self.session,
         ):
             part.close()
         state.busy, state.results, state.kept, state.objects, state.previews = "", {}, {}, {}, {}

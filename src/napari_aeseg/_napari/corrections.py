@@ -28,15 +28,7 @@ _ONE_REGION = "These places are in the same region: choose places in two regions
 
 
 class ManualCorrections:
-    """Writes corrections to the state, one image at a time.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    state : DockState
-    strokes_changed : callable
-        Called when the user has painted strokes.
-    """
+    """Writes corrections to the state, one image at a time."""
 
     def __init__(
         self, viewer: Viewer, state: DockState, strokes_changed: Callable[[], object]

@@ -38,29 +38,14 @@ Tool = Literal["merge", "split"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model comes from, for the user and for a script that makes it again.
+    """Where a model comes from, for the user and for a script that makes it again."""
 
-    Parameters
-    ----------
-    text : str
-        For the user.
-    path : Path or "base" or None
-        The file that holds it.
-    inputs : tuple of ImageInput
-        What it was trained on in this session, from beginning to end.
-    device : str
-    params : TrainingParams or None
-        What it was trained with, to the end; None when it was stopped.
-    init : Origin or None
-        Where the weights come from that it started from.
-    """
-
-    text: str = ""
-    path: Path | str | None = None
-    inputs: tuple[ImageInput, ...] = ()
+    text: str = ""  # for the user
+    path: Path | str | None = None  # the file that holds it, or "base"
+    inputs: tuple[ImageInput, ...] = ()  # what it was trained on from beginning to end
     device: str = "auto"
-    params: TrainingParams | None = None
-    init: Origin | None = None
+    params: TrainingParams | None = None  # None when its training was stopped
+    init: Origin | None = None  # where the weights come from that it started from
 
     def starts_from(self, path: Path) -> bool:
         """Whether a file is needed to train it again."""
@@ -69,33 +54,16 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One segmented image.
-
-    Parameters
-    ----------
-    hierarchy : Hierarchy
-    model : Model or None
-        That encoded it; None for a saved hierarchy whose model is not loaded.
-    input : ImageInput
-        The image as it was encoded.
-    edits, undone : tuple of Merge and Split
-        Merges and splits by hand, and those that were undone.
-    markers : Labels or None
-        The layer with the user's strokes.
-    path : Path or None
-        The folder that the hierarchy was opened from.
-    has_image : bool
-        Whether the layer shows the image, and not its brightness only.
-    """
+    """One segmented image."""
 
     hierarchy: Hierarchy
-    model: Model | None
-    input: ImageInput
-    edits: tuple[Edit, ...] = ()
-    undone: tuple[Edit, ...] = ()
-    markers: Labels | None = None
-    path: Path | None = None
-    has_image: bool = True
+    model: Model | None  # that encoded it; None for a saved hierarchy whose model is not loaded
+    input: ImageInput  # the image as it was encoded
+    edits: tuple[Edit, ...] = ()  # merges and splits by hand
+    undone: tuple[Edit, ...] = ()  # those that were undone
+    markers: Labels | None = None  # the layer with the user's strokes
+    path: Path | None = None  # the folder that the hierarchy was opened from
+    has_image: bool = True  # False when the layer shows the brightness only
 
     @property
     def can_encode(self) -> bool:
@@ -105,22 +73,12 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class ClassStyle:
-    """Names and colours of classes, and their prototypes where classes are fixed.
+    """Names and colours of classes, and their prototypes where classes are fixed."""
 
-    Parameters
-    ----------
-    names, colors : tuple of str
-        Of classes 1, 2, ...; those that are not given have default ones.
-    prototypes : Prototypes or None
-        What the classes are, if they are fixed.
-    model : Model or None
-        That the prototypes are of.
-    """
-
-    names: tuple[str, ...] = ()
-    colors: tuple[str, ...] = ()
-    prototypes: Prototypes | None = None
-    model: Model | None = None
+    names: tuple[str, ...] = ()  # of classes 1, 2, ...; the others have default names
+    colors: tuple[str, ...] = ()  # as "#rrggbb"; the others have default colours
+    prototypes: Prototypes | None = None  # of the classes, if they are fixed
+    model: Model | None = None  # that the prototypes are of
 
     def names_of(self, n_classes: int) -> tuple[str, ...]:
         """Return the names of classes 1 to `n_classes`."""
@@ -141,14 +99,14 @@ class ClassStyle:
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectSearch:
-    """What objects are looked for, and in which hierarchy."""
+class ObjectRequest:
+    """Which objects are to be detected, and in which hierarchy."""
 
     hierarchy: Hierarchy
     cut: Cut
     prototypes: Prototypes | None
 
-    def gives_same(self, other: ObjectSearch) -> bool:
+    def gives_same(self, other: ObjectRequest) -> bool:
         """Whether both find the same objects."""
         mine, theirs = self.cut, other.cut
         if (mine.min_size, mine.class_ids) != (theirs.min_size, theirs.class_ids):
@@ -179,78 +137,36 @@ class DockState:
     """Everything that the dock shows; ``events.<field>`` tells when a field changes.
 
     Mappings and the values in them are replaced, never changed in place.
-
-    Parameters
-    ----------
-    images : tuple of Image layer
-        To learn from and to segment.
-    open_images : tuple of Image layer
-        All that can be chosen.
-    axes : str or None
-        As typed; None has them read from each image.
-    device, devices : str and tuple of str
-        Where torch works, and where it could.
-    training, start_from, watch : TrainingParams, str and bool
-        How the next model is trained, from which weights, and whether a layer shows it.
-    segmentation : SegmentationParams
-        How images are cut into patches, next time.
-    comparison : ComparisonParams
-        How patches are compared; hierarchies follow in a moment.
-    cut : Cut
-        What the previews show, without edits by hand.
-    tool : {"merge", "split"} or None
-        What clicks on a preview do.
-    classes : ClassStyle
-    model, origin : Model or None, and Origin
-        The model in use.
-    results : mapping of Image layer to Result
-        The segmented images.
-    objects : mapping of Image layer to ObjectSearch and labels
-        The newest objects of each image.
-    previews : mapping of Image layer to Labels layer
-    kept : mapping of Labels layer to KeptLayer
-        Layers whose tables are measured again when they are painted on.
-    table_columns : tuple of str or None
-        Columns of the selected layer's table; None when it has none.
-    busy : str
-        What is being worked on; "" when nothing is.
-    progress : Progress or None
-        The newest event of the running job.
-    autosave : Path or None
-        The file that the running training is saved to.
-    message : str
-        A line for the user.
-    report : str
-        What became of the last folder.
-    errors : WeakKeyDictionary of ImageInput to ndarray
-        Reconstruction error of each pixel, once it was computed; not observed.
     """
 
-    images: tuple[Image, ...] = ()
-    open_images: tuple[Image, ...] = ()
-    axes: str | None = None
+    images: tuple[Image, ...] = ()  # to learn from and to segment
+    open_images: tuple[Image, ...] = ()  # all that can be chosen
+    axes: str | None = None  # as typed; None has them read from each image
     device: str = "auto"
     devices: tuple[str, ...] = ("auto", "cpu")
-    training: TrainingParams = field(default_factory=TrainingParams)
+    training: TrainingParams = field(default_factory=TrainingParams)  # of the next model
     start_from: Start = "new"
-    watch: bool = False
-    segmentation: SegmentationParams = field(default_factory=SegmentationParams)
-    comparison: ComparisonParams = field(default_factory=ComparisonParams)
-    cut: Cut = field(default_factory=Cut)
-    tool: Tool | None = None
+    watch: bool = False  # whether a layer shows the reconstruction while training goes on
+    segmentation: SegmentationParams = field(default_factory=SegmentationParams)  # next time
+    comparison: ComparisonParams = field(default_factory=ComparisonParams)  # results follow it
+    cut: Cut = field(default_factory=Cut)  # what previews show, without edits by hand
+    tool: Tool | None = None  # what clicks on a preview do
     classes: ClassStyle = field(default_factory=ClassStyle)
     model: Model | None = None
-    origin: Origin = field(default_factory=Origin)
-    results: Mapping[Image, Result] = field(default_factory=dict)
-    objects: Mapping[Image, tuple[ObjectSearch, np.ndarray]] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)  # of the model
+    results: Mapping[Image, Result] = field(default_factory=dict)  # the segmented images
+    # The newest objects of each image.
+    objects: Mapping[Image, tuple[ObjectRequest, np.ndarray]] = field(default_factory=dict)
     previews: Mapping[Image, Labels] = field(default_factory=dict)
+    # Layers whose tables are measured again when they are painted on.
     kept: Mapping[Labels, KeptLayer] = field(default_factory=dict)
-    table_columns: tuple[str, ...] | None = None
-    busy: str = ""
-    progress: Progress | None = None
-    autosave: Path | None = None
-    message: str = ""
-    report: str = ""
+    table_columns: tuple[str, ...] | None = None  # of the selected layer; None without a table
+    busy: str = ""  # what is being worked on; "" when nothing is
+    progress: Progress | None = None  # the newest event of the running job
+    autosave: Path | None = None  # the file that the running training is saved to
+    message: str = ""  # a line for the user
+    report: str = ""  # on the last folder
+    # Reconstruction error of each pixel, once it was computed; without an event.
     errors: WeakKeyDictionary[ImageInput, np.ndarray] = field(default_factory=WeakKeyDictionary)
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
@@ -370,13 +286,7 @@ class DockState:
         return replace(cut, edits=edits)
 
     def labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
-        """Return the labels of a cut; classes have their ids from the example image.
-
-        Raises
-        ------
-        InputError
-            If objects are still being looked for.
-        """
+        """Return the labels of a cut; classes have their ids from the example image."""
         result = self.results[image]
         if cut.mode == "objects":
             objects = self.objects_of(image, cut)
@@ -408,18 +318,18 @@ class DockState:
             return fixed
         return cut.prototypes_of(self.results[example].hierarchy)
 
-    def object_search(self, image: Image, cut: Cut) -> ObjectSearch:
+    def object_request(self, image: Image, cut: Cut) -> ObjectRequest:
         """Return what the objects of a cut depend on."""
         result = self.results[image]
         prototypes = None if cut.class_ids is None else self.classes.fixed_for(result.model)
-        return ObjectSearch(result.hierarchy, cut, prototypes)
+        return ObjectRequest(result.hierarchy, cut, prototypes)
 
     def objects_of(self, image: Image, cut: Cut) -> np.ndarray | None:
         """Return the objects of a cut; None while they are not known."""
         if image not in self.results or image not in self.objects:
             return None
-        search, labels = self.objects[image]
-        return labels if search.gives_same(self.object_search(image, cut)) else None
+        request, labels = self.objects[image]
+        return labels if request.gives_same(self.object_request(image, cut)) else None
 
     def foreground_class(self, image: Image, cut: Cut) -> int:
         """Return the class with the largest share in objects; the brightest if none is known."""

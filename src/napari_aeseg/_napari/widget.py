@@ -110,7 +110,7 @@ class AESegWidget(Container):
     @property
     def looked(self) -> SignalInstance:
         """Emits the list of layers that `look` has made or updated."""
-        return self._controller.looked
+        return self._controller.diagnostic_shown
 
     @property
     def batch_done(self) -> SignalInstance:
@@ -291,7 +291,7 @@ class AESegWidget(Container):
             self._controller.segment_folder(folder, output, existing)
 
     def stop(self) -> None:
-        """Stop what is running; a training that is stopped keeps the model as it is by then."""
+        """Stop what is running; a training that is stopped keeps the model so far."""
         self._controller.stop()
 
     @property
@@ -603,7 +603,7 @@ class AESegWidget(Container):
             "merge height".
         """
         with self._controller.reporter.reported():
-            self._controller.look(what)
+            self._controller.show_diagnostic(what)
 
     def color_by(self, column: str, layer: Labels | None = None) -> None:
         """Colour a Labels layer by a column of its features; "label" gives each its own.
@@ -627,7 +627,7 @@ class AESegWidget(Container):
 
     @property
     def script(self) -> str:
-        """Python code that makes the present result again, without a window.
+        """Python code that repeats the current result, without a window.
 
         Raises
         ------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
 
-from napari_aeseg.errors import DeviceError, InputError
+from napari_aeseg.errors import DeviceError, InputError, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,17 +16,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 Precision = Literal["float32", "bfloat16"]
-# The words of the allocators: CUDA and MPS, the CPU (on Linux, Windows, and through C++), cuBLAS
-# and cuDNN, MPS for a single array, and cuDNN where no algorithm has the memory that it needs.
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "bad_alloc",
-    "status_alloc_failed",
-    "invalid buffer size",
-    "unable to find an engine",
-)
 _TF32_LOCK = Lock()
 
 
@@ -126,15 +115,6 @@ def use_one_thread(default: int) -> None:
     setter = Thread(target=torch.set_num_threads, args=(default,))
     setter.start()
     setter.join()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that the device (or the host) ran out of memory."""
-    # All but CUDA's own allocator raise a plain RuntimeError.
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
-    )
 
 
 def unless_out_of_memory(work: Callable[[], _T]) -> _T | None:

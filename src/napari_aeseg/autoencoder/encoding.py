@@ -17,12 +17,11 @@ from napari_aeseg.autoencoder.device import (
     Precision,
     dtype_of,
     is_accelerator,
-    is_out_of_memory,
     use_one_thread,
     without_tf32,
 )
 from napari_aeseg.autoencoder.network import Autoencoder, channels_last, inference_copy
-from napari_aeseg.errors import DeviceError
+from napari_aeseg.errors import DeviceError, is_out_of_memory
 from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.images.tiles import Tile, plan_tiles, planes, read_tile, tile_view
 from napari_aeseg.progress import Progress

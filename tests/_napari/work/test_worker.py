@@ -9,7 +9,7 @@ import pytest
 import torch
 from qtpy.QtCore import QThread
 
-from napari_aeseg._napari.work.worker import Done, Failed, Job, Stopped, throttled
+from napari_aeseg._napari.work.worker import Done, Failed, Job, Stopped
 from napari_aeseg.errors import DeviceError, InputError, StoppedError
 from napari_aeseg.progress import Progress, TrainingProgress, drain
 
@@ -56,6 +56,7 @@ def test_work_runs_in_another_thread_and_reports_in_this_one(qtbot, runner):
         (RuntimeError("shapes do not match"), RuntimeError, "shapes do not match"),
         (torch.OutOfMemoryError("CUDA out of memory"), DeviceError, "Choose smaller crops"),
         (MemoryError(), DeviceError, "Choose smaller crops"),
+        (RuntimeError("std::bad_alloc"), DeviceError, "Choose smaller crops"),
         (InputError("image has NaN"), InputError, "image has NaN"),
         (StopIteration(), RuntimeError, "StopIteration"),
     ],
@@ -178,28 +179,36 @@ def test_a_window_that_closes_ends_the_work_and_hears_nothing(qtbot, runner):
     assert ended == []
 
 
+@pytest.fixture
+def all_in_one_moment(monkeypatch):
+    """However slow the machine is, events come too fast to show them all."""
+    monkeypatch.setattr("napari_aeseg._napari.work.worker._SECONDS_BETWEEN_EVENTS", 60)
+
+
+@pytest.mark.usefixtures("all_in_one_moment")
 def test_events_are_thinned_out_but_those_of_training_which_are_few():
-    def work():
+    def work(stop):
         for step in range(100):
             yield TrainingProgress("train", step + 1, 100, loss=1.0)
         for tile in range(100):
             yield Progress("encode", tile + 1, 100)
 
     events = []
-    drain(throttled(work(), seconds=60), events.append)
+    drain(Job("testing", work).run(), events.append)
 
     assert [e.done for e in events if e.stage == "train"] == list(range(1, 101))
     assert [e.done for e in events if e.stage == "encode"] == [1, 100]
 
 
+@pytest.mark.usefixtures("all_in_one_moment")
 def test_messages_always_get_through():
-    def work():
+    def work(stop):
         yield Progress("encode", 1, 9)
         yield Progress("encode", 2, 9)
         yield Progress("encode", 3, 9, message="going on with the CPU")
 
     events = []
-    drain(throttled(work(), seconds=60), events.append)
+    drain(Job("testing", work).run(), events.append)
 
     assert [e.done for e in events] == [1, 3]
 

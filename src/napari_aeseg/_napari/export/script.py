@@ -1,4 +1,4 @@
-"""Python code that repeats the present result, without a window."""
+"""Python code that repeats the current result, without a window."""
 
 from __future__ import annotations
 
@@ -28,14 +28,7 @@ _LARGEST_TO_COMPARE = 500_000_000  # bytes; larger files are not compared with t
 
 
 def script_of(state: DockState, folder: Path) -> str:
-    """Return a script for the segmented images; what has no file of its own is saved to `folder`.
-
-    Raises
-    ------
-    InputError
-        If nothing is segmented, or an image cannot be read again and is too large, or lazy, to be
-        saved.
-    """
+    """Return a script for the segmented images; pixels without a file are saved to `folder`."""
     writer = _Writer(state, folder)
     results = [state.results[image] for image in state.hierarchies]
     if not results:

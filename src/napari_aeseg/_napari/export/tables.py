@@ -40,11 +40,6 @@ def color_by(layer: Labels, column: str) -> None:
 
     Numbers are shown in viridis between their 1st and 99th percentile, words in colours of their
     own.
-
-    Raises
-    ------
-    InputError
-        If there is no such column.
     """
     if column == LABEL:
         layer.colormap = label_colors()
@@ -76,13 +71,6 @@ def export_table(layer: Labels, path: str | PathLike[str]) -> None:
     """Write the features of a Labels layer as CSV; a file of that name is replaced.
 
     The last column, "unit", is the unit of lengths.
-
-    Raises
-    ------
-    InputError
-        If the layer has no measurements.
-    FileNotFoundError
-        If there is no such folder.
     """
     _write(_table(layer), _unit_of_table(layer.metadata, layer.units), path)
 

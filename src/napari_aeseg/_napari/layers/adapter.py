@@ -25,30 +25,14 @@ _RGB_LETTERS = {3: "YXC", 4: "ZYXC", 5: "TZYXC"}
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class ImageInput:
-    """An image as it was when work on it began; safe to hand to a thread.
+    """An image as it was when work on it began; safe to hand to a thread."""
 
-    Parameters
-    ----------
-    name : str
-        Name of the layer.
-    data : array
-        numpy, dask or zarr; not copied. The finest level of a multiscale image; RGB without alpha.
-    axes : Axes
-        How its dimensions are read, with the size of a voxel where the layer has a scale.
-    path : Path or None
-        The file that the layer was opened from.
-    sample : str or None
-        The sample image of this plugin that it is.
-    source : object
-        The layer's data as a whole, to tell whether they were replaced since.
-    """
-
-    name: str
-    data: Any
-    axes: Axes
-    path: Path | None = None
-    sample: str | None = None
-    source: Any = None
+    name: str  # of the layer
+    data: Any  # numpy, dask or zarr, not copied; the finest level, RGB without alpha
+    axes: Axes  # with the size of a voxel where the layer has a scale
+    path: Path | None = None  # the file that the layer was opened from
+    sample: str | None = None  # the sample image of this plugin that it is
+    source: Any = None  # the layer's data, to tell whether they were replaced since
 
     def has_data_of(self, layer: Image) -> bool:
         """Whether the layer still has the same array, changed in place or not."""
@@ -85,22 +69,9 @@ def shape_changed_text(layer: Image) -> str:
 def image_input(layer: Image, axes: str | None = None) -> ImageInput:
     """Read an Image layer; to be called on the GUI thread.
 
-    Parameters
-    ----------
-    layer : napari.layers.Image
-        Single- or multiscale.
-    axes : str, optional
-        One letter per dimension of the array (the channel axis of an RGB layer included). By
-        default from the layer: whether it is RGB, and its axis labels where they are names.
-
-    Returns
-    -------
-    ImageInput
-
-    Raises
-    ------
-    InputError
-        If `axes` does not fit, or the image has too few or too many dimensions.
+    `axes` has one letter per dimension of the array, the channel axis of an RGB layer included. By
+    default they are read from the layer: whether it is RGB, and its axis labels where they are
+    names. Raises InputError if the axes do not fit, or there are too few or too many dimensions.
     """
     data = image_data(layer)
     try:
@@ -144,19 +115,10 @@ def _read_rgb(layer: Image, shape: tuple[int, ...], axes: str | None) -> Axes:
 
 
 def labels_arguments(layer: Image, axes: Axes) -> dict[str, Any]:
-    """Return what a Labels layer needs to lie on an image, as keyword arguments.
+    """Return the keyword arguments for a Labels layer that lies on an image.
 
-    Parameters
-    ----------
-    layer : napari.layers.Image
-        What the labels are to lie on.
-    axes : Axes
-        How the image was read; the channel axis is left out.
-
-    Returns
-    -------
-    dict
-        scale, translate, rotate, shear, affine, units, and axis_labels where they are names.
+    These are scale, translate, rotate, shear, affine, units, and axis_labels where they are names,
+    each without the channel axis.
     """
     keep = _space_of(layer, axes)
     square = np.ix_(keep, keep)
@@ -220,14 +182,7 @@ def unit_of(units: Iterable[object]) -> str:
 
 
 def as_layer_dtype(values: np.ndarray, layer: Image) -> np.ndarray:
-    """Return float values in the dtype of a layer: napari shows RGB floats from 0 to 1 only.
-
-    Parameters
-    ----------
-    values : ndarray of float
-        In the units of the layer.
-    layer : napari.layers.Image
-    """
+    """Return floats, in the units of a layer, in its dtype: napari shows RGB floats in 0-1 only."""
     kind = np.dtype(layer.dtype)
     if kind.kind not in "ui":
         return values

@@ -24,25 +24,11 @@ _KEYS = ("Control-Z", "Control-Shift-Z")  # undo, redo
 
 
 class EditTools:
-    """Turns clicks on previews into places, while a tool is chosen.
+    """Turns clicks on previews into places, while a tool is chosen."""
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    state : DockState
-
-    Attributes
-    ----------
-    merged : psygnal.Signal(Image layer, place, place)
-        Data coordinates in two regions.
-    split : psygnal.Signal(Image layer, place)
-    undo, redo : psygnal.Signal(Image layer)
-        The keys were pressed on the preview.
-    """
-
-    merged = Signal(object, tuple, tuple)
-    split = Signal(object, tuple)
-    undo = Signal(object)
+    merged = Signal(object, tuple, tuple)  # image layer, two places in data coordinates
+    split = Signal(object, tuple)  # image layer, place
+    undo = Signal(object)  # image layer: the key was pressed on its preview
     redo = Signal(object)
 
     def __init__(self, viewer: Viewer, state: DockState) -> None:

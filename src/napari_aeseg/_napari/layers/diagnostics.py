@@ -43,13 +43,7 @@ _COLORMAPS = {"reconstruction error": "magma", "border strength": "gray", "merge
 
 
 class DiagnosticLayers:
-    """Makes the layers, and shows new values in those that are still there.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    state : DockState
-    """
+    """Makes the layers, and shows new values in those that are still there."""
 
     def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer
@@ -57,13 +51,7 @@ class DiagnosticLayers:
         self._layers: dict[tuple[Image, str], Layer] = {}
 
     def work(self, name: str) -> Work:
-        """Return the work that computes a diagnostic of all chosen images that are segmented.
-
-        Raises
-        ------
-        InputError
-            If there is no such diagnostic, or an image does not have it.
-        """
+        """Return the work that computes a diagnostic of all chosen images that are segmented."""
         state, images = self._state, list(self._state.hierarchies)
         if name not in DIAGNOSTICS:
             raise InputError(f"look at {name!r}: choose one of {', '.join(DIAGNOSTICS)}.")

@@ -32,21 +32,10 @@ class KeptLayers:
 
     The reconstruction error needs the decoder, which takes seconds: that column of the table comes
     a little later, from a thread.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    state : DockState
-
-    Attributes
-    ----------
-    measured : psygnal.Signal(Labels layer)
-        The last column has come.
-    failed : psygnal.Signal(Exception)
     """
 
-    measured = Signal(object)
-    failed = Signal(object)
+    measured = Signal(object)  # Labels layer whose last column has come
+    failed = Signal(object)  # Exception
 
     def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer
@@ -73,13 +62,7 @@ class KeptLayers:
         self._connections.disconnect_all()
 
     def keep(self) -> list[Labels]:
-        """Copy what the previews show to new layers, which are the user's from then on.
-
-        Raises
-        ------
-        InputError
-            If no chosen image is segmented, or no pixel has a label.
-        """
+        """Copy what the previews show to new layers, which are the user's from then on."""
         state, images = self._state, list(self._state.hierarchies)
         if not images:
             raise InputError("There is nothing to keep: segment an image first.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.layers.adapter import ImageInput
-    from napari_aeseg._napari.state import ClassStyle, DockState, ObjectSearch, Result
+    from napari_aeseg._napari.state import ClassStyle, DockState, ObjectRequest, Result
     from napari_aeseg.regions.cuts.cut import Cut
 
 _MILLISECONDS_TO_UPDATE = 15  # changes that come faster are shown together: the newest wins
@@ -34,29 +34,16 @@ class PreviewLayers:
     A layer is made when there is something to show, and again when the user has removed it. Once
     the user paints into it or gives it other data, it is the user's: it is left as it is and a new
     preview takes over. The arrays shown are replaced, never written to.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    state : DockState
-    find_objects : callable
-        Gets an image and an `ObjectSearch` whose labels are not known yet.
-
-    Attributes
-    ----------
-    painted : psygnal.Signal(Image layer, Labels layer)
-        The user made a preview theirs.
-    failed : psygnal.Signal(Exception)
     """
 
-    painted = Signal(object, object)
-    failed = Signal(object)
+    painted = Signal(object, object)  # Image layer, preview that the user made theirs
+    failed = Signal(object)  # Exception
 
     def __init__(
         self,
         viewer: Viewer,
         state: DockState,
-        find_objects: Callable[[Image, ObjectSearch], object],
+        find_objects: Callable[[Image, ObjectRequest], object],
     ) -> None:
         self._viewer = viewer
         self._state = state
@@ -105,20 +92,14 @@ class PreviewLayers:
             self.update(self._state.images, self._state.cut)
 
     def update(self, images: Sequence[Image], cut: Cut) -> None:
-        """Show a cut of those images that are segmented; if it is refused, nothing changes.
-
-        Raises
-        ------
-        InputError
-            If the cut cannot be done.
-        """
+        """Show a cut of those images that are segmented; if it is refused, nothing changes."""
         self._timer.stop()
         state = self._state
         images = [image for image in images if image in state.results]
         if cut.mode == "objects":
             for image in images:
                 if state.objects_of(image, cut) is None:
-                    self._find_objects(image, state.object_search(image, cut))
+                    self._find_objects(image, state.object_request(image, cut))
             images = [image for image in images if state.objects_of(image, cut) is not None]
         labels = [state.layer_labels(image, cut, images[0]) for image in images]
         colormap = self._colormap(cut)

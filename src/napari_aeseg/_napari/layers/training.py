@@ -24,13 +24,7 @@ _GAP = 1.03  # of the width of the image, from its left border to that of the pi
 
 
 class TrainingLayer:
-    """Shows the pictures that come with training events.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    state : DockState
-    """
+    """Shows the pictures that come with training events."""
 
     def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer

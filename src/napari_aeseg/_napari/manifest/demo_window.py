@@ -16,14 +16,8 @@ if TYPE_CHECKING:
 def show(folder: Path, names: list[str], *, block: bool = True) -> napari.Viewer:
     """Open napari with the demo's images, labels and the dock widget, the last model loaded.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the demo wrote ``<name>_labels.tif`` and ``<name>.aeseg.safetensors``.
-    names : list of str
-        Samples to show; all but the last are hidden.
-    block : bool
-        Run napari until its window is closed.
+    `folder` holds ``<name>_labels.tif`` and ``<name>.aeseg.safetensors`` of each sample; all but
+    the last sample are hidden. With `block`, run napari until its window is closed.
     """
     viewer = napari.Viewer()
     for name in names:

@@ -17,15 +17,7 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] 
 
 
 def _read(path: str | list[str]) -> list[tuple[None]]:
-    """Load a model into the dock of the current viewer; there is no layer to return.
-
-    Raises
-    ------
-    InputError
-        If several models are opened at once, or there is no window.
-    ModelFileError
-        If the file is damaged, foreign, or of a newer format.
-    """
+    """Load a model into the dock of the current viewer; there is no layer to return."""
     from napari import current_viewer
 
     from napari_aeseg.errors import InputError

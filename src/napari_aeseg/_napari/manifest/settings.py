@@ -18,24 +18,12 @@ PLUGIN = "napari-aeseg"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Preferences, with the defaults of the manifest.
+    """Preferences, with the defaults of the manifest."""
 
-    Parameters
-    ----------
-    device : str
-        Where torch works when a dock opens.
-    preset : str
-        Preset of the training parameters when a dock opens.
-    autosave : bool
-        Whether models are saved while they are trained, and when they are done.
-    autosave_folder : str
-        The folder for these; empty for the plugin's folder in the user's data folder.
-    """
-
-    device: str = "auto"
-    preset: str = "balanced"
-    autosave: bool = True
-    autosave_folder: str = ""
+    device: str = "auto"  # where torch works when a dock opens
+    preset: str = "balanced"  # of the training parameters when a dock opens
+    autosave: bool = True  # whether models are saved while they are trained and at the end
+    autosave_folder: str = ""  # "" is the plugin's folder in the user's data folder
 
     @property
     def folder(self) -> Path:

@@ -80,10 +80,6 @@ class ClassesPanel(QWidget):
     """How many classes, whether they are fixed, and a row for each, class 1 on top.
 
     It is shown under objects as well, where these are detected in classes.
-
-    Parameters
-    ----------
-    state : DockState
     """
 
     renamed = Signal(int, str)

@@ -25,12 +25,7 @@ _COLOUR_TIP = "Colour the selected Labels layer by a column of its features. Kep
 
 
 class Dock(QWidget):
-    """All controls; what its buttons do is connected by the controller.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """All controls; what its buttons do is connected by the controller."""
 
     def __init__(self, state: DockState) -> None:
         super().__init__()
@@ -84,7 +79,7 @@ class Dock(QWidget):
         self.export_button.setToolTip("Write the features of the selected Labels layer to a file.")
         self.script_button = QPushButton("Copy as script")
         self.script_button.setToolTip(
-            "Copy Python code that makes the present result again, without a window."
+            "Copy Python code that repeats the current result, without a window."
         )
         form = Form()
         form.add("Colour by", self.color_box, _COLOUR_TIP)

@@ -59,12 +59,7 @@ class FolderField(QWidget):
 
 
 class FolderView(QWidget):
-    """Which folder to segment, and the report on the last one.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """Which folder to segment, and the report on the last one."""
 
     def __init__(self, state: DockState) -> None:
         super().__init__()

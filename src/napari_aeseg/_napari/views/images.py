@@ -36,12 +36,7 @@ _CHECKED = Qt.CheckState.Checked
 
 
 class ImagesView(QWidget):
-    """A list of the open images to check, and the axes.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """A list of the open images to check, and the axes."""
 
     def __init__(self, state: DockState) -> None:
         super().__init__()

@@ -61,12 +61,7 @@ class DeviceBox(QComboBox):
 
 
 class ModelView(QWidget):
-    """Buttons for the model, its description, its loss, and the parameters of training.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """Buttons for the model, its description, its loss, and the parameters of training."""
 
     def __init__(self, state: DockState) -> None:
         super().__init__()
@@ -179,7 +174,7 @@ class ModelView(QWidget):
             return
         losses: Sequence[float] = event.losses
         if self._is_new_curve:
-            self.description.setText("Training. Stop keeps the model as it is by then.")
+            self.description.setText("Training. Stop keeps the model so far.")
         # A training that is resumed goes on with the curve.
         if not self._is_new_curve or event.done > len(event.losses):
             losses = (*self.curve.losses, *event.losses)

@@ -28,18 +28,6 @@ class ParamsForm(QWidget):
 
     A control changes its own field only: what no control can show, such as a sixth decimal, is not
     lost.
-
-    Parameters
-    ----------
-    value : TrainingParams or SegmentationParams
-        What to start with.
-    exclude : collection of str
-        Fields without a control in this form.
-
-    Attributes
-    ----------
-    errors : dict of str to str
-        For each field whose control shows an invalid value: the error.
     """
 
     changed = Signal(object)  # the new value, when the user has changed it

@@ -58,12 +58,7 @@ _UNKNOWN_MIN_SIZE = 15  # where the slider is while "auto" is chosen
 
 
 class RegionsPanel(QWidget):
-    """How many regions, and the tools to correct them.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """How many regions, and the tools to correct them."""
 
     tool_chosen = Signal(object)  # "merge", "split" or None
 
@@ -132,12 +127,7 @@ class RegionsPanel(QWidget):
 
 
 class ObjectsPanel(QWidget):
-    """The smallest object, how objects are detected, and how many there are.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """The smallest object, how objects are detected, and how many there are."""
 
     detect_by_classes = Signal(bool)
 
@@ -193,12 +183,7 @@ class ObjectsPanel(QWidget):
 
 
 class MarkersPanel(QWidget):
-    """Explains segments that grow from strokes.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """Explains segments that grow from strokes."""
 
     def __init__(self, state: DockState) -> None:
         super().__init__()
@@ -222,12 +207,7 @@ class MarkersPanel(QWidget):
 
 
 class ComparisonPanel(QWidget):
-    """How patches are compared: a row for each field of `ComparisonParams`.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """How patches are compared: a row for each field of `ComparisonParams`."""
 
     def __init__(self, state: DockState) -> None:
         super().__init__()
@@ -266,12 +246,7 @@ class ComparisonPanel(QWidget):
 
 
 class SegmentsView(QWidget):
-    """Buttons to segment, and a panel of controls for each mode.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """Buttons to segment, and a panel of controls for each mode."""
 
     def __init__(self, state: DockState) -> None:
         super().__init__()

@@ -25,12 +25,7 @@ _STAGES = {
 
 
 class StatusView(QWidget):
-    """A progress bar, a line of text, and Stop; bar and button are shown while a job runs.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """A progress bar, a line of text, and Stop; bar and button are shown while a job runs."""
 
     def __init__(self, state: DockState) -> None:
         super().__init__()
@@ -41,7 +36,7 @@ class StatusView(QWidget):
         self.text = WrappedLabel()
         self.stop_button = QPushButton("Stop")
         self.stop_button.setToolTip(
-            "Stop what is running. A training that is stopped keeps the model as it is by then."
+            "Stop what is running. A training that is stopped keeps the model so far."
         )
         row = QHBoxLayout()
         row.addWidget(self.bar, stretch=1)

@@ -143,12 +143,6 @@ class Fold(QWidget):
 
     superqt's QCollapsible leaves controls that it has collapsed in the tab order, and gives its
     content a fixed height, in which texts that grow later are cut off.
-
-    Parameters
-    ----------
-    title : str
-    content : QWidget
-    tooltip : str
     """
 
     def __init__(self, title: str, content: QWidget, tooltip: str = "") -> None:
@@ -206,18 +200,8 @@ class MarkedSlider(QSlider):
 class NumberSlider(QWidget):
     """A slider with the number beside it, to type into.
 
-    superqt's labelled sliders have no logarithmic scale and no mark.
-
-    Parameters
-    ----------
-    smallest, largest : float
-        The ends.
-    decimals : int
-        0 for whole numbers.
-    logarithmic : bool
-        Spread the positions over the logarithm of the value; `smallest` has to be above 0 then.
-    ends : tuple of str, optional
-        What the ends mean, written below the slider.
+    superqt's labelled sliders have no logarithmic scale and no mark. `decimals` is 0 for whole
+    numbers; `ends` are texts below the two ends.
     """
 
     changed = Signal(float)  # by the user only

@@ -20,18 +20,9 @@ if TYPE_CHECKING:
 
 
 class Comparer:
-    """Brings hierarchies in line with the state's `comparison`; the newest value wins.
+    """Brings hierarchies in line with the state's `comparison`; the newest value wins."""
 
-    Parameters
-    ----------
-    state : DockState
-
-    Attributes
-    ----------
-    failed : psygnal.Signal(Exception)
-    """
-
-    failed = Signal(object)
+    failed = Signal(object)  # Exception
 
     def __init__(self, state: DockState) -> None:
         self._state = state

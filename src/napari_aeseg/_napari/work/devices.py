@@ -19,12 +19,7 @@ _MILLISECONDS_TO_TORCH = 700
 
 
 class DeviceFinder:
-    """Looks for devices in a thread, a moment after it was made and whenever it is asked to.
-
-    Parameters
-    ----------
-    state : DockState
-    """
+    """Looks for devices in a thread, a moment after it was made and whenever it is asked to."""
 
     def __init__(self, state: DockState) -> None:
         self._state = state

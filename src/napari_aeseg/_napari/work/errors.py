@@ -23,20 +23,9 @@ def error_text(error: Exception) -> str:
 
 
 class Reporter:
-    """Shows errors, and keeps the last one until somebody has waited for it.
+    """Shows errors, and keeps the last one until somebody has waited for it."""
 
-    Parameters
-    ----------
-    state : DockState
-        Its message is the error, unless something runs.
-
-    Attributes
-    ----------
-    failed : psygnal.Signal(Exception)
-        The user has seen it by then.
-    """
-
-    failed = Signal(object)
+    failed = Signal(object)  # Exception, which the user has seen by then
 
     def __init__(self, state: DockState) -> None:
         self._state = state

@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 
 
 class HierarchyIO:
-    """Makes the tasks that save and open hierarchies.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    state : DockState
-    """
+    """Makes the tasks that save and open hierarchies."""
 
     def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_aeseg._napari.layers.adapter import ImageInput
-    from napari_aeseg._napari.state import DockState, ObjectSearch
+    from napari_aeseg._napari.state import DockState, ObjectRequest
     from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing
@@ -120,14 +120,14 @@ def comparing(hierarchies: Mapping[Any, Hierarchy], comparison: ComparisonParams
     return work
 
 
-def finding_objects(searches: Mapping[Any, ObjectSearch]) -> Work:
-    """Find objects; the result is a dict of labels with the same keys."""
+def detecting_objects(requests: Mapping[Any, ObjectRequest]) -> Work:
+    """Detect objects; the result is a dict of labels with the same keys."""
 
     def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
         yield from ()
         return {
-            key: search.cut.labels(search.hierarchy, search.prototypes, stop=stop)
-            for key, search in searches.items()
+            key: request.cut.labels(request.hierarchy, request.prototypes, stop=stop)
+            for key, request in requests.items()
         }
 
     return work

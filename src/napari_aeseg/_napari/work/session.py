@@ -28,46 +28,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One job of the queue, and what becomes of its result.
+    """One job of the queue, and what becomes of its result."""
 
-    Parameters
-    ----------
-    subject : str
-        What is worked on, such as the name of an image.
-    title : str
-        What is done, such as "Segmenting tissue".
-    work : callable
-    finish : callable
-        Takes the result and whether the work was stopped, writes to the state, and returns lines
-        for the user.
-    announce : callable, optional
-        Takes the result; called when the next task has begun, or none is left.
-    independent : bool
-        Whether the tasks after it make sense when it has failed.
-    """
-
-    subject: str
-    title: str
+    subject: str  # what is worked on, such as the name of an image
+    title: str  # what is done, such as "Segmenting tissue"
     work: Work
+    # Gets the result and whether the work was stopped, changes the state, returns lines for the
+    # user.
     finish: Callable[[Any, bool], list[str]]
+    # Gets the result when the next task has begun, or none is left.
     announce: Callable[[Any], object] | None = None
-    independent: bool = False
+    independent: bool = False  # whether the tasks after it go on when it has failed
 
 
 class Session:
-    """Runs tasks one after the other, and tells the state how they go.
+    """Runs tasks one after the other, and tells the state how they go."""
 
-    Attributes
-    ----------
-    progressed : psygnal.Signal(Progress)
-    stopped : psygnal.Signal(str)
-        The user stopped the tasks; the text says what is kept.
-    failed : psygnal.Signal(Exception)
-    """
-
-    progressed = Signal(object)
-    stopped = Signal(str)
-    failed = Signal(object)
+    progressed = Signal(object)  # Progress
+    stopped = Signal(str)  # the user stopped the tasks; the text says what is kept
+    failed = Signal(object)  # Exception
 
     def __init__(self, state: DockState) -> None:
         self._state = state
@@ -79,13 +58,7 @@ class Session:
         self._runner.ended.connect(self._on_ended)
 
     def run(self, tasks: Iterable[Task]) -> None:
-        """Begin some tasks; each is made when the one before it has ended.
-
-        Raises
-        ------
-        InputError
-            If others are running.
-        """
+        """Begin some tasks; each is made when the one before it has ended."""
         self.check_free()
         self._tasks, self._lines = iter(tasks), []
         self._begin_next()

@@ -30,7 +30,7 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from psygnal import EmitLoopError, Signal
 from qtpy.QtCore import QEventLoop, QThreadPool, QTimer
 
-from napari_aeseg.errors import AesegError, DeviceError, StoppedError
+from napari_aeseg.errors import AesegError, DeviceError, StoppedError, is_out_of_memory
 from napari_aeseg.progress import Progress, TrainingProgress
 
 Work = Callable[[Event], Generator[Progress, None, Any]]
@@ -68,13 +68,8 @@ Outcome = Done | Stopped | Failed
 class Job:
     """One piece of work for one thread.
 
-    Parameters
-    ----------
-    title : str
-        What it does, for the user.
-    work : callable
-        Gets an event that is set when it should stop, and returns a generator of `Progress`
-        events that returns the result. Called in the thread, so torch is imported there too.
+    `work` gets an event that is set when it should stop, and returns a generator of `Progress`
+    events that returns the result. It is called in the thread, so torch is imported there too.
     """
 
     def __init__(self, title: str, work: Work) -> None:
@@ -92,7 +87,11 @@ class Job:
         self.stop.set()
 
     def run(self) -> Generator[Progress, None, Outcome]:
-        """Do the work in this thread, once; never raise, whatever the work raises."""
+        """Do the work in this thread, once; never raise, whatever the work raises.
+
+        As many events are passed on as a window can show. The first and the last of a stage and
+        those with a message always are; so are those of training, at most ten a second.
+        """
         work, self._work = self._work, None
         assert work is not None, "a job runs once"  # noqa: S101
         if self.abandoned:  # before it began: importing torch would keep the process for seconds
@@ -100,12 +99,20 @@ class Job:
         try:
             with ThreadPoolExecutor(1) as thread:
                 thread.submit(_import_core).result()
-            result = yield from throttled(work(self.stop))
+            events, last_time, stage = work(self.stop), 0.0, ""
+            while True:
+                event = next(events)
+                is_due = event.stage != stage or event.done >= event.total or bool(event.message)
+                is_due = is_due or isinstance(event, TrainingProgress)
+                if is_due or time.monotonic() - last_time >= _SECONDS_BETWEEN_EVENTS:
+                    last_time, stage = time.monotonic(), event.stage
+                    yield event
+        except StopIteration as end:
+            return Done(end.value, self.stop.is_set())
         except StoppedError as error:
             return Stopped(str(error))
         except Exception as error:  # noqa: BLE001 - what escapes here is swallowed
             return Failed(log_unexpected(error, self.title))
-        return Done(result, self.stop.is_set())
 
 
 def _import_core() -> None:
@@ -119,27 +126,6 @@ def _import_core() -> None:
 
     with suppress(ImportError):  # there are platforms without it
         import higra  # noqa: F401
-
-
-def throttled(
-    events: Generator[Progress, None, Any], seconds: float = _SECONDS_BETWEEN_EVENTS
-) -> Generator[Progress, None, Any]:
-    """Pass on as many events as a window can show, and return what `events` returns.
-
-    The first and the last of a stage and those with a message always get through; so do those of
-    training, which makes no more than ten a second.
-    """
-    last_time, stage = 0.0, ""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            return end.value
-        due = event.stage != stage or event.done >= event.total or bool(event.message)
-        due = due or isinstance(event, TrainingProgress)
-        if due or time.monotonic() - last_time >= seconds:
-            last_time, stage = time.monotonic(), event.stage
-            yield event
 
 
 def log_unexpected(error: Exception, title: str) -> Exception:
@@ -156,9 +142,7 @@ def explained(error: Exception) -> Exception:
 
     Frames hold the arrays and networks of the work that failed.
     """
-    if not isinstance(error, AesegError) and (
-        isinstance(error, MemoryError) or "out of memory" in str(error).lower()
-    ):
+    if is_out_of_memory(error):
         return DeviceError(
             f"Out of memory ({str(error).strip() or 'no details'}). Choose smaller crops, batches "
             "or tiles under 'More', or the device 'cpu', or close other programs."
@@ -207,17 +191,10 @@ def _end_all() -> None:
 
 
 class JobRunner:
-    """Runs one job at a time and reports on the GUI thread; an abandoned job is silent.
+    """Runs one job at a time and reports on the GUI thread; an abandoned job is silent."""
 
-    Attributes
-    ----------
-    progressed : psygnal.Signal(Progress)
-    ended : psygnal.Signal(Done or Stopped or Failed)
-        `busy` is False by then.
-    """
-
-    progressed = Signal(object)
-    ended = Signal(object)
+    progressed = Signal(object)  # Progress
+    ended = Signal(object)  # Outcome; `busy` is False by then
 
     def __init__(self) -> None:
         self._job: Job | None = None
@@ -277,12 +254,7 @@ class JobRunner:
 def wait_until(done: Callable[[], bool], timeout: float | None = None) -> bool:
     """Let Qt work until `done` returns True; return False if it does not within the timeout.
 
-    Parameters
-    ----------
-    done : callable
-        Called every 10 ms.
-    timeout : float, optional
-        Seconds; by default no limit.
+    `done` is called every 10 ms; `timeout` is in seconds.
     """
     loop, check, end = QEventLoop(), QTimer(), QTimer()
     check.timeout.connect(lambda: loop.quit() if done() else None)
