@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,52 +27,38 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.patches.statistics import PatchStatistics
 
 
+@dataclass(eq=False)
 class ComparedPatches:
-    """The patches of one image, compared by one balance and scale; computed when it is needed.
+    """The patches of one image, compared by one balance and scale; computed when it is needed."""
 
-    `size` is that of each patch in units of the average patch, shape (P,). `merges` are children
-    and cost of the merge tree, where it was built before.
-    """
-
-    def __init__(
-        self,
-        statistics: PatchStatistics,
-        graph: RegionGraph,
-        size: np.ndarray,
-        params: ComparisonParams,
-        moments: MomentsCache,
-        merges: tuple[np.ndarray, np.ndarray] | None = None,
-    ) -> None:
-        self.statistics = statistics
-        self.graph = graph
-        self.size = size
-        self._params = params
-        self._moments = moments
-        self._descriptor: Descriptor | None = None
-        self._tree = None if merges is None else MergeTree.of(*merges, size)
+    statistics: PatchStatistics
+    graph: RegionGraph
+    size: np.ndarray  # of each patch in units of the average patch, shape (P,)
+    params: ComparisonParams
+    moments: MomentsCache
+    tree: MergeTree | None = None  # where it was built before
+    descriptor: Descriptor | None = None
 
     def described(self, stop: StopFlag | None = None) -> Descriptor:
         """Return the descriptor; `stop` is checked while it is computed."""
-        if self._descriptor is None:
+        if self.descriptor is None:
             with one_blas_thread():
-                self._descriptor = describe(
-                    self.statistics, self.graph, self._params, stop, self._moments
+                self.descriptor = describe(
+                    self.statistics, self.graph, self.params, stop, self.moments
                 )
-        return self._descriptor
+        return self.descriptor
 
     def merged(self, stop: StopFlag | None = None) -> MergeTree:
         """Return the merge tree; `stop` is checked while it is built."""
-        if self._tree is None:
-            descriptor = self.described(stop)
-            self._tree = ward_tree(
-                self.graph.edges, descriptor.values, self.size, stop, descriptor.shared_merges
-            )
-        return self._tree
+        if self.tree is None:
+            positions, shared = self.described(stop).values, self.described().shared_merges
+            self.tree = ward_tree(self.graph.edges, positions, self.size, stop, shared)
+        return self.tree
 
     @property
     def merges(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Children and cost of the merge tree; None before it is built."""
-        return None if self._tree is None else (self._tree.children, self._tree.cost)
+        return None if self.tree is None else (self.tree.children, self.tree.cost)
 
     @cached_property
     def base_classes(self) -> tuple[np.ndarray, MergeTree]:

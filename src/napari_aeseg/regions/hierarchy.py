@@ -42,6 +42,7 @@ from napari_aeseg.regions.measure import checked_labels, feature_colors, region_
 from napari_aeseg.regions.patches.graph import contour_map
 from napari_aeseg.regions.patches.statistics import channel_means
 from napari_aeseg.regions.patches.superpixels import patch_shape
+from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.compare.moments import FeatureCalibration
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
-    from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 #: What errors say where objects are asked for in an image that was processed in blocks.
 OBJECTS_NEED_PIXELS = (
@@ -111,8 +111,9 @@ class Hierarchy:
             bright = self.brightness
             search = ObjectSearch(bright) if time is None else ObjectSearchInTime(bright, time)
         size = self.statistics.count / prod(patch_shape(self.axes, self.params.patch_size))
+        tree = None if merges is None else MergeTree.of(*merges, size)
         compared = ComparedPatches(
-            self.statistics, self.graph, size, self.comparison, moments, merges
+            self.statistics, self.graph, size, self.comparison, moments, tree
         )
         values = {"_moments": moments, "_search": search, "_compared": compared}
         for name, value in values.items():  # the class is frozen

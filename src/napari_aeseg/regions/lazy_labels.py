@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from napari_aeseg.images.axes import Axes
 
 
-# Parts that are compared, and pixels along Y and X of one: of flat images, and of volumes.
-_PARTS, _FLAT, _DEEP = 3, 1024, 128
+# Pixels along Y and X of a part that is compared: of flat images, and of volumes.
+_FLAT, _DEEP = 1024, 128
 
 
 def matches_image(
@@ -50,13 +50,12 @@ def _sample_parts(axes: Axes) -> list[tuple[slice, ...]]:
     side = _DEEP if "Z" in axes.space else _FLAT
     shape = axes.space_shape
     sides = [min(n, 1 if a == "T" else side) for a, n in zip(axes.space, shape, strict=True)]
-    shares = sorted(np.linspace(0, 1, _PARTS), key=lambda share: abs(share - 0.5))
     return [
         tuple(
             slice(int(share * (n - s)), int(share * (n - s)) + s)
             for n, s in zip(shape, sides, strict=True)
         )
-        for share in shares
+        for share in (0.5, 0.0, 1.0)
     ]
 
 

@@ -6,7 +6,6 @@ function.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,6 @@ _FLAT = 1e-5
 _LEAST_SPAN = 0.02
 
 
-@dataclass(frozen=True)
 class LabelledImage:
     """Labels on the patches of an image, with the values that columns are computed from.
 
@@ -45,46 +43,33 @@ class LabelledImage:
     pixels.
     """
 
-    patches: Any
-    axes: Axes
-    compared: ComparedPatches
-    of_patch: np.ndarray | None  # label of each patch, shape (P,); None where patches have several
-    bins: np.ndarray  # a number for the label of each member, shape (P,) or (pixels,)
-    rows: np.ndarray  # which of these numbers are rows of the table: all but that of label 0
-    index: np.ndarray  # the labels of these rows
-    pixel_size: np.ndarray | None  # along each axis; None where pixels are counted
-    class_of: np.ndarray | None  # class ids or names by pixel or by patch
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         patches: Any,
         axes: Axes,
         compared: ComparedPatches,
         labels: np.ndarray,
         pixel_size: np.ndarray | None,
         class_of: np.ndarray | None,
-    ) -> LabelledImage:
-        """Number the labels."""
+    ) -> None:
+        self.patches, self.axes, self.compared = patches, axes, compared
+        self.statistics, self.pixel_size, self.class_of = compared.statistics, pixel_size, class_of
         number = compared.graph.number
-        labels, of_patch = checked_labels(labels, patches, number, axes.space)
-        members = (labels.ravel() if of_patch is None else of_patch).astype(np.int64)
+        # Label of each patch, shape (P,); None where patches have several.
+        labels, self.of_patch = checked_labels(labels, patches, number, axes.space)
+        members = (labels if self.of_patch is None else self.of_patch).ravel().astype(np.int64)
+        # A number for the label of each member; which numbers are rows of the table: all but that
+        # of label 0; the labels of these rows.
         if members.max(initial=0) <= members.size:
-            bins = members
             rows = np.flatnonzero(np.bincount(members))
-            index = rows = rows[rows > 0]
+            self.bins, self.rows = members, rows[rows > 0]
+            self.index = self.rows
         else:
             from pandas import factorize
 
-            bins, values = factorize(members, sort=True)
-            rows = np.flatnonzero(values)
-            index = values[rows]
-        return cls(patches, axes, compared, of_patch, bins, rows, index, pixel_size, class_of)
-
-    @property
-    def statistics(self) -> PatchStatistics:
-        """Statistics of the patches."""
-        return self.compared.statistics
+            self.bins, values = factorize(members, sort=True)
+            self.rows = np.flatnonzero(values)
+            self.index = values[self.rows]
 
     @cached_property
     def pixels(self) -> np.ndarray:
@@ -219,7 +204,7 @@ def region_table(
             f"{', '.join(maps)}: images in blocks have tables without maps. Leave them out."
         )
     class_of = None if classes is None else _checked_classes(classes, patches, compared)
-    labelled = LabelledImage.of(patches, axes, compared, labels, pixel_size, class_of)
+    labelled = LabelledImage(patches, axes, compared, labels, pixel_size, class_of)
     images = {name: _checked_map(name, m, patches.shape) for name, m in maps.items()}
     columns: Columns = {}
     for column in COLUMNS:

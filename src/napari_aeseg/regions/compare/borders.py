@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_aeseg.progress import StopFlag, raise_if_stopped
+from napari_aeseg.regions.patches.graph import touching_regions
 from napari_aeseg.regions.patches.statistics import region_means
 from napari_aeseg.regions.tree.ward import SharedMerges, ward_tree
 
@@ -92,10 +93,7 @@ def _initial_regions(
     part = np.arange(len(averaged)) if shared is None else shared.region
     if shared is not None:
         averaged = region_means(averaged, part, weight)
-        pair = part[edges]
-        low, high = pair.min(axis=1), pair.max(axis=1)
-        key = np.unique((low * len(averaged) + high)[low != high])
-        edges = np.stack([key // len(averaged), key % len(averaged)], axis=1)
+        edges = touching_regions(part, edges)
         weight = np.bincount(part, weight)
     tree = ward_tree(edges, averaged, weight, stop)
     return (tree.cut(min(_REGIONS[0], tree.leaves)) - 1)[part]
@@ -161,23 +159,11 @@ def _merged_regions(region: np.ndarray, sums: _Sums, edges: np.ndarray, number: 
     present = sums.patches > 0
     new = np.maximum(np.cumsum(present) - 1, 0)  # empty regions become part of any
     region = new[region]
-    pairs = _touching(region, edges)
+    pairs = touching_regions(region, edges)
     if region.max() < number or not len(pairs):
         return new
     tree = ward_tree(pairs, sums.means[present], sums.size[present])
     return (tree.cut(number) - 1)[new]
-
-
-def _touching(region: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Pairs of regions that touch, each once, shape (E', 2); for few regions."""
-    first, second = region[edges[:, 0]], region[edges[:, 1]]
-    apart = first != second
-    first, second = first[apart], second[apart]
-    number = int(region.max()) + 1
-    touch = np.bincount(
-        np.minimum(first, second) * number + np.maximum(first, second), minlength=number**2
-    )
-    return np.argwhere(touch.reshape(number, number))
 
 
 def _icm_sweeps(

@@ -127,9 +127,11 @@ def describe(
         return Descriptor(values, scale, moments.unit, cache, _TOLERANCE, weight)
     fine, shared = cache.at(1.0, stop), cache.shared_merges(stop)
     raise_if_stopped(stop, "tree")
-    values, part = _texture_positions(
-        moments, fine, weight, statistics.count, graph.edges, shared, stop
-    )
+    values = moments.positions(moments.full_noise.map(_TOLERANCE, weight))
+    raise_if_stopped(stop, "tree")
+    single = fine.positions(fine.full_noise.map(_TOLERANCE, weight))
+    raise_if_stopped(stop, "tree")
+    values, part = refine_boundaries(values, single, graph.edges, statistics.count, stop, shared)
     shared = None if shared is None else shared.within(part)
     return Descriptor(values, scale, moments.unit, cache, _TOLERANCE, weight, shared)
 
@@ -147,7 +149,8 @@ def resolve_comparison(
             "balance = 0 compares brightness and colour only, which are level 0. Add level 0 to "
             "the levels, or raise the balance."
         )
-    weight = _weight(level, balance)
+    is_brightness = np.concatenate([level == 0, np.zeros(len(level), bool)])
+    weight = np.where(is_brightness, 2 * (1 - balance), 2 * balance)
     contrast = contrast_of(cache, stop)
     tolerance = (contrast / _CONTRAST) ** 2
     if scale == "auto" and cache.calibration is not None:
@@ -176,12 +179,6 @@ def is_coarse(scale: float) -> bool:
     return scale >= _COARSE
 
 
-def _weight(level: np.ndarray, balance: float) -> np.ndarray:
-    """Importance of each mean and of each energy."""
-    is_brightness = np.concatenate([level == 0, np.zeros(len(level), bool)])
-    return np.where(is_brightness, 2 * (1 - balance), 2 * balance)
-
-
 def _local_positions(
     cache: MomentsCache, scale: float, weight: np.ndarray, stop: StopFlag | None
 ) -> tuple[np.ndarray, float]:
@@ -194,20 +191,3 @@ def _local_positions(
         return moments.positions(moments.full_noise.map(_TOLERANCE, weight)), moments.unit
     white = moments.local_noise.map(_TOLERANCE, weight[shallow])
     return moments.positions(white, moments.shallow), moments.unit
-
-
-def _texture_positions(
-    moments: Moments,
-    fine: Moments,
-    weight: np.ndarray,
-    count: np.ndarray,
-    edges: np.ndarray,
-    shared: SharedMerges | None,
-    stop: StopFlag | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions by all levels, averaged, with refined borders; and the regions between these."""
-    values = moments.positions(moments.full_noise.map(_TOLERANCE, weight))
-    raise_if_stopped(stop, "tree")
-    single = fine.positions(fine.full_noise.map(_TOLERANCE, weight))
-    raise_if_stopped(stop, "tree")
-    return refine_boundaries(values, single, edges, count, stop, shared)

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_rectangular
+from napari_aeseg.regions.patches.graph import touching_regions
 from napari_aeseg.regions.patches.statistics import region_means
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def spread(
     """
     piece, label = pure_pieces(marked, tree)
     if not label.all():
-        pairs = _touching_pairs(piece, edges)
+        pairs = touching_regions(piece, edges)
         centre = region_means(positions, piece, weight)
         difference = ((centre[pairs[:, 0]] - centre[pairs[:, 1]]) ** 2).sum(axis=1)
         label = _grown(label, pairs, difference)
@@ -148,16 +149,6 @@ def pure_pieces(marked: np.ndarray, tree: MergeTree) -> tuple[np.ndarray, np.nda
     piece = np.empty(tree.leaves, np.int64)
     piece[order] = np.repeat(np.arange(len(nodes)), length[nodes])
     return piece, np.where(is_marked, marks[first.clip(max=len(marks) - 1)], 0)[nodes]
-
-
-def _touching_pairs(piece: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Pairs of pieces that touch, each once."""
-    a, b = piece[edges[:, 0]], piece[edges[:, 1]]
-    differ = a != b
-    a, b = a[differ], b[differ]
-    number = int(piece.max()) + 1
-    keys = np.unique(np.minimum(a, b) * number + np.maximum(a, b))
-    return np.stack([keys // number, keys % number], axis=1)
 
 
 def _grown(label: np.ndarray, pairs: np.ndarray, cost: np.ndarray) -> np.ndarray:

@@ -131,11 +131,9 @@ class ObjectSearch:
         smallest = min(smallest, _SMALLEST)
         if smallest not in self._candidates:
             view = self._view.astype(np.float32)
-            both = (
-                _bright_candidates(view, smallest, stop),
-                _bright_candidates(-view, smallest, stop),
-            )
-            self._candidates = {smallest: both}  # only the last, for memory
+            bright = _bright_candidates(view, smallest, stop)
+            dark = _bright_candidates(-view, smallest, stop)
+            self._candidates = {smallest: (bright, dark)}  # only the last, for memory
         return self._candidates[smallest]
 
 

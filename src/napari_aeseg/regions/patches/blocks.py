@@ -105,20 +105,16 @@ def _statistics(
 
 def _graph(edges: np.ndarray, border: np.ndarray, number: int) -> RegionGraph:
     """Region graph of edges in any order; its components are linked."""
-    edges = np.sort(edges.astype(np.int64), axis=1)
-    edges, border = _linked(edges, border, number)
-    order = np.lexsort(edges.T[::-1])
-    return RegionGraph(number, edges[order], border[order].astype(np.float32))
-
-
-def _linked(edges: np.ndarray, border: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
     from scipy import sparse
 
+    edges = np.sort(edges.astype(np.int64), axis=1)
     ones = np.ones(len(edges), np.int8)
     matrix = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(number, number))
     components, component = sparse.csgraph.connected_components(matrix, directed=False)
-    if components == 1:
-        return edges, border
-    first = np.unique(component, return_index=True)[1]
-    links = np.sort(np.stack([first[:-1], first[1:]], axis=1), axis=1)
-    return np.concatenate([edges, links]), np.append(border, np.ones(len(links), border.dtype))
+    if components > 1:
+        first = np.unique(component, return_index=True)[1]
+        links = np.sort(np.stack([first[:-1], first[1:]], axis=1), axis=1)
+        edges = np.concatenate([edges, links])
+        border = np.append(border, np.ones(len(links), border.dtype))
+    order = np.lexsort(edges.T[::-1])
+    return RegionGraph(number, edges[order], border[order].astype(np.float32))

@@ -45,6 +45,19 @@ def region_graph(patches: np.ndarray, stop: StopFlag | None = None) -> RegionGra
     return RegionGraph(number, edges, border.astype(np.float32))
 
 
+def touching_regions(region: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return pairs of regions 0 .. R-1 of patches (P,) that touch, each once, sorted, (E', 2)."""
+    first, second = region[edges[:, 0]], region[edges[:, 1]]
+    apart = first != second
+    first, second = first[apart], second[apart]
+    number = int(region.max()) + 1
+    key = np.minimum(first, second) * number + np.maximum(first, second)
+    if number**2 <= len(edges):  # counting is several times faster than sorting
+        return np.argwhere(np.bincount(key, minlength=number**2).reshape(number, number))
+    key = np.unique(key)
+    return np.stack([key // number, key % number], axis=1)
+
+
 def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -> np.ndarray:
     """Write a value of each edge of the region graph to the pixels on both sides of its border.
 
