@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_aeseg.errors import StoppedError
+from napari_aeseg.regions.compare import moments
 from napari_aeseg.regions.cuts.objects import ObjectSearch
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.graph import region_graph
@@ -41,8 +42,9 @@ def test_a_stage_stops_at_any_of_its_looks(counted_stop, work, least):
 def test_the_tree_stops_at_any_look_and_goes_on_where_it_was(
     hierarchy_of, counted_stop, monkeypatch, scale
 ):
-    monkeypatch.setattr(ward, "MAX_EXACT_NODES", 100)
-    monkeypatch.setattr(ward, "REGIONS_AFTER_ROUNDS", 50)
+    for module in (ward, moments):
+        monkeypatch.setattr(module, "MAX_EXACT_NODES", 100)
+        monkeypatch.setattr(module, "REGIONS_AFTER_ROUNDS", 50)
     tree = hierarchy_of(IMAGE, 4, levels=[0, 1], scale=scale)
     parts = [tree.patches, tree.statistics, tree.graph, tree.axes, tree.params, tree.comparison]
     parts += [tree.brightness]

@@ -10,7 +10,6 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import channels_first
-from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.regions.compare.moments import MomentsCache
 from napari_aeseg.regions.comparison import ComparedPatches
 from napari_aeseg.regions.cuts.classes import (
@@ -21,7 +20,7 @@ from napari_aeseg.regions.cuts.classes import (
     prototypes_of,
 )
 from napari_aeseg.regions.cuts.markers import (
-    check_kind,
+    array_of_markers,
     checked_markers,
     labels_of_marks,
     marked_patches,
@@ -407,9 +406,7 @@ class Hierarchy:
     def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
         """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
         if self.is_lazy:
-            check_rectangular(markers, "markers")
-            array = markers if hasattr(markers, "shape") else np.asarray(markers)
-            check_kind(array, self.patches.shape)
+            array = array_of_markers(markers, self.patches.shape)
             marked, _ = marks_lazily(array, self.patches, self.n_patches)
         else:
             checked = checked_markers(markers, self.patches.shape)
@@ -639,8 +636,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
     >>> import napari_aeseg as aeseg
     >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
     >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
-    >>> path = tempfile.mkdtemp() + "/image.aeseg.zarr"
-    >>> tree.save(path)
+    >>> tree.save(path := tempfile.mkdtemp() + "/image.aeseg.zarr")
     >>> np.array_equal(load_hierarchy(path).regions(n_regions=3), tree.regions(n_regions=3))
     True
     """

@@ -104,10 +104,8 @@ def write_hierarchy(parts: HierarchyParts, path: str | PathLike[str]) -> None:
         for name, values in arrays.items():
             folder.write(name, values)
         if is_lazy(parts.patches):
-            ids_of_steps = (parts.patches, *parts.coarse)
-            for name, ids in zip(
-                _ids_shapes(parts.axes, header["steps"]), ids_of_steps, strict=True
-            ):
+            names = _ids_shapes(parts.axes, header["steps"])
+            for name, ids in zip(names, (parts.patches, *parts.coarse), strict=True):
                 folder.write_by_chunks(name, ids)
         folder.close(header)
 

@@ -93,10 +93,6 @@ class LabelledImage:
         return self.total(values) / self.pixels
 
 
-def _index(labelled: LabelledImage) -> Columns:
-    return {"index": labelled.index}
-
-
 def _area(labelled: LabelledImage) -> Columns:
     pixels = labelled.pixels
     if labelled.pixel_size is None:
@@ -175,7 +171,6 @@ def _majority_class(labelled: LabelledImage) -> Columns:
 
 #: The columns of a table, in order; a function returns none where they do not apply.
 COLUMNS: tuple[Callable[[LabelledImage], Columns], ...] = (
-    _index,
     _area,
     _centroid,
     _channel_means,
@@ -206,7 +201,7 @@ def region_table(
     class_of = None if classes is None else _checked_classes(classes, patches, compared)
     labelled = LabelledImage(patches, axes, compared, labels, pixel_size, class_of)
     images = {name: _checked_map(name, m, patches.shape) for name, m in maps.items()}
-    columns: Columns = {}
+    columns: Columns = {"index": labelled.index}
     for column in COLUMNS:
         columns |= column(labelled)
     if taken := sorted(set(images) & set(columns)):

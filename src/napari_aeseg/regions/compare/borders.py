@@ -29,27 +29,12 @@ def refine_boundaries(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move patches to the neighbouring region that they themselves look like.
 
-    Regions come from positions averaged over neighbours. The position of each patch that touches
-    another region, not averaged, is compared with the means of both, and neighbours count for their
-    region [1]_. A patch that moves gets the averaged position of its new region.
+    Regions come from positions averaged over neighbours (P, E), and begin with `shared` merges. The
+    `single` position (P, E') of each patch that touches another region, not averaged, is compared
+    with the means of both, and neighbours count for their region [1]_. A patch that moves gets the
+    averaged position of its new region.
 
-    Parameters
-    ----------
-    averaged, single : ndarray of float, shapes (P, E) and (P, E')
-        Positions averaged over neighbours, and those of the patches alone.
-    edges : ndarray of int, shape (E, 2)
-    weight : ndarray of float64, shape (P,)
-        Sizes.
-    stop : StopFlag, optional
-        Checked at each number of regions.
-    shared : SharedMerges, optional
-        Merges that the first regions begin with.
-
-    Returns
-    -------
-    positions : ndarray of the type of `averaged`, shape (P, E)
-    region : ndarray of int, shape (P,)
-        The last regions, between which borders are sharp.
+    Returned are the positions (P, E) and the last regions (P,), between which borders are sharp.
 
     References
     ----------
@@ -215,14 +200,9 @@ def _best_regions(
     # One number for a patch and a region: it occurs once for each neighbour in that region.
     # A patch's own region is always an option, and wins a tie.
     stay = row[patch] * number + region[patch]
-    key = np.concatenate(
-        [
-            row[a[near_a]] * number + region[b[near_a]],
-            row[b[near_b]] * number + region[a[near_b]],
-            stay,
-        ]
-    )
-    key.sort()
+    of_a = row[a[near_a]] * number + region[b[near_a]]
+    of_b = row[b[near_b]] * number + region[a[near_b]]
+    key = np.sort(np.concatenate([of_a, of_b, stay]))
     begins = np.flatnonzero(np.diff(key, prepend=-1))
     around = np.diff(begins, append=len(key)).astype(np.float64)
     key = key[begins]

@@ -97,24 +97,12 @@ def describe(
     the directions that say least: there, classes are compared by features divided by their own
     noise.
 
-    Parameters
-    ----------
-    statistics : PatchStatistics
-    graph : RegionGraph
-    comparison : ComparisonParams
-        Balance 0 compares brightness and colour (means of level 0) only, 1 texture (all the rest)
-        only. Scale "auto" takes 16 patches for textures: where no feature has a variance of 25
-        times its noise, and the largest variance between patches in units of the noise grows by
-        more than 2.7 when six are averaged. Else it takes 1.
-    stop : StopFlag, optional
-        Checked between the steps.
-    cache : MomentsCache, optional
-        Of the same patches; used again by the next call.
+    A balance of 0 compares brightness and colour (means of level 0) only, 1 texture (all the rest)
+    only. The scale "auto" takes 16 patches for textures: where no feature has a variance of 25
+    times its noise, and the largest variance between patches in units of the noise grows by more than
+    2.7 when six are averaged. Else it takes 1.
 
-    Raises
-    ------
-    InputError
-        If only brightness is to be compared and level 0 is not among the features.
+    InputError is raised if only brightness is to be compared and level 0 is not among the features.
     """
     cache = MomentsCache(statistics, graph) if cache is None else cache
     scale, tolerance, weight = resolve_comparison(statistics.level, cache, comparison, stop)

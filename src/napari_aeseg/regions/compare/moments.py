@@ -28,7 +28,7 @@ from napari_aeseg.regions.patches.graph import (
     averaging_matrix,
     averaging_steps,
 )
-from napari_aeseg.regions.tree.ward import SharedMerges, shared_merges
+from napari_aeseg.regions.tree.ward import MAX_EXACT_NODES, REGIONS_AFTER_ROUNDS, SharedMerges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +53,8 @@ _ENOUGH_PATCHES = 8_192
 _PATCHES_TOGETHER, _ROWS, _FEATURES = 1024, 8192, 32
 # Scales whose moments are kept besides 1.
 _SCALES_KEPT = 2
+# Patches that shared merges join to one region.
+_PATCHES_PER_SHARED_REGION = 4
 
 
 # Largest number of a calibration: products of four are finite.
@@ -227,9 +229,7 @@ class FeatureCalibration:
             raise ValueError(f"scale {plain['scale']}, contrast {plain['contrast']}")
         if not 1 / _LARGEST <= plain["unit"] <= _LARGEST:
             raise ValueError(f"unit {plain['unit']}")
-        if any(
-            not (np.abs(values.astype(np.float64)) <= _LARGEST).all() for values in arrays.values()
-        ):
+        if not all((np.abs(a.astype(np.float64)) <= _LARGEST).all() for a in arrays.values()):
             raise ValueError(f"numbers that are NaN or above {_LARGEST:g}")
         positive = ("floor", "full_noise/inverse_deviation", "local_noise/inverse_deviation")
         if any((arrays[name] <= 0).any() for name in positive) or (arrays["gain"] < 0).any():
@@ -265,8 +265,7 @@ class MomentsCache:
         self._matrix: sparse.csr_array | None = None
         self._by_scale: dict[float, Moments] = {}
         self._noise: dict[float, NoiseModel] = {}
-        # Empty until computed: None says that there are too few patches to share merges.
-        self._shared: list[SharedMerges | None] = []
+        self._shared: SharedMerges | None = None
 
     def at(self, scale: float, stop: StopFlag | None = None) -> Moments:
         """Return the moments averaged over `scale` patches."""
@@ -316,14 +315,20 @@ class MomentsCache:
         return self._matrix
 
     def shared_merges(self, stop: StopFlag | None = None) -> SharedMerges | None:
-        """Return merges of patches that look alike at scale 1, for trees of any scale."""
-        if not self._shared:
+        """Return merges of patches that look alike at scale 1, for trees of any scale.
+
+        They leave a quarter of the patches, 4,000 at least. None where all patches are merged in
+        exact order.
+        """
+        number = self._graph.number
+        if self._shared is None and number > MAX_EXACT_NODES:
             fine = self.at(1.0, stop)
             equal = np.ones(int(fine.shallow.sum()))
             positions = fine.positions(fine.local_noise.map(1.0, equal), fine.shallow)
             count, edges = self._statistics.count, self._graph.edges
-            self._shared.append(shared_merges(edges, positions, count, stop))
-        return self._shared[0]
+            left = max(number // _PATCHES_PER_SHARED_REGION, 2 * REGIONS_AFTER_ROUNDS)
+            self._shared = SharedMerges.down_to(edges, positions, count, left, stop)
+        return self._shared
 
     def shallow_at(self, scale: float, stop: StopFlag | None = None) -> Moments:
         """Return the moments of the shallow features alone, a sixth of them all.

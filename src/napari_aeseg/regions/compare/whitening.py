@@ -61,23 +61,13 @@ class NoiseModel:
         return cls(inverse, eigenvalues, vectors, covariance)
 
     def map(self, tolerance: float, weight: np.ndarray) -> np.ndarray:
-        """Return the linear map to the space in which patches are compared.
+        """Return the linear map to the space in which patches are compared, shape (D, min(D, 64)).
 
         The noise is half the covariance of differences between neighbouring patches, in units of
         each feature's own noise. To it, `tolerance` times unit noise is added, equal in all
         directions: 0 makes this the maximum-noise-fraction transform [1]_, a large one leaves each
-        feature divided by its own noise.
-
-        Parameters
-        ----------
-        tolerance : float
-        weight : ndarray, shape (D,)
-            Importance of each feature, applied after whitening (which keeps the axes).
-
-        Returns
-        -------
-        ndarray of float64, shape (D, min(D, 64))
-            The directions of the largest variance first.
+        feature divided by its own noise. `weight` (D,) is the importance of each feature, applied
+        after whitening (which keeps the axes). Directions of the largest variance come first.
 
         References
         ----------

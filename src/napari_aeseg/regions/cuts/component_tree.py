@@ -30,14 +30,8 @@ def component_tree(
     """Build the component tree of an image of whole numbers, tile by tile.
 
     Trees of tiles are joined along the borders between them [1]_: the result is the tree of the
-    whole image.
-
-    Returns
-    -------
-    parents : ndarray of int, shape (N,)
-        Parent of each node, the root first (its own parent) and parents before children.
-    node : ndarray of int, shape (pixels,)
-        Node of each pixel.
+    whole image. Returned are the parent of each node (N,), the root first (its own parent) and
+    parents before children, and the node of each pixel (pixels,).
 
     References
     ----------

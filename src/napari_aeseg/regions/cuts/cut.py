@@ -106,28 +106,26 @@ class Cut:
         markers : ndarray of int, shape of the space axes, optional
             For the mode "markers": 0 for unmarked pixels.
         stop : StopFlag, optional
-            Checked before the work and after it.
+            Checked before the work and after it; raises StoppedError.
 
         Raises
         ------
         InputError
             If markers are missing or wrong, or a class or the patch of an edit does not exist.
-        StoppedError
-            When asked to stop.
         """
         raise_if_stopped(stop, self.mode)
         if self.mode == "objects":
-            labels = hierarchy.objects(
-                self.class_ids, self._classes_in(hierarchy), prototypes, self.min_size, stop
-            )
-            raise_if_stopped(stop, self.mode)
-            return labels
-        before = self._unedited(hierarchy, prototypes, markers)
-        after = edited(before, hierarchy.tree, self.edits)
+            n_classes = self._classes_in(hierarchy)
+            labels = hierarchy.objects(self.class_ids, n_classes, prototypes, self.min_size, stop)
+        else:
+            before = self._unedited(hierarchy, prototypes, markers)
+            after = edited(before, hierarchy.tree, self.edits)
+            if self.mode == "markers" and markers is not None:
+                labels = hierarchy.with_marks(markers, before, after)
+            else:
+                labels = hierarchy.map_to_pixels(after)
         raise_if_stopped(stop, self.mode)
-        if self.mode == "markers" and markers is not None:
-            return hierarchy.with_marks(markers, before, after)
-        return hierarchy.map_to_pixels(after)
+        return labels
 
     def of_patch(
         self,

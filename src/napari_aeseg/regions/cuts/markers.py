@@ -21,19 +21,20 @@ LARGEST_MARKER = np.iinfo(np.int32).max
 NO_MARKER = "There is no marker: paint at least one segment, with ids from 1 on."
 
 
-def check_kind(markers: Any, shape: tuple[int, ...]) -> None:
-    """Raise InputError unless markers have this shape and are whole numbers."""
+def array_of_markers(markers: Any, shape: tuple[int, ...]) -> Any:
+    """Return markers as an array (of numpy or dask) of this shape and whole numbers."""
+    check_rectangular(markers, "markers")
+    markers = markers if hasattr(markers, "shape") else np.asarray(markers)
     if tuple(markers.shape) != tuple(shape):
         raise InputError(f"markers have shape {tuple(markers.shape)}, the image has {shape}.")
     if markers.dtype.kind not in "bui":
         raise InputError(f"markers are of dtype {markers.dtype}: give whole numbers, 0 = unmarked.")
+    return markers
 
 
 def checked_markers(markers: object, shape: tuple[int, ...]) -> np.ndarray:
     """Return markers as an array of int32, else raise InputError."""
-    check_rectangular(markers, "markers")
-    array = np.asarray(markers)
-    check_kind(array, shape)
+    array = np.asarray(array_of_markers(markers, shape))
     check_ids(array)
     if not array.any():
         raise InputError(NO_MARKER)
@@ -85,29 +86,14 @@ def spread(
     positions: np.ndarray,
     weight: np.ndarray,
 ) -> np.ndarray:
-    """Give every patch the label of a marker, along the merge tree.
+    """Give every patch (P,) the label of a marker, along the merge tree; int32, no 0.
 
     The largest regions of the tree that hold marks of one label at most are left whole. Those with
     a mark have its label. The others get theirs one by one from a neighbour that has one already,
     the pair that is most alike first: a forest of least cost rooted in the markers [1]_ [2]_.
 
-    Parameters
-    ----------
-    marked : ndarray of int, shape (P,)
-        Label of marked patches, 0 for the others; at least one is marked.
-    tree : MergeTree
-        Over the P patches.
-    edges : ndarray of int, shape (E, 2)
-        Which patches touch.
-    positions : ndarray of float, shape (P, D)
-        What patches are compared by.
-    weight : ndarray of float, shape (P,)
-        Sizes.
-
-    Returns
-    -------
-    ndarray of int32, shape (P,)
-        The ids of `marked`, and no 0.
+    At least one patch is `marked`; 0 stands for those that are not. Patches are compared by their
+    `positions` (P, D), `weight` is their size (P,).
 
     References
     ----------

@@ -89,18 +89,11 @@ class ObjectSearch:
     ) -> np.ndarray:
         """Find objects: 0 for background, 1 .. n for objects, each connected along pixel faces.
 
-        Parameters
-        ----------
-        foreground : ndarray of bool, shape space, optional
-            Where objects may be. They are clipped to it. When objects seen in the image cover less
-            than half of it, its own connected components are taken, split at their necks.
-        min_size : int, optional
-            Pixels of the smallest object, 1 or more. Without it, objects that are small and faint
-            beside the others, or may be noise, are left out.
-        stop : StopFlag, optional
-            Checked between the steps.
-        bright : bool, optional
-            Whether to take bright or dark objects; by default, those that look more like objects.
+        Objects are clipped to the `foreground`, a mask of the space. When objects seen in the image
+        cover less than half of it, its own connected components are taken, split at their necks.
+        `min_size` are the pixels of the smallest object, 1 or more. Without it, objects that are
+        small and faint beside the others, or may be noise, are left out. `bright` chooses bright or
+        dark objects; by default, those are taken that look more like objects.
         """
         _check(self.brightness.shape, foreground, min_size)
         smallest = _SMALLEST if min_size is None else int(min_size)

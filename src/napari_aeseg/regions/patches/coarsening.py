@@ -163,13 +163,10 @@ def side_by_side(
     offsets = np.cumsum([0, *(graph.number for _, graph in parts)])
     edges = [graph.edges + k for k, (_, graph) in zip(offsets, parts, strict=False)]
 
-    def all_of(name: str) -> np.ndarray:
-        return np.concatenate([getattr(statistics, name) for statistics, _ in parts])
-
-    level = parts[0][0].level
-    statistics = PatchStatistics(
-        all_of("count"), all_of("mean"), all_of("second"), level, all_of("centroid"),
-        all_of("intensity"),
-    )  # fmt: skip
+    by_patch = {
+        name: np.concatenate([getattr(statistics, name) for statistics, _ in parts])
+        for name in ("count", "mean", "second", "centroid", "intensity")
+    }
+    statistics = PatchStatistics(level=parts[0][0].level, **by_patch)
     border = np.concatenate([graph.border for _, graph in parts])
     return statistics, RegionGraph(int(offsets[-1]), np.concatenate(edges), border)

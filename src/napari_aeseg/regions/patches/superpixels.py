@@ -38,37 +38,17 @@ def make_patches(
     stop: StopFlag | None = None,
     density: float | Sequence[float] = 1.0,
 ) -> np.ndarray:
-    """Cut an image into patches.
+    """Cut an image into connected patches; return ids 0 .. P-1 of its pixels, int32, shape space.
 
-    Parameters
-    ----------
-    pixels : ndarray of float, shape (C, *space)
-        The image, two or more space axes.
-    size : int or sequence of int
-        Sides of an average patch in pixels, one for each space axis or the same for all (see
-        `patch_shape`). Along leading axes with size 1, each slice is cut by itself, as if it were
-        an image of its own.
-    kind : {"watershed", "grid"}
-        Regions that follow edges ("waterpixels" [1]_), or square cells.
-    stop : StopFlag, optional
-        Checked between the steps.
-    density : float or sequence of float
-        How close pixels lie along each axis, for the strength of edges (see `pixel_density`).
-
-    Returns
-    -------
-    ndarray of int32, shape space
-        Ids 0 .. P-1, each a connected patch.
+    Patches of the kind "watershed" follow edges ("waterpixels" [1]_), those of "grid" are square.
+    `pixels` are (C, *space) with two or more space axes, `size` the sides of an average patch in
+    pixels, one for each space axis or the same for all (see `patch_shape`). Along leading axes with
+    size 1, each slice is cut by itself, as if it were an image of its own. `density` is how close
+    pixels lie along each axis, for the strength of edges (see `pixel_density`).
 
     References
     ----------
     .. [1] V. Machairas et al., Waterpixels, IEEE Transactions on Image Processing 24, 2015.
-
-    Examples
-    --------
-    >>> make_patches(np.zeros((1, 2, 4)), size=2, kind="grid")
-    array([[0, 0, 1, 1],
-           [0, 0, 1, 1]], dtype=int32)
     """
     ndim = pixels.ndim - 1
     sizes = np.broadcast_to(size, ndim).tolist()
@@ -210,12 +190,8 @@ def edge_strength(
 def _squared_gradient(channel: np.ndarray, sigma: float, densities: list[float]) -> np.ndarray:
     """Squared length of the gradient of a smoothed image, by length instead of by pixel."""
     if all(d == 1 for d in densities):
-        return (
-            ndimage.gaussian_gradient_magnitude(
-                channel, sigma, output=np.float32, truncate=_TRUNCATE
-            )
-            ** 2
-        )
+        magnitude = ndimage.gaussian_gradient_magnitude
+        return magnitude(channel, sigma, np.float32, truncate=_TRUNCATE) ** 2
     sigmas = [s if s >= _LEAST_SMOOTHING else 0.0 for s in (sigma * d for d in densities)]
     squares = np.zeros(channel.shape, np.float32)
     for axis, (s, d) in enumerate(zip(sigmas, densities, strict=True)):

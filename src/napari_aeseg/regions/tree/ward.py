@@ -30,8 +30,6 @@ MAX_EXACT_NODES, REGIONS_AFTER_ROUNDS = 5_000, 2_000
 _ROUND_QUANTILE = 0.5
 # Edges whose costs are computed together: their ends stay in the processor's cache.
 _EDGES_TOGETHER = 2048
-# Patches that shared merges join to one region.
-_PATCHES_PER_SHARED_REGION = 4
 
 
 def ward_tree(
@@ -46,20 +44,11 @@ def ward_tree(
     The next merge is the pair of neighbours with the smallest
     ``w1 * w2 / (w1 + w2) * |x1 - x2|**2``, the increase of the weighted sum of squares [1]_ [2]_.
     Of more than 5,000 nodes, all but 2,000 regions are made in rounds (see
-    `merge_reciprocal_neighbours`), and only the rest in this order.
+    `merge_reciprocal_neighbours`), which begin with the `shared` merges, and only the rest in this
+    order.
 
-    Parameters
-    ----------
-    edges : ndarray of int, shape (E, 2)
-        Which nodes touch; the graph is connected.
-    positions : ndarray of float, shape (P, D)
-        Descriptor of each node.
-    weight : ndarray of float, shape (P,)
-        Pixel counts, above 0.
-    stop : StopFlag, optional
-        Checked while nodes are merged.
-    shared : SharedMerges, optional
-        Merges to begin with; used where there are more than 5,000 nodes.
+    Pairs of nodes that touch are `edges` (E, 2); the graph is connected. `positions` (P, D) are the
+    descriptor of each node, `weight` (P,) its pixels, above 0.
 
     References
     ----------
@@ -426,17 +415,3 @@ class SharedMerges:
         broken = broken[self.representative]
         rounds = tuple((a[~broken[a]], b[~broken[a]]) for a, b in self.rounds)
         return SharedMerges(rounds, np.where(broken, np.arange(len(broken)), self.representative))
-
-
-def shared_merges(
-    edges: np.ndarray, positions: np.ndarray, weight: np.ndarray, stop: StopFlag | None = None
-) -> SharedMerges | None:
-    """Return the cheapest merges, to begin other trees of the same patches with.
-
-    They leave a quarter of the patches, 4,000 at least. None where all patches are merged in exact
-    order.
-    """
-    if len(positions) <= MAX_EXACT_NODES:
-        return None
-    left = max(len(positions) // _PATCHES_PER_SHARED_REGION, 2 * REGIONS_AFTER_ROUNDS)
-    return SharedMerges.down_to(edges, positions, weight, left, stop)
