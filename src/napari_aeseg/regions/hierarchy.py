@@ -114,9 +114,8 @@ class Hierarchy:
         compared = ComparedPatches(
             self.statistics, self.graph, size, self.comparison, moments, tree
         )
-        values = {"_moments": moments, "_search": search, "_compared": compared}
-        for name, value in values.items():  # the class is frozen
-            object.__setattr__(self, name, value)
+        for name, value in (("_moments", moments), ("_search", search), ("_compared", compared)):
+            object.__setattr__(self, name, value)  # the class is frozen
 
     def __repr__(self) -> str:
         return f"Hierarchy({self.n_patches} patches of {self.axes})"

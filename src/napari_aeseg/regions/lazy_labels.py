@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.axes import Axes, channels_first
 from napari_aeseg.regions.cuts.markers import (
     NO_MARKER,
     check_ids,
@@ -22,8 +23,6 @@ from napari_aeseg.regions.patches.graph import RegionGraph, contour_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from napari_aeseg.images.axes import Axes
 
 
 # Pixels along Y and X of a part that is compared: of flat images, and of volumes.
@@ -76,9 +75,8 @@ def _part_matches(
         return None
     along = dict(zip(axes.space, part, strict=True))
     pixels = np.asarray(image[tuple(along.get(a, slice(None)) for a in axes.letters)])
-    if "C" in axes.letters:
-        pixels = np.moveaxis(pixels, axes.letters.index("C"), 0)
-    flat = pixels.reshape(intensity.shape[1], -1).astype(np.float64)[:, inside]
+    channels = axes.to_image_order(channels_first(pixels, axes))
+    flat = channels.reshape(len(channels), -1).astype(np.float64)[:, inside]
     total = np.stack([np.bincount(ids[inside], channel, len(count)) for channel in flat], 1)
     means = total[whole] / count[whole, np.newaxis]
     return bool(np.allclose(means, intensity[whole], rtol=1e-9, atol=0))

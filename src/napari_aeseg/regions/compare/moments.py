@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,7 +122,8 @@ class Moments:
         edges = sampled_edges(edges)
         difference = edge_differences(self.centred, edges)
         if calibration is None:
-            self.unit = _unit(difference[:, : len(level)][:, self.shallow[: len(level)]])
+            of_means = difference[:, : len(level)][:, self.shallow[: len(level)]]
+            self.unit = float(np.exp(np.log(noise_variance(quietest(of_means))).mean() / 2))
         else:
             self.unit = calibration.unit
         difference /= spread
@@ -262,7 +264,6 @@ class MomentsCache:
         self._statistics, self._graph = statistics, graph
         self.calibration = calibration
         self._edges = graph.edges if time is None else _within_frames(statistics, graph, time)
-        self._matrix: sparse.csr_array | None = None
         self._by_scale: dict[float, Moments] = {}
         self._noise: dict[float, NoiseModel] = {}
         self._shared: SharedMerges | None = None
@@ -297,7 +298,7 @@ class MomentsCache:
         statistics, edges = self._statistics, sampled_edges(self._edges)
         sample = np.arange(0, self._graph.number, self._graph.number // _ENOUGH_PATCHES | 1)
         rows, number = np.unique(np.concatenate([edges.ravel(), sample]), return_inverse=True)
-        matrix = self._averaging()[rows]
+        matrix = self._averaging[rows]
         both = np.empty((len(rows), 2 * len(statistics.level)), np.float32)
         centroid = relative_centroid(statistics.centroid)
         part = np.float32(min(1.0, averaging_steps(self._graph, scale, is_volume(centroid))))
@@ -309,10 +310,9 @@ class MomentsCache:
         edges = number[: edges.size].reshape(edges.shape)
         return Moments(statistics.level, centroid[rows], edges, both, scale, stop)
 
+    @cached_property
     def _averaging(self) -> sparse.csr_array:
-        if self._matrix is None:
-            self._matrix = averaging_matrix(self._graph, self._statistics.count, np.float32)
-        return self._matrix
+        return averaging_matrix(self._graph, self._statistics.count, np.float32)
 
     def shared_merges(self, stop: StopFlag | None = None) -> SharedMerges | None:
         """Return merges of patches that look alike at scale 1, for trees of any scale.
@@ -353,7 +353,7 @@ class MomentsCache:
         both = np.empty((len(mean), 2 * len(level)), np.float32)
         halves = np.split(both, 2, axis=1)
         if steps and len(self._graph.edges):
-            matrix = self._averaging()
+            matrix = self._averaging
 
             def fill(part: tuple[np.ndarray, np.ndarray]) -> None:
                 part[0][:] = averaged(matrix, part[1], steps, stop)
@@ -404,8 +404,3 @@ def _mean_and_energy(
         second[rows] += floor
         np.log(second[rows], out=second[rows])
     return np.asarray(flat), floor
-
-
-def _unit(difference: np.ndarray) -> float:
-    """Geometric mean of the noise."""
-    return float(np.exp(np.log(noise_variance(quietest(difference))).mean() / 2))

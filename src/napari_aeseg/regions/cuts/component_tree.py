@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 # No wheels for Linux aarch64. Imported where it is used: a window opens half a second sooner.
 HAS_HIGRA = find_spec("higra") is not None
 
-
 # Pixels of a tile, 2D and 3D: trees of small tiles are built several times faster, and higra, which
 # lets no other thread run meanwhile, is left soon.
 _TILE = {1: 16_384, 2: 128, 3: 25}

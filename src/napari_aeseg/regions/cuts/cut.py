@@ -71,17 +71,13 @@ class Cut:
             value = getattr(self, name)
             if not (value is None and name != "n_classes") and not _is_count(value):
                 raise InputError(f"{name} = {value!r}: give a whole number of 1 or more.")
-        share = self.threshold
-        if share is not None and not (_is_number(share) and 0 <= share <= 1):
-            raise InputError(f"threshold = {self.threshold!r}: give a number from 0 to 1.")
-        if self.class_ids is not None:
-            ids = self.class_ids
-            if not isinstance(ids, tuple) or not ids or not all(map(_is_count, ids)):
-                raise InputError(f"class_ids = {ids!r}: give a tuple of whole numbers, or None.")
-        if not isinstance(self.edits, tuple) or not all(
-            isinstance(edit, Merge | Split) for edit in self.edits
-        ):
-            raise InputError(f"edits = {self.edits!r}: give a tuple of Merge and Split.")
+        threshold, ids, edits = self.threshold, self.class_ids, self.edits
+        if threshold is not None and not (_is_number(threshold) and 0 <= threshold <= 1):
+            raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
+        if ids is not None and not (isinstance(ids, tuple) and ids and all(map(_is_count, ids))):
+            raise InputError(f"class_ids = {ids!r}: give a tuple of whole numbers, or None.")
+        if not isinstance(edits, tuple) or not all(isinstance(e, Merge | Split) for e in edits):
+            raise InputError(f"edits = {edits!r}: give a tuple of Merge and Split.")
 
     @property
     def needs_classes(self) -> bool:

@@ -148,12 +148,10 @@ class ObjectSearchInTime:
         if foreground is None and len(self._searches) > 1:
             quality = np.sum([s.quality(min_size, stop) for s in self._searches], axis=0)
             bright = bool(quality[0] >= quality[1])
-        masks = [None] * len(self._searches)
-        if foreground is not None:
-            masks = list(np.moveaxis(foreground, self._axis, 0))
         frames = []
-        for search, mask in zip(self._searches, masks, strict=True):
+        for i, search in enumerate(self._searches):
             raise_if_stopped(stop, "objects")
+            mask = None if foreground is None else np.take(foreground, i, self._axis)
             frames.append(search.find(mask, min_size, stop, bright))
         return np.stack(link_frames(frames), axis=self._axis)
 
