@@ -71,7 +71,7 @@ class Hierarchy:
     """All segmentations of one image, coarse to fine.
 
     Made by `napari_aeseg.build_hierarchy`. Every method that returns labels is a look-up over the
-    patches and answers at once.
+    patches and answers at once. Labels are dask arrays where patch ids are one.
 
     Examples
     --------
@@ -82,17 +82,18 @@ class Hierarchy:
     [1, 2]
     """
 
-    patches: Any
+    patches: Any  # ids 0 .. P-1, int32; -1 in parts of a dask array that could not be read
     statistics: PatchStatistics
     graph: RegionGraph
-    axes: Axes
-    params: SegmentationParams
-    comparison: ComparisonParams
-    brightness: np.ndarray | None
-    model_fingerprint: str = ""
-    notes: tuple[str, ...] = ()
-    coarse: tuple[Any, ...] = ()
-    calibration: FeatureCalibration | None = None
+    axes: Axes  # letter and length of each dimension, and the voxel size where known
+    params: SegmentationParams  # how the image was cut into patches and encoded
+    comparison: ComparisonParams  # how patches are compared
+    brightness: np.ndarray | None  # float16: objects are found in it; None of images in blocks
+    model_fingerprint: str = ""  # hash of the model that encoded the image
+    notes: tuple[str, ...] = ()  # differences from what was asked for, such as the CPU used
+    coarse: tuple[Any, ...] = ()  # of images in blocks: ids at every 2nd, 4th ... row and column
+    calibration: FeatureCalibration | None = None  # of patches in blocks, before they were joined
+    # Children and cost of the merge tree for `comparison`, where it was built before.
     merges: InitVar[tuple[np.ndarray, np.ndarray] | None] = None
     # These two are shared with the hierarchies that `reweighted` returns.
     _moments: MomentsCache | None = field(default=None, repr=False, compare=False)
