@@ -99,8 +99,8 @@ def describe(
 
     A balance of 0 compares brightness and colour (means of level 0) only, 1 texture (all the rest)
     only. The scale "auto" takes 16 patches for textures: where no feature has a variance of 25
-    times its noise, and the largest variance between patches in units of the noise grows by more than
-    2.7 when six are averaged. Else it takes 1.
+    times its noise, and the largest variance between patches in units of the noise grows by more
+    than 2.7 when six are averaged. Else it takes 1.
 
     InputError is raised if only brightness is to be compared and level 0 is not among the features.
     """
