@@ -28,9 +28,9 @@ import napari_aeseg as aeseg
 from napari_aeseg import samples
 from napari_aeseg.api import hierarchy_steps
 from napari_aeseg.autoencoder.device import choose_device
-from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
 from napari_aeseg.autoencoder.trainer import Trainer
-from napari_aeseg.autoencoder.training import training_steps
+from napari_aeseg.autoencoder.training_loop import training_steps
 from napari_aeseg.progress import drain
 from scores import overlap_table
 from speed import load, picture
@@ -159,7 +159,7 @@ def staged(
 ) -> dict[str, float]:
     """Return the seconds of parts of the work; a GPU may lag behind by two tiles."""
     at = [time.perf_counter()]
-    work = pooling_steps(model, image, patches, device=str(device), precision=precision)
+    work = patch_moments_steps(model, image, patches, device=str(device), precision=precision)
     drain(work, lambda _: at.append(time.perf_counter()))
     at.append(time.perf_counter())
     return {

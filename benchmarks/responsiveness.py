@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
 from napari_aeseg.errors import StoppedError
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.cuts.objects import brightness_of
@@ -132,9 +132,9 @@ def stages(kind: str, side: int, stops: int, objects: bool) -> Iterator[Timing]:
         rng,
     )
     yield timing
-    pooled, timing = measured(
+    moments, timing = measured(
         "encode",
-        lambda stop: drain(pooling_steps(model, read, patches, device="cpu", stop=stop)),
+        lambda stop: drain(patch_moments_steps(model, read, patches, device="cpu", stop=stop)),
         stops,
         rng,
     )
@@ -145,7 +145,9 @@ def stages(kind: str, side: int, stops: int, objects: bool) -> Iterator[Timing]:
     def known(_: threading.Event) -> PatchStatistics:
         count, centroid = geometry(patches)
         intensity = channel_means(patches, read.pixels, count)
-        return PatchStatistics(count, pooled.mean, pooled.second, pooled.level, centroid, intensity)
+        return PatchStatistics(
+            count, moments.mean, moments.second, moments.level, centroid, intensity
+        )
 
     statistics, timing = measured("statistics", known, 0, rng)
     yield timing

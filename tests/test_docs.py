@@ -50,7 +50,7 @@ def quick(monkeypatch, tmp_path):
         return train_steps(images, params, *arguments, **options)
 
     monkeypatch.setattr(pipeline, "train_steps", quick_steps)
-    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr("napari_aeseg.autoencoder.training_loop._SECONDS_BETWEEN_EVENTS", 0)
     monkeypatch.chdir(tmp_path)
 
 

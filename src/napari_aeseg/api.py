@@ -14,10 +14,10 @@ import numpy as np
 from napari_aeseg.autoencoder.architecture import anisotropy_warning
 from napari_aeseg.autoencoder.device import Precision, oom_as_device_error
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
 from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_resume
 from napari_aeseg.autoencoder.trainer import Trainer
-from napari_aeseg.autoencoder.training import training_steps
+from napari_aeseg.autoencoder.training_loop import training_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first
 from napari_aeseg.images.blocks import BlockImage
@@ -402,7 +402,7 @@ def hierarchy_steps(
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
 
-    Errors call the image `name`. `precision` of the network is as of `pooling_steps`.
+    Errors call the image `name`. `precision` of the network is as of `patch_moments_steps`.
     """
     params = checked_params(SegmentationParams, params)
     comparison = checked_params(ComparisonParams, comparison)
@@ -541,10 +541,10 @@ def _steps_in_memory(
         notes.append(f"Uneven illumination was corrected (by a factor of up to {factor:.1f}).")
     if note := anisotropy_warning(model.architecture, axes.slice_distance):
         notes.append(note)
-    work = pooling_steps(
+    work = patch_moments_steps(
         model, read, patches, levels, params.source, device, params.tile_size, stop, precision
     )
-    pooled = yield from collect_messages(work, notes)
+    moments = yield from collect_messages(work, notes)
     # From here on in the order of the image's axes, as the labels will be.
     brightness = np.ascontiguousarray(axes.to_image_order(brightness_of(read.pixels)))
     del read, work  # the scaled image is large
@@ -556,7 +556,7 @@ def _steps_in_memory(
     raise_if_stopped(stop, "graph")
     intensity = channel_means(patches, pixels, count)
     statistics = PatchStatistics(
-        count, pooled.mean, pooled.second, pooled.level, centroid, intensity
+        count, moments.mean, moments.second, moments.level, centroid, intensity
     )
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")

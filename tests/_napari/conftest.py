@@ -102,7 +102,7 @@ def segmented(widget, model):
 def watched(widget, monkeypatch):
     """The widget, with a picture at every step."""
     monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_PICTURES", 0)
-    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr("napari_aeseg.autoencoder.training_loop._SECONDS_BETWEEN_EVENTS", 0)
     widget.watch = True
     widget.training_params = QUICK.updated(steps=4)
     return widget

@@ -235,7 +235,7 @@ def test_a_training_that_ended_before_stop_offers_no_resume(widget, monkeypatch)
 
 
 def test_the_dock_shows_the_numbers_of_the_events_and_of_the_model(widget, monkeypatch):
-    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr("napari_aeseg.autoencoder.training_loop._SECONDS_BETWEEN_EVENTS", 0)
     monkeypatch.setattr(worker, "_SECONDS_BETWEEN_EVENTS", 0)
     seen = []
     line = widget._dock.status.text

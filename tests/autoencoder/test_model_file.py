@@ -406,7 +406,7 @@ def unfinished(stripes, tiny_params):
     """A model whose training was stopped after three of six steps."""
     events = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+        patch.setattr("napari_aeseg.autoencoder.training_loop._SECONDS_BETWEEN_EVENTS", 0)
         napari_aeseg.train(
             stripes, tiny_params, device="cpu", progress=events.append, snapshot_seconds=0
         )

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_aeseg.autoencoder import encoding
-from napari_aeseg.autoencoder import patch_moments as pooling
-from napari_aeseg.autoencoder.patch_moments import GpuMoments, pooling_steps, sums_of_runs
+from napari_aeseg.autoencoder import encoding, patch_moments
+from napari_aeseg.autoencoder.patch_moments import GpuMoments, patch_moments_steps, sums_of_runs
 from napari_aeseg.errors import DeviceError, InputError, StoppedError
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.patches.superpixels import make_patches
@@ -14,10 +13,10 @@ from napari_aeseg.regions.patches.superpixels import make_patches
 IMAGE = np.random.default_rng(0).random((75, 101))
 
 
-def pooled(model, image=IMAGE, size=6, kind="watershed", progress=None, axes=None, **options):
+def moments_of(model, image=IMAGE, size=6, kind="watershed", progress=None, axes=None, **options):
     read = model.read(image, axes)
     patches = make_patches(read.pixels, size, kind)
-    work = pooling_steps(model, read, patches, device="cpu", **options)
+    work = patch_moments_steps(model, read, patches, device="cpu", **options)
     return drain(work, progress), patches
 
 
@@ -49,9 +48,9 @@ def test_sums_of_runs_are_those_of_their_rows(features):
 
 def test_moments_do_not_depend_on_the_number_of_threads(make_model, threads):
     threads(1)
-    alone, _ = pooled(make_model(), tile_size=32)
+    alone, _ = moments_of(make_model(), tile_size=32)
     threads(3)
-    shared, _ = pooled(make_model(), tile_size=32)
+    shared, _ = moments_of(make_model(), tile_size=32)
     assert torch.get_num_threads() == 3
     np.testing.assert_array_equal(shared.mean, alone.mean)
     np.testing.assert_array_equal(shared.second, alone.second)
@@ -60,7 +59,7 @@ def test_moments_do_not_depend_on_the_number_of_threads(make_model, threads):
 @pytest.mark.parametrize("source", ["encoder", "decoder"])
 def test_moments_at_image_resolution_are_exact(make_model, source):
     model = make_model(levels=2)
-    found, patches = pooled(model, levels=(0, 1), source=source, tile_size=32)
+    found, patches = moments_of(model, levels=(0, 1), source=source, tile_size=32)
     features = model.features(IMAGE, [0, 1], source=source, device="cpu")
     mean, second = moments(features, patches)
     np.testing.assert_allclose(found.mean, mean, atol=1e-4)
@@ -75,7 +74,7 @@ def test_a_cell_of_a_coarse_level_belongs_to_the_patch_at_its_centre(
     model = make_model(levels=3)
     read = model.read(IMAGE[:64, :96])
     patches = (np.arange(96) >= border).astype(np.int32) * np.ones((64, 1), np.int32)
-    found = drain(pooling_steps(model, read, patches, (3,), device="cpu", tile_size=32))
+    found = drain(patch_moments_steps(model, read, patches, (3,), device="cpu", tile_size=32))
     x = torch.from_numpy(np.pad(read.pixels, [(0, 0), (32, 32), (32, 32)], "reflect"))
     with torch.no_grad():
         # Level 3 has a quarter of the resolution: cells of 4 x 4 pixels.
@@ -89,8 +88,8 @@ def test_a_cell_of_a_coarse_level_belongs_to_the_patch_at_its_centre(
 @pytest.mark.parametrize("decoder", ["transposed", "unpooling"])
 def test_moments_do_not_depend_on_the_tiling(make_model, source, decoder):
     model = make_model(levels=3, decoder=decoder)
-    whole, _ = pooled(model, source=source)
-    tiled, _ = pooled(model, source=source, tile_size=32)
+    whole, _ = moments_of(model, source=source)
+    tiled, _ = moments_of(model, source=source, tile_size=32)
     scale = np.abs(whole.second).max()
     np.testing.assert_allclose(tiled.mean, whole.mean, atol=1e-5 * scale)
     np.testing.assert_allclose(tiled.second, whole.second, atol=1e-5 * scale)
@@ -101,7 +100,7 @@ def test_moments_do_not_depend_on_the_tiling(make_model, source, decoder):
 def test_patches_smaller_than_a_cell_are_described_too(make_model, shape):
     model = make_model(levels=3)
     image = np.random.default_rng(0).random(shape)
-    found, patches = pooled(model, image, size=2, tile_size=32)
+    found, patches = moments_of(model, image, size=2, tile_size=32)
     assert len(found.mean) == patches.max() + 1
     assert np.isfinite(found.mean).all()
     assert (found.second >= found.mean**2 - 1e-4).all()
@@ -113,14 +112,14 @@ def test_planes_of_a_stack_are_described_each_by_itself(make_model):
     stack = np.stack([IMAGE[:32, :32], IMAGE[-32:, -32:]])
     patches = np.repeat([0, 1], 32 * 32).reshape(stack.shape)
     read = model.read(stack, "ZYX")
-    found = drain(pooling_steps(model, read, patches, (1,), device="cpu", tile_size=32))
+    found = drain(patch_moments_steps(model, read, patches, (1,), device="cpu", tile_size=32))
     features = model.features(stack, [1], axes="ZYX", device="cpu")
     np.testing.assert_allclose(found.mean, features.mean(axis=(2, 3)).T, atol=1e-4)
 
 
 def test_events_count_the_tiles(make_model):
     events = []
-    pooled(make_model(), progress=events.append, tile_size=32)
+    moments_of(make_model(), progress=events.append, tile_size=32)
     assert [e.done for e in events] == list(range(1, 13))
     assert {(e.stage, e.total, e.device, e.message) for e in events} == {("encode", 12, "cpu", "")}
 
@@ -134,13 +133,13 @@ def test_stop_is_checked_at_every_tile(make_model):
             stop.set()
 
     with pytest.raises(StoppedError, match="'encode'"):
-        pooled(make_model(), progress=second_tile, tile_size=32, stop=stop)
+        moments_of(make_model(), progress=second_tile, tile_size=32, stop=stop)
     assert len(events) == 2
 
 
 def out_of_memory_when(monkeypatch, condition, at_tile=1):
     """Let encoding fail at a tile, the second by default, while `condition` holds."""
-    map_tiles, tried = pooling.map_tiles, []
+    map_tiles, tried = patch_moments.map_tiles, []
 
     def with_little_memory(network, work, pixels, levels, source, device, tile_size, precision):
         tried.append((device.type, tile_size))
@@ -150,7 +149,7 @@ def out_of_memory_when(monkeypatch, condition, at_tile=1):
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             yield found
 
-    monkeypatch.setattr(pooling, "map_tiles", with_little_memory)
+    monkeypatch.setattr(patch_moments, "map_tiles", with_little_memory)
     return tried
 
 
@@ -159,10 +158,10 @@ CPU = torch.device("cpu")
 
 def test_out_of_memory_halves_the_tiles_and_changes_nothing_else(monkeypatch, make_model):
     image = np.random.default_rng(0).random((150, 280))
-    expected, _ = pooled(make_model(), image)
+    expected, _ = moments_of(make_model(), image)
     tried = out_of_memory_when(monkeypatch, lambda device, size: size > 64)
     events = []
-    found, _ = pooled(make_model(), image, tile_size=256, progress=events.append)
+    found, _ = moments_of(make_model(), image, tile_size=256, progress=events.append)
     assert tried == [("cpu", 256), ("cpu", 128), ("cpu", 64)]
     assert [e.message for e in events if e.message] == [
         "cpu ran out of memory: going on with tiles of 128.",
@@ -174,14 +173,14 @@ def test_out_of_memory_halves_the_tiles_and_changes_nothing_else(monkeypatch, ma
 
 def test_when_small_tiles_do_not_help_the_cpu_takes_over(monkeypatch, make_model):
     model = make_model()
-    expected, patches = pooled(model)
+    expected, patches = moments_of(model)
     # "meta" stands for a device that is not there where the tests run.
-    monkeypatch.setattr(pooling, "choose_device", lambda device: torch.device("meta"))
-    monkeypatch.setattr(pooling, "is_accelerator", lambda device: False)
+    monkeypatch.setattr(patch_moments, "choose_device", lambda device: torch.device("meta"))
+    monkeypatch.setattr(patch_moments, "is_accelerator", lambda device: False)
     tried = out_of_memory_when(monkeypatch, lambda device, size: device != "cpu", at_tile=0)
     events = []
     found = drain(
-        pooling_steps(model, model.read(IMAGE), patches, device="auto", tile_size=128),
+        patch_moments_steps(model, model.read(IMAGE), patches, device="auto", tile_size=128),
         events.append,
     )
     assert tried == [("meta", 128), ("meta", 64), ("cpu", 512)]
@@ -193,16 +192,16 @@ def test_when_small_tiles_do_not_help_the_cpu_takes_over(monkeypatch, make_model
 def test_cpu_out_of_memory_with_the_smallest_tiles_is_a_device_error(monkeypatch, make_model):
     out_of_memory_when(monkeypatch, lambda device, size: True)
     with pytest.raises(DeviceError, match="CPU ran out of memory with the smallest tiles"):
-        pooled(make_model(), tile_size=64)
+        moments_of(make_model(), tile_size=64)
 
 
 def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, make_model):
     def broken(*_):
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(pooling, "map_tiles", broken)
+    monkeypatch.setattr(patch_moments, "map_tiles", broken)
     with pytest.raises(RuntimeError, match="multiplied"):
-        pooled(make_model())
+        moments_of(make_model())
 
 
 # -- the path of GPUs, taken by the CPU: the same moments as the CPU's own path
@@ -213,14 +212,14 @@ def as_accelerator(monkeypatch):
     """Let the CPU be taken for a GPU, from now on."""
 
     def switch():
-        for module in (encoding, pooling):
+        for module in (encoding, patch_moments):
             monkeypatch.setattr(module, "is_accelerator", lambda device: True)
 
     return switch
 
 
-def pooled_in(model, patches, image=IMAGE, axes=None, **options):
-    work = pooling_steps(model, model.read(image, axes), patches, device="cpu", **options)
+def moments_in(model, patches, image=IMAGE, axes=None, **options):
+    work = patch_moments_steps(model, model.read(image, axes), patches, device="cpu", **options)
     return drain(work)
 
 
@@ -243,9 +242,9 @@ def test_moments_are_those_of_the_cpu(
     model = make_model(levels=3)
     patches = make_patches(model.read(IMAGE).pixels, size, kind)
     options = {"source": source, "tile_size": tile_size, "levels": levels}
-    expected = pooled_in(model, patches, **options)
+    expected = moments_in(model, patches, **options)
     as_accelerator()
-    assert_same(pooled_in(model, patches, **options), expected)
+    assert_same(moments_in(model, patches, **options), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 70), (17, 23)])
@@ -253,9 +252,9 @@ def test_patches_smaller_than_a_cell_are_those_of_the_cpu(as_accelerator, make_m
     model = make_model(levels=3)
     image = np.random.default_rng(0).random(shape)
     patches = make_patches(model.read(image).pixels, 2, "grid")
-    expected = pooled_in(model, patches, image, tile_size=32)
+    expected = moments_in(model, patches, image, tile_size=32)
     as_accelerator()
-    assert_same(pooled_in(model, patches, image, tile_size=32), expected)
+    assert_same(moments_in(model, patches, image, tile_size=32), expected)
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((3, 41, 35), "ZYX"), ((2, 2, 19, 33), "TZYX")])
@@ -265,18 +264,18 @@ def test_stacks_and_patches_across_planes_are_those_of_the_cpu(
     model, rng = make_model(levels=3), np.random.default_rng(0)
     image = rng.random(shape)
     patches = rng.permutation(np.arange(image.size) % 700).reshape(shape)
-    expected = pooled_in(model, patches, image, axes, tile_size=32)
+    expected = moments_in(model, patches, image, axes, tile_size=32)
     as_accelerator()
-    assert_same(pooled_in(model, patches, image, axes, tile_size=32), expected)
+    assert_same(moments_in(model, patches, image, axes, tile_size=32), expected)
 
 
 def test_ids_are_copied_to_a_gpu_in_blocks(monkeypatch, as_accelerator, make_model):
     model = make_model(levels=2)
     patches = make_patches(model.read(IMAGE).pixels, 6, "watershed")
-    expected = pooled_in(model, patches)
+    expected = moments_in(model, patches)
     as_accelerator()
     monkeypatch.setattr("napari_aeseg.autoencoder.patch_moments._BLOCK", 1000)
-    assert_same(pooled_in(model, patches), expected)
+    assert_same(moments_in(model, patches), expected)
 
 
 def test_stop_is_checked_while_ids_are_copied():
@@ -290,7 +289,9 @@ def test_stop_is_checked_at_every_tile_of_a_gpu(as_accelerator, make_model):
     as_accelerator()
     model, stop, events = make_model(), threading.Event(), []
     patches = np.zeros(IMAGE.shape, int)
-    work = pooling_steps(model, model.read(IMAGE), patches, device="cpu", tile_size=32, stop=stop)
+    work = patch_moments_steps(
+        model, model.read(IMAGE), patches, device="cpu", tile_size=32, stop=stop
+    )
     threads = threading.active_count()
 
     def second_tile(event):
@@ -308,7 +309,7 @@ def test_out_of_memory_on_a_gpu_repeats_with_smaller_tiles(monkeypatch, as_accel
     model = make_model(levels=3)
     image = np.random.default_rng(0).random((150, 280))
     patches = make_patches(model.read(image).pixels, 6, "watershed")
-    expected = pooled_in(model, patches, image)
+    expected = moments_in(model, patches, image)
     as_accelerator()
     add, added = GpuMoments.add, []
 
@@ -319,7 +320,7 @@ def test_out_of_memory_on_a_gpu_repeats_with_smaller_tiles(monkeypatch, as_accel
         add(self, encoded)
 
     monkeypatch.setattr(GpuMoments, "add", with_little_memory)
-    assert_same(pooled_in(model, patches, image, tile_size=128), expected)
+    assert_same(moments_in(model, patches, image, tile_size=128), expected)
     assert len(added) == 2 + 3 * 5
 
 
@@ -327,11 +328,11 @@ def test_out_of_memory_on_a_gpu_repeats_with_smaller_tiles(monkeypatch, as_accel
 def test_moments_in_bfloat16_are_close(as_accelerator, make_model, accelerator):
     model = make_model(levels=3)
     patches = make_patches(model.read(IMAGE).pixels, 6, "watershed")
-    expected = pooled_in(model, patches)
+    expected = moments_in(model, patches)
     weights = model.fingerprint
     if accelerator:
         as_accelerator()
-    found = pooled_in(model, patches, precision="bfloat16")
+    found = moments_in(model, patches, precision="bfloat16")
     assert model.fingerprint == weights
     difference = np.abs(found.mean - expected.mean)
     assert difference.max() <= 0.01 * np.abs(expected.mean).max()
@@ -343,4 +344,4 @@ def test_moments_in_bfloat16_are_close(as_accelerator, make_model, accelerator):
 def test_another_precision_is_refused(make_model):
     model = make_model()
     with pytest.raises(InputError, match="precision = 'float16': give 'float32' or 'bfloat16'"):
-        pooled_in(model, np.zeros(IMAGE.shape, int), precision="float16")
+        moments_in(model, np.zeros(IMAGE.shape, int), precision="float16")

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder import preview, trainer, training
+from napari_aeseg.autoencoder import preview, trainer, training_loop
 from napari_aeseg.autoencoder.trainer import Trainer
-from napari_aeseg.autoencoder.training import training_steps
+from napari_aeseg.autoencoder.training_loop import training_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.progress import drain
@@ -16,7 +16,7 @@ from napari_aeseg.progress import drain
 @pytest.fixture
 def every_step(monkeypatch):
     """Let every step be an event."""
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 0)
 
 
 def train(images, params=None, **options):

@@ -10,15 +10,14 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder import encoding, training
-from napari_aeseg.autoencoder import patch_moments as pooling
+from napari_aeseg.autoencoder import encoding, patch_moments, training_loop
 from napari_aeseg.autoencoder import preview as preview_module
 from napari_aeseg.autoencoder.architecture import Architecture, architecture_for, z_levels_for
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.encoding import map_tiles
 from napari_aeseg.autoencoder.model_file import read_header
 from napari_aeseg.autoencoder.network import Autoencoder, channels_last, max_pool
-from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
 from napari_aeseg.autoencoder.preview import TrainingPreviewer
 from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.images.intensity import read_image
@@ -228,12 +227,12 @@ def test_order_of_axes_does_not_matter_and_volumes_of_a_series_are_each_by_itsel
 
 
 def as_accelerator(monkeypatch):
-    for module in (encoding, pooling):
+    for module in (encoding, patch_moments):
         monkeypatch.setattr(module, "is_accelerator", lambda device: True)
 
 
-def pooled(model, patches, axes="ZYX", image=VOLUME, **options):
-    work = pooling_steps(model, model.read(image, axes), patches, device="cpu", **options)
+def moments_of(model, patches, axes="ZYX", image=VOLUME, **options):
+    work = patch_moments_steps(model, model.read(image, axes), patches, device="cpu", **options)
     return drain(work)
 
 
@@ -277,7 +276,7 @@ def test_a_cell_belongs_to_the_patch_at_its_centre(
     model, patches = make_volume_model(3, z_levels=z_levels), random_patches(VOLUME.shape)
     if accelerator:
         as_accelerator(monkeypatch)
-    found = pooled(model, patches, source=source, tile_size=tile_size)
+    found = moments_of(model, patches, source=source, tile_size=tile_size)
     assert np.isfinite(found.mean).all()
     for level in range(4):
         of_level = found.level == level
@@ -296,10 +295,10 @@ def test_a_cell_belongs_to_the_patch_at_its_centre(
 def test_a_gpu_sums_as_the_cpu_does_in_any_tiles(monkeypatch, make_volume_model, shape, axes):
     model, patches = make_volume_model(3, z_levels=1), random_patches(shape, 700)
     image = np.random.default_rng(0).random(shape)
-    expected = pooled(model, patches, axes, image)
-    others = [pooled(model, patches, axes, image, tile_size=64)]
+    expected = moments_of(model, patches, axes, image)
+    others = [moments_of(model, patches, axes, image, tile_size=64)]
     as_accelerator(monkeypatch)
-    others += [pooled(model, patches, axes, image, tile_size=n) for n in (64, 512)]
+    others += [moments_of(model, patches, axes, image, tile_size=n) for n in (64, 512)]
     for found in others:
         for name in ("mean", "second"):
             there, here = getattr(found, name), getattr(expected, name)
@@ -430,7 +429,7 @@ def test_odd_dimensions_in_a_file_are_refused(make_volume_model, tmp_path, monke
 def test_resumed_training_is_that_of_one_that_never_stopped(
     monkeypatch, volume_params, tmp_path, decoder
 ):
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 0)
     params = volume_params.updated(decoder=decoder)
     whole = aeseg.train(VOLUME, params, axes="ZYX", device="cpu", voxel_size=(2, 1, 1))
     stop = threading.Event()
@@ -452,7 +451,7 @@ def test_resumed_training_is_that_of_one_that_never_stopped(
 
 
 def test_resume_accepts_only_the_dimensions_that_were_chosen(monkeypatch, volume_params):
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 0)
     stop = threading.Event()
     params = volume_params.updated(dimensions="auto")
     part = aeseg.train(

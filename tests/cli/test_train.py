@@ -51,7 +51,7 @@ def test_train_starts_from_the_weights_of_a_model(run, files, grey_model, tmp_pa
 @pytest.fixture
 def every_step(monkeypatch):
     """Let every step of a training be an event."""
-    monkeypatch.setattr("napari_aeseg.autoencoder.training._SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr("napari_aeseg.autoencoder.training_loop._SECONDS_BETWEEN_EVENTS", 0)
 
 
 def test_interrupted_training_leaves_a_model_that_can_be_resumed(

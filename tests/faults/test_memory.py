@@ -22,7 +22,7 @@ from injected import (
 
 import napari_aeseg as aeseg
 from napari_aeseg import api
-from napari_aeseg.autoencoder import preview, training
+from napari_aeseg.autoencoder import preview, training_loop
 from napari_aeseg.cli import main
 from napari_aeseg.errors import DeviceError, is_out_of_memory
 from napari_aeseg.images.parallel import in_threads
@@ -48,7 +48,7 @@ def train(progress=None):
     """Train with a copy of the model and a preview at every event."""
     more = {"snapshot_seconds": 0, "preview_seconds": 0}
     # An event at every step, however fast the machine is: faults are placed by counting lines.
-    with mock.patch.object(training, "_SECONDS_BETWEEN_EVENTS", 0):
+    with mock.patch.object(training_loop, "_SECONDS_BETWEEN_EVENTS", 0):
         return aeseg.train(image(), PARAMS, device="auto", progress=progress, **more)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import napari_aeseg as aeseg
-from napari_aeseg.autoencoder import trainer, training
+from napari_aeseg.autoencoder import trainer, training_loop
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.network import Autoencoder
 from napari_aeseg.progress import Clock
@@ -13,7 +13,7 @@ from napari_aeseg.progress import Clock
 def test_loss_of_an_event_is_the_mean_squared_error_of_the_clean_crops(
     monkeypatch, stripes, tiny_params
 ):
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 0)
     draw, forward, clean, made, events = CropSampler.draw, Autoencoder.forward, [], [], []
 
     def drawn(*arguments):
@@ -41,7 +41,7 @@ def test_loss_of_an_event_is_the_mean_squared_error_of_the_clean_crops(
 def test_device_and_precision_of_the_record_are_those_of_the_work(
     tmp_path, monkeypatch, stripes, tiny_params, precision
 ):
-    from napari_aeseg.autoencoder.training import training_steps
+    from napari_aeseg.autoencoder.training_loop import training_steps
     from napari_aeseg.images.intensity import read_image
     from napari_aeseg.progress import drain
 

@@ -18,7 +18,7 @@ from injected import CallFaults, first_of_each, nothing_left_behind
 
 import napari_aeseg as aeseg
 from napari_aeseg import api
-from napari_aeseg.autoencoder import training
+from napari_aeseg.autoencoder import training_loop
 from napari_aeseg.autoencoder.model import error_steps, feature_steps
 from napari_aeseg.batch import Batch
 from napari_aeseg.errors import AesegError, StoppedError
@@ -42,7 +42,7 @@ STEPS = 3
 @pytest.fixture(autouse=True, scope="module")
 def small_and_ready():
     make_ready()
-    with small_parts(), mock.patch.object(training, "_SECONDS_BETWEEN_EVENTS", 0):
+    with small_parts(), mock.patch.object(training_loop, "_SECONDS_BETWEEN_EVENTS", 0):
         yield
 
 

@@ -521,13 +521,13 @@ def test_parts_that_cannot_be_read_do_not_keep_patches_from_being_joined(image):
 
 def test_precision_reaches_the_blocks(image, monkeypatch):
     seen = []
-    real = work.pooling_steps
+    real = work.patch_moments_steps
 
     def noted(*arguments):
         seen.append(arguments[-1])
         return real(*arguments)
 
-    monkeypatch.setattr(work, "pooling_steps", noted)
+    monkeypatch.setattr(work, "patch_moments_steps", noted)
     blocks = aeseg.BlockParams(block_size=4096)
     drain(hierarchy_steps(image, "base", GRID, precision="bfloat16", blocks=blocks, device="cpu"))
     assert seen == ["bfloat16"]

@@ -42,7 +42,7 @@ NOT_FINITE = (
 )
 #: Tiles of planes and of volumes begin at multiples of so many pixels, so that no tile border runs
 #: through these squares (cubes), however large tiles are: sums are taken over each of them first.
-PIECE = 8
+SQUARE = 8
 
 # Larger tiles save less than 5 % of margins, and a stop is heard between two tiles.
 _LARGEST_TILE = 2048
@@ -171,7 +171,7 @@ def tiles_to_encode(
     sides = zip(tile_shape(tile_size, architecture, space), architecture.total_stride, strict=True)
     tiles = plan_tiles(
         space[-dimensions:],
-        tuple(-(-n // max(m, PIECE)) * max(m, PIECE) for n, m in sides),
+        tuple(-(-n // max(m, SQUARE)) * max(m, SQUARE) for n, m in sides),
         architecture.receptive_radius(decoded=decoded),
         architecture.total_stride,
     )

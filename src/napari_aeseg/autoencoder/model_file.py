@@ -18,7 +18,7 @@ import torch
 
 from napari_aeseg.autoencoder.architecture import PARAM_FIELDS, Architecture
 from napari_aeseg.autoencoder.network import Autoencoder, from_weights
-from napari_aeseg.autoencoder.resume import MOMENTS, Checkpoint, TrainingRecord
+from napari_aeseg.autoencoder.resume import ADAM_STATE, Checkpoint, TrainingRecord
 from napari_aeseg.errors import ModelFileError, sanitized
 from napari_aeseg.images.intensity import IntensityRange
 from napari_aeseg.io.atomic import atomic_write
@@ -340,7 +340,9 @@ def _checkpoint(
         raise ValueError(f"{steps} of {params.steps} steps with {len(losses)} losses")
     batch_size = _whole("batch_size", values["batch_size"], 1, params.batch_size)
     expected = (
-        (f"{key}.{name}", weight) for name, weight in network.named_parameters() for key in MOMENTS
+        (f"{key}.{name}", weight)
+        for name, weight in network.named_parameters()
+        for key in ADAM_STATE
     )
     differing = _differing(moments, expected)
     if differing:

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from napari_aeseg.autoencoder.device import Precision, choose_device, dtype_of, is_accelerator
 from napari_aeseg.autoencoder.encoding import (
     NOT_FINITE,
-    PIECE,
+    SQUARE,
     EncodedTile,
     Source,
     device_tile_size,
@@ -42,7 +42,7 @@ _BLOCK = 2**24
 
 
 @dataclass(frozen=True, slots=True)
-class PooledFeatures:
+class PatchMoments:
     """First and second moments of features in every patch."""
 
     mean: np.ndarray  # float32, shape (P, F)
@@ -50,7 +50,7 @@ class PooledFeatures:
     level: np.ndarray  # int, shape (F,): which level each feature comes from
 
 
-def pooling_steps(
+def patch_moments_steps(
     model: Model,
     image: Image,
     patches: np.ndarray,
@@ -60,7 +60,7 @@ def pooling_steps(
     tile_size: int = 512,
     stop: StopFlag | None = None,
     precision: Precision = "float32",
-) -> Generator[Progress, None, PooledFeatures]:
+) -> Generator[Progress, None, PatchMoments]:
     """Encode an image and sum its features per patch; a generator that returns the moments.
 
     A level of lower resolution is sampled once per cell (one value of that level), at the cell's
@@ -78,8 +78,8 @@ def pooling_steps(
     channels = {level: model.level_channels(source)[level] for level in levels}
     strides = {level: model.architecture.stride(level) for level in levels}
 
-    def pool(device: torch.device, tile_size: int) -> Generator[Progress, None, PooledFeatures]:
-        # What `prepare` returns is what `add` takes.
+    def sums(device: torch.device, tile_size: int) -> Generator[Progress, None, PatchMoments]:
+        # `prepare` runs in a worker thread for each tile (CPU), `add` in this thread in tile order.
         kind: Any = GpuMoments if is_accelerator(device) else CpuMoments
         moments = kind(patches, channels, strides, device, stop)
         total = len(tiles_to_encode(model.architecture, patches.shape, tile_size))
@@ -95,15 +95,15 @@ def pooling_steps(
         mean, second = moments.finish()
         if not (np.isfinite(mean).all() and (second <= _LARGEST_SQUARE).all()):
             raise InputError(NOT_FINITE)
-        return PooledFeatures(mean, second, np.repeat(levels, list(channels.values())))
+        return PatchMoments(mean, second, np.repeat(levels, list(channels.values())))
 
     chosen = choose_device(device)
     dtype_of(precision, chosen)
     tile_size = device_tile_size(tile_size, chosen, model.architecture)
-    return (yield from retry_on_oom(pool, chosen, tile_size))
+    return (yield from retry_on_oom(sums, chosen, tile_size))
 
 
-class _PatchMoments(ABC):
+class _MomentSums(ABC):
     """Sums of features, and of their squares, per patch: what CPU and GPU have in common.
 
     `patches` are the ids 0 .. P-1, all present, of the pixels of an image; `channels` and `strides`
@@ -156,11 +156,11 @@ class _PatchMoments(ABC):
         return self._sums.float().cpu().numpy(), self._squares.float().cpu().numpy()
 
 
-class CpuMoments(_PatchMoments):
-    """Sums that do not depend on the tiles, bit for bit.
+class CpuMoments(_MomentSums):
+    """First float32 sums per patch and square of a fixed grid (side SQUARE), then float64 sums.
 
-    They are taken over the part of a patch in each square (cube) of a fixed grid, and these are
-    added in double precision, in which the order makes no difference.
+    The same bits for any tile size: no tile border runs through a square, and with 29 bits more
+    than float32, float64 adds these sums exactly, or so nearly that the final float32 is the same.
     """
 
     _dtype = torch.float64
@@ -170,7 +170,7 @@ class CpuMoments(_PatchMoments):
         return torch.from_numpy(np.require(planes, requirements=("C", "W")))
 
     def prepare(self, encoded: EncodedTile) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return, per level, patches and double sums of their features and squares."""
+        """Return, per level, patches and float64 sums of their features and squares."""
         plane = self._plane(encoded)
         runs = {stride: cells.runs(plane, encoded.tile) for stride, cells in self._cells.items()}
         summed = {}
@@ -179,7 +179,7 @@ class CpuMoments(_PatchMoments):
             # (F, *cells), channels last in memory: rows of features without a copy.
             rows = features.movedim(0, -1).flatten(0, -2).float()
             sums = sums_of_runs(rows, torch.from_numpy(cells), torch.from_numpy(starts)).double()
-            first = np.flatnonzero(np.diff(ids, prepend=-1))  # piece of each patch
+            first = np.flatnonzero(np.diff(ids, prepend=-1))  # first run of each patch
             if len(first) < len(ids):
                 all_rows = torch.arange(len(ids))
                 sums = F.embedding_bag(all_rows, sums, torch.from_numpy(first), mode="sum")
@@ -195,7 +195,7 @@ class CpuMoments(_PatchMoments):
             self._squares.numpy()[:, columns][ids] += squares
 
 
-class GpuMoments(_PatchMoments):
+class GpuMoments(_MomentSums):
     """Sums on a device; patch ids and sums stay there from the first tile to the last."""
 
     _dtype = torch.float32
@@ -233,6 +233,15 @@ class GpuMoments(_PatchMoments):
                 squares.index_add_(0, extra_ids, rows * rows)
 
 
+class _TileCells(NamedTuple):
+    """Where the cells of a tile are."""
+
+    inner: tuple[slice, ...]  # without the margin, in the plane or volume
+    margin: np.ndarray  # cells of the margin before them, shape (axes,)
+    extra_ids: np.ndarray  # patches that take an extra cell, shape (n,)
+    extra_cells: np.ndarray  # these, from the corner of `inner`, shape (axes, n)
+
+
 class _CellPatches:
     """The patch at the centre of each cell of a level.
 
@@ -241,7 +250,8 @@ class _CellPatches:
     """
 
     def __init__(self, ids: torch.Tensor, stride: tuple[int, ...], number: int) -> None:
-        self.stride, self.length = stride, ids.shape[1]
+        self.stride = stride
+        self.rows = ids.shape[1]  # of a plane; slices of a volume
         self.ids = ids
         for axis, n in enumerate(stride, 1):
             if n > 1:
@@ -252,83 +262,76 @@ class _CellPatches:
         self.count = count.clamp(min=1).float()
         # The last pixel of each patch without a centre.
         last = np.full(number, -1)
-        missing = count == 0
-        if bool(missing.any()):
-            pixels = missing.index_select(0, ids.flatten()).nonzero()[:, 0]
+        without_centre = count == 0
+        if bool(without_centre.any()):
+            pixels = without_centre.index_select(0, ids.flatten()).nonzero()[:, 0]
             last[ids.flatten()[pixels].cpu().numpy()] = pixels.cpu().numpy()
         at = np.sort(last[last >= 0])
-        # In the order of the image: rows of all planes (slices of all volumes) counted through, and
-        # the place within them.
-        self.line, within = np.divmod(at, math.prod(ids.shape[2:]))
-        self.within = np.unravel_index(within, ids.shape[2:])
-        self.missing = np.argsort(last, kind="stable")[number - len(at) :].astype(np.int32)
+        # The patches with extra cells in the order of their pixels, and these pixels: rows (slices)
+        # counted through all planes (volumes), and the other coordinates.
+        self.extra_row, rest = np.divmod(at, math.prod(ids.shape[2:]))
+        self.extra_rest = np.unravel_index(rest, ids.shape[2:])
+        self.extra_ids = np.argsort(last, kind="stable")[number - len(at) :].astype(np.int32)
 
-    def _in_tile(
-        self, plane: int, tile: Tile
-    ) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray, np.ndarray]:
-        """Return the cells of a tile without its margin, how many the margin has, and extra cells.
-
-        These are the patches that take an extra cell, and the cells, shape (axes, n), counted from
-        the corner of the tile without its margin.
-        """
+    def _in_tile(self, plane: int, tile: Tile) -> _TileCells:
         inner = tuple(
             slice(s.start // n, -(-s.stop // n))
             for s, n in zip(tile.inner, self.stride, strict=True)
         )
         margin = [s.start // n for s, n in zip(tile.keep, self.stride, strict=True)]
-        first = plane * self.length
+        first = plane * self.rows
         rows = np.array([inner[0].start, inner[0].stop]) * self.stride[0]
-        band = slice(*np.searchsorted(self.line, first + np.minimum(rows, self.length)))
-        pixels = [self.line[band] - first, *(w[band] for w in self.within)]
+        band = slice(*np.searchsorted(self.extra_row, first + np.minimum(rows, self.rows)))
+        pixels = [self.extra_row[band] - first, *(axis[band] for axis in self.extra_rest)]
         cells = np.array(pixels) // np.array(self.stride)[:, np.newaxis]
         cells -= np.array([i.start for i in inner])[:, np.newaxis]
         lengths = np.array([i.stop - i.start for i in inner])[:, np.newaxis]
         inside = ((cells >= 0) & (cells < lengths)).all(axis=0)
-        return inner, np.array(margin), self.missing[band][inside], cells[:, inside]
+        return _TileCells(inner, np.array(margin), self.extra_ids[band][inside], cells[:, inside])
 
     def on_device(self, plane: int, tile: Tile) -> tuple[Any, torch.Tensor, Any, torch.Tensor]:
         """Return the window of a tile's inner cells, their patches, extra cells, their patches.
 
         Indices of slices and tensors are more than torch's stubs can follow.
         """
-        inner, margin, missing, cells = self._in_tile(plane, tile)
+        inner, margin, extra_ids, extra_cells = self._in_tile(plane, tile)
         device = self.ids.device
-        extra = pinned(np.stack([missing, *(cells + margin[:, np.newaxis])]), device)
-        extra_ids, *extra_cells = extra.to(device, non_blocking=device.type == "cuda")
+        extra = pinned(np.stack([extra_ids, *(extra_cells + margin[:, np.newaxis])]), device)
+        ids_there, *cells_there = extra.to(device, non_blocking=device.type == "cuda")
         window = (
             slice(m, m + i.stop - i.start) for i, m in zip(inner, margin.tolist(), strict=True)
         )
         ids = self.ids[plane][inner].flatten()
-        return (slice(None), *window), ids, (slice(None), *extra_cells), extra_ids
+        return (slice(None), *window), ids, (slice(None), *cells_there), ids_there
 
     def runs(self, plane: int, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what is to be summed in a tile, one piece of each patch after the other.
+        """Order a tile's cells so that those of one patch in one grid square (a run) are adjacent.
 
-        These are the patch of each piece, ascending; flat indices of cells in the encoded tile; and
-        which of these cells is the first of each piece.
+        Returns the patch of each run, ascending; flat indices of cells in the encoded tile; and
+        which of these cells is the first of each run.
         """
-        inner, margin, missing, extra = self._in_tile(plane, tile)
+        inner, margin, extra_ids, extra_cells = self._in_tile(plane, tile)
         lengths = [i.stop - i.start for i in inner]
         size = tuple(n // s for n, s in zip(tile.size, self.stride, strict=True))
-        # Sides of pieces in cells; a larger cell is a piece of its own.
-        side = np.maximum(PIECE // np.array(self.stride), 1)
-        n_pieces = tuple(-(-n // int(s)) for n, s in zip(lengths, side, strict=True))
+        # Sides of squares in cells; a cell that is larger is a square of its own.
+        side = np.maximum(SQUARE // np.array(self.stride), 1)
+        n_squares = tuple(-(-n // int(s)) for n, s in zip(lengths, side, strict=True))
         grid = [np.arange(n) for n in lengths]
         in_tile = np.ix_(*(m + axis for m, axis in zip(margin, grid, strict=True)))
-        in_pieces = np.ix_(*(axis // s for s, axis in zip(side, grid, strict=True)))
-        ids = np.append(self.ids[plane][inner].numpy(), missing)
+        in_squares = np.ix_(*(axis // s for s, axis in zip(side, grid, strict=True)))
+        ids = np.append(self.ids[plane][inner].numpy(), extra_ids)
         cells = np.append(
             np.ravel_multi_index(in_tile, size),
-            np.ravel_multi_index(tuple(extra + margin[:, np.newaxis]), size),
+            np.ravel_multi_index(tuple(extra_cells + margin[:, np.newaxis]), size),
         )
-        pieces = np.append(
-            np.ravel_multi_index(in_pieces, n_pieces),
-            np.ravel_multi_index(tuple(extra // side[:, np.newaxis]), n_pieces),
+        squares = np.append(
+            np.ravel_multi_index(in_squares, n_squares),
+            np.ravel_multi_index(tuple(extra_cells // side[:, np.newaxis]), n_squares),
         )
-        order = _stable_order(pieces)
+        order = _stable_order(squares)
         order = order[_stable_order(ids[order])]
-        ids, pieces = ids[order], pieces[order]
-        begins = (np.diff(ids, prepend=-1) != 0) | (np.diff(pieces, prepend=-1) != 0)
+        ids, squares = ids[order], squares[order]
+        begins = (np.diff(ids, prepend=-1) != 0) | (np.diff(squares, prepend=-1) != 0)
         starts = np.flatnonzero(begins)
         return ids[starts], cells[order], starts
 

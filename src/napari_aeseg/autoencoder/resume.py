@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.architecture import Architecture
     from napari_aeseg.autoencoder.network import Autoencoder
 
-#: What AdamW keeps for each weight.
-MOMENTS = ("exp_avg", "exp_avg_sq")
+#: What AdamW keeps for each weight: means of its gradients and of their squares.
+ADAM_STATE = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def set_moments(
     """
     for name, weight in network.named_parameters():
         # Laid out in memory as the weights are, so that sums are rounded alike.
-        values = {key: torch.zeros_like(weight, requires_grad=False) for key in MOMENTS}
+        values = {key: torch.zeros_like(weight, requires_grad=False) for key in ADAM_STATE}
         if moments is not None:
             for key, value in values.items():
                 value.copy_(moments[f"{key}.{name}"])

@@ -25,7 +25,7 @@ from napari_aeseg.autoencoder.device import (
 from napari_aeseg.autoencoder.diagnosis import training_warnings
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.network import Autoencoder, inference_copy, move_to
-from napari_aeseg.autoencoder.resume import MOMENTS, Checkpoint, TrainingRecord, set_moments
+from napari_aeseg.autoencoder.resume import ADAM_STATE, Checkpoint, TrainingRecord, set_moments
 from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.params import TrainingParams
 
@@ -184,7 +184,7 @@ class Trainer:
         """Bring network, optimiser and images to a device; return True."""
         move_to(self.network, device).train()
         for state in self.optimizer.state.values():
-            state |= {key: state[key].to(device) for key in MOMENTS}
+            state |= {key: state[key].to(device) for key in ADAM_STATE}
         self.sampler.move_to(device)
         self.device = device
         return True
@@ -237,7 +237,7 @@ class Trainer:
         moments = {
             f"{key}.{name}": self.optimizer.state[weight][key].detach().to("cpu", copy=True)
             for name, weight in self.network.named_parameters()
-            for key in MOMENTS
+            for key in ADAM_STATE
         }
         return Checkpoint(self.batch_size, moments)
 

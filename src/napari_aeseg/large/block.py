@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.patch_moments import pooling_steps
+from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.memory import trim_heap, unmap_large_arrays_when_freed
 from napari_aeseg.progress import Progress, collect_messages, drain, raise_if_stopped
@@ -97,7 +97,7 @@ class BlockWork:
         model = fitted_model(self.model, axes.channels)
         levels = model.levels(params.levels)
         tile_size = _even_tile(framed.shape[-2:], min(params.tile_size, _TILE))
-        pooled = yield from pooling_steps(
+        moments = yield from patch_moments_steps(
             model,
             image,
             framed,
@@ -110,10 +110,10 @@ class BlockWork:
         )
         corner = np.array([s.start for s in block.inner], float)
         intensity = channel_means(patches, raw[inside], count)
-        mean, second = pooled.mean[: graph.number], pooled.second[: graph.number]
+        mean, second = moments.mean[: graph.number], moments.second[: graph.number]
         return (
             patches,
-            PatchStatistics(count, mean, second, pooled.level, centroid + corner, intensity),
+            PatchStatistics(count, mean, second, moments.level, centroid + corner, intensity),
             graph,
         )
 

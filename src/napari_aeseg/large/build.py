@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_aeseg.autoencoder.architecture import anisotropy_warning
-from napari_aeseg.autoencoder.encoding import PIECE
+from napari_aeseg.autoencoder.encoding import SQUARE
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
@@ -234,8 +234,8 @@ def _alignment(
     reach = architecture.receptive_radius(decoded=params.source == "decoder")
     # Along other axes, what the network sees of a pixel ends with it.
     others = len(image.shape) - architecture.dimensions
-    # Sums are taken piece by piece: pieces must be the same in every block.
-    cells = [1] * others + [max(n, PIECE) for n in architecture.total_stride]
+    # Sums are first taken over squares of a grid, which must be the same in every block.
+    cells = [1] * others + [max(n, SQUARE) for n in architecture.total_stride]
     sides = patch_shape(image.axes, params.patch_size)
     return (
         [math.lcm(n, side) for n, side in zip(cells, sides, strict=True)],

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_aeseg.autoencoder import trainer, training
+from napari_aeseg.autoencoder import trainer, training_loop
 from napari_aeseg.autoencoder.trainer import Trainer
-from napari_aeseg.autoencoder.training import training_steps
+from napari_aeseg.autoencoder.training_loop import training_steps
 from napari_aeseg.errors import DeviceError, InputError, StoppedError
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.params import TrainingParams
@@ -88,7 +88,7 @@ def test_record_says_what_happened(stripes, tiny_params):
 
 
 def test_events_carry_every_loss_once_and_end_at_the_last_step(monkeypatch, stripes, tiny_params):
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 0)
     events = []
     model = trained([stripes], tiny_params, progress=events.append)
     assert [e.done for e in events] == list(range(1, tiny_params.steps + 1))
@@ -99,7 +99,7 @@ def test_events_carry_every_loss_once_and_end_at_the_last_step(monkeypatch, stri
 
 
 def test_events_are_rare_enough_for_a_window(monkeypatch, stripes, tiny_params):
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 1000)
+    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 1000)
     events = []
     model = trained([stripes], tiny_params, progress=events.append)
     assert len(events) == 1
@@ -107,7 +107,7 @@ def test_events_are_rare_enough_for_a_window(monkeypatch, stripes, tiny_params):
 
 
 def test_stop_keeps_the_steps_so_far(monkeypatch, stripes, tiny_params):
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 0)
     stop = threading.Event()
     model = trained(
         [stripes],
@@ -241,7 +241,7 @@ def test_training_on_noise_warns(tiny_params):
 
 
 def test_events_say_how_fast_it_goes(monkeypatch, stripes, tiny_params):
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 0)
     events = []
     trained([stripes], tiny_params, progress=events.append)
     assert all(e.steps_per_second > 0 for e in events)
@@ -296,7 +296,7 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, stripes, ti
 
 
 def test_bfloat16_keeps_weights_in_float32_and_is_reported(monkeypatch, stripes, tiny_params):
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_EVENTS", 0)
+    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 0)
     events = []
     params = tiny_params.updated(steps=60)
     plain = trained([stripes], params)
