@@ -1,9 +1,15 @@
 import pytest
 
-from napari_aeseg import ComparisonParams, InputError, SegmentationParams, TrainingParams
+from napari_aeseg import (
+    BlockParams,
+    ComparisonParams,
+    InputError,
+    SegmentationParams,
+    TrainingParams,
+)
 from napari_aeseg.params import PRESETS
 
-KINDS = [TrainingParams, SegmentationParams]
+KINDS = [TrainingParams, SegmentationParams, ComparisonParams, BlockParams]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,10 @@ class StopFlag(Protocol):
 
 
 def raise_if_stopped(stop: StopFlag | None, stage: str) -> None:
-    """Raise `StoppedError` when `stop` is set, and InputError when it is nothing of the kind."""
+    """Raise `StoppedError` when `stop` is set, and InputError when it is nothing of the kind.
+
+    `stage` is one that users see: all work from the graph to the tree is "tree".
+    """
     if stop is not None and not hasattr(stop, "is_set"):
         raise InputError(f"stop = {stop!r}: give a threading.Event(), or nothing.")
     if stop is not None and stop.is_set():

@@ -66,6 +66,6 @@ def test_what_was_known_before_changes_nothing(tree):
 
 def test_another_balance_needs_no_new_moments(tree, monkeypatch):
     before = tree.reweighted(scale=16).prepare()
-    monkeypatch.setattr(module, "Moments", None)  # none can be made
+    monkeypatch.setattr(module, "LogMoments", None)  # none can be made
     after = before.reweighted(balance=0.9).prepare()
     assert not np.array_equal(after.regions(9), before.regions(9))

@@ -12,7 +12,7 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.params import ComparisonParams
 from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.compare.borders import refine_boundaries
-from napari_aeseg.regions.compare.moments import Moments, MomentsCache
+from napari_aeseg.regions.compare.moments import LogMoments, MomentsCache
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.patches.graph import RegionGraph
@@ -54,7 +54,7 @@ class Descriptor:
     shared_merges: SharedMerges | None = None
 
     @property
-    def moments(self) -> Moments:
+    def moments(self) -> LogMoments:
         """Moments of the patches, averaged over `scale` of them."""
         return self.cache.at(self.scale)
 

@@ -27,7 +27,7 @@ from napari_aeseg.regions.patches.graph import (
     RegionGraph,
     averaged,
     averaging_matrix,
-    averaging_steps,
+    averagings_for_scale,
 )
 from napari_aeseg.regions.tree.ward import MAX_EXACT_NODES, REGIONS_AFTER_ROUNDS, SharedMerges
 
@@ -52,6 +52,9 @@ _FLAT = 1e-5
 _ENOUGH_PATCHES = 8_192
 # Patches whose energies are computed together, rows of a thread, features averaged together.
 _PATCHES_TOGETHER, _ROWS, _FEATURES = 1024, 8192, 32
+# Up to this scale, one averaging reaches direct neighbours only, so that a sample of patches needs
+# no other patches.
+_SCALE_OF_NEIGHBOURS = 6
 # Scales whose moments are kept besides 1.
 _SCALES_KEPT = 2
 # Patches that shared merges join to one region.
@@ -64,14 +67,15 @@ _NOISE_MODELS = ("full_noise", "local_noise")
 _NOISE_PARTS = tuple(f.name for f in fields(NoiseModel))
 
 
-class Moments:
-    """Mean and energy of each feature at one scale, to be standardised and detrended.
+class LogMoments:
+    """Mean and log-variance (energy) of each feature at one scale, not standardised yet.
 
     Nothing in it depends on how features are weighted. Standardised values are never stored: they
     are a linear map of `centred` and the centroids of patches, combined with the map that follows.
 
-    `both`, float32, shape (P, 2 F), are mean features and mean squared features, averaged over
-    `scale` patches; written to. `calibration` is of patches that were joined to these.
+    `mean_and_second`, float32, shape (P, D), D = 2 F, are mean features and mean squared features,
+    averaged over `scale` patches; overwritten: becomes `centred`. `calibration` is of patches that
+    were joined to these.
 
     Attributes
     ----------
@@ -80,9 +84,9 @@ class Moments:
     spread : ndarray of float64, shape (D,)
         Standard deviation of each over the image; infinite where it is the same everywhere.
     shallow : ndarray of bool, shape (D,)
-        Which numbers are of shallow features.
+        Which values are of shallow features.
     full_noise, local_noise : NoiseModel
-        Of all numbers, and of the shallow ones.
+        Of all values, and of the shallow ones.
     floor : ndarray of float32, shape (F,)
         Added to each feature's variance before its logarithm was taken.
     unit : float
@@ -94,7 +98,7 @@ class Moments:
         level: np.ndarray,
         centroid: np.ndarray,
         edges: np.ndarray,
-        both: np.ndarray,
+        mean_and_second: np.ndarray,
         scale: float,
         stop: StopFlag | None = None,
         calibration: FeatureCalibration | None = None,
@@ -103,10 +107,12 @@ class Moments:
         self._centroid = centroid
         self.shallow = np.tile(is_shallow(level), 2)
         floor = None if calibration is None else calibration.floor
-        flat, self.floor = _mean_and_energy(both, floor)
-        self.centred = both
+        flat, self.floor = _mean_and_energy(mean_and_second, floor)
+        self.centred = mean_and_second
         raise_if_stopped(stop, "tree")
-        sample = slice(None, None, len(both) // _ENOUGH_PATCHES | 1)  # odd: rows are even
+        # An odd step: most images have an even number of patches per row, and an even step would
+        # sample the same columns only.
+        sample = slice(None, None, (len(mean_and_second) // _ENOUGH_PATCHES) | 1)
         if calibration is None:
             self.offset = self.centred[sample].mean(axis=0)
             self.centred -= self.offset
@@ -148,7 +154,10 @@ class Moments:
         return self.centred + self.offset
 
     def map_of(self, white: np.ndarray) -> np.ndarray:
-        """Return a map of standardised numbers as one from `raw`."""
+        """Turn a linear map on standardised values into the same map on `raw`.
+
+        Row i is divided by ``spread[i]``.
+        """
         return white / self.spread[:, np.newaxis]
 
     def map_of_shallow(self) -> np.ndarray:
@@ -159,7 +168,7 @@ class Moments:
         return self.map_of(full)
 
     def positions(self, white: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Return standardised numbers (the chosen ones) times `white`, float32, shape (P, E)."""
+        """Return standardised values (the chosen ones) times `white`, float32, shape (P, E)."""
         full = np.zeros((len(self.spread), white.shape[1]))
         full[chosen] = white
         matrix = self.map_of(full).astype(np.float32)
@@ -181,21 +190,21 @@ class Moments:
 class FeatureCalibration:
     """How the moments of small patches vary, at the scale at which they were joined.
 
-    Neighbours that were not joined differ by borders more often than by noise: the noise has to be
-    estimated before patches are joined.
+    After joining, neighbours mostly lie on two sides of a border, so that their differences
+    overestimate the noise: it is estimated before joining.
     """
 
     scale: float  # patches averaged over
     contrast: float  # highest of a feature between patches that are not averaged
-    unit: float  # as of `Moments`
+    unit: float  # as of `LogMoments`
     floor: np.ndarray  # added to each feature's variance before its logarithm, float32, shape (F,)
-    offset: np.ndarray  # mean of each number, float64, shape (2 F,)
+    offset: np.ndarray  # mean of each value, float64, shape (2 F,)
     gain: np.ndarray  # 1 over its spread, float64, shape (2 F,); 0 where it is the same everywhere
-    full_noise: NoiseModel  # of all numbers
+    full_noise: NoiseModel  # of all values
     local_noise: NoiseModel  # of those of shallow features
 
     @classmethod
-    def of(cls, moments: Moments, contrast: float) -> FeatureCalibration:
+    def of(cls, moments: LogMoments, contrast: float) -> FeatureCalibration:
         """Return the calibration of patches that are not joined yet, from their moments."""
         return cls(
             moments.scale,
@@ -264,19 +273,20 @@ class MomentsCache:
         self._statistics, self._graph = statistics, graph
         self.calibration = calibration
         self._edges = graph.edges if time is None else _within_frames(statistics, graph, time)
-        self._by_scale: dict[float, Moments] = {}
+        self._by_scale: dict[float, LogMoments] = {}
         self._noise: dict[float, NoiseModel] = {}
         self._shared: SharedMerges | None = None
 
-    def at(self, scale: float, stop: StopFlag | None = None) -> Moments:
+    def at(self, scale: float, stop: StopFlag | None = None) -> LogMoments:
         """Return the moments averaged over `scale` patches."""
         scale = self._scale(scale)
         moments = self._by_scale.get(scale)
         if moments is None:
             moments = self._compute(scale, stop)
-            others = [s for s in list(self._by_scale) if s != 1]
-            for old in others[: max(0, len(others) + 1 - _SCALES_KEPT)] if scale != 1 else []:
-                self._by_scale.pop(old, None)
+            if scale != 1:  # keep scale 1 and the newest `_SCALES_KEPT` others
+                others = [s for s in list(self._by_scale) if s != 1]
+                for old in others[: max(0, len(others) + 1 - _SCALES_KEPT)]:
+                    self._by_scale.pop(old, None)
             self._by_scale[scale] = moments
         return moments
 
@@ -288,27 +298,28 @@ class MomentsCache:
         if scale not in self._noise:
             scale = self._scale(scale)
             moments = self._by_scale.get(scale)
-            if moments is None and self._graph.number > 3 * _ENOUGH_PATCHES and 1 < scale <= 6:
+            large = self._graph.number > 3 * _ENOUGH_PATCHES
+            if moments is None and large and 1 < scale <= _SCALE_OF_NEIGHBOURS:
                 moments = self._of_sample(scale, stop)
             self._noise[scale] = (moments or self._compute(scale, stop)).full_noise
         return self._noise[scale]
 
-    def _of_sample(self, scale: float, stop: StopFlag | None) -> Moments:
+    def _of_sample(self, scale: float, stop: StopFlag | None) -> LogMoments:
         """Moments of the patches that noise is estimated from, at a scale of direct neighbours."""
         statistics, edges = self._statistics, sampled_edges(self._edges)
-        sample = np.arange(0, self._graph.number, self._graph.number // _ENOUGH_PATCHES | 1)
+        sample = np.arange(0, self._graph.number, (self._graph.number // _ENOUGH_PATCHES) | 1)
         rows, number = np.unique(np.concatenate([edges.ravel(), sample]), return_inverse=True)
         matrix = self._averaging[rows]
-        both = np.empty((len(rows), 2 * len(statistics.level)), np.float32)
+        mean_and_second = np.empty((len(rows), 2 * len(statistics.level)), np.float32)
         centroid = relative_centroid(statistics.centroid)
-        part = np.float32(min(1.0, averaging_steps(self._graph, scale, is_volume(centroid))))
-        halves = np.split(both, 2, axis=1)
+        part = np.float32(min(1.0, averagings_for_scale(self._graph, scale, is_volume(centroid))))
+        halves = np.split(mean_and_second, 2, axis=1)
         for values, half in zip((statistics.mean, statistics.second), halves, strict=True):
             raise_if_stopped(stop, "tree")
             single = values[rows]
             half[:] = single + part * (matrix @ values - single)
         edges = number[: edges.size].reshape(edges.shape)
-        return Moments(statistics.level, centroid[rows], edges, both, scale, stop)
+        return LogMoments(statistics.level, centroid[rows], edges, mean_and_second, scale, stop)
 
     @cached_property
     def _averaging(self) -> sparse.csr_array:
@@ -330,7 +341,7 @@ class MomentsCache:
             self._shared = SharedMerges.down_to(edges, positions, count, left, stop)
         return self._shared
 
-    def shallow_at(self, scale: float, stop: StopFlag | None = None) -> Moments:
+    def shallow_at(self, scale: float, stop: StopFlag | None = None) -> LogMoments:
         """Return the moments of the shallow features alone, a sixth of them all.
 
         Where the moments of all features are needed anyway, these are returned.
@@ -341,22 +352,22 @@ class MomentsCache:
 
     def _compute(
         self, scale: float, stop: StopFlag | None, features: np.ndarray | slice = slice(None)
-    ) -> Moments:
+    ) -> LogMoments:
         """Moments of some features, averaged over `scale` patches."""
         statistics = self._statistics
         level = statistics.level[features]
         mean, second = statistics.mean[:, features], statistics.second[:, features]
         centroid = relative_centroid(statistics.centroid)
-        steps = 0.0
+        n_averagings = 0.0
         if self.calibration is None:
-            steps = averaging_steps(self._graph, scale, is_volume(centroid))
-        both = np.empty((len(mean), 2 * len(level)), np.float32)
-        halves = np.split(both, 2, axis=1)
-        if steps and len(self._graph.edges):
+            n_averagings = averagings_for_scale(self._graph, scale, is_volume(centroid))
+        mean_and_second = np.empty((len(mean), 2 * len(level)), np.float32)
+        halves = np.split(mean_and_second, 2, axis=1)
+        if n_averagings and len(self._graph.edges):
             matrix = self._averaging
 
             def fill(part: tuple[np.ndarray, np.ndarray]) -> None:
-                part[0][:] = averaged(matrix, part[1], steps, stop)
+                part[0][:] = averaged(matrix, part[1], n_averagings, stop)
 
             # A few features at a time: averaging copies them.
             parts = (
@@ -367,7 +378,9 @@ class MomentsCache:
             deque(in_threads(fill, parts, min(2, cores())), maxlen=0)
         else:
             halves[0][:], halves[1][:] = mean, second
-        return Moments(level, centroid, self._edges, both, scale, stop, self.calibration)
+        return LogMoments(
+            level, centroid, self._edges, mean_and_second, scale, stop, self.calibration
+        )
 
 
 def _within_frames(statistics: PatchStatistics, graph: RegionGraph, time: int) -> np.ndarray:
@@ -384,10 +397,10 @@ def is_shallow(level: np.ndarray) -> np.ndarray:
 
 
 def _mean_and_energy(
-    both: np.ndarray, floor: np.ndarray | None = None
+    mean_and_second: np.ndarray, floor: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turn second moments into log-variances, in place; return flat features and the floor."""
-    mean, second = np.split(both, 2, axis=1)
+    mean, second = np.split(mean_and_second, 2, axis=1)
     usual, square = np.zeros(mean.shape[1]), np.zeros(mean.shape[1])
     parts = [slice(i, i + _PATCHES_TOGETHER) for i in range(0, len(mean), _PATCHES_TOGETHER)]
     for rows in parts:  # parts stay in the processor's cache

@@ -28,13 +28,17 @@ _SMALLEST, _LARGEST = 15, 0.25
 _THIN = 8
 # How far from an ellipse a blob may be, which can be several objects, and a single object.
 _BLOB_MISFIT, _OBJECT_MISFIT = 0.25, 0.1
-# The same relative to how far the better blobs of the image are, with its bounds.
+# A blob is split only if its misfit exceeds about this many times the usual one (weighted 30 %
+# quantile), clipped to these bounds.
 _SPLIT_MISFIT, _SPLIT_BOUNDS = 5.0, (0.04, 0.2)
-# What a split loses: the thickness of the neck relative to the thinner part, to this power.
+# A split's value is multiplied by 1 - t**_NECK_POWER, t = neck thickness / thickness of the thinner
+# part: thick necks are not cut.
 _NECK_POWER = 8
-# The faintest object relative to the clear ones (share of their score) lies in this range.
+# The faintest object has at least this share of the clear ones' contrast * sqrt(area), a share that
+# depends on the image and lies in this range.
 _FAINTEST = (0.1, 0.5)
-# Least score of an object in units of the median gradient, 2D and 3D: few blobs of noise reach it.
+# Least contrast * sqrt(area) of an object in units of the median gradient, 2D and 3D: few blobs of
+# noise reach it.
 _NOISE = {2: 8.0, 3: 3.5}
 # Standard deviation in pixels of the Gaussian that levels and depths are smoothed by.
 _SMOOTHING = 0.7
@@ -50,9 +54,9 @@ class ObjectSearch:
     """Finds objects such as nuclei, cells or particles, at pixel resolution and without labels.
 
     Every connected part of the image above some threshold, or below one, is a candidate [1]_,
-    worth ``area**0.75 * gradient**2`` with the geometric mean of the gradient along its outline,
-    and less when it is far from an ellipse. The best set without overlaps is taken, so that each
-    object has the threshold that suits it. Touching objects are split at their necks where the
+    worth ``area**0.75 * contrast**2``, less when it is far from an ellipse; its contrast is the
+    geometric mean of the gradient along its outline. The best set without overlaps is taken, so
+    that each object has the threshold that suits it. Touching objects are split at their necks where the
     parts are clearly more elliptic than the whole. Bright or dark objects are returned, whichever
     look more like objects, without those whose score lies below the gap in the scores.
 
@@ -120,7 +124,9 @@ class ObjectSearch:
         self, smallest: int, stop: StopFlag | None
     ) -> tuple[_Candidates, _Candidates]:
         """Bright and dark candidates."""
-        # A small object must not grow until it is large enough: above a size, all are the same.
+        # Search with at most _SMALLEST pixels: with a larger limit, small objects would be taken at
+        # a lower threshold to reach it. Larger sizes are filtered in `of_size`, so that they share
+        # these candidates.
         smallest = min(smallest, _SMALLEST)
         if smallest not in self._candidates:
             view = self._view.astype(np.float32)
@@ -221,19 +227,21 @@ def _bright_candidates(view: np.ndarray, smallest: int, stop: StopFlag | None) -
     if not len(value):
         return _Candidates(blobs, np.zeros(0, bool), np.zeros(0), 0.0)
     raise_if_stopped(stop, "objects")
-    usual = _quantile(ellipse_misfit(moments_of(blobs)), value, 0.3)
-    # A whole that is no further from an ellipse than a few times what is usual here stays whole.
+    usual = _quantile(ellipse_misfit(coordinate_moments(blobs)), value, 0.3)
     tolerance = float(np.clip(_SPLIT_MISFIT * usual, *_SPLIT_BOUNDS))
     labels, blob = split_at_necks(blobs, tolerance, stop)
-    moments = moments_of(labels)
+    moments = coordinate_moments(labels)
     area, contrast = moments[:, 0], contrast[blob]
     penalty = (ellipse_misfit(moments) / _OBJECT_MISFIT) ** 2
+    # Of all objects together. Exponent of area below that of `value`: large ones count less.
     quality = float((np.sqrt(area) * contrast**2 * np.exp(-penalty)).sum())
+    # Of one object: log(contrast * sqrt(area)) less half the penalty. It grows with area as the
+    # signal-to-noise ratio of a mean does. Kept are objects above the gap between faint and clear.
     score = np.log(contrast) + np.log(area) / 2 - penalty / 2
-    clear = _quantile(score, area * contrast, 0.7)
-    faintest = np.clip(_deepest_valley(score, area**0.75), *(clear + np.log(_FAINTEST)))
-    noise = np.log(_NOISE[view.ndim] * float(np.median(gradient)) + 1e-12)
-    return _Candidates(labels, score >= max(faintest, noise), area, quality)
+    clear_score = _quantile(score, area * contrast, 0.7)
+    faintest_score = np.clip(_deepest_valley(score, area**0.75), *(clear_score + np.log(_FAINTEST)))
+    noise_score = np.log(_NOISE[view.ndim] * float(np.median(gradient)) + 1e-12)
+    return _Candidates(labels, score >= max(faintest_score, noise_score), area, quality)
 
 
 def _blobs(
@@ -248,20 +256,22 @@ def _blobs(
     parents, node = component_tree(levels, stop)
     raise_if_stopped(stop, "objects")
     length, steepness = _outline(levels, gradient)
-    margin, thin = np.ones(view.shape, bool), _THIN if view.ndim > 2 else 0
-    margin[tuple(slice(1, -1) if n >= thin else slice(None) for n in view.shape)] = False
+    at_edge, thin = np.ones(view.shape, bool), _THIN if view.ndim > 2 else 0
+    at_edge[tuple(slice(1, -1) if n >= thin else slice(None) for n in view.shape)] = False
     sums = []
-    images = [*coordinate_powers(view.shape), length, steepness, margin]
+    images = [*coordinate_powers(view.shape), length, steepness, at_edge]
     for summed in subtree_sums(parents, node, images):
         raise_if_stopped(stop, "objects")
         sums.append(summed)
-    *moments, outline, steepness_sum, outline_at_margin = sums
+    *moments, outline, steepness_sum, pixels_at_edge = sums
     area = moments[0]
     contrast = np.exp(steepness_sum / np.maximum(outline, 1))
     misfit = ellipse_misfit(np.stack(moments, axis=1))
+    # Exponent of area below 1: parts with the same contrast as their whole are worth more than it.
     value = area**0.75 * contrast**2 * np.exp(-((misfit / _BLOB_MISFIT) ** 2))
     too_large = area > _LARGEST * view.size
-    value[(area < smallest) | too_large | (outline_at_margin > outline)] = 0
+    # A blob with more pixels on the image's edge than visible outline is cut off: no object.
+    value[(area < smallest) | too_large | (pixels_at_edge > outline)] = 0
     raise_if_stopped(stop, "objects")
     chosen, label = best_cut(parents, value)
     raise_if_stopped(stop, "objects")
@@ -271,7 +281,8 @@ def _blobs(
 def _outline(levels: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Images whose sums over a node are the length of its outline and the log-gradient along it.
 
-    A pixel gains an outline towards lower neighbours and ends that of higher ones.
+    Each pixel face between two levels counts +1 for the higher pixel and -1 for the lower, so that
+    the sum over a node is the length of its outline.
     """
     log_gradient = np.log(gradient + np.float32(1e-8))
     length, steepness = np.zeros(levels.shape, np.float32), np.zeros(levels.shape, np.float32)
@@ -358,7 +369,7 @@ def split_at_necks(
     raise_if_stopped(stop, "objects")
     basins = watershed(-depth, peaks, mask=blobs > 0)
     raise_if_stopped(stop, "objects")
-    moments = list(moments_of(basins))
+    moments = list(coordinate_moments(basins))
     merges, neck = _basin_merges(basins, depth)
     for a, b in merges:
         moments.append(moments[a] + moments[b])
@@ -441,7 +452,7 @@ def ellipse_misfit(moments: np.ndarray) -> np.ndarray:
     return np.maximum(1 - area / size, 0)
 
 
-def moments_of(labels: np.ndarray) -> np.ndarray:
+def coordinate_moments(labels: np.ndarray) -> np.ndarray:
     """Sums of `coordinate_powers` over labels 1 .. n, shape (n, K)."""
     flat = labels.ravel()
     sums = [np.bincount(flat, image.ravel()) for image in coordinate_powers(labels.shape)]

@@ -15,7 +15,7 @@ from napari_aeseg.regions.patches.graph import (
     RegionGraph,
     averaged,
     averaging_matrix,
-    averaging_steps,
+    averagings_for_scale,
 )
 from napari_aeseg.regions.patches.statistics import PatchStatistics, region_means
 from napari_aeseg.regions.tree.ward import SharedMerges
@@ -115,13 +115,13 @@ class PatchCoarsening:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Means and mean squares of features, averaged over neighbouring patches."""
         volume = is_volume(relative_centroid(statistics.centroid))
-        steps = averaging_steps(graph, self.calibration.scale, volume)
-        if not steps or not len(graph.edges):
+        n_averagings = averagings_for_scale(graph, self.calibration.scale, volume)
+        if not n_averagings or not len(graph.edges):
             return statistics.mean, statistics.second
         matrix = averaging_matrix(graph, statistics.count, np.float32)
         return (
-            averaged(matrix, statistics.mean, steps, stop),
-            averaged(matrix, statistics.second, steps, stop),
+            averaged(matrix, statistics.mean, n_averagings, stop),
+            averaged(matrix, statistics.second, n_averagings, stop),
         )
 
 

@@ -103,18 +103,18 @@ def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -
     return matrix
 
 
-def averaging_steps(graph: RegionGraph, scale: float, volume: bool) -> float:
-    """Return the steps of `averaged` after which a patch has averaged over `scale` patches.
+def averagings_for_scale(graph: RegionGraph, scale: float, volume: bool) -> float:
+    """Return the `n_averagings` after which a patch has averaged over `scale` patches.
 
-    In an image, each step adds about five. In a volume or sequence the first one takes in all
-    neighbours, usually more than ten; what is averaged over grows with the power 3/2 of the steps,
+    In an image, each one adds about five patches. In a volume or sequence the first takes in all
+    neighbours, usually more than ten; then their number grows with the power 3/2 of the averagings,
     and within the first as noise falls.
 
     Examples
     --------
     >>> image = region_graph(np.arange(100).reshape(10, 10))
     >>> volume = region_graph(np.arange(1000).reshape(10, 10, 10))
-    >>> averaging_steps(image, 6, False), round(averaging_steps(volume, 6, True), 2)
+    >>> averagings_for_scale(image, 6, False), round(averagings_for_scale(volume, 6, True), 2)
     (1.0, 0.89)
     """
     if not volume:
@@ -122,21 +122,21 @@ def averaging_steps(graph: RegionGraph, scale: float, volume: bool) -> float:
     around = 1 + 2 * len(graph.edges) / graph.number
     if scale >= around:
         return float((scale / around) ** (2 / 3))
-    # After a part p of a step, noise has a variance of (1 - p)^2 + (1 - (1 - p)^2) / around.
+    # After a part p of an averaging, noise has a variance of (1 - p)^2 + (1 - (1 - p)^2) / around.
     return float(1 - np.sqrt((1 / scale - 1 / around) / (1 - 1 / around)))
 
 
 def averaged(
-    matrix: sparse.csr_array, values: np.ndarray, steps: float, stop: StopFlag | None = None
+    matrix: sparse.csr_array, values: np.ndarray, n_averagings: float, stop: StopFlag | None = None
 ) -> np.ndarray:
     """Average values (P, F) over neighbouring patches, several times, by an `averaging_matrix`.
 
-    A part of a step goes that part of the way; `averaging_steps` says over how many patches.
+    A part of an averaging goes that part of the way; see `averagings_for_scale`.
     """
-    for _ in range(int(steps)):
+    for _ in range(int(n_averagings)):
         raise_if_stopped(stop, "tree")
         values = matrix @ values
-    if part := steps % 1:
+    if part := n_averagings % 1:
         raise_if_stopped(stop, "tree")
         change = matrix @ values
         change -= values
