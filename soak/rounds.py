@@ -219,7 +219,7 @@ def small_images_in_blocks() -> Iterator[None]:
     """Process small lazy images in blocks, as large ones are."""
     from napari_aeseg.large import build
 
-    sizes = {"_LAZY_PIXELS": 1000, "_BLOCK_PIXELS": 2**13, "_SMALL_BLOCK_PIXELS": 2**13}
+    sizes = {"_LAZY_PIXELS": 1000, "_MAX_BLOCK_PIXELS": 2**13, "_MIN_BLOCK_PIXELS": 2**13}
     with patch.multiple(build, **sizes):
         yield
 

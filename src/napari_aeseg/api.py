@@ -423,6 +423,7 @@ def hierarchy_steps(
                 array,
                 model,
                 params,
+                comparison,
                 reading,
                 device,
                 stop,
@@ -431,7 +432,6 @@ def hierarchy_steps(
                 blocks=blocks,
                 store=store,
                 client=active_client() if client is None and store is not None else client,
-                comparison=comparison,
             )
         )
 
@@ -561,15 +561,15 @@ def _steps_in_memory(
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
     hierarchy = Hierarchy(
-        patches,
-        statistics,
-        graph,
-        axes,
-        params,
-        comparison,
-        brightness,
-        model.fingerprint,
-        tuple(notes),
+        patches=patches,
+        statistics=statistics,
+        graph=graph,
+        axes=axes,
+        params=params,
+        comparison=comparison,
+        brightness=brightness,
+        model_fingerprint=model.fingerprint,
+        notes=tuple(notes),
     ).prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy

@@ -19,8 +19,8 @@ from .conftest import halves
 def large(widget, model, monkeypatch):
     """The widget with a preview of a lazy image that counts as a large one."""
     monkeypatch.setattr(building, "_LAZY_PIXELS", 1000)
-    monkeypatch.setattr(building, "_BLOCK_PIXELS", 2**12)
-    monkeypatch.setattr(building, "_SMALL_BLOCK_PIXELS", 2**12)
+    monkeypatch.setattr(building, "_MAX_BLOCK_PIXELS", 2**12)
+    monkeypatch.setattr(building, "_MIN_BLOCK_PIXELS", 2**12)
     monkeypatch.setattr("napari_aeseg.large.block_store._SCREEN", 64)
     image = np.kron(np.ones((4, 4)), halves())
     layer = Image(da.from_array(image, chunks=32), name="large")

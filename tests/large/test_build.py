@@ -492,7 +492,7 @@ def test_work_goes_on_with_its_blocks_whatever_memory_is_free_by_then(image, mon
     monkeypatch.setattr(building, "free_memory", lambda: 2**40)
     first = built(image, "auto", store=tmp_path / "blocks")
     monkeypatch.setattr(building, "free_memory", lambda: 2**20)
-    monkeypatch.setattr(building, "_SMALL_BLOCK_PIXELS", 2**12)
+    monkeypatch.setattr(building, "_MIN_BLOCK_PIXELS", 2**12)
     again = built(image, "auto", store=tmp_path / "blocks")
     assert again.patches.chunks == first.patches.chunks
     with pytest.raises(aeseg.InputError, match="block"):

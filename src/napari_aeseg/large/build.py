@@ -37,12 +37,11 @@ if TYPE_CHECKING:
 # Lazy images with more pixels than this are processed in blocks, and others when they would take
 # more than half of the free memory, at so many bytes per pixel.
 _LAZY_PIXELS, _BYTES_PER_PIXEL = 2**23, 150
-# Pixels of a block, at most and the least, and how many bytes of free memory each asks for.
-_BLOCK_PIXELS, _SMALL_BLOCK_PIXELS, _FREE_PER_PIXEL = 2**20, 2**17, 2_000
-# Patches, when it is not said how many: so many, and one more for so many pixels.
-_PATCHES, _PIXELS_PER_PATCH = 32_768, 10_000
-# The smallest side of a block that can be asked for.
-_SMALLEST_SIDE = 32
+# Pixels of a block, one for so many bytes of free memory within these bounds.
+_MIN_BLOCK_PIXELS, _MAX_BLOCK_PIXELS = 2**17, 2**20
+_FREE_BYTES_PER_BLOCK_PIXEL = 2_000
+# Patches by default: a number for all images, and one more for so many pixels.
+_DEFAULT_PATCHES, _PIXELS_PER_MORE_PATCH = 32_768, 10_000
 # Blocks at most: at a second for each, more would take weeks. A file that has more is damaged.
 _MOST_BLOCKS = 1_000_000
 # Side of a block in the planes of a volume.
@@ -72,7 +71,8 @@ def pixels_in_memory() -> float:
 def block_hierarchy_steps(
     image: Any,
     model: Model,
-    params: SegmentationParams | None = None,
+    params: SegmentationParams,
+    comparison: ComparisonParams,
     axes: str | Axes | None = None,
     device: str = "auto",
     stop: StopFlag | None = None,
@@ -81,7 +81,6 @@ def block_hierarchy_steps(
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
     client: Any = None,
-    comparison: ComparisonParams | None = None,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy block by block; a generator of events that returns it.
 
@@ -94,8 +93,6 @@ def block_hierarchy_steps(
     from the finished blocks in the folder `store`. The workers of a distributed.Client see it under
     the same path.
     """
-    params = checked_params(SegmentationParams, params)
-    comparison = checked_params(ComparisonParams, comparison)
     blocks = checked_params(BlockParams, blocks)
     if client is not None and store is None:
         raise InputError("A cluster needs a folder that all of its workers see: give store.")
@@ -104,7 +101,10 @@ def block_hierarchy_steps(
     skip = blocks.unreadable == "skip"
     earlier_run = saved_run(store) or {"pixels": (), "block": ()}
     read = BlockImage.of(
-        *(image, axes, name, model.intensity),
+        image,
+        axes,
+        name,
+        model.intensity,
         skip=skip,
         leave_out={i for i, digest in enumerate(earlier_run["pixels"]) if digest is None},
         with_digests=store is not None,
@@ -147,7 +147,7 @@ def _build(
     """Process the blocks that are not done yet, and stitch all of them together."""
     store, read, model = work.store, work.image, work.model
     todo = [block for block in plan.blocks if not store.has(block)]
-    if plan.pixels_per_patch > plan.smallest:
+    if plan.joins_patches:
         work = replace(work, coarsening=(yield from _coarsening(work, plan, comparison, stop)))
     notes = yield from (
         _process(work, todo, stop)
@@ -163,24 +163,24 @@ def _build(
     stitched = stitch_blocks(lambda: map(store.get, done))
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
-    assert isinstance(model, Model)  # noqa: S101 - workers get a file, this process has the model
+    assert isinstance(model, Model)  # noqa: S101 - this process has the model, not its path
     if note := anisotropy_warning(model.architecture, read.axes.slice_distance):
         notes.insert(0, note)
     ids = lazy_ids(store, plan.size, stitched, temporary=temporary)
     # Blocks have axes TZYX; labels have those of the image, in its order.
     order = ["".join(a for a in "TZYX" if a in read.axes.space).index(a) for a in read.axes.space]
     return Hierarchy(
-        read.axes.to_image_order(ids[0]),
-        replace(stitched.statistics, centroid=stitched.statistics.centroid[:, order]),
-        stitched.graph,
-        read.axes,
-        work.params,
-        comparison,
-        None,
-        model.fingerprint,
-        tuple(notes),
-        tuple(map(read.axes.to_image_order, ids[1:])),
-        None if work.coarsening is None else work.coarsening.calibration,
+        patches=read.axes.to_image_order(ids[0]),
+        statistics=replace(stitched.statistics, centroid=stitched.statistics.centroid[:, order]),
+        graph=stitched.graph,
+        axes=read.axes,
+        params=work.params,
+        comparison=comparison,
+        brightness=None,
+        model_fingerprint=model.fingerprint,
+        notes=tuple(notes),
+        coarse=tuple(map(read.axes.to_image_order, ids[1:])),
+        calibration=None if work.coarsening is None else work.coarsening.calibration,
     )
 
 
@@ -190,8 +190,13 @@ class _Plan:
 
     blocks: list[Block]
     size: tuple[int, ...]
-    smallest: float
+    pixels_per_patch_before: float  # before patches are joined
     pixels_per_patch: float
+
+    @property
+    def joins_patches(self) -> bool:
+        """Whether patches are joined to larger ones in each block."""
+        return self.pixels_per_patch > self.pixels_per_patch_before
 
     @classmethod
     def of(
@@ -204,7 +209,7 @@ class _Plan:
     ) -> _Plan:
         """Plan blocks; those of a run that continues have the stored size if none is given."""
         shape = image.shape
-        align, margin = _alignment(image, params, model)
+        align, margin = _alignment_and_margin(image, params, model)
         deep = model.architecture.dimensions == 3
         # Not computed again: free memory may have changed since.
         size = stored_size if given.block_size == "auto" else ()
@@ -218,27 +223,27 @@ class _Plan:
                 f"{number:,} blocks of {' x '.join(map(str, size))}, and {_MOST_BLOCKS:,} are the "
                 "most. Choose larger blocks, or check the file."
             )
-        smallest = float(math.prod(patch_shape(image.axes, params.patch_size)))
+        before = float(math.prod(patch_shape(image.axes, params.patch_size)))
         most = given.max_patches
         if most == "auto":
-            most = _PATCHES + math.prod(shape) // _PIXELS_PER_PATCH
-        per_patch = max(math.prod(shape) / most, smallest)
-        return cls(plan_blocks(shape, size, margin, align), size, smallest, per_patch)
+            most = _DEFAULT_PATCHES + math.prod(shape) // _PIXELS_PER_MORE_PATCH
+        per_patch = max(math.prod(shape) / most, before)
+        return cls(plan_blocks(shape, size, margin, align), size, before, per_patch)
 
 
-def _alignment(
+def _alignment_and_margin(
     image: BlockImage, params: SegmentationParams, model: Model
 ) -> tuple[list[int], list[int]]:
     """Per axis, what blocks are multiples of, and the margin that encoding needs."""
     architecture = model.architecture
     reach = architecture.receptive_radius(decoded=params.source == "decoder")
-    # Along other axes, what the network sees of a pixel ends with it.
+    # The network does not look along other axes (T; Z in 2D): no margin there.
     others = len(image.shape) - architecture.dimensions
     # Sums are first taken over squares of a grid, which must be the same in every block.
-    cells = [1] * others + [max(n, SQUARE) for n in architecture.total_stride]
+    units = [1] * others + [max(n, SQUARE) for n in architecture.total_stride]
     sides = patch_shape(image.axes, params.patch_size)
     return (
-        [math.lcm(n, side) for n, side in zip(cells, sides, strict=True)],
+        [math.lcm(n, side) for n, side in zip(units, sides, strict=True)],
         [0] * others + list(reach),
     )
 
@@ -247,7 +252,9 @@ def _block_shape(
     shape: tuple[int, ...], wanted: int | Literal["auto"], align: list[int], *, deep: bool = False
 ) -> tuple[int, ...]:
     """Pixels of a block along each axis; flat ones where margins lie in the planes only."""
-    pixels = int(np.clip(free_memory() / _FREE_PER_PIXEL, _SMALL_BLOCK_PIXELS, _BLOCK_PIXELS))
+    pixels = int(
+        np.clip(free_memory() / _FREE_BYTES_PER_BLOCK_PIXEL, _MIN_BLOCK_PIXELS, _MAX_BLOCK_PIXELS)
+    )
     if wanted != "auto":
         sides = [wanted] * len(shape)
     elif len(shape) == 2:
@@ -282,7 +289,7 @@ def _run_settings(
 
 
 def _number_of_features(work: BlockWork) -> int:
-    assert isinstance(work.model, Model)  # noqa: S101 - as above
+    assert isinstance(work.model, Model)  # noqa: S101 - this process has the model, not its path
     channels = dict(enumerate(work.model.level_channels(work.params.source)))
     channels[0] = work.image.axes.channels  # of a model for any number of them
     return sum(channels[level] for level in work.model.levels(work.params.levels))
@@ -324,7 +331,7 @@ def _coarsening(
 def _sample_parts(work: BlockWork, plan: _Plan) -> list[Block]:
     """Parts spread over an image, none larger than a block."""
     shape = work.image.shape
-    align, margin = _alignment(work.image, work.params, work.model)  # type: ignore[arg-type]
+    align, margin = _alignment_and_margin(work.image, work.params, work.model)  # type: ignore[arg-type]
     factor = min(1.0, (_PART_PIXELS / math.prod(plan.size)) ** (1 / len(plan.size)))
     size = [max(1, round(n * factor)) for n in plan.size]
     parts = plan_blocks(shape, size, margin, align)

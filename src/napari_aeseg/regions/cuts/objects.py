@@ -56,9 +56,9 @@ class ObjectSearch:
     Every connected part of the image above some threshold, or below one, is a candidate [1]_,
     worth ``area**0.75 * contrast**2``, less when it is far from an ellipse; its contrast is the
     geometric mean of the gradient along its outline. The best set without overlaps is taken, so
-    that each object has the threshold that suits it. Touching objects are split at their necks where the
-    parts are clearly more elliptic than the whole. Bright or dark objects are returned, whichever
-    look more like objects, without those whose score lies below the gap in the scores.
+    that each object has the threshold that suits it. Touching objects are split at their necks
+    where the parts are clearly more elliptic than the whole. Bright or dark objects are returned,
+    whichever look more like objects, without those whose score lies below the gap in the scores.
 
     Candidates are kept: another smallest size or foreground is answered quickly. The brightness is
     from `brightness_of`; two or three space axes.
