@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import numpy as np
-    from napari.layers import Labels, Layer
+    from napari.layers import Labels
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.layers.adapter import ImageInput
@@ -79,9 +79,12 @@ class Controller:
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         self.is_closed = False
-        self.state = state = restored_state(viewer) or _new_state()
+        settings = read_settings()
+        self.state = state = restored_state(viewer) or DockState(
+            device=settings.device, training=TrainingParams.preset(settings.preset)
+        )
         self.reporter = Reporter(state)
-        self.session = Session(state)
+        self.session = Session(state, self.reporter)
         self.finder = ObjectFinder(state)
         self.comparer = Comparer(state)
         self.previews = PreviewLayers(viewer, state, self.finder.find)
@@ -102,7 +105,7 @@ class Controller:
             self._follow_data(image)
 
     def _connect_signals(self) -> None:
-        for part in (self.session, self.finder, self.comparer, self.previews, self.kept):
+        for part in (self.finder, self.comparer, self.previews, self.kept):
             part.failed.connect(self.reporter.report)
         self.session.progressed.connect(self._on_progress)
         self.previews.painted.connect(self._on_painted)
@@ -111,18 +114,13 @@ class Controller:
         self.state.events.open_images.connect(self._connect_images)
         self._connections.connect(self._on_active_layer, self.viewer.layers.selection.events.active)
         corrections, tools = self.corrections, self.tools
-        tools.merged.connect(
-            lambda *a: self._run_showing_errors(self.correct, corrections.merge, *a)
-        )
-        tools.split.connect(
-            lambda *a: self._run_showing_errors(self.correct, corrections.split, *a)
-        )
-        tools.undo.connect(
-            lambda image: self._run_showing_errors(self.correct, corrections.undo, image)
-        )
-        tools.redo.connect(
-            lambda image: self._run_showing_errors(self.correct, corrections.redo, image)
-        )
+        for signal, action in (
+            (tools.merged, corrections.merge),
+            (tools.split, corrections.split),
+            (tools.undo, corrections.undo),
+            (tools.redo, corrections.redo),
+        ):
+            signal.connect(partial(self.reporter.run_showing_errors, self.correct, action))
 
     def _connect_buttons(self) -> None:
         dock, slot, corrections = self.dock, self.reporter.slot, self.corrections
@@ -148,27 +146,21 @@ class Controller:
         ):
             button.clicked.connect(slot(action, *arguments))
         model.device_box.opened.connect(self.devices.find)
-        segments.classes.renamed.connect(partial(self._run_showing_errors, corrections.rename))
-        segments.classes.recolored.connect(partial(self._run_showing_errors, corrections.recolor))
-        segments.classes.fixed.connect(partial(self._run_showing_errors, self.fix_classes))
-        segments.objects.detect_by_classes.connect(
-            partial(self._run_showing_errors, self.detect_by_classes)
-        )
-        dock.diagnostics.chosen.connect(partial(self._run_showing_errors, self.show_diagnostic))
-        dock.color_box.activated.connect(
-            lambda _: self._run_showing_errors(self.color_by, dock.color_box.currentText())
-        )
-
-    def _run_showing_errors(self, action: Callable[..., object], *arguments: Any) -> None:
-        with self.reporter.reported():
-            action(*arguments)
+        for signal, handler in (
+            (segments.classes.renamed, corrections.rename),
+            (segments.classes.recolored, corrections.recolor),
+            (segments.classes.fixed, self.fix_classes),
+            (segments.objects.detect_by_classes, self.detect_by_classes),
+            (dock.diagnostics.chosen, self.show_diagnostic),
+            (dock.color_box.textActivated, self.color_by),
+        ):
+            signal.connect(partial(self.reporter.run_showing_errors, handler))
 
     # Train, load, save
 
     def train(self, resume: bool = False) -> None:
         """Begin to train on the chosen images, or to resume the training of the current model."""
         state = self.state
-        self.reporter.clear()
         self.session.check_free()
         self.dock.model.form.check()
         if resume and (state.model is None or not state.model.unfinished):
@@ -176,12 +168,10 @@ class Controller:
         inputs = self._read_images()
         path = read_settings().autosave_path(inputs[0].name)
         params, init = (None, state.model) if resume else (state.training, self._initial_model())
-        names = _listed(inputs)
+        names, announce = _listed(inputs), self.trained.emit
         work = jobs.training(inputs, params, state.device, init, resume, state.watch, path)
         finish = partial(self._take_trained, self._origin(inputs, init, resume, path))
-        self.session.run(
-            [Task(names, f"Training on {names}", work, finish, announce=self.trained.emit)]
-        )
+        self.session.run([Task(names, f"Training on {names}", work, finish, announce)])
         state.autosave = path
         self.training_layer.begin(state.images[0], inputs[0])
 
@@ -228,7 +218,6 @@ class Controller:
 
     def load(self, path: str | PathLike[str]) -> None:
         """Begin to load a model file, or "base"."""
-        self.reporter.clear()
         self.session.run([self._loading(path)])
 
     def _loading(self, path: str | PathLike[str], before_segmenting: bool = False) -> Task:
@@ -260,15 +249,10 @@ class Controller:
         state.origin = origin
         state.message = f"Saved as {path.name}."
 
-    def use_model(self, model: Model | None) -> None:
-        """Use a model that a script has."""
-        self.state.assign_model(model, Origin("Model of a script"))
-
     # Segment
 
     def segment(self) -> None:
         """Begin to segment the chosen images."""
-        self.reporter.clear()
         self.session.check_free()
         self.dock.segments.form.check()
         inputs = self._read_images()
@@ -322,7 +306,7 @@ class Controller:
     def _show_result(self, image: Image) -> None:
         # Whoever unchecked the image meanwhile still wants to see the result.
         images = self.state.images if image in self.state.images else (image,)
-        self._run_showing_errors(self.previews.update, images, self.state.cut)
+        self.reporter.run_showing_errors(self.previews.update, images, self.state.cut)
 
     def apply_to_all(self) -> None:
         """Segment every open image like the current one."""
@@ -348,12 +332,9 @@ class Controller:
         self._fix_shown_classes()
         output = Path(folder) / "segments" if output is None else Path(output)
         work = jobs.segmenting_files(files, output, self.state, existing)
-        self.reporter.clear()
         subject = f"{len(files)} files"
-        task = Task(
-            subject, f"Segmenting {subject}", work, self._take_batch_report, self.batch_done.emit
-        )
-        self.session.run([task])
+        title, finish = f"Segmenting {subject}", self._take_batch_report
+        self.session.run([Task(subject, title, work, finish, announce=self.batch_done.emit)])
 
     def _segment_chosen_folder(self) -> None:
         view = self.dock.folder
@@ -436,16 +417,12 @@ class Controller:
 
     def show_diagnostic(self, name: str) -> None:
         """Begin to compute a diagnostic layer."""
+
+        def show(values: dict[Image, np.ndarray]) -> None:
+            self.diagnostic_shown.emit(self.diagnostics.show(name, values))
+
         work = self.diagnostics.work(name)
-        layers: list[Layer] = []
-
-        def finish(values: dict[Image, np.ndarray], stopped: bool) -> list[str]:
-            layers.extend(self.diagnostics.show(name, values))
-            return []
-
-        self.reporter.clear()
-        announce = partial(lambda layers, _: self.diagnostic_shown.emit(layers), layers)
-        self.session.run([Task(name, f"Computing the {name}", work, finish, announce)])
+        self.session.run([Task(name, f"Computing the {name}", work, lambda *_: [], announce=show)])
 
     def _measured(self, layer: Labels | None) -> Labels:
         """Return a layer with an up-to-date table: the one given, the active, or the newest."""
@@ -484,23 +461,16 @@ class Controller:
 
     def save_hierarchy(self, path: str | PathLike[str], image: Image | None = None) -> None:
         """Begin to write the hierarchy of an image to a folder."""
-        self.reporter.clear()
         self.session.run([self.hierarchy_io.saving(path, self.current_image(image))])
 
     def open_hierarchy(self, path: str | PathLike[str]) -> None:
         """Begin to read a hierarchy, and show it on its image if that is open."""
-        task = self.hierarchy_io.opening(path)
 
-        def finish(loaded: jobs.LoadedHierarchy, stopped: bool) -> list[str]:
-            lines = task.finish(loaded, stopped)
+        def announce(loaded: tuple[Hierarchy, int | None]) -> None:
             self._show_result(self.state.images[0])
-            return lines
+            self.segmented.emit(loaded[0])
 
-        self.reporter.clear()
-        self.session.run([replace(task, finish=finish, announce=self._announce_opened)])
-
-    def _announce_opened(self, loaded: jobs.LoadedHierarchy) -> None:
-        self.segmented.emit(loaded.hierarchy)
+        self.session.run([replace(self.hierarchy_io.opening(path), announce=announce)])
 
     # Dialogs
 
@@ -649,8 +619,3 @@ class Controller:
 def _listed(inputs: Sequence[ImageInput]) -> str:
     """Name images in a few words."""
     return " and ".join(i.name for i in inputs) if len(inputs) < 3 else f"{len(inputs)} images"
-
-
-def _new_state() -> DockState:
-    settings = read_settings()
-    return DockState(device=settings.device, training=TrainingParams.preset(settings.preset))

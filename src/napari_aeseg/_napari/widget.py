@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QSizePolicy
 from napari_aeseg._napari.controller import Controller
 from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import check_colors
+from napari_aeseg._napari.state import Origin
 from napari_aeseg._napari.views.model import STARTS
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import (
@@ -65,6 +66,7 @@ class AESegWidget(Container):
         super().__init__(labels=False)
         self._controller = controller = Controller(napari_viewer)
         self._state, self._dock = controller.state, controller.dock
+        self._run = controller.reporter.run_showing_errors
         self.native.layout().addWidget(self._dock)
         self.margins = (0, 0, 0, 0)
         # Else napari adds a stretch below, which takes half of the height.
@@ -162,7 +164,7 @@ class AESegWidget(Container):
 
     @model.setter
     def model(self, model: Model | None) -> None:
-        self._controller.use_model(model)
+        self._state.assign_model(model, Origin("Model of a script"))
 
     @property
     def training_params(self) -> TrainingParams:
@@ -207,13 +209,11 @@ class AESegWidget(Container):
 
         The model is saved now and then, and at the end, to the folder in the Preferences.
         """
-        with self._controller.reporter.reported():
-            self._controller.train()
+        self._run(self._controller.train)
 
     def resume(self) -> None:
         """Resume the interrupted training; then as `train`."""
-        with self._controller.reporter.reported():
-            self._controller.train(resume=True)
+        self._run(self._controller.train, True)
 
     def load_model(self, path: str | PathLike[str]) -> None:
         """Load a model file, or "base"; the window stays alive meanwhile.
@@ -259,8 +259,7 @@ class AESegWidget(Container):
 
         `segmented` follows for each image, or `stopped`, or `failed`.
         """
-        with self._controller.reporter.reported():
-            self._controller.segment()
+        self._run(self._controller.segment)
 
     def apply_to_all(self) -> None:
         """Choose all open images and begin to segment them like the current one.
@@ -268,8 +267,7 @@ class AESegWidget(Container):
         With classes, or objects in classes, these are stored in the model first, so that a class
         is the same everywhere.
         """
-        with self._controller.reporter.reported():
-            self._controller.apply_to_all()
+        self._run(self._controller.apply_to_all)
 
     def segment_folder(
         self,
@@ -287,8 +285,7 @@ class AESegWidget(Container):
         existing : {"skip", "refuse", "replace"}
             What to do with images that have results already.
         """
-        with self._controller.reporter.reported():
-            self._controller.segment_folder(folder, output, existing)
+        self._run(self._controller.segment_folder, folder, output, existing)
 
     def stop(self) -> None:
         """Stop what is running; a training that is stopped keeps the model so far."""
@@ -602,8 +599,7 @@ class AESegWidget(Container):
             "features", "reconstruction", "reconstruction error", "border strength" or
             "merge height".
         """
-        with self._controller.reporter.reported():
-            self._controller.show_diagnostic(what)
+        self._run(self._controller.show_diagnostic, what)
 
     def color_by(self, column: str, layer: Labels | None = None) -> None:
         """Colour a Labels layer by a column of its features; "label" gives each its own.

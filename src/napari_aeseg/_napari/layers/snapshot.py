@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.layers.adapter import unwrapped
@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 # The results hold the viewer, by their layers: a table of snapshots would keep every viewer alive.
 # As an attribute of the viewer's own layer list, a snapshot ends with it.
 _ATTRIBUTE = "_napari_aeseg_snapshot"
-
-
-@dataclass(frozen=True)
-class DockSnapshot:
-    """A state that no dock shows at present, and what is connected meanwhile."""
-
-    state: DockState
-    connections: Connections
 
 
 def save_state(viewer: Viewer, state: DockState) -> None:
@@ -46,16 +38,18 @@ def save_state(viewer: Viewer, state: DockState) -> None:
 
     for layer in saved.previews.values():
         connections.connect(release, layer.events.paint, layer.events.data)
-    setattr(unwrapped(viewer).layers, _ATTRIBUTE, DockSnapshot(saved, connections))
+    setattr(unwrapped(viewer).layers, _ATTRIBUTE, (saved, connections))
 
 
 def restored_state(viewer: Viewer) -> DockState | None:
     """Return the state of the last dock of this viewer, if there was one."""
-    snapshot: DockSnapshot | None = vars(unwrapped(viewer).layers).pop(_ATTRIBUTE, None)
-    if snapshot is None:
+    state: DockState | None
+    connections: Connections
+    layers, nothing = viewer.layers, (None, Connections())
+    state, connections = vars(unwrapped(viewer).layers).pop(_ATTRIBUTE, nothing)
+    if state is None:
         return None
-    snapshot.connections.disconnect_all()
-    state, layers = snapshot.state, viewer.layers
+    connections.disconnect_all()
     state.drop_results([image for image in state.results if image not in layers])
     state.previews = {i: p for i, p in state.previews.items() if i in state.results and p in layers}
     state.kept = {layer: kept for layer, kept in state.kept.items() if layer in layers}

@@ -11,23 +11,23 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 def tissue() -> list[LayerData]:
     """Return stained tissue, RGB."""
-    return _image("tissue", "yx")
+    return _image("tissue")
 
 
 def retina() -> list[LayerData]:
     """Return the ground of an eye, RGB."""
-    return _image("retina", "yx")
+    return _image("retina")
 
 
 def coins() -> list[LayerData]:
     """Return coins on an uneven ground, grey."""
-    return _image("coins", "yx")
+    return _image("coins")
 
 
 def textures() -> list[LayerData]:
     """Return a mosaic of brick, grass and gravel of equal mean grey."""
-    return _image("textures", "yx")
+    return _image("textures")
 
 
-def _image(name: str, axis_labels: str) -> list[LayerData]:
-    return [(samples.SAMPLES[name](), {"name": name, "axis_labels": tuple(axis_labels)}, "image")]
+def _image(name: str) -> list[LayerData]:
+    return [(samples.SAMPLES[name](), {"name": name, "axis_labels": ("y", "x")}, "image")]

@@ -11,12 +11,11 @@ from qtpy.QtWidgets import (
     QColorDialog,
     QHBoxLayout,
     QLineEdit,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_aeseg._napari.views.widgets import Form, NumberSlider
+from napari_aeseg._napari.views.widgets import Form, NumberSlider, fill_column, push_button
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
@@ -45,10 +44,8 @@ class ClassRow(QWidget):
         self.box.setToolTip("Detect objects in the classes that are checked.")
         self.box.setAccessibleName(f"Detect objects in class {number}")
         self.box.clicked.connect(lambda *_: self.checked.emit())
-        self.swatch = QPushButton()
+        self.swatch = push_button("", "Choose another colour.", f"Colour of class {number}")
         self.swatch.setFixedSize(_SWATCH, _SWATCH)
-        self.swatch.setToolTip("Choose another colour.")
-        self.swatch.setAccessibleName(f"Colour of class {number}")
         self.swatch.clicked.connect(self._ask_color)
         self.name = QLineEdit()
         self.name.setToolTip("The name of this class, for tables and kept layers.")
@@ -100,11 +97,7 @@ class ClassesPanel(QWidget):
         self._row_layout = QVBoxLayout()
         self._row_layout.setContentsMargins(0, 0, 0, 0)
         self._row_layout.setSpacing(2)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
-        layout.addLayout(self._row_layout)
-        layout.addWidget(self.fix_box)
+        fill_column(self, form, self._row_layout, self.fix_box)
         state.on("cut", "classes", "images", "results", draw=self._draw)
 
     def _draw(self) -> None:

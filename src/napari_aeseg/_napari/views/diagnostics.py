@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_aeseg._napari.layers.diagnostics import DIAGNOSTICS
+from napari_aeseg._napari.views.widgets import fill_column, push_button
 
 
 class DiagnosticsView(QWidget):
@@ -17,16 +16,10 @@ class DiagnosticsView(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(3)
-        self.buttons: dict[str, QPushButton] = {}
-        for name, tip in DIAGNOSTICS.items():
-            button = QPushButton(name.capitalize())
-            button.setToolTip(f"Add a layer. {tip}")
-            button.clicked.connect(partial(self._choose, name))
-            layout.addWidget(button)
-            self.buttons[name] = button
-
-    def _choose(self, name: str, _: bool) -> None:
-        self.chosen.emit(name)
+        self.buttons = {
+            name: push_button(name.capitalize(), f"Add a layer. {tip}")
+            for name, tip in DIAGNOSTICS.items()
+        }
+        for name, button in self.buttons.items():
+            button.clicked.connect(lambda *_, name=name: self.chosen.emit(name))
+        fill_column(self, *self.buttons.values()).setSpacing(3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.views.diagnostics import DiagnosticsView
@@ -14,7 +14,7 @@ from napari_aeseg._napari.views.images import ImagesView
 from napari_aeseg._napari.views.model import ModelView
 from napari_aeseg._napari.views.segments import SegmentsView
 from napari_aeseg._napari.views.status import StatusView
-from napari_aeseg._napari.views.widgets import Fold, Form, Scroll
+from napari_aeseg._napari.views.widgets import Fold, Form, Scroll, fill_column, push_button
 from napari_aeseg.params import HIERARCHY_SUFFIX, MODEL_SUFFIX
 
 if TYPE_CHECKING:
@@ -63,32 +63,25 @@ class Dock(QWidget):
         column.setSpacing(10)
         for section in (self.images, self.model, self.segments, *self.folds.values()):
             column.addWidget(section)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Scroll(content))
-        layout.addWidget(self.status)
-        layout.addStretch(1)
+        fill_column(self, Scroll(content), self.status).addStretch(1)
         self.status.setContentsMargins(9, 3, 9, 6)  # in line with the column
         column.setContentsMargins(9, 6, 9, 6)
 
     def _make_tables(self) -> QWidget:
         self.color_box = QComboBox()
-        self.table_button = QPushButton("Show features table")
-        self.table_button.setToolTip("Open napari's table of the selected layer's features.")
-        self.export_button = QPushButton("Export table as CSV…")
-        self.export_button.setToolTip("Write the features of the selected Labels layer to a file.")
-        self.script_button = QPushButton("Copy as script")
-        self.script_button.setToolTip(
-            "Copy Python code that repeats the current result, without a window."
+        self.table_button = push_button(
+            "Show features table", "Open napari's table of the selected layer's features."
+        )
+        self.export_button = push_button(
+            "Export table as CSV…", "Write the features of the selected Labels layer to a file."
+        )
+        self.script_button = push_button(
+            "Copy as script", "Copy Python code that repeats the current result, without a window."
         )
         form = Form()
         form.add("Colour by", self.color_box, _COLOUR_TIP)
         tables = QWidget()
-        layout = QVBoxLayout(tables)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
-        for button in (self.table_button, self.export_button, self.script_button):
-            layout.addWidget(button)
+        fill_column(tables, form, self.table_button, self.export_button, self.script_button)
         return tables
 
     def _draw_enabled(self) -> None:
@@ -133,17 +126,7 @@ class Dock(QWidget):
         """Ask for a file name; None when the user cancels."""
         images = self._state.images
         name = Path(images[0].name).stem if images else "model"
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save the model", name + MODEL_SUFFIX, _MODEL_FILTER
-        )
-        if not path:
-            return None
-        # The reader knows models by their full ending, which some dialogs leave out.
-        return (
-            path
-            if path.endswith(MODEL_SUFFIX)
-            else path.removesuffix(".safetensors") + MODEL_SUFFIX
-        )
+        return self._ask_where("Save the model", name, MODEL_SUFFIX, _MODEL_FILTER)
 
     def ask_hierarchy_to_open(self) -> str | None:
         """Ask for the folder of a hierarchy; None when the user cancels."""
@@ -152,20 +135,18 @@ class Dock(QWidget):
 
     def ask_where_to_save_hierarchy(self, name: str) -> str | None:
         """Ask for a folder that is to be made; None when the user cancels."""
-        path, _ = QFileDialog.getSaveFileName(
-            self,
-            "Save the segmentation",
-            f"{Path(name).stem}{HIERARCHY_SUFFIX}",
-            f"AE Segment segmentations (*{HIERARCHY_SUFFIX})",
+        file_filter = f"AE Segment segmentations (*{HIERARCHY_SUFFIX})"
+        return self._ask_where(
+            "Save the segmentation", Path(name).stem, HIERARCHY_SUFFIX, file_filter
         )
-        if not path:
-            return None
-        ending = HIERARCHY_SUFFIX
-        return path if path.endswith(ending) else path.removesuffix(".zarr") + ending
 
     def ask_where_to_export(self, name: str) -> str | None:
         """Ask for a CSV file; None when the user cancels."""
-        path, _ = QFileDialog.getSaveFileName(self, "Export the table", f"{name}.csv", "*.csv")
-        if not path:
-            return None
-        return path if path.lower().endswith(".csv") else f"{path}.csv"
+        return self._ask_where("Export the table", name, ".csv", "*.csv")
+
+    def _ask_where(self, title: str, name: str, suffix: str, file_filter: str) -> str | None:
+        path, _ = QFileDialog.getSaveFileName(self, title, name + suffix, file_filter)
+        if not path or path.lower().endswith(suffix):
+            return path or None
+        # Some dialogs leave the ending out, or its first half.
+        return path.removesuffix(Path(suffix).suffix) + suffix

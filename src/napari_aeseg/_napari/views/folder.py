@@ -5,23 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QHBoxLayout,
-    QLineEdit,
-    QPushButton,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
 
-from napari_aeseg._napari.views.widgets import Form, WrappedLabel, ignore_wheel
+from napari_aeseg._napari.views.widgets import (
+    Form,
+    WrappedLabel,
+    choice_box,
+    fill_column,
+    push_button,
+)
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
 
-_FOLDER_TIP = "Segment every image file in this folder with the model and the present controls."
+_FOLDER_TIP = "Segment every image file in this folder with the model and the current controls."
 _OUTPUT_TIP = (
     "The folder for labels (TIFF), overlays (PNG) and tables (CSV). Empty: a folder 'segments' "
     "inside the folder of images."
@@ -66,20 +63,12 @@ class FolderView(QWidget):
         self._state = state
         self.folder = FolderField("Choose the folder with images")
         self.output = FolderField("Choose the folder for results")
-        self.existing = QComboBox()
-        for name, text in _EXISTING.items():
-            self.existing.addItem(text, name)
-        ignore_wheel(self.existing)
-        self.button = QPushButton("Segment folder")
-        self.button.setToolTip(_FOLDER_TIP)
+        self.existing = choice_box(_EXISTING)
+        self.button = push_button("Segment folder", _FOLDER_TIP)
         self.report = WrappedLabel()
         form = Form()
         form.add("Images", self.folder.line, _FOLDER_TIP, self.folder)
         form.add("Results", self.output.line, _OUTPUT_TIP, self.output)
         form.add("Existing results", self.existing, _EXISTING_TIP)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
-        layout.addWidget(self.button)
-        layout.addWidget(self.report)
+        fill_column(self, form, self.button, self.report)
         state.on("report", draw=lambda: self.report.setText(state.report))

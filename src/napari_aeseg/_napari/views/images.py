@@ -12,14 +12,13 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QListWidget,
     QListWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.connections import Connections
-from napari_aeseg._napari.views.widgets import WrappedLabel, heading
+from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column, heading
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,14 +60,11 @@ class ImagesView(QWidget):
         row = QHBoxLayout()
         row.addWidget(axes_label)
         row.addWidget(self.axes_field, stretch=1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(heading("1  Images"))
-        layout.addWidget(self.list)
-        layout.addLayout(row)
-        layout.addWidget(self.reading)
+        fill_column(self, heading("1  Images"), self.list, row, self.reading)
         self.list.itemChanged.connect(self._choose)
-        self.axes_field.textChanged.connect(self._type_axes)
+        self.axes_field.textChanged.connect(
+            lambda text: setattr(state, "axes", text.strip() or None)
+        )
         state.on("open_images", draw=self.draw_list)
         state.on("images", draw=self._draw_checks)
         state.on("axes", draw=self._draw_axes)
@@ -118,27 +114,23 @@ class ImagesView(QWidget):
         self._draw_reading()
 
     def _draw_reading(self, *_: Any) -> None:
-        self.reading.setText(self._reading())
-
-    def _reading(self) -> str:
-        """How the axes of the chosen images are read, or why they cannot be."""
+        """Show how the axes of the chosen images are read, or why they cannot be."""
         state = self._state
+        lines = [] if state.images else ["Check the images to use."]
         if not state.open_images:
-            return "Open an image: drop a file on the canvas, or take one from File > Open Sample."
-        lines = []
+            lines = [
+                "Open an image: drop a file on the canvas, or take one from File > Open Sample."
+            ]
         for image in state.images:
             try:
                 text = str(image_input(image, state.axes).axes)
                 lines.append(text if len(state.images) == 1 else f"{image.name}: {text}")
             except InputError as error:
                 lines.append(str(error))
-        return "\n".join(lines) or "Check the images to use."
+        self.reading.setText("\n".join(lines))
 
     def _choose(self, *_: Any) -> None:
         images = enumerate(self._state.open_images)
         self._state.images = tuple(
             image for i, image in images if self.list.item(i).checkState() == _CHECKED
         )
-
-    def _type_axes(self, text: str) -> None:
-        self._state.axes = text.strip() or None

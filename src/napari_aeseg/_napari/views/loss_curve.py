@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent
 from qtpy.QtGui import QPalette
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
+
+from napari_aeseg._napari.views.widgets import fill_column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +32,7 @@ class LossCurve(QWidget):
             "and then flatten; if it still falls at the end, more steps will help."
         )
         self.setAccessibleName("Loss curve")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        fill_column(self)
         self.setVisible(False)
 
     def show_losses(self, losses: Sequence[float], total: int) -> None:

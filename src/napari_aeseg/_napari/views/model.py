@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.views.loss_curve import LossCurve
 from napari_aeseg._napari.views.params_form import ParamsForm
-from napari_aeseg._napari.views.widgets import Form, WrappedLabel, heading, ignore_wheel, in_a_row
+from napari_aeseg._napari.views.widgets import (
+    Form,
+    WrappedLabel,
+    choice_box,
+    fill_column,
+    heading,
+    ignore_wheel,
+    in_a_row,
+    push_button,
+)
 from napari_aeseg.params import PRESETS
 from napari_aeseg.progress import TrainingProgress
 
@@ -82,53 +91,37 @@ class ModelView(QWidget):
         state.on("model", "origin", "busy", draw=self._draw_model)
 
     def _make_buttons(self) -> None:
-        self.train_button = QPushButton("Train")
-        self.train_button.setToolTip(
-            "Train an autoencoder on the checked images. No labels are needed."
+        self.train_button = push_button(
+            "Train", "Train an autoencoder on the checked images. No labels are needed."
         )
-        self.resume_button = QPushButton("Resume")
-        self.resume_button.setToolTip("Resume the interrupted training.")
-        self.load_button = QPushButton("Load…")
-        self.load_button.setToolTip("Load a saved model (*.aeseg.safetensors).")
-        self.save_button = QPushButton("Save…")
-        self.save_button.setToolTip("Save the model to a file, to use it on other images.")
+        self.resume_button = push_button("Resume", "Resume the interrupted training.")
+        self.load_button = push_button("Load…", "Load a saved model (*.aeseg.safetensors).")
+        self.save_button = push_button(
+            "Save…", "Save the model to a file, to use it on other images."
+        )
 
     def _make_choices(self) -> None:
         self.device_box = DeviceBox()
-        self.start_box = QComboBox()
-        for start, text in STARTS.items():
-            self.start_box.addItem(text, start)
-        self.preset_box = QComboBox()
-        for name, preset in PRESETS.items():
-            self.preset_box.addItem(preset.title, name)
-        for box in (self.device_box, self.start_box, self.preset_box):
-            ignore_wheel(box)
+        ignore_wheel(self.device_box)
+        self.start_box = choice_box(STARTS)
+        self.preset_box = choice_box({name: preset.title for name, preset in PRESETS.items()})
         self.watch_box = QCheckBox("Show the reconstruction while training")
         self.watch_box.setToolTip(_WATCH_TIP)
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(heading("2  Model"))
-        layout.addWidget(
-            in_a_row(self.train_button, self.resume_button, self.load_button, self.save_button)
-        )
+        buttons = self.train_button, self.resume_button, self.load_button, self.save_button
         form = Form()
         form.add("Training", self.preset_box, _PRESET_TIP)
-        layout.addLayout(form)
-        layout.addWidget(self.description)
-        layout.addWidget(self.curve)
+        fill_column(
+            self, heading("2  Model"), in_a_row(*buttons), form, self.description, self.curve
+        )
 
     def _lay_out_more(self) -> QWidget:
         more = QWidget()
         form = Form()
         form.add("Device", self.device_box, _DEVICE_TIP)
         form.add("Start from", self.start_box, _START_TIP)
-        layout = QVBoxLayout(more)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
-        layout.addWidget(self.watch_box)
-        layout.addWidget(self.form)
+        fill_column(more, form, self.watch_box, self.form)
         return more
 
     def _connect_controls(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
@@ -12,7 +11,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QPushButton,
     QRadioButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -22,9 +20,11 @@ from napari_aeseg._napari.views.widgets import (
     Form,
     NumberSlider,
     WrappedLabel,
+    fill_column,
     heading,
     ignore_wheel,
     in_a_row,
+    push_button,
 )
 from napari_aeseg.params import ComparisonParams
 from napari_aeseg.regions.cuts.cut import MODES, Mode
@@ -57,10 +57,16 @@ _LARGEST_MIN_SIZE = 10_000  # pixels, at the end of the slider
 _UNKNOWN_MIN_SIZE = 15  # where the slider is while "auto" is chosen
 
 
+def auto_box(name: str) -> QCheckBox:
+    """Return a check box that leaves a value to the plugin."""
+    box = QCheckBox("auto")
+    box.setToolTip(f"Choose the {name} from the image.")
+    box.setAccessibleName(f"Automatic {name}")
+    return box
+
+
 class RegionsPanel(QWidget):
     """How many regions, and the tools to correct them."""
-
-    tool_chosen = Signal(object)  # "merge", "split" or None
 
     def __init__(self, state: DockState) -> None:
         super().__init__()
@@ -69,31 +75,31 @@ class RegionsPanel(QWidget):
         self.n_regions.changed.connect(lambda n: self._choose(int(n), None))
         self.threshold = NumberSlider(0, 1, decimals=3, logarithmic=False)
         self.threshold.changed.connect(lambda t: self._choose(None, t))
-        self.suggest_button = QPushButton("Suggest")
-        self.suggest_button.setToolTip(
-            "Take the number of regions at which the cost of merging jumps, for each image."
+        self.suggest_button = push_button(
+            "Suggest",
+            "Take the number of regions at which the cost of merging jumps, for each image.",
         )
         self.suggest_button.clicked.connect(lambda: self._choose(None, None))
         self.tools: dict[Tool, QPushButton] = {}
         tools: tuple[Tool, ...] = ("merge", "split")
         for tool in tools:
-            button = QPushButton(tool.capitalize())
+            button = push_button(tool.capitalize(), _TIPS[tool])
             button.setCheckable(True)
-            button.setToolTip(_TIPS[tool])
-            button.clicked.connect(partial(self._choose_tool, tool))
+            button.clicked.connect(
+                lambda chosen, tool=tool: setattr(state, "tool", tool if chosen else None)
+            )
             self.tools[tool] = button
-        self.undo_button = QPushButton("Undo")
-        self.undo_button.setToolTip("Undo the last merge or split (Ctrl+Z on the preview).")
-        self.redo_button = QPushButton("Redo")
-        self.redo_button.setToolTip("Redo what was undone (Ctrl+Shift+Z on the preview).")
+        self.undo_button = push_button(
+            "Undo", "Undo the last merge or split (Ctrl+Z on the preview)."
+        )
+        self.redo_button = push_button(
+            "Redo", "Redo what was undone (Ctrl+Shift+Z on the preview)."
+        )
         form = Form()
         form.add("Regions", self.n_regions, _TIPS["n_regions"])
         form.add("Threshold", self.threshold, _TIPS["threshold"])
         form.addRow("", self.suggest_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
-        layout.addWidget(in_a_row(*self.tools.values(), self.undo_button, self.redo_button))
+        fill_column(self, form, in_a_row(*self.tools.values(), self.undo_button, self.redo_button))
         state.on("cut", "images", "results", draw=self._draw)
         state.on("tool", draw=self._draw_tool)
 
@@ -122,9 +128,6 @@ class RegionsPanel(QWidget):
     def _choose(self, n_regions: int | None, threshold: float | None) -> None:
         self._state.change_cut(n_regions=n_regions, threshold=threshold)
 
-    def _choose_tool(self, tool: Tool, chosen: bool) -> None:
-        self._state.tool = tool if chosen else None
-
 
 class ObjectsPanel(QWidget):
     """The smallest object, how objects are detected, and how many there are."""
@@ -136,9 +139,7 @@ class ObjectsPanel(QWidget):
         self._state = state
         self.min_size = NumberSlider(1, _LARGEST_MIN_SIZE)
         self.min_size.changed.connect(lambda n: state.change_cut(min_size=int(n)))
-        self.auto_min_size = QCheckBox("auto")
-        self.auto_min_size.setToolTip("Choose the smallest size from the image.")
-        self.auto_min_size.setAccessibleName("Automatic minimum size")
+        self.auto_min_size = auto_box("smallest size")
         self.auto_min_size.clicked.connect(
             lambda auto: state.change_cut(min_size=None if auto else int(self.min_size.value))
         )
@@ -170,10 +171,9 @@ class ObjectsPanel(QWidget):
         self._draw()  # it may have been refused
 
     def _number_text(self) -> str:
-        image = self._state.first_image
-        if image is None or self._state.cut.mode != "objects":
-            return ""
-        objects = self._state.objects_of(image, self._state.cut)
+        image, cut = self._state.first_image, self._state.cut
+        is_shown = image is not None and cut.mode == "objects"
+        objects = self._state.objects_of(image, cut) if is_shown else None
         if objects is None:  # still being detected
             return ""
         number = int(objects.max(initial=0))
@@ -188,22 +188,16 @@ class MarkersPanel(QWidget):
     def __init__(self, state: DockState) -> None:
         super().__init__()
         self._state = state
-        self.button = QPushButton("Paint strokes")
-        self.button.setToolTip(
-            "Select the strokes layer of the current image, or make one: a separate Labels layer."
+        self.button = push_button(
+            "Paint strokes",
+            "Select the strokes layer of the current image, or make one: a separate Labels layer.",
         )
         self.hint = WrappedLabel(
             "Each colour becomes one segment: a few strokes in every part are enough. "
             "Press M for a new colour, 1 to erase, 2 to paint."
         )
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
-        layout.addWidget(self.hint)
-        state.on("cut", "images", "results", draw=self._draw)
-
-    def _draw(self) -> None:
-        self.setEnabled(bool(self._state.hierarchies))
+        fill_column(self, self.button, self.hint)
+        state.on("cut", "images", "results", draw=lambda: self.setEnabled(bool(state.hierarchies)))
 
 
 class ComparisonPanel(QWidget):
@@ -218,9 +212,7 @@ class ComparisonPanel(QWidget):
         self.balance.changed.connect(lambda b: state.change_comparison(balance=b))
         self.scale = NumberSlider(1, _LARGEST_SCALE, decimals=1)
         self.scale.changed.connect(lambda s: state.change_comparison(scale=s))
-        self.auto_scale = QCheckBox("auto")
-        self.auto_scale.setToolTip("Choose the smoothing scale from the image.")
-        self.auto_scale.setAccessibleName("Automatic smoothing scale")
+        self.auto_scale = auto_box("smoothing scale")
         self.auto_scale.clicked.connect(
             lambda auto: state.change_comparison(scale="auto" if auto else self.scale.value)
         )
@@ -263,31 +255,31 @@ class SegmentsView(QWidget):
         state.on("cut", draw=self._draw_mode)
 
     def _make_buttons(self) -> None:
-        self.segment_button = QPushButton("Segment")
-        self.segment_button.setToolTip(
+        self.segment_button = push_button(
+            "Segment",
             "Segment the checked images with the model; without a trained model, with the "
-            "built-in base model."
+            "built-in base model.",
         )
-        self.keep_button = QPushButton("Keep")
-        self.keep_button.setToolTip(
+        self.keep_button = push_button(
+            "Keep",
             "Copy the preview to a new Labels layer, with measurements of every segment. The new "
-            "layer is hidden below the preview, which you can go on changing."
+            "layer is hidden below the preview, which you can go on changing.",
         )
-        self.open_button = QPushButton("Open…")
-        self.open_button.setAccessibleName("Open a segmentation")
-        self.open_button.setToolTip(
+        self.open_button = push_button(
+            "Open…",
             "Open a saved segmentation (a folder *.aeseg.zarr) and go on tuning it. It is shown on "
-            "its image if that is open."
+            "its image if that is open.",
+            "Open a segmentation",
         )
-        self.save_button = QPushButton("Save…")
-        self.save_button.setAccessibleName("Save the segmentation")
-        self.save_button.setToolTip(
+        self.save_button = push_button(
+            "Save…",
             "Save all possible segmentations of the image to a folder (*.aeseg.zarr), to go on "
-            "tuning later without segmenting again. To keep only the present one, press Keep."
+            "tuning later without segmenting again. To keep only the current one, press Keep.",
+            "Save the segmentation",
         )
-        self.apply_button = QPushButton("Apply to all open images")
-        self.apply_button.setToolTip(
-            "Segment every open image like this one, with the same model, controls and classes."
+        self.apply_button = push_button(
+            "Apply to all open images",
+            "Segment every open image like this one, with the same model, controls and classes.",
         )
 
     def _make_modes(self) -> None:
@@ -296,21 +288,20 @@ class SegmentsView(QWidget):
         for mode in MODES:
             button = QRadioButton(mode.capitalize())
             button.setToolTip(_MODE_TIPS[mode])
-            button.clicked.connect(partial(self._choose_mode, mode))
+            button.clicked.connect(lambda *_, mode=mode: self._state.change_cut(mode=mode))
             self._mode_group.addButton(button)
             self.modes[mode] = button
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(heading("3  Segments"))
-        layout.addWidget(in_a_row(self.segment_button, self.keep_button))
-        layout.addWidget(in_a_row(self.open_button, self.save_button))
-        for modes in (MODES[:2], MODES[2:]):
-            layout.addWidget(in_a_row(*(self.modes[mode] for mode in modes)))
-        for panel in (self.regions, self.objects, self.classes, self.markers, self.comparison):
-            layout.addWidget(panel)
-        layout.addWidget(self.apply_button)
+        fill_column(
+            self,
+            heading("3  Segments"),
+            in_a_row(self.segment_button, self.keep_button),
+            in_a_row(self.open_button, self.save_button),
+            *(in_a_row(*(self.modes[mode] for mode in row)) for row in (MODES[:2], MODES[2:])),
+            *(self.regions, self.objects, self.classes, self.markers, self.comparison),
+            self.apply_button,
+        )
 
     def _draw_params(self) -> None:
         if self.form.value is not self._state.segmentation:
@@ -325,6 +316,3 @@ class SegmentsView(QWidget):
         self.markers.setVisible(cut.mode == "markers")
         # Objects by brightness do not depend on how patches are compared.
         self.comparison.setVisible(cut.mode != "objects" or cut.needs_classes)
-
-    def _choose_mode(self, mode: Mode, _: bool) -> None:
-        self._state.change_cut(mode=mode)

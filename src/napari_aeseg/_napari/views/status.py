@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 
-from napari_aeseg._napari.views.widgets import WrappedLabel
+from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column, push_button
 from napari_aeseg.progress import TrainingProgress
 
 if TYPE_CHECKING:
@@ -34,17 +34,13 @@ class StatusView(QWidget):
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)
         self.text = WrappedLabel()
-        self.stop_button = QPushButton("Stop")
-        self.stop_button.setToolTip(
-            "Stop what is running. A training that is stopped keeps the model so far."
+        self.stop_button = push_button(
+            "Stop", "Stop what is running. A training that is stopped keeps the model so far."
         )
         row = QHBoxLayout()
         row.addWidget(self.bar, stretch=1)
         row.addWidget(self.stop_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addWidget(self.text)
+        fill_column(self, row, self.text)
         self._file = ""
         state.on("message", draw=self._draw_message)
         state.on("busy", draw=self._draw_busy)

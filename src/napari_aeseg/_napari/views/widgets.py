@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QPainter, QPalette, QPen
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QDoubleSpinBox,
     QFormLayout,
     QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -25,6 +28,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt.utils import signals_blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
 _STEPS = 1000  # positions of a slider
@@ -55,6 +61,36 @@ def heading(text: str) -> QLabel:
     font.setBold(True)
     label.setFont(font)
     return label
+
+
+def push_button(text: str, tip: str, name: str = "") -> QPushButton:
+    """Return a button; screen readers read `name` where the text says too little."""
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    if name:
+        button.setAccessibleName(name)
+    return button
+
+
+def choice_box(texts: Mapping[Any, str]) -> QComboBox:
+    """Return a combo box with a text for each value, which is the data of its item."""
+    box = QComboBox()
+    for value, text in texts.items():
+        box.addItem(text, value)
+    ignore_wheel(box)
+    return box
+
+
+def fill_column(parent: QWidget, *parts: QWidget | QLayout) -> QVBoxLayout:
+    """Lay widgets and layouts out in a widget, one below the other, without a margin."""
+    column = QVBoxLayout(parent)
+    column.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        if isinstance(part, QWidget):
+            column.addWidget(part)
+        else:
+            column.addLayout(part)
+    return column
 
 
 def in_a_row(*widgets: QWidget) -> QWidget:
@@ -149,16 +185,12 @@ class Fold(QWidget):
         super().__init__()
         self.title = title
         self.content = content
-        self.button = QPushButton()
+        self.button = push_button("", tooltip)
         self.button.setCheckable(True)
         self.button.setFlat(True)
-        self.button.setToolTip(tooltip)
         self.button.setStyleSheet("text-align: left; border: none; background: transparent;")
         self.button.toggled.connect(self._unfold)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
-        layout.addWidget(content)
+        fill_column(self, self.button, content)
         self._unfold(False)
 
     def _unfold(self, unfolded: bool) -> None:

@@ -52,22 +52,16 @@ class Reporter:
             self._state.message = text
         self.failed.emit(error)
 
-    @contextmanager
-    def reported(self) -> Iterator[None]:
-        """Report errors inside, instead of raising them."""
+    def run_showing_errors(self, action: Callable[..., object], *arguments: object) -> None:
+        """Call an action, and report its error instead of raising it."""
         try:
-            yield
+            action(*arguments)
         except Exception as error:  # noqa: BLE001 - it is reported, and nothing is left half done
             self.report(log_unexpected(error, "an action"))
 
     def slot(self, action: Callable[..., object], *arguments: object) -> Callable[..., None]:
         """Return a slot that calls an action, without what the signal sends, and reports errors."""
-
-        def call(*_: object) -> None:
-            with self.reported():
-                action(*arguments)
-
-        return call
+        return lambda *_: self.run_showing_errors(action, *arguments)
 
     @contextmanager
     def no_popups(self) -> Iterator[None]:

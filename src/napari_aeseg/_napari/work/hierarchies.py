@@ -52,11 +52,11 @@ class HierarchyIO:
         self,
         path: Path,
         images: list[tuple[Image, Any]],
-        loaded: jobs.LoadedHierarchy,
+        loaded: tuple[Hierarchy, int | None],
         stopped: bool,
     ) -> list[str]:
-        state, hierarchy = self._state, loaded.hierarchy
-        image, data = (None, None) if loaded.index is None else images[loaded.index]
+        state, (hierarchy, index) = self._state, loaded
+        image, data = (None, None) if index is None else images[index]
         if (
             image is None
             or image not in self._viewer.layers

@@ -5,7 +5,6 @@ The core is imported inside the work, because it brings in torch, which takes se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.manifest.settings import prepare_folder
@@ -168,24 +167,16 @@ def saving_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> Work:
     return work
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LoadedHierarchy:
-    """A saved hierarchy, and the index of its image among those that are open."""
-
-    hierarchy: Hierarchy
-    index: int | None
-
-
 def opening_hierarchy(path: str | PathLike[str], images: Sequence[Any]) -> Work:
-    """Read a hierarchy and find its image among some arrays; the result is a `LoadedHierarchy`."""
+    """Read a hierarchy; the result is it and the index of its image among some arrays, or None."""
 
-    def work(stop: Event) -> Generator[Progress, None, LoadedHierarchy]:
+    def work(stop: Event) -> Generator[Progress, None, tuple[Hierarchy, int | None]]:
         yield from ()
         from napari_aeseg.regions.hierarchy import load_hierarchy
 
         hierarchy = _warm(load_hierarchy(path).prepare(stop))
         matching = (index for index, image in enumerate(images) if hierarchy.matches_image(image))
-        return LoadedHierarchy(hierarchy, next(matching, None))
+        return hierarchy, next(matching, None)
 
     return work
 

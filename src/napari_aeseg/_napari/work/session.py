@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from napari_aeseg._napari.state import DockState
+    from napari_aeseg._napari.work.errors import Reporter
     from napari_aeseg.progress import Progress
 
 
@@ -46,10 +47,10 @@ class Session:
 
     progressed = Signal(object)  # Progress
     stopped = Signal(str)  # the user stopped the tasks; the text says what is kept
-    failed = Signal(object)  # Exception
 
-    def __init__(self, state: DockState) -> None:
+    def __init__(self, state: DockState, reporter: Reporter) -> None:
         self._state = state
+        self._reporter = reporter
         self._tasks: Iterator[Task] = iter(())
         self._task: Task | None = None
         self._lines: list[str] = []  # for the user, when all tasks have ended
@@ -60,6 +61,7 @@ class Session:
     def run(self, tasks: Iterable[Task]) -> None:
         """Begin some tasks; each is made when the one before it has ended."""
         self.check_free()
+        self._reporter.clear()
         self._tasks, self._lines = iter(tasks), []
         self._begin_next()
 
@@ -118,7 +120,7 @@ class Session:
             try:
                 task.announce(outcome.result)
             except Exception as error:  # noqa: BLE001 - of a script, which does not end the tasks
-                self.failed.emit(log_unexpected(error, task.subject))
+                self._reporter.report(log_unexpected(error, task.subject))
         if stopped and lines:
             self.stopped.emit(lines[-1])
 
@@ -127,4 +129,4 @@ class Session:
         if not (task.independent and isinstance(error, AesegError)):
             self._tasks = iter(())
         self._begin_next()
-        self.failed.emit(error)
+        self._reporter.report(error)

@@ -219,7 +219,7 @@ class JobRunner:
             _connect={
                 "yielded": partial(self._on_progress, job),
                 "returned": partial(self._on_ended, job),
-                "errored": partial(self._on_error, job),
+                "errored": lambda error: self._on_ended(job, Failed(error)),
                 "finished": partial(_UNFINISHED.pop, key, None),
             },
         )
@@ -246,9 +246,6 @@ class JobRunner:
             self._job = self._worker = None
             if not job.abandoned:
                 self.ended.emit(outcome)
-
-    def _on_error(self, job: Job, error: Exception) -> None:
-        self._on_ended(job, Failed(error))
 
 
 def wait_until(done: Callable[[], bool], timeout: float | None = None) -> bool:
