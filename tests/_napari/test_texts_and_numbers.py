@@ -45,7 +45,7 @@ def rest(widget) -> None:
             lambda dock: dock.segments.classes.fix_box.click(),
         ),
         ("controller.script_of", lambda dock: dock.script_button.click()),
-        ("controller.color_by", lambda dock: dock.color_box.activated.emit(0)),
+        ("controller.color_by", lambda dock: dock.color_box.textActivated.emit("label")),
     ],
 )
 def test_errors_of_buttons_are_reported_once(segmented, shown, monkeypatch, target, act):

@@ -584,9 +584,12 @@ class Controller:
 
     def do_now(self, action: Callable[..., object], *arguments: Any) -> None:
         """Begin something and wait for it; errors are raised instead of popping up."""
-        with self.reporter.no_popups():
+        self.reporter.shows_popups = False
+        try:
             action(*arguments)
             self.wait()
+        finally:
+            self.reporter.shows_popups = True
 
     def close(self) -> None:
         """Stop everything, leave all layers to napari, and be silent from now on."""

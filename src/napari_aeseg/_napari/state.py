@@ -127,11 +127,6 @@ class KeptLayer:
     classes: np.ndarray | None
 
 
-def _never(new: object, old: object) -> bool:
-    """Tell every value, also one that was told before."""
-    return False
-
-
 @dataclass(eq=False)
 class DockState:
     """Everything that the dock shows; ``events.<field>`` tells when a field changes.
@@ -174,7 +169,7 @@ class DockState:
             **dict.fromkeys(("model", "origin", "classes", "progress"), operator.is_),
             # Setting a form anew clears what does not fit in it, also if the value is the same.
             **dict.fromkeys(("training", "segmentation"), operator.is_),
-            "message": _never,
+            "message": lambda new, old: False,  # shown anew, also when it is the same
         },
         signal_aliases={"errors": None},
     )

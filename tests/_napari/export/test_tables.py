@@ -230,7 +230,7 @@ def test_coloring_by_the_dock(segmented, kept):
     box = segmented._dock.color_box
     segmented.viewer_model.layers.selection.active = kept
     box.setCurrentText("area_pixels")
-    box.activated.emit(box.currentIndex())
+    box.textActivated.emit("area_pixels")
 
     table = kept.features.sort_values("area_pixels")
     small, large = (kept.get_color(int(label)) for label in table["index"].iloc[[0, -1]])

@@ -141,6 +141,7 @@ def choose(index: int):
     def act(box):
         box.setCurrentIndex(index)
         box.activated.emit(index)
+        box.textActivated.emit(box.currentText())
 
     return act
 

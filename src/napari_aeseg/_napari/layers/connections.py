@@ -29,6 +29,4 @@ class Connections:
 
     def disconnect_all(self) -> None:
         """Undo all connections."""
-        for event, callback in self._connections:
-            event.disconnect(callback)
-        self._connections.clear()
+        self.disconnect(*(event for event, _ in self._connections))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -15,7 +14,7 @@ from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.work.worker import log_unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
@@ -159,13 +158,18 @@ class PreviewLayers:
         result, layer = self._state.results[image], self.layer_of(image)
         is_pyramid = isinstance(labels, list)
         shape = labels[0].shape if is_pyramid else labels.shape
-        if layer is None or layer.data.shape != shape or layer.multiscale != is_pyramid:
+        is_new = layer is None or layer.data.shape != shape or layer.multiscale != is_pyramid
+        if layer is None or is_new:
             layer = self._new_layer(image, labels, result)
-            self._set_colormap(image, layer, colormap)
+        if colormap is not self._colormaps.get(image):  # the user's choice stays in the same mode
+            layer.colormap = self._colormaps[image] = colormap
+        if is_new:
             return
-        self._set_colormap(image, layer, colormap)
-        with self._writing():
+        self._is_writing = True  # else the change would be taken for the user's
+        try:
             layer.data = labels
+        finally:
+            self._is_writing = False
         if self._inputs.get(image) is not result.input:  # the image may have been moved since
             for name, value in labels_arguments(image, result.hierarchy.axes).items():
                 setattr(layer, name, value)
@@ -185,19 +189,6 @@ class PreviewLayers:
         self._inputs[image] = result.input
         self._state.previews = {**self._state.previews, image: layer}
         return layer
-
-    def _set_colormap(self, image: Image, layer: Labels, colormap: Any) -> None:
-        if colormap is not self._colormaps.get(image):  # the user's choice stays in the same mode
-            layer.colormap = self._colormaps[image] = colormap
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Tell the plugin's own changes of layers from the user's."""
-        self._is_writing = True
-        try:
-            yield
-        finally:
-            self._is_writing = False
 
     def _connect(self, layer: Labels) -> None:
         # Painting, filling and erasing send the one, being given an array the other.

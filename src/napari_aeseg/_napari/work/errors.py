@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
@@ -12,7 +11,7 @@ from napari_aeseg._napari.work.worker import log_unexpected
 from napari_aeseg.errors import AesegError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from napari_aeseg._napari.state import DockState
 
@@ -30,7 +29,7 @@ class Reporter:
     def __init__(self, state: DockState) -> None:
         self._state = state
         self._error: Exception | None = None
-        self._popups = True
+        self.shows_popups = True  # False while errors are raised anyway
 
     def clear(self) -> None:
         """Forget the last error: a new action begins."""
@@ -46,7 +45,7 @@ class Reporter:
         """Show an error to the user, and tell scripts."""
         self._error = error
         text = error_text(error)
-        if self._popups:
+        if self.shows_popups:
             show_error(text)
         if not self._state.busy and text not in self._state.message:
             self._state.message = text
@@ -62,12 +61,3 @@ class Reporter:
     def slot(self, action: Callable[..., object], *arguments: object) -> Callable[..., None]:
         """Return a slot that calls an action, without what the signal sends, and reports errors."""
         return lambda *_: self.run_showing_errors(action, *arguments)
-
-    @contextmanager
-    def no_popups(self) -> Iterator[None]:
-        """Show no notification inside, since errors will be raised."""
-        self._popups = False
-        try:
-            yield
-        finally:
-            self._popups = True
