@@ -208,7 +208,7 @@ class Controller:
             return [*notes, f"Trained, {steps} steps. Press Segment to use the new model."]
         # The last note says why it ended: it was stopped, or memory ran out.
         text = "The model so far is kept: press Resume to go on, or Segment to use it."
-        return [*notes[:-1], f"{notes[-1]} {text}"]
+        return [*notes[:-1], " ".join((*notes[-1:], text))]
 
     def _read_images(self) -> tuple[ImageInput, ...]:
         """Read the chosen images; raise `InputError` when one cannot be used or none is chosen."""
