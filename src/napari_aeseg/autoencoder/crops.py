@@ -96,7 +96,7 @@ class CropSampler:
             pixels = pixels[:, :: max(1, pixels.shape[1] // _VARIANCE_PIXELS)].cpu().double()
             mean = mean + probability * pixels.mean(dim=1)
             square = square + probability * pixels.square().mean(dim=1)
-        return float((square - mean.square()).clamp(min=0).mean())
+        return float((square - mean.square()).clamp(min=0).mean())  # below 0 by rounding
 
 
 def _size(image: Image, stack: torch.Tensor) -> int:

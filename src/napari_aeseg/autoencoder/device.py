@@ -124,7 +124,7 @@ def unless_out_of_memory(work: Callable[[], _T]) -> _T | None:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    return None
+    return None  # outside of the handler, whose traceback holds the arrays
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class Trainer:
         self.voxel_size = None if voxel_size is None else tuple(map(float, voxel_size))
         self.images, self.intensity, self.precision = images, intensity, precision
         self.device = choose_device(device)
-        dtype_of(precision, self.device)
+        dtype_of(precision, self.device)  # raises before images take memory
         self.network = Autoencoder(architecture, torch.Generator().manual_seed(self.params.seed))
         if init is not None:
             self.network.load_state_dict(init.network.state_dict())
@@ -153,7 +153,7 @@ class Trainer:
         seeds = self.params.seed, self.done
         clean = self.sampler.draw(self.batch_size, np.random.default_rng(seeds))
         (seed,) = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
-        generator = torch.Generator(self.device).manual_seed(int(seed))
+        generator = torch.Generator(self.device).manual_seed(int(seed))  # no state to restore
         noise = torch.randn(clean.shape, generator=generator, device=self.device)
         return _optimise(
             self.network, self.optimizer, clean, clean + self.params.noise * noise, self.precision
@@ -229,7 +229,7 @@ class Trainer:
             checkpoint = unless_out_of_memory(self._checkpoint)
             if checkpoint is None:
                 self.note("There was no memory for what is needed to resume the training.")
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)  # gradients take as much memory as weights
         return self._model(move_to(self.network, _CPU), checkpoint)
 
     def _checkpoint(self) -> Checkpoint:
@@ -280,7 +280,7 @@ def _optimise(
     rounded = precision == "bfloat16"
     with torch.autocast(clean.device.type, torch.bfloat16) if rounded else nullcontext():
         rebuilt = network(noisy)
-    loss = F.mse_loss(rebuilt.float(), clean)
+    loss = F.mse_loss(rebuilt.float(), clean)  # bfloat16 has three digits
     loss.backward()
     # One step on a rare bright crop must not undo the steps before it.
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -172,7 +172,7 @@ def _read_windows(
     unreadable: InputError | None = None
     for number, part in enumerate(_windows(axes.ordered_shape)):
         raise_if_stopped(stop, "read")
-        windows.append(None)
+        windows.append(None)  # each window keeps its number, by which it is left out
         if skip and number in leave_out:
             continue
         try:

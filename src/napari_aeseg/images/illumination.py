@@ -12,7 +12,7 @@ _ITERATIONS = 4
 # brightness), the gradient is fitted to the cells themselves.
 _HOMOGENEOUS = 0.2
 # Smallest share of the variance of brightness between cells that the gradient has to explain.
-_LEAST_GAIN = 0.3
+_LEAST_GAIN = 0.3  # of the labelled images, only some scratch assays reach it
 # The square of a smaller number, or of its inverse, leaves the range of float32.
 _TINY = 1e-15
 
@@ -38,7 +38,7 @@ def illumination(pixels: np.ndarray) -> np.ndarray | None:
     view = _within_float32(pixels.mean(axis=0))
     blocks = view[: cells[0] * _CELL, : cells[1] * _CELL].reshape(cells[0], _CELL, cells[1], _CELL)
     brightness, contrast = blocks.mean(axis=(1, 3)), blocks.std(axis=(1, 3))
-    least = 1e-3 * brightness.mean(), 1e-3 * contrast.mean()
+    least = 1e-3 * brightness.mean(), 1e-3 * contrast.mean()  # the logarithm of 0 is infinite
     if not all(least):
         return None
     logs = [np.log(brightness + least[0]), np.log(contrast + least[1])]
@@ -71,7 +71,7 @@ def _slope(values: np.ndarray) -> np.ndarray:
 def _fitted_to_cells(slope: np.ndarray, values: np.ndarray, place: np.ndarray) -> np.ndarray:
     """Fit the gradient to the cells, starting from a slope, without those furthest from the fit."""
     terms = np.vstack([place, np.ones(place.shape[1])])
-    fit = np.append(slope, np.median(values - slope @ place))
+    fit = np.append(slope, np.median(values - slope @ place))  # unlike a mean, not moved by borders
     for _ in range(_ITERATIONS):
         distance = np.abs(values - fit @ terms)
         near = distance <= np.quantile(distance, _INLIERS)
@@ -81,7 +81,7 @@ def _fitted_to_cells(slope: np.ndarray, values: np.ndarray, place: np.ndarray) -
 
 def _trimmed_mean(difference: np.ndarray) -> float:
     """Mean of the differences without those furthest from it."""
-    centre = float(np.median(difference))
+    centre = float(np.median(difference))  # borders would pull a mean away
     for _ in range(_ITERATIONS):
         distance = np.abs(difference - centre)
         centre = float(difference[distance <= np.quantile(distance, _INLIERS)].mean())

@@ -59,5 +59,5 @@ def _c_library() -> ctypes.CDLL | None:
     """The C library if it has both functions (glibc)."""
     if sys.platform != "linux":
         return None
-    library = ctypes.CDLL(None)
+    library = ctypes.CDLL(None)  # the library that this process itself uses
     return library if hasattr(library, "malloc_trim") else None

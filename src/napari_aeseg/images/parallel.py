@@ -121,7 +121,7 @@ class _OneBlasThread:
                 self._users -= 1
                 if self._users == 0:
                     _allow_this_thread_to_set()
-                    self._limit.restore_original_limits()
+                    self._limit.restore_original_limits()  # by the last user: others still work
                     _allow_this_thread_to_set()
 
 

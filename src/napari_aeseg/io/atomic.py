@@ -91,9 +91,9 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     part = temporary_name(target)
     try:
         yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, target)
+        with part.open("rb+") as file:  # Windows flushes only what may be written
+            os.fsync(file.fileno())  # else a crash may leave the new name without contents
+        os.replace(part, target)  # atomic, because both are in one folder
     except OSError as error:
         raise with_file_name(error, path) from error
     finally:

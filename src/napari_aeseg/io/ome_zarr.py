@@ -61,7 +61,7 @@ def open_zarr(path: Path, _largest: float = 0) -> ImageFile:
         names = names or node.attrs.get("_ARRAY_DIMENSIONS", ())
         return _squeezed(path, letters_of_names(names, node.ndim), {}, "")
     attributes: dict[str, Any] = dict(node.attrs)
-    metadata = attributes.get("ome", attributes)
+    metadata = attributes.get("ome", attributes)  # only version 0.5 has "ome"
     if "multiscales" in metadata:
         return _open_multiscale(path, metadata["multiscales"][0])
     if "plate" in metadata or "well" in metadata:
@@ -163,7 +163,7 @@ def _make_group(path: Path, description: dict[str, Any]) -> None:
                 str(level),
                 shape=shape,
                 chunks=chunks,
-                shards=shards,
+                shards=shards,  # file systems of clusters suffer from many files
                 dtype=description["dtype"],
                 fill_value=0,
                 dimension_names=[a.lower() for a in description["axes"]],
@@ -247,7 +247,7 @@ def ome_zarr_steps(
         raise_if_stopped(stop, "write")
         source = labels if number == 0 else levels[number - 1]
         levels[number][part] = _read_part(source, part, number, levels[number].dtype)
-        with record.open("a", encoding="ascii") as file:
+        with record.open("a", encoding="ascii") as file:  # last: a kill repeats the part
             file.write(f"{_name(number, part)}\n")
         yield Progress("write", before + done, len(plan), "", clock.seconds_left(done))
     group.attrs.update({_KEY: {**description, "complete": True}})

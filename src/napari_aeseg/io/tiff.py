@@ -120,7 +120,7 @@ def _imagej_sizes(file: Any) -> dict[str, tuple[float, str]]:
         tag = file.pages[0].tags.get(f"{axis}Resolution")
         pixels, length = (1, 1) if tag is None else tag.value
         if pixels:
-            sizes[axis] = (length / pixels, unit)
+            sizes[axis] = (length / pixels, unit)  # tags hold pixels per length
     return sizes
 
 
@@ -162,15 +162,15 @@ def tiff_steps(
             shape=tuple(description["shape"]),
             dtype=dtype,
             tile=(_TILE, _TILE),
-            bigtiff=True,
+            bigtiff=True,  # a classic TIFF ends at 4 GiB
             ome=True,
-            photometric="minisblack",
+            photometric="minisblack",  # three slices are not red, green and blue
             compression="zlib",
             # More workers would take tiles ahead, one for each thread.
             maxworkers=1,
             metadata=_ome_metadata(description),
         )
-        writing.add_done_callback(lambda _: events.put(None))
+        writing.add_done_callback(lambda _: events.put(None))  # ends the loop, also after an error
         try:
             yield from iter(events.get, None)
         finally:  # a generator that is closed too

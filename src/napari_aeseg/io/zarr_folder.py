@@ -106,7 +106,7 @@ class ZarrFolderWriter:
         if backup.exists():  # an earlier save was interrupted
             _delete(backup) if self.path.exists() else os.rename(backup, self.path)
         if self.path.exists():
-            os.rename(self.path, backup)
+            os.rename(self.path, backup)  # a rename cannot replace a folder with files
         try:
             os.rename(self._temporary, self.path)
         except BaseException:
@@ -153,6 +153,7 @@ def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:
     chunks, left = [1] * len(shape), _CHUNK
     # The longer axes get what a short one does not use.
     for done, axis in enumerate(sorted(range(len(shape)), key=shape.__getitem__)):
+        # 1e-9: rounding must not halve a chunk.
         longest = 2 ** int(math.log2(left) / (len(shape) - done) + 1e-9)
         chunks[axis] = max(1, min(shape[axis], longest))
         left = max(1, left // chunks[axis])
@@ -162,14 +163,14 @@ def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _checksum(values: np.ndarray) -> str:
     """Hash of the values, the same on all machines."""
     little_endian = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    return hashlib.blake2b(little_endian.data, digest_size=16).hexdigest()
+    return hashlib.blake2b(little_endian.data, digest_size=16).hexdigest()  # data: no copy as bytes
 
 
 def _flush(folder: Path) -> None:
     """Write all files to the disk before the old folder is deleted."""
     for file in folder.rglob("*"):
         if file.is_file():
-            with file.open("rb+") as stream:
+            with file.open("rb+") as stream:  # Windows flushes only what may be written
                 os.fsync(stream.fileno())
 
 
@@ -178,7 +179,7 @@ def wrapping_errors(path: Path, part: str) -> Iterator[None]:
     """Raise any error in reading a part of a folder as a HierarchyFileError that names it."""
     try:
         yield
-    except (HierarchyFileError, MemoryError):
+    except (HierarchyFileError, MemoryError):  # a lack of memory is no damage
         raise
     # zarr, its codecs, JSON and our checks raise all kinds of errors on damaged files.
     except Exception as error:
@@ -215,7 +216,7 @@ def read_header(path: Path) -> dict[str, Any]:
         if header is None:
             raise HierarchyFileError(f"{path.name} is zarr, but no hierarchy. {_EXPECTED}")
         written = header["format_version"]
-        if type(written) is not int or written < 1:
+        if type(written) is not int or written < 1:  # True is an instance of int
             raise ValueError(f"format_version = {written!r}")
     if written > FORMAT_VERSION:
         raise HierarchyFileError(

@@ -114,7 +114,7 @@ class BlockStore:
                 shape=size,
                 chunks=chunks,
                 dtype="int32",
-                compressors=ZstdCodec(level=0, checksum=True),
+                compressors=ZstdCodec(level=0, checksum=True),  # damage is noticed
                 fill_value=0,
                 overwrite=True,  # an interrupted call may have left it
             )
@@ -158,7 +158,7 @@ class BlockStore:
         import zarr
 
         content = blake2b(digest_size=16)
-        for plane in pixels:
+        for plane in pixels:  # by plane: a copy of all may not fit into memory
             content.update(np.ascontiguousarray(plane).tobytes())
         path = self.folder / f"image-{content.hexdigest()}"
         if not path.exists():
@@ -193,7 +193,7 @@ class BlockStore:
         }
         arrays = {name: getattr(result.statistics, name) for name in _STATISTICS}
         arrays |= {"edges": result.graph.edges, "border": result.graph.border, **faces}
-        _write_npz(self._file(block), arrays, notes)
+        _write_npz(self._file(block), arrays, notes)  # last: it says that ids are written
 
     def get(self, block: Block) -> BlockPatches:
         """Return the patches of a block that is done; a damaged file raises InputError."""
@@ -341,6 +341,7 @@ def _write_npz(file: Path, arrays: Mapping[str, np.ndarray], notes: Sequence[str
 def _read_npz(file: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Return the arrays of a file, or those of some names; zip has a checksum of each."""
     try:
+        # A pickle could run code.
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in names or archive.files}
         for name, values in arrays.items():

@@ -53,6 +53,7 @@ def process_on_cluster(
         return []
     # A task, and not scattered: dask makes it again when the workers that had it are lost.
     shared = client.submit(lambda work: work, _sendable(work), pure=False)
+    # Not pure, else dask gives the results of an earlier call, whose blocks may be deleted.
     futures = client.map(process_block, [shared] * len(todo), todo, retries=_RETRIES, pure=False)
     block_of = dict(zip(futures, todo, strict=True))
     notes: list[str] = []
@@ -101,7 +102,7 @@ def _as_done(client: Any, futures: list[Any], stop: StopFlag | None) -> Iterator
     quiet = time.monotonic()
     while not completed.is_empty():
         raise_if_stopped(stop, "encode")
-        batch = completed.next_batch(block=False)
+        batch = completed.next_batch(block=False)  # a wait would not hear `stop`
         yield from batch
         if batch:
             quiet = time.monotonic()

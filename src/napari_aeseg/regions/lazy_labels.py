@@ -79,6 +79,7 @@ def _part_matches(
     flat = channels.reshape(len(channels), -1).astype(np.float64)[:, inside]
     total = np.stack([np.bincount(ids[inside], channel, len(count)) for channel in flat], 1)
     means = total[whole] / count[whole, np.newaxis]
+    # Pixels are added in another order here: means differ by rounding.
     return bool(np.allclose(means, intensity[whole], rtol=1e-9, atol=0))
 
 
@@ -139,7 +140,7 @@ def look_up_lazily(ids: Any, look_up: Callable[[np.ndarray], np.ndarray], like: 
         return _read(_ChunkReader(reader.stored, look_up), like.dtype, further)
     more = {"new_axis": [*range(ids.ndim, ids.ndim + len(further))]} if further else {}
     chunks = (*ids.chunks, *((n,) for n in further))
-    meta = np.empty((0,) * len(chunks), like.dtype)
+    meta = np.empty((0,) * len(chunks), like.dtype)  # dask would call `look_up` to guess it
     return ids.map_blocks(look_up, dtype=like.dtype, meta=meta, chunks=chunks, **more)
 
 
@@ -153,7 +154,7 @@ def _read(reader: _ChunkReader, dtype: np.dtype[Any], further: tuple[int, ...] =
         name=f"aeseg-{tokenize(reader)}",
         chunks=chunks,
         dtype=dtype,
-        meta=np.empty((0,) * len(chunks), dtype),
+        meta=np.empty((0,) * len(chunks), dtype),  # dask would read a chunk to guess it
     )
 
 
@@ -304,7 +305,7 @@ def _with_marks(
     differ = (markers != 0) & ((patches < 0) | (markers != before[patches]))
     if not differ.any():
         return labels
-    labels = labels.copy()
+    labels = labels.copy()  # dask may give the same chunk to other arrays
     labels[differ] = label_of_id[np.searchsorted(ids, markers[differ])]
     return labels
 

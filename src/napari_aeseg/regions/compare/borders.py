@@ -109,7 +109,7 @@ class _Sums:
     def merged(self, new_region: np.ndarray) -> _Sums:
         """Return the sums when region i becomes a part of region ``new_region[i]``."""
         total = np.zeros((int(new_region.max()) + 1, self.total.shape[1]))
-        np.add.at(total, new_region, self.total)
+        np.add.at(total, new_region, self.total)  # 64 rows at most: add.at is fast enough
         patches = np.bincount(new_region, self.patches).astype(np.int64)
         return _Sums(patches, np.bincount(new_region, self.size), total)
 
@@ -206,7 +206,7 @@ def _best_regions(
     begins = np.flatnonzero(np.diff(key, prepend=-1))
     around = np.diff(begins, append=len(key)).astype(np.float64)
     key = key[begins]
-    around[np.searchsorted(key, stay)] -= 1 - 1e-9
+    around[np.searchsorted(key, stay)] -= 1 - 1e-9  # it is no neighbour, but wins a tie
     # Squared distances, but for what is the same for all regions.
     distance = (centre**2).sum(axis=1) - 2 * (single[patch] @ centre.astype(single.dtype).T)
     cost = distance.ravel()[key] - _NEIGHBOUR * around

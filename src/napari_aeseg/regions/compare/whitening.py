@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # Share of the edges, the quietest, from which the noise is estimated; the others may cross borders.
-QUIET = 0.8
+QUIET = 0.8  # the quieter half loses textures, all edges lose the alloy (docs/how_it_works.md)
 # Edges that are enough to estimate the noise; of more, every n-th is taken.
 _ENOUGH_EDGES = 10_000
 # Directions of the whitened space that are kept: the rest adds time, not difference.
@@ -36,7 +36,7 @@ def quietest(difference: np.ndarray) -> np.ndarray:
 
 def noise_variance(difference: np.ndarray) -> np.ndarray:
     """Return the noise variance of each feature, shape (D,), from `quietest` differences."""
-    noise = (difference**2).sum(axis=0) / max(2 * len(difference), 1)
+    noise = (difference**2).sum(axis=0) / max(2 * len(difference), 1)  # differences have it twice
     return noise + max(_LEAST_PART * float(noise.mean()), _LEAST_NOISE)
 
 
@@ -56,7 +56,8 @@ class NoiseModel:
         inverse = 1 / np.sqrt(noise_variance(difference))
         noise = inverse[:, np.newaxis] * (difference.T @ difference) * inverse
         eigenvalues, vectors = np.linalg.eigh(noise / max(2 * len(difference), 1))
-        centre = values.mean(axis=0, dtype=np.float64)
+        centre = values.mean(axis=0, dtype=np.float64)  # float32 sums lose digits
+        # From products: no centred copy of all values.
         covariance = (values.T @ values) / len(values) - np.outer(centre, centre)
         return cls(inverse, eigenvalues, vectors, covariance)
 
@@ -76,7 +77,7 @@ class NoiseModel:
         """
         white, covariance = self._unrotated(tolerance, weight)
         directions = np.linalg.eigh(covariance)[1]
-        return white @ directions[:, ::-1][:, :_MOST_DIRECTIONS]
+        return white @ directions[:, ::-1][:, :_MOST_DIRECTIONS]  # eigh sorts upwards
 
     def _unrotated(self, tolerance: float, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The map before its directions are sorted, and the covariance of what it gives."""

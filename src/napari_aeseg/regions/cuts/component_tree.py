@@ -67,7 +67,7 @@ def _join(parents: np.ndarray, level: np.ndarray, pairs: np.ndarray) -> None:
     pairs = np.unique(np.sort(pairs, axis=1), axis=0)
     # The highest first: walks down are short then, as what was walked before is joined already.
     pairs = pairs[np.argsort(-level[pairs].min(axis=1), kind="stable")]
-    parent, height = parents.tolist(), level.tolist()
+    parent, height = parents.tolist(), level.tolist()  # lists: faster one by one
 
     def top(node: int) -> int:
         """The node of the same level that a chain ends in."""
@@ -99,7 +99,7 @@ def _canonical(
     """Make one node of each chain of one level, and number them from the root."""
     nodes = np.arange(len(parents))
     chain_top = np.where(level[parents] == level, parents, nodes)
-    while not np.array_equal(chain_top, further := chain_top[chain_top]):
+    while not np.array_equal(chain_top, further := chain_top[chain_top]):  # pointer jumping
         chain_top = further
     first = np.flatnonzero(chain_top == nodes)
     first = first[np.argsort(level[first], kind="stable")]
@@ -141,7 +141,7 @@ def subtree_sums(
     """Sum of each image over the pixels of each node and all nodes below it."""
     parent_of = parents.tolist()
     size = [1] * len(parent_of)
-    for child in range(len(parent_of) - 1, 0, -1):
+    for child in range(len(parent_of) - 1, 0, -1):  # children before their parents
         size[parent_of[child]] += size[child]
     # Depth first, a node and all below it are a run, and its sum a difference of running sums.
     start, free = [0] * len(parent_of), [1] * len(parent_of)
@@ -164,7 +164,7 @@ def best_cut(parents: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.nda
     parent, own_value = parents.tolist(), value.tolist()
     value_below = [0.0] * len(parent)
     taken = [False] * len(parent)
-    for node in range(len(parent) - 1, 0, -1):
+    for node in range(len(parent) - 1, 0, -1):  # children before their parents
         taken[node] = own_value[node] > 0 and own_value[node] >= value_below[node]
         value_below[parent[node]] += own_value[node] if taken[node] else value_below[node]
     label = [0] * len(parent)  # the root, all of the image, is no object

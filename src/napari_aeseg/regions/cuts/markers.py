@@ -66,6 +66,7 @@ def pixels_of_pairs(
     patch: np.ndarray, marker: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a key for each pair of patch and marker, its first pixel, and its pixels."""
+    # Markers are below 2**31 (LARGEST_MARKER), so a key holds both.
     return np.unique(patch * 2**31 + marker, return_index=True, return_counts=True)
 
 
@@ -73,7 +74,7 @@ def majority_markers(
     key: np.ndarray, first: np.ndarray, pixels: np.ndarray, number: int
 ) -> np.ndarray:
     """Return the marker with most pixels in each patch from values of `pixels_of_pairs`."""
-    best_last = key[np.lexsort((-first, pixels))]
+    best_last = key[np.lexsort((-first, pixels))]  # of equal counts, the earliest pixel
     marked = np.zeros(number, np.int32)
     marked[best_last // 2**31] = best_last % 2**31  # of equal places, the last stays
     return marked
@@ -108,7 +109,7 @@ def spread(
         pairs = touching_regions(piece, edges)
         centre = region_means(positions, piece, weight)
         difference = ((centre[pairs[:, 0]] - centre[pairs[:, 1]]) ** 2).sum(axis=1)
-        label = _grown(label, pairs, difference)
+        label = _grown(label, pairs, difference)  # Ward's cost instead: the same within .002
     return label[piece].astype(np.int32)
 
 
@@ -125,13 +126,14 @@ def pure_pieces(marked: np.ndarray, tree: MergeTree) -> tuple[np.ndarray, np.nda
     before = np.concatenate([[0], np.cumsum(in_order > 0)])
     first, last = before[start], before[start + length]
     is_marked = first < last
+    # Clip: nodes behind the last mark would index beyond the marks.
     pure = ~is_marked | (changes[first.clip(max=len(marks) - 1)] == changes[last - 1])
     parent = np.full(len(start), len(start) - 1)
     parent[tree.children] = np.arange(tree.leaves, len(start))[:, np.newaxis]
     nodes = np.flatnonzero(pure & ~pure[parent])
     if pure[-1]:
         nodes = np.array([len(start) - 1])
-    nodes = nodes[np.argsort(start[nodes])]
+    nodes = nodes[np.argsort(start[nodes])]  # np.repeat needs the order of the leaves
     piece = np.empty(tree.leaves, np.int64)
     piece[order] = np.repeat(np.arange(len(nodes)), length[nodes])
     return piece, np.where(is_marked, marks[first.clip(max=len(marks) - 1)], 0)[nodes]
@@ -148,7 +150,7 @@ def _grown(label: np.ndarray, pairs: np.ndarray, cost: np.ndarray) -> np.ndarray
     heapq.heapify(heap)
     while heap:
         _, piece, labelled = heapq.heappop(heap)
-        if labels[piece]:
+        if labels[piece]:  # a cheaper pair came first
             continue
         labels[piece] = labels[labelled]
         for pair_cost, other in neighbours[piece]:

@@ -64,7 +64,7 @@ def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> StitchedPatches
         border.append(block.graph.border)
         for axis, (low, high) in enumerate(block.faces):
             before = tuple(n - (i == axis) for i, n in enumerate(block.index))
-            face = last_faces.pop((before, axis), None)
+            face = last_faces.pop((before, axis), None)  # dropped: memory
             if face is not None:
                 pairs, length = _touching(face, low + total)
                 edges.append(pairs)
@@ -108,7 +108,7 @@ def _graph(edges: np.ndarray, border: np.ndarray, number: int) -> RegionGraph:
     from scipy import sparse
 
     edges = np.sort(edges.astype(np.int64), axis=1)
-    ones = np.ones(len(edges), np.int8)
+    ones = np.ones(len(edges), np.int8)  # the smallest dtype: only their places matter
     matrix = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(number, number))
     components, component = sparse.csgraph.connected_components(matrix, directed=False)
     if components > 1:

@@ -118,7 +118,7 @@ class PatchCoarsening:
         n_averagings = averagings_for_scale(graph, self.calibration.scale, volume)
         if not n_averagings or not len(graph.edges):
             return statistics.mean, statistics.second
-        matrix = averaging_matrix(graph, statistics.count, np.float32)
+        matrix = averaging_matrix(graph, statistics.count, np.float32)  # float64 would double it
         return (
             averaged(matrix, statistics.mean, n_averagings, stop),
             averaged(matrix, statistics.second, n_averagings, stop),
@@ -127,6 +127,7 @@ class PatchCoarsening:
 
 def _energy(mean: np.ndarray, second: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """Logarithms of variances."""
+    # Rounding makes the variances of flat patches negative.
     energy: np.ndarray = np.log(np.maximum(second - mean * mean, 0) + floor)
     return energy
 
@@ -145,7 +146,7 @@ def _joined_patches(
         return region_means(values, region, weight)
 
     mean = means(mean).astype(np.float32)
-    variance = np.maximum(np.exp(means(energy)) - floor, 0)
+    variance = np.maximum(np.exp(means(energy)) - floor, 0)  # rounding may leave it below 0
     return PatchStatistics(
         np.bincount(region, weight),
         mean,
@@ -161,6 +162,7 @@ def side_by_side(
 ) -> tuple[PatchStatistics, RegionGraph]:
     """Return several parts as one, without edges between them."""
     offsets = np.cumsum([0, *(graph.number for _, graph in parts)])
+    # Offsets have one number more than there are parts.
     edges = [graph.edges + k for k, (_, graph) in zip(offsets, parts, strict=False)]
 
     by_patch = {

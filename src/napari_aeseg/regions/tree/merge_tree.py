@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 # Square root of Ward's cost, in units of the features, at which the threshold is 0.5.
-_HALF_WAY = 2.0
+_HALF_WAY = 2.0  # the best cut of photographs is then in the middle of the slider
 #: Smallest threshold above 0: below it, squares underflow and no cost lies between two thresholds.
 SMALLEST_THRESHOLD = 1e-9
 # Largest number of regions that is suggested.
@@ -68,6 +68,7 @@ class MergeTree:
         larger_child = np.where(first_is_larger, first, second)
         smaller_child = np.where(first_is_larger, second, first)
         label = np.ones(2 * leaves - 1, np.int32)
+        # The costliest merge is undone first: label 2.
         label[smaller_child] = leaves - np.arange(leaves - 1)
         for merges in reversed(self._generations):
             label[larger_child[merges]] = label[leaves + merges]
@@ -103,7 +104,7 @@ class MergeTree:
         cost = self.cost[::-1][:_MAX_SUGGESTED]
         if len(cost) < 2 or cost[0] <= 0:
             return 1
-        ratio = cost[:-1] / np.maximum(cost[1:], cost[0] * 1e-12)
+        ratio = cost[:-1] / np.maximum(cost[1:], cost[0] * 1e-12)  # equal patches merge at cost 0
         return int(np.argmax(ratio)) + 2
 
     @cached_property
@@ -169,7 +170,7 @@ def _range_maxima(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np
     """Largest of ``values[first:last]`` for each query, none of them empty."""
     # Sparse table: two overlapping runs of 2**level values cover a query. Only one level of the
     # table is in memory at a time.
-    level = np.frexp((last - first).astype(float))[1] - 1
+    level = np.frexp((last - first).astype(float))[1] - 1  # exact, unlike a logarithm
     maxima = np.empty(len(first), values.dtype)
     run = values
     for k in range(int(level.max(initial=-1)) + 1):

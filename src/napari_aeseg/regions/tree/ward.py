@@ -87,11 +87,11 @@ def ward_tree_of_all(positions: np.ndarray, weight: np.ndarray) -> MergeTree:
         a, b = divmod(int(table.argmin()), leaves)
         children[merge] = node[a], node[b]
         cost[merge] = table[a, b]
-        x[a] += w[b] / (w[a] + w[b]) * (x[b] - x[a])
+        x[a] += w[b] / (w[a] + w[b]) * (x[b] - x[a])  # of equal nodes, the mean is exact
         w[a] += w[b]
         node[a] = leaves + merge
         merged = np.isinf(table[a])
-        merged[[a, b]] = True
+        merged[[a, b]] = True  # no pair with itself, or with the node that is gone
         table[a] = table[:, a] = np.where(merged, np.inf, _costs_to(a, x, w))
         table[b] = table[:, b] = np.inf
     # Rounding aside, a merge costs no less than the ones before.
@@ -108,7 +108,7 @@ def _costs_to(i: int, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 def _sorted_tree(children: np.ndarray, cost: np.ndarray, weight: np.ndarray) -> MergeTree:
     """Number the merges by cost; parents stay behind their children, which cost no more."""
     leaves = len(weight)
-    order = np.argsort(cost, kind="stable")
+    order = np.argsort(cost, kind="stable")  # of equal costs, children stay before parents
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     children = children[order]
@@ -130,6 +130,7 @@ def _ward_higra(
 
     graph = higra.UndirectedGraph(len(positions))
     graph.add_edges(edges[:, 0], edges[:, 1])
+    # "max": no merge costs less than its parts, see `_ward_heap`.
     tree, altitudes = higra.binary_partition_tree_ward_linkage(
         graph, positions, weight, altitude_correction="max"
     )
@@ -164,7 +165,7 @@ def _ward_heap(
     node = leaves
     while node < 2 * leaves - 1:
         pair_cost, a, b = heapq.heappop(heap)
-        if not (alive[a] and alive[b]):
+        if not (alive[a] and alive[b]):  # heapq cannot remove the pairs of merged nodes
             continue
         alive[a] = alive[b] = False
         children[node - leaves] = a, b
@@ -193,7 +194,7 @@ def _ward_in_rounds(
     top, cost = _ward_exact(low.edges, low.positions.astype(np.float64), low.weight)
     height = np.concatenate([low.height, cost])
     for merge, (a, b) in enumerate(top.tolist(), len(low.node)):
-        height[merge] = max(height[merge], height[a], height[b])
+        height[merge] = max(height[merge], height[a], height[b])  # costs must not fall in a tree
     node = np.concatenate([low.node, len(positions) + len(low.cost) + np.arange(len(top))])
     return (
         np.concatenate([low.children, node[top]]),
@@ -247,10 +248,10 @@ def merge_reciprocal_neighbours(
             raise_if_stopped(stop, "tree")
             pair_cost = ward_costs(first, second, regions.positions, regions.weight)
             regions.merge(first, second, pair_cost)
-        regions.representative = shared.representative.copy()
-        all_changed = np.ones(len(positions), bool)
+        regions.representative = shared.representative.copy()  # `merge` leads over one round
+        all_changed = np.ones(len(positions), bool)  # no cost has been computed yet
         a, b, cost = _updated_edges(a, b, np.empty(0), all_changed, regions)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0)  # a fixed seed: the same image has the same tree
     while regions.left > number:
         raise_if_stopped(stop, "tree")
         pairs = _reciprocal_pairs(a, b, cost, len(positions), regions.left - number, rng)
@@ -266,7 +267,7 @@ def ward_costs(a: np.ndarray, b: np.ndarray, x: np.ndarray, w: np.ndarray) -> np
         part = slice(start, start + _EDGES_TOGETHER)
         difference = x.take(a[part], axis=0)
         difference -= x.take(b[part], axis=0)
-        squared[part] = np.einsum("ij,ij->i", difference, difference)
+        squared[part] = np.einsum("ij,ij->i", difference, difference)  # no array of squares
     return w[a] * w[b] / (w[a] + w[b]) * squared
 
 
@@ -306,10 +307,10 @@ def _updated_edges(
     one, other = regions.representative[a[touched]], regions.representative[b[touched]]
     low, high = np.minimum(one, other), np.maximum(one, other)
     patches = len(regions.representative)
-    key = np.sort((low * patches + high)[low != high])
+    key = np.sort((low * patches + high)[low != high])  # one number sorts faster than a row
     key = key[np.diff(key, prepend=-1) > 0]
     low = key // patches
-    high = key - low * patches
+    high = key - low * patches  # cheaper than a second division
     return (
         np.concatenate([a[same], low]),
         np.concatenate([b[same], high]),
@@ -324,8 +325,8 @@ class _Regions:
     """
 
     def __init__(self, positions: np.ndarray, weight: np.ndarray) -> None:
-        self.positions = np.array(positions, np.float32)
-        self.weight = np.array(weight, np.float64)
+        self.positions = np.array(positions, np.float32)  # a copy: rows are merged in place
+        self.weight = np.array(weight, np.float64)  # float32 cannot count above 16 million pixels
         self.left = len(positions)
         self.height = np.zeros(self.left)
         self.node = np.arange(self.left)
@@ -398,7 +399,7 @@ class SharedMerges:
         """Return those that lead to `number` regions; see `merge_reciprocal_neighbours`."""
         rounds = merge_reciprocal_neighbours(edges, positions, weight, number, stop).rounds
         representative = np.arange(len(positions))
-        for first, second in reversed(rounds):
+        for first, second in reversed(rounds):  # a representative is itself joined in a later round
             representative[second] = representative[first]
         return cls(tuple(rounds), representative)
 
