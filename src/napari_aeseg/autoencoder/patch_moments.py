@@ -79,7 +79,8 @@ def patch_moments_steps(
     strides = {level: model.architecture.stride(level) for level in levels}
 
     def sums(device: torch.device, tile_size: int) -> Generator[Progress, None, PatchMoments]:
-        # `prepare` runs in a worker thread for each tile (CPU), `add` in this thread in tile order.
+        # `prepare` runs in a worker thread for each tile (CPU), `add` in this thread in tile order
+        # and takes what `prepare` returned: Any for the types of both classes.
         kind: Any = GpuMoments if is_accelerator(device) else CpuMoments
         moments = kind(patches, channels, strides, device, stop)
         total = len(tiles_to_encode(model.architecture, patches.shape, tile_size))
@@ -297,12 +298,12 @@ class _CellPatches:
         inner, margin, extra_ids, extra_cells = self._in_tile(plane, tile)
         device = self.ids.device
         extra = pinned(np.stack([extra_ids, *(extra_cells + margin[:, np.newaxis])]), device)
-        ids_there, *cells_there = extra.to(device, non_blocking=device.type == "cuda")
+        ids_on_device, *cells_on_device = extra.to(device, non_blocking=device.type == "cuda")
         window = (
             slice(m, m + i.stop - i.start) for i, m in zip(inner, margin.tolist(), strict=True)
         )
         ids = self.ids[plane][inner].flatten()
-        return (slice(None), *window), ids, (slice(None), *cells_there), ids_there
+        return (slice(None), *window), ids, (slice(None), *cells_on_device), ids_on_device
 
     def runs(self, plane: int, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Order a tile's cells so that those of one patch in one grid square (a run) are adjacent.
