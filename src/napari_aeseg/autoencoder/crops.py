@@ -46,7 +46,7 @@ class CropSampler:
         sizes = np.array(list(map(_size, images, self.stacks)), float)
         # Constant images have nothing to teach; they would only dilute the batches.
         sizes[[i.is_constant for i in images]] = 0
-        self.probabilities = sizes / sizes.sum()
+        self.probabilities = sizes / sizes.sum()  # each pixel is as likely as any other
 
     def _stack(self, image: Image) -> torch.Tensor:
         """Return the planes or volumes of an image as (N, C, *space), none smaller than a crop."""

@@ -114,7 +114,7 @@ def use_one_thread(default: int) -> None:
     # Threads that start later take the number that was set last, by whichever thread.
     setter = Thread(target=torch.set_num_threads, args=(default,))
     setter.start()
-    setter.join()
+    setter.join()  # before other threads begin
 
 
 def unless_out_of_memory(work: Callable[[], _T]) -> _T | None:

@@ -105,7 +105,7 @@ def map_tiles(
                 else network.decoder_features(x.to(dtype))
             )
         if source == "encoder":
-            features[0] = x
+            features[0] = x  # float32 in every precision: it is the image itself
         return work(EncodedTile(*place, {i: features[i][0] for i in levels}))
 
     def read(place: tuple[tuple[int, ...], Tile], how: Callable[..., np.ndarray]) -> np.ndarray:
@@ -150,7 +150,7 @@ def retry_on_oom(
                 message = f"{device} ran out of memory: going on with tiles of {tile_size}."
             elif is_accelerator(device):
                 message = f"{device} ran out of memory: going on with the CPU."
-                device, tile_size = torch.device("cpu"), _CPU_TILE
+                device, tile_size = torch.device("cpu"), _CPU_TILE  # more would leave its cache
             else:
                 raise DeviceError(
                     "The CPU ran out of memory with the smallest tiles; close other programs or "
@@ -241,7 +241,7 @@ def _map_ahead(
 ) -> Generator[_R, None, None]:
     """Give a device its next tiles before it has finished the last, but not too many."""
     started: deque[torch.cuda.Event] = deque()
-    with closing(to_device(read, tiles, device)) as tensors:
+    with closing(to_device(read, tiles, device)) as tensors:  # an early end stops its threads
         for tile, x in zip(tiles, tensors, strict=True):
             yield encode(tile, x)
             if device.type == "cuda":
@@ -270,7 +270,7 @@ def to_device(
                 with torch.cuda.stream(copying):
                     copy = tensor.to(device, non_blocking=True)
                 current = torch.cuda.current_stream(device)
-                current.wait_stream(copying)
+                current.wait_stream(copying)  # the device waits, this thread does not
                 # Its memory must not be given to the next one before it has been read.
                 copy.record_stream(current)
                 yield copy

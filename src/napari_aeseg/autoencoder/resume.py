@@ -65,6 +65,7 @@ def set_moments(
         if moments is not None:
             for key, value in values.items():
                 value.copy_(moments[f"{key}.{name}"])
+        # AdamW counts its steps in a tensor.
         optimizer.state[weight] = {"step": torch.tensor(float(steps)), **values}
 
 
@@ -104,6 +105,7 @@ def check_images_to_resume(
             "the same images in the same order."
         )
     for (name, shape, axes), recorded in zip(images, record.images, strict=True):
+        # A list: JSON has no tuples.
         if list(shape) != recorded["shape"] or axes not in (None, recorded["axes"]):
             raise InputError(
                 f"{name} has shape {tuple(shape)}{f' ({axes})' if axes else ''}, but the training "

@@ -106,7 +106,7 @@ class Trainer:
         self.batch_size = checkpoint.batch_size
         self.losses = list(record.losses)
         self.notes = [*record.notes, f"Resumed after {record.steps} steps."]
-        self._start -= record.seconds
+        self._start -= record.seconds  # the time before counts, too
         self._copy_if_best()
 
     @property
@@ -191,7 +191,7 @@ class Trainer:
 
     def _copy_if_best(self) -> None:
         """Copy the weights if they are the best so far, and if there is memory for it."""
-        mean = float(np.mean(self.losses[-_STEPS_BETWEEN_COPIES:]))
+        mean = float(np.mean(self.losses[-_STEPS_BETWEEN_COPIES:]))  # one loss is chance
         if self._best is not None and mean >= self._best[1]:
             return
         # On the CPU: a GPU may have no memory to spare.
@@ -209,7 +209,7 @@ class Trainer:
             raise InputError(f"{cause} {advice}")
         steps, _, best = self._best
         self.network.load_state_dict(best.state_dict())
-        del self.losses[steps:]
+        del self.losses[steps:]  # they are of weights that are gone
         self.diverged = True
         self.note(f"{cause} The model is that of step {steps}. {advice}")
 

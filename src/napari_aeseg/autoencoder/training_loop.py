@@ -55,7 +55,7 @@ def training_steps(
     .. [2] I. Loshchilov, F. Hutter, Decoupled weight decay regularization, ICLR 2019.
     """
     reporter = _Reporter(trainer, snapshot_seconds, preview_seconds)
-    if trainer.done == 0:
+    if trainer.done == 0:  # later, a stop returns the model so far
         raise_if_stopped(stop, "train")
     while not trainer.ended:
         if stop is not None and stop.is_set():
@@ -67,7 +67,7 @@ def training_steps(
             if trainer.done == 0:
                 raise
             trainer.note(f"{error} The model is that of step {trainer.done}.")
-            yield reporter.event()
+            yield reporter.event()  # the last event gives the reason
             break
         if reporter.timer.is_due() or trainer.ended or trainer.pending_messages:
             yield reporter.event()
@@ -86,7 +86,7 @@ class _Reporter:
         self._previews = _Timer(preview_seconds)
         self._previewer = TrainingPreviewer(trainer.images[0], trainer.network.architecture)
         self.timer = _Timer(_SECONDS_BETWEEN_EVENTS)
-        self._reported = trainer.done
+        self._reported = trainer.done  # losses of a resumed training are known
 
     def event(self) -> TrainingProgress:
         """Return the news since the last event."""
@@ -107,7 +107,7 @@ class _Reporter:
             precision=precision_used(trainer.precision, trainer.device),
             preview=self._preview(messages),
             snapshot=self._snapshot(messages),
-            message=" ".join(messages),
+            message=" ".join(messages),  # last: preview and snapshot may add to them
         )
         self._reported = trainer.done
         return event

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Windows along each side of a plane, and pixels along each side of a window: intensities are
 # measured in these.
-_WINDOWS, _WINDOW = 8, 128
+_WINDOWS, _WINDOW = 8, 128  # a million pixels are enough for percentiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def _scheduler() -> str | None:
 
     try:
         get_worker()
-    except ValueError:
+    except ValueError:  # this process is no worker
         return None
     return "threads"
 

@@ -97,4 +97,4 @@ def atomic_write(path: str | PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise with_file_name(error, path) from error
     finally:
-        part.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)  # it is missing where it was renamed

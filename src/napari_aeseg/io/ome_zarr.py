@@ -88,12 +88,12 @@ def _open_multiscale(path: Path, multiscale: Mapping[str, Any]) -> ImageFile:
     names = [axis["name"] for axis in axes]
     scale = np.ones(len(axes))
     transformations = [*level.get("coordinateTransformations", ())]
-    transformations += multiscale.get("coordinateTransformations", ())
+    transformations += multiscale.get("coordinateTransformations", ())  # the format applies both
     for transformation in transformations:
         if transformation.get("type") == "scale" and "scale" in transformation:
             scale = scale * np.asarray(transformation["scale"], float)
     inner = PurePosixPath(level["path"])
-    if inner.is_absolute() or ".." in inner.parts:
+    if inner.is_absolute() or ".." in inner.parts:  # the file may be anyone's
         raise InputError(f"{path.name} names an array outside of it, {level['path']!r}.")
     letters = letters_of_names(names, len(axes))
     sizes: dict[str, float] = {}
@@ -170,7 +170,7 @@ def _make_group(path: Path, description: dict[str, Any]) -> None:
             )
         group.attrs.update(_attributes(path.name.split(".")[0], description))
         if target.is_dir():  # an empty one
-            target.rmdir()
+            target.rmdir()  # refuses a folder with contents
         part.rename(target)
     except BaseException:
         remove_folder(part, failed=True)
@@ -250,6 +250,7 @@ def ome_zarr_steps(
         with record.open("a", encoding="ascii") as file:  # last: a kill repeats the part
             file.write(f"{_name(number, part)}\n")
         yield Progress("write", before + done, len(plan), "", clock.seconds_left(done))
+    # Before the record goes: else a kill between would have all written again.
     group.attrs.update({_KEY: {**description, "complete": True}})
     record.unlink(missing_ok=True)
 

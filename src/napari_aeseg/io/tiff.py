@@ -153,6 +153,7 @@ def tiff_steps(
         dtype = np.dtype(np.int32)
     events: SimpleQueue[Progress | None] = SimpleQueue()
     closed = Event()
+    # In this order: the thread has ended before the file gets its name.
     with atomic_write(path) as part, ThreadPoolExecutor(1) as thread:
         # In a thread, because tifffile asks an iterator for the tiles.
         writing = thread.submit(
@@ -174,8 +175,8 @@ def tiff_steps(
         try:
             yield from iter(events.get, None)
         finally:  # a generator that is closed too
-            closed.set()
-        writing.result()
+            closed.set()  # else the `with` would wait until all is written
+        writing.result()  # raises what ended the thread
 
 
 def _tiles(

@@ -43,7 +43,7 @@ class ZarrFolderWriter:
         self.path = Path(os.path.realpath(path))  # the target of a link is replaced, not the link
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {str(self.path.parent)!r} to save in.")
-        for folder in (self.path, _backup_of(self.path)):
+        for folder in (self.path, _backup_of(self.path)):  # `close` may delete both
             _check_replaceable(folder, members)
         self._temporary = temporary_name(self.path)
         self._checksums: dict[str, str] = {}
@@ -259,7 +259,7 @@ def open_ids(path: Path, name: str, shape: tuple[int, ...], n_patches: int) -> A
 
     with wrapping_errors(path, name):
         array = _opened(path, name, (shape, "int32"))
-        if array.nchunks_initialized != array.nchunks:
+        if array.nchunks_initialized != array.nchunks:  # zarr reads missing ones as zeros
             raise ValueError(f"{array.nchunks - array.nchunks_initialized} chunks are missing")
     ids = _IdsOnDisk(array, path, name, n_patches)
     return da.from_array(ids, chunks=array.chunks)  # type: ignore[no-untyped-call]
@@ -284,6 +284,7 @@ class _IdsOnDisk:
     def __getitem__(self, part: Any) -> np.ndarray:
         with wrapping_errors(self.path, self.name):
             ids = np.asarray(self.array[part])
+            # Look-ups clip: such an id would get the label of another patch.
             if ids.size and (ids.min() < -1 or ids.max() >= self.n_patches):
                 raise ValueError(f"it has ids from {ids.min()} to {ids.max()}")
         return ids

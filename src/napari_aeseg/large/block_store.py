@@ -305,9 +305,9 @@ def saved_run(folder: str | PathLike[str] | None) -> dict[str, Any] | None:
     file = Path(folder) / _RUN
     try:
         run: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if not all(type(n) is int and n > 0 for n in run["block"]):
+        if not all(type(n) is int and n > 0 for n in run["block"]):  # True is an instance of int
             raise ValueError(f"block = {run['block']}")
-        list(run[_DIGESTS])
+        list(run[_DIGESTS])  # raises if it is damaged
     except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(file, repr(error), "Choose another folder.") from error
     return run

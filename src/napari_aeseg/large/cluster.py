@@ -28,13 +28,13 @@ _RETRIES, _LOOK, _LONG = 2, 0.2, 5.0
 
 def active_client() -> Any:
     """Return the `distributed.Client` that is in use in this process, or None."""
-    if "distributed" not in sys.modules:
+    if "distributed" not in sys.modules:  # then there is no client, and no need to import it
         return None
     from distributed import default_client
 
     try:
         return default_client()  # type: ignore[no-untyped-call]
-    except ValueError:
+    except ValueError:  # how distributed says that there is none
         return None
 
 
@@ -80,7 +80,7 @@ def _sendable(work: BlockWork) -> BlockWork:
 
     if isinstance(work.model, Model):
         path = work.store.folder / f"{work.model.fingerprint}{MODEL_SUFFIX}"
-        if not path.exists():
+        if not path.exists():  # the name says what is in it
             work.model.save(path)
         work = replace(work, model=str(path))
     if futures_of(work.image.array):  # type: ignore[no-untyped-call]

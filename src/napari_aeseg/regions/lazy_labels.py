@@ -246,7 +246,7 @@ def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, n
             continue
         marker = chunk[at].astype(np.int64)
         check_ids(marker)
-        ids.append(np.unique(marker))
+        ids.append(np.unique(marker))  # also where there is no patch: these pixels keep them
         patch = np.asarray(patches[part])[at].astype(np.int64)
         place = np.ravel_multi_index(
             tuple(a + s.start for a, s in zip(at, part, strict=True)), patches.shape

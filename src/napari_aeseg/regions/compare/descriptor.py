@@ -171,7 +171,7 @@ def _local_positions(
     cache: MomentsCache, scale: float, weight: np.ndarray, stop: StopFlag | None
 ) -> tuple[np.ndarray, float]:
     """Positions by shallow features, which do not see across borders, and their unit."""
-    moments = cache.shallow_at(scale, stop)
+    moments = cache.shallow_at(scale, stop)  # a sixth of the features: 0.07, not 0.48 s
     raise_if_stopped(stop, "tree")
     shallow = cache.at(1.0).shallow  # by all levels, photographs reach .55 instead of .58
     if not weight[shallow].any():

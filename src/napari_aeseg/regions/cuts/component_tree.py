@@ -125,7 +125,7 @@ def _tree_of_tile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _component_tree_skimage(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same ten times slower, for machines without higra."""
-    parent, order = max_tree(levels, connectivity=1)
+    parent, order = max_tree(levels, connectivity=1)  # faces, as in higra's graphs
     parent, flat = parent.ravel(), levels.ravel()
     first = flat[parent] != flat  # one pixel stands for each node
     first[order[0]] = True

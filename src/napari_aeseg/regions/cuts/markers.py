@@ -182,5 +182,6 @@ def marks_on_top(
 
 def labels_of_marks(ids: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Return what label each marker has become, for `marks_on_top`."""
+    # A merge gives the smallest label; a marker without a patch keeps its own.
     labels = [int(after[before == marker].min(initial=marker)) for marker in ids]
     return np.array(labels, np.int32)

@@ -107,7 +107,7 @@ def _graph(edges: np.ndarray, border: np.ndarray, number: int) -> RegionGraph:
     """Region graph of edges in any order; its components are linked."""
     from scipy import sparse
 
-    edges = np.sort(edges.astype(np.int64), axis=1)
+    edges = np.sort(edges.astype(np.int64), axis=1)  # new numbers may turn pairs around
     ones = np.ones(len(edges), np.int8)  # the smallest dtype: only their places matter
     matrix = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(number, number))
     components, component = sparse.csgraph.connected_components(matrix, directed=False)

@@ -102,7 +102,7 @@ class PatchCoarsening:
                 energies = _energy(statistics.mean, statistics.second, self.single_floor)
                 single = np.concatenate([statistics.mean, energies], axis=1)
                 single = single @ self.single_projection
-                positions, _ = refine_boundaries(
+                positions, _ = refine_boundaries(  # as `describe` does for a whole image
                     positions, single, graph.edges, statistics.count, stop
                 )
             region = SharedMerges.down_to(

@@ -80,6 +80,7 @@ def contour_map(patches: np.ndarray, graph: RegionGraph, strength: np.ndarray) -
         a, b = along[:-1][differ].astype(np.int64), along[1:][differ].astype(np.int64)
         key = np.minimum(a, b) * graph.number + np.maximum(a, b)
         edge = np.searchsorted(keys, key)  # edges are sorted: no table of all pairs
+        # Clip: searchsorted may return an index behind the last key.
         edge[keys.take(edge, mode="clip") != key if len(keys) else slice(None)] = len(keys)
         for side in (out[:-1], out[1:]):
             side[differ] = np.maximum(side[differ], values[edge])

@@ -80,7 +80,7 @@ class MergeTree:
         Cuts are nested: from n to n + 1 regions, only one part gets a new label, n + 1.
         """
         leaves = self.leaves
-        if n_regions == 1:
+        if n_regions == 1:  # the root is no child of an undone merge
             return np.ones(leaves, np.int32)
         first_undone = 2 * leaves - 1 - (n_regions - 1)  # nodes below this stay merged
         nodes = self.children[first_undone - leaves :].ravel()

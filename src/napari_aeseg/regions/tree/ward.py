@@ -27,7 +27,7 @@ HAS_HIGRA = find_spec("higra") is not None
 MAX_EXACT_NODES, REGIONS_AFTER_ROUNDS = 5_000, 2_000
 # A round merges no pair above this quantile of the regions' cheapest pairs: what is merged late in
 # the exact order should see its final neighbours.
-_ROUND_QUANTILE = 0.5
+_ROUND_QUANTILE = 0.5  # all pairs, or the cheapest third, are not faster (docs/performance.md)
 # Edges whose costs are computed together: their ends stay in the processor's cache.
 _EDGES_TOGETHER = 2048
 
@@ -79,7 +79,7 @@ def ward_tree_of_all(positions: np.ndarray, weight: np.ndarray) -> MergeTree:
     For a few hundred nodes: a table of all pairs is kept.
     """
     leaves = len(positions)
-    x, w = np.array(positions, np.float64), np.array(weight, np.float64)
+    x, w = np.array(positions, np.float64), np.array(weight, np.float64)  # merged in place
     node = np.arange(leaves)
     table = np.stack([_costs_to(i, x, w) for i in range(leaves)])
     children, cost = np.empty((leaves - 1, 2), np.int64), np.empty(leaves - 1)
@@ -281,7 +281,7 @@ def _reciprocal_pairs(
 ) -> np.ndarray:
     """Edges whose ends are each other's cheapest neighbour, no region in two; the cheapest."""
     cheapest = np.full(patches, np.inf)
-    np.minimum.at(cheapest, a, cost)
+    np.minimum.at(cheapest, a, cost)  # `at`: a region is the end of many edges
     np.minimum.at(cheapest, b, cost)
     limit = np.quantile(cheapest[cheapest < np.inf], _ROUND_QUANTILE, method="higher")
     edge = np.flatnonzero(cost <= limit)
@@ -302,7 +302,7 @@ def _updated_edges(
     """Edges between the regions after a round, each once, and their costs."""
     touched = changed[a]
     touched |= changed[b]
-    same = np.flatnonzero(~touched)
+    same = np.flatnonzero(~touched)  # their costs are kept: 0.16 instead of 0.20 s for a tree
     touched = np.flatnonzero(touched)
     one, other = regions.representative[a[touched]], regions.representative[b[touched]]
     low, high = np.minimum(one, other), np.maximum(one, other)
@@ -351,7 +351,7 @@ class _Regions:
         mean += step
         x[first] = mean
         w[first], height[first] = both, cost
-        next_node = 2 * len(x) - self.left
+        next_node = 2 * len(x) - self.left  # P patches, and a node for each merge so far
         node[first] = np.arange(next_node, next_node + len(first))
         self.representative[second] = first
         self.left -= len(first)
@@ -376,7 +376,7 @@ class _Regions:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedMerges:
+class SharedMerges:  # for 65,536 patches, the trees of textures take 0.13 instead of 0.33 s
     """Merges of patches into small regions, computed once, with which several trees begin.
 
     In each round, each patch of the second array, with all that has been joined to it, is joined to
