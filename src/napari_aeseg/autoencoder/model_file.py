@@ -163,7 +163,7 @@ def read_header(path: str | PathLike[str]) -> dict[str, Any]:
         raise ModelFileError(
             f"The header of {path.name} cannot be read ({sanitized(error)})."
         ) from error
-    if type(format_version) is not int or format_version < 1:
+    if type(format_version) is not int or format_version < 1:  # True is an instance of int
         raise ModelFileError(
             f"{path.name} has an impossible format version, {sanitized(repr(format_version), 50)}."
         )

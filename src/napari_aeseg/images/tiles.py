@@ -77,7 +77,7 @@ def tile_view(plane: np.ndarray, tile: Tile) -> np.ndarray:
 
 def _mirrored(start: int, size: int, n: int) -> np.ndarray:
     """Indices start .. start + size, reflected into 0 .. n - 1 without repeating the border."""
-    period = max(2 * (n - 1), 1)
+    period = max(2 * (n - 1), 1)  # of a single pixel: no division by 0
     index = np.abs(np.arange(start, start + size)) % period
     return np.minimum(index, period - index) if n > 1 else np.zeros(size, dtype=np.intp)
 

@@ -70,7 +70,7 @@ class FileArray:
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.dimensions)
+        return type(self), (self.path, self.dimensions)  # an open file cannot be sent
 
     def __getitem__(self, index: Any) -> np.ndarray:
         parts = index if isinstance(index, tuple) else (index,)
@@ -84,7 +84,7 @@ class FileArray:
         return np.asarray(self._source[tuple(full)])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        check_fits(self.shape, self.dtype, self.path.name)
+        check_fits(self.shape, self.dtype, self.path.name)  # np.asarray reads all of it
         return np.asarray(self[...], dtype)
 
 
@@ -98,7 +98,7 @@ def _open_array(path: Path) -> tuple[Any, Any]:
 
     with tifffile.TiffFile(path) as file:
         is_contiguous = file.series[0].dataoffset is not None
-    if is_contiguous:
+    if is_contiguous:  # not compressed: pixels lie in the file as in memory
         return tifffile.memmap(path, mode="r", series=0), None
     store = tifffile.imread(path, aszarr=True, series=0, level=0)
     return zarr.open_array(store, mode="r"), store

@@ -68,7 +68,7 @@ class BlockWork:
         if self.coarsening is not None:
             region, statistics = self.coarsening.coarsened(statistics, graph, stop)
             raise_if_stopped(stop, "graph")
-            patches = region.astype(np.int32)[patches]
+            patches = region.astype(np.int32)[patches]  # first int32: no wide copy of all pixels
             graph = region_graph(patches)
         faces = tuple(
             (patches.take(0, axis).copy(), patches.take(-1, axis).copy())

@@ -60,7 +60,7 @@ class LabelledImage:
         members = (labels if self.of_patch is None else self.of_patch).ravel().astype(np.int64)
         # A number for the label of each member; which numbers are rows of the table: all but that
         # of label 0; the labels of these rows.
-        if members.max(initial=0) <= members.size:
+        if members.max(initial=0) <= members.size:  # else counting takes too much memory
             rows = np.flatnonzero(np.bincount(members))
             self.bins, self.rows = members, rows[rows > 0]
             self.index = self.rows

@@ -99,7 +99,7 @@ def edited(labels: np.ndarray, tree: MergeTree, edits: Iterable[Edit]) -> np.nda
     more pixels (of equals, the one with the smallest patch id); the other one gets a new label, the
     largest and one more. All others stay, so that after a merge there can be gaps between them.
     """
-    result = np.array(labels, np.int32)
+    result = np.array(labels, np.int32)  # a copy: edits are applied in place
     for edit in edits:
         patches = edit.patches if isinstance(edit, Merge) else (edit.patch,)
         if max(patches) >= tree.leaves:
