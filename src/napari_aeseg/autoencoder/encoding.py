@@ -140,7 +140,8 @@ def retry_on_oom(
     """
     while True:
         try:
-            with closing(run(device, tile_size)) as work:  # the failed try's threads end: memory
+            # Closed before the next try: threads of the failed one still hold memory.
+            with closing(run(device, tile_size)) as work:
                 return (yield from work)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -150,7 +151,7 @@ def retry_on_oom(
                 message = f"{device} ran out of memory: going on with tiles of {tile_size}."
             elif is_accelerator(device):
                 message = f"{device} ran out of memory: going on with the CPU."
-                device, tile_size = torch.device("cpu"), _CPU_TILE  # more would leave its cache
+                device, tile_size = torch.device("cpu"), _CPU_TILE  # larger tiles leave its cache
             else:
                 raise DeviceError(
                     "The CPU ran out of memory with the smallest tiles; close other programs or "

@@ -153,7 +153,8 @@ class Trainer:
         seeds = self.params.seed, self.done
         clean = self.sampler.draw(self.batch_size, np.random.default_rng(seeds))
         (seed,) = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
-        generator = torch.Generator(self.device).manual_seed(int(seed))  # no state to restore
+        # Noise follows from seed and step: a resumed training has no state to restore.
+        generator = torch.Generator(self.device).manual_seed(int(seed))
         noise = torch.randn(clean.shape, generator=generator, device=self.device)
         return _optimise(
             self.network, self.optimizer, clean, clean + self.params.noise * noise, self.precision
@@ -191,7 +192,8 @@ class Trainer:
 
     def _copy_if_best(self) -> None:
         """Copy the weights if they are the best so far, and if there is memory for it."""
-        mean = float(np.mean(self.losses[-_STEPS_BETWEEN_COPIES:]))  # one loss is chance
+        # A single loss depends on the crops that were drawn.
+        mean = float(np.mean(self.losses[-_STEPS_BETWEEN_COPIES:]))
         if self._best is not None and mean >= self._best[1]:
             return
         # On the CPU: a GPU may have no memory to spare.

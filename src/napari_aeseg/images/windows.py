@@ -84,7 +84,8 @@ def window_sample_steps(
     unreadable: InputError | None = None
     for done in range(1, number + 1):
         raise_if_stopped(stop, "read")
-        corner = [int(rng.integers(n)) for n in stack]  # drawn for windows left out, too
+        # Drawn also for windows that are left out later, so that the others stay the same.
+        corner = [int(rng.integers(n)) for n in stack]
         corner += [
             int(rng.integers(n - s + 1)) for n, s in zip((rows, columns), sides, strict=True)
         ]

@@ -93,7 +93,8 @@ def _open_multiscale(path: Path, multiscale: Mapping[str, Any]) -> ImageFile:
         if transformation.get("type") == "scale" and "scale" in transformation:
             scale = scale * np.asarray(transformation["scale"], float)
     inner = PurePosixPath(level["path"])
-    if inner.is_absolute() or ".." in inner.parts:  # the file may be anyone's
+    # Files come from anyone: they must not lead to other folders.
+    if inner.is_absolute() or ".." in inner.parts:
         raise InputError(f"{path.name} names an array outside of it, {level['path']!r}.")
     letters = letters_of_names(names, len(axes))
     sizes: dict[str, float] = {}
@@ -247,10 +248,11 @@ def ome_zarr_steps(
         raise_if_stopped(stop, "write")
         source = labels if number == 0 else levels[number - 1]
         levels[number][part] = _read_part(source, part, number, levels[number].dtype)
-        with record.open("a", encoding="ascii") as file:  # last: a kill repeats the part
+        # After the part: if the process is killed in between, it is written again.
+        with record.open("a", encoding="ascii") as file:
             file.write(f"{_name(number, part)}\n")
         yield Progress("write", before + done, len(plan), "", clock.seconds_left(done))
-    # Before the record goes: else a kill between would have all written again.
+    # Before the record is deleted: else, after a kill in between, all is written again.
     group.attrs.update({_KEY: {**description, "complete": True}})
     record.unlink(missing_ok=True)
 

@@ -165,7 +165,7 @@ def tiff_steps(
             tile=(_TILE, _TILE),
             bigtiff=True,  # a classic TIFF ends at 4 GiB
             ome=True,
-            photometric="minisblack",  # three slices are not red, green and blue
+            photometric="minisblack",  # else three slices are taken for colours
             compression="zlib",
             # More workers would take tiles ahead, one for each thread.
             maxworkers=1,

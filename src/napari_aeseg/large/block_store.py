@@ -114,7 +114,8 @@ class BlockStore:
                 shape=size,
                 chunks=chunks,
                 dtype="int32",
-                compressors=ZstdCodec(level=0, checksum=True),  # damage is noticed
+                # With the checksum, damaged chunks raise an error instead of giving wrong ids.
+                compressors=ZstdCodec(level=0, checksum=True),
                 fill_value=0,
                 overwrite=True,  # an interrupted call may have left it
             )
@@ -193,7 +194,8 @@ class BlockStore:
         }
         arrays = {name: getattr(result.statistics, name) for name in _STATISTICS}
         arrays |= {"edges": result.graph.edges, "border": result.graph.border, **faces}
-        _write_npz(self._file(block), arrays, notes)  # last: it says that ids are written
+        # Last, because this file says that the patch ids are written, too.
+        _write_npz(self._file(block), arrays, notes)
 
     def get(self, block: Block) -> BlockPatches:
         """Return the patches of a block that is done; a damaged file raises InputError."""

@@ -46,7 +46,8 @@ def gradient_of(
         step = np.where(np.quantile(np.abs(step), 0.9, axis=0) * _FEWEST_ALONG > 1, 0, step)
     usual = np.abs(difference).mean(axis=0)
     usual[usual == 0] = 1  # of constant features: no division by 0
-    slope = np.zeros((place.shape[1], values.shape[1]))  # linear: higher orders remove differences
+    # Only linear: trends of higher order also remove real differences.
+    slope = np.zeros((place.shape[1], values.shape[1]))
     scaled = difference / usual
     squared = np.einsum("ij,ij->i", scaled, scaled)
     for _ in range(_ROUNDS):
@@ -56,7 +57,7 @@ def gradient_of(
             "ij,ij->i", step @ (tilt @ tilt.T) - 2 * (scaled @ tilt.T), step
         )
         quiet = step * (length <= np.quantile(length, QUIET))[:, np.newaxis]
-        # Pinv: along an axis of one patch there are no steps.
+        # A pseudo-inverse: along an axis of one patch there are no steps.
         slope = np.linalg.pinv(quiet.T @ quiet, hermitian=True) @ (quiet.T @ difference)
     # What the variance of each feature would be without a share of its gradient, from moments only.
     scatter = place.T @ place / len(place)

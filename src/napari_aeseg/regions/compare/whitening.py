@@ -36,7 +36,8 @@ def quietest(difference: np.ndarray) -> np.ndarray:
 
 def noise_variance(difference: np.ndarray) -> np.ndarray:
     """Return the noise variance of each feature, shape (D,), from `quietest` differences."""
-    noise = (difference**2).sum(axis=0) / max(2 * len(difference), 1)  # differences have it twice
+    # A difference of two patches has twice the noise of one.
+    noise = (difference**2).sum(axis=0) / max(2 * len(difference), 1)
     return noise + max(_LEAST_PART * float(noise.mean()), _LEAST_NOISE)
 
 

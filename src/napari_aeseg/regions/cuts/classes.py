@@ -72,5 +72,6 @@ def nearest_prototype(
     """Return the class 1 .. K of each patch: that of the prototype nearest to its base region."""
     regions = region_means(descriptor.raw, base, weight) @ prototypes.whitening
     centres = prototypes.centres @ prototypes.whitening
-    distance = ((regions[:, np.newaxis] - centres) ** 2).sum(axis=2)  # small: 300 regions
+    # At most 300 regions: no loop over them is needed.
+    distance = ((regions[:, np.newaxis] - centres) ** 2).sum(axis=2)
     return (distance.argmin(axis=1) + 1).astype(np.int32)[base]

@@ -67,7 +67,8 @@ def _join(parents: np.ndarray, level: np.ndarray, pairs: np.ndarray) -> None:
     pairs = np.unique(np.sort(pairs, axis=1), axis=0)
     # The highest first: walks down are short then, as what was walked before is joined already.
     pairs = pairs[np.argsort(-level[pairs].min(axis=1), kind="stable")]
-    parent, height = parents.tolist(), level.tolist()  # lists: faster one by one
+    # Single numbers are read much faster from lists than from arrays.
+    parent, height = parents.tolist(), level.tolist()
 
     def top(node: int) -> int:
         """The node of the same level that a chain ends in."""
@@ -99,7 +100,8 @@ def _canonical(
     """Make one node of each chain of one level, and number them from the root."""
     nodes = np.arange(len(parents))
     chain_top = np.where(level[parents] == level, parents, nodes)
-    while not np.array_equal(chain_top, further := chain_top[chain_top]):  # pointer jumping
+    # Pointer jumping: a chain of n nodes takes log2(n) rounds.
+    while not np.array_equal(chain_top, further := chain_top[chain_top]):
         chain_top = further
     first = np.flatnonzero(chain_top == nodes)
     first = first[np.argsort(level[first], kind="stable")]

@@ -64,7 +64,8 @@ def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> StitchedPatches
         border.append(block.graph.border)
         for axis, (low, high) in enumerate(block.faces):
             before = tuple(n - (i == axis) for i, n in enumerate(block.index))
-            face = last_faces.pop((before, axis), None)  # dropped: memory
+            # A face is dropped when its neighbour has come, so that few are in memory.
+            face = last_faces.pop((before, axis), None)
             if face is not None:
                 pairs, length = _touching(face, low + total)
                 edges.append(pairs)

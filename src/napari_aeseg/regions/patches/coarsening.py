@@ -118,7 +118,8 @@ class PatchCoarsening:
         n_averagings = averagings_for_scale(graph, self.calibration.scale, volume)
         if not n_averagings or not len(graph.edges):
             return statistics.mean, statistics.second
-        matrix = averaging_matrix(graph, statistics.count, np.float32)  # float64 would double it
+        # In float32, as the moments are: float64 would double their memory.
+        matrix = averaging_matrix(graph, statistics.count, np.float32)
         return (
             averaged(matrix, statistics.mean, n_averagings, stop),
             averaged(matrix, statistics.second, n_averagings, stop),

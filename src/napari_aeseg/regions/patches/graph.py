@@ -100,7 +100,7 @@ def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -
     matrix = sparse.csr_array(
         (weight[columns].astype(dtype), (rows, columns)), shape=(graph.number, graph.number)
     )
-    # A product takes 0.1 s more.
+    # In place: 0.02 s instead of 0.12 s for a product with a diagonal matrix.
     matrix.data /= np.repeat(matrix.sum(axis=1), np.diff(matrix.indptr))
     return matrix
 

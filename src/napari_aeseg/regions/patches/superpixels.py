@@ -76,7 +76,8 @@ def _watershed(
     number, cell_of = _cells(shape, sizes)
     height = edge_strength(pixels, stop=stop, density=densities)
     raise_if_stopped(stop, "patches")
-    typical = float(np.median(height)) or float(height.mean()) or 1.0  # flat images have 0
+    # The median is 0 where most of an image is flat.
+    typical = float(np.median(height)) or float(height.mean()) or 1.0
     height += np.float32(_COMPACTNESS * typical) * _distance_to_centre(shape, number)
     raise_if_stopped(stop, "patches")
     markers = _lowest_pixels(height, cell_of, number)

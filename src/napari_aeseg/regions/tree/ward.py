@@ -79,7 +79,8 @@ def ward_tree_of_all(positions: np.ndarray, weight: np.ndarray) -> MergeTree:
     For a few hundred nodes: a table of all pairs is kept.
     """
     leaves = len(positions)
-    x, w = np.array(positions, np.float64), np.array(weight, np.float64)  # merged in place
+    # Copies, because rows are merged in place.
+    x, w = np.array(positions, np.float64), np.array(weight, np.float64)
     node = np.arange(leaves)
     table = np.stack([_costs_to(i, x, w) for i in range(leaves)])
     children, cost = np.empty((leaves - 1, 2), np.int64), np.empty(leaves - 1)
