@@ -187,26 +187,6 @@ def training(args: argparse.Namespace) -> Iterator[Row]:
               ratio, 0.9, 0.98, True)  # fmt: skip
 
 
-def first(args: argparse.Namespace) -> Iterator[Row]:
-    """The first result on a new image, training included."""
-    image = picture(args.first_side)
-    ours = _median(
-        [timed(lambda: aeseg.segment(image, device="cpu")) for _ in range(args.slow_runs)]
-    )
-    start = time.perf_counter()
-    peer = speed_peers.FeatureClustering(image)
-    begun = time.perf_counter() - start
-    work = peer.iterations()
-    next(work)
-    seconds = [timed(lambda: next(work)) for _ in range(args.iterations)]
-    theirs = begun + peer.ITERATIONS * _median(seconds)
-    note = f"peer extrapolated to {peer.ITERATIONS} from {args.iterations} iterations of "
-    note += f"{_median(seconds):.2f} s"
-    yield Row(f"first result, {args.first_side} x {args.first_side}, training included",
-              "differentiable feature clustering (Kanezaki), default iterations",
-              ours, theirs, "s", theirs / ours, 10, 30, True, note)  # fmt: skip
-
-
 _PEAK = """
 import sys
 sys.path.insert(0, {here!r})
@@ -297,7 +277,6 @@ ROWS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "cut": cut,
     "reweighted": reweighted,
     "training": training,
-    "first": first,
     "memory": memory,
     "import": imports,
     "dock": dock,
@@ -336,12 +315,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--side", type=int, default=2048, help="pixels along each side")
-    parser.add_argument("--first-side", type=int, default=1024, help="of the first result")
     parser.add_argument("--training-side", type=int, default=1024, help="of the image to train on")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--slow-runs", type=int, default=1, help="of what takes minutes")
     parser.add_argument("--steps", type=int, default=60, help="training steps to be timed")
-    parser.add_argument("--iterations", type=int, default=3, help="of feature clustering")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -1,12 +1,10 @@
 import math
 from argparse import Namespace
-from itertools import islice
 
 import numpy as np
 import pytest
 
 import speed
-import speed_peers
 import superpixels
 
 IMAGE = np.kron([[0, 80], [160, 240]], np.ones((16, 16)))[..., np.newaxis].repeat(3, 2)
@@ -24,11 +22,6 @@ def test_four_squares_are_four_merged_regions():
     assert {(a, b) for a, b in zip(IMAGE[..., 0].flat, labels.flat, strict=True)} == {
         (IMAGE[y, x, 0], labels[y, x]) for y in (5, 25) for x in (5, 25)
     }
-
-
-def test_feature_clustering_loses_labels():
-    numbers = list(islice(speed_peers.FeatureClustering(IMAGE).iterations(), 15))
-    assert numbers[-1] < numbers[0] <= speed_peers.FeatureClustering.CHANNELS
 
 
 @pytest.mark.parametrize(
