@@ -70,8 +70,21 @@ def test_interrupted_training_leaves_a_model_that_can_be_resumed(
     assert load_model(path).losses == load_model(grey_model).losses
 
 
-def test_handler_of_interruptions_is_put_back(run, unfinished):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+@pytest.fixture
+def own_handler():
+    """A handler of SIGINT for the test: processes in the background may begin without one."""
+
+    def handler(*_):
+        raise AssertionError("the handler from before the training was called")
+
+    before = signal.signal(signal.SIGINT, handler)
+    yield handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_handler_of_interruptions_is_put_back(own_handler, unfinished):
+    assert unfinished.done.code == 130
+    assert signal.getsignal(signal.SIGINT) is own_handler
 
 
 def test_a_second_interruption_discards_the_model(run, files, tmp_path, at_step):
