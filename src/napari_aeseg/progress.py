@@ -23,8 +23,8 @@ _T = TypeVar("_T")
 class Progress:
     """One step of a stage is done."""
 
-    # "read", "train", "patches", "encode", "graph", "tree" or "error"; "file" and "classes" in a
-    # batch.
+    # "read", "train", "patches", "encode", "graph", "tree", "alternatives" or "error"; "file" and
+    # "classes" in a batch.
     stage: str
     done: int
     total: int

@@ -10,6 +10,8 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import channels_first
+from napari_aeseg.progress import drain
+from napari_aeseg.regions.alternatives import ALTERNATIVE_MODES, alternatives_steps
 from napari_aeseg.regions.compare.moments import MomentsCache
 from napari_aeseg.regions.comparison import ComparedPatches
 from napari_aeseg.regions.cuts.classes import (
@@ -44,15 +46,16 @@ from napari_aeseg.regions.patches.superpixels import patch_shape
 from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from os import PathLike
 
     import pandas as pd
 
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.params import ComparisonParams, SegmentationParams
-    from napari_aeseg.progress import StopFlag
+    from napari_aeseg.progress import Progress, StopFlag
     from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.alternatives import Alternative, AlternativeMode
     from napari_aeseg.regions.compare.descriptor import Descriptor
     from napari_aeseg.regions.compare.moments import FeatureCalibration
     from napari_aeseg.regions.patches.graph import RegionGraph
@@ -316,6 +319,74 @@ class Hierarchy:
     def prototypes(self, n_classes: int = 3) -> Prototypes:
         """Return the appearance of each class, to find the same classes in other images."""
         return prototypes_of(self.descriptor, self.class_of_patch(n_classes), self.statistics.count)
+
+    def alternatives(
+        self,
+        n: int = 6,
+        mode: AlternativeMode = "classes",
+        n_classes: int | None = None,
+        n_regions: int | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        stop: StopFlag | None = None,
+    ) -> tuple[Alternative, ...]:
+        """Return a few segmentations that differ, to choose from by eye.
+
+        They differ in balance and scale; the number of classes or regions is the same in all.
+
+        Parameters
+        ----------
+        n : int
+            1 or more: at most so many. Candidates that hardly differ from one that is returned are
+            left out, so that there may be fewer.
+        mode : {"classes", "regions"}
+        n_classes : int, optional
+            In the mode "classes", 1 to the number of distinct regions; 3 by default.
+        n_regions : int, optional
+            In the mode "regions", 1 to the number of patches; by default `suggest_n_regions`.
+        progress : callable, optional
+            Called with every `Progress` event.
+        stop : StopFlag, optional
+            Checked several times a second.
+
+        Returns
+        -------
+        tuple of Alternative
+            The first is this hierarchy as it is compared now. Each has `labels`, as `classes` or
+            `regions` returns them, and `settings`: `comparison`, `mode`, `n_classes`, `n_regions`.
+
+        Raises
+        ------
+        InputError
+            If a number is out of range, or not of this mode.
+        StoppedError
+            When asked to stop.
+
+        Examples
+        --------
+        >>> import napari_aeseg as aeseg
+        >>> image = np.kron([[0, 1], [0, 1]], np.ones((16, 16))) + np.eye(32) / 10
+        >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
+        >>> alternatives = tree.alternatives(n=3, n_classes=2)
+        >>> np.array_equal(alternatives[0].labels, tree.classes(n_classes=2))
+        True
+        """
+        n = checked_number("n", n)
+        if mode not in ALTERNATIVE_MODES:
+            raise InputError(f"mode = {mode!r}: choose one of {', '.join(ALTERNATIVE_MODES)}.")
+        if mode == "classes":
+            unused, name, of_what = ("n_regions", n_regions), "n_classes", "distinct regions"
+            number = 3 if n_classes is None else n_classes
+            most = self.max_classes
+        else:
+            unused, name, of_what = ("n_classes", n_classes), "n_regions", "patches"
+            number = self.suggest_n_regions() if n_regions is None else n_regions
+            most = self.n_patches
+        if unused[1] is not None:
+            raise InputError(
+                f"{unused[0]} = {unused[1]!r} is not of mode = {mode!r}: leave it out."
+            )
+        number = checked_number(name, number, most, of_what)
+        return drain(alternatives_steps(self, n, mode, number, stop), progress)
 
     def objects(
         self,

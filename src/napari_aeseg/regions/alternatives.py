@@ -1,0 +1,190 @@
+"""Alternatives: a few segmentations of one image that differ, to choose from by eye."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
+
+import numpy as np
+
+from napari_aeseg.images.parallel import cores, in_threads, one_blas_thread
+from napari_aeseg.progress import Progress, StopFlag, raise_if_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from napari_aeseg.params import ComparisonParams
+    from napari_aeseg.regions.patches.statistics import PatchStatistics
+
+AlternativeMode = Literal["classes", "regions"]
+ALTERNATIVE_MODES: tuple[AlternativeMode, ...] = get_args(AlternativeMode)
+
+# Candidates are all pairs: colour alone, mostly colour, both, mostly texture; parts of textures,
+# patches with their neighbours, single patches ("auto" chooses the first or the last). The scale
+# that takes longest comes first.
+_BALANCES, _SCALES = (0.0, 0.1, 0.5, 0.9), (16.0, 4.0, 1.0)
+# Candidates that are nearer to a chosen one are not offered: of two equal classes, 1 % of the
+# pixels have changed, of three 2 %, of fifty regions 5 %.
+_LEAST_DISTANCE = 0.1
+_STAGE = "alternatives"
+
+
+@dataclass(frozen=True, slots=True)
+class AlternativeSettings:
+    """What makes an alternative: how patches are compared, and into how many parts they are cut.
+
+    ``hierarchy.compared_by(s.comparison).classes(s.n_classes)`` gives the labels again; in the mode
+    "regions", ``hierarchy.compared_by(s.comparison).regions(s.n_regions)``.
+    """
+
+    comparison: ComparisonParams
+    mode: AlternativeMode
+    n_classes: int | None = None  # None in the mode "regions"
+    n_regions: int | None = None  # None in the mode "classes"
+
+    @property
+    def number(self) -> int:
+        """Number of classes or regions."""
+        return (self.n_classes if self.mode == "classes" else self.n_regions) or 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alternative:
+    """One of the segmentations that `Hierarchy.alternatives` returns."""
+
+    settings: AlternativeSettings
+    label_of_patch: np.ndarray  # int32, shape (P,)
+    _map_to_pixels: Callable[[np.ndarray], Any]
+
+    def __repr__(self) -> str:
+        return f"Alternative({self.settings})"
+
+    @property
+    def labels(self) -> Any:
+        """Labels of the pixels as `classes` or `regions` returns them; made when asked for."""
+        return self._map_to_pixels(self.label_of_patch)
+
+
+class _Hierarchy(Protocol):
+    """What is needed of a `Hierarchy`."""
+
+    @property
+    def statistics(self) -> PatchStatistics: ...
+    @property
+    def comparison(self) -> ComparisonParams: ...
+    def compared_by(self, comparison: ComparisonParams) -> Self: ...
+    def prepare(self, stop: StopFlag | None = None) -> Self: ...
+    def class_of_patch(self, n_classes: int) -> np.ndarray: ...
+    def region_of_patch(self, n_regions: int) -> np.ndarray: ...
+    def map_to_pixels(self, lut: np.ndarray) -> Any: ...
+
+
+def alternatives_steps(
+    hierarchy: _Hierarchy,
+    n: int,
+    mode: AlternativeMode,
+    number: int,
+    stop: StopFlag | None = None,
+) -> Generator[Progress, None, tuple[Alternative, ...]]:
+    """Find alternatives as `Hierarchy.alternatives` does; a generator of `Progress` events.
+
+    Segmentations by a grid of balances and scales are candidates. Greedily, the one is chosen whose
+    smallest distance to those chosen before is greatest [1]_.
+
+    References
+    ----------
+    .. [1] T. F. Gonzalez, Clustering to minimize the maximum intercluster distance, Theoretical
+           Computer Science 38, 1985.
+    """
+
+    def labelled(comparison: ComparisonParams) -> np.ndarray:
+        raise_if_stopped(stop, _STAGE)
+        # The default's own tree is built already.
+        is_default = comparison == hierarchy.comparison
+        compared = hierarchy if is_default else hierarchy.compared_by(comparison)
+        compared.prepare(stop)
+        cut = compared.class_of_patch if mode == "classes" else compared.region_of_patch
+        return cut(number)
+
+    def all_labelled(comparisons: Sequence[ComparisonParams]) -> list[np.ndarray]:
+        with one_blas_thread():
+            return [labelled(comparison) for comparison in comparisons]
+
+    groups = [[hierarchy.comparison], *(_candidates(hierarchy) if n > 1 and number > 1 else ())]
+    labels: list[np.ndarray] = []
+    # One scale is one piece of work: its moments are computed once, for all balances.
+    for done, group in enumerate(in_threads(all_labelled, groups, min(2, cores())), 1):
+        labels += group
+        yield Progress(_STAGE, done, len(groups))
+    raise_if_stopped(stop, _STAGE)
+    comparisons = [comparison for group in groups for comparison in group]
+    counts = {"n_classes": number} if mode == "classes" else {"n_regions": number}
+    return tuple(
+        Alternative(
+            AlternativeSettings(comparisons[i], mode, **counts), labels[i], hierarchy.map_to_pixels
+        )
+        for i in _farthest_first(labels, hierarchy.statistics.count, n, number)
+    )
+
+
+def _candidates(hierarchy: _Hierarchy) -> list[list[ComparisonParams]]:
+    """The comparisons of the grid, by scale; those by level 0 alone only where it is known."""
+    has_image = bool((hierarchy.statistics.level == 0).any())
+    return [
+        [
+            hierarchy.comparison.updated(balance=balance, scale=scale)
+            for balance in _BALANCES
+            if balance > 0 or has_image
+        ]
+        for scale in _SCALES
+    ]
+
+
+def _farthest_first(
+    labels: Sequence[np.ndarray], weight: np.ndarray, n: int, number: int
+) -> list[int]:
+    """Indices of at most `n` labellings that differ, the first one first."""
+    chosen = [0]
+    nearest = np.full(len(labels), np.inf)  # distance of each to those chosen
+    while len(chosen) < n:
+        newest = labels[chosen[-1]]
+        nearest = np.minimum(nearest, [labels_distance(newest, x, weight, number) for x in labels])
+        farthest = int(nearest.argmax())
+        if nearest[farthest] < _LEAST_DISTANCE:
+            break
+        chosen.append(farthest)
+    return chosen
+
+
+def labels_distance(one: np.ndarray, other: np.ndarray, weight: np.ndarray, number: int) -> float:
+    """Return how much two labellings of patches differ: 0 alike, 1 nothing in common.
+
+    Their variation of information [1]_ as part of its bound, ``2 log(number)``, of as many labels.
+    As part of the joint entropy instead, a labelling with nearly all in one class would be far from
+    all others. `weight` are pixels, shape (P,); labels have any names.
+
+    References
+    ----------
+    .. [1] M. Meila, Comparing clusterings - an information based distance, Journal of Multivariate
+           Analysis 98, 2007.
+
+    Examples
+    --------
+    >>> labels_distance(np.array([1, 1, 2, 2]), np.array([2, 2, 1, 1]), np.ones(4), 2)
+    0.0
+    >>> labels_distance(np.array([1, 1, 2, 2]), np.array([1, 2, 1, 2]), np.ones(4), 2)
+    1.0
+    """
+    from scipy import sparse  # a window opens sooner without it
+
+    joint = sparse.csr_array((weight / weight.sum(), (one, other)))
+    information = (
+        2 * _entropy(joint.data) - _entropy(joint.sum(axis=0)) - _entropy(joint.sum(axis=1))
+    )
+    return max(0.0, float(information / (2 * np.log(max(number, 2)))))
+
+
+def _entropy(probability: np.ndarray) -> float:
+    """Entropy in nats; parts of probability 0 add nothing."""
+    probability = probability[probability > 0]
+    return -float((probability * np.log(probability)).sum())
