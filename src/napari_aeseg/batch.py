@@ -17,7 +17,15 @@ from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.images.axes import checked_voxel_size
 from napari_aeseg.io.atomic import atomic_write, check_writable, refuse_existing
-from napari_aeseg.io.images import READERS, open_file, overlay, write_picture
+from napari_aeseg.io.contact_sheet import contact_sheet
+from napari_aeseg.io.images import (
+    READERS,
+    distinct_colours,
+    open_file,
+    overlay,
+    tinted,
+    write_picture,
+)
 from napari_aeseg.io.labels import WRITERS, write_label_image, write_labels_steps
 from napari_aeseg.io.ome_zarr import aeseg_attributes, is_zarr
 from napari_aeseg.large.build import needs_blocks, pixels_in_memory
@@ -29,8 +37,10 @@ from napari_aeseg.params import (
     checked_params,
 )
 from napari_aeseg.progress import Progress, drain
+from napari_aeseg.regions.alternatives import ALTERNATIVE_MODES, alternatives_steps
 from napari_aeseg.regions.cuts.cut import Cut
-from napari_aeseg.regions.hierarchy import OBJECTS_NEED_PIXELS, load_hierarchy
+from napari_aeseg.regions.hierarchy import OBJECTS_NEED_PIXELS, checked_number, load_hierarchy
+from napari_aeseg.regions.plane import plane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -42,9 +52,12 @@ if TYPE_CHECKING:
     from napari_aeseg.io.file_array import ImageFile
     from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.alternatives import AlternativeSettings
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 Existing = Literal["refuse", "skip", "replace"]
+# Pixels of the longer side of a picture on a contact sheet: three fill the width of a screen.
+_ALTERNATIVE_SIDE = 480
 
 #: Suffixes of the image files that are taken from a folder.
 SUFFIXES = (*READERS, ".png", ".jpg", ".jpeg", ".bmp")
@@ -121,6 +134,7 @@ def segment_files(
     stop: StopFlag | None = None,
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
+    alternatives: int | None = None,
 ) -> BatchReport:
     """Segment image files with one model, and write labels, overlays and tables.
 
@@ -169,6 +183,10 @@ def segment_files(
     store : path-like, optional
         Folder for finished blocks, with a folder for each image, so that a large
         image that was stopped continues with "skip". If given, all images are processed in blocks.
+    alternatives : int, optional
+        Write ``NAME_alternatives.png`` too: at most so many of the `alternatives` of each
+        hierarchy, with the options of the command line that give them. Classes are those of each
+        image by itself.
 
     Returns
     -------
@@ -179,8 +197,8 @@ def segment_files(
     ------
     InputError
         If there are no files, two would write the same results, results exist, the cut belongs to
-        one image, the model lacks a level, or `voxel_size` has other than two or three
-        numbers above 0.
+        one image or has no alternatives, the model lacks a level, or `voxel_size` has other than
+        two or three numbers above 0.
     DeviceError
         If there is no such device.
 
@@ -215,6 +233,7 @@ def segment_files(
         voxel_size=voxel_size,
         blocks=None if blocks is None else checked_params(BlockParams, blocks),
         store=None if store is None else Path(store),
+        alternatives=alternatives,
     )
     return drain(batch.steps(stop), progress)
 
@@ -243,6 +262,7 @@ class Batch:
     voxel_size: Sequence[float] | None = None
     blocks: BlockParams | None = None
     store: Path | None = None
+    alternatives: int | None = None
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -254,6 +274,10 @@ class Batch:
                 "Strokes and manual edits belong to one image: choose regions, classes or objects "
                 "without them."
             )
+        if self.alternatives is not None:
+            checked_number("alternatives", self.alternatives)
+            if self.cut.mode not in ALTERNATIVE_MODES:
+                raise InputError("Objects have no alternatives: choose regions or classes.")
         if self.voxel_size is not None:
             self.voxel_size = checked_voxel_size(self.voxel_size)
         self._check_output()
@@ -316,6 +340,7 @@ class Batch:
             None if self.is_one_file else folder / f"{stem}_overlay.png",
             folder / f"{stem}_table.csv" if self.table else None,
             folder / f"{stem}{HIERARCHY_SUFFIX}" if self.save_hierarchy else None,
+            folder / f"{stem}_alternatives.png" if self.alternatives else None,
         )
 
     def steps(self, stop: StopFlag | None = None) -> Generator[Progress, None, BatchReport]:
@@ -431,6 +456,9 @@ class Batch:
         if results.hierarchy is not None:
             tree.save(results.hierarchy)
             written.append(results.hierarchy)
+        if results.alternatives is not None:
+            yield from self._write_alternatives(results.alternatives, tree, image, stop)
+            written.append(results.alternatives)
         # Labels last: they mean that a file is done.
         labels_path = yield from self._write_labels(results, tree, labels, stop)
         if prototypes is None and self.cut.needs_classes:
@@ -444,6 +472,28 @@ class Batch:
             notes=tree.notes,
         )
         return outcome, prototypes
+
+    def _write_alternatives(
+        self, path: Path, tree: Hierarchy, image: ImageFile | None, stop: StopFlag | None
+    ) -> Generator[Progress, None, None]:
+        """Write a contact sheet of alternatives, each with the options that give it."""
+        cut, n = self.cut, self.alternatives or 1
+        if cut.mode == "classes":
+            work = alternatives_steps(
+                tree, n, "classes", min(int(cut.n_classes), tree.max_classes), stop
+            )
+        else:
+            work = alternatives_steps(tree, n, "regions", cut.regions_in(tree), stop)
+        alternatives = yield from work
+        plane = plane_of(tree, None if image is None else image.array, _ALTERNATIVE_SIDE)
+        colours = distinct_colours(alternatives[0].settings.number)
+        pictures = [
+            tinted(plane.picture, plane.labels(a.label_of_patch), colours, 0.35, outlines=True)
+            for a in alternatives
+        ]
+        captions = [_options_of(a.settings) for a in alternatives]
+        with atomic_write(path) as part:
+            write_picture(contact_sheet(pictures, captions), part)
 
     def _table(
         self, tree: Hierarchy, labels: Any, prototypes: Prototypes | None, stop: StopFlag | None
@@ -473,6 +523,13 @@ class Batch:
         return (yield from write_labels_steps(labels, path, axes.space, axes.spacing, unit, stop))
 
 
+def _options_of(settings: AlternativeSettings) -> str:
+    """The options of the command line that give an alternative."""
+    values = {settings.mode: settings.number, **settings.comparison.model_dump()}
+    texts = {k: v if isinstance(v, str) else f"{v:g}" for k, v in values.items()}
+    return " ".join(f"--{name.replace('_', '-')} {text}" for name, text in texts.items())
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """The files that are written for one image; None for those that are not wanted."""
@@ -482,9 +539,11 @@ class Results:
     overlay: Path | None
     table: Path | None
     hierarchy: Path | None
+    alternatives: Path | None
 
     def __iter__(self) -> Iterator[Path]:
-        paths = (self.labels, self.overlay, self.table, self.hierarchy, self.labels_of_blocks)
+        pictures = (self.overlay, self.alternatives)
+        paths = (self.labels, *pictures, self.table, self.hierarchy, self.labels_of_blocks)
         return (path for path in dict.fromkeys(paths) if path is not None)
 
     @property
@@ -518,7 +577,7 @@ def image_files(folder: str | PathLike[str]) -> list[Path]:
         and (path.is_file() or is_zarr(path))
         and not path.name.startswith(".")
         and not is_hierarchy(path)
-        and not stem_of(path).endswith(("_labels", "_overlay"))
+        and not stem_of(path).endswith(("_labels", "_overlay", "_alternatives"))
     )
     if not files:
         raise InputError(f"There is no image ({', '.join(SUFFIXES)}) in {str(folder)!r}.")

@@ -249,13 +249,15 @@ def test_interrupted_run_keeps_images_that_are_done(run, three, tmp_path, grey_m
     assert done.out.splitlines()[-1] == "3 files: 1 done, 2 stopped"
 
 
-@pytest.mark.parametrize("name", ["grey_labels.tif", "grey_overlay.png", "grey_table.csv"])
+@pytest.mark.parametrize(
+    "name", ["grey_labels.tif", "grey_overlay.png", "grey_table.csv", "grey_alternatives.png"]
+)
 def test_segment_refuses_to_overwrite_before_any_work(
     run, files, tmp_path, grey_model, no_work, name
 ):
     (tmp_path / name).write_bytes(b"precious")
     command = ["segment", files / "grey.png", "--model", grey_model, "--output", tmp_path]
-    done = run(*command, "--table", *SMALL)
+    done = run(*command, "--table", "--alternatives", *SMALL)
     assert done.code == 1
     assert name in done.err
     assert "--overwrite" in done.err
@@ -309,3 +311,60 @@ def test_too_few_voxel_sizes_are_refused_before_a_training(run, tmp_path, no_wor
     assert done.code == 1
     assert "voxel_size = [2.0]: give one number above 0" in done.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("cut", "caption"),
+    [
+        (["--classes=2"], "--classes 2 --balance 0.5 --scale auto"),
+        (["--regions=5", "--balance=0.3"], "--regions 5 --balance 0.3 --scale auto"),
+        (["--threshold=1"], "--regions 1 --balance 0.5 --scale auto"),
+    ],
+)
+def test_alternatives_are_written_with_the_options_that_give_them(
+    run, files, grey_model, tmp_path, monkeypatch, cut, caption
+):
+    drawn = []
+
+    def sheet(pictures, captions, draw=batch_job.contact_sheet):
+        drawn.append((pictures, captions))
+        return draw(pictures, captions)
+
+    monkeypatch.setattr(batch_job, "contact_sheet", sheet)
+    given = ["segment", files / "grey.png", "--model", grey_model, *SMALL]
+    out = tmp_path / "out"
+    done = run(*given, "--output", out, *cut, "--alternatives", 3)
+    assert done.code == 0, done.err
+    assert "grey_alternatives.png" in done.out
+    assert imageio.imread(out / "grey_alternatives.png").ndim == 3
+    ((pictures, captions),) = drawn
+    assert captions[0] == caption
+    assert len(captions) == len(set(captions)) <= 3
+    for number, options in enumerate(captions):  # the labels on the sheet are those they give
+        again = tmp_path / str(number)
+        assert run(*given, "--output", again, *options.split(), "--alternatives", 1).code == 0
+        assert np.array_equal(drawn[-1][0][0], pictures[number])
+    labels = [tifffile.imread(f / "grey_labels.tif") for f in (out, tmp_path / "0")]
+    assert np.array_equal(*labels)
+
+
+def test_alternatives_need_no_number(run, files, grey_model, tmp_path):
+    options = ["--model", grey_model, "--output", tmp_path / "out", "--alternatives", *SMALL]
+    assert run("segment", files / "grey.png", *options).code == 0
+    assert "grey_alternatives.png" in names_in(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--objects", "--alternatives"], "Objects have no alternatives"),
+        (["--alternatives", "0"], "alternatives = 0: give a whole number of 1 or more"),
+    ],
+)
+def test_alternatives_that_cannot_be_are_refused_before_any_work(
+    run, files, grey_model, tmp_path, no_work, options, words
+):
+    command = ["segment", files / "grey.png", "--model", grey_model, "--output", tmp_path / "out"]
+    done = run(*command, *options)
+    assert done.code == 1
+    assert words in done.err

@@ -115,6 +115,15 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"write NAME{HIERARCHY_SUFFIX}, for other cuts later",
     )
+    group.add_argument(
+        "--alternatives",
+        type=int,
+        nargs="?",
+        const=6,
+        metavar="NUMBER",
+        help="write NAME_alternatives.png: a few segmentations that differ in balance and scale, "
+        "with the options that give them, the one asked for first (default: 6)",
+    )
     existing = group.add_mutually_exclusive_group()
     existing.add_argument(
         "--overwrite",
@@ -153,6 +162,7 @@ def run(options: argparse.Namespace) -> int:
         voxel_size=options.voxel_size,
         blocks=params_of(options, BlockParams) if in_blocks else None,
         store=options.store,
+        alternatives=options.alternatives,
     )
     batch.model = _model(options, batch)
     with stop_at_interrupt("finished images are kept") as stop:

@@ -79,20 +79,40 @@ def overlay(image: Any, labels: np.ndarray, axes: str) -> np.ndarray:
 
     Returns uint8 of shape (Y, X, 3). `axes` of the image are "YX", "YXC" or "CYX".
     """
-    from skimage.color import label2rgb
-    from skimage.segmentation import find_boundaries
+    ground = rgb_of(read_image(image, axes, flatten_illumination=False).pixels)
+    return tinted(ground, labels, distinct_colours(int(labels.max())), 0.35, outlines=True)
 
-    pixels = np.clip(read_image(image, axes, flatten_illumination=False).pixels, 0, 1)
-    ground = np.moveaxis(pixels, 0, -1)
+
+def rgb_of(pixels: np.ndarray) -> np.ndarray:
+    """Return a picture, (Y, X, 3) from 0 to 1, of (C, Y, X) pixels; grey but for three channels."""
+    ground = np.moveaxis(np.clip(pixels, 0, 1), 0, -1)
     if ground.shape[-1] != 3:
         ground = np.repeat(ground.mean(axis=-1, keepdims=True), 3, axis=-1)
-    colours = _distinct_colours(int(labels.max()))
-    tinted = label2rgb(labels, ground, colors=colours, alpha=0.35, bg_label=0, saturation=1)
-    tinted[find_boundaries(labels, mode="inner")] = (1, 1, 0.3)
-    return (np.clip(tinted, 0, 1) * 255).astype(np.uint8)
+    return ground
 
 
-def _distinct_colours(number: int) -> np.ndarray:
+def tinted(
+    ground: np.ndarray,
+    labels: np.ndarray,
+    colours: np.ndarray,
+    strength: float,
+    outlines: bool = False,
+) -> np.ndarray:
+    """Mix a picture, (Y, X, 3) from 0 to 1, with the colours of labels 1 .. n, shape (n, 3).
+
+    Returns uint8; label 0 has no colour. `strength` is the part of the colour, 0 to 1.
+    """
+    from skimage.segmentation import find_boundaries
+
+    inside = labels > 0
+    picture = np.array(ground, np.float32)
+    picture[inside] += strength * (colours[labels[inside] - 1] - picture[inside])
+    if outlines:
+        picture[find_boundaries(labels, mode="inner")] = (1, 1, 0.3)
+    return (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+
+
+def distinct_colours(number: int) -> np.ndarray:
     """Colours of equal saturation whose hues step by the golden ratio, shape (number, 3)."""
     from skimage.color import hsv2rgb
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
 import numpy as np
@@ -88,13 +89,15 @@ def alternatives_steps(
 ) -> Generator[Progress, None, tuple[Alternative, ...]]:
     """Find alternatives as `Hierarchy.alternatives` does; a generator of `Progress` events.
 
-    Segmentations by a grid of balances and scales are candidates. Greedily, the one is chosen whose
-    smallest distance to those chosen before is greatest [1]_.
+    Segmentations by a grid of balances and scales are candidates. Greedily, the one is added that
+    leaves the candidates nearest to those chosen, on average [1]_: what several agree on is shown,
+    and with 6 of 13, the best was mIoU .60 on eight kinds of images (all 13: .61). The farthest
+    from those chosen, .59, is often an outlier.
 
     References
     ----------
-    .. [1] T. F. Gonzalez, Clustering to minimize the maximum intercluster distance, Theoretical
-           Computer Science 38, 1985.
+    .. [1] G. Cornuejols, M. L. Fisher, G. L. Nemhauser, Location of bank accounts to optimize
+           float, Management Science 23, 1977.
     """
 
     def labelled(comparison: ComparisonParams) -> np.ndarray:
@@ -123,7 +126,7 @@ def alternatives_steps(
         Alternative(
             AlternativeSettings(comparisons[i], mode, **counts), labels[i], hierarchy.map_to_pixels
         )
-        for i in _farthest_first(labels, hierarchy.statistics.count, n, number)
+        for i in _representatives(labels, hierarchy.statistics.count, n, number)
     )
 
 
@@ -140,19 +143,19 @@ def _candidates(hierarchy: _Hierarchy) -> list[list[ComparisonParams]]:
     ]
 
 
-def _farthest_first(
+def _representatives(
     labels: Sequence[np.ndarray], weight: np.ndarray, n: int, number: int
 ) -> list[int]:
     """Indices of at most `n` labellings that differ, the first one first."""
-    chosen = [0]
-    nearest = np.full(len(labels), np.inf)  # distance of each to those chosen
-    while len(chosen) < n:
-        newest = labels[chosen[-1]]
-        nearest = np.minimum(nearest, [labels_distance(newest, x, weight, number) for x in labels])
-        farthest = int(nearest.argmax())
-        if nearest[farthest] < _LEAST_DISTANCE:
-            break
-        chosen.append(farthest)
+    distance = np.zeros((len(labels), len(labels)))
+    for i, j in combinations(range(len(labels)), 2):
+        distance[i, j] = distance[j, i] = labels_distance(labels[i], labels[j], weight, number)
+    chosen, nearest = [0], distance[0]  # of each labelling, the distance to those chosen
+    while len(chosen) < n and (nearest >= _LEAST_DISTANCE).any():
+        left = np.minimum(nearest, distance).sum(axis=1)
+        left[nearest < _LEAST_DISTANCE] = np.inf
+        chosen.append(int(left.argmin()))
+        nearest = np.minimum(nearest, distance[chosen[-1]])
     return chosen
 
 
@@ -172,7 +175,7 @@ def labels_distance(one: np.ndarray, other: np.ndarray, weight: np.ndarray, numb
     --------
     >>> labels_distance(np.array([1, 1, 2, 2]), np.array([2, 2, 1, 1]), np.ones(4), 2)
     0.0
-    >>> labels_distance(np.array([1, 1, 2, 2]), np.array([1, 2, 1, 2]), np.ones(4), 2)
+    >>> round(labels_distance(np.array([1, 1, 2, 2]), np.array([1, 2, 1, 2]), np.ones(4), 2), 6)
     1.0
     """
     from scipy import sparse  # a window opens sooner without it
