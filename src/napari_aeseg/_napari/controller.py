@@ -43,6 +43,7 @@ from napari_aeseg._napari.manifest.settings import read_settings
 from napari_aeseg._napari.state import EDITS_DISCARDED, DockState, Origin, Result
 from napari_aeseg._napari.views.dock import Dock
 from napari_aeseg._napari.work import jobs
+from napari_aeseg._napari.work.alternatives import AlternativesFinder
 from napari_aeseg._napari.work.comparison import Comparer
 from napari_aeseg._napari.work.devices import DeviceFinder
 from napari_aeseg._napari.work.errors import Reporter
@@ -87,6 +88,7 @@ class Controller:
         self.session = Session(state, self.reporter)
         self.finder = ObjectFinder(state)
         self.comparer = Comparer(state)
+        self.alternatives = AlternativesFinder(state)
         self.previews = PreviewLayers(viewer, state, self.finder.find)
         self.tools = EditTools(viewer, state)
         self.kept = KeptLayers(viewer, state)
@@ -105,7 +107,8 @@ class Controller:
             self._follow_data(image)
 
     def _connect_signals(self) -> None:
-        for part in (self.finder, self.comparer, self.previews, self.kept):
+        parts = (self.finder, self.comparer, self.alternatives, self.previews, self.kept)
+        for part in parts:
             part.failed.connect(self.reporter.report)
         self.session.progressed.connect(self._on_progress)
         self.previews.painted.connect(self._on_painted)
@@ -611,12 +614,14 @@ class Controller:
             self.tools,
             self.corrections,
             self.previews,
+            self.alternatives,
             self.comparer,
             self.finder,
             self.session,
         ):
             part.close()
         state.busy, state.results, state.kept, state.objects, state.previews = "", {}, {}, {}, {}
+        state.alternatives = None
 
 
 def _listed(inputs: Sequence[ImageInput]) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.progress import Progress
     from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
     from napari_aeseg.regions.cuts.edits import Edit
     from napari_aeseg.regions.hierarchy import Hierarchy
 
@@ -119,6 +120,38 @@ class ObjectRequest:
 
 
 @dataclass(frozen=True, eq=False)
+class AlternativesRequest:
+    """Alternatives to what is to be found."""
+
+    hierarchy: Hierarchy
+    mode: AlternativeMode
+    number: int  # of classes or regions
+    image: np.ndarray | None  # to draw them over, if it is in memory
+
+    def gives_same(self, other: AlternativesRequest | None) -> bool:
+        """Whether both find the same alternatives."""
+        if other is None or self.hierarchy is not other.hierarchy:
+            return False
+        return (self.mode, self.number) == (other.mode, other.number)
+
+
+@dataclass(frozen=True, eq=False)
+class Thumbnails:
+    """Alternatives that were found, drawn small; the first is what was shown then."""
+
+    patches: Any  # of their hierarchy
+    mode: AlternativeMode
+    number: int  # of classes or regions
+    settings: tuple[AlternativeSettings, ...]
+    picture: np.ndarray  # of the image, from 0 to 1, shape (Y, X, 3)
+    labels: tuple[np.ndarray, ...]  # of each, shape (Y, X)
+
+    def are_of(self, hierarchy: Hierarchy) -> bool:
+        """Whether they are of these patches, however these are compared now."""
+        return self.patches is hierarchy.patches
+
+
+@dataclass(frozen=True, eq=False)
 class KeptLayer:
     """A layer that the user kept, and what its table is measured on."""
 
@@ -152,6 +185,7 @@ class DockState:
     results: Mapping[Image, Result] = field(default_factory=dict)  # the segmented images
     # The newest objects of each image.
     objects: Mapping[Image, tuple[ObjectRequest, np.ndarray]] = field(default_factory=dict)
+    alternatives: Thumbnails | None = None  # of the first image
     previews: Mapping[Image, Labels] = field(default_factory=dict)
     # Layers whose tables are measured again when they are painted on.
     kept: Mapping[Labels, KeptLayer] = field(default_factory=dict)
@@ -200,6 +234,12 @@ class DockState:
     def change_comparison(self, **changes: Any) -> None:
         """Change how patches are compared."""
         self.comparison = self.comparison.updated(**changes)
+
+    def use_alternative(self, settings: AlternativeSettings) -> None:
+        """Set the controls to an alternative; the number stays, also where it was suggested."""
+        if settings.mode == "regions":
+            self.change_cut(n_regions=settings.n_regions, threshold=None)
+        self.comparison = settings.comparison
 
     @property
     def n_classes(self) -> int:
@@ -271,6 +311,33 @@ class DockState:
         """Discard what belongs to some images; their layers stay."""
         self.results = {i: result for i, result in self.results.items() if i not in images}
         self.objects = {i: objects for i, objects in self.objects.items() if i not in images}
+
+    # Alternatives
+
+    @property
+    def alternatives_request(self) -> AlternativesRequest | None:
+        """Alternatives to what the first image shows; None where there cannot be any."""
+        result, cut = self.first_result, self.cut
+        if result is None or cut.mode not in ("classes", "regions"):
+            return None
+        if cut.mode == "classes" and self.classes.fixed_for(result.model) is not None:
+            return None  # fixed classes say how patches are compared
+        hierarchy, data = result.hierarchy, result.input.data
+        number = min(cut.n_classes, hierarchy.max_classes)
+        if cut.mode == "regions":
+            number = cut.regions_in(hierarchy)
+        image = data if result.has_image and isinstance(data, np.ndarray) else None
+        return AlternativesRequest(hierarchy, cut.mode, number, image)
+
+    @property
+    def alternatives_fit(self) -> bool:
+        """Whether what is shown is one of the alternatives, or will be in a moment."""
+        shown, request = self.alternatives, self.alternatives_request
+        if shown is None or request is None or not shown.are_of(request.hierarchy):
+            return False
+        if (shown.mode, shown.number) != (request.mode, request.number):
+            return False
+        return any(settings.comparison == self.comparison for settings in shown.settings)
 
     # Labels of a cut
 

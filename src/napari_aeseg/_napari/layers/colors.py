@@ -14,6 +14,7 @@ from napari_aeseg.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from napari.utils.colormaps import CyclicLabelColormap
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart, without its black.
@@ -63,3 +64,14 @@ def label_colors() -> CyclicLabelColormap:
 def cyclic_colormap() -> CyclicLabelColormap:
     """Return `label_colors`, always the same object."""
     return label_colors()
+
+
+def colors_of_labels(number: int, class_colors: Sequence[str] | None) -> np.ndarray:
+    """Return the colours that a preview gives labels 1 to `number`, from 0 to 1, (number, 3).
+
+    `class_colors` are those of classes, as "#rrggbb"; other labels have those of `cyclic_colormap`.
+    """
+    import numpy as np
+
+    colormap = cyclic_colormap() if class_colors is None else class_colormap(tuple(class_colors))
+    return np.asarray(colormap.map(np.arange(1, number + 1)))[:, :3]

@@ -28,7 +28,14 @@ def save_state(viewer: Viewer, state: DockState) -> None:
             f"{state.autosave}: load it and press Resume to go on."
         )
     saved = replace(
-        state, open_images=(), busy="", progress=None, message=message, tool=None, report=""
+        state,
+        open_images=(),
+        busy="",
+        progress=None,
+        message=message,
+        tool=None,
+        report="",
+        alternatives=None,
     )
     connections = Connections()
 

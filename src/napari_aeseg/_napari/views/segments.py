@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_aeseg._napari.views.alternatives import AlternativesView
 from napari_aeseg._napari.views.classes import ClassesPanel
 from napari_aeseg._napari.views.params_form import ParamsForm
 from napari_aeseg._napari.views.widgets import (
@@ -247,7 +248,7 @@ class SegmentsView(QWidget):
         self.form.changed.connect(lambda params: setattr(state, "segmentation", params))
         self.regions, self.objects = RegionsPanel(state), ObjectsPanel(state)
         self.classes, self.markers = ClassesPanel(state), MarkersPanel(state)
-        self.comparison = ComparisonPanel(state)
+        self.comparison, self.alternatives = ComparisonPanel(state), AlternativesView(state)
         self._make_buttons()
         self._make_modes()
         self._lay_out()
@@ -300,6 +301,7 @@ class SegmentsView(QWidget):
             in_a_row(self.open_button, self.save_button),
             *(in_a_row(*(self.modes[mode] for mode in row)) for row in (MODES[:2], MODES[2:])),
             *(self.regions, self.objects, self.classes, self.markers, self.comparison),
+            self.alternatives,
             self.apply_button,
         )
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from psygnal import Signal
-
+from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.jobs import comparing
-from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
+from napari_aeseg._napari.work.worker import Done, Failed, Job
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -19,27 +18,14 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
-class Comparer:
+class Comparer(Background):
     """Brings hierarchies in line with the state's `comparison`; the newest value wins."""
 
-    failed = Signal(object)  # Exception
-
     def __init__(self, state: DockState) -> None:
-        self._state = state
+        super().__init__(state)
         self._running: tuple[dict[Image, Hierarchy], ComparisonParams | None] = ({}, None)
         self._failed: dict[Image, tuple[Hierarchy, ComparisonParams | None]] = {}
-        self._runner = JobRunner()
-        self._runner.ended.connect(self._on_ended)
         state.on("comparison", "results", draw=self._update)
-
-    @property
-    def busy(self) -> bool:
-        """Whether patches are being compared."""
-        return self._runner.busy
-
-    def close(self) -> None:
-        """Stop, and ignore the outcome."""
-        self._runner.abandon()
 
     def _update(self) -> None:
         if self._runner.busy:

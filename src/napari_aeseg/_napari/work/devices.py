@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
+from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.jobs import finding_devices
-from napari_aeseg._napari.work.worker import Done, Job, JobRunner
+from napari_aeseg._napari.work.worker import Done, Job
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
@@ -18,22 +19,15 @@ if TYPE_CHECKING:
 _MILLISECONDS_TO_TORCH = 700
 
 
-class DeviceFinder:
+class DeviceFinder(Background):
     """Looks for devices in a thread, a moment after it was made and whenever it is asked to."""
 
     def __init__(self, state: DockState) -> None:
-        self._state = state
-        self._runner = JobRunner()
-        self._runner.ended.connect(self._on_ended)
+        super().__init__(state)
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.find)
         self._timer.start(_MILLISECONDS_TO_TORCH)
-
-    @property
-    def busy(self) -> bool:
-        """Whether devices are being looked up."""
-        return self._runner.busy
 
     def find(self) -> None:
         """Begin to look; `state.devices` follows."""
@@ -44,7 +38,7 @@ class DeviceFinder:
         """Stop, and ignore the outcome."""
         if isalive(self._timer):  # Qt deletes timers first when Python ends
             self._timer.stop()
-        self._runner.abandon()
+        super().close()
 
     def _on_ended(self, outcome: Outcome) -> None:
         if isinstance(outcome, Done):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.manifest.settings import prepare_folder
+from napari_aeseg._napari.state import Thumbnails
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.params import BASE_MODEL
 from napari_aeseg.progress import Progress, autosaved
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_aeseg._napari.layers.adapter import ImageInput
-    from napari_aeseg._napari.state import DockState, ObjectRequest
+    from napari_aeseg._napari.state import AlternativesRequest, DockState, ObjectRequest
     from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_SAVES = 30.0
 _SECONDS_BETWEEN_PICTURES = 1.0
+_ALTERNATIVES = 6  # in two rows of the dock
+_THUMBNAIL = 184  # pixels, twice those of the dock: some screens show two where one is counted
 
 
 def training(
@@ -128,6 +131,30 @@ def detecting_objects(requests: Mapping[Any, ObjectRequest]) -> Work:
             key: request.cut.labels(request.hierarchy, request.prototypes, stop=stop)
             for key, request in requests.items()
         }
+
+    return work
+
+
+def finding_alternatives(request: AlternativesRequest) -> Work:
+    """Find alternatives and make their thumbnails; the result is `Thumbnails`."""
+
+    def work(stop: Event) -> Generator[Progress, None, Thumbnails]:
+        from napari_aeseg.regions.alternatives import alternatives_steps
+        from napari_aeseg.regions.plane import plane_of
+
+        hierarchy = request.hierarchy
+        alternatives = yield from alternatives_steps(
+            hierarchy, _ALTERNATIVES, request.mode, request.number, stop
+        )
+        plane = plane_of(hierarchy, request.image, _THUMBNAIL)
+        return Thumbnails(
+            hierarchy.patches,
+            request.mode,
+            request.number,
+            tuple(a.settings for a in alternatives),
+            plane.picture,
+            tuple(plane.labels(a.label_of_patch) for a in alternatives),
+        )
 
     return work
 

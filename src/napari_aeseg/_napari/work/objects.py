@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psygnal import Signal
-
+from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.jobs import detecting_objects
-from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
+from napari_aeseg._napari.work.worker import Done, Failed, Job
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -16,27 +15,18 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.work.worker import Outcome
 
 
-class ObjectFinder:
+class ObjectFinder(Background):
     """Runs one request at a time; the newest request for an image wins."""
 
-    failed = Signal(object)  # Exception
-
     def __init__(self, state: DockState) -> None:
-        self._state = state
+        super().__init__(state)
         self._waiting: dict[Image, ObjectRequest] = {}
         self._running: dict[Image, ObjectRequest] = {}
-        self._runner = JobRunner()
-        self._runner.ended.connect(self._on_ended)
-
-    @property
-    def busy(self) -> bool:
-        """Whether objects are being detected."""
-        return self._runner.busy
 
     def close(self) -> None:
         """Stop, and ignore the outcome."""
         self._waiting.clear()
-        self._runner.abandon()
+        super().close()
 
     def find(self, image: Image, request: ObjectRequest) -> None:
         """Begin to detect objects, unless the running request gives the same."""

@@ -1,0 +1,139 @@
+"""Thumbnails of alternatives: a click on the one that looks right sets the controls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QToolButton, QWidget
+
+from napari_aeseg._napari.layers.colors import colors_of_labels
+from napari_aeseg._napari.views.widgets import fill_column
+from napari_aeseg.io.images import tinted
+from napari_aeseg.params import ComparisonParams
+
+if TYPE_CHECKING:
+    from napari_aeseg._napari.state import DockState, Thumbnails
+    from napari_aeseg.regions.alternatives import AlternativeSettings
+
+_COLUMNS = 3
+_SIDES = 60, 140  # pixels: smallest and largest width of a thumbnail; they share that of the dock
+_FRAME, _GAP = 3, 2  # pixels around a thumbnail, and between two frames
+_STRENGTH = 0.5  # of the colours, as on the preview
+_STYLE = """
+QToolButton { margin: 0; padding: 1px; border: 2px solid transparent; background: transparent; }
+QToolButton:hover { border-color: gray; }
+QToolButton:checked { border-color: palette(highlight); }
+QToolButton:focus { border-style: dashed; border-color: gray; }
+QToolButton:checked:focus { border-color: palette(highlight); }
+"""
+
+
+class AlternativesView(QWidget):
+    """The question and the thumbnails; hidden while there is nothing to choose from."""
+
+    def __init__(self, state: DockState) -> None:
+        super().__init__()
+        self._state = state
+        self._drawn: tuple[Thumbnails, tuple[str, ...] | None] | None = None
+        self.buttons: list[QToolButton] = []
+        self._grid = QGridLayout()
+        self._grid.setSpacing(_GAP)
+        for column in range(_COLUMNS):
+            self._grid.setColumnStretch(column, 1)
+        fill_column(self, QLabel("Which looks right?"), self._grid)
+        self.setStyleSheet(_STYLE)
+        state.on(
+            "alternatives", "cut", "images", "results", "comparison", "classes", draw=self._draw
+        )
+
+    def _draw(self) -> None:
+        state, shown = self._state, self._state.alternatives
+        is_choice = shown is not None and len(shown.settings) > 1
+        self.setVisible(is_choice)
+        if shown is None or not is_choice:
+            self._drawn = None
+            return
+        # Those of another number or comparison are about to be replaced.
+        self.setEnabled(state.alternatives_fit)
+        are_classes = shown.mode == "classes"
+        colors = state.classes.colors_of(shown.number) if are_classes else None
+        if self._drawn is None or self._drawn[0] is not shown or self._drawn[1] != colors:
+            self._draw_thumbnails(shown, colors_of_labels(shown.number, colors))
+            self._drawn = (shown, colors)
+        self._draw_chosen()
+
+    def _draw_thumbnails(self, shown: Thumbnails, colors: np.ndarray) -> None:
+        while len(self.buttons) < len(shown.settings):
+            self._add_button()
+        for i, button in enumerate(self.buttons):
+            button.setVisible(i < len(shown.settings))
+            if i < len(shown.settings):
+                picture = tinted(shown.picture, shown.labels[i], colors, _STRENGTH)
+                button.setIcon(_icon(picture))
+                text = _text_of(shown.settings[i])
+                button.setToolTip(text)
+                button.setAccessibleName(f"Alternative {i + 1}: {text}")
+
+        self._fit()
+
+    def resizeEvent(self, event: QEvent) -> None:
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Let the thumbnails fill the width of the dock."""
+        shown = self._state.alternatives
+        if shown is None:
+            return
+        height, width, _ = shown.picture.shape
+        column = (self.width() - (_COLUMNS - 1) * _GAP) // _COLUMNS - 2 * _FRAME
+        side = min(max(column, _SIDES[0]), _SIDES[1])
+        size = QSize(width, height).scaled(side, side, Qt.AspectRatioMode.KeepAspectRatio)
+        for button in self.buttons:
+            button.setIconSize(size)
+            button.setFixedHeight(size.height() + 2 * _FRAME)
+
+    def _add_button(self) -> None:
+        number = len(self.buttons)
+        button = QToolButton()
+        button.setCheckable(True)
+        button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        button.setMinimumWidth(
+            _SIDES[0] + 2 * _FRAME
+        )  # else that of its icon: no way to be smaller
+        button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        button.clicked.connect(lambda *_: self._choose(number))
+        self.buttons.append(button)
+        self._grid.addWidget(button, *divmod(number, _COLUMNS))
+
+    def _choose(self, number: int) -> None:
+        shown = self._state.alternatives
+        if shown is not None:
+            self._state.use_alternative(shown.settings[number])
+        self._draw_chosen()  # a click on the one in use has unchecked it
+
+    def _draw_chosen(self) -> None:
+        shown = self._state.alternatives
+        for button, settings in zip(self.buttons, shown.settings if shown else (), strict=False):
+            in_use = settings.comparison == self._state.comparison
+            button.setChecked(in_use and self._state.alternatives_fit)
+
+
+def _icon(picture: np.ndarray) -> QIcon:
+    """An icon of (Y, X, 3) uint8."""
+    picture = np.ascontiguousarray(picture)
+    height, width, _ = picture.shape
+    image = QImage(picture.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+    return QIcon(QPixmap.fromImage(image))  # which copies the pixels
+
+
+def _text_of(settings: AlternativeSettings) -> str:
+    """The values of the controls, by their names in the dock."""
+    fields = ComparisonParams.model_fields
+    values = settings.comparison.model_dump()
+    texts = {k: v if isinstance(v, str) else f"{v:g}" for k, v in values.items()}
+    text = ", ".join(f"{fields[k].title} {text}".lower() for k, text in texts.items())
+    return text.capitalize()

@@ -1,0 +1,129 @@
+"""Thumbnails in the dock: when they are shown, what a click does, what they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_aeseg._napari.layers.colors import class_color
+from napari_aeseg._napari.views import alternatives as module
+
+
+@pytest.fixture
+def view(widget):
+    return widget._controller.dock.segments.alternatives
+
+
+@pytest.fixture
+def shown(segmented, qtbot):
+    """The widget with thumbnails of four classes."""
+    segmented.mode = "classes"
+    segmented.n_classes = 4
+    wait_for_alternatives(segmented, qtbot)
+    return segmented
+
+
+def wait_for_alternatives(widget, qtbot):
+    widget.wait(20)
+    finder = widget._controller.alternatives
+    qtbot.waitUntil(lambda: finder.is_up_to_date, timeout=20_000)
+
+
+def visible(view) -> list:
+    return [button for button in view.buttons if not button.isHidden()]
+
+
+def test_nothing_is_shown_and_takes_no_height_before_there_is_something_to_choose(
+    widget, view, qtbot
+):
+    assert view.isHidden()
+    assert view.buttons == []
+
+
+def test_one_segmentation_is_no_choice(segmented, view, qtbot):
+    segmented.mode = "classes"
+    segmented.n_classes = 1
+    wait_for_alternatives(segmented, qtbot)
+    assert len(segmented._state.alternatives.settings) == 1
+    assert view.isHidden()
+
+
+def test_each_says_its_settings_and_the_first_is_in_use(shown, view):
+    assert not view.isHidden()
+    buttons = visible(view)
+    settings = shown._state.alternatives.settings
+    assert len(buttons) == len(settings) > 1
+    assert buttons[0].toolTip() == "Balance 0.5, smoothing scale auto"
+    assert [b.isChecked() for b in buttons] == [True] + [False] * (len(buttons) - 1)
+    for number, button in enumerate(buttons, 1):
+        assert button.accessibleName() == f"Alternative {number}: {button.toolTip()}"
+        assert button.focusPolicy() & Qt.FocusPolicy.TabFocus
+        assert not button.icon().isNull()
+
+
+def test_a_click_sets_the_controls_and_the_preview_follows(shown, view, qtbot):
+    before = shown.cut
+    for number, settings in enumerate(shown._state.alternatives.settings):
+        visible(view)[number].click()
+        wait_for_alternatives(shown, qtbot)
+        assert shown.comparison == settings.comparison
+        assert shown.cut == before
+        expected = shown.hierarchy.compared_by(settings.comparison).classes(4)
+        assert np.array_equal(shown.preview.data, expected)
+        assert [b.isChecked() for b in visible(view)].index(True) == number
+        assert sum(b.isChecked() for b in visible(view)) == 1
+
+
+def test_a_click_on_the_one_in_use_leaves_it_in_use(shown, view):
+    visible(view)[0].click()
+    assert visible(view)[0].isChecked()
+
+
+def test_the_space_bar_is_a_click(shown, view, qtbot):
+    qtbot.keyClick(visible(view)[1], Qt.Key.Key_Space)
+    assert shown.comparison == shown._state.alternatives.settings[1].comparison
+
+
+def test_those_of_another_number_cannot_be_chosen_while_new_ones_are_found(shown, view, qtbot):
+    shown.n_classes = 3
+    assert not view.isHidden()
+    assert not view.isEnabled()
+    assert not any(button.isChecked() for button in view.buttons)
+    wait_for_alternatives(shown, qtbot)
+    assert view.isEnabled()
+    shown.mode = "objects"
+    assert view.isHidden()
+
+
+def test_thumbnails_have_the_colours_of_the_preview(shown, view, qtbot):
+    def colours_of(button) -> set[str]:
+        picture = button.icon().pixmap(500, 500).toImage()
+        places = [(x, y) for x in range(picture.width()) for y in range(picture.height())]
+        return {picture.pixelColor(*place).name() for place in places}
+
+    def half(colour: str) -> str:
+        """The colour as it is over black."""
+        return "#" + "".join(f"{int(colour[i : i + 2], 16) // 2:02x}" for i in (1, 3, 5))
+
+    state = shown._state  # over black, colours can be told
+    black = np.zeros_like(state.alternatives.picture)
+    state.alternatives = replace(state.alternatives, picture=black)
+    assert colours_of(view.buttons[0]) == {half(class_color(k)) for k in (1, 2, 3, 4)}
+    shown.class_colors = ("#ff0000", "#00ff00", "#0000ff", "#ffffff")
+    expected = {half(color) for color in shown.class_colors}
+    assert colours_of(view.buttons[0]) == expected
+
+
+def test_thumbnails_fill_the_width_and_do_not_widen_the_dock(shown, view, qtbot):
+    narrowest = shown.native.minimumSizeHint().width()
+    shown.native.show()
+    for width in (narrowest, narrowest + 60):
+        shown.native.resize(width, 800)
+        qtbot.waitUntil(lambda width=width: abs(view.width() - width) < 40)
+        for button in visible(view):
+            assert module._SIDES[0] <= button.iconSize().width() <= view.width() / 3
+            assert 3 * button.iconSize().width() > 0.9 * view.width()
+    assert shown.native.minimumSizeHint().width() == narrowest
