@@ -2,11 +2,12 @@
 
 A method is made once for the images of a set, which is where a model is trained (without labels),
 and then asked per image: ``method(kind, image, n)`` returns label arrays, one per setting, as the
-peers do. It returns none for a kind that it is not for.
+peers do.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.hierarchy import Hierarchy
 
     Method = Callable[[str, NDArray, int], list[NDArray]]
+    Maker = Callable[[Sequence[NDArray]], Method]
 
 #: Where the merge trees are cut for partitions: one threshold for the set, or one per image.
 THRESHOLDS = np.linspace(0.02, 0.98, 49)
@@ -31,46 +33,47 @@ def axes_of(image: NDArray) -> str:
     return "YXC" if image.shape[-1] == 3 else "ZYX"[-image.ndim :]
 
 
-_last: tuple[int, aeseg.Model] | None = None
+def segmented(hierarchy: Hierarchy, kind: str, n: int) -> list[NDArray]:
+    """What a kind of set asks for, from a hierarchy."""
+    if kind == "classes":
+        return [hierarchy.classes(n_classes=n)]
+    if kind == "textures":
+        return [hierarchy.regions(n_regions=n)]
+    if kind == "partitions":
+        return [hierarchy.regions(threshold=t) for t in THRESHOLDS]
+    return [hierarchy.objects()]
 
 
-def trained(images: Sequence[NDArray]) -> aeseg.Model:
-    """The default model of a set; kept until the next set, as several methods use the same."""
-    global _last
-    key = hash(tuple(image.tobytes() for image in images))
-    if _last is None or _last[0] != key:
-        _last = key, aeseg.train(list(images), axes=axes_of(images[0]))
-    return _last[1]
+def computed_again(hierarchy: Hierarchy, **changes: object) -> Hierarchy:
+    """The same patches with changed fields; nothing that was computed from the old is kept."""
+    caches = {f.name: None for f in fields(hierarchy) if f.init and f.name.startswith("_")}
+    return replace(hierarchy, **caches, **changes)
 
 
 class Ours:
-    """The default configuration, whatever the set."""
+    """The default configuration with one model, whatever the set."""
 
-    def __init__(self, images: Sequence[NDArray]) -> None:
-        self.model = trained(images)
+    def __init__(self, model: aeseg.Model) -> None:
+        self.model = model
 
     def hierarchy(self, image: NDArray) -> Hierarchy:
         return aeseg.build_hierarchy(image, self.model, axes=axes_of(image))
 
     def __call__(self, kind: str, image: NDArray, n: int) -> list[NDArray]:
-        hierarchy = self.hierarchy(image)
-        if kind == "classes":
-            return [hierarchy.classes(n_classes=n)]
-        if kind == "textures":
-            return [hierarchy.regions(n_regions=n)]
-        if kind == "partitions":
-            return [hierarchy.regions(threshold=t) for t in THRESHOLDS]
-        return [hierarchy.objects()]
+        return segmented(self.hierarchy(image), kind, n)
 
 
-class Base(Ours):
-    """The model that ships with the package, trained on none of the images."""
-
-    def __init__(self, _images: Sequence[NDArray]) -> None:
-        self.model = aeseg.load_model("base")
+def trained(images: Sequence[NDArray]) -> Ours:
+    """With a model trained on the very images."""
+    return Ours(aeseg.train(list(images), axes=axes_of(images[0])))
 
 
-METHODS: dict[str, Callable[[Sequence[NDArray]], Method]] = {
-    "napari-aeseg": Ours,
-    "napari-aeseg, base model": Base,
+def loaded(path: str) -> Maker:
+    """With a model file, or with "base", the model that ships with the package."""
+    return lambda _images: Ours(aeseg.load_model(path))
+
+
+METHODS: dict[str, Maker] = {
+    "napari-aeseg": trained,
+    "napari-aeseg, base model": loaded("base"),
 }

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from skimage.io import imread
+from skimage.transform import resize
 
 import scores
 from peers import PEERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -50,23 +51,40 @@ class Set:
     """A folder of labelled images."""
 
     kind: str
+    #: Sets of one subject are left out together by leave_out.py.
+    subject: str
     #: Truth values that mean "no truth here".
     ignore: tuple[int, ...] = ()
+    #: Whether all labels but 0 are one class.
+    foreground: bool = False
 
 
 SETS = {
-    "scratch_assay": Set("classes"),
-    "superalloy_sem": Set("classes"),
-    "wbc_large": Set("classes"),
-    "sandstone_ct": Set("classes"),
-    "texture_brodatz": Set("textures"),
-    "texture_skimage": Set("textures"),
-    "bsds500_val": Set("partitions"),
-    "dsb2018_fluo": Set("objects"),
-    "dsb2018_he_white": Set("objects"),
-    "isbi2012_em": Set("objects"),
-    "stardist_3d": Set("objects 3D"),
-    "plant_ovule_3d": Set("objects 3D"),
+    "scratch_assay": Set("classes", "cell layer"),
+    "superalloy_sem": Set("classes", "alloy"),
+    "sandstone_ct": Set("classes", "rock"),
+    "wbc_small": Set("classes", "blood"),
+    "wbc_large": Set("classes", "blood"),
+    "ebc_sem": Set("classes", "coating"),
+    "vnc_em": Set("classes", "nerve tissue, EM"),
+    "glas": Set("classes", "stained tissue", foreground=True),
+    "texture_brodatz": Set("textures", "textures"),
+    "texture_fabrics": Set("textures", "textures"),
+    "texture_skimage": Set("textures", "textures"),
+    "bsds500_val": Set("partitions", "photographs"),
+    "dsb2018_fluo": Set("objects", "fluorescence nuclei"),
+    "stardist_2d": Set("objects", "fluorescence nuclei"),
+    "ctc_fluo_sim": Set("objects", "fluorescence nuclei"),
+    "dsb2018_he_white": Set("objects", "stained tissue"),
+    "dsb2018_he_purple": Set("objects", "stained tissue"),
+    "monuseg": Set("objects", "stained tissue"),
+    "dsb2018_brightfield": Set("objects", "cytology"),
+    "tio2_sem": Set("objects", "particles"),
+    "isbi2012_em": Set("objects", "nerve tissue, EM"),
+    "stardist_3d": Set("objects 3D", "3D nuclei"),
+    "bbbc050_3d": Set("objects 3D", "3D nuclei"),
+    "plant_nuclei_3d": Set("objects 3D", "3D nuclei"),
+    "plant_ovule_3d": Set("objects 3D", "3D cells"),
 }
 
 
@@ -85,17 +103,34 @@ class Sample:
         return len(np.setdiff1d(self.truths[0], self.ignore))
 
 
-def load(data: Path, name: str, limit: int | None) -> list[Sample]:
-    """The images of a set in the order of their names."""
-    folder = data / name
+def load(data: Path, name: str, limit: int | None, longest: int | None = None) -> list[Sample]:
+    """The images of a set in the order of their names; see `shrunk` for larger 2D ones."""
+    folder, about = data / name, SETS[name]
     several = sorted(folder.glob("labels_[0-9]*"))
     annotators = several or [folder / "labels"]
     files = sorted((folder / "images").iterdir())[:limit]
     samples = []
     for file in files:
+        image = imread(file)
         truths = [imread(f / f"{file.stem}.tif") for f in annotators if _has(f, file.stem)]
-        samples.append(Sample(file.stem, imread(file), truths, SETS[name].ignore))
+        if longest and not about.kind.endswith("3D"):
+            image, truths = shrunk(image, longest), [shrunk(t, longest, 0) for t in truths]
+        if about.foreground:
+            truths = [(truth > 0).astype(np.int64) for truth in truths]
+        samples.append(Sample(file.stem, image, truths, about.ignore))
     return samples
+
+
+def shrunk(image: NDArray, longest: int, order: int = 1) -> NDArray:
+    """A 2D image brought down to so many pixels along its longer side; order 0 for labels."""
+    side = max(image.shape[:2])
+    if side <= longest:
+        return image
+    shape = tuple(round(n * (longest / side)) for n in image.shape[:2])
+    small = resize(
+        image, (*shape, *image.shape[2:]), order, anti_aliasing=order > 0, preserve_range=True
+    )
+    return small.astype(image.dtype)
 
 
 def _has(folder: Path, stem: str) -> bool:
@@ -145,6 +180,11 @@ def methods_for(kind: str, wanted: list[str]) -> dict[str, Callable]:
         makers.update(ours)
     for name, peer in PEERS[kind].items():
         makers[name] = lambda _images, peer=peer: lambda _kind, image, n: peer(image, n)
+    return wanted_of(makers, wanted)
+
+
+def wanted_of(makers: dict[str, Callable], wanted: list[str]) -> dict[str, Callable]:
+    """Those whose name has one of the parts that are wanted; all if none are."""
     return {
         name: maker
         for name, maker in makers.items()
@@ -162,8 +202,8 @@ def _ours() -> dict[str, Callable]:
     return METHODS
 
 
-def measure(kind: str, samples: list[Sample], maker: Callable) -> dict | None:
-    """Scores of one method on the images of a set; None if the method is not for this kind."""
+def measure(kind: str, samples: list[Sample], maker: Callable) -> dict:
+    """Scores of one method on the images of a set."""
     started = time.perf_counter()
     method = maker([sample.image for sample in samples])
     prepared = time.perf_counter() - started
@@ -173,8 +213,6 @@ def measure(kind: str, samples: list[Sample], maker: Callable) -> dict | None:
         started = time.perf_counter()
         found = method(kind, sample.image, sample.n)
         seconds.append(time.perf_counter() - started)
-        if not found:
-            return None
         for name, score in SCORES[kind].items():
             values[name].append([score.measure(sample, labels) for labels in found])
     return {
@@ -198,19 +236,17 @@ def _summary(values: list[list[float]], samples: list[Sample], lower_is_better: 
     }
 
 
-def run(args: argparse.Namespace) -> list[dict]:
-    """Measure all methods on all sets; the JSON file is written as results come in."""
+def run(args: argparse.Namespace, methods: Callable[[str, list[str]], dict]) -> list[dict]:
+    """Measure `methods` of each kind on all sets; the JSON file is written as results come in."""
     results = _earlier(args.json) if args.resume else []
     done = {(r["set"], r["method"]) for r in results}
     for name in args.sets:
         kind = SETS[name].kind
-        samples = load(args.data, name, args.limit)
-        for method, maker in methods_for(kind, args.methods).items():
+        samples = load(args.data, name, args.limit, args.longest)
+        for method, maker in methods(kind, args.methods).items():
             if (name, method) in done:
                 continue
             measured = measure(kind, samples, maker)
-            if measured is None:
-                continue
             about = {"kind": kind, "set": name, "method": method}
             results.append(about | measured)
             value = next(iter(measured["scores"].values()))["value"]
@@ -287,8 +323,8 @@ def table(title: str, cells: dict[tuple[str, str], float], kind: str, score: Sco
     lines = [f"### {title}", ""]
     if reference:
         lines += [f"Ratio: to the mean of {reference}. Lost: sets where some peer is better.", ""]
-    lines += [_row("method", [*sets, "mean", "ratio", "lost"])]
-    lines += [_row("---", ["---:"] * (len(sets) + 3))]
+    lines += [row("method", [*sets, "mean", "ratio", "lost"])]
+    lines += [row("---", ["---:"] * (len(sets) + 3))]
     for method in methods:
         mean = means.get(method)
         ratio = mean / of_peers[reference] if reference and mean is not None else None
@@ -300,7 +336,7 @@ def table(title: str, cells: dict[tuple[str, str], float], kind: str, score: Sco
             if peer
         )
         found = [_number(cells.get((method, s))) for s in sets]
-        lines.append(_row(method, [*found, _number(mean), _number(ratio, 2), str(lost)]))
+        lines.append(row(method, [*found, _number(mean), _number(ratio, 2), str(lost)]))
     return "\n".join(lines)
 
 
@@ -308,27 +344,39 @@ def _number(value: float | None, digits: int = 3) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _row(first: str, cells: list[str]) -> str:
+def row(first: str, cells: list[str]) -> str:
     return f"| {first:36s} | " + " | ".join(f"{cell:>16s}" for cell in cells) + " |"
 
 
 # -- command line --------------------------------------------------------------------------------
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
+def parser(
+    text: str, result: str, sets: Sequence[str] = tuple(SETS), longest: int | None = None
+) -> argparse.ArgumentParser:
+    """The options of a script that measures on these sets and writes a JSON file."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of the labelled sets")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS, metavar="SET")
-    parser.add_argument(
-        "--methods", nargs="+", default=[], metavar="PART", help="parts of names; default all"
-    )
-    parser.add_argument("--json", type=Path, default=ROOT / "out" / "quality.json")
-    parser.add_argument("--limit", type=int, help="images per set")
-    parser.add_argument(
-        "--resume", action="store_true", help="keep what the JSON file has and measure the rest"
-    )
+    add = parser.add_argument
+    add("--data", type=Path, default=DATA, help="folder of the labelled sets")
+    add("--sets", nargs="+", default=list(sets), choices=SETS, metavar="SET")
+    add("--json", type=Path, default=ROOT / "out" / result)
+    add("--limit", type=int, help="images per set")
+    add("--longest", type=int, default=longest, help="larger 2D images are brought down to it")
+    return parser
+
+
+def add_methods(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the options of `run`."""
+    add = parser.add_argument
+    add("--methods", nargs="+", default=[], metavar="PART", help="parts of names; default all")
+    add("--resume", action="store_true", help="keep what the JSON file has, measure the rest")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
+    """The options given, without the sets that have no folder."""
     args = parser.parse_args(argv)
     missing = [name for name in args.sets if not (args.data / name / "images").is_dir()]
     if len(missing) == len(args.sets):
@@ -340,11 +388,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    args = parse()
+    args = parse(add_methods(parser(__doc__, "quality.json")))
     # Flat images make peers warn about 0 / 0
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     warnings.filterwarnings("ignore", message="Number of distinct clusters")
-    print(tables(run(args)))
+    print(tables(run(args, methods_for)))
     print(f"\nEvery score: {args.json}")
 
 
