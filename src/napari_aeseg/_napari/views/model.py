@@ -52,10 +52,11 @@ STARTS: dict[Start, str] = {
 _CUSTOM = "Custom"
 NO_MODEL = (
     "No trained model; Segment uses the built-in base model. Training on your images takes a "
-    "minute or more and may fit them better."
+    "minute or more; it fits some images better and others worse."
 )
 BASE_MODEL = (
-    "Base model (built in). Training on your images takes a minute or more and may fit them better."
+    "Base model (built in). Training on your images takes a minute or more; it fits some images "
+    "better and others worse."
 )
 
 
