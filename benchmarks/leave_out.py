@@ -28,7 +28,7 @@ from ours import Ours, computed_again, segmented
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     #: Set, image, value: the scores of all cuts.
@@ -72,16 +72,19 @@ def choose(values: Mapping[str, Mapping[str, float]]) -> Choice:
 
 
 def measure(args: argparse.Namespace) -> Scores:
-    """Score every image with every value; written to the JSON file image by image."""
+    """Score every image with every value; written to the JSON file image by image.
+
+    Returns the scores that were asked for, of which the file may have more.
+    """
     about = {name: getattr(args, name) for name in ("constant", "model", "longest")}
-    images = _earlier(args.json, about)
+    images, chosen = _earlier(args.json, about), {}
     ours = Ours(aeseg.load_model(args.model))
     for name in args.sets:
         kind = quality.SETS[name].kind
         score = next(iter(quality.SCORES[kind].values()))
-        of_set = images.setdefault(name, {})
+        of_set, chosen[name] = images.setdefault(name, {}), {}
         for sample in quality.load(args.data, name, args.limit, args.longest):
-            by_value = of_set.setdefault(sample.stem, {})
+            chosen[name][sample.stem] = by_value = of_set.setdefault(sample.stem, {})
             hierarchy = None
             for value in args.values:
                 if value in by_value:
@@ -93,8 +96,8 @@ def measure(args: argparse.Namespace) -> Scores:
                 by_value[value] = [score.measure(sample, labels) for labels in cuts]
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps({"about": about, "images": images}, indent=1) + "\n")
-        print(f"{name}: {len(of_set)} images", file=sys.stderr)
-    return images
+        print(f"{name}: {len(chosen[name])} images", file=sys.stderr)
+    return chosen
 
 
 def _read(value: str) -> object:
@@ -115,25 +118,19 @@ def _earlier(path: Path, about: dict) -> Scores:
     return found["images"]
 
 
-def of_groups(images: Scores, args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Score of each value on each group: the mean of its sets, at the best cut of each set."""
-    groups: dict[str, list[str]] = {}
-    for name in args.sets:
-        groups.setdefault(quality.SETS[name].subject if args.by == "subject" else name, []).append(
-            name
-        )
+def of_groups(
+    images: Scores, values: Sequence[str], group_of: Mapping[str, str]
+) -> dict[str, dict[str, float]]:
+    """Score of each value on each group: the mean over its sets, at the best cut of each set."""
 
     def of_set(name: str, value: str) -> float:
-        stems = [s.stem for s in quality.load(args.data, name, args.limit)]
-        return scores.sweep([images[name][stem][value] for stem in stems]).ods
+        return scores.sweep([by_value[value] for by_value in images[name].values()]).ods
 
-    return {
-        value: {
-            group: float(np.mean([of_set(name, value) for name in names]))
-            for group, names in groups.items()
-        }
-        for value in args.values
-    }
+    def of_group(group: str, value: str) -> float:
+        return float(np.mean([of_set(s, value) for s, g in group_of.items() if g == group]))
+
+    groups = list(dict.fromkeys(group_of.values()))
+    return {value: {group: of_group(group, value) for group in groups} for value in values}
 
 
 def table(values: Mapping[str, Mapping[str, float]], choice: Choice) -> str:
@@ -164,7 +161,10 @@ def main(argv: list[str] | None = None) -> None:
         "objects are found do not depend on",
     )
     args = quality.parse(parser, argv)
-    values = of_groups(measure(args), args)
+    group_of = {s: s if args.by == "set" else quality.SETS[s].subject for s in args.sets}
+    if len(set(group_of.values())) < 2:
+        parser.error(f"Nothing is left without {args.sets[0]}. Give sets of two subjects or more.")
+    values = of_groups(measure(args), args.values, group_of)
     choice = choose(values)
     print(table(values, choice))
     print(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import ablations
 import napari_aeseg as aeseg
@@ -46,3 +47,27 @@ def test_table_has_the_mean_of_each_kind() -> None:
     assert [cell.strip() for cell in lines[2].split("|")[2:-1]] == [
         *("0.200", "0.600", "0.900", "0.400", "0.900")
     ]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_banks_have_a_level_for_each_scale(channels) -> None:
+    pixels = np.random.default_rng(0).random((channels, 32, 40)).astype(np.float32)
+    for bank, features in ((ablations.filter_bank, 5 * channels), (ablations.gabor_bank, 6)):
+        assert [level.shape for level in bank(pixels)] == 4 * [(features, 32, 40)]
+
+
+def test_the_untrained_network_is_the_same_network_with_other_weights() -> None:
+    base = aeseg.load_model("base")
+    models = [ablations.untrained(base) for _ in range(2)]
+    assert models[0].architecture == base.architecture
+    assert models[0].fingerprint == models[1].fingerprint != base.fingerprint
+    assert models[0].fitted(5).architecture.channels == 5
+
+
+def test_the_table_says_that_the_teacher_is_not_installed(monkeypatch) -> None:
+    monkeypatch.setattr(ablations, "find_spec", lambda _: None)
+    assert ablations.TEACHER not in ablations.rows(["base"])
+    results = [{"method": "m", "set": "glas", "scores": {"score": {"value": 0.5}}}]
+    last = ablations.table(results).splitlines()[-1]
+    assert ablations.TEACHER in last
+    assert "not installed" in last
