@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from napari_aeseg.io.file_array import ImageFile
     from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
-    from napari_aeseg.regions.alternatives import AlternativeSettings
+    from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 Existing = Literal["refuse", "skip", "replace"]
@@ -477,14 +477,11 @@ class Batch:
         self, path: Path, tree: Hierarchy, image: ImageFile | None, stop: StopFlag | None
     ) -> Generator[Progress, None, None]:
         """Write a contact sheet of alternatives, each with the options that give it."""
-        cut, n = self.cut, self.alternatives or 1
-        if cut.mode == "classes":
-            work = alternatives_steps(
-                tree, n, "classes", min(int(cut.n_classes), tree.max_classes), stop
-            )
-        else:
-            work = alternatives_steps(tree, n, "regions", cut.regions_in(tree), stop)
-        alternatives = yield from work
+        mode: AlternativeMode = "classes" if self.cut.mode == "classes" else "regions"
+        count = self.cut.classes_in if mode == "classes" else self.cut.regions_in
+        alternatives = yield from alternatives_steps(
+            tree, self.alternatives or 1, mode, count(tree), stop
+        )
         plane = plane_of(tree, None if image is None else image.array, _ALTERNATIVE_SIDE)
         colours = distinct_colours(alternatives[0].settings.number)
         pictures = [

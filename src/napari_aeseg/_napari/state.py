@@ -323,21 +323,19 @@ class DockState:
         if cut.mode == "classes" and self.classes.fixed_for(result.model) is not None:
             return None  # fixed classes say how patches are compared
         hierarchy, data = result.hierarchy, result.input.data
-        number = min(cut.n_classes, hierarchy.max_classes)
-        if cut.mode == "regions":
-            number = cut.regions_in(hierarchy)
+        count = cut.classes_in if cut.mode == "classes" else cut.regions_in
         image = data if result.has_image and isinstance(data, np.ndarray) else None
-        return AlternativesRequest(hierarchy, cut.mode, number, image)
+        return AlternativesRequest(hierarchy, cut.mode, count(hierarchy), image)
 
     @property
     def alternatives_fit(self) -> bool:
         """Whether what is shown is one of the alternatives, or will be in a moment."""
-        shown, request = self.alternatives, self.alternatives_request
-        if shown is None or request is None or not shown.are_of(request.hierarchy):
+        thumbnails, request = self.alternatives, self.alternatives_request
+        if thumbnails is None or request is None or not thumbnails.are_of(request.hierarchy):
             return False
-        if (shown.mode, shown.number) != (request.mode, request.number):
+        if (thumbnails.mode, thumbnails.number) != (request.mode, request.number):
             return False
-        return any(settings.comparison == self.comparison for settings in shown.settings)
+        return any(settings.comparison == self.comparison for settings in thumbnails.settings)
 
     # Labels of a cut
 

@@ -18,7 +18,7 @@ def view(widget):
 
 
 @pytest.fixture
-def shown(segmented, qtbot):
+def with_thumbnails(segmented, qtbot):
     """The widget with thumbnails of four classes."""
     segmented.mode = "classes"
     segmented.n_classes = 4
@@ -51,10 +51,10 @@ def test_one_segmentation_is_no_choice(segmented, view, qtbot):
     assert view.isHidden()
 
 
-def test_each_says_its_settings_and_the_first_is_in_use(shown, view):
+def test_each_says_its_settings_and_the_first_is_in_use(with_thumbnails, view):
     assert not view.isHidden()
     buttons = visible(view)
-    settings = shown._state.alternatives.settings
+    settings = with_thumbnails._state.alternatives.settings
     assert len(buttons) == len(settings) > 1
     assert buttons[0].toolTip() == "Balance 0.5, smoothing scale auto"
     assert [b.isChecked() for b in buttons] == [True] + [False] * (len(buttons) - 1)
@@ -64,41 +64,43 @@ def test_each_says_its_settings_and_the_first_is_in_use(shown, view):
         assert not button.icon().isNull()
 
 
-def test_a_click_sets_the_controls_and_the_preview_follows(shown, view, qtbot):
-    before = shown.cut
-    for number, settings in enumerate(shown._state.alternatives.settings):
+def test_a_click_sets_the_controls_and_the_preview_follows(with_thumbnails, view, qtbot):
+    before = with_thumbnails.cut
+    for number, settings in enumerate(with_thumbnails._state.alternatives.settings):
         visible(view)[number].click()
-        wait_for_alternatives(shown, qtbot)
-        assert shown.comparison == settings.comparison
-        assert shown.cut == before
-        expected = shown.hierarchy.compared_by(settings.comparison).classes(4)
-        assert np.array_equal(shown.preview.data, expected)
+        wait_for_alternatives(with_thumbnails, qtbot)
+        assert with_thumbnails.comparison == settings.comparison
+        assert with_thumbnails.cut == before
+        expected = with_thumbnails.hierarchy.compared_by(settings.comparison).classes(4)
+        assert np.array_equal(with_thumbnails.preview.data, expected)
         assert [b.isChecked() for b in visible(view)].index(True) == number
         assert sum(b.isChecked() for b in visible(view)) == 1
 
 
-def test_a_click_on_the_one_in_use_leaves_it_in_use(shown, view):
+def test_a_click_on_the_one_in_use_leaves_it_in_use(with_thumbnails, view):
     visible(view)[0].click()
     assert visible(view)[0].isChecked()
 
 
-def test_the_space_bar_is_a_click(shown, view, qtbot):
+def test_the_space_bar_is_a_click(with_thumbnails, view, qtbot):
     qtbot.keyClick(visible(view)[1], Qt.Key.Key_Space)
-    assert shown.comparison == shown._state.alternatives.settings[1].comparison
+    assert with_thumbnails.comparison == with_thumbnails._state.alternatives.settings[1].comparison
 
 
-def test_those_of_another_number_cannot_be_chosen_while_new_ones_are_found(shown, view, qtbot):
-    shown.n_classes = 3
+def test_those_of_another_number_cannot_be_chosen_while_new_ones_are_found(
+    with_thumbnails, view, qtbot
+):
+    with_thumbnails.n_classes = 3
     assert not view.isHidden()
     assert not view.isEnabled()
     assert not any(button.isChecked() for button in view.buttons)
-    wait_for_alternatives(shown, qtbot)
+    wait_for_alternatives(with_thumbnails, qtbot)
     assert view.isEnabled()
-    shown.mode = "objects"
+    with_thumbnails.mode = "objects"
     assert view.isHidden()
 
 
-def test_thumbnails_have_the_colours_of_the_preview(shown, view, qtbot):
+def test_thumbnails_have_the_colours_of_the_preview(with_thumbnails, view, qtbot):
     def colours_of(button) -> set[str]:
         picture = button.icon().pixmap(500, 500).toImage()
         places = [(x, y) for x in range(picture.width()) for y in range(picture.height())]
@@ -108,22 +110,22 @@ def test_thumbnails_have_the_colours_of_the_preview(shown, view, qtbot):
         """The colour as it is over black."""
         return "#" + "".join(f"{int(colour[i : i + 2], 16) // 2:02x}" for i in (1, 3, 5))
 
-    state = shown._state  # over black, colours can be told
+    state = with_thumbnails._state  # over black, colours can be told
     black = np.zeros_like(state.alternatives.picture)
     state.alternatives = replace(state.alternatives, picture=black)
     assert colours_of(view.buttons[0]) == {half(class_color(k)) for k in (1, 2, 3, 4)}
-    shown.class_colors = ("#ff0000", "#00ff00", "#0000ff", "#ffffff")
-    expected = {half(color) for color in shown.class_colors}
+    with_thumbnails.class_colors = ("#ff0000", "#00ff00", "#0000ff", "#ffffff")
+    expected = {half(color) for color in with_thumbnails.class_colors}
     assert colours_of(view.buttons[0]) == expected
 
 
-def test_thumbnails_fill_the_width_and_do_not_widen_the_dock(shown, view, qtbot):
-    narrowest = shown.native.minimumSizeHint().width()
-    shown.native.show()
+def test_thumbnails_fill_the_width_and_do_not_widen_the_dock(with_thumbnails, view, qtbot):
+    narrowest = with_thumbnails.native.minimumSizeHint().width()
+    with_thumbnails.native.show()
     for width in (narrowest, narrowest + 60):
-        shown.native.resize(width, 800)
+        with_thumbnails.native.resize(width, 800)
         qtbot.waitUntil(lambda width=width: abs(view.width() - width) < 40)
         for button in visible(view):
             assert module._SIDES[0] <= button.iconSize().width() <= view.width() / 3
             assert 3 * button.iconSize().width() > 0.9 * view.width()
-    assert shown.native.minimumSizeHint().width() == narrowest
+    assert with_thumbnails.native.minimumSizeHint().width() == narrowest

@@ -57,15 +57,17 @@ def starts(monkeypatch):
 
 
 def test_what_is_shown_comes_first(state, hierarchy, found):
-    shown = found()
+    thumbnails = found()
     expected = hierarchy.alternatives(n_classes=4)
-    assert [s.comparison for s in shown.settings] == [a.settings.comparison for a in expected]
+    assert [s.comparison for s in thumbnails.settings] == [a.settings.comparison for a in expected]
     assert len(expected) > 1
     assert state.alternatives_fit
-    pixels = np.linspace(0, 47, shown.picture.shape[0]).round().astype(int)
-    for labels, alternative in zip(shown.labels, expected, strict=True):
+    pixels = np.linspace(0, 47, thumbnails.picture.shape[0]).round().astype(int)
+    for labels, alternative in zip(thumbnails.labels, expected, strict=True):
         assert np.mean(labels == alternative.labels[np.ix_(pixels, pixels)]) > 0.95
-    assert np.abs(shown.picture[..., 0] - (halves() > 0.5)[np.ix_(pixels, pixels)]).mean() < 0.2
+    assert (
+        np.abs(thumbnails.picture[..., 0] - (halves() > 0.5)[np.ix_(pixels, pixels)]).mean() < 0.2
+    )
 
 
 def test_another_number_and_mode_are_found_once_the_controls_rest(state, found, starts):
@@ -75,17 +77,17 @@ def test_another_number_and_mode_are_found_once_the_controls_rest(state, found, 
     assert not state.alternatives_fit  # the old ones are shown until then
     assert found().number == 7
     state.change_cut(mode="regions", n_regions=9)
-    shown = found()
-    assert (shown.mode, shown.number) == ("regions", 9)
+    thumbnails = found()
+    assert (thumbnails.mode, thumbnails.number) == ("regions", 9)
     assert starts == [("classes", 4, 0.5), ("classes", 7, 0.5), ("regions", 9, 0.5)]
 
 
 def test_the_alternative_in_use_is_not_looked_for_again(state, found, starts):
-    shown = found()
-    for settings in shown.settings:
+    thumbnails = found()
+    for settings in thumbnails.settings:
         state.use_alternative(settings)
         assert state.comparison == settings.comparison
-        assert found() is shown
+        assert found() is thumbnails
         assert state.alternatives_fit
     assert len(starts) == 1
 

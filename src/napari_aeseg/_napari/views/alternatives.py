@@ -50,33 +50,32 @@ class AlternativesView(QWidget):
         )
 
     def _draw(self) -> None:
-        state, shown = self._state, self._state.alternatives
-        is_choice = shown is not None and len(shown.settings) > 1
+        state, thumbnails = self._state, self._state.alternatives
+        is_choice = thumbnails is not None and len(thumbnails.settings) > 1
         self.setVisible(is_choice)
-        if shown is None or not is_choice:
+        if thumbnails is None or not is_choice:
             self._drawn = None
             return
         # Those of another number or comparison are about to be replaced.
         self.setEnabled(state.alternatives_fit)
-        are_classes = shown.mode == "classes"
-        colors = state.classes.colors_of(shown.number) if are_classes else None
-        if self._drawn is None or self._drawn[0] is not shown or self._drawn[1] != colors:
-            self._draw_thumbnails(shown, colors_of_labels(shown.number, colors))
-            self._drawn = (shown, colors)
+        are_classes = thumbnails.mode == "classes"
+        colors = state.classes.colors_of(thumbnails.number) if are_classes else None
+        if self._drawn is None or self._drawn[0] is not thumbnails or self._drawn[1] != colors:
+            self._draw_thumbnails(thumbnails, colors_of_labels(thumbnails.number, colors))
+            self._drawn = (thumbnails, colors)
         self._draw_chosen()
 
-    def _draw_thumbnails(self, shown: Thumbnails, colors: np.ndarray) -> None:
-        while len(self.buttons) < len(shown.settings):
+    def _draw_thumbnails(self, thumbnails: Thumbnails, colors: np.ndarray) -> None:
+        while len(self.buttons) < len(thumbnails.settings):
             self._add_button()
         for i, button in enumerate(self.buttons):
-            button.setVisible(i < len(shown.settings))
-            if i < len(shown.settings):
-                picture = tinted(shown.picture, shown.labels[i], colors, _STRENGTH)
+            button.setVisible(i < len(thumbnails.settings))
+            if i < len(thumbnails.settings):
+                picture = tinted(thumbnails.picture, thumbnails.labels[i], colors, _STRENGTH)
                 button.setIcon(_icon(picture))
-                text = _text_of(shown.settings[i])
+                text = _text_of(thumbnails.settings[i])
                 button.setToolTip(text)
                 button.setAccessibleName(f"Alternative {i + 1}: {text}")
-
         self._fit()
 
     def resizeEvent(self, event: QEvent) -> None:
@@ -85,10 +84,10 @@ class AlternativesView(QWidget):
 
     def _fit(self) -> None:
         """Let the thumbnails fill the width of the dock."""
-        shown = self._state.alternatives
-        if shown is None:
+        thumbnails = self._state.alternatives
+        if thumbnails is None:
             return
-        height, width, _ = shown.picture.shape
+        height, width, _ = thumbnails.picture.shape
         column = (self.width() - (_COLUMNS - 1) * _GAP) // _COLUMNS - 2 * _FRAME
         side = min(max(column, _SIDES[0]), _SIDES[1])
         size = QSize(width, height).scaled(side, side, Qt.AspectRatioMode.KeepAspectRatio)
@@ -101,23 +100,24 @@ class AlternativesView(QWidget):
         button = QToolButton()
         button.setCheckable(True)
         button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        button.setMinimumWidth(
-            _SIDES[0] + 2 * _FRAME
-        )  # else that of its icon: no way to be smaller
+        # Without a minimum of its own, a button is never narrower than its icon.
+        button.setMinimumWidth(_SIDES[0] + 2 * _FRAME)
         button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         button.clicked.connect(lambda *_: self._choose(number))
         self.buttons.append(button)
         self._grid.addWidget(button, *divmod(number, _COLUMNS))
 
     def _choose(self, number: int) -> None:
-        shown = self._state.alternatives
-        if shown is not None:
-            self._state.use_alternative(shown.settings[number])
+        thumbnails = self._state.alternatives
+        if thumbnails is not None:
+            self._state.use_alternative(thumbnails.settings[number])
         self._draw_chosen()  # a click on the one in use has unchecked it
 
     def _draw_chosen(self) -> None:
-        shown = self._state.alternatives
-        for button, settings in zip(self.buttons, shown.settings if shown else (), strict=False):
+        thumbnails = self._state.alternatives
+        for button, settings in zip(
+            self.buttons, thumbnails.settings if thumbnails else (), strict=False
+        ):
             in_use = settings.comparison == self._state.comparison
             button.setChecked(in_use and self._state.alternatives_fit)
 

@@ -43,8 +43,8 @@ class AlternativesFinder(Background):
 
     def _update(self) -> None:
         state = self._state
-        request, shown = state.alternatives_request, state.alternatives
-        if shown is not None and (request is None or not shown.are_of(request.hierarchy)):
+        request, thumbnails = state.alternatives_request, state.alternatives
+        if thumbnails is not None and (request is None or not thumbnails.are_of(request.hierarchy)):
             state.alternatives = None
         if self.busy and request is not None and request.gives_same(self._running):
             return

@@ -111,7 +111,7 @@ class Cut:
         """
         raise_if_stopped(stop, self.mode)
         if self.mode == "objects":
-            n_classes = self._classes_in(hierarchy)
+            n_classes = self.classes_in(hierarchy)
             labels = hierarchy.objects(self.class_ids, n_classes, prototypes, self.min_size, stop)
         else:
             before = self._unedited(hierarchy, prototypes, markers)
@@ -141,19 +141,20 @@ class Cut:
         if self.mode == "regions":
             return hierarchy.region_of_patch(self.regions_in(hierarchy))
         if self.mode == "classes":
-            return hierarchy.class_of_patch(self._classes_in(hierarchy), prototypes)
+            return hierarchy.class_of_patch(self.classes_in(hierarchy), prototypes)
         if self.mode == "objects":
             raise InputError("Objects do not follow patches: use `labels` of this cut.")
         if markers is None:
             raise InputError("The mode 'markers' needs markers: an array of ids, 0 = unmarked.")
         return hierarchy.marker_of_patch(markers)
 
-    def _classes_in(self, hierarchy: Hierarchy) -> int:
+    def classes_in(self, hierarchy: Hierarchy) -> int:
+        """Return how many classes this cut asks for; never more than there can be."""
         return min(int(self.n_classes), hierarchy.max_classes)
 
     def prototypes_of(self, example: Hierarchy) -> Prototypes:
         """Return the classes of this cut in an image, to find the same ones in others."""
-        return example.prototypes(self._classes_in(example))
+        return example.prototypes(self.classes_in(example))
 
     def regions_in(self, hierarchy: Hierarchy) -> int:
         """Return how many regions this cut leaves; never more than there are patches."""
