@@ -69,6 +69,7 @@ def grab(viewer: Any) -> Image.Image:
 
 def save(viewer: Any, path: Path) -> None:
     """Write a screenshot with 256 colours, which is a third of the size."""
+    QTest.qWait(3000)  # until the thumbnails of alternatives are there
     grab(viewer).quantize(256).save(path, optimize=True)
 
 
