@@ -35,6 +35,7 @@ from napari_aeseg._napari.layers.adapter import (
 from napari_aeseg._napari.layers.clicks import EditTools
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.diagnostics import DiagnosticLayers
+from napari_aeseg._napari.layers.following import FollowingLayers
 from napari_aeseg._napari.layers.kept import KeptLayers
 from napari_aeseg._napari.layers.preview import PreviewLayers
 from napari_aeseg._napari.layers.snapshot import restored_state, save_state
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import numpy as np
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.layers.adapter import ImageInput
@@ -94,6 +95,7 @@ class Controller:
         self.kept = KeptLayers(viewer, state)
         self.corrections = ManualCorrections(viewer, state, self.previews.request_update)
         self.diagnostics = DiagnosticLayers(viewer, state)
+        self.following = FollowingLayers(state, self._layers_on)
         self.training_layer = TrainingLayer(viewer, state)
         self.hierarchy_io = HierarchyIO(viewer, state)
         self.devices = DeviceFinder(state)
@@ -528,6 +530,13 @@ class Controller:
         events = [image.events.data for image in self.state.open_images]
         self._image_connections.connect(lambda event: self._follow_data(event.source), *events)
 
+    def _layers_on(self, image: Image) -> list[Layer]:
+        """Return the plugin's layers that lie on an image."""
+        state, result = self.state, self.state.results[image]
+        layers = [state.previews.get(image), result.markers, *self.diagnostics.layers_on(image)]
+        kept = [layer for layer, kept in state.kept.items() if kept.image is image]
+        return [layer for layer in layers if layer is not None] + kept
+
     def _follow_data(self, image: Image) -> None:
         """Discard what no longer fits an image that was given other data, and say so."""
         result = self.state.results.get(image)
@@ -612,6 +621,7 @@ class Controller:
             self.devices,
             self.kept,
             self.tools,
+            self.following,
             self.corrections,
             self.previews,
             self.alternatives,

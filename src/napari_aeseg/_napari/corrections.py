@@ -8,9 +8,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from napari_aeseg._napari.layers.adapter import labels_arguments, unwrapped
+from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import check_colors, label_colors
 from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.placement import label_place, placed_on
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.cuts.edits import Merge, Split
 
@@ -130,12 +131,14 @@ class ManualCorrections:
                 result.markers.visible = mode == "markers"
 
     def _new_strokes(self, image: Image, result: Result) -> Labels:
+        empty = np.zeros(result.hierarchy.patches.shape, np.uint8)
+        strokes, place = placed_on(image, result.hierarchy.axes, empty)
         layer: Labels = unwrapped(
             self._viewer.add_labels(
-                np.zeros(result.hierarchy.patches.shape, np.uint8),
+                strokes,
                 name=f"{image.name} strokes",
                 colormap=label_colors(),  # a stroke has the colour of the segment it grows to
-                **labels_arguments(image, result.hierarchy.axes),
+                **place,
             )
         )
         layer.brush_size = _BRUSH
@@ -214,7 +217,7 @@ class ManualCorrections:
 
 
 def _patch(result: Result, place: Sequence[int]) -> int:
-    patches, place = result.hierarchy.patches, tuple(place)
+    patches, place = result.hierarchy.patches, label_place(tuple(place), result.hierarchy.axes)
     is_inside = len(place) == patches.ndim
     is_inside = is_inside and all(0 <= i < n for i, n in zip(place, patches.shape, strict=True))
     if not is_inside:

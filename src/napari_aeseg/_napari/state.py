@@ -14,6 +14,7 @@ import numpy as np
 from psygnal import SignalGroupDescriptor
 
 from napari_aeseg._napari.layers.colors import class_color
+from napari_aeseg._napari.layers.placement import labels_in
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
 from napari_aeseg.regions.cuts.cut import Cut
@@ -65,6 +66,17 @@ class Result:
     markers: Labels | None = None  # the layer with the user's strokes
     path: Path | None = None  # the folder that the hierarchy was opened from
     has_image: bool = True  # False when the layer shows the brightness only
+
+    def has_axes_of(self, other: Result) -> bool:
+        """Whether axes are read in the same way, so that labels lie on the image alike."""
+        return self.hierarchy.axes.letters == other.hierarchy.axes.letters
+
+    @property
+    def strokes(self) -> np.ndarray | None:
+        """The user's strokes, shape of the labels; None where nothing was painted."""
+        if self.markers is None:
+            return None
+        return np.asarray(labels_in(self.markers.data, self.hierarchy.axes))
 
     @property
     def can_encode(self) -> bool:
@@ -156,6 +168,7 @@ class KeptLayer:
     """A layer that the user kept, and what its table is measured on."""
 
     layer: Labels
+    image: Image
     result: Result
     classes: np.ndarray | None
 
@@ -198,6 +211,9 @@ class DockState:
     # Reconstruction error of each pixel, once it was computed; without an event.
     errors: WeakKeyDictionary[ImageInput, np.ndarray] = field(default_factory=WeakKeyDictionary)
 
+    # How labels and pixels lay on each segmented image last; without an event.
+    places: dict[Image, tuple[dict[str, Any], ...]] = field(default_factory=dict)
+
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
         equality_operators={
             **dict.fromkeys(("model", "origin", "classes", "progress"), operator.is_),
@@ -205,7 +221,7 @@ class DockState:
             **dict.fromkeys(("training", "segmentation"), operator.is_),
             "message": lambda new, old: False,  # shown anew, also when it is the same
         },
-        signal_aliases={"errors": None},
+        signal_aliases={"errors": None, "places": None},
     )
 
     def on(self, *names: str, draw: Callable[[], object]) -> None:
@@ -299,7 +315,8 @@ class DockState:
             # Patches depend on the image and their size only: what was merged by hand fits again.
             fits = _same_patches(before.hierarchy, result.hierarchy)
             edits, undone = (before.edits, before.undone) if fits else ((), ())
-            result = replace(result, edits=edits, undone=undone, markers=before.markers)
+            markers = before.markers if result.has_axes_of(before) else None
+            result = replace(result, edits=edits, undone=undone, markers=markers)
         self.results = {**self.results, image: result}
         return fits or before is None or not before.edits
 
@@ -354,7 +371,7 @@ class DockState:
                 raise InputError("Objects are still being detected: wait until they are shown.")
             return _narrow(objects)
         if cut.mode == "markers":
-            strokes = None if result.markers is None else np.asarray(result.markers.data)
+            strokes = result.strokes
             if strokes is None or not strokes.any():  # nothing painted yet
                 return np.zeros(result.hierarchy.patches.shape, np.uint16)
             return _narrow(cut.labels(result.hierarchy, markers=strokes))

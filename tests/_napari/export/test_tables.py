@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import npe2
 import numpy as np
 import pandas as pd
@@ -137,10 +139,37 @@ def test_napari_saves_labels_as_csv(layer, tmp_path):
 
 
 def test_labels_without_features_are_not_written(tmp_path):
-    path = str(tmp_path / "bare.csv")
+    path, attributes = str(tmp_path / "bare.csv"), {"name": "bare", "features": pd.DataFrame()}
     with pytest.raises(InputError, match="bare has no features to write"):
-        write_table(path, np.ones((2, 2), int), {"name": "bare", "features": pd.DataFrame()})
+        write_table(path, [(np.ones((2, 2), int), attributes, "labels")])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_is_not_written_to_an_image(layer, tmp_path):
+    with pytest.raises(InputError, match=r"^kept.tif: tables are written as .csv"):
+        write_table(str(tmp_path / "kept.tif"), [layer.as_layer_data_tuple()])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_napari_saves_labels_as_images_before_it_offers_tables(ours_first):
+    manifests = [
+        npe2.PluginManifest.from_file(str(files(package) / name))
+        for package, name in (("napari_aeseg", "napari.yaml"), ("napari_builtins", "builtins.yaml"))
+    ]
+    plugins = npe2.PluginManager()
+    for manifest in manifests if ours_first else manifests[::-1]:
+        plugins.register(manifest)
+
+    writers = [writer.command for writer in plugins.iter_compatible_writers(["labels"])]
+    assert writers.index("napari.write_labels") < writers.index("napari-aeseg.write_table")
+    for name in ("a", "a.tif", "a.png", "a.csv"):
+        writer, _ = plugins.get_writer(name, ["labels"])
+        ours = writer is not None and writer.command == "napari-aeseg.write_table"
+        assert ours == (name == "a.csv")
+    for others in (["image"], ["labels", "image"], ["labels", "labels"], ["points"]):
+        found = [writer.command for writer in plugins.iter_compatible_writers(others)]
+        assert "napari-aeseg.write_table" not in found
 
 
 # By the dock

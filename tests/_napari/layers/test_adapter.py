@@ -3,11 +3,11 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
-from napari.layers import Image, Labels
+from napari.layers import Image
 
 import napari_aeseg as aeseg
 from napari_aeseg import InputError
-from napari_aeseg._napari.layers.adapter import image_input, labels_arguments
+from napari_aeseg._napari.layers.adapter import image_input
 
 
 def test_grey_image_is_read_from_its_shape():
@@ -74,59 +74,6 @@ def test_multiscale_gives_its_finest_level():
 
 def test_lazy_arrays_stay_lazy():
     assert isinstance(image_input(Image(da.zeros((8, 8)))).data, da.Array)
-
-
-def transformed(shape: tuple[int, ...], rgb: bool = False) -> Image:
-    """An image with every transform there is; the first axis is not mixed with the others."""
-    n = len(shape) - rgb
-    rotate, affine = np.eye(n), np.eye(n + 1)
-    rotate[-2:, -2:] = [[0.6, -0.8], [0.8, 0.6]]
-    affine[n - 2 : n, n - 2 : n] = [[1.5, 0.2], [0.1, 0.7]]
-    affine[:n, n] = np.arange(n) + 1
-    shear = np.eye(n)
-    shear[-2, -1] = 0.3
-    return Image(
-        np.zeros(shape),
-        rgb=rgb,
-        scale=np.arange(n) + 2.0,
-        translate=np.arange(n) + 7.0,
-        rotate=rotate,
-        shear=shear,
-        affine=affine,
-        units=("pixel", "um", "um")[-n:],
-        axis_labels=("c", "y", "x")[-n:],
-    )
-
-
-@pytest.mark.parametrize(
-    ("image", "space"),
-    [
-        (transformed((6, 7)), [0, 1]),
-        (transformed((6, 7, 3), rgb=True), [0, 1]),
-        (transformed((3, 6, 7)), [1, 2]),
-    ],
-    ids=["YX", "YXC rgb", "CYX"],
-)
-def test_labels_lie_on_the_image(image, space):
-    shot = image_input(image)
-
-    labels = Labels(np.zeros((6, 7), int), **labels_arguments(image, shot.axes))
-
-    for point in ((0, 0), (5, 0), (2, 6)):
-        there = np.zeros(image.ndim)
-        there[space] = point
-        assert np.allclose(labels.data_to_world(point), np.take(image.data_to_world(there), space))
-    assert labels.axis_labels == ("y", "x")
-    assert labels.units == tuple(image.units[i] for i in space)
-
-
-def test_labels_without_named_axes_keep_their_default():
-    image = Image(np.zeros((4, 5, 2)))
-    shot = image_input(image, "YXC")
-
-    labels = Labels(np.zeros((4, 5), int), **labels_arguments(image, shot.axes))
-
-    assert labels.axis_labels == ("-2", "-1")
 
 
 @pytest.mark.parametrize(

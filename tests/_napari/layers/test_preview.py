@@ -140,17 +140,6 @@ def test_a_renamed_layer_keeps_its_name(show):
     assert show(4).name == "mine"
 
 
-def test_it_moves_with_the_image_when_that_is_segmented_again(viewer, state, show):
-    image = viewer.layers["cells"]
-    show(3)
-    image.scale = (4, 4)
-    assert np.array_equal(show(4).scale, (2, 3))
-
-    state.change_result(image, input=image_input(image))
-
-    assert np.array_equal(show(5).scale, (4, 4))
-
-
 def test_labels_of_another_shape_take_a_new_layer(viewer, state, show, model):
     import napari_aeseg as aeseg
 

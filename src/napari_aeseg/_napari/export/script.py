@@ -213,9 +213,9 @@ class _Writer:
             argument = f"n_classes={n_classes}" if plain else f"prototypes={prototypes}"
             return f"{tree}.classes({argument})"
         if cut.mode == "markers":
-            if result.markers is None:
+            if result.strokes is None:
                 raise InputError(f"{result.input.name} has no strokes to grow segments from.")
-            strokes = self._saved(np.asarray(result.markers.data), f"{result.input.name} strokes")
+            strokes = self._saved(result.strokes, f"{result.input.name} strokes")
             return f"{tree}.from_markers({strokes})"
         if cut.mode == "objects":
             arguments: dict[str, object] = {"min_size": cut.min_size}

@@ -83,16 +83,22 @@ def _table(layer: Labels) -> pd.DataFrame:
     return layer.features
 
 
-def write_table(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+def write_table(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> list[str]:
     """Write the features of a Labels layer that napari saves as CSV (npe2 writer contribution)."""
-    table = attributes.get("features")
+    ((_, attributes, _),) = layers
+    name, table = attributes.get("name", "The layer"), attributes.get("features")
+    if Path(path).suffix.lower() != ".csv":
+        raise InputError(
+            f"{Path(path).name}: tables are written as .csv. To save the labels, choose a file "
+            "type of napari for labels in the dialog."
+        )
     if table is None or not len(table):
         raise InputError(
-            f"{attributes.get('name', 'The layer')} has no features to write as CSV. Save it as "
-            "TIFF, or keep a segmentation with AE Segment, which measures every segment."
+            f"{name} has no features to write as CSV. Save it as TIFF, or keep a segmentation with "
+            "AE Segment, which measures every segment."
         )
-    unit = _unit_of_table(attributes.get("metadata") or {}, attributes.get("units") or ())
-    _write(table, unit, path)
+    metadata = attributes.get("metadata") or {}
+    _write(table, _unit_of_table(metadata, attributes.get("units") or ()), path)
     return [path]
 
 

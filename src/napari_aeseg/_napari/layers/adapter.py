@@ -1,4 +1,4 @@
-"""Between napari layers and arrays: read an Image layer, place Labels on it."""
+"""Between napari layers and arrays: read an Image layer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg._napari.layers.placement import letters_of
 from napari_aeseg._napari.manifest.settings import PLUGIN
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, read_axes
@@ -114,54 +115,14 @@ def _read_rgb(layer: Image, shape: tuple[int, ...], axes: str | None) -> Axes:
     return read_axes(shape, _RGB_LETTERS.get(len(shape)), source="layer")
 
 
-def labels_arguments(layer: Image, axes: Axes) -> dict[str, Any]:
-    """Return the keyword arguments for a Labels layer that lies on an image.
-
-    These are scale, translate, rotate, shear, affine, units, and axis_labels where they are names,
-    each without the channel axis.
-    """
-    keep = _space_of(layer, axes)
-    square = np.ix_(keep, keep)
-    matrix = np.asarray(layer.affine.affine_matrix)
-    arguments = {
-        "scale": np.asarray(layer.scale)[keep],
-        "translate": np.asarray(layer.translate)[keep],
-        "rotate": np.asarray(layer.rotate)[square],
-        "shear": _shear_matrix(layer)[square],
-        "affine": matrix[np.ix_([*keep, -1], [*keep, -1])],
-        "units": tuple(layer.units[i] for i in keep),
-    }
-    labels = tuple(layer.axis_labels[i] for i in keep)
-    # '-2' and the like stand for "no name", counted from the last axis: wrong once one is dropped.
-    if not any(label.startswith("-") for label in labels):
-        arguments["axis_labels"] = labels
-    return arguments
-
-
-def _space_of(layer: Image, axes: Axes) -> list[int]:
-    """The axes of a layer that labels have; it may itself be without channels."""
-    if layer.ndim == len(axes.space):
-        return list(range(layer.ndim))
-    return [i for i, letter in enumerate(axes.letters) if letter != "C"]
-
-
-def _shear_matrix(layer: Image) -> np.ndarray:
-    """Return the shear as a matrix; napari gives the upper triangle as a vector where it can."""
-    shear = np.asarray(layer.shear, dtype=float)
-    if shear.ndim == 2:
-        return shear
-    matrix = np.eye(layer.ndim)
-    matrix[np.triu_indices(layer.ndim, 1)] = shear
-    return matrix
-
-
 def with_voxels_of(layer: Image | Labels, axes: Axes) -> Axes:
     """Return the axes of an image with the size of a voxel and its unit, out of the layer's scale.
 
     A layer without scale and units is measured in pixels, and so is one whose axes have units of
     different dimensions.
     """
-    dimension = dict(zip(axes.space, _space_of(layer, axes), strict=True))
+    letters = letters_of(layer, axes)
+    dimension = {letter: letters.index(letter) for letter in axes.space}
     scale = [abs(float(layer.scale[dimension[a]])) for a in axes.spatial]
     units = [layer.units[dimension[a]] for a in axes.spatial]
     if len({unit.dimensionality for unit in units}) == 1:

@@ -10,9 +10,9 @@ import numpy as np
 from napari_aeseg._napari.layers.adapter import (
     METADATA_KEY,
     as_layer_dtype,
-    labels_arguments,
     unwrapped,
 )
+from napari_aeseg._napari.layers.placement import placed_on
 from napari_aeseg._napari.work.jobs import measuring_error
 from napari_aeseg.errors import InputError
 
@@ -74,6 +74,10 @@ class DiagnosticLayers:
 
         return work
 
+    def layers_on(self, image: Image) -> list[Layer]:
+        """Return the layers that were made for an image."""
+        return [layer for (other, _), layer in self._layers.items() if other is image]
+
     def show(self, name: str, values: dict[Image, np.ndarray]) -> list[Layer]:
         """Show what was computed, each in a layer of its own; return the layers."""
         return [
@@ -88,6 +92,9 @@ class DiagnosticLayers:
             self._state.errors[result.input] = values
         if name == "reconstruction":
             values = as_layer_dtype(values, image)
+        axes = result.hierarchy.axes
+        has_channels = name == "reconstruction" and not image.rgb
+        values, place = placed_on(image, axes, values, axes.letters if has_channels else None)
         layer = self._layers.get((image, name))
         if layer is not None and layer in self._viewer.layers and layer.data.shape == values.shape:
             layer.data = values
@@ -97,7 +104,8 @@ class DiagnosticLayers:
                 values,
                 name=f"{image.name} {name}",
                 metadata={METADATA_KEY: {"shows": name, "image": image.name}},
-                **_style(image, result, name, values),
+                **_style(image, name, values),
+                **place,
             )
         )
         preview = self._state.previews.get(image)
@@ -123,19 +131,12 @@ def _check(image: Image, result: Result, name: str) -> None:
         raise InputError(f"{image.name} comes from a saved segmentation. {todo}")
 
 
-def _style(image: Image, result: Result, name: str, values: np.ndarray) -> dict[str, Any]:
-    """Return how a new layer lies and looks."""
-    has_channels = "C" in result.hierarchy.axes.letters
-    is_rgb = name == "features" or (name == "reconstruction" and bool(image.rgb))
-    if name == "reconstruction" and has_channels and not is_rgb:
-        names = ("scale", "translate", "rotate", "shear", "affine", "units")
-        place = {name: getattr(image, name) for name in names}
-    else:
-        place = labels_arguments(image, result.hierarchy.axes)
-    if is_rgb:
-        return {**place, "rgb": True}
+def _style(image: Image, name: str, values: np.ndarray) -> dict[str, Any]:
+    """Return how a new layer looks."""
+    if name == "features" or (name == "reconstruction" and bool(image.rgb)):
+        return {"rgb": True}
     colormap, limits = _COLORMAPS.get(name, "gray"), _limits(name, values)
-    return {**place, "rgb": False, "colormap": colormap, "contrast_limits": limits}
+    return {"rgb": False, "colormap": colormap, "contrast_limits": limits}
 
 
 def _limits(name: str, values: np.ndarray) -> tuple[float, float]:

@@ -9,9 +9,10 @@ import numpy as np
 from napari.layers import Labels
 from psygnal import Signal
 
-from napari_aeseg._napari.layers.adapter import METADATA_KEY, labels_arguments, with_voxels_of
+from napari_aeseg._napari.layers.adapter import METADATA_KEY, with_voxels_of
 from napari_aeseg._napari.layers.colors import class_colormap, label_colors
 from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.placement import labels_in, placed_on
 from napari_aeseg._napari.state import KeptLayer
 from napari_aeseg._napari.work.jobs import measuring_error
 from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
@@ -41,14 +42,14 @@ class KeptLayers:
         self._viewer = viewer
         self._state = state
         self._waiting: list[KeptLayer] = []  # for the reconstruction error
-        self._painted: set[Labels] = set()
+        self._outdated: set[Labels] = set()
         self._connections = Connections()
         self._runner = JobRunner()
         self._runner.ended.connect(self._on_ended)
         for kept in list(state.kept.values()):  # of a dock that was closed
             self._follow(kept)
             if isinstance(kept.layer.data, np.ndarray):  # else it cannot be painted on
-                self._painted.add(kept.layer)
+                self._outdated.add(kept.layer)
 
     @property
     def busy(self) -> bool:
@@ -80,19 +81,20 @@ class KeptLayers:
         lazy = is_lazy(labels)
         # A copy: the preview may show the same array.
         data = state.layer_labels(image, cut, example) if lazy else labels.astype(np.int32)
+        shown, place = placed_on(image, result.hierarchy.axes, data)
         layer = Labels(
-            data,
+            shown,
             name=f"{image.name} {edited.title(result.hierarchy)}",
             metadata={METADATA_KEY: edited.record(result.hierarchy, image.name)},
             visible=False,  # it would shine through the preview once that moves on
-            **labels_arguments(image, result.hierarchy.axes),
+            **place,
         )
         if cut.mode == "classes":
             number = max(state.n_classes, cut.n_classes)
             layer.colormap = class_colormap(state.classes.colors_of(number))
         else:
             layer.colormap = label_colors()
-        kept = KeptLayer(layer, result, self._classes(image, cut, example))
+        kept = KeptLayer(layer, image, result, self._classes(image, cut, example))
         self._measure(kept, labels if lazy else data)
         self._put_under_preview(layer, image)
         self._follow(kept)
@@ -118,24 +120,25 @@ class KeptLayers:
         except InputError as error:  # it is the user's all the same, without a table
             self.failed.emit(error)
             return
-        self._follow(KeptLayer(layer, self._state.results[image], classes))
-        self._painted.add(layer)
+        self._follow(KeptLayer(layer, image, self._state.results[image], classes))
+        self._outdated.add(layer)
 
     def remeasure(self, layer: Labels) -> None:
         """Measure a layer again if it was painted on since; raise InputError if it cannot be."""
-        if layer in self._painted and layer in self._state.kept:
+        if layer in self._outdated and layer in self._state.kept:
             self._complete(self._state.kept[layer])
-            self._painted.discard(layer)
+            self._outdated.discard(layer)
 
     def _follow(self, kept: KeptLayer) -> None:
         layers, events = self._viewer.layers, kept.layer.events
         others = {layer: k for layer, k in self._state.kept.items() if layer in layers}
-        self._painted = {layer for layer in self._painted if layer in layers}
+        self._outdated = {layer for layer in self._outdated if layer in layers}
         self._state.kept = {**others, kept.layer: kept}
-        self._connections.connect(self._on_painted, events.paint, events.data)
+        changes = events.paint, events.data, events.scale, events.units
+        self._connections.connect(self._on_changed, *changes)
 
-    def _on_painted(self, event: Any) -> None:
-        self._painted.add(event.source)
+    def _on_changed(self, event: Any) -> None:
+        self._outdated.add(event.source)
 
     def _measure(self, kept: KeptLayer, labels: np.ndarray) -> None:
         """Put a table into a layer, with lengths as the layer itself lies now."""
@@ -182,7 +185,8 @@ class KeptLayers:
 
     def _complete(self, kept: KeptLayer) -> None:
         if kept.layer in self._viewer.layers:
-            self._measure(kept, np.asarray(kept.layer.data))  # painted on meanwhile or not
+            labels = labels_in(np.asarray(kept.layer.data), kept.result.hierarchy.axes)
+            self._measure(kept, labels)  # painted on meanwhile or not
             self.measured.emit(kept.layer)
 
     def _on_ended(self, outcome: Outcome) -> None:

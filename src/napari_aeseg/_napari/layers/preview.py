@@ -8,9 +8,10 @@ from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
-from napari_aeseg._napari.layers.adapter import labels_arguments, unwrapped
+from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import class_colormap, cyclic_colormap
 from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.placement import placed_on
 from napari_aeseg._napari.work.worker import log_unexpected
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg._napari.state import ClassStyle, DockState, ObjectRequest, Result
     from napari_aeseg.regions.cuts.cut import Cut
 
@@ -50,14 +50,12 @@ class PreviewLayers:
         self._connections = Connections()
         self._is_writing = False
         self._colormaps: dict[Image, Any] = {}
-        self._inputs: dict[Image, ImageInput] = {}  # whose place the layers have
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_TO_UPDATE)
         self._timer.timeout.connect(self._update_in_time)
         for image, layer in state.previews.items():  # of a dock that was closed
             self._connect(layer)
-            self._inputs[image] = state.results[image].input
             self._colormaps[image] = self._colormap(state.cut)
         state.events.cut.connect(self._on_cut)
         state.events.results.connect(self._on_results)
@@ -155,12 +153,13 @@ class PreviewLayers:
         return class_colormap(self._state.classes.colors_of(number))
 
     def _show(self, image: Image, labels: Any, colormap: Any) -> None:
-        result, layer = self._state.results[image], self.layer_of(image)
+        layer, axes = self.layer_of(image), self._state.results[image].hierarchy.axes
+        labels, place = placed_on(image, axes, labels)
         is_pyramid = isinstance(labels, list)
         shape = labels[0].shape if is_pyramid else labels.shape
         is_new = layer is None or layer.data.shape != shape or layer.multiscale != is_pyramid
         if layer is None or is_new:
-            layer = self._new_layer(image, labels, result)
+            layer = self._new_layer(image, labels, place)
         if colormap is not self._colormaps.get(image):  # the user's choice stays in the same mode
             layer.colormap = self._colormaps[image] = colormap
         if is_new:
@@ -170,23 +169,18 @@ class PreviewLayers:
             layer.data = labels
         finally:
             self._is_writing = False
-        if self._inputs.get(image) is not result.input:  # the image may have been moved since
-            for name, value in labels_arguments(image, result.hierarchy.axes).items():
-                setattr(layer, name, value)
-            self._inputs[image] = result.input
 
-    def _new_layer(self, image: Image, labels: Any, result: Result) -> Labels:
+    def _new_layer(self, image: Image, labels: Any, place: dict[str, Any]) -> Labels:
         self._release([image])
         layer = unwrapped(
             self._viewer.add_labels(
                 labels,
                 name=f"{image.name} preview",
                 opacity=0.5,  # the image is what the labels are judged by
-                **labels_arguments(image, result.hierarchy.axes),
+                **place,
             )
         )
         self._connect(layer)
-        self._inputs[image] = result.input
         self._state.previews = {**self._state.previews, image: layer}
         return layer
 
@@ -202,7 +196,6 @@ class PreviewLayers:
                 events = previews[image].events
                 self._connections.disconnect(events.paint, events.data)
             self._colormaps.pop(image, None)
-            self._inputs.pop(image, None)
         self._state.previews = {i: layer for i, layer in previews.items() if i not in images}
 
     def _on_painted(self, event: Any) -> None:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_aeseg._napari.layers.adapter import (
-    METADATA_KEY,
-    as_layer_dtype,
-    labels_arguments,
-    unwrapped,
-)
+from napari_aeseg._napari.layers.adapter import METADATA_KEY, as_layer_dtype, unwrapped
+from napari_aeseg._napari.layers.placement import move, placed_on
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -48,9 +42,16 @@ class TrainingLayer:
         pixels = as_layer_dtype(picture.pixels, image)
         if not image.rgb and "C" in picture.axes:  # channels that are no colours: their mean
             pixels = pixels.mean(axis=picture.axes.index("C"))
+        axes = self._input.axes
+        corner = dict(zip(axes.space, picture.offset, strict=True))
+        width = dict(zip(axes.letters, axes.shape, strict=True))["X"]
+        corner["X"] += _GAP * width
+        letters = "".join(a for a in axes.letters if a in "YX")
+        pixels, place = placed_on(image, axes, pixels, letters, corner)
         layer = self._layer
         if layer is not None and layer in self._viewer.layers and layer.data.shape == pixels.shape:
             layer.data = pixels
+            move(layer, place)  # the image may have been moved
             return
         limits = {} if image.rgb else {"contrast_limits": image.contrast_limits}
         layer = self._viewer.add_image(
@@ -59,19 +60,7 @@ class TrainingLayer:
             rgb=image.rgb,
             metadata={METADATA_KEY: {"shows": "training"}},
             **limits,
-            **self._beside(image, picture.offset[-2:]),
+            **place,
         )
         self._layer = unwrapped(layer)
         self._viewer.reset_view()  # both are to be seen
-
-    def _beside(self, image: Image, offset: tuple[int, ...]) -> dict[str, Any]:
-        """Return where a part of the plane lies, moved by the width of the image and a little."""
-        placed = labels_arguments(image, self._input.axes)
-        planar = {name: placed[name][-2:] for name in ("scale", "units")}
-        rotate = np.asarray(placed["rotate"])[-2:, -2:]
-        planar["rotate"] = rotate
-        width = dict(zip(self._input.axes.letters, self._input.axes.shape, strict=True))["X"]
-        corner = np.add(offset, (0, _GAP * width))
-        corner = rotate @ (corner * np.asarray(planar["scale"]))
-        planar["translate"] = np.asarray(placed["translate"])[-2:] + corner
-        return planar
