@@ -37,7 +37,7 @@ def main() -> None:
     # Regions are connected. Give their number, or a threshold: `threshold=0.3`.
     print("suggested number of regions:", tree.suggest_n_regions())
     regions = tree.regions(n_regions=40)
-    # Classes are grouped by appearance: class 1 is the darkest.
+    # Classes are grouped by appearance: class 1 is darker than class 2.
     classes = tree.classes(n_classes=2)
     # Objects are separate and detected by brightness, at pixel resolution; 0 is the background.
     objects = tree.objects(min_size=100)

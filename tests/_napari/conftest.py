@@ -145,6 +145,11 @@ def heard(widget, *names: str) -> list[tuple[str, object]]:
     return events
 
 
+def measured(layer):
+    """The rows of a layer's features whose label has pixels."""
+    return layer.features[layer.features["area"] > 0]
+
+
 def join_workers(qtbot) -> None:
     """Wait for the threads, and have what they sent delivered."""
     from napari.qt.threading import WorkerBase

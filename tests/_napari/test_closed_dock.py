@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from _napari.conftest import QUICK, halves, heard, join_workers
+from _napari.conftest import QUICK, halves, heard, join_workers, measured
 from napari_aeseg._napari.widget import AESegWidget
 from napari_aeseg._napari.work.worker import JobRunner
 
@@ -136,7 +136,7 @@ def test_a_kept_layer_that_is_painted_after_reopening_is_measured_again(
     layer.paint((10, 10), 9)
     again.export_table(tmp_path / "kept.csv", layer)
 
-    assert 9 in list(layer.features["index"])
+    assert 9 in list(measured(layer)["index"])
 
 
 def test_closing_before_the_first_step_promises_no_file(segmented, reopen, monkeypatch):

@@ -9,6 +9,7 @@ from napari.layers import Image
 from napari.utils import interactions
 from napari.utils._proxies import ReadOnlyWrapper
 
+from _napari.conftest import measured
 from napari_aeseg.errors import InputError
 from napari_aeseg.large import build as building
 
@@ -61,7 +62,7 @@ def test_kept_labels_are_those_shown(large):
     large.n_regions = 2
     large.wait(60)
     assert np.array_equal(kept.data[0].compute(), expected)
-    assert sorted(kept.features["index"]) == [1, 2, 3, 4]
+    assert sorted(measured(kept)["index"]) == [1, 2, 3, 4]
 
 
 def test_objects_say_why_they_are_not_there(large):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from qtpy.QtGui import QColor
 
-from _napari.conftest import QUICK, add_image, halves, heard, train_and_stop
+from _napari.conftest import QUICK, add_image, halves, heard, measured, train_and_stop
 from napari_aeseg import InputError
 from napari_aeseg._napari.state import DockState
 from napari_aeseg._napari.work import worker
@@ -298,14 +298,16 @@ def test_lengths_in_tables_are_in_the_unit_that_they_say(
     assert (y, x) == pytest.approx((23.5 * scale[-2] * thousand, 23.5 * scale[-1]))
 
 
-def test_a_table_says_the_unit_it_was_measured_in_when_the_layer_has_another(segmented, tmp_path):
+def test_a_layer_that_is_given_another_unit_is_measured_in_it(segmented, tmp_path):
     segmented.images[0].units = ("um", "um")
     layer = kept(segmented)
     layer.units = ("nm", "nm")
     path = tmp_path / "kept.csv"
     segmented.export_table(path, layer)
 
-    assert set(pd.read_csv(path)["unit"]) == {"micrometer"}
+    table = pd.read_csv(path)
+    assert set(table["unit"]) == {"nanometer"}
+    assert table["area"].sum() == 48 * 48 * 2 * 3
 
 
 def test_a_kept_layer_is_measured_as_it_lies_itself(segmented, tmp_path):
@@ -314,8 +316,8 @@ def test_a_kept_layer_is_measured_as_it_lies_itself(segmented, tmp_path):
     segmented.images[0].scale = (20, 30)
     segmented.wait(30)
 
-    assert np.array_equal(layer.scale, (2, 3))
-    assert layer.features["area"].item() == 48 * 48 * 2 * 3
+    assert np.array_equal(layer.scale, (20, 30))
+    assert measured(layer)["area"].item() == 48 * 48 * 20 * 30
 
 
 def test_a_layer_that_cannot_be_measured_is_not_exported_with_its_old_table(segmented, tmp_path):

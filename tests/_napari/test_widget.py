@@ -11,7 +11,7 @@ import torch
 from napari.layers import Image
 
 import napari_aeseg as aeseg
-from _napari.conftest import QUICK, add_image, discs, halves, heard
+from _napari.conftest import QUICK, add_image, discs, halves, heard, measured
 from napari_aeseg import ComparisonParams, InputError, ModelFileError
 from napari_aeseg.progress import Progress
 
@@ -446,7 +446,7 @@ def test_keep(segmented):
 
     assert kept.name == "halves regions 3"
     assert kept.data.max() == 3
-    assert list(kept.features["index"]) == [1, 2, 3]
+    assert list(measured(kept)["index"]) == [1, 2, 3]
     assert kept.features["area_pixels"].sum() == 48 * 48
     assert kept.features["area"].sum() == 48 * 48 * 2 * 3  # the image's scale
     assert kept.metadata["napari-aeseg"]["model"] == segmented.model.fingerprint
@@ -484,7 +484,7 @@ def test_objects_are_found_and_kept(segmented):
     assert kept.data.dtype == np.int32
     assert not np.shares_memory(kept.data, segmented.preview.data)
     assert kept.metadata["napari-aeseg"]["min_size"] == 100
-    assert len(kept.features) == 3
+    assert len(measured(kept)) == 3
     segmented.mode = "classes"
     assert segmented.preview.data.max() == segmented.n_classes
 

@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtCore import Qt, QTimer
 from vispy.app.canvas import MouseEvent
 
-from _napari.conftest import QUICK, halves, join_workers
+from _napari.conftest import QUICK, halves, join_workers, measured
 from napari_aeseg import ModelFileError
 
 pytestmark = pytest.mark.viewer
@@ -143,7 +143,7 @@ def test_keys_on_the_preview_and_the_features_table(viewer, model, tmp_path, qtb
     widget._dock.table_button.click()
     assert any("table" in name.lower() for name in viewer.window.dock_widgets)
     viewer.layers.save(str(tmp_path / "cells.csv"), selected=True, plugin="napari-aeseg")
-    assert len((tmp_path / "cells.csv").read_text().splitlines()) == 1 + len(kept.features)
+    assert len((tmp_path / "cells.csv").read_text().splitlines()) == 1 + len(measured(kept))
 
     # Strokes, undone with napari's own key.
     widget.mode = "markers"

@@ -413,7 +413,9 @@ class DockState:
         classes = self.labels(image, replace(cut, mode="classes", class_ids=None), image)
         objects = self.objects_of(image, replace(cut, mode="objects", class_ids=None))
         if objects is None or not objects.any():
-            return int(classes.max())
+            table = self.results[image].hierarchy.table(classes).filter(regex="^index|^mean_")
+            means = table.set_index("index").mean(axis=1)
+            return int(means.index[int(means.argmax())])
         size = np.bincount(classes.ravel())
         inside = np.bincount(classes[objects > 0], minlength=len(size))
         return int(np.argmax(inside / np.maximum(size, 1)))

@@ -17,8 +17,8 @@ from napari_aeseg.regions.comparison import ComparedPatches
 from napari_aeseg.regions.cuts.classes import (
     BASE_REGIONS,
     check_prototypes,
-    dark_to_bright,
     nearest_prototype,
+    nested_classes,
     prototypes_of,
 )
 from napari_aeseg.regions.cuts.markers import (
@@ -289,7 +289,8 @@ class Hierarchy:
         Returns
         -------
         ndarray of int32, shape of the space axes
-            Labels 1 .. n_classes, from dark to bright. Not every class of `prototypes` need occur.
+            Labels 1 .. n_classes. Class 1 is darker than class 2; each further class is the smaller
+            part of one before, which keeps its number. Not every class of `prototypes` need occur.
 
         Raises
         ------
@@ -306,7 +307,9 @@ class Hierarchy:
             return self._nearest_class(prototypes)
         base, tree = self._compared.base_classes
         n_classes = checked_number("n_classes", n_classes, tree.leaves, "distinct regions")
-        return dark_to_bright(tree.cut(n_classes)[base], self.statistics)
+        weight = np.bincount(base, self.statistics.count)
+        intensity = self.statistics.count * self.statistics.intensity.mean(axis=1)
+        return nested_classes(tree, n_classes, weight, np.bincount(base, intensity) / weight)[base]
 
     def _nearest_class(self, prototypes: Prototypes) -> np.ndarray:
         """Class of each patch, compared at the scale of the prototypes."""

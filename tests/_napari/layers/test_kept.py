@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from _napari.conftest import add_image, discs, halves
+from _napari.conftest import add_image, discs, halves, measured
 from napari_aeseg import InputError
 
 COLUMNS = ["index", "area", "area_pixels", "centroid_y", "centroid_x", "mean_1", "border_strength",
@@ -26,7 +26,7 @@ def test_columns(segmented):
 
     segmented.wait(30)
 
-    table = layer.features
+    table = measured(layer)
     assert list(table.columns) == COLUMNS
     labels, image = layer.data, segmented.images[0].data
     error = segmented.model.reconstruction_error(image, device="cpu")
@@ -82,11 +82,11 @@ def test_tables_have_the_names_of_classes(segmented):
     segmented.class_colors = ("#112233", "#445566")
     layer = kept(segmented)
 
-    assert list(layer.features["class"]) == ["dark", "bright"]
-    assert layer.features["mean_1"].is_monotonic_increasing
+    assert list(measured(layer)["class"]) == ["dark", "bright"]
+    assert measured(layer)["mean_1"].is_monotonic_increasing
     assert np.allclose(layer.get_color(1), np.array([0x11, 0x22, 0x33, 255]) / 255)
     segmented.mode, segmented.n_regions = "regions", 2
-    assert set(kept(segmented).features["class"]) == {"dark", "bright"}
+    assert set(measured(kept(segmented))["class"]) == {"dark", "bright"}
 
 
 def test_objects_have_a_class_too(segmented):
@@ -97,7 +97,7 @@ def test_objects_have_a_class_too(segmented):
     segmented.wait(30)
     layer = kept(segmented)
 
-    table, classes = layer.features, segmented.hierarchy.classes(2)
+    table, classes = measured(layer), segmented.hierarchy.classes(2)
     assert list(table["index"]) == [1, 2, 3, 4, 5]
     largest = [np.bincount(classes[layer.data == label]).argmax() for label in table["index"]]
     assert list(table["class"]) == [f"class {number}" for number in largest]
@@ -125,7 +125,7 @@ def test_layers_kept_one_after_the_other_are_all_completed(segmented):
         layers.append(kept(segmented, wait=False))
     segmented.wait(30)
 
-    assert [len(layer.features) for layer in layers] == [3, 5, 7]
+    assert [len(measured(layer)) for layer in layers] == [3, 5, 7]
     assert all(list(layer.features.columns) == COLUMNS for layer in layers)
 
 
@@ -154,12 +154,12 @@ def test_a_layer_that_is_painted_on_meanwhile_is_measured_as_it_is(segmented):
 def test_what_changes_meanwhile_does_not_reach_the_kept_layer(segmented):
     segmented.n_regions = 5
     layer = kept(segmented, wait=False)
-    heights = list(layer.features["merge_height"])
+    heights = list(measured(layer)["merge_height"])
     segmented.balance = 1.0
     segmented.wait(30)
 
     assert "reconstruction_error" in layer.features
-    assert list(layer.features["merge_height"]) == heights
+    assert list(measured(layer)["merge_height"]) == heights
 
 
 def test_a_layer_that_got_another_shape_meanwhile_is_an_error(segmented):
@@ -243,7 +243,25 @@ def test_time_is_counted_in_frames(widget):
     widget.segment()
     widget.wait(30)
     widget.n_regions = 1
-    table = kept(widget).features
+    table = measured(kept(widget))
 
     assert table["centroid_t"].tolist() == [1]
     assert table["area"].tolist() == [3 * 24 * 24]
+
+
+def test_rows_are_those_of_their_labels(segmented):
+    """napari selects the label of a row by its position, and the row of a label too."""
+    segmented.n_regions = 6
+    segmented.merge((2, 2), (2, 45))
+    layer = kept(segmented)
+    layer.paint((30, 30), 12)
+    segmented.color_by("area", layer)
+
+    table, here = layer.features, np.unique(layer.data)
+    assert list(table["index"]) == list(range(here.max() + 1))
+    for label in range(1, here.max() + 1):
+        assert table["area_pixels"][label] == (layer.data == label).sum()
+    absent = ~table["index"].isin(here) | (table["index"] == 0)
+    assert (table["area"][absent] == 0).all()
+    assert table["mean_1"][absent].isna().all()
+    assert (table["class"][absent] == "").all()

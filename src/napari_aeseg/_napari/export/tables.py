@@ -20,6 +20,29 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 LABEL = "label"
+_MOST_ROWS = 1_000_000  # of a layer's features; a table with a row for each label may be shorter
+
+
+def by_label(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose row i is that of label i, as napari's features table takes it.
+
+    Rows of labels without pixels, such as 0, have an area of 0 and are otherwise empty.
+    """
+    rows = np.arange(int(table["index"].max()) + 1)
+    if len(rows) > _MOST_ROWS:
+        return table
+    complete = table.set_index("index").reindex(rows)
+    for name, kind in table.drop(columns="index").dtypes.items():
+        if str(name).startswith("area"):
+            complete[name] = complete[name].fillna(0).astype(kind)
+        elif kind.kind not in "biuf":
+            complete[name] = complete[name].fillna("")
+    return complete.reset_index()
+
+
+def with_pixels(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of labels that have pixels."""
+    return table[table["area"] > 0].reset_index(drop=True) if "area" in table else table
 
 
 def columns_of(layer: Any) -> list[str] | None:
@@ -44,7 +67,7 @@ def color_by(layer: Labels, column: str) -> None:
     if column == LABEL:
         layer.colormap = label_colors()
         return
-    table = _table(layer)
+    table = with_pixels(_table(layer))
     if column not in table:
         raise InputError(f"column = {column!r}: choose one of {', '.join(map(str, table))}.")
     colors = _colors(table[column])
@@ -112,6 +135,7 @@ def _write(table: pd.DataFrame, unit: str, path: str | PathLike[str]) -> None:
     folder = Path(path).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {str(folder)!r} to save in.")
+    table = with_pixels(table)
     if "unit" not in table:
         table = table.assign(unit=unit)
     table.to_csv(Path(path), index=False)

@@ -9,6 +9,7 @@ import numpy as np
 from napari.layers import Labels
 from psygnal import Signal
 
+from napari_aeseg._napari.export.tables import by_label
 from napari_aeseg._napari.layers.adapter import METADATA_KEY, with_voxels_of
 from napari_aeseg._napari.layers.colors import class_colormap, label_colors
 from napari_aeseg._napari.layers.connections import Connections
@@ -158,7 +159,7 @@ class KeptLayers:
         numbers = [int(n) for n in (table["index"] if classes is None else table["class"])]
         names = self._state.classes.names_of(max(numbers, default=0))
         table["class"] = [names[number - 1] if number else "0" for number in numbers]
-        layer.features = table
+        layer.features = by_label(table)
         # The layer may be moved to other units, and napari keeps no attributes of a table.
         record = {**layer.metadata.get(METADATA_KEY, {}), "unit": axes.unit}
         layer.metadata = {**layer.metadata, METADATA_KEY: record}

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 _MOST_CLASSES = 30
 _SWATCH = 18  # pixels
-_N_TIP = "How many classes, numbered from dark to bright."
+_N_TIP = (
+    "How many classes. With one more, one class is split: the smaller part is the new class, all "
+    "others keep number, name and colour."
+)
 _FIXED_TIP = (
     "Store these classes in the model: class 3 is then the same in every image, slice, time point "
     "and file, also after the model is saved and loaded. Uncheck it to change their number."

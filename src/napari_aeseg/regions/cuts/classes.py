@@ -13,7 +13,6 @@ from napari_aeseg.regions.tree.ward import ward_tree_of_all
 
 if TYPE_CHECKING:
     from napari_aeseg.regions.compare.descriptor import Descriptor
-    from napari_aeseg.regions.patches.statistics import PatchStatistics
     from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 # Regions that are compared with each other: enough for fine detail, few enough for all pairs.
@@ -41,14 +40,24 @@ def class_tree(
     return base, ward_tree_of_all(region_means(positions, base, weight), size)
 
 
-def dark_to_bright(labels: np.ndarray, statistics: PatchStatistics) -> np.ndarray:
-    """Return classes numbered by brightness: class 1 is the darkest, whatever the merges were."""
-    intensity = statistics.intensity.mean(axis=1)
-    weight = np.bincount(labels, statistics.count)[1:]
-    brightness = np.bincount(labels, statistics.count * intensity)[1:] / weight
-    rank = np.empty(len(weight), np.int32)
-    rank[np.argsort(brightness, kind="stable")] = np.arange(1, len(weight) + 1)
-    return rank[labels - 1]
+def nested_classes(
+    tree: MergeTree, n_classes: int, weight: np.ndarray, brightness: np.ndarray
+) -> np.ndarray:
+    """Return the class of each leaf, (B,), so that a class keeps its number as they become more.
+
+    Class 1 is darker than class 2. Each further class is the smaller part of one before that is
+    split, whose number the larger part keeps. `weight` are the pixels of each leaf.
+    """
+    classes = np.ones(tree.leaves, np.int32)
+    for number in range(2, n_classes + 1):
+        part = tree.cut(number) == number
+        rest = (classes == classes[part][0]) & ~part
+        if number == 2:
+            new = max(part, rest, key=lambda at: weight[at] @ brightness[at] / weight[at].sum())
+        else:
+            new = min(part, rest, key=lambda at: weight[at].sum())
+        classes[new] = number
+    return classes
 
 
 def check_prototypes(prototypes: object, descriptor: Descriptor) -> None:
