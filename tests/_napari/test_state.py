@@ -139,7 +139,7 @@ def test_classes_without_a_name_or_colour_have_default_ones():
 def test_a_model_brings_its_classes_and_takes_them_away(state, model, hierarchy):
     model.prototypes = hierarchy.prototypes(2)
     state.assign_model(model, state.origin)
-    assert state.classes.fixed_for(model) is model.prototypes
+    assert state.classes.fixed_for(state.first_result) is model.prototypes
     assert state.n_classes == 2
     assert next(iter(state.results.values())).model is model
 

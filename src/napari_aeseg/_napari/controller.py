@@ -41,7 +41,13 @@ from napari_aeseg._napari.layers.preview import PreviewLayers
 from napari_aeseg._napari.layers.snapshot import restored_state, save_state
 from napari_aeseg._napari.layers.training import TrainingLayer
 from napari_aeseg._napari.manifest.settings import read_settings
-from napari_aeseg._napari.state import EDITS_DISCARDED, DockState, Origin, Result
+from napari_aeseg._napari.state import (
+    EDITS_DISCARDED,
+    OWN_CLASSES,
+    DockState,
+    Origin,
+    Result,
+)
 from napari_aeseg._napari.views.dock import Dock
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
@@ -297,8 +303,12 @@ class Controller:
             if not read.has_shape_of(image):
                 raise InputError(shape_changed_text(image))
             lines = list(hierarchy.notes)
-            if not self.state.add_result(image, Result(hierarchy, model, read)):
+            result = Result(hierarchy, model, read)
+            if not self.state.add_result(image, result):
                 lines.append(EDITS_DISCARDED)
+            classes = self.state.classes
+            if classes.prototypes is not None and classes.fixed_for(result) is None:
+                lines.append(OWN_CLASSES)
             if not read.has_data_of(image):
                 lines.append(pixels_changed_text(image))
             self._show_result(image)
@@ -314,16 +324,11 @@ class Controller:
         self.reporter.run_showing_errors(self.previews.update, images, self.state.cut)
 
     def apply_to_all(self) -> None:
-        """Segment every open image like the current one."""
+        """Segment every open image like the current one, whose classes the others have."""
         self.session.check_free()
-        self._fix_shown_classes()
+        self.state.example = self.current_image()
         self.state.images = self.state.open_images
         self.segment()
-
-    def _fix_shown_classes(self) -> None:
-        """Fix the classes if the labels depend on them, so that they are the same everywhere."""
-        if self.state.cut.needs_classes and self.state.classes.prototypes is None:
-            self.fix_classes(True)
 
     def segment_folder(
         self, folder: str | PathLike[str], output: str | PathLike[str] | None, existing: Existing
@@ -334,9 +339,9 @@ class Controller:
         self.session.check_free()
         self.dock.segments.form.check()
         files = image_files(folder)
-        self._fix_shown_classes()
         output = Path(folder) / "segments" if output is None else Path(output)
-        work = jobs.segmenting_files(files, output, self.state, existing)
+        prototypes = self.corrections.shown_prototypes(self.state.example_of(self.state.images))
+        work = jobs.segmenting_files(files, output, self.state, prototypes, existing)
         subject = f"{len(files)} files"
         title, finish = f"Segmenting {subject}", self._take_batch_report
         self.session.run([Task(subject, title, work, finish, announce=self.batch_done.emit)])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.state import DockState, Result
+    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.cuts.edits import Edit
 
 _BRUSH = 10  # pixels; napari's own is 10 as well, set here because strokes need it
@@ -184,15 +185,29 @@ class ManualCorrections:
 
     def fix_classes(self, image: Image) -> None:
         """Store the classes of an image in its model, so that they are the same everywhere."""
-        result, model = self._state.results[image], self._state.model
+        model = self._state.model
         if model is None:
             raise InputError("There is no model to keep classes with: segment an image first.")
-        if result.model is not model:
+        self._check_model(image)
+        prototypes = self._state.cut.prototypes_of(self._state.results[image].hierarchy)
+        self._store(prototypes=prototypes, model=model)
+
+    def _check_model(self, image: Image) -> None:
+        if self._state.results[image].model is not self._state.model:
             raise InputError(
                 f"{image.name} was segmented with another model than the current one: segment it "
                 "again, or load that model first."
             )
-        self._store(prototypes=self._state.cut.prototypes_of(result.hierarchy), model=model)
+
+    def shown_prototypes(self, image: Image | None) -> Prototypes | None:
+        """Return the classes that are shown, with names and colours, to find them in files."""
+        state = self._state
+        if image is None or not state.cut.needs_classes:
+            return None
+        if state.classes.prototypes is not None:
+            return state.classes.prototypes
+        self._check_model(image)
+        return state.classes.named(state.cut.prototypes_of(state.results[image].hierarchy))
 
     def release_classes(self) -> None:
         """Let classes follow each image again."""
@@ -204,12 +219,7 @@ class ManualCorrections:
         """Change the classes; where they are fixed, their prototypes and model have them too."""
         classes = replace(self._state.classes, **changes)
         if classes.prototypes is not None:
-            number = len(classes.prototypes.centres)
-            prototypes = replace(
-                classes.prototypes,
-                names=classes.names_of(number),
-                colors=classes.colors_of(number),
-            )
+            prototypes = classes.named(classes.prototypes)
             classes = replace(classes, prototypes=prototypes)
             if classes.model is not None:
                 classes.model.prototypes = prototypes

@@ -20,7 +20,7 @@ from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, T
 from napari_aeseg.regions.cuts.cut import Cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from napari.layers import Image, Labels
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 EDITS_DISCARDED = "Manual merges and splits were discarded because the patches changed."
+OWN_CLASSES = (
+    "The stored classes are of other channels or another model: this image has classes of its own."
+)
 Start = Literal["new", "base", "current"]
 Tool = Literal["merge", "split"]
 
@@ -103,12 +106,18 @@ class ClassStyle:
         defaults = (class_color(i + 1) for i in range(len(self.colors), n_classes))
         return (*self.colors, *defaults)[:n_classes]
 
-    def fixed_for(self, model: Model | None) -> Prototypes | None:
-        """Return the prototypes if they are of this model: with another one they mean nothing."""
+    def named(self, prototypes: Prototypes) -> Prototypes:
+        """Return prototypes with these names and colours."""
+        number = len(prototypes.centres)
+        return replace(prototypes, names=self.names_of(number), colors=self.colors_of(number))
+
+    def fixed_for(self, result: Result) -> Prototypes | None:
+        """Return the prototypes if they fit: with another model or other channels they cannot."""
+        model = result.model
         if self.prototypes is None or self.model is None or model is None:
             return None
         same = model is self.model or model.fingerprint == self.model.fingerprint
-        return self.prototypes if same else None
+        return self.prototypes if same and _describe(self.prototypes, result.hierarchy) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +205,7 @@ class DockState:
     model: Model | None = None
     origin: Origin = field(default_factory=Origin)  # of the model
     results: Mapping[Image, Result] = field(default_factory=dict)  # the segmented images
+    example: Image | None = None  # whose classes the others have; None is the first of them
     # The newest objects of each image.
     objects: Mapping[Image, tuple[ObjectRequest, np.ndarray]] = field(default_factory=dict)
     alternatives: Thumbnails | None = None  # of the first image
@@ -211,6 +221,8 @@ class DockState:
     # Reconstruction error of each pixel, once it was computed; without an event.
     errors: WeakKeyDictionary[ImageInput, np.ndarray] = field(default_factory=WeakKeyDictionary)
 
+    # Hierarchy, number of classes, and their prototypes; without an event.
+    _prototypes_of_example: tuple[Any, int, Any] = (None, 0, None)
     # How labels and pixels lay on each segmented image last; without an event.
     places: dict[Image, tuple[dict[str, Any], ...]] = field(default_factory=dict)
 
@@ -221,7 +233,7 @@ class DockState:
             **dict.fromkeys(("training", "segmentation"), operator.is_),
             "message": lambda new, old: False,  # shown anew, also when it is the same
         },
-        signal_aliases={"errors": None, "places": None},
+        signal_aliases={"errors": None, "places": None, "_prototypes_of_example": None},
     )
 
     def on(self, *names: str, draw: Callable[[], object]) -> None:
@@ -285,6 +297,14 @@ class DockState:
         results = self.results
         return {image: results[image].hierarchy for image in self.images if image in results}
 
+    def example_of(self, images: Sequence[Image]) -> Image | None:
+        """Return the one of some images whose classes the others have; None if none is segmented.
+
+        The first, unless the user took over the classes of another one.
+        """
+        segmented = [image for image in images if image in self.results]
+        return self.example if self.example in segmented else next(iter(segmented), None)
+
     @property
     def first_image(self) -> Image | None:
         """The first chosen image that is segmented."""
@@ -337,7 +357,7 @@ class DockState:
         result, cut = self.first_result, self.cut
         if result is None or cut.mode not in ("classes", "regions"):
             return None
-        if cut.mode == "classes" and self.classes.fixed_for(result.model) is not None:
+        if cut.mode == "classes" and self.classes.fixed_for(result) is not None:
             return None  # fixed classes say how patches are compared
         hierarchy, data = result.hierarchy, result.input.data
         count = cut.classes_in if cut.mode == "classes" else cut.regions_in
@@ -385,21 +405,30 @@ class DockState:
         return hierarchy.map_to_pyramid(self._label_of_patch(image, cut, example))
 
     def _label_of_patch(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
-        prototypes = self._prototypes(image, example, cut) if cut.mode == "classes" else None
+        prototypes = self.prototypes_for(image, example, cut) if cut.mode == "classes" else None
         hierarchy = self.results[image].hierarchy
         return _narrow(self.cut_of(image, cut).of_patch(hierarchy, prototypes))
 
-    def _prototypes(self, image: Image, example: Image, cut: Cut) -> Prototypes | None:
-        fixed = self.classes.fixed_for(self.results[image].model)
+    def prototypes_for(self, image: Image, example: Image, cut: Cut) -> Prototypes | None:
+        """Return the fixed classes or those of an example; None where the image has its own."""
+        fixed = self.classes.fixed_for(self.results[image])
         if fixed is not None or image is example:
             return fixed
-        return cut.prototypes_of(self.results[example].hierarchy)
+        source, hierarchy = self.results[example].hierarchy, self.results[image].hierarchy
+        if source.model_fingerprint != hierarchy.model_fingerprint:
+            return None
+        known, number, prototypes = self._prototypes_of_example
+        if known is not source or number != cut.n_classes:
+            prototypes = cut.prototypes_of(source)
+            self._prototypes_of_example = (source, cut.n_classes, prototypes)
+        return prototypes if _describe(prototypes, hierarchy) else None
 
     def object_request(self, image: Image, cut: Cut) -> ObjectRequest:
         """Return what the objects of a cut depend on."""
-        result = self.results[image]
-        prototypes = None if cut.class_ids is None else self.classes.fixed_for(result.model)
-        return ObjectRequest(result.hierarchy, cut, prototypes)
+        prototypes = None
+        if cut.class_ids is not None:
+            prototypes = self.prototypes_for(image, self.example_of(self.images) or image, cut)
+        return ObjectRequest(self.results[image].hierarchy, cut, prototypes)
 
     def objects_of(self, image: Image, cut: Cut) -> np.ndarray | None:
         """Return the objects of a cut; None while they are not known."""
@@ -428,6 +457,11 @@ def model_of(hierarchy: Hierarchy, model: Model | None) -> Model | None:
     ):
         return None
     return model
+
+
+def _describe(prototypes: Prototypes, hierarchy: Hierarchy) -> bool:
+    """Whether the classes of some prototypes can be looked for in a hierarchy."""
+    return prototypes.centres.shape[1] == hierarchy.descriptor.raw.shape[1]
 
 
 def _same_patches(one: Hierarchy, other: Hierarchy) -> bool:

@@ -264,8 +264,7 @@ class AESegWidget(Container):
     def apply_to_all(self) -> None:
         """Choose all open images and begin to segment them like the current one.
 
-        With classes, or objects in classes, these are stored in the model first, so that a class
-        is the same everywhere.
+        The others have the classes of the current image.
         """
         self._run(self._controller.apply_to_all)
 

@@ -129,10 +129,9 @@ def test_classes_mean_the_same_in_all_files(segmented, folder, mode):
     segmented.segment_folder(folder)
     segmented.wait(60)
 
-    assert segmented.classes_fixed
     tree = aeseg.build_hierarchy(halves(seed=1), segmented.model, device="cpu")
     cut = aeseg.Cut(mode, n_classes=2, class_ids=(2,))
-    expected = cut.labels(tree, prototypes=segmented.model.prototypes)
+    expected = cut.labels(tree, prototypes=segmented.hierarchy.prototypes(2))
     assert np.array_equal(labels_in(folder / "segments")["a"], expected)
 
 
@@ -190,9 +189,8 @@ def test_all_open_images_have_the_same_classes(segmented):
     segmented.apply_to_all()
     segmented.wait(30)
 
-    assert segmented.classes_fixed
-    tree = segmented.hierarchies[second]
-    expected = tree.classes(prototypes=segmented.model.prototypes)
+    tree, first = segmented.hierarchies[second], segmented.hierarchy
+    expected = tree.classes(prototypes=first.prototypes(2))
     assert np.array_equal(segmented.previews[second].data, expected)
 
 
@@ -206,13 +204,12 @@ def test_applying_before_segmenting_is_an_error(widget):
     assert len(widget.images) == 1
 
 
-def test_classes_of_another_model_are_not_kept_with_this_one(segmented):
+def test_classes_of_another_model_are_not_looked_for_in_files(segmented, folder):
     segmented.mode = "classes"
-    add_image(segmented, halves(seed=1), "second", choose=False)
     segmented.train()
     segmented.wait(20)
 
-    segmented.apply_to_all()
+    segmented.segment_folder(folder)
 
     with pytest.raises(InputError, match="segmented with another model"):
         segmented.wait(20)

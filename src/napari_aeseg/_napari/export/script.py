@@ -30,11 +30,14 @@ _LARGEST_TO_COMPARE = 500_000_000  # bytes; larger files are not compared with t
 def script_of(state: DockState, folder: Path) -> str:
     """Return a script for the segmented images; pixels without a file are saved to `folder`."""
     writer = _Writer(state, folder)
-    results = [state.results[image] for image in state.hierarchies]
+    example = state.example_of(state.images)
+    # The image that the classes are of comes first.
+    images = sorted(state.hierarchies, key=lambda image: image is not example)
+    results = [state.results[image] for image in images]
     if not results:
         raise InputError("There is no result to repeat: segment an image first.")
     # What was opened needs a model only for the classes that are stored in it.
-    fixed = [state.cut.needs_classes and state.classes.fixed_for(r.model) for r in results]
+    fixed = [state.cut.needs_classes and state.classes.fixed_for(r) for r in results]
     models = [r.model for r, f in zip(results, fixed, strict=True) if r.path is None or f]
     if any(model is not models[0] for model in models):
         raise InputError(
@@ -46,7 +49,7 @@ def script_of(state: DockState, folder: Path) -> str:
     lines = []
     if models and models[0] is not None:
         lines = [writer.model(origin, models[0]), ""]
-    for number, image in enumerate(state.hierarchies, 1):
+    for number, image in enumerate(images, 1):
         lines += writer.image(image, number)
     head = [
         f'"""Made by AE Segment {__version__}, "Copy as script": the same without a window."""',
@@ -162,13 +165,17 @@ class _Writer:
     def image(self, image: Image, number: int) -> list[str]:
         """Return the lines that segment one image and write its labels."""
         state, cut = self.state, self.state.cut
-        result, first = state.results[image], state.first_result
+        example, result = state.example_of(state.images), state.results[image]
         tree, labels = f"tree_{number}", f"labels_{number}"
         prototypes = None
-        if cut.needs_classes and state.classes.fixed_for(result.model) is not None:
+        if cut.needs_classes and state.classes.fixed_for(result) is not None:
             prototypes = "model.prototypes"
-        elif number > 1 and cut.mode == "classes" and first is not None:
-            n_classes = min(cut.n_classes, first.hierarchy.max_classes)
+        elif (
+            cut.needs_classes
+            and example is not None
+            and state.prototypes_for(image, example, cut) is not None
+        ):
+            n_classes = min(cut.n_classes, state.results[example].hierarchy.max_classes)
             prototypes = f"tree_1.prototypes({n_classes})"
         cut = state.cut_of(image, cut)
         if cut.mode == "regions":  # the suggested number is written down

@@ -68,13 +68,14 @@ class KeptLayers:
         state, images = self._state, list(self._state.hierarchies)
         if not images:
             raise InputError("There is nothing to keep: segment an image first.")
-        labels = {image: state.labels(image, state.cut, images[0]) for image in images}
+        example = state.example_of(images) or images[0]
+        labels = {image: state.labels(image, state.cut, example) for image in images}
         # What is on disk is not read to find out: it has regions or classes everywhere.
         labels = {i: array for i, array in labels.items() if is_lazy(array) or array.any()}
         if not labels:
             names = " and ".join(image.name for image in images)
             raise InputError(f"There is nothing to keep of {names}: no pixel has a label.")
-        return [self._keep(image, array, images[0]) for image, array in labels.items()]
+        return [self._keep(image, array, example) for image, array in labels.items()]
 
     def _keep(self, image: Image, labels: np.ndarray, example: Image) -> Labels:
         state, cut = self._state, self._state.cut

@@ -98,7 +98,8 @@ class PreviewLayers:
                 if state.objects_of(image, cut) is None:
                     self._find_objects(image, state.object_request(image, cut))
             images = [image for image in images if state.objects_of(image, cut) is not None]
-        labels = [state.layer_labels(image, cut, images[0]) for image in images]
+        example = state.example_of(images)
+        labels = [state.layer_labels(image, cut, example or image) for image in images]
         colormap = self._colormap(cut)
         for image, values in zip(images, labels, strict=True):
             self._show(image, values, colormap)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
+    from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _SECONDS_BETWEEN_SAVES = 30.0
@@ -233,8 +234,14 @@ def _warm(hierarchy: Hierarchy) -> Hierarchy:
     return hierarchy
 
 
-def segmenting_files(files: list[Path], output: Path, state: DockState, existing: Existing) -> Work:
-    """Segment files like the preview; the result is a `BatchReport`."""
+def segmenting_files(
+    files: list[Path],
+    output: Path,
+    state: DockState,
+    prototypes: Prototypes | None,
+    existing: Existing,
+) -> Work:
+    """Segment files like the preview, with its classes; the result is a `BatchReport`."""
     model, cut, comparison = state.model, state.cut, state.comparison
     params, axes, device = state.segmentation, state.axes, state.device
 
@@ -253,6 +260,7 @@ def segmenting_files(files: list[Path], output: Path, state: DockState, existing
             device=device,
             axes_must_fit=False,  # they were typed for the open images
             existing=existing,
+            prototypes=prototypes,
         )
         return (yield from batch.steps(stop))
 
