@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,82 @@ def test_labels_of_each_file_are_those_of_the_single_image(files, output, model)
         assert (outcome.path, outcome.status, outcome.labels) == (path, "done", 4)
         assert set(outcome.written) == {output / n for n in names(output) if n[0] == path.stem}
         assert outcome.seconds > 0
+
+
+@pytest.mark.parametrize("axes", ["TYX", "ZYX", "YX", "YXZ"])
+def test_labels_in_a_folder_have_axes_and_pixel_size_of_the_image(tmp_path, output, stripes, axes):
+    """Five time points came back as five channels without a pixel size."""
+    image = stripes if axes == "YX" else np.stack([stripes] * 5, axis=axes.index(axes.strip("YX")))
+    size = (0.5, 0.25) if "Z" not in axes else tuple({"Z": 2, "Y": 0.5, "X": 0.25}[a] for a in axes)
+    path = tmp_path / "a.npy"
+    np.save(path, image)
+    run([path], output, "base", axes=axes, voxel_size=size)
+    opened = open_file(output / "a_labels.tif")
+    assert opened.axes == "".join(a for a in "TZYX" if a in axes)
+    assert opened.spacing("YX") == (0.5, 0.25)
+    assert opened.spacing("Z") == ((2,) if "Z" in axes else None)
+    assert np.moveaxis(opened.array, 0, -1 if axes == "YXZ" else 0).shape == image.shape
+
+
+@pytest.mark.parametrize("unit", ["inch", "angstrom"])
+@pytest.mark.parametrize("name", ["labels.tif", "labels.ome.zarr", ""])
+def test_the_unit_of_the_image_is_that_of_its_labels(tmp_path, stripes, unit, name):
+    """Inches, centimeters and angstroms were lost."""
+    labels = tmp_path / "out" / name
+    space = [{"name": a, "type": "space", "unit": unit} for a in "yx"]
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2)
+    group.create_array("0", data=stripes)
+    scale = {"coordinateTransformations": [{"type": "scale", "scale": [0.5, 0.25]}]}
+    group.attrs["multiscales"] = [{"axes": space, "datasets": [{"path": "0", **scale}]}]
+    run([tmp_path / "a.zarr"], labels, "base")
+    opened = open_file(labels if name else labels / "a_labels.tif")
+    assert (opened.spacing("YX"), opened.unit) == ((0.5, 0.25), unit)
+
+
+def test_the_files_of_a_set_are_one_image(tmp_path, output, stripes):
+    ids = [str(uuid4()) for _ in range(2)]
+    planes = "".join(
+        f'<TiffData FirstC="{i}" IFD="0"><UUID FileName="c{i}.ome.tif">urn:uuid:{ids[i]}</UUID>'
+        "</TiffData>"
+        for i in range(2)
+    )
+    rows, columns = stripes.shape
+    for i in range(2):
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{ids[i]}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            f'DimensionOrder="XYCZT" Type="uint8" SizeX="{columns}" SizeY="{rows}" SizeC="2" '
+            f'SizeZ="1" SizeT="1">{planes}</Pixels></Image></OME>'
+        )
+        pixels = stripes.astype(np.uint8)
+        tifffile.imwrite(tmp_path / f"c{i}.ome.tif", pixels, description=xml, metadata=None)
+    files = [tmp_path / "c0.ome.tif", tmp_path / "c1.ome.tif"]
+    for existing in ("refuse", "skip"):
+        report = run(files, output, "base", existing=existing)
+        assert [f.status for f in report.files][1] == "skipped"
+        assert report.files[1].text == "it is a part of the image of c0.ome.tif"
+    assert "c1.ome_labels.tif" not in names(output)
+
+
+def test_what_was_not_taken_of_a_file_is_in_the_report(tmp_path, output, stripes):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(stripes)
+        file.write(stripes[:9])
+    report = run([tmp_path / "a.tif"], output, "base")
+    assert report.files[0].notes[0].startswith("The first of 2 images was taken (48 x 40)")
+
+
+def test_a_resolution_is_chosen_for_all_files(tmp_path, output, stripes):
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2)
+    group.create_array("0", data=stripes)
+    group.create_array("1", data=stripes[::2, ::2])
+    datasets = [{"path": "0"}, {"path": "1"}]
+    group.attrs["multiscales"] = [{"axes": ["y", "x"], "datasets": datasets}]
+    run([tmp_path / "a.zarr"], output, "base", resolution=1)
+    assert tifffile.imread(output / "a_labels.tif").shape == stripes[::2, ::2].shape
+    report = run([tmp_path / "a.zarr"], tmp_path / "other", "base", resolution=2)
+    assert "a.zarr has resolutions 0 to 1" in report.failed[0].text
 
 
 def test_a_file_that_fails_does_not_stop_the_others(files, output, model):
@@ -128,7 +205,7 @@ def test_stop_keeps_finished_files(files, output, model):
 
 
 def test_a_full_disk_leaves_no_partial_file(files, output, model, monkeypatch):
-    def full(labels, path):
+    def full(labels, path, axes):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -145,7 +222,7 @@ def test_a_file_is_replaced_only_by_a_complete_one(files, output, model, monkeyp
     run(files, output, model)
     before = (output / "a_labels.tif").read_bytes()
 
-    def full(labels, path):
+    def full(labels, path, axes):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

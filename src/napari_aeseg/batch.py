@@ -16,9 +16,11 @@ from napari_aeseg.api import hierarchy_steps, load_model
 from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.images.axes import checked_voxel_size
+from napari_aeseg.images.units import unit_name
 from napari_aeseg.io.atomic import atomic_write, check_writable, refuse_existing
 from napari_aeseg.io.contact_sheet import contact_sheet
 from napari_aeseg.io.images import (
+    OTHER_SUFFIXES,
     READERS,
     distinct_colours,
     open_file,
@@ -59,8 +61,8 @@ Existing = Literal["refuse", "skip", "replace"]
 # Pixels of the longer side of a picture on a contact sheet: three fill the width of a screen.
 _ALTERNATIVE_SIDE = 480
 
-#: Suffixes of the image files that are taken from a folder.
-SUFFIXES = (*READERS, ".png", ".jpg", ".jpeg", ".bmp")
+#: Suffixes of the image files that are taken from a folder. Arrays of numpy may be anything.
+SUFFIXES = (*(s for s in READERS if s not in (".npy", ".npz")), *OTHER_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ class FileOutcome:
     labels: int = 0  # number of labels
     seconds: float = 0.0
     written: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()  # of the hierarchy, such as parts that were left out
+    # Of the file and the hierarchy, such as parts that were left out.
+    notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()  # of the set that the image was read from, if there are several
 
     def __str__(self) -> str:
         name = self.path.name
@@ -135,6 +139,7 @@ def segment_files(
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
     alternatives: int | None = None,
+    resolution: int = 0,
 ) -> BatchReport:
     """Segment image files with one model, and write labels, overlays and tables.
 
@@ -187,11 +192,14 @@ def segment_files(
         Write ``NAME_alternatives.png`` too: at most so many of the `alternatives` of each
         hierarchy, with the options of the command line that give them. Classes are those of each
         image by itself.
+    resolution : int
+        Of images with several, as OME-Zarr and whole slides have them; 0 is the finest.
 
     Returns
     -------
     BatchReport
-        With the errors of files that cannot be read or do not fit the model.
+        With the errors of files that cannot be read or do not fit the model. Of a set of OME-TIFF
+        files that is one image, the first is segmented, and the others are skipped.
 
     Raises
     ------
@@ -234,6 +242,7 @@ def segment_files(
         blocks=None if blocks is None else checked_params(BlockParams, blocks),
         store=None if store is None else Path(store),
         alternatives=alternatives,
+        resolution=resolution,
     )
     return drain(batch.steps(stop), progress)
 
@@ -263,6 +272,7 @@ class Batch:
     blocks: BlockParams | None = None
     store: Path | None = None
     alternatives: int | None = None
+    resolution: int = 0
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -357,14 +367,20 @@ class Batch:
         if prototypes is None and self.model is not None:
             prototypes = self.model.prototypes
         outcomes: list[FileOutcome] = []
+        set_of: dict[str, Path] = {}  # files of sets, and the file that each was read through
         for number, path in enumerate(self.files, 1):
             message = f"{path.name} ({number} of {len(self.files)})"
             yield Progress("file", number, len(self.files), message=message)
             if stop is not None and stop.is_set():
                 outcomes.append(FileOutcome(path, "stopped", "not started"))
                 continue
+            if first := set_of.get(os.path.realpath(path)):
+                text = f"it is a part of the image of {first.name}"
+                outcomes.append(FileOutcome(path, "skipped", text))
+                continue
             if path in skipped:
                 outcomes.append(FileOutcome(path, "skipped", "its results exist"))
+                set_of |= {os.path.realpath(file): path for file in _files_of_set(path)}
                 continue
             start = time.perf_counter()
             try:
@@ -377,6 +393,7 @@ class Batch:
             except (AesegError, OSError) as error:
                 outcome = FileOutcome(path, "failed", str(error))
             outcomes.append(replace(outcome, seconds=time.perf_counter() - start))
+            set_of |= {os.path.realpath(file): path for file in outcome.files}
         return BatchReport(tuple(outcomes))
 
     def _classes_of_first(
@@ -399,7 +416,7 @@ class Batch:
         if is_hierarchy(path):
             return None, self._saved_hierarchy(path)
         assert self.model is not None  # noqa: S101 - has been checked
-        opened = open_file(path, pixels_in_memory())
+        opened = open_file(path, pixels_in_memory(), self.resolution)
         fits = self.axes is not None and (self.axes_must_fit or len(self.axes) == opened.array.ndim)
         axes = opened.read_axes(self.axes if fits else None, self.voxel_size)
         in_blocks = self.blocks is not None or self.store is not None or needs_blocks(opened.array)
@@ -469,7 +486,8 @@ class Batch:
             str(tree.axes),
             labels=int(per_patch.max()),
             written=(labels_path, *written),
-            notes=tree.notes,
+            notes=tree.notes if image is None else (*image.notes, *tree.notes),
+            files=() if image is None else image.files,
         )
         return outcome, prototypes
 
@@ -510,13 +528,13 @@ class Batch:
     ) -> Generator[Progress, None, Path]:
         if not (tree.is_lazy or self.is_one_file):
             with atomic_write(results.labels) as part:
-                write_label_image(labels, part)
+                write_label_image(labels, part, tree.axes)
             return results.labels
         path = results.labels_of_blocks
         if self.existing == "replace" and aeseg_attributes(path) is not None:
             shutil.rmtree(path)
         axes = tree.axes
-        unit = "" if axes.unit == "pixel" else axes.unit
+        unit = unit_name(axes.unit) or ""
         return (yield from write_labels_steps(labels, path, axes.space, axes.spacing, unit, stop))
 
 
@@ -579,6 +597,14 @@ def image_files(folder: str | PathLike[str]) -> list[Path]:
     if not files:
         raise InputError(f"There is no image ({', '.join(SUFFIXES)}) in {str(folder)!r}.")
     return files
+
+
+def _files_of_set(path: Path) -> tuple[Path, ...]:
+    """The files of the set that an OME-TIFF file belongs to, if it does."""
+    try:
+        return open_file(path, largest=0).files if ".ome." in path.name else ()
+    except (InputError, OSError):  # its results exist, but the file has changed
+        return ()
 
 
 def is_hierarchy(path: Path) -> bool:

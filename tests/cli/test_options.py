@@ -1,5 +1,7 @@
 """Options that commands share."""
 
+import argparse
+
 import pytest
 
 from napari_aeseg import (
@@ -11,6 +13,7 @@ from napari_aeseg import (
 from napari_aeseg import api as pipeline
 from napari_aeseg import batch as batch_job
 from napari_aeseg.cli import main
+from napari_aeseg.cli.options import image_paths
 
 OTHER = {
     TrainingParams: {
@@ -123,3 +126,18 @@ def test_help_has_plain_headings(capsys):
     for heading in ("Segments:", "Results:", "Patches:", "Comparison:", "Large images:"):
         assert f"\n{heading}\n" in text
     assert "Params" not in text
+
+
+def test_patterns_of_names_are_expanded_where_the_shell_leaves_them(tmp_path):
+    """As on Windows."""
+    for name in ("b.tif", "a.tif", "c.png", "[1].tif"):
+        (tmp_path / name).touch()
+
+    def found(*patterns):
+        options = argparse.Namespace(images=[tmp_path / pattern for pattern in patterns])
+        return [path.name for path in image_paths(options)]
+
+    assert found("?.tif", "c.png") == ["a.tif", "b.tif", "c.png"]
+    assert found("[1].tif") == ["[1].tif"]  # a name with brackets
+    with pytest.raises(InputError, match=r"no file that fits .*\*\.lsm"):
+        found("*.lsm")

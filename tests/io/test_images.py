@@ -1,3 +1,7 @@
+import struct
+import zlib
+from importlib.util import find_spec
+
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -36,7 +40,7 @@ def test_missing_file_is_named(tmp_path):
         read_file(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.txt"])
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jpg"])
 @pytest.mark.parametrize("content", [b"", b"no image at all"], ids=["empty", "text"])
 def test_file_that_is_no_image_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
@@ -104,7 +108,74 @@ def test_transparency_of_png_is_left_out(tmp_path):
     imageio.imwrite(tmp_path / "a.png", colours)
     imageio.imwrite(tmp_path / "b.png", colours[..., :2])
     assert np.array_equal(read_file(tmp_path / "a.png")[0], colours[..., :3])
-    assert np.array_equal(read_file(tmp_path / "b.png")[0], colours[..., :1])
+    assert np.array_equal(read_file(tmp_path / "b.png")[0], colours[..., 0])
+
+
+def png_of(pixels):
+    """A PNG file of (Y, X, channels) pixels of 16 bits, which Pillow does not write."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    rows, columns, channels = pixels.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", columns, rows, 16, colour_type, 0, 0, 0)
+    content = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(content)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in chunks)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bits_of_png_are_read_or_refused(tmp_path, channels):
+    """12-bit colours became 0 to 15."""
+    pixels = np.random.default_rng(0).integers(0, 4096, (9, 10, channels), np.uint16)
+    (tmp_path / "a.png").write_bytes(png_of(pixels))
+    if channels > 1 and find_spec("imagecodecs") is None:
+        with pytest.raises(InputError, match=r"a\.png has colours of 16 bits.*imagecodecs"):
+            open_file(tmp_path / "a.png")
+        return
+    found = open_file(tmp_path / "a.png").array
+    assert np.array_equal(found, pixels[..., 0] if channels < 3 else pixels[..., :3])
+
+
+def test_16_bits_of_ppm_are_refused(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6 2 1 65535\n" + bytes(12))
+    with pytest.raises(InputError, match=r"a\.ppm has colours of 16 bits"):
+        open_file(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize(
+    "suffix", [".czi", ".nd2", ".lif", ".h5", ".zarr.zip", ".nii", ".fits", ""]
+)
+def test_formats_that_are_not_supported_say_what_to_do(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(b"ZISRAWFILE" + bytes(range(200)))
+    with pytest.raises(InputError, match=r"not supported\. Open it in napari with a reader plugin"):
+        open_file(tmp_path / f"a{suffix}")
+
+
+def test_arrays_of_numpy_are_read(tmp_path):
+    np.save(tmp_path / "a.npy", TWO)
+    np.savez(tmp_path / "a.npz", TWO)
+    assert isinstance(open_file(tmp_path / "a.npy").array, np.memmap)
+    for name in ("a.npy", "a.npz"):
+        assert np.array_equal(read_file(tmp_path / name)[0], TWO)
+    np.savez(tmp_path / "b.npz", first=TWO, second=GREY)
+    with pytest.raises(InputError, match=r"b\.npz holds 2 arrays \(first, second\)"):
+        open_file(tmp_path / "b.npz")
+    np.save(tmp_path / "c.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(InputError, match=r"c\.npy is damaged or no image"):
+        open_file(tmp_path / "c.npy")
+
+
+def test_frames_of_gif_are_time_points_and_one_is_a_plane(tmp_path):
+    imageio.imwrite(tmp_path / "a.gif", [GREY, 89 - GREY, GREY // 2])
+    imageio.imwrite(tmp_path / "b.gif", GREY)
+    assert (open_file(tmp_path / "a.gif").axes, open_file(tmp_path / "a.gif").array.shape) == (
+        "TYXC",
+        (3, 9, 10, 3),
+    )
+    assert open_file(tmp_path / "b.gif").array.shape == (9, 10, 3)
 
 
 def test_long_values_of_a_damaged_file_are_cut_in_its_error(tmp_path):
@@ -116,7 +187,7 @@ def test_long_values_of_a_damaged_file_are_cut_in_its_error(tmp_path):
 
 
 def test_a_file_format_is_one_entry_of_the_readers(tmp_path, monkeypatch):
-    def open_text(path, largest):
+    def open_text(path, largest, resolution):
         return ImageFile(np.loadtxt(path), "YX", {"Y": 2.0, "X": 2.0})
 
     monkeypatch.setitem(READERS, ".txt", open_text)

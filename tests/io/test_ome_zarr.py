@@ -49,6 +49,44 @@ def test_the_finest_level_of_ome_zarr_is_taken(tmp_path, version):
     assert np.array_equal(opened.array, VALUES)
 
 
+def test_a_resolution_can_be_chosen_and_the_default_is_said(tmp_path):
+    path = ome(tmp_path / "a.ome.zarr", VALUES, "0.5", scale=[1, 0.5, 0.25])
+    assert open_file(path).notes == (
+        "Resolution 0 of 0 (the finest) to 1 was taken: 40 x 50 pixels.",
+    )
+    assert np.array_equal(open_file(path, resolution=1).array, VALUES[..., ::2, ::2])
+    for wrong in (2, -1, True, 1.0):
+        with pytest.raises(
+            InputError, match=rf"resolution = {wrong}: a\.ome\.zarr has resolutions 0 to 1"
+        ):
+            open_file(path, resolution=wrong)
+
+
+@pytest.mark.parametrize(
+    ("units", "size", "unit"),
+    [
+        (("micrometer", "nanometer", "nanometer"), {"Z": 1000, "Y": 250, "X": 250}, "nanometer"),
+        (("um", "micrometer", "micron"), {"Z": 1, "Y": 250, "X": 250}, "micrometer"),
+        (("", "", ""), {"Z": 1, "Y": 250, "X": 250}, ""),
+        (("", "nanometer", "nanometer"), {}, ""),
+    ],
+)
+def test_sizes_of_axes_are_brought_to_one_unit(tmp_path, units, size, unit):
+    """Numbers in different units were taken as they were."""
+    axes = [{"name": a, "type": "space", "unit": u} for a, u in zip("zyx", units, strict=True)]
+    opened = open_file(ome(tmp_path / "a.zarr", VALUES, "0.4", axes, [1, 250, 250]))
+    assert (opened.voxel_size, opened.unit) == (size, unit)
+    assert bool(opened.notes[1:]) == (not size)
+
+
+@pytest.mark.parametrize("scale", [[0, 1, 1], [1, -1, 1], [1, 1, 1e9]])
+def test_scales_beyond_reason_are_ignored_with_a_note(tmp_path, scale):
+    axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"]
+    opened = open_file(ome(tmp_path / "a.zarr", VALUES, "0.4", axes, scale))
+    assert opened.read_axes().voxel_size is None
+    assert "make no sense" in opened.notes[1]
+
+
 def test_axes_of_size_1_of_old_ome_zarr_are_dropped(tmp_path):
     opened = open_file(ome(tmp_path / "a.zarr", VALUES[None, :, None], "0.2", axes=None))
     assert (opened.axes, opened.array.shape) == ("CYX", VALUES.shape)

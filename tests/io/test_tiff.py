@@ -1,6 +1,10 @@
 """Reading of TIFF files: axes, voxel sizes and units, damage."""
 
 import pickle
+import re
+import sys
+from importlib.util import find_spec
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -64,19 +68,21 @@ def imagej(resolution=(4, 2), **metadata):
             "micrometer",
         ),
         ("a.ome.tif", ome(PhysicalSizeX=0.5), {"X": 0.5}, "micrometer"),
-        ("a.ome.tif", ome(PhysicalSizeX=0, PhysicalSizeY=-1), {}, "pixel"),
+        ("a.ome.tif", ome(PhysicalSizeX=0, PhysicalSizeY=-1), {}, ""),
         (
             "a.ome.tif",
             ome(PhysicalSizeX=2, PhysicalSizeXUnit="reference frame", PhysicalSizeZ=1),
             {},
-            "pixel",
+            "",
         ),
-        ("a.ome.tif", ome(), {}, "pixel"),
+        ("a.ome.tif", ome(), {}, ""),
         ("a.tif", imagej(spacing=2, unit="um"), {"Z": 2, "Y": 0.5, "X": 0.25}, "micrometer"),
-        ("a.tif", imagej(spacing=2), {"Z": 2, "Y": 0.5, "X": 0.25}, "pixel"),
-        ("a.tif", imagej(unit="furlong"), {"Y": 0.5, "X": 0.25}, "furlong"),
-        ("a.tif", imagej(), {}, "pixel"),
-        ("a.tif", {"resolution": (300, 300), "photometric": "minisblack"}, {}, "pixel"),
+        ("a.tif", imagej(spacing=2), {"Z": 2, "Y": 0.5, "X": 0.25}, ""),
+        ("a.tif", imagej(unit="furlong"), {"Y": 0.5, "X": 0.25}, ""),
+        ("a.tif", imagej(unit="\\u00B5m"), {"Y": 0.5, "X": 0.25}, "micrometer"),
+        ("a.tif", imagej(unit="inch"), {"Y": 0.5, "X": 0.25}, "inch"),
+        ("a.tif", imagej(), {}, ""),
+        ("a.tif", {"resolution": (300, 300), "photometric": "minisblack"}, {}, ""),
     ],
 )
 def test_voxel_size_and_unit_of_tiff_are_those_of_its_metadata(tmp_path, name, options, size, unit):
@@ -116,6 +122,164 @@ def test_tiff_with_invalid_voxel_sizes_is_read_without_them(tmp_path):
         tifffile.imwrite(tmp_path / name, np.zeros((4, 9, 10), np.uint8), **options)
         opened = open_file(tmp_path / name)
         assert (opened.array.shape, opened.voxel_size) == ((4, 9, 10), {})
+
+
+@pytest.mark.parametrize("spacing", [1e-5, 0, -2, float("nan"), 1e9])
+def test_voxel_sizes_beyond_reason_are_ignored_with_a_note(tmp_path, spacing):
+    stack = np.zeros((4, 9, 10), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, **imagej(spacing=spacing, unit="um"))
+    opened = open_file(tmp_path / "a.tif")
+    assert opened.voxel_size == {}
+    assert re.search(r"pixel sizes in the file \(Z .* um.*\) make no sense", opened.notes[0])
+    assert opened.read_axes().voxel_size is None
+
+
+def test_a_slice_distance_beyond_reason_does_not_matter_to_a_plane(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        GREY,
+        imagej=True,
+        resolution=(4, 2),
+        metadata={"spacing": 1e-5, "unit": "um"},
+    )
+    opened = open_file(tmp_path / "a.tif")
+    assert (opened.spacing("YX"), opened.notes) == ((0.5, 0.25), ())
+
+
+@pytest.mark.parametrize(
+    "name", ["a.lsm", "a.stk", "a.tf8", "a.btf", "a.ome.tf2", "a.dat", "a", "a.png"]
+)
+@pytest.mark.parametrize("largest", [0, float("inf")], ids=["lazy", "loaded"])
+def test_tiff_is_known_by_its_content(tmp_path, name, largest):
+    """Its axes were inferred if its name ended otherwise."""
+    stack = np.arange(360, dtype=np.uint8).reshape(4, 9, 10)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        stack,
+        imagej=True,
+        resolution=(4, 2),
+        metadata={"axes": "TYX", "unit": "um"},
+    )
+    (tmp_path / "a.tif").rename(tmp_path / name)
+    opened = open_file(tmp_path / name, largest)
+    assert (opened.axes, opened.voxel_size, opened.unit) == (
+        "TYX",
+        {"Y": 0.5, "X": 0.25},
+        "micrometer",
+    )
+    assert np.array_equal(np.asarray(opened.array), stack)
+
+
+@pytest.mark.parametrize("largest", [0, float("inf")], ids=["lazy", "loaded"])
+def test_transparency_of_tiff_is_left_out(tmp_path, largest):
+    """It was taken for a channel."""
+    rgba = np.random.default_rng(0).integers(0, 255, (9, 10, 4), np.uint8)
+    alpha = {"extrasamples": ["unassalpha"]}
+    tifffile.imwrite(tmp_path / "a.tif", rgba, photometric="rgb", **alpha)
+    tifffile.imwrite(
+        tmp_path / "b.tif", rgba[..., :2], photometric="minisblack", planarconfig="contig", **alpha
+    )
+    tifffile.imwrite(tmp_path / "c.tif", rgba, photometric="minisblack", planarconfig="contig")
+    found = [open_file(tmp_path / name, largest) for name in ("a.tif", "b.tif", "c.tif")]
+    assert [image.axes for image in found] == ["YXC", "YX", "YXC"]
+    expected = rgba[..., :3], rgba[..., 0], rgba  # the last are four channels
+    assert all(np.array_equal(np.asarray(f.array), e) for f, e in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("largest", [0, float("inf")], ids=["lazy", "loaded"])
+def test_colours_of_each_channel_become_channels(tmp_path, largest):
+    """The error was about axes that nobody gave."""
+    image = np.random.default_rng(0).integers(0, 255, (3, 2, 9, 10, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, imagej=True, metadata={"axes": "ZCYXS"})
+    opened = open_file(tmp_path / "a.tif", largest)
+    assert opened.axes == "CZYX"
+    assert np.array_equal(np.asarray(opened.array)[4], image[:, 1, :, :, 1])
+
+
+def ome_set(folder):
+    """Two files, each with a channel of one image."""
+    ids = [str(uuid4()) for _ in range(2)]
+    planes = "".join(
+        f'<TiffData IFD="0" PlaneCount="1" FirstC="{i}" FirstZ="0" FirstT="0">'
+        f'<UUID FileName="c{i}.ome.tif">urn:uuid:{ids[i]}</UUID></TiffData>'
+        for i in range(2)
+    )
+    for i in range(2):
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{ids[i]}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            'DimensionOrder="XYCZT" Type="uint16" SizeX="10" SizeY="9" SizeC="2" SizeZ="1" '
+            f'SizeT="1">{planes}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(
+            folder / f"c{i}.ome.tif",
+            TWO[i],
+            description=xml,
+            metadata=None,
+            photometric="minisblack",
+        )
+
+
+def test_each_file_of_a_set_has_the_whole_image_and_names_all_files(tmp_path):
+    ome_set(tmp_path)
+    for name in ("c0.ome.tif", "c1.ome.tif"):
+        opened = open_file(tmp_path / name)
+        assert opened.axes == "CYX"
+        assert np.array_equal(opened.array, TWO)
+        assert [file.name for file in opened.files] == ["c0.ome.tif", "c1.ome.tif"]
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["missing", "empty"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_set_without_one_of_its_files_is_refused(tmp_path, is_there):
+    """The channel was zero."""
+    ome_set(tmp_path)
+    (tmp_path / "c1.ome.tif").unlink()
+    if is_there:
+        (tmp_path / "c1.ome.tif").touch()
+    for largest in (0, float("inf")):
+        with pytest.raises(InputError, match=r"c0\.ome\.tif: 1 of the 2 planes .*\(c1\.ome\.tif\)"):
+            open_file(tmp_path / "c0.ome.tif", largest)
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs reads these")
+@pytest.mark.parametrize(("code", "name"), [(5, "LZW"), (7, "JPEG"), (50000, "ZSTD")])
+def test_compression_that_needs_imagecodecs_is_named(tmp_path, code, name):
+    """The file was called damaged."""
+    if code == 50000 and sys.version_info >= (3, 14):
+        pytest.skip("Python has Zstd")
+    tifffile.imwrite(tmp_path / "a.tif", GREY, compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["Compression"].overwrite(code)
+    for largest in (0, float("inf")):
+        with pytest.raises(InputError, match=rf"compressed \({name}\).*pip install imagecodecs"):
+            open_file(tmp_path / "a.tif", largest)
+
+
+def test_what_was_not_taken_of_a_file_with_several_images_is_said(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GREY)
+        file.write(GREY[:4, :5])
+    assert open_file(tmp_path / "a.tif").notes == (
+        "The first of 2 images was taken (9 x 10), not 4 x 5.",
+    )
+
+
+@pytest.mark.parametrize("largest", [0, float("inf")], ids=["lazy", "loaded"])
+def test_a_resolution_can_be_chosen(tmp_path, largest):
+    image = np.random.default_rng(0).integers(0, 255, (64, 96), np.uint8)
+    size = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as file:
+        file.write(image, subifds=1, tile=(16, 16), metadata={"axes": "YX", **size})
+        file.write(image[::2, ::2], subfiletype=1, tile=(16, 16))
+    finest, coarse = (open_file(tmp_path / "a.ome.tif", largest, n) for n in (0, 1))
+    assert np.array_equal(np.asarray(finest.array), image)
+    assert np.array_equal(np.asarray(coarse.array), image[::2, ::2])
+    assert (finest.spacing("YX"), coarse.spacing("YX")) == ((0.5, 0.5), (1, 1))
+    assert finest.notes == ("Resolution 0 of 0 (the finest) to 1 was taken: 64 x 96 pixels.",)
+    with pytest.raises(InputError, match=r"resolution = 2: a\.ome\.tif has resolutions 0 to 1"):
+        open_file(tmp_path / "a.ome.tif", largest, 2)
 
 
 def test_tiff_without_pages_is_refused(tmp_path):

@@ -67,7 +67,7 @@ def _segment_sample(name: str, folder: Path, device: str) -> None:
     mode, number = _CUTS[name]
     labels = getattr(tree, mode)(number)
     with atomic_write(folder / f"{name}_labels.tif") as part:
-        write_label_image(labels, part)
+        write_label_image(labels, part, tree.axes)
     with atomic_write(folder / f"{name}_overlay.png") as part:
         write_picture(overlay(image, labels, tree.axes.letters), part)
     print(f"{name}: {labels.max()} {mode}; wrote {name}_* in {folder}")

@@ -112,7 +112,6 @@ def _hierarchy_rows(header: dict[str, Any], tree: Hierarchy) -> dict[str, str]:
 
 def _image_rows(path: Path) -> dict[str, str]:
     """Describe an image; zarr and TIFF files are not loaded."""
-    from napari_aeseg.images.axes import read_axes
     from napari_aeseg.io.images import open_file
     from napari_aeseg.io.ome_zarr import aeseg_attributes, is_zarr
     from napari_aeseg.large.build import needs_blocks
@@ -125,7 +124,7 @@ def _image_rows(path: Path) -> dict[str, str]:
         )
     opened = open_file(path, largest=0)
     array = opened.array
-    axes = read_axes(array.shape, opened.axes, source="file")
+    axes = opened.read_axes()
     size = ", ".join(f"{axis} {length:g}" for axis, length in opened.voxel_size.items())
     rows = {
         "image": str(axes),
@@ -133,6 +132,7 @@ def _image_rows(path: Path) -> dict[str, str]:
         "chunks": " x ".join(map(str, getattr(array, "chunks", array.shape))),
         "pixel size": f"{size} {opened.unit}".strip() if size else "not known",
         "processed": "in blocks" if needs_blocks(array) else "as a whole",
+        "notes": "; ".join(opened.notes) or "none",
     }
     note = aeseg_attributes(path)
     if note is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from napari_aeseg.errors import InputError
 from napari_aeseg.params import BASE_MODEL
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_axes(parser: argparse.ArgumentParser) -> None:
-    """Add --axes and --voxel-size."""
+    """Add --axes, --voxel-size and --resolution."""
     parser.add_argument("--axes", help="one letter per dimension, such as YXC (default: inferred)")
     parser.add_argument(
         "--voxel-size",
@@ -38,6 +40,14 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
         metavar=("Z", "Y"),
         help="size of a voxel along each of Z, Y and X that the images have, in their order, such "
         "as 2 0.5 0.5 (default: from the metadata of OME-TIFF, OME-Zarr and ImageJ files, else 1)",
+    )
+    parser.add_argument(
+        "--resolution",
+        type=int,
+        default=0,
+        metavar="NUMBER",
+        help="which resolution of images that have several, such as OME-Zarr and whole slides: 0 "
+        "is the finest (default: 0)",
     )
 
 
@@ -79,9 +89,13 @@ def params_of(options: argparse.Namespace, kind: type[_Params]) -> _Params:
 
 
 def image_paths(options: argparse.Namespace) -> list[Path]:
-    """Return the image files; a folder means all image files in it."""
-    if not any(path.is_dir() for path in options.images):
-        return list(options.images)
+    """Return the image files; a folder means all image files in it, * and ? those that fit.
+
+    Shells of Windows leave * and ? to the programs.
+    """
+    paths = [path for given in options.images for path in _matching(given)]
+    if not any(path.is_dir() for path in paths):
+        return paths
     from napari_aeseg.batch import image_files, is_hierarchy
     from napari_aeseg.io.ome_zarr import is_zarr
 
@@ -89,7 +103,17 @@ def image_paths(options: argparse.Namespace) -> list[Path]:
         is_folder = path.is_dir() and not (is_hierarchy(path) or is_zarr(path))
         return image_files(path) if is_folder else [path]
 
-    return [file for path in options.images for file in files_of(path)]
+    return [file for path in paths for file in files_of(path)]
+
+
+def _matching(path: Path) -> list[Path]:
+    """The files whose names fit a pattern, or the path itself if it is none."""
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    matching = sorted(map(Path, glob.glob(str(path), recursive=True)))
+    if not matching:
+        raise InputError(f"There is no file that fits {str(path)!r}.")
+    return matching
 
 
 def model_or_base(text: str) -> Path | str:

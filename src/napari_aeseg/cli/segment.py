@@ -163,6 +163,7 @@ def run(options: argparse.Namespace) -> int:
         blocks=params_of(options, BlockParams) if in_blocks else None,
         store=options.store,
         alternatives=options.alternatives,
+        resolution=options.resolution,
     )
     batch.model = _model(options, batch)
     with stop_at_interrupt("finished images are kept") as stop:

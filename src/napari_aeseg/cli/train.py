@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,9 +115,12 @@ def train_on_files(
     from napari_aeseg.large.build import pixels_in_memory
 
     names, images, readings, errors = [], [], [], []
+    set_files: set[str] = set()
     for file in files:
+        if os.path.realpath(file) in set_files:  # of an image that was opened through another file
+            continue
         try:
-            image = open_file(file, pixels_in_memory())
+            image = open_file(file, pixels_in_memory(), options.resolution)
             readings.append(image.read_axes(options.axes, options.voxel_size))
         except InputError as error:
             if not skip_failed:
@@ -125,6 +129,9 @@ def train_on_files(
         else:
             names.append(file.name)
             images.append(image)
+            set_files |= set(map(os.path.realpath, image.files))
+            if not skip_failed:  # else they are in the report
+                print("".join(f"{file.name}: {note}\n" for note in image.notes), end="")
     if not images:
         raise InputError("\n".join(errors))
     if autosave is not None:

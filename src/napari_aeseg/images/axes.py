@@ -11,7 +11,7 @@ import numpy as np
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 _LETTERS = "TCZYX"
@@ -119,6 +119,13 @@ class Axes:
         return f"{text}, {element} of {' x '.join(f'{n:.4g}' for n in self.voxel_size)}{unit}"
 
 
+def is_reasonable(lengths: Iterable[float]) -> bool:
+    """Return whether sides of a voxel are above 0, and differ by a factor of 10,000 at most."""
+    sides = list(lengths)
+    valid = all(0 < n < math.inf for n in sides)
+    return not sides or (valid and max(sides) / _LARGEST_RATIO <= min(sides))
+
+
 def checked_voxel_size(
     voxel_size: Sequence[float], letters: str | None = None, name: str = "an image"
 ) -> tuple[float, ...]:
@@ -142,7 +149,7 @@ def checked_voxel_size(
             f"voxel_size = {voxel_size!r}: give one number above 0 for each of Z, Y and X that the "
             "image has, in its order."
         )
-    if max(size) / _LARGEST_RATIO > min(size):
+    if not is_reasonable(size):
         raise InputError(
             f"voxel_size = {voxel_size!r}: the sides of a voxel differ by a factor of more than "
             f"{_LARGEST_RATIO:,}. Give all in the same unit."

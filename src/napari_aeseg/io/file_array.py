@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg.images.axes import Axes, read_axes
+from napari_aeseg.errors import InputError, sanitized
+from napari_aeseg.images.axes import Axes, is_reasonable, read_axes
 from napari_aeseg.images.memory import check_fits
+from napari_aeseg.images.units import in_one_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-#: Suffixes of TIFF files.
-TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,39 @@ class ImageFile:
     axes: str | None  # one letter per dimension if the file names them
     # Size of a pixel along each axis for which the file has it.
     voxel_size: Mapping[str, float] = field(default_factory=dict)
-    unit: str = ""  # of these sizes; "" if the file does not name it, or has different ones
+    unit: str = ""  # of these sizes, such as "micrometer"; "" if the file names none
+    notes: tuple[str, ...] = ()  # what of the file was not taken
+    # The files of the set that it belongs to, if there are several.
+    files: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        array: Any,
+        axes: str | None,
+        lengths: Mapping[str, tuple[float, object]],
+        notes: Sequence[str] = (),
+        files: tuple[Path, ...] = (),
+    ) -> ImageFile:
+        """Return an image; `lengths` have the size and unit of a pixel along axes, as in the file.
+
+        Sizes that make no sense are left out, and a note says so: the pixels can be used.
+        """
+        used = {a: n for a, n in lengths.items() if axes is None or a in axes}
+        converted = in_one_unit(used)
+        if converted is None:
+            problem = "are not all in units of length"
+        elif not is_reasonable(converted[0].values()):
+            problem = "make no sense"
+        else:
+            unknown = {str(unit) for _, unit in used.values()} - {"", "pixel", "pixels"}
+            if unknown and not converted[1]:
+                units = sanitized(", ".join(unknown), 100)
+                notes = (*notes, f"The unit of the pixel sizes ({units}) is no unit of length.")
+            return cls(array, axes, *converted, tuple(notes), files)
+        listing = sanitized(", ".join(f"{a} {n:g} {u}" for a, (n, u) in used.items()), 100)
+        note = f"The pixel sizes in the file ({listing}) {problem}, and were ignored."
+        return cls(array, axes, {}, "", (*notes, note), files)
 
     def spacing(self, space: str) -> tuple[float, ...] | None:
         """Return the size of a pixel along some axes; None if one of them is not known."""
@@ -46,19 +77,39 @@ class ImageFile:
         if voxel_size is not None:
             return reading.with_voxel_size(voxel_size)
         size = self.spacing(reading.spatial)
-        return reading if size is None else reading.with_voxel_size(size, self.unit or "pixel")
+        if size is None or not is_reasonable(size):
+            return reading
+        return reading.with_voxel_size(size, self.unit or "pixel")
+
+
+def check_resolution(resolution: int, number: int, name: str) -> None:
+    """Raise InputError unless an image has this resolution, 0 is the finest of a `number`."""
+    if not (type(resolution) is int and 0 <= resolution < number):
+        some = "one resolution, 0" if number == 1 else f"resolutions 0 to {number - 1}"
+        raise InputError(f"resolution = {resolution!r}: {name} has {some}.")
+
+
+def resolution_notes(taken: int, number: int, shape: Mapping[str, int]) -> list[str]:
+    """Return which resolution of an image was taken, if it has several; `shape` has its pixels."""
+    if number == 1:
+        return []
+    size = f"{shape['Y']} x {shape['X']} pixels"
+    return [f"Resolution {taken} of 0 (the finest) to {number - 1} was taken: {size}."]
 
 
 class FileArray:
     """An array in a file; an index reads that part. It can be sent to another process.
 
-    `path` is the folder of a zarr array, or a TIFF file, of which the first series is taken.
-    `dimensions` are those of the file that this array has, or all; the others have size 1.
+    `path` is the folder of a zarr array, or a TIFF file, of which the first series is taken, at one
+    of its resolutions. `dimensions` are those of the file that this array has, or all; the others
+    have size 1.
     """
 
-    def __init__(self, path: Path, dimensions: tuple[int, ...] | None = None) -> None:
-        self.path, self.dimensions = path, dimensions
-        self._source, store = _open_array(path)
+    def __init__(
+        self, path: Path, dimensions: tuple[int, ...] | None = None, resolution: int = 0
+    ) -> None:
+        self.path, self.dimensions, self.resolution = path, dimensions, resolution
+        self._source, store = _open_array(path, resolution)
         if store is not None:
             weakref.finalize(self, store.close)
         shape = self._source.shape
@@ -70,7 +121,8 @@ class FileArray:
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.dimensions)  # an open file cannot be sent
+        arguments = self.path, self.dimensions, self.resolution
+        return type(self), arguments  # an open file cannot be sent
 
     def __getitem__(self, index: Any) -> np.ndarray:
         parts = index if isinstance(index, tuple) else (index,)
@@ -88,17 +140,17 @@ class FileArray:
         return np.asarray(self[...], dtype)
 
 
-def _open_array(path: Path) -> tuple[Any, Any]:
+def _open_array(path: Path, resolution: int) -> tuple[Any, Any]:
     """Return an array in a file that can be indexed, and its store if it has to be closed."""
     import zarr
 
-    if path.suffix.lower() not in TIFF_SUFFIXES:
+    if path.is_dir():
         return zarr.open_array(str(path), mode="r"), None
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         is_contiguous = file.series[0].dataoffset is not None
-    if is_contiguous:  # not compressed: pixels lie in the file as in memory
+    if is_contiguous and resolution == 0:  # not compressed: pixels lie in the file as in memory
         return tifffile.memmap(path, mode="r", series=0), None
-    store = tifffile.imread(path, aszarr=True, series=0, level=0)
+    store = tifffile.imread(path, aszarr=True, series=0, level=resolution)
     return zarr.open_array(store, mode="r"), store

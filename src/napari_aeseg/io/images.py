@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,60 +11,140 @@ import numpy as np
 
 from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.images.intensity import as_array, read_image
-from napari_aeseg.io.file_array import TIFF_SUFFIXES, ImageFile
+from napari_aeseg.io.file_array import ImageFile, check_resolution
 from napari_aeseg.io.ome_zarr import is_zarr, open_zarr
-from napari_aeseg.io.tiff import open_tiff
+from napari_aeseg.io.tiff import TIFF_SUFFIXES, is_tiff, open_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
 
 
-def _open_with_imageio(path: Path, _largest: float) -> ImageFile:
+# Modes of Pillow with transparency, which is no measurement.
+_TRANSPARENT = ("LA", "RGBA")
+#: Suffixes of other image files that are taken from a folder.
+OTHER_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+def _open_with_imageio(path: Path, _largest: float, resolution: int = 0) -> ImageFile:
     """Load PNG, JPEG and the other formats of imageio; without transparency."""
-    import warnings
+    from imageio.v3 import immeta, improps, imread
 
-    from imageio.v3 import immeta, imread
-
+    check_resolution(resolution, 1, path.name)
     # From memory: imageio leaves files open that it cannot read. Its old plugins warn of their age.
+    data, suffix = path.read_bytes(), path.suffix or ".?"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        data, suffix = path.read_bytes(), path.suffix or ".?"
         pixels = np.asarray(imread(data, extension=suffix))
-        # Transparency is no measurement.
-        is_transparent = immeta(data, extension=suffix).get("mode") in ("LA", "RGBA")
-    return ImageFile(pixels[..., :-1] if is_transparent else pixels, None)
+        mode = immeta(data, extension=suffix).get("mode")
+        every: Any = ...
+        number = improps(data, extension=suffix, index=every).n_images if mode else 1
+    if mode in _EIGHT_BITS and _has_more_bits(data):
+        pixels = _decoded_png(data, path.name)
+        mode = None if pixels.ndim == 2 else {2: "LA", 4: "RGBA"}.get(pixels.shape[-1])
+    if mode in _TRANSPARENT:
+        pixels = pixels[..., 0] if pixels.shape[-1] == 2 else pixels[..., :-1]
+    if number == 1:
+        still = pixels[0] if mode and pixels.ndim == 4 else pixels  # GIF, for example
+        return ImageFile(still, None)
+    if pixels.ndim < 4 and pixels.shape[0] != number:
+        return ImageFile(pixels, None, notes=(f"The first of {number} frames was taken.",))
+    return ImageFile(pixels, "TYXC" if pixels.ndim == 4 else "TYX")
 
 
-#: Functions that open a file, by its suffix: they get the path, and the number of values above
-#: which the file is not loaded if that can be avoided. imageio opens all others.
-READERS: dict[str, Callable[[Path, float], ImageFile]] = {
+# Modes in which Pillow has 8 bits for a channel.
+_EIGHT_BITS = ("RGB", *_TRANSPARENT)
+
+
+def _has_more_bits(data: bytes) -> bool:
+    """Whether a file has 16 bits for each of its channels, of which Pillow drops 8."""
+    from PIL import Image
+
+    with Image.open(BytesIO(data)) as image:
+        details = [tile[3] for tile in image.tile]  # of PNG "RGB;16B", of PPM ("RGB", 65535)
+    return any(
+        "16" in part if isinstance(part, str) else isinstance(part, int) and part > 255
+        for detail in details
+        for part in (detail if isinstance(detail, tuple) else (detail,))
+    )
+
+
+def _decoded_png(data: bytes, name: str) -> np.ndarray:
+    """The pixels of a colour PNG of 16 bits; InputError if they cannot be read."""
+    try:
+        from imagecodecs import png_check, png_decode
+    except ImportError:
+        advice = "install imagecodecs (pip install imagecodecs), or save it as TIFF"
+    else:
+        if png_check(data):
+            return np.asarray(png_decode(data))
+        advice = "save it as TIFF"
+    raise InputError(f"{name} has colours of 16 bits, which would be read as 8 bits: {advice}.")
+
+
+def _open_numpy(path: Path, _largest: float, resolution: int = 0) -> ImageFile:
+    """Open the array of an .npy file, which is not loaded, or the only one of an .npz file."""
+    check_resolution(resolution, 1, path.name)
+    if path.suffix.lower() == ".npy":
+        return ImageFile(np.load(path, mmap_mode="r", allow_pickle=False), None)
+    with np.load(path, allow_pickle=False) as arrays:
+        if len(arrays.files) == 1:
+            return ImageFile(arrays[arrays.files[0]], None)
+        raise InputError(
+            f"{path.name} holds {len(arrays.files)} arrays ({', '.join(arrays.files[:5])}): save "
+            "one of them as .npy."
+        )
+
+
+#: Functions that open a file, by its suffix: they get the path, the number of values above which
+#: the file is not loaded if that can be avoided, and the resolution, 0 for the finest. Of
+#: others, TIFF is known by its content, and imageio opens the rest.
+READERS: dict[str, Callable[[Path, float, int], ImageFile]] = {
     ".zarr": open_zarr,
+    ".npy": _open_numpy,
+    ".npz": _open_numpy,
     **dict.fromkeys(TIFF_SUFFIXES, open_tiff),
 }
 
 
-def open_file(path: str | PathLike[str], largest: float = float("inf")) -> ImageFile:
+def open_file(
+    path: str | PathLike[str], largest: float = float("inf"), resolution: int = 0
+) -> ImageFile:
     """Open an image file; zarr arrays and large TIFF files are not loaded.
 
-    TIFF (with ImageJ or OME axes), PNG, JPEG, any other format of imageio, or the folder of a zarr
-    array or OME-Zarr image (versions 0.1 to 0.5; its finest level is taken). The transparency of
-    PNG and the like is left out. A TIFF file is not loaded if it has more than the `largest` number
-    of values. Raises InputError if the file is missing, is no image, holds several, or does not fit
-    into memory.
+    TIFF of any name (with the axes of ImageJ, OME, LSM ...), PNG, JPEG, any other format of
+    imageio, .npy, .npz with one array, or the folder of a zarr array or OME-Zarr image (versions
+    0.1 to 0.5). Transparency is left out. A TIFF file is not loaded if it has more values than
+    `largest`. `resolution` chooses one of a pyramid; 0 is the finest. `notes` of the result say
+    what was not taken. Raises InputError if the file is missing, is no image, holds several, or
+    does not fit into memory.
     """
     path = Path(path)
     if not (path.is_file() or is_zarr(path)):
         raise InputError(f"There is no image file {str(path)!r}.")
-    suffix = ".zarr" if is_zarr(path) else path.suffix.lower()
+    reader = _reader(path)
     try:
-        return READERS.get(suffix, _open_with_imageio)(path, largest)
+        return reader(path, largest, resolution)
     except (InputError, MemoryError):
         raise
     # Decoders raise all kinds of errors on damaged files.
     except Exception as error:
-        text = sanitized(error)  # of values in the file, which may be long
-        raise InputError(f"{path.name} is damaged or no image ({text}).") from error
+        is_common = reader is not _open_with_imageio or path.suffix.lower() in OTHER_SUFFIXES
+        if is_common or path.stat().st_size == 0:
+            text = sanitized(error)  # of values in the file, which may be long
+            raise InputError(f"{path.name} is damaged or no image ({text}).") from error
+        raise InputError(
+            f"{path.name} is damaged or of a kind that is not supported. Open it in napari with a "
+            "reader plugin for it, or convert it to OME-TIFF or OME-Zarr."
+        ) from error
+
+
+def _reader(path: Path) -> Callable[[Path, float, int], ImageFile]:
+    """The function that opens a file."""
+    if is_zarr(path):
+        return open_zarr
+    reader = READERS.get(path.suffix.lower())
+    return reader or (open_tiff if is_tiff(path) else _open_with_imageio)
 
 
 def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:

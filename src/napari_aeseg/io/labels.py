@@ -11,14 +11,15 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import read_axes
 from napari_aeseg.images.checks import check_not_masked, check_rectangular
-from napari_aeseg.io.file_array import TIFF_SUFFIXES
+from napari_aeseg.images.units import unit_name
 from napari_aeseg.io.ome_zarr import ome_zarr_steps
-from napari_aeseg.io.tiff import tiff_steps
+from napari_aeseg.io.tiff import ome_metadata, tiff_steps
 from napari_aeseg.progress import Progress, drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from napari_aeseg.images.axes import Axes
     from napari_aeseg.progress import StopFlag
 
     Writer = Callable[[Any, Path, dict[str, Any], StopFlag | None], Generator[Progress, None, None]]
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 #: metadata that `_in_file_order` returns, and the stop flag.
 WRITERS: dict[str, Writer] = {
     ".zarr": ome_zarr_steps,
-    **dict.fromkeys(TIFF_SUFFIXES, tiff_steps),
+    ".tif": tiff_steps,
+    ".tiff": tiff_steps,
 }
 
 
@@ -84,7 +86,7 @@ def write_labels(
         Size of a pixel along each of the axes, such as ``tree.voxel_size``; 1 by default. T may be
         left out.
     unit : str
-        Of these sizes, such as "micrometer".
+        Of these sizes, a unit of length such as "micrometer" or "nm"; not known by default.
     progress : callable, optional
         Called with a `Progress` event for each part.
     stop : threading.Event or alike, optional
@@ -97,9 +99,9 @@ def write_labels(
     Raises
     ------
     InputError
-        If the labels are no whole numbers, masked, or too large for TIFF, `axes` or `voxel_size` do
-        not fit, the suffix is another, or the file exists and is not an unfinished one of the same
-        labels (some of its parts are compared): nothing is ever replaced.
+        If the labels are no whole numbers, masked, or too large for TIFF, `axes`, `voxel_size` or
+        `unit` do not fit, the suffix is another, or the file exists and is not an unfinished one of
+        the same labels (some of its parts are compared): nothing is ever replaced.
     StoppedError
         When asked to stop.
 
@@ -140,8 +142,12 @@ def _in_file_order(
         sizes = list(read_axes(shape, letters).with_voxel_size(voxel_size).spacing or sizes)
         if "T" in letters and len(voxel_size) == len(letters):
             sizes[letters.index("T")] = float(voxel_size[letters.index("T")])
-    if not isinstance(unit, str):
-        raise InputError(f'unit = {unit!r}: give a word, such as "micrometer".')
+    if unit in ("", "pixel"):
+        unit = ""
+    elif (name := unit_name(unit)) is not None:
+        unit = name
+    else:
+        raise InputError(f'unit = {unit!r}: give a unit of length, such as "micrometer".')
     order = tuple(letters.index(a) for a in in_order)
     if letters != in_order:
         if not hasattr(labels, "transpose"):
@@ -158,11 +164,28 @@ def _in_file_order(
     }
 
 
-def write_label_image(labels: np.ndarray, path: str | PathLike[str]) -> None:
-    """Write labels that are in memory as a compressed TIFF: uint16 when they fit, else int32."""
+def write_label_image(
+    labels: np.ndarray, path: str | PathLike[str], axes: Axes | None = None
+) -> None:
+    """Write labels that are in memory as a compressed TIFF: uint16 when they fit, else int32.
+
+    With the `axes` of their image (``tree.axes``), the file has the names of the axes and the size
+    of a voxel.
+    """
     import tifffile
 
     fits = labels.size == 0 or labels.max() < 2**16
-    narrow = labels.astype(np.uint16 if fits else np.int32)
-    # By default, tifffile stores three slices as the channels of a colour image.
-    tifffile.imwrite(path, narrow, photometric="minisblack", compression="zlib")
+    metadata = None
+    if axes is not None:
+        space = "".join(a for a in "TZYX" if a in axes.space)
+        labels = labels.transpose([axes.space.index(a) for a in space])
+        lengths = dict(zip(axes.space, axes.spacing or (1.0,) * len(space), strict=True))
+        metadata = ome_metadata(space, [lengths[a] for a in space], axes.unit)
+    tifffile.imwrite(
+        path,
+        labels.astype(np.uint16 if fits else np.int32),
+        photometric="minisblack",  # else three slices are taken for colours
+        compression="zlib",
+        ome=axes is not None,
+        metadata=metadata,
+    )

@@ -13,7 +13,12 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import letters_of_names
 from napari_aeseg.io.atomic import remove_folder, temporary_name
-from napari_aeseg.io.file_array import FileArray, ImageFile
+from napari_aeseg.io.file_array import (
+    FileArray,
+    ImageFile,
+    check_resolution,
+    resolution_notes,
+)
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
@@ -46,8 +51,8 @@ def is_zarr(path: str | PathLike[str]) -> bool:
     )
 
 
-def open_zarr(path: Path, _largest: float = 0) -> ImageFile:
-    """Open a zarr array, or the finest level of an OME-Zarr image; it is never loaded.
+def open_zarr(path: Path, _largest: float = 0, resolution: int = 0) -> ImageFile:
+    """Open a zarr array, or one resolution of an OME-Zarr image; it is never loaded.
 
     Named time, channel and slice axes of size 1 are dropped. Raises InputError if a group holds no
     image, or more than one.
@@ -59,18 +64,19 @@ def open_zarr(path: Path, _largest: float = 0) -> ImageFile:
         # As zarr 3 or xarray store them.
         names: Any = getattr(node.metadata, "dimension_names", None)
         names = names or node.attrs.get("_ARRAY_DIMENSIONS", ())
-        return _squeezed(path, letters_of_names(names, node.ndim), {}, "")
+        check_resolution(resolution, 1, path.name)
+        return _squeezed(path, letters_of_names(names, node.ndim), {})
     attributes: dict[str, Any] = dict(node.attrs)
     metadata = attributes.get("ome", attributes)  # only version 0.5 has "ome"
     if "multiscales" in metadata:
-        return _open_multiscale(path, metadata["multiscales"][0])
+        return _open_multiscale(path, metadata["multiscales"], resolution)
     if "plate" in metadata or "well" in metadata:
         raise InputError(f"{path.name} is a plate or well: give one of the images in it.")
     # bioformats2raw writes a group of images that are called 0, 1 ... .
     members = [name for name in sorted(node.group_keys()) if name != "OME"]
     members += sorted(node.array_keys())
     if len(members) == 1:
-        return open_zarr(path / members[0])
+        return open_zarr(path / members[0], resolution=resolution)
     listing = f"{', '.join(members[:5])}{' ...' if len(members) > 5 else ''}"
     raise InputError(
         f"{path.name} is a group of {len(members)} images or arrays ({listing}): give one of them, "
@@ -80,9 +86,14 @@ def open_zarr(path: Path, _largest: float = 0) -> ImageFile:
     )
 
 
-def _open_multiscale(path: Path, multiscale: Mapping[str, Any]) -> ImageFile:
-    """The first, finest level of an image as OME-Zarr 0.1 to 0.5 describes it."""
-    level = multiscale["datasets"][0]
+def _open_multiscale(
+    path: Path, multiscales: Sequence[Mapping[str, Any]], resolution: int
+) -> ImageFile:
+    """One resolution of the first image as OME-Zarr 0.1 to 0.5 describes it."""
+    multiscale = multiscales[0]
+    levels = multiscale["datasets"]
+    check_resolution(resolution, len(levels), path.name)
+    level = levels[resolution]
     # Version 0.3 has plain letters, older ones have none and always five axes.
     axes = [a if isinstance(a, dict) else {"name": a} for a in multiscale.get("axes", "tczyx")]
     names = [axis["name"] for axis in axes]
@@ -92,28 +103,42 @@ def _open_multiscale(path: Path, multiscale: Mapping[str, Any]) -> ImageFile:
     for transformation in transformations:
         if transformation.get("type") == "scale" and "scale" in transformation:
             scale = scale * np.asarray(transformation["scale"], float)
-    inner = PurePosixPath(level["path"])
-    # Files come from anyone: they must not lead to other folders.
-    if inner.is_absolute() or ".." in inner.parts:
-        raise InputError(f"{path.name} names an array outside of it, {level['path']!r}.")
+    folder = _inner(path, level["path"])
     letters = letters_of_names(names, len(axes))
-    sizes: dict[str, float] = {}
-    units = set()
-    if letters is not None and transformations:
-        space = [i for i, a in enumerate(letters) if a in "ZYX"]
-        sizes = {letters[i]: float(scale[i]) for i in space}
-        units = {axes[i].get("unit", "") for i in space}
-    return _squeezed(path / level["path"], letters, sizes, units.pop() if len(units) == 1 else "")
+    lengths: dict[str, tuple[float, str]] = {}
+    notes: list[str] = []
+    if letters is not None:
+        shape = dict(zip(letters, FileArray(folder).shape, strict=False))
+        notes = resolution_notes(resolution, len(levels), shape)
+        if transformations:
+            space = [i for i, a in enumerate(letters) if a in "ZYX"]
+            lengths = {letters[i]: (float(scale[i]), axes[i].get("unit", "")) for i in space}
+    if len(multiscales) > 1:
+        notes.append(f"The first of {len(multiscales)} images in {path.name} was taken.")
+    return _squeezed(folder, letters, lengths, notes)
 
 
-def _squeezed(path: Path, letters: str | None, sizes: Mapping[str, float], unit: str) -> ImageFile:
+def _inner(path: Path, name: str) -> Path:
+    """The folder of an array; files come from anyone: they must not lead to other folders."""
+    inner = PurePosixPath(name)
+    if inner.is_absolute() or ".." in inner.parts:
+        raise InputError(f"{path.name} names an array outside of it, {name!r}.")
+    return path / name
+
+
+def _squeezed(
+    path: Path,
+    letters: str | None,
+    lengths: Mapping[str, tuple[float, str]],
+    notes: Sequence[str] = (),
+) -> ImageFile:
     """Open an array without its axes of size 1."""
     array = FileArray(path)
     if letters is None or len(letters) != array.ndim:
-        return ImageFile(array, None)
+        return ImageFile.of(array, None, {}, notes)
     used = tuple(i for i, a in enumerate(letters) if a in "YX" or array.shape[i] > 1)
     axes = "".join(letters[i] for i in used)
-    return ImageFile(FileArray(path, used), axes, {a: sizes[a] for a in axes if a in sizes}, unit)
+    return ImageFile.of(FileArray(path, used), axes, lengths, notes)
 
 
 def aeseg_attributes(path: Path) -> dict[str, Any] | None:

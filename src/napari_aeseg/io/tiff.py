@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from itertools import product
-from math import isfinite
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -12,36 +14,46 @@ from xml.etree.ElementTree import ParseError
 
 import numpy as np
 
-from napari_aeseg.errors import InputError
+from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.images.memory import check_fits
+from napari_aeseg.images.units import unit_name, unit_symbol
 from napari_aeseg.io.atomic import atomic_write
-from napari_aeseg.io.file_array import FileArray, ImageFile
+from napari_aeseg.io.file_array import (
+    FileArray,
+    ImageFile,
+    check_resolution,
+    resolution_notes,
+)
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-    from pathlib import Path
+    from collections.abc import Generator, Iterator, Sequence
 
     from napari_aeseg.progress import StopFlag
 
 
-# Units of length: name, in metres, as OME-XML writes it, other spellings (of ImageJ).
-_UNITS = (
-    ("nanometer", 1e-9, "nm"),
-    ("micrometer", 1e-6, "µm", "μm", "um", "micron", "microns", "\\u00B5m"),
-    ("millimeter", 1e-3, "mm"),
-    ("centimeter", 1e-2, "cm"),
-    ("meter", 1.0, "m"),
-    ("inch", 0.0254, "in", "inch"),
+#: Suffixes of TIFF files.
+TIFF_SUFFIXES = (
+    *(".tif", ".tiff", ".btf", ".tf2", ".tf8"),
+    *(".lsm", ".stk", ".svs", ".ndpi", ".scn", ".bif", ".qptiff"),
 )
-_METRES = {spelling: metres for _, metres, *spellings in _UNITS for spelling in spellings}
-_UNIT_NAMES = {spelling: name for name, _, *spellings in _UNITS for spelling in spellings}
-_OME_UNITS = {name: symbol for name, _, symbol, *_ in _UNITS}
+# The first bytes of TIFF and BigTIFF, in both orders of bytes.
+_FIRST_BYTES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# Compression that Python itself has from 3.14 on.
+_ZSTD = 50000
+# Extra samples that are transparency.
+_ALPHA = (1, 2)
 # Side of a tile, and bytes of labels that are computed at once.
 _TILE, _BYTES = 512, 2**27
 
 
-def open_tiff(path: Path, largest: float) -> ImageFile:
+def is_tiff(path: Path) -> bool:
+    """Return whether a file is TIFF, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(4) in _FIRST_BYTES
+
+
+def open_tiff(path: Path, largest: float, resolution: int = 0) -> ImageFile:
     """Open the first series of a TIFF file, loaded if it has at most `largest` values."""
     import tifffile
 
@@ -49,17 +61,25 @@ def open_tiff(path: Path, largest: float) -> ImageFile:
         if not file.series:
             raise InputError(f"{path.name} holds no image.")
         _refuse_cut_off(file, path.name)
-        series = file.series[0]
-        metadata = _axes_of(series), *_voxel_size_of(file)
+        whole = file.series[0]
+        check_resolution(resolution, len(whole.levels), path.name)
+        series = whole.levels[resolution]
+        _refuse_missing_planes(whole, file, path)
+        _refuse_missing_codec(series.keyframe, path.name)
         if series.size <= largest:
             check_fits(series.shape, series.dtype, path.name)
             try:
-                return ImageFile(series.asarray(), *metadata)
+                pixels: Any = series.asarray()
             except MemoryError as error:  # the image fits, but a part of it claims to be larger
                 raise InputError(
                     f"{path.name} is damaged, or there is too little memory to read it."
                 ) from error
-    return ImageFile(FileArray(path), *metadata)
+        else:
+            pixels = FileArray(path, resolution=resolution)
+        pixels, axes = _channels_once(pixels, series)
+        larger = dict(zip(whole.axes, np.divide(whole.shape, series.shape), strict=True))
+        lengths = {a: (n * float(larger.get(a, 1)), u) for a, (n, u) in _lengths_of(file).items()}
+        return ImageFile.of(pixels, axes, lengths, _notes(file, resolution), _files(whole))
 
 
 def _refuse_cut_off(file: Any, name: str) -> None:
@@ -72,28 +92,115 @@ def _refuse_cut_off(file: Any, name: str) -> None:
         raise InputError(f"{name} is cut off: pages are missing after {len(file.pages)} of them.")
 
 
-def _axes_of(series: Any) -> str | None:
-    """Axes of a series of a TIFF file, if all of them are understood."""
-    # S: samples of a pixel, such as red, green and blue. Other letters (I, Q) are unknown axes.
-    axes = str(series.axes).replace("S", "C")
-    return axes if set(axes) <= set("TCZYX") else None
+def _refuse_missing_planes(series: Any, file: Any, path: Path) -> None:
+    """Raise InputError if planes that the metadata name are not there: tifffile reads zeros."""
+    if series.dataoffset is not None:
+        return
+    pages = list(series.pages)
+    missing = sum(page is None for page in pages)
+    if not missing:
+        return
+    names = dict.fromkeys(re.findall(r'FileName="([^"]+)"', file.ome_metadata or ""))
+    present = {other.name for other in _files(series)} | {path.name}
+    lost = [name for name in names if Path(name).name not in present]
+    if not lost:
+        raise InputError(
+            f"{path.name}: {missing} of the {len(pages)} planes in its metadata are not in the "
+            "file. Open it in napari, and save the planes that are there."
+        )
+    listing = f"{', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}"
+    raise InputError(
+        f"{path.name}: {missing} of the {len(pages)} planes are in other files that are missing or "
+        f"damaged ({sanitized(listing)}). Put all files of the set into one folder."
+    )
 
 
-def _voxel_size_of(file: Any) -> tuple[dict[str, float], str]:
-    """Size of a voxel by axis (Z, Y, X) and its unit, "pixel" if not known."""
-    sizes: dict[str, tuple[float, str]] = {}
+def _files(series: Any) -> tuple[Path, ...]:
+    """The files that the pages of a series are in, if there are several."""
+    if not series.is_multifile:
+        return ()
+    paths = (Path(page.parent.filehandle.path) for page in series.pages if page is not None)
+    return tuple(dict.fromkeys(paths))
+
+
+def _refuse_missing_codec(page: Any, name: str) -> None:
+    """Raise InputError if the compression of a page needs a package that is not installed."""
+    from tifffile import TIFF
+
+    try:
+        TIFF.DECOMPRESSORS[page.compression]
+        TIFF.UNPREDICTORS[page.predictor]
+        # tifffile has a function for Zstd in any case, which may need a module that is missing.
+        reads_zstd = find_spec("imagecodecs") or find_spec("compression")
+        is_missing = page.compression == _ZSTD and not reads_zstd
+    except KeyError as error:
+        is_missing = "imagecodecs" in str(error)
+        if not is_missing:
+            raise
+    if is_missing:
+        raise InputError(
+            f"{name} is compressed ({page.compression.name}), which needs the package imagecodecs: "
+            "install it (pip install imagecodecs), or save the image without compression."
+        )
+
+
+def _channels_once(pixels: Any, series: Any) -> tuple[Any, str | None]:
+    """Return pixels without transparency and with one channel axis, and their axes if understood.
+
+    tifffile calls samples of a pixel, such as red, green and blue, S.
+    """
+    axes = str(series.axes)
+    sample = axes.find("S")
+    extra = series.keyframe.extrasamples
+    is_transparent = sample >= 0 and bool(extra) and int(extra[-1]) in _ALPHA
+    twice = sample >= 0 and "C" in axes
+    if is_transparent or twice:
+        if isinstance(pixels, FileArray):
+            import dask.array as da
+
+            pixels = da.from_array(pixels, chunks=pixels.chunks)  # type: ignore[no-untyped-call]
+        if is_transparent:  # it is no measurement
+            pixels = pixels[(slice(None),) * sample + (slice(-1),)]
+        if pixels.shape[sample] == 1:  # grey
+            pixels, axes = pixels[(slice(None),) * sample + (0,)], axes.replace("S", "")
+        elif twice:  # each channel has colours
+            order = [i for i, a in enumerate(axes) if a not in "CS"]
+            stacked = pixels.transpose((axes.index("C"), sample, *order))
+            pixels = stacked.reshape((-1, *stacked.shape[2:]))
+            axes = "C" + "".join(axes[i] for i in order)
+    axes = axes.replace("S", "C")
+    # Other letters (I, Q) are unknown axes.
+    return pixels, axes if set(axes) <= set("TCZYX") else None
+
+
+def _notes(file: Any, resolution: int) -> list[str]:
+    """What of a file was taken, if it holds more."""
+    first, *others = file.series
+    shape = dict(zip(first.axes, first.levels[resolution].shape, strict=True))
+    notes = resolution_notes(resolution, len(first.levels), shape)
+    if others:
+        listing = [f"{s.name} ".lstrip() + " x ".join(map(str, s.shape)) for s in (first, *others)]
+        more = " ..." if len(others) > 3 else ""
+        rest = f"{', '.join(listing[1:4])}{more}"
+        text = f"The first of {len(file.series)} images was taken ({listing[0]}), not {rest}."
+        notes.append(sanitized(text))
+    return notes
+
+
+def _lengths_of(file: Any) -> dict[str, tuple[float, str]]:
+    """Size of a voxel by axis (Z, Y, X) and its unit."""
     try:
         if file.is_ome:
-            sizes = _ome_sizes(file.ome_metadata or "")
-        elif file.is_imagej:
-            sizes = _imagej_sizes(file)
+            return _ome_lengths(file.ome_metadata or "")
+        if file.is_imagej:
+            return _imagej_lengths(file)
     # The pixels can be read: metadata that make no sense are ignored.
     except (LookupError, TypeError, ValueError, AttributeError):
         pass
-    return _in_one_unit({a: s for a, s in sizes.items() if isfinite(s[0]) and s[0] > 0})
+    return {}
 
 
-def _ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
+def _ome_lengths(xml: str) -> dict[str, tuple[float, str]]:
     """Size and unit along each axis that the first image of OME metadata has."""
     from tifffile import xml2dict
 
@@ -109,7 +216,7 @@ def _ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
     }
 
 
-def _imagej_sizes(file: Any) -> dict[str, tuple[float, str]]:
+def _imagej_lengths(file: Any) -> dict[str, tuple[float, str]]:
     """Size and unit along each axis that an ImageJ file has."""
     metadata = file.imagej_metadata or {}
     unit = str(metadata.get("unit", "pixel"))
@@ -122,19 +229,6 @@ def _imagej_sizes(file: Any) -> dict[str, tuple[float, str]]:
         if pixels:
             sizes[axis] = (length / pixels, unit)  # tags hold pixels per length
     return sizes
-
-
-def _in_one_unit(sizes: dict[str, tuple[float, str]]) -> tuple[dict[str, float], str]:
-    """Lengths in the unit of the last axis; none if they cannot be converted."""
-    if not sizes:
-        return {}, "pixel"
-    _, unit = list(sizes.values())[-1]
-    name = _UNIT_NAMES.get(unit, unit)
-    if all(u == unit for _, u in sizes.values()):
-        return {a: n for a, (n, _) in sizes.items()}, name
-    if not all(u in _METRES for _, u in sizes.values()):
-        return {}, "pixel"
-    return {a: n * _METRES[u] / _METRES[unit] for a, (n, u) in sizes.items()}, name
 
 
 def tiff_steps(
@@ -169,7 +263,7 @@ def tiff_steps(
             compression="zlib",
             # More workers would take tiles ahead, one for each thread.
             maxworkers=1,
-            metadata=_ome_metadata(description),
+            metadata=ome_metadata(*(description[k] for k in ("axes", "voxel_size", "unit"))),
         )
         writing.add_done_callback(lambda _: events.put(None))  # ends the loop, also after an error
         try:
@@ -230,11 +324,12 @@ def _slab(labels: Any, planes: list[tuple[int, ...]]) -> np.ndarray:
     return np.stack([np.asarray(labels[plane]) for plane in planes])
 
 
-def _ome_metadata(description: dict[str, Any]) -> dict[str, Any]:
-    """Metadata of OME-XML."""
-    unit = _OME_UNITS.get(description["unit"])
-    metadata: dict[str, Any] = {"axes": description["axes"]}
-    for axis, size in zip(description["axes"], description["voxel_size"], strict=True):
-        if unit is not None and axis != "T":
-            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": unit}
+def ome_metadata(axes: str, spacing: Sequence[float], unit: str) -> dict[str, Any]:
+    """Return the metadata of OME-XML: sizes of pixels have the unit pixel if it is not known."""
+    name = unit_name(unit)
+    symbol = "pixel" if name is None else unit_symbol(name)
+    metadata: dict[str, Any] = {"axes": axes}
+    for axis, size in zip(axes, spacing, strict=True):
+        if axis != "T" and (name is not None or set(spacing) != {1.0}):
+            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": symbol}
     return metadata

@@ -183,17 +183,17 @@ class _Writer:
         return [
             f"{tree} = {self._tree(result)}",
             f"{labels} = {self._cut(cut, tree, result, prototypes)}",
-            self._writing(labels, result),
+            self._writing(labels, tree, result),
             "",
         ]
 
-    def _writing(self, labels: str, result: Result) -> str:
+    def _writing(self, labels: str, tree: str, result: Result) -> str:
         name = self._file_name(result.input.name)
         if result.hierarchy.is_lazy:
             space = result.hierarchy.axes.space
             return f"aeseg.write_labels({labels}, {f'{name[:-4]}.ome.zarr'!r}, {space!r})"
         self.imports.add("from napari_aeseg.io.labels import write_label_image")
-        return f"write_label_image({labels}, {name!r})"
+        return f"write_label_image({labels}, {name!r}, {tree}.axes)"
 
     def _tree(self, result: Result) -> str:
         """Code for a hierarchy: opened where it was opened, else built."""
