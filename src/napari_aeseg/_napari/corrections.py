@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.cuts.edits import Edit
 
 _BRUSH = 10  # pixels; napari's own is 10 as well, set here because strokes need it
+_ONE_PATCH = (
+    "This region is a single patch, which cannot be split: choose a larger one, or segment again "
+    "with smaller patches."
+)
 _ONE_REGION = "These places are in the same region: choose places in two regions."
 
 
@@ -59,16 +63,17 @@ class ManualCorrections:
         patches = tuple(_patch(result, place) for place in places)
         if len(set(patches)) < 2:
             raise InputError(_ONE_REGION)
-        self._edit(image, Merge(patches), _ONE_REGION)
+        self._edit(image, Merge(patches))
 
     def split(self, image: Image, place: Sequence[int]) -> None:
         """Split the region at a place along the tree."""
         result = self._editable(image)
-        refused = (
-            "This region is a single patch, which cannot be split: choose a larger one, or segment "
-            "again with smaller patches."
-        )
-        self._edit(image, Split(_patch(result, place)), refused)
+        before, edit = self._edited(result), Split(_patch(result, place))
+        part = np.flatnonzero(before != self._edited(result, edit))
+        if not len(part):
+            raise InputError(_ONE_PATCH)
+        # Named, they are split off at the same border when patches are compared in another way.
+        self._edit(image, replace(edit, part=tuple(part.tolist())))
 
     def undo(self, image: Image) -> bool:
         """Undo the last edit; return False when there is none."""
@@ -95,15 +100,18 @@ class ManualCorrections:
             raise InputError("Merge and split act on regions: choose the mode Regions first.")
         return self._state.results[image]
 
-    def _edit(self, image: Image, edit: Edit, refused: str) -> None:
-        """Add an edit; raise InputError with the text `refused` if it would change nothing."""
-        result, cut = self._state.results[image], self._state.cut
-        before = replace(cut, edits=result.edits).of_patch(result.hierarchy)
-        edits = (*result.edits, edit)
-        if np.array_equal(before, replace(cut, edits=edits).of_patch(result.hierarchy)):
-            raise InputError(refused)
+    def _edited(self, result: Result, *more: Edit) -> np.ndarray:
+        """The region of each patch, with some edits more."""
+        cut = replace(self._state.cut, edits=(*result.edits, *more))
+        return cut.of_patch(result.hierarchy)
+
+    def _edit(self, image: Image, edit: Edit) -> None:
+        """Add an edit; raise InputError if it would change nothing."""
+        result = self._state.results[image]
+        if np.array_equal(self._edited(result), self._edited(result, edit)):
+            raise InputError(_ONE_REGION)
         self._state.message = ""
-        self._state.change_result(image, edits=edits, undone=())
+        self._state.change_result(image, edits=(*result.edits, edit), undone=())
 
     # Strokes
 

@@ -18,6 +18,7 @@ from napari_aeseg._napari.layers.placement import labels_in
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
 from napari_aeseg.regions.cuts.cut import Cut
+from napari_aeseg.regions.cuts.edits import edits_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.cuts.edits import Edit
     from napari_aeseg.regions.hierarchy import Hierarchy
 
-EDITS_DISCARDED = "Manual merges and splits were discarded because the patches changed."
+EDITS_DISCARDED = (
+    "Merges or splits by hand were discarded, because the new patches do not have their borders."
+)
 OWN_CLASSES = (
     "The stored classes are of other channels or another model: this image has classes of its own."
 )
@@ -329,16 +332,13 @@ class DockState:
 
     def add_result(self, image: Image, result: Result) -> bool:
         """Take over a new hierarchy; return False if edits by hand had to be discarded."""
-        before = self.results.get(image)
-        fits = True
+        before, kept = self.results.get(image), True
         if before is not None:
-            # Patches depend on the image and their size only: what was merged by hand fits again.
-            fits = _same_patches(before.hierarchy, result.hierarchy)
-            edits, undone = (before.edits, before.undone) if fits else ((), ())
+            edits, undone, kept = _edits_on(result.hierarchy, before)
             markers = before.markers if result.has_axes_of(before) else None
             result = replace(result, edits=edits, undone=undone, markers=markers)
         self.results = {**self.results, image: result}
-        return fits or before is None or not before.edits
+        return kept
 
     def change_result(self, image: Image, **changes: Any) -> None:
         """Change fields of one image's result."""
@@ -464,11 +464,21 @@ def _describe(prototypes: Prototypes, hierarchy: Hierarchy) -> bool:
     return prototypes.centres.shape[1] == hierarchy.descriptor.raw.shape[1]
 
 
-def _same_patches(one: Hierarchy, other: Hierarchy) -> bool:
-    """Whether two hierarchies of one image have the same patches; those on disk are not read."""
-    if one.coarse or other.coarse or one.n_patches != other.n_patches:
-        return False
-    return bool(np.array_equal(one.patches, other.patches))
+def _edits_on(
+    hierarchy: Hierarchy, before: Result
+) -> tuple[tuple[Edit, ...], tuple[Edit, ...], bool]:
+    """Return edits and undone edits for another hierarchy of an image, and whether all are kept."""
+    old = before.hierarchy
+    if not before.edits and not before.undone:
+        return (), (), True
+    # Those on disk are not read.
+    if old.coarse or hierarchy.coarse or old.patches.shape != hierarchy.patches.shape:
+        return (), (), not before.edits
+    if np.array_equal(old.patches, hierarchy.patches):
+        return before.edits, before.undone, True
+    edits, lost = edits_on(hierarchy.patches, before.edits, old.patches)
+    undone, _ = edits_on(hierarchy.patches, before.undone, old.patches)
+    return tuple(edits), tuple(undone), not lost
 
 
 def _narrow(labels: np.ndarray) -> np.ndarray:

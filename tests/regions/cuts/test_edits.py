@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.cuts.edits import Merge, Split, edit_of, edited
+from napari_aeseg.regions.cuts.edits import Merge, Split, edit_of, edited, edits_on
 from napari_aeseg.regions.tree.ward import ward_tree
 
 # A row of patches: 0 and 1 are alike, 2 and 3 are, 4 differs from all.
@@ -123,3 +123,27 @@ def test_edits_survive_a_file(edit):
 def test_other_records_are_refused(record):
     with pytest.raises(InputError, match=r"edit|patch"):
         edit_of(record)
+
+
+def test_a_part_is_split_off_at_the_same_border_in_every_cut_and_tree():
+    split = Split(0, part=(3, 4))
+    assert edited([1, 1, 1, 1, 1], CHAIN, [split]).tolist() == [1, 1, 1, 2, 2]
+    assert edited([1, 1, 1, 1, 2], CHAIN, [split]).tolist() == [1, 1, 1, 3, 2]
+    # What is apart already stays as it is.
+    assert edited([1, 1, 1, 2, 2], CHAIN, [split]).tolist() == [1, 1, 1, 2, 2]
+    assert edited([2, 2, 2, 1, 1], CHAIN, [Split(4, part=(3, 4))]).tolist() == [2, 2, 2, 1, 1]
+    assert edit_of(json.loads(json.dumps(split.record))) == split
+
+
+def test_edits_are_carried_over_to_other_patches():
+    made_on = np.repeat(np.arange(6), 4)  # six patches of four pixels
+    coarse, fine = np.repeat([0, 1, 2], 8), np.arange(24) // 2
+    edits = [Merge((0, 5)), Merge((2, 3)), Split(0, part=(4, 5)), Split(1)]
+
+    moved, lost = edits_on(coarse, edits, made_on)
+    assert moved == [Merge((0, 2)), Split(0, part=(2,)), Split(0)]
+    assert lost == [Merge((2, 3))]
+    moved, lost = edits_on(fine, edits, made_on)
+    assert moved[2] == Split(0, part=(8, 9, 10, 11))
+    assert len(moved) == 4
+    assert lost == []
