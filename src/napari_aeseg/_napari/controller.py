@@ -5,6 +5,7 @@ User choices, actions and jobs change the state; the state redraws views and lay
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -284,7 +285,7 @@ class Controller:
                 subject,
                 f"Segmenting {subject}",
                 jobs.segmenting(read, model, *settings),
-                partial(self._take_hierarchy, image, read, model, several),
+                partial(self._take_hierarchy, image, read, model, several, time.monotonic()),
                 announce=self.segmented.emit,
                 independent=True,
             )
@@ -295,6 +296,7 @@ class Controller:
         read: ImageInput,
         model: Model,
         several: bool,
+        begun: float,
         hierarchy: Hierarchy,
         stopped: bool,
     ) -> list[str]:
@@ -302,10 +304,11 @@ class Controller:
         if image in self.viewer.layers:
             if not read.has_shape_of(image):
                 raise InputError(shape_changed_text(image))
-            lines = list(hierarchy.notes)
+            seconds, lines = time.monotonic() - begun, list(hierarchy.notes)
             result = Result(hierarchy, model, read)
             if not self.state.add_result(image, result):
                 lines.append(EDITS_DISCARDED)
+            lines.insert(0, f"{self.state.summary(image)}, {seconds:.1f} s.")
             classes = self.state.classes
             if classes.prototypes is not None and classes.fixed_for(result) is None:
                 lines.append(OWN_CLASSES)
@@ -322,6 +325,7 @@ class Controller:
         # Whoever unchecked the image meanwhile still wants to see the result.
         images = self.state.images if image in self.state.images else (image,)
         self.reporter.run_showing_errors(self.previews.update, images, self.state.cut)
+        self.previews.show(images)
 
     def apply_to_all(self) -> None:
         """Segment every open image like the current one, whose classes the others have."""
@@ -447,7 +451,7 @@ class Controller:
         layer, column = self._measured(layer), column or LABEL
         color_by(layer, column)
         layer.visible = True
-        self.previews.hide(but=layer)  # two layers of colours would mix
+        self.previews.show_instead(layer)
         self.dock.color_box.setCurrentText(column)
 
     def export_table(self, path: str | PathLike[str], layer: Labels | None = None) -> None:

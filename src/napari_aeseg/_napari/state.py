@@ -397,6 +397,16 @@ class DockState:
             return _narrow(cut.labels(result.hierarchy, markers=strokes))
         return result.hierarchy.map_to_pixels(self._label_of_patch(image, cut, example))
 
+    def summary(self, image: Image) -> str:
+        """Return what is found in an image, such as "12 regions"; of objects without a number."""
+        cut = self.cut
+        if cut.mode in ("objects", "markers"):
+            return "Segmented"
+        labels = self._label_of_patch(image, cut, self.example_of(self.images) or image)
+        number = len(np.unique(labels))
+        one, more = ("region", "regions") if cut.mode == "regions" else ("class", "classes")
+        return f"{number} {one if number == 1 else more}"
+
     def layer_labels(self, image: Image, cut: Cut, example: Image) -> Any:
         """Return `labels`, of a large image as a list of dask arrays, the finest first."""
         hierarchy = self.results[image].hierarchy

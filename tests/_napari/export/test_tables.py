@@ -303,3 +303,23 @@ def test_the_export_button_asks_for_a_file(segmented, kept, tmp_path, monkeypatc
     assert asked == [f"{kept.name}.csv"] * 2
     assert [path.name for path in tmp_path.glob("*.csv")] == ["table.csv"]
     assert "Wrote table.csv" in segmented._dock.status.text.text()
+
+
+def test_segmenting_again_shows_its_result_instead_of_the_colours(segmented, kept):
+    segmented.color_by("area", kept)
+    assert not segmented.preview.visible
+    segmented.segment()
+    segmented.wait(30)
+
+    assert segmented.preview.visible
+    assert not kept.visible
+    assert segmented._dock.status.text.text().startswith("4 regions, ")
+
+
+def test_the_text_counts_what_is_shown(segmented):
+    segmented.n_regions = 4
+    segmented.merge((2, 2), (2, 45))
+    segmented.segment()
+    segmented.wait(30)
+
+    assert segmented._dock.status.text.text().startswith("3 regions, ")

@@ -49,6 +49,7 @@ class PreviewLayers:
         self._find_objects = find_objects
         self._connections = Connections()
         self._is_writing = False
+        self._shown_instead: Labels | None = None
         self._colormaps: dict[Image, Any] = {}
         self._timer = QTimer()
         self._timer.setSingleShot(True)
@@ -117,11 +118,22 @@ class PreviewLayers:
         if removed := [image for image, layer in previews.items() if layer not in layers]:
             self._release(removed)
 
-    def hide(self, but: Labels | None = None) -> None:
-        """Hide the previews of all images; the next change of the cut shows them again."""
+    def show_instead(self, shown: Labels) -> None:
+        """Hide the previews of all images for another layer, until they are shown again."""
         for layer in self._state.previews.values():
-            if layer is not but:
+            if layer is not shown:
                 layer.visible = False
+        self._shown_instead = None if shown in self._state.previews.values() else shown
+
+    def show(self, images: Sequence[Image]) -> None:
+        """Show the previews of some images, and hide what was shown instead of them."""
+        for image in images:
+            layer = self.layer_of(image)
+            if layer is not None and not layer.visible:
+                layer.visible = True
+        if self._shown_instead is not None:  # two layers of colours would mix
+            self._shown_instead.visible = False
+            self._shown_instead = None
 
     def _update_in_time(self) -> None:
         try:
@@ -130,10 +142,7 @@ class PreviewLayers:
             self.failed.emit(log_unexpected(error, "the preview"))
 
     def _on_cut(self) -> None:
-        for image in self._state.images:  # whoever changes a control wants to see what it does
-            layer = self.layer_of(image)
-            if layer is not None and not layer.visible:
-                layer.visible = True
+        self.show(self._state.images)  # whoever changes a control wants to see what it does
         self.request_update()
 
     def _on_results(self, new: Mapping[Image, Result], old: Mapping[Image, Result]) -> None:
