@@ -1,24 +1,29 @@
 """Make the base model that ships with the package.
 
-    python tools/make_base_model.py --data FOLDER
+    python tools/make_base_model.py --data FOLDER --pictures FOLDER
 
-FOLDER holds the labelled sets of the benchmarks, `<set>/images/*.tif` or `.png`; only those named
-in `SETS` are read, and only their images. All other images come with scikit-image. Every licence
-lets weights trained on the pixels be given away; `LICENCES` and the model's training record say
-which.
+The first folder holds the labelled sets of the benchmarks, `<set>/images/*.tif` or `.png`; only
+those named in `SETS` are read, and only their images. The second holds the pictures that
+`base_model_pictures.csv`, beside this file, lists with their addresses; larger ones are reduced to
+1024 pixels or cut. All other images come with scikit-image. Every licence lets weights trained on
+the pixels be given away; `LICENCES`, the list and the model's training record say which.
 
-Each image is cut, zoomed and changed in intensity and colour into several views, and an autoencoder
-of three channels and otherwise default architecture is trained on all views as a user would train
-it on files. The same seed on the same machine gives the same model.
+First, each image of the sets and of scikit-image is cut, zoomed and changed in intensity and colour
+into several views, and an autoencoder of three channels and otherwise default architecture is
+trained on all views as a user would train it on files. Then it goes on with a second task on all
+pictures (see `second_task.py`). The same seed on the same machine gives the same model.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from second_task import TEACHER, Picture, teach
 from skimage import data
 from skimage.io import imread
 from skimage.transform import resize
@@ -50,6 +55,11 @@ LICENCES = {
 SETS = {"dsb2018_fluo": "CC0 (BBBC038)", "dsb2018_he_white": "CC0 (BBBC038)"}
 #: Views of each image: kinds of which there are many images have fewer of each.
 VIEWS = {"skimage.data": 24, "dsb2018_fluo": 5, "dsb2018_he_white": 10}
+#: Of the second task: an image of a kind of which there are many is drawn less often.
+DRAWN = {"dsb2018_fluo": 0.4, "dsb2018_he_white": 0.7, "bbbc038": 0.4}
+#: Parts of the sample image and of a benchmark: the second task does without them.
+NOT_IN_SECOND_TASK = ("brick", "grass", "gravel")
+PICTURES = Path(__file__).with_name("base_model_pictures.csv")
 SIDE = 256  # pixels along the longer side of a view, at most
 
 
@@ -81,6 +91,27 @@ def sources(folder: Path) -> list[Source]:
             raise SystemExit(f"There are no images in {folder / group / 'images'}.")
         images += [Source(group, file.stem, licence, scaled(imread(file))) for file in files]
     return images
+
+
+def listed_pictures(folder: Path) -> list[Source]:
+    """Read the pictures of the list."""
+    with PICTURES.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    missing = [row["file"] for row in rows if not (folder / row["file"]).is_file()]
+    if missing:
+        raise SystemExit(
+            f"{len(missing)} of {len(rows)} pictures are not in {folder}, such as {missing[0]}: "
+            f"fetch them from the addresses in {PICTURES}."
+        )
+    return [
+        Source(
+            row["file"].split("/")[0],
+            Path(row["file"]).stem,
+            row["licence"],
+            scaled(imread(folder / row["file"])),
+        )
+        for row in rows
+    ]
 
 
 def scaled(image: np.ndarray) -> np.ndarray:
@@ -156,25 +187,51 @@ def report(event: Progress) -> None:
         print(f"step {event.done} of {event.total}, loss {loss:.5f}", flush=True)
 
 
+def first_task(images: list[Source], args: argparse.Namespace) -> Model:
+    """Train an autoencoder on views of the images."""
+    views = training_views(images, args.augmentation, args.seed)
+    print(f"{len(images)} images, {len(views)} views of them")
+    params = aeseg.TrainingParams(steps=args.steps, seed=args.seed)
+    trained = aeseg.train(views, params, axes="YXC", device="cpu", progress=report)
+    note = (
+        f"{len(views)} views of the first {len(images)} images, augmentation "
+        f"{args.augmentation!r}, made by tools/make_base_model.py."
+    )
+    # Half the bytes, and nobody plots more digits.
+    losses = tuple(round(loss, 6) for loss in trained.losses)
+    record = replace(trained.record, losses=losses, notes=(*trained.record.notes, note))
+    return Model(trained.network, record=record)
+
+
 def main() -> None:
     """Make the model and write it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
+    parser.add_argument("--pictures", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--output", type=Path, default=BASE_FILE, help="model file to write")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=3000, help="of the first task")
+    parser.add_argument("--second-steps", type=int, default=3000, help="of the second task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="varied")
+    parser.add_argument("--first", type=Path, help="take the model of the first task from a file")
     args = parser.parse_args()
 
-    images = sources(args.data)
-    views = training_views(images, args.augmentation, args.seed)
-    print(f"{len(images)} images, {len(views)} views of them")
-    params = aeseg.TrainingParams(steps=args.steps, seed=args.seed)
-    trained = aeseg.train(views, params, axes="YXC", device="cpu", progress=report)
+    first, pictures = sources(args.data), listed_pictures(args.pictures)
+    model = aeseg.load_model(args.first) if args.first else first_task(first, args)
+    images = [*first, *pictures]
+    shown = [s for s in images if s.name not in NOT_IN_SECOND_TASK]
+    torch.set_num_threads(1)
+    teach(
+        model.network,
+        [Picture(s.pixels, DRAWN.get(s.group, 1.0)) for s in shown],
+        steps=args.second_steps,
+        seed=args.seed,
+    )
+    note = f"{args.second_steps} steps of a second task on {len(shown)} images; teacher: {TEACHER}."
     record = replace(
-        trained.record,
+        model.record,
         images=tuple(
             {
                 "name": f"{source.group}/{source.name} ({source.licence})",
@@ -183,15 +240,9 @@ def main() -> None:
             }
             for source in images
         ),
-        # Half the bytes, and nobody plots more digits.
-        losses=tuple(round(loss, 6) for loss in trained.losses),
-        notes=(
-            *trained.record.notes,
-            f"{len(views)} views of these images, augmentation {args.augmentation!r}, "
-            "made by tools/make_base_model.py.",
-        ),
+        notes=(*model.record.notes, note),
     )
-    Model(trained.network, record=record, any_channels=True).save(args.output)
+    Model(model.network, record=record, any_channels=True).save(args.output)
     print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.2f} MB)")
 
 
