@@ -295,7 +295,7 @@ class ComparisonParams(_Params):
     """
 
     balance: float = Field(
-        0.5,
+        0.3,
         ge=0,
         le=1,
         json_schema_extra={"step": 0.01},

@@ -11,6 +11,7 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import ComparisonParams
 from napari_aeseg.progress import StopFlag, raise_if_stopped
+from napari_aeseg.regions.compare.auto_scale import auto_scale, colour_map
 from napari_aeseg.regions.compare.borders import refine_boundaries
 from napari_aeseg.regions.compare.moments import LogMoments, MomentsCache
 
@@ -19,21 +20,14 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.patches.statistics import PatchStatistics
     from napari_aeseg.regions.tree.ward import SharedMerges
 
-# "auto" averages over six patches and measures how much the contrast grows. If neighbouring patches
-# of a texture are independent draws, it grows with their number, else it hardly does. From this
-# growth on, the image shows textures and gets this scale.
-# Measured: 3.0 to 6.5 for textures, 1.1 to 2.4 for structures (docs/how_it_works.md).
-_GROWTH_OF_TEXTURES, _SCALE_OF_TEXTURES = 2.7, 16.0
-# Where a feature has a contrast above this, patches need no averaging.
-_CLEAR = 25.0
 # Scale from which patches are compared as parts of textures.
 _COARSE = 3.5
 # Tolerance (see `whitening`) where neighbouring regions are compared.
 _TOLERANCE = 1.0
-# Above this contrast there is no texture at all: only borders have energy.
-_NO_TEXTURE = 1000.0
 # Highest contrast of a feature at which the tolerance of classes is 1; it grows with the square.
 _CONTRAST = 10.0
+# Above this contrast there is no texture at all: only borders have energy.
+_NO_TEXTURE = 1000.0
 _DEFAULTS = ComparisonParams()
 
 
@@ -52,6 +46,7 @@ class Descriptor:
     cache: MomentsCache
     tolerance: float  # of the whitening by which appearance is compared across the image
     weight: np.ndarray  # importance of each number, shape (D,)
+    level: np.ndarray  # of each feature, shape (F,)
     shared_merges: SharedMerges | None = None
 
     @property
@@ -76,7 +71,17 @@ class Descriptor:
 
     @cached_property
     def _white(self) -> np.ndarray:
-        return self.moments.full_noise.map(self.tolerance, self.weight)
+        """The map on standardised values: mean colours as they are beside whitened texture.
+
+        Whitened as well, colours would lose what dominates an image.
+        """
+        moments, is_colour = self.moments, colour_of(self.level)
+        if is_coarse(self.scale):
+            return moments.full_noise.map(self.tolerance, self.weight)
+        colour = colour_map(moments, self.level) * self.weight[is_colour].max(initial=0)
+        texture = moments.full_noise.map(self.tolerance, np.where(is_colour, 0, self.weight))
+        parts = [part for part in (colour, texture) if part.any()]
+        return np.concatenate(parts, axis=1) if parts else texture
 
 
 def describe(
@@ -99,21 +104,20 @@ def describe(
     noise.
 
     A balance of 0 compares brightness and colour (means of level 0) only, 1 texture (all the rest)
-    only. The scale "auto" takes 16 patches for textures: where no feature has a variance of 25
-    times its noise, and the largest variance between patches in units of the noise grows by more
-    than 2.7 when six are averaged. Else it takes 1.
+    only. The scale "auto" is that of `auto_scale`.
 
     InputError is raised if only brightness is to be compared and level 0 is not among the features.
     """
     cache = MomentsCache(statistics, graph) if cache is None else cache
-    scale, tolerance, weight = resolve_comparison(statistics.level, cache, comparison, stop)
+    level = statistics.level
+    scale, tolerance, weight = resolve_comparison(level, cache, comparison, stop)
     if not is_coarse(scale):
         values, unit = _local_positions(cache, scale, weight, stop)
-        return Descriptor(values, scale, unit, cache, tolerance, weight)
+        return Descriptor(values, scale, unit, cache, tolerance, weight, level)
     moments = cache.at(scale, stop)
     if cache.calibration is not None:  # borders were refined before patches were joined
         values = moments.positions(moments.full_noise.map(_TOLERANCE, weight))
-        return Descriptor(values, scale, moments.unit, cache, _TOLERANCE, weight)
+        return Descriptor(values, scale, moments.unit, cache, _TOLERANCE, weight, level)
     fine, shared = cache.at(1.0, stop), cache.shared_merges(stop)
     raise_if_stopped(stop, "tree")
     values = moments.positions(moments.full_noise.map(_TOLERANCE, weight))
@@ -122,7 +126,7 @@ def describe(
     raise_if_stopped(stop, "tree")
     values, part = refine_boundaries(values, single, graph.edges, statistics.count, stop, shared)
     shared = None if shared is None else shared.within(part)  # none across sharp borders
-    return Descriptor(values, scale, moments.unit, cache, _TOLERANCE, weight, shared)
+    return Descriptor(values, scale, moments.unit, cache, _TOLERANCE, weight, level, shared)
 
 
 def resolve_comparison(
@@ -138,22 +142,21 @@ def resolve_comparison(
             "balance = 0 compares brightness and colour only, which are level 0. Add level 0 to "
             "the levels, or raise the balance."
         )
-    is_brightness = np.concatenate([level == 0, np.zeros(len(level), bool)])
-    weight = np.where(is_brightness, 2 * (1 - balance), 2 * balance)
+    is_colour = colour_of(level)
+    weight = np.where(is_colour, 2 * (1 - balance), 2 * balance)
     contrast = contrast_of(cache, stop)
     tolerance = (contrast / _CONTRAST) ** 2  # no fixed tolerance suits all images
-    if scale == "auto" and cache.calibration is not None:
-        scale = cache.calibration.scale
-    elif scale == "auto":
-        scale = 1.0
-        if contrast < _CLEAR:
-            single = cache.at(1.0, stop).full_noise.spread_along(tolerance, weight)
-            six = cache.noise_at(6.0, stop).spread_along(tolerance, weight)
-            if six > _GROWTH_OF_TEXTURES * single:
-                scale = _SCALE_OF_TEXTURES
+    if scale == "auto":
+        joined = cache.calibration
+        scale = auto_scale(level, cache, stop) if joined is None else joined.scale
     if contrast > _NO_TEXTURE and balance < 1:
         weight[len(level) :] = 0  # pure colours: 1.06 of the clean score instead of .85
     return float(scale), tolerance, weight
+
+
+def colour_of(level: np.ndarray) -> np.ndarray:
+    """Return which numbers of a descriptor are mean colours, bool, shape (D,)."""
+    return np.concatenate([level == 0, np.zeros(len(level), bool)])
 
 
 def contrast_of(cache: MomentsCache, stop: StopFlag | None = None) -> float:

@@ -52,9 +52,6 @@ _FLAT = 1e-5
 _ENOUGH_PATCHES = 8_192
 # Patches whose energies are computed together, rows of a thread, features averaged together.
 _PATCHES_TOGETHER, _ROWS, _FEATURES = 1024, 8192, 32
-# Up to this scale, one averaging reaches direct neighbours only, so that a sample of patches needs
-# no other patches.
-_SCALE_OF_NEIGHBOURS = 6
 # Scales whose moments are kept besides 1.
 _SCALES_KEPT = 2
 # Patches that shared merges join to one region.
@@ -272,9 +269,9 @@ class MomentsCache:
     ) -> None:
         self._statistics, self._graph = statistics, graph
         self.calibration = calibration
-        self._edges = graph.edges if time is None else _within_frames(statistics, graph, time)
+        #: Neighbours; in time series, those of one frame.
+        self.edges = graph.edges if time is None else _within_frames(statistics, graph, time)
         self._by_scale: dict[float, LogMoments] = {}
-        self._noise: dict[float, NoiseModel] = {}
         self._shared: SharedMerges | None = None
 
     def at(self, scale: float, stop: StopFlag | None = None) -> LogMoments:
@@ -292,34 +289,6 @@ class MomentsCache:
 
     def _scale(self, scale: float) -> float:
         return scale if self.calibration is None else self.calibration.scale
-
-    def noise_at(self, scale: float, stop: StopFlag | None = None) -> NoiseModel:
-        """Return the full noise model at a scale, without keeping its moments."""
-        if scale not in self._noise:
-            scale = self._scale(scale)
-            moments = self._by_scale.get(scale)
-            large = self._graph.number > 3 * _ENOUGH_PATCHES
-            if moments is None and large and 1 < scale <= _SCALE_OF_NEIGHBOURS:
-                moments = self._of_sample(scale, stop)
-            self._noise[scale] = (moments or self._compute(scale, stop)).full_noise
-        return self._noise[scale]
-
-    def _of_sample(self, scale: float, stop: StopFlag | None) -> LogMoments:
-        """Moments of the patches that noise is estimated from, at a scale of direct neighbours."""
-        statistics, edges = self._statistics, sampled_edges(self._edges)
-        sample = np.arange(0, self._graph.number, (self._graph.number // _ENOUGH_PATCHES) | 1)
-        rows, number = np.unique(np.concatenate([edges.ravel(), sample]), return_inverse=True)
-        matrix = self._averaging[rows]
-        mean_and_second = np.empty((len(rows), 2 * len(statistics.level)), np.float32)
-        centroid = relative_centroid(statistics.centroid)
-        part = np.float32(min(1.0, averagings_for_scale(self._graph, scale, is_volume(centroid))))
-        halves = np.split(mean_and_second, 2, axis=1)
-        for values, half in zip((statistics.mean, statistics.second), halves, strict=True):
-            raise_if_stopped(stop, "tree")
-            single = values[rows]
-            half[:] = single + part * (matrix @ values - single)
-        edges = number[: edges.size].reshape(edges.shape)
-        return LogMoments(statistics.level, centroid[rows], edges, mean_and_second, scale, stop)
 
     @cached_property
     def _averaging(self) -> sparse.csr_array:
@@ -379,7 +348,7 @@ class MomentsCache:
         else:
             halves[0][:], halves[1][:] = mean, second
         return LogMoments(
-            level, centroid, self._edges, mean_and_second, scale, stop, self.calibration
+            level, centroid, self.edges, mean_and_second, scale, stop, self.calibration
         )
 
 

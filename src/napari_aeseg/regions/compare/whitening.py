@@ -76,23 +76,14 @@ class NoiseModel:
         .. [1] A. A. Green et al., A transformation for ordering multispectral data in terms of
                image quality with implications for noise removal, IEEE TGRS 26, 1988.
         """
-        white, covariance = self._unrotated(tolerance, weight)
-        directions = np.linalg.eigh(covariance)[1]
-        return white @ directions[:, ::-1][:, :_MOST_DIRECTIONS]  # eigh sorts upwards
-
-    def _unrotated(self, tolerance: float, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The map before its directions are sorted, and the covariance of what it gives."""
         # Few patches leave some directions without differences; rounding makes them negative.
         root = np.sqrt(np.maximum(self.eigenvalues, 1e-3) + tolerance)
         # The symmetric root keeps the axes, so that features can be weighted after it.
         symmetric = (self.vectors / root) @ self.vectors.T
         white = self.inverse_deviation[:, np.newaxis] * symmetric * weight
-        return white, white.T @ self.covariance @ white
+        directions = np.linalg.eigh(white.T @ self.covariance @ white)[1]
+        return white @ directions[:, ::-1][:, :_MOST_DIRECTIONS]  # eigh sorts upwards
 
     def highest_contrast(self) -> float:
         """Return the largest variance of a feature in units of its noise."""
         return float((np.diagonal(self.covariance) * self.inverse_deviation**2).max())
-
-    def spread_along(self, tolerance: float, weight: np.ndarray) -> float:
-        """Return the largest variance in any direction of the whitened space."""
-        return float(np.linalg.eigvalsh(self._unrotated(tolerance, weight)[1])[-1])
