@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.params import ComparisonParams
 
 
 def pieces(labels: np.ndarray) -> int:
@@ -110,7 +111,7 @@ def test_reweighting_changes_how_the_same_patches_are_compared(noisy):
 def test_reweighting_leaves_the_first_hierarchy_alone(noisy):
     before = noisy.regions(12)
     noisy.reweighted(balance=0.9).regions(12)
-    assert noisy.comparison.balance == 0.5
+    assert noisy.comparison == ComparisonParams()
     assert np.array_equal(noisy.regions(12), before)
 
 

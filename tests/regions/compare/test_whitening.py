@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from napari_aeseg.regions.compare.whitening import (
     NoiseModel,
@@ -65,14 +64,3 @@ def test_a_feature_without_weight_does_not_count():
 def test_without_edges_nothing_breaks():
     white = whitening(np.ones((1, 2)), np.empty((0, 2), int), 1.0, np.ones(2))
     assert np.isfinite(white).all()
-
-
-def test_spread_is_the_largest_variance_in_whitened_space():
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(200, 6)) @ rng.normal(size=(6, 6))
-    model = NoiseModel.of(rng.normal(size=(300, 6)), values)
-    weight = np.array([1, 2, 1, 0, 1, 1.5])
-    white = values @ model.map(0.5, weight)
-    expected = np.linalg.eigvalsh(np.cov(white.T, bias=True))[-1]
-    assert model.spread_along(0.5, weight) == pytest.approx(expected, rel=1e-6)
-    assert model.spread_along(0.5, np.zeros(6)) == 0

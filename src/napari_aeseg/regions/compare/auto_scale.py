@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.compare.moments import LogMoments, MomentsCache
 
 _SCALE_OF_TEXTURES = 16.0
+# Images of fewer patches have no room for two textures.
+_FEWEST_PATCHES = 64
 # By all whitened features, neighbours are this much more correlated than by colour alone where
 # colour does not tell the parts of an image apart. Measured: -.6 to .25 on cells, tissue, particles
 # and rocks, .3 to 1 on textures (docs/how_it_works.md).
@@ -35,6 +37,8 @@ def auto_scale(level: np.ndarray, cache: MomentsCache, stop: StopFlag | None = N
            5, 1954.
     """
     moments = cache.at(1.0, stop)
+    if len(moments.centred) < _FEWEST_PATCHES:
+        return 1.0
     white = moments.full_noise.map(1.0, np.ones(len(moments.spread)))[:, :1]
     by_all_features = _correlation(moments, white, cache.edges)
     by_colour = _correlation(moments, colour_map(moments, level), cache.edges)
@@ -63,7 +67,7 @@ def _correlation(moments: LogMoments, white: np.ndarray, edges: np.ndarray) -> f
     if not white.shape[1]:
         return 0.0
     positions = moments.positions(white).astype(np.float64)
-    covariance = np.atleast_2d(np.cov(positions, rowvar=False))
+    covariance = np.atleast_2d(np.cov(positions, rowvar=False, bias=True))
     along = positions @ np.linalg.eigh(covariance)[1][:, -1]
     variance = float(along.var())
     if variance == 0:
