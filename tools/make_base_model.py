@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--output", type=Path, default=BASE_FILE, help="model file to write")
     parser.add_argument("--steps", type=int, default=3000, help="of the first task")
-    parser.add_argument("--second-steps", type=int, default=3000, help="of the second task")
+    parser.add_argument("--second-steps", type=int, default=2500, help="of the second task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="varied")
     parser.add_argument("--first", type=Path, help="take the model of the first task from a file")
