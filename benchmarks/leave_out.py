@@ -1,7 +1,7 @@
 """Fit a constant, and measure whether the choice holds for images that it was not fitted on.
 
     python benchmarks/leave_out.py \
-        napari_aeseg.regions.compare.descriptor._GROWTH_OF_TEXTURES 2.2 2.7 3.5
+        napari_aeseg.regions.compare.auto_scale._COLOUR_FALLS_SHORT .2 .28 .36
 
 The constant is named by the module that uses it. Every value is scored on every set; then the best
 value is chosen with each subject (sets of like images) left out in turn, and scored on that one.

@@ -126,7 +126,7 @@ def test_segment_with_a_number_of_regions(stripes, model):
 def test_segment_with_a_number_of_classes(stripes, model):
     labels = aeseg.segment(stripes, model, n_classes=4, params=FINE, device="cpu")
     assert np.array_equal(labels, build(stripes, model).classes(4))
-    assert not np.array_equal(labels, build(stripes, model).regions(4))
+    assert len(np.unique(labels)) == 4
 
 
 def test_segment_takes_the_suggested_number_by_itself(stripes, model):

@@ -7,10 +7,10 @@ import pytest
 from skimage.io import imsave
 
 import leave_out
-from napari_aeseg.regions.compare import descriptor
+from napari_aeseg.regions.compare import auto_scale
 
-#: At a growth of 1 or less every image with a low contrast shows textures, at 99 none does.
-GROWTH = "napari_aeseg.regions.compare.descriptor._GROWTH_OF_TEXTURES"
+#: The image has 64 patches: with 1 it shows textures, with 99 none.
+CONSTANT = "napari_aeseg.regions.compare.auto_scale._FEWEST_PATCHES"
 
 
 def test_a_value_that_suits_one_group_only_is_not_held_up_by_the_others() -> None:
@@ -48,21 +48,21 @@ def arguments(tmp_path) -> list[str]:
             path.parent.mkdir(parents=True)
             imsave(path, array, check_contrast=False)
     data = ["--data", str(tmp_path), "--sets", "superalloy_sem", "texture_brodatz"]
-    return [GROWTH, "1", "99", *data, "--json", str(tmp_path / "out.json")]
+    return [CONSTANT, "1", "99", *data, "--json", str(tmp_path / "out.json")]
 
 
 def test_only_what_was_not_measured_before_is_measured(arguments, capsys, monkeypatch) -> None:
     hierarchy, measured = leave_out.Ours.hierarchy, []
 
     def counted(self, image):
-        measured.append(descriptor._GROWTH_OF_TEXTURES)
+        measured.append(auto_scale._FEWEST_PATCHES)
         return hierarchy(self, image)
 
-    usual = descriptor._GROWTH_OF_TEXTURES
+    usual = auto_scale._FEWEST_PATCHES
     monkeypatch.setattr(leave_out.Ours, "hierarchy", counted)
     leave_out.main(arguments)
     assert measured == [1, 99, 1, 99]
-    assert usual == descriptor._GROWTH_OF_TEXTURES
+    assert usual == auto_scale._FEWEST_PATCHES
     table = capsys.readouterr().out
     leave_out.main(arguments)
     assert len(measured) == 4

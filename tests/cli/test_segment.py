@@ -316,9 +316,9 @@ def test_too_few_voxel_sizes_are_refused_before_a_training(run, tmp_path, no_wor
 @pytest.mark.parametrize(
     ("cut", "caption"),
     [
-        (["--classes=2"], "--classes 2 --balance 0.5 --scale auto"),
+        (["--classes=2"], "--classes 2 --balance 0.3 --scale auto"),
         (["--regions=5", "--balance=0.3"], "--regions 5 --balance 0.3 --scale auto"),
-        (["--threshold=1"], "--regions 1 --balance 0.5 --scale auto"),
+        (["--threshold=1"], "--regions 1 --balance 0.3 --scale auto"),
     ],
 )
 def test_alternatives_are_written_with_the_options_that_give_them(

@@ -56,7 +56,7 @@ def test_each_says_its_settings_and_the_first_is_in_use(with_thumbnails, view):
     buttons = visible(view)
     settings = with_thumbnails._state.alternatives.settings
     assert len(buttons) == len(settings) > 1
-    assert buttons[0].toolTip() == "Balance 0.5, smoothing scale auto"
+    assert buttons[0].toolTip() == "Balance 0.3, smoothing scale auto"
     assert [b.isChecked() for b in buttons] == [True] + [False] * (len(buttons) - 1)
     for number, button in enumerate(buttons, 1):
         assert button.accessibleName() == f"Alternative {number}: {button.toolTip()}"

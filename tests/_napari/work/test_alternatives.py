@@ -79,7 +79,7 @@ def test_another_number_and_mode_are_found_once_the_controls_rest(state, found, 
     state.change_cut(mode="regions", n_regions=9)
     thumbnails = found()
     assert (thumbnails.mode, thumbnails.number) == ("regions", 9)
-    assert starts == [("classes", 4, 0.5), ("classes", 7, 0.5), ("regions", 9, 0.5)]
+    assert starts == [("classes", 4, 0.3), ("classes", 7, 0.3), ("regions", 9, 0.3)]
 
 
 def test_the_alternative_in_use_is_not_looked_for_again(state, found, starts):

@@ -62,8 +62,8 @@ def test_after_an_error_the_controls_show_what_the_preview_shows(
     qtbot.waitUntil(lambda: not comparer.busy, timeout=20_000)
 
     assert [str(error) for error in errors] == ["it broke"]
-    assert state.comparison.balance == 0.5
-    assert balances(state) == [0.5, 0.5]
+    assert state.comparison.balance == 0.3
+    assert balances(state) == [0.3, 0.3]
 
 
 def test_a_hierarchy_that_cannot_be_compared_is_tried_once(state, qtbot, monkeypatch):
@@ -80,6 +80,6 @@ def test_a_hierarchy_that_cannot_be_compared_is_tried_once(state, qtbot, monkeyp
     state.change_result(two, undone=())  # another change of the results
 
     assert not comparer.busy
-    assert balances(state) == [0.9, 0.5]
+    assert balances(state) == [0.9, 0.3]
     assert len(errors) == 1
     join_workers(qtbot)

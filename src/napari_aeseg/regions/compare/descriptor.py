@@ -27,7 +27,7 @@ _TOLERANCE = 1.0
 # Highest contrast of a feature at which the tolerance of classes is 1; it grows with the square.
 _CONTRAST = 10.0
 # Above this contrast there is no texture at all: only borders have energy.
-_NO_TEXTURE = 1000.0
+_NO_TEXTURE = 200.0
 _DEFAULTS = ComparisonParams()
 
 

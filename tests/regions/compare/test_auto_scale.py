@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_aeseg.regions.compare.auto_scale import auto_scale, colour_map
+from napari_aeseg.regions.compare.moments import MomentsCache
+
+
+def scale_of(hierarchy):
+    cache = MomentsCache(hierarchy.statistics, hierarchy.graph)
+    return auto_scale(hierarchy.statistics.level, cache)
+
+
+def halves(rng, left, right):
+    """Two channels: brightness, and something else that is `left` or `right` noise in a half."""
+    side = 64
+    noise = rng.normal(0, 1, (side, side))
+    noise[:, : side // 2] *= left
+    noise[:, side // 2 :] *= right
+    return noise
+
+
+def test_halves_of_other_brightness_need_no_averaging(hierarchy_of):
+    rng = np.random.default_rng(0)
+    bright = np.kron([[0.0, 1.0]], np.ones((64, 32))) + rng.normal(0, 0.3, (64, 64))
+    assert scale_of(hierarchy_of(np.stack([bright, bright]), levels=[0, 1])) == 1
+
+
+def test_halves_of_other_texture_are_averaged(hierarchy_of):
+    rng = np.random.default_rng(0)
+    texture = halves(rng, 0.1, 1)
+    # Brightness says nothing; the deeper feature is stronger in one half.
+    feature = ndimage.gaussian_filter(np.abs(texture), 2)
+    image = np.stack([rng.normal(0, 1, texture.shape), feature])
+    assert scale_of(hierarchy_of(image, levels=[0, 1])) == 16
+
+
+def test_without_brightness_among_the_features_patches_are_averaged(hierarchy_of):
+    rng = np.random.default_rng(0)
+    feature = ndimage.gaussian_filter(np.abs(halves(rng, 0.1, 1)), 2)
+    assert scale_of(hierarchy_of(feature[np.newaxis], levels=[1])) == 16
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (16, 24)])
+def test_a_few_patches_are_not_averaged(hierarchy_of, shape):
+    noise = np.random.default_rng(0).normal(size=shape)
+    assert scale_of(hierarchy_of(noise)) == 1
+
+
+def test_colours_keep_their_proportions_and_have_unit_noise(hierarchy_of):
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 1, (2, 64, 64))
+    image[1] *= 3
+    tree = hierarchy_of(image)
+    moments = MomentsCache(tree.statistics, tree.graph).at(1.0)
+    colours = moments.positions(colour_map(moments, tree.statistics.level))
+    assert colours[:, 1].std() / colours[:, 0].std() == pytest.approx(3, rel=0.1)
+    means = tree.statistics.mean - tree.statistics.mean.mean(axis=0)
+    np.testing.assert_allclose(colours / colours.std(), means / means.std(), atol=1e-4)
+
+
+def test_a_channel_that_is_the_same_everywhere_is_left_out(hierarchy_of):
+    image = np.random.default_rng(0).normal(0, 1, (2, 64, 64))
+    image[0] = 5
+    tree = hierarchy_of(image)
+    moments = MomentsCache(tree.statistics, tree.graph).at(1.0)
+    assert colour_map(moments, tree.statistics.level).shape[1] == 1
