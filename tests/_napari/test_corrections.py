@@ -240,7 +240,7 @@ def test_edits_are_kept_with_the_layer(cut):
     (kept,) = cut.keep()
     cut.wait(20)
 
-    assert kept.name == "halves regions 6 edited"
+    assert kept.name == "halves regions 5 edited"
     record = aeseg.Cut.from_record(kept.metadata["napari-aeseg"])
     assert np.array_equal(record.labels(cut.hierarchy), kept.data)
 

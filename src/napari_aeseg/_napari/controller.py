@@ -521,6 +521,8 @@ class Controller:
             for layer in layers
             if isinstance(layer, Image) and METADATA_KEY not in layer.metadata
         )
+        if not images and not state.busy:
+            state.message = ""  # which was about images that are gone
         if images == state.open_images:
             self.dock.images.draw_list()  # one may have been renamed
         state.open_images = images

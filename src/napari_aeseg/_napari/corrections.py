@@ -110,8 +110,8 @@ class ManualCorrections:
         result = self._state.results[image]
         if np.array_equal(self._edited(result), self._edited(result, edit)):
             raise InputError(_ONE_REGION)
-        self._state.message = ""
         self._state.change_result(image, edits=(*result.edits, edit), undone=())
+        self._state.message = f"{self._state.summary(image)}."
 
     # Strokes
 

@@ -244,3 +244,40 @@ def test_the_tool_stays_chosen_when_the_preview_is_made_anew(cut):
     cut.wait(5)
 
     assert len(np.unique(cut.preview.data)) == 6
+
+
+def test_the_first_region_is_white_until_the_second_is_clicked(tools):
+    colors = tools.layer.colormap
+    tools.state.tool = "merge"
+
+    drag(tools.layer, (1, 1))
+    assert np.allclose(tools.layer.get_color(1), 1)
+    assert np.allclose(tools.layer.get_color(2), colors.map(2))
+    drag(tools.layer, (1, 4))
+
+    assert tools.layer.colormap is colors
+    assert tools.sent[-1][0] == "merged"
+
+
+@pytest.mark.parametrize("tool", ["merge", "split"])
+def test_escape_puts_the_tool_down(tools, tool):
+    colors = tools.layer.colormap
+    tools.state.tool = tool
+    drag(tools.layer, (1, 1))
+
+    (press,) = [call for key, call in tools.layer.keymap.items() if str(key) == "Escape"]
+    press(tools.layer)
+
+    assert tools.state.tool is None
+    assert tools.layer.colormap is colors
+    assert tools.layer.mouse_pan
+
+
+def test_the_tool_is_put_down_in_another_mode(tools):
+    tools.state.tool = "split"
+
+    tools.state.change_cut(n_regions=4)
+    assert tools.state.tool == "split"
+    tools.state.change_cut(mode="markers")
+
+    assert tools.state.tool is None

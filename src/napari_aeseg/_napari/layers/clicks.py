@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
+from napari_aeseg._napari.layers.colors import with_one_white
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState, Tool
 
 _HINTS: dict[Tool | None, str] = {
-    "merge": "Drag from one region to another, or click both.",
-    "split": "Click the region to split.",
+    "merge": "Click two regions, or drag. Escape to end.",
+    "split": "Click a region. Escape to end.",
 }
 _KEYS = ("Control-Z", "Control-Shift-Z")  # undo, redo
+_LEAVE = "Escape"
+_MOST_MARKED = 5000  # labels, whose colours take 0.1 s
 
 
 class EditTools:
@@ -37,7 +41,10 @@ class EditTools:
         self._layers: dict[Image, Labels] = {}
         self._callbacks: dict[Image, partial[Any]] = {}
         self._first: tuple[Image, tuple[int, ...]] | None = None
+        self._marked: tuple[Labels, Any] | None = None  # layer, and its colours before
         state.events.tool.connect(self._on_tool)
+        state.events.cut.connect(self._on_cut)
+        state.events.results.connect(self._forget_first)
         state.on("previews", draw=self._on_previews)
 
     def close(self) -> None:
@@ -61,19 +68,47 @@ class EditTools:
         layer.mouse_drag_callbacks.append(self._callbacks[image])
         for key, signal in zip(_KEYS, (self.undo, self.redo), strict=True):
             layer.bind_key(key, lambda _, signal=signal: signal.emit(image), overwrite=True)
+        layer.bind_key(_LEAVE, self._leave, overwrite=True)
         self._prepare(layer)
 
+    def _leave(self, *_: Any) -> None:
+        """Put the tool down."""
+        if self._state.tool is not None:
+            self._state.tool = None
+
+    def _on_cut(self) -> None:
+        """Put the tool down where there are no regions: strokes are painted with other clicks."""
+        self._forget_first()
+        if self._state.cut.mode != "regions":
+            self._leave()
+
+    def _mark_first(self, image: Image, layer: Labels, place: tuple[int, ...]) -> None:
+        """Take a region for the first of two, and show it in white."""
+        self._forget_first()
+        self._first = (image, place)
+        most = 0 if layer.multiscale else int(layer.data.max())
+        if 0 < most <= _MOST_MARKED:
+            self._marked = (layer, layer.colormap)
+            layer.colormap = with_one_white(layer.colormap, most, _value(layer, place))
+
+    def _forget_first(self) -> None:
+        self._first = None
+        if self._marked is not None:
+            (layer, colormap), self._marked = self._marked, None
+            layer.colormap = colormap
+
     def _release(self, image: Image) -> None:
+        self._forget_first()
         layer, callback = self._layers.pop(image), self._callbacks.pop(image)
         if callback in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.remove(callback)
-        for key in _KEYS:
+        for key in (*_KEYS, _LEAVE):
             layer.bind_key(key, None)
         _leave_to_napari(layer)
 
     def _on_tool(self) -> None:
         """Prepare the previews; the first one of a chosen image is made the active layer."""
-        self._first = None
+        self._forget_first()
         for layer in self._layers.values():
             self._prepare(layer)
         tool, layers = self._state.tool, self._viewer.layers
@@ -107,13 +142,14 @@ class EditTools:
         if self._state.tool == "split":
             self.split.emit(image, start)
         elif end is not None and _value(layer, start) != _value(layer, end):
-            self._first = None
+            self._forget_first()
             self.merged.emit(image, start, end)
         elif self._first is not None and self._first[0] is image:
-            first, self._first = self._first[1], None
+            first = self._first[1]
+            self._forget_first()
             self.merged.emit(image, first, start)
         else:
-            self._first = (image, start)
+            self._mark_first(image, layer, start)
             self._state.message = "Now click the region to merge it with."
 
 

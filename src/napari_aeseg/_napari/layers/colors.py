@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.colormaps import DirectLabelColormap, label_colormap
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from napari.utils.colormaps import CyclicLabelColormap
+    from napari.utils.colormaps.colormap import LabelColormapBase as LabelColormap
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart, without its black.
 _FIRST = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
@@ -53,6 +54,16 @@ def class_colormap(colors: tuple[str, ...]) -> DirectLabelColormap:
     table: dict[int | None, str] = {None: "transparent", 0: "transparent"}
     table.update(enumerate(colors, 1))
     return DirectLabelColormap(color_dict=table)
+
+
+def with_one_white(colormap: LabelColormap, largest: int, label: int) -> DirectLabelColormap:
+    """Return the colours of labels up to the largest, but one of them in white."""
+    import numpy as np
+
+    labels = np.arange(1, largest + 1)
+    table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+    table.update(zip(labels.tolist(), colormap.map(labels), strict=True))
+    return DirectLabelColormap(color_dict={**table, label: "white"})
 
 
 def label_colors() -> CyclicLabelColormap:

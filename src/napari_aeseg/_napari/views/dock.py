@@ -14,7 +14,14 @@ from napari_aeseg._napari.views.images import ImagesView
 from napari_aeseg._napari.views.model import ModelView
 from napari_aeseg._napari.views.segments import SegmentsView
 from napari_aeseg._napari.views.status import StatusView
-from napari_aeseg._napari.views.widgets import Fold, Form, Scroll, fill_column, push_button
+from napari_aeseg._napari.views.widgets import (
+    Fold,
+    Form,
+    Scroll,
+    fill_column,
+    ignore_wheel,
+    push_button,
+)
 from napari_aeseg.params import HIERARCHY_SUFFIX, MODEL_SUFFIX
 
 if TYPE_CHECKING:
@@ -69,6 +76,7 @@ class Dock(QWidget):
 
     def _make_tables(self) -> QWidget:
         self.color_box = QComboBox()
+        ignore_wheel(self.color_box)
         self.table_button = push_button(
             "Show features table", "Open napari's table of the selected layer's features."
         )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
     QComboBox,
     QPushButton,
     QRadioButton,
+    QShortcut,
     QWidget,
 )
 
@@ -53,9 +55,8 @@ _TIPS = {
     "split": "Click a region of the preview to split it where its two halves were merged last.",
 }
 _LARGEST_SCALE = 1000  # patches averaged over, at the end of the slider
-_UNKNOWN_SCALE = 16  # where the slider is while it is not known what "auto" chooses
 _LARGEST_MIN_SIZE = 10_000  # pixels, at the end of the slider
-_UNKNOWN_MIN_SIZE = 15  # where the slider is while "auto" is chosen
+_MIN_SIZE = 15  # where the slider begins when "auto" is unchecked
 
 
 def auto_box(name: str) -> QCheckBox:
@@ -90,6 +91,9 @@ class RegionsPanel(QWidget):
                 lambda chosen, tool=tool: setattr(state, "tool", tool if chosen else None)
             )
             self.tools[tool] = button
+        leave = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
+        leave.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        leave.activated.connect(lambda: setattr(state, "tool", None))
         self.undo_button = push_button(
             "Undo", "Undo the last merge or split (Ctrl+Z on the preview)."
         )
@@ -142,7 +146,7 @@ class ObjectsPanel(QWidget):
         self.min_size.changed.connect(lambda n: state.change_cut(min_size=int(n)))
         self.auto_min_size = auto_box("smallest size")
         self.auto_min_size.clicked.connect(
-            lambda auto: state.change_cut(min_size=None if auto else int(self.min_size.value))
+            lambda auto: state.change_cut(min_size=None if auto else _MIN_SIZE)
         )
         self.detect_by = QComboBox()
         self.detect_by.addItems(["brightness", "checked classes"])
@@ -163,7 +167,10 @@ class ObjectsPanel(QWidget):
         self.auto_min_size.setChecked(cut.min_size is None)
         self.min_size.setEnabled(cut.min_size is not None)
         self.min_size.set_range(1, max(_LARGEST_MIN_SIZE, cut.min_size or 0))
-        self.min_size.value = cut.min_size or _UNKNOWN_MIN_SIZE
+        if cut.min_size is None:
+            self.min_size.show_unknown()
+        else:
+            self.min_size.value = cut.min_size
         self.detect_by.setCurrentIndex(0 if cut.class_ids is None else 1)
         self.number.setText(self._number_text())
 
@@ -230,12 +237,13 @@ class ComparisonPanel(QWidget):
         self.balance.value = comparison.balance
         self.auto_scale.setChecked(comparison.scale == "auto")
         self.scale.setEnabled(comparison.scale != "auto")
-        if comparison.scale != "auto":
-            scale = comparison.scale
-        else:
-            scale = _UNKNOWN_SCALE if hierarchy is None else hierarchy.descriptor.scale
+        scale = comparison.scale
+        if scale == "auto":
+            scale = 1 if hierarchy is None else hierarchy.descriptor.scale
         self.scale.set_range(1, max(_LARGEST_SCALE, scale))
         self.scale.value = scale
+        if comparison.scale == "auto" and hierarchy is None:
+            self.scale.show_unknown()
 
 
 class SegmentsView(QWidget):

@@ -82,7 +82,7 @@ def progress_text(event: Progress, subject: str) -> str:
     --------
     >>> from napari_aeseg.progress import Progress
     >>> progress_text(Progress("encode", 2, 8, "cpu", 90.0), "tissue")
-    'Encoding tissue: 2 of 8, about 2 min left, cpu'
+    'Encoding tissue: 2 of 8, about 2 min left in this step, cpu'
     """
     if event.message:
         return event.message
@@ -90,7 +90,9 @@ def progress_text(event: Progress, subject: str) -> str:
     if isinstance(event, TrainingProgress):
         parts.append(f"loss {event.loss:.4f}")
     if event.seconds_left is not None and event.done < event.total:
-        parts.append(f"{time_text(event.seconds_left)} left")
+        left = f"{time_text(event.seconds_left)} left"
+        # Of an image, other steps follow, which are not in the estimate.
+        parts.append(left if isinstance(event, TrainingProgress) else f"{left} in this step")
     if isinstance(event, TrainingProgress) and event.steps_per_second is not None:
         speed = f"{event.steps_per_second:.1f} steps/s ({event.images_per_second:.0f} crops/s)"
         parts.append(speed)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtGui import QPainter, QPalette, QPen
+from qtpy.QtGui import QKeyEvent, QPainter, QPalette, QPen
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 
 _LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
 _STEPS = 1000  # positions of a slider
+_STEPS_OF_KEYS = {
+    Qt.Key.Key_Left: -1,
+    Qt.Key.Key_Down: -1,
+    Qt.Key.Key_Right: 1,
+    Qt.Key.Key_Up: 1,
+    Qt.Key.Key_PageDown: -10,
+    Qt.Key.Key_PageUp: 10,
+}
 _LEAST_HEIGHT = 220  # pixels that a dock below leaves to this one
 _NUMBER_WIDTH = 96  # pixels: five digits between napari's buttons for less and more
 
@@ -201,6 +209,8 @@ class Fold(QWidget):
 class MarkedSlider(QSlider):
     """A horizontal slider with a mark at one value."""
 
+    stepped = Signal(int)  # by keys: how many steps, negative to the left
+
     def __init__(self) -> None:
         super().__init__(Qt.Orientation.Horizontal)
         self.mark: int | None = None
@@ -209,6 +219,13 @@ class MarkedSlider(QSlider):
         """Mark a position, or none."""
         self.mark = position
         self.update()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        steps = _STEPS_OF_KEYS.get(event.key())
+        if steps is None:
+            super().keyPressEvent(event)
+        else:
+            self.stepped.emit(steps)
 
     def paintEvent(self, event: QEvent) -> None:
         super().paintEvent(event)
@@ -273,6 +290,8 @@ class NumberSlider(QWidget):
         self._mark: float | None = None
         self.set_range(smallest, largest)
         self.slider.valueChanged.connect(self._slid)
+        # A position of a logarithmic slider is less than one where numbers are small.
+        self.slider.stepped.connect(self.number.stepBy)
         self.number.valueChanged.connect(self._typed)
 
     def describe(self, name: str, tooltip: str) -> None:
@@ -296,8 +315,14 @@ class NumberSlider(QWidget):
 
     @value.setter
     def value(self, value: float) -> None:
+        self.number.setSpecialValueText("")
         self._show(self.number, self._kind(value))
         self._show(self.slider, self._position(value))
+
+    def show_unknown(self) -> None:
+        """Show no number, since it is not known."""
+        self.value = self._ends[0]
+        self.number.setSpecialValueText("–")
 
     def set_mark(self, value: float | None) -> None:
         """Mark a value on the slider, or none."""

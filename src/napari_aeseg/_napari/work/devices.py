@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # After the dock has opened: importing torch takes seconds, which the first click would wait for.
 _MILLISECONDS_TO_TORCH = 700
+_MILLISECONDS_TO_PAINT = 100
+LOADING = "Loading PyTorch …"
 
 
 class DeviceFinder(Background):
@@ -24,6 +27,7 @@ class DeviceFinder(Background):
 
     def __init__(self, state: DockState) -> None:
         super().__init__(state)
+        self._is_closed = False
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.find)
@@ -31,16 +35,29 @@ class DeviceFinder(Background):
 
     def find(self) -> None:
         """Begin to look; `state.devices` follows."""
-        if not self._runner.busy:
+        if self._runner.busy:
+            return
+        if "torch" not in sys.modules and not self._state.message:
+            # Importing it holds up the window now and then: the line is painted before.
+            self._state.message = LOADING
+            QTimer.singleShot(_MILLISECONDS_TO_PAINT, self._start)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        if isalive(self._timer) and not self._runner.busy and not self._is_closed:
             self._runner.start(Job("looking for devices", finding_devices()))
 
     def close(self) -> None:
         """Stop, and ignore the outcome."""
         if isalive(self._timer):  # Qt deletes timers first when Python ends
             self._timer.stop()
+        self._is_closed = True
         super().close()
 
     def _on_ended(self, outcome: Outcome) -> None:
+        if self._state.message == LOADING:
+            self._state.message = ""
         if isinstance(outcome, Done):
             new = [device for device in outcome.result if device not in self._state.devices]
             self._state.devices = (*self._state.devices, *new)

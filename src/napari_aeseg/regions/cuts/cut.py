@@ -174,6 +174,8 @@ class Cut:
         number: int | None = None
         if self.mode == "regions":
             number = self.regions_in(hierarchy)
+            if self.edits:
+                number = len(np.unique(self.of_patch(hierarchy)))
         elif self.mode != "markers":
             number = self.n_classes if self.mode == "classes" else self.min_size
         words = [self.mode, *([] if number is None else [str(number)])]
