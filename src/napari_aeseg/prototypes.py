@@ -4,13 +4,114 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Features of a pixel; see `napari_aeseg.regions.cuts.pixels`.
+N_FEATURES = 9
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StrokeExamples:
+    """What the strokes of each class cover: all that classes from strokes are learned from.
+
+    Made by `napari_aeseg.Hierarchy.prototypes_from`. All arrays are of float64.
+
+    Parameters
+    ----------
+    stroke_class : ndarray, shape (S,)
+        The class, from 1 on, of each of S strokes.
+    fine, coarse : ndarray, shape (S, D)
+        Mean descriptor of each stroke, of single patches and of patches averaged over their
+        neighbours, before whitening.
+    fine_whitening : ndarray, shape (D, E)
+        How differences of single patches are measured.
+    scatter : ndarray, shape (2,)
+        Mean squared distance of a patch from its stroke, fine and coarse, above 0.
+    pixel_class : ndarray, shape (N,)
+        The class of each of N pixels; none are known of images in blocks.
+    pixels : ndarray, shape (N, F)
+        Features of these pixels (`napari_aeseg.regions.cuts.pixels`).
+    brightness : ndarray, shape (2,)
+        Mean of the image, and the standard deviation, in which the features are measured.
+    pixel_mean, pixel_covariance : ndarray, shapes (F,) and (F, F)
+        Of the features, over the image.
+    """
+
+    stroke_class: np.ndarray
+    fine: np.ndarray
+    coarse: np.ndarray
+    fine_whitening: np.ndarray
+    scatter: np.ndarray
+    pixel_class: np.ndarray
+    pixels: np.ndarray
+    brightness: np.ndarray
+    pixel_mean: np.ndarray
+    pixel_covariance: np.ndarray
+
+    def __post_init__(self) -> None:
+        sizes = {" ": 2, "F": N_FEATURES}
+        for name, axes in _AXES_OF_EXAMPLES.items():
+            array = getattr(self, name)
+            if not isinstance(array, np.ndarray) or array.dtype != np.float64:
+                raise InputError(f"The examples' {name} is not an array of float64.")
+            fits = array.ndim == len(axes) and all(
+                sizes.setdefault(axis, n) == n for axis, n in zip(axes, array.shape, strict=True)
+            )
+            if not fits:
+                raise InputError(f"The examples' {name} of shape {array.shape} does not fit.")
+            if not np.isfinite(array).all():
+                raise InputError(f"The examples' {name} has NaN or infinite values.")
+        variance = np.diagonal(self.pixel_covariance)
+        if self.scatter.min() <= 0 or self.brightness[1] <= 0 or (variance < 0).any():
+            raise InputError("The examples have a scatter or deviation that is not above 0.")
+        if not len(self.stroke_class):
+            raise InputError("The examples have no stroke.")
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name under which a file keeps them; see `of_arrays`."""
+        return {name: getattr(self, name) for name in _AXES_OF_EXAMPLES}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> StrokeExamples:
+        """Return the examples of these `arrays`, else raise ValueError."""
+        if set(arrays) != set(_AXES_OF_EXAMPLES):
+            raise ValueError(f"tensors {sorted(arrays)}")
+        return cls(**arrays)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The classes that have strokes, ascending."""
+        return np.unique(self.stroke_class).astype(np.int32)
+
+    @property
+    def have_pixels(self) -> bool:
+        """Whether there are pixels of every class."""
+        return bool(np.isin(self.classes, self.pixel_class).all())
+
+
+# Letters that stand for the same length in all arrays of examples.
+_AXES_OF_EXAMPLES = {
+    "stroke_class": "S",
+    "fine": "SD",
+    "coarse": "SD",
+    "fine_whitening": "DE",
+    "scatter": " ",
+    "pixel_class": "N",
+    "pixels": "NF",
+    "brightness": " ",
+    "pixel_mean": "F",
+    "pixel_covariance": "FF",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +132,8 @@ class Prototypes:
         What the classes are called, one name each; empty when nobody named them.
     colors : tuple of str
         "#rrggbb", one for each class; empty when nobody chose them.
+    examples : StrokeExamples, optional
+        Of classes that were learned from strokes: they decide then, not the centres.
 
     Raises
     ------
@@ -50,6 +153,7 @@ class Prototypes:
     scale: float
     names: tuple[str, ...] = ()
     colors: tuple[str, ...] = ()
+    examples: StrokeExamples | None = None
 
     def __post_init__(self) -> None:
         for name, array in (("centres", self.centres), ("whitening", self.whitening)):
@@ -78,3 +182,56 @@ class Prototypes:
         wrong = [color for color in self.colors if not _COLOR.fullmatch(color)]
         if wrong:
             raise InputError(f"The prototypes' color {wrong[0]!r} is not written as '#rrggbb'.")
+        examples = self.examples
+        if examples is None:
+            return
+        if examples.fine.shape[1] != self.centres.shape[1]:
+            raise InputError("The prototypes' examples do not fit the centres.")
+        ids = np.concatenate([examples.stroke_class, examples.pixel_class])
+        if not np.isin(ids, np.arange(1, len(self.centres) + 1)).all():
+            raise InputError(f"The examples are not of classes 1 to {len(self.centres)}.")
+
+    def with_strokes_of(self, other: Prototypes) -> Prototypes:
+        """Return prototypes with the strokes of another image besides these.
+
+        Parameters
+        ----------
+        other : Prototypes
+            From `Hierarchy.prototypes_from` of another image, of the same model.
+
+        Returns
+        -------
+        Prototypes
+            Differences are measured as in this image; names and colours are those of the one with
+            more classes.
+
+        Raises
+        ------
+        InputError
+            If one of them was not learned from strokes, or they describe patches differently.
+        """
+        mine, theirs = self.examples, other.examples
+        if mine is None or theirs is None:
+            raise InputError("These prototypes were not learned from strokes. Use prototypes_from.")
+        if mine.fine.shape[1] != theirs.fine.shape[1] or self.scale != other.scale:
+            raise InputError("The strokes are of another model or scale. Use the same for all.")
+        both = {
+            name: np.concatenate([getattr(mine, name), getattr(theirs, name)])
+            for name in ("stroke_class", "fine", "coarse", "pixel_class", "pixels")
+        }
+        examples = replace(mine, **both)
+        larger = max(self, other, key=lambda p: len(p.centres))
+        return replace(
+            larger,
+            centres=centres_of(examples, len(larger.centres)),
+            whitening=self.whitening,
+            examples=examples,
+        )
+
+
+def centres_of(examples: StrokeExamples, number: int) -> np.ndarray:
+    """Return the mean descriptor of each class, (number, D); that of all for those without any."""
+    centres = np.tile(examples.coarse.mean(axis=0), (number, 1))
+    for k in examples.classes:
+        centres[k - 1] = examples.coarse[examples.stroke_class == k].mean(axis=0)
+    return centres

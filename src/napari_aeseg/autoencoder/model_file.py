@@ -23,7 +23,7 @@ from napari_aeseg.errors import ModelFileError, sanitized
 from napari_aeseg.images.intensity import IntensityRange
 from napari_aeseg.io.atomic import atomic_write
 from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX, TrainingParams
-from napari_aeseg.prototypes import Prototypes
+from napari_aeseg.prototypes import Prototypes, StrokeExamples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -100,6 +100,7 @@ def write_model_file(path: str | PathLike[str], contents: ModelContents) -> None
             "colors": prototypes.colors,
         }
         arrays = {"centres": prototypes.centres, "whitening": prototypes.whitening}
+        arrays |= {} if prototypes.examples is None else prototypes.examples.arrays
         tensors |= {_PROTOTYPES + k: torch.tensor(v) for k, v in arrays.items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header, allow_nan=False)})
@@ -357,16 +358,17 @@ def _checkpoint(
 
 def _prototypes(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Prototypes:
     """Return the prototypes; `Prototypes` checks what is in them."""
-    if set(tensors) != {"centres", "whitening"}:
-        raise ValueError(f"tensors {sorted(tensors)}")
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    centres, whitening = arrays.pop("centres"), arrays.pop("whitening")
     if set(values) != {"scale", "names", "colors"}:
         raise ValueError(f"values {sorted(values)}")
     return Prototypes(
-        tensors["centres"].numpy(),
-        tensors["whitening"].numpy(),
+        centres,
+        whitening,
         values["scale"],
         tuple(_of_type(list, "names", values["names"])),
         tuple(_of_type(list, "colors", values["colors"])),
+        StrokeExamples.of_arrays(arrays) if arrays else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field, fields, replace
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,15 @@ from napari_aeseg.regions.cuts.markers import (
     spread,
 )
 from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime
+from napari_aeseg.regions.cuts.pixels import BrightnessFeatures, scores_of_pixels
+from napari_aeseg.regions.cuts.strokes import (
+    learned_prototypes,
+    log_probabilities,
+    minor_classes,
+    no_pixels,
+    pixel_examples,
+    uncertainty_of,
+)
 from napari_aeseg.regions.hierarchy_file import HierarchyParts, read_hierarchy, write_hierarchy
 from napari_aeseg.regions.lazy_labels import (
     contour_lazily,
@@ -297,7 +307,128 @@ class Hierarchy:
         InputError
             If `n_classes` is out of range.
         """
-        return self.map_to_pixels(self.class_of_patch(n_classes, prototypes))
+        if prototypes is None or prototypes.examples is None:
+            return self.map_to_pixels(self.class_of_patch(n_classes, prototypes))
+        found = prototypes.examples.classes
+        return self._from_scores(prototypes, lambda scores: found[scores.argmax(axis=-1)])
+
+    def classes_from(self, strokes: np.ndarray) -> np.ndarray:
+        """Learn classes from a few strokes: what looks like a stroke gets its class, anywhere.
+
+        Parameters
+        ----------
+        strokes : ndarray of int, shape of the space axes
+            The class, 1 to 255, of some pixels; 0 elsewhere. One stroke for each class is enough,
+            two or three in places that differ are better.
+
+        Returns
+        -------
+        ndarray of int32, shape of the space axes
+            The classes of the strokes, in every pixel. Pixels are told apart by their patch and by
+            the brightness around them; of an image processed in blocks, by patch alone. Marked
+            pixels keep their class.
+
+        Raises
+        ------
+        InputError
+            If the shape differs, there is no stroke, or classes are no whole numbers up to 255.
+
+        See Also
+        --------
+        prototypes_from : the same classes in other images; `class_uncertainty`; `from_markers`.
+
+        Examples
+        --------
+        >>> import napari_aeseg as aeseg
+        >>> image = np.kron([[0, 1, 0, 1]], np.ones((32, 16))) + np.eye(32, 64) / 10
+        >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
+        >>> strokes = np.zeros((32, 64), int)
+        >>> strokes[10, 4:10], strokes[10, 20:26] = 1, 2
+        >>> tree.classes_from(strokes)[20, [8, 24, 40, 56]]
+        array([1, 2, 1, 2], dtype=int32)
+        """
+        labels = self.classes(prototypes=self.prototypes_from(strokes))
+        if self.is_lazy:
+            return labels
+        strokes = np.asarray(strokes)
+        labels[strokes > 0] = strokes[strokes > 0]
+        return labels
+
+    def prototypes_from(
+        self, strokes: np.ndarray, names: Sequence[str] = (), colors: Sequence[str] = ()
+    ) -> Prototypes:
+        """Return classes learned from strokes, to find the same classes in other images.
+
+        Give them to `classes` of the other image's hierarchy, to `napari_aeseg.segment_files`, or
+        keep them with the model as ``model.prototypes``.
+
+        Parameters
+        ----------
+        strokes : ndarray of int, shape of the space axes
+            As of `classes_from`. Strokes in several images: see `Prototypes.with_strokes_of`.
+        names, colors : sequence of str, optional
+            One for each class from 1 to the largest; see `Prototypes`.
+
+        Raises
+        ------
+        InputError
+            As of `classes_from`, or if names or colours do not fit.
+        """
+        marked, features = self._marked(strokes), self._brightness_features
+        minor, pixels, edges = {}, no_pixels(), self.graph.edges
+        if features is not None:
+            by_pixel = np.asarray(strokes)
+            minor = minor_classes(by_pixel, self.patches, marked)
+            pixels = pixel_examples(by_pixel, features)
+        style = tuple(names), tuple(colors)
+        return learned_prototypes(self.descriptor, edges, marked, minor, pixels, *style)
+
+    def class_uncertainty(self, prototypes: Prototypes) -> np.ndarray:
+        """Return how uncertain the class of each pixel is: where another stroke helps most.
+
+        Parameters
+        ----------
+        prototypes : Prototypes
+            From `prototypes_from`, of this or another image.
+
+        Returns
+        -------
+        ndarray of float32, shape of the space axes
+            0 where one class is certain, 1 where two are equally likely.
+
+        Raises
+        ------
+        InputError
+            If the prototypes were not learned from strokes, or are of another model.
+        """
+        return self._from_scores(prototypes, uncertainty_of)
+
+    @cached_property
+    def _brightness_features(self) -> BrightnessFeatures | None:
+        """Features of pixels, computed when strokes need them; None of images in blocks."""
+        if self.brightness is None or self.is_lazy:
+            return None
+        smoothed = tuple(i for i, axis in enumerate(self.axes.space) if axis != "T")
+        return BrightnessFeatures(self.brightness, smoothed)
+
+    def _from_scores(
+        self, prototypes: Prototypes, reduce: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Scores (..., K) of the classes that have strokes, reduced to a number for each pixel."""
+        check_prototypes(prototypes, self.descriptor)
+        examples, features = prototypes.examples, self._brightness_features
+        if examples is None:
+            raise InputError("The prototypes were not learned from strokes: use prototypes_from.")
+        if self.descriptor.scale != prototypes.scale:
+            other = self.reweighted(scale=prototypes.scale)
+            return other._from_scores(prototypes, reduce)
+        scores = log_probabilities(prototypes, self.descriptor, self.graph)
+        if features is None or not examples.have_pixels:
+            return self.map_to_pixels(reduce(scores))
+        letters = [a for a in "TZYX" if a in self.axes.space]
+        sides = dict(zip(letters, patch_shape(self.axes, self.params.patch_size), strict=True))
+        side = tuple(sides[a] for a in self.axes.space)
+        return scores_of_pixels(features, examples, self.patches, scores, side, reduce)
 
     def class_of_patch(
         self, n_classes: int = 3, prototypes: Prototypes | None = None
@@ -316,6 +447,9 @@ class Hierarchy:
         check_prototypes(prototypes, self.descriptor)
         if self.descriptor.scale != prototypes.scale:
             return self.reweighted(scale=prototypes.scale)._nearest_class(prototypes)
+        if prototypes.examples is not None:
+            scores = log_probabilities(prototypes, self.descriptor, self.graph)
+            return prototypes.examples.classes[scores.argmax(axis=1)]
         base, _ = self._compared.base_classes
         return nearest_prototype(prototypes, self.descriptor, self.statistics.count, base)
 
@@ -479,14 +613,16 @@ class Hierarchy:
 
     def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
         """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
+        marked, values = self._marked(markers), self.descriptor.values
+        return spread(marked, self.tree, self.graph.edges, values, self._compared.size)
+
+    def _marked(self, markers: np.ndarray) -> np.ndarray:
+        """The marker with most pixels in each patch, shape (P,); 0 where there is none."""
         if self.is_lazy:
             array = array_of_markers(markers, self.patches.shape)
-            marked, _ = marks_lazily(array, self.patches, self.n_patches)
-        else:
-            checked = checked_markers(markers, self.patches.shape)
-            marked = marked_patches(checked, self.patches, self.n_patches)
-        values = self.descriptor.values
-        return spread(marked, self.tree, self.graph.edges, values, self._compared.size)
+            return marks_lazily(array, self.patches, self.n_patches)[0]
+        checked = checked_markers(markers, self.patches.shape)
+        return marked_patches(checked, self.patches, self.n_patches)
 
     def with_marks(self, markers: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch, with marked pixels as they were marked.

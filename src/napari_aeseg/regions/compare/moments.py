@@ -164,6 +164,12 @@ class LogMoments:
         full[self.shallow] = white
         return self.map_of(full)
 
+    def mapped(self, matrix: np.ndarray, origin: np.ndarray) -> np.ndarray:
+        """Return ``(raw - origin) @ matrix``, float32, shape (P, E), without computing `raw`."""
+        mapped = self.centred @ matrix.astype(np.float32)
+        mapped += ((self.offset - origin) @ matrix).astype(np.float32)
+        return np.asarray(mapped)
+
     def positions(self, white: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return standardised values (the chosen ones) times `white`, float32, shape (P, E)."""
         full = np.zeros((len(self.spread), white.shape[1]))

@@ -118,6 +118,11 @@ class Cut:
             after = edited(before, hierarchy.tree, self.edits)
             if self.mode == "markers" and markers is not None:
                 labels = hierarchy.with_marks(markers, before, after)
+            elif self.mode == "classes" and prototypes is not None and not hierarchy.is_lazy:
+                labels = hierarchy.classes(prototypes=prototypes)  # finer than patches
+                if self.edits:
+                    changed = hierarchy.map_to_pixels(after != before)
+                    labels[changed] = hierarchy.map_to_pixels(after)[changed]
             else:
                 labels = hierarchy.map_to_pixels(after)
         raise_if_stopped(stop, self.mode)
