@@ -246,6 +246,25 @@ def test_prototypes_give_equal_ids_in_all_files(files, output, model, stripes):
     assert (labels["a"] == labels["b"][:, ::-1]).mean() > 0.8
 
 
+def test_classes_are_learned_from_strokes_of_several_images(files, output, model, stripes):
+    strokes = np.zeros((2, *stripes.shape), int)
+    strokes[0, 4:12, 4], strokes[1, 4:12, 4] = 1, 2
+    run(files[:2], output, model, Cut("classes"), strokes=list(strokes))
+
+    one, two = (
+        aeseg.build_hierarchy(image, model, device="cpu") for image in (stripes, stripes[:, ::-1])
+    )
+    learned = one.prototypes_from(strokes[0]).with_strokes_of(two.prototypes_from(strokes[1]))
+    for stem, tree in (("a", one), ("b", two)):
+        labels = tifffile.imread(output / f"{stem}_labels.tif")
+        assert np.array_equal(labels, tree.classes(prototypes=learned))
+
+
+def test_strokes_are_of_classes(files, output, model, stripes):
+    with pytest.raises(InputError, match="not of regions"):
+        run(files, output, model, Cut("regions"), strokes=[np.ones_like(stripes)])
+
+
 @pytest.mark.parametrize("cut", [Cut("classes"), Cut("objects", class_ids=(2,), min_size=4)])
 @pytest.mark.parametrize("names", [(), ("ground", "stripe")])
 def test_tables_name_the_class(files, output, model, stripes, cut, names):

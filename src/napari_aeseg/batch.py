@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from os import PathLike
 
+    import numpy as np
     import pandas as pd
 
     from napari_aeseg.autoencoder.model import Model
@@ -133,6 +134,7 @@ def segment_files(
     save_hierarchy: bool = False,
     existing: Existing = "refuse",
     prototypes: Prototypes | None = None,
+    strokes: Sequence[np.ndarray] = (),
     voxel_size: Sequence[float] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: StopFlag | None = None,
@@ -176,6 +178,9 @@ def segment_files(
     prototypes : Prototypes, optional
         The classes of every file; by default those of the model, else those of the first file that
         can be segmented (with "skip", of the first file that was skipped).
+    strokes : sequence of ndarray of int
+        Of the first file, the second and so on: the classes of every file are learned from them
+        (`Hierarchy.prototypes_from`), instead of `prototypes`.
     voxel_size : sequence of float, optional
         As of `build_hierarchy`, for all files; by default from the OME or ImageJ metadata of each
         file. Without a voxel size, tables are in pixels.
@@ -238,6 +243,7 @@ def segment_files(
         save_hierarchy=save_hierarchy,
         existing=existing,
         prototypes=prototypes,
+        strokes=strokes,
         voxel_size=voxel_size,
         blocks=None if blocks is None else checked_params(BlockParams, blocks),
         store=None if store is None else Path(store),
@@ -268,11 +274,13 @@ class Batch:
     save_hierarchy: bool = False
     existing: Existing = "refuse"
     prototypes: Prototypes | None = None
+    strokes: Sequence[np.ndarray] = ()
     voxel_size: Sequence[float] | None = None
     blocks: BlockParams | None = None
     store: Path | None = None
     alternatives: int | None = None
     resolution: int = 0
+    _built: dict[Path, tuple[ImageFile | None, Hierarchy]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -284,6 +292,13 @@ class Batch:
                 "Strokes and manual edits belong to one image: choose regions, classes or objects "
                 "without them."
             )
+        if len(self.strokes) > len(self.files):
+            raise InputError(
+                f"There are strokes of {len(self.strokes)} images, but {len(self.files)} files: "
+                "give the images of the strokes first."
+            )
+        if self.strokes and not self.cut.needs_classes:
+            raise InputError(f"Strokes are of classes, not of {self.cut.mode}: use Cut('classes').")
         if self.alternatives is not None:
             checked_number("alternatives", self.alternatives)
             if self.cut.mode not in ALTERNATIVE_MODES:
@@ -363,6 +378,8 @@ class Batch:
         (self.output.parent if self.is_one_file else self.output).mkdir(parents=True, exist_ok=True)
         skipped = [p for p in self.files if self.existing == "skip" and self.results(p).are_done]
         examples = iter(skipped)  # for the classes of an earlier run
+        if self.strokes:
+            self.prototypes = yield from self._learned(stop)
         prototypes = self.prototypes
         if prototypes is None and self.model is not None:
             prototypes = self.model.prototypes
@@ -396,6 +413,15 @@ class Batch:
             set_of |= {os.path.realpath(file): path for file in outcome.files}
         return BatchReport(tuple(outcomes))
 
+    def _learned(self, stop: StopFlag | None) -> Generator[Progress, None, Prototypes | None]:
+        """Return the classes of the strokes; the hierarchies of their images are kept."""
+        learned: Prototypes | None = None
+        for path, strokes in zip(self.files, self.strokes, strict=False):
+            self._built[path] = yield from self._build(path, stop)
+            classes = self._built[path][1].prototypes_from(strokes)
+            learned = classes if learned is None else learned.with_strokes_of(classes)
+        return learned
+
     def _classes_of_first(
         self, paths: Iterator[Path], stop: StopFlag | None
     ) -> Generator[Progress, None, Prototypes | None]:
@@ -413,6 +439,8 @@ class Batch:
         self, path: Path, stop: StopFlag | None
     ) -> Generator[Progress, None, tuple[ImageFile | None, Hierarchy]]:
         """Return the hierarchy of a file, and its image unless it is a saved hierarchy."""
+        if path in self._built:
+            return self._built.pop(path)
         if is_hierarchy(path):
             return None, self._saved_hierarchy(path)
         assert self.model is not None  # noqa: S101 - has been checked

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from napari_aeseg import Prototypes, load_model
 from napari_aeseg.autoencoder.model_file import HEADER_KEY, read_header
 from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.images.intensity import IntensityRange
+from napari_aeseg.prototypes import StrokeExamples
 
 IMAGE = np.random.default_rng(0).random((20, 24))
 
@@ -332,6 +334,23 @@ def test_prototypes_are_kept_bit_for_bit(with_prototypes):
     assert np.array_equal(found.centres, KINDS.centres)
     assert np.array_equal(found.whitening, KINDS.whitening)
     assert (found.scale, found.names, found.colors) == (5.0, KINDS.names, KINDS.colors)
+
+
+def test_examples_of_strokes_are_kept_bit_for_bit(path, make_model):
+    rng = np.random.default_rng(2)
+    shapes = [(3,), (3, 3), (3, 3), (3, 2), (2,), (4,), (4, 9), (2,), (9,), (9, 9)]
+    arrays = {
+        name: rng.random(shape) + 0.1
+        for name, shape in zip(StrokeExamples.__slots__, shapes, strict=True)
+    }
+    arrays["stroke_class"], arrays["pixel_class"] = np.array([1.0, 2, 2]), np.array([1.0, 1, 2, 2])
+    examples = StrokeExamples(**arrays)
+    make_model(prototypes=dataclasses.replace(KINDS, examples=examples)).save(path)
+    found = load_model(path).prototypes.examples
+    assert all(np.array_equal(getattr(found, name), array) for name, array in arrays.items())
+    rewrite(path, tensors=lambda t: {k: v for k, v in t.items() if k != "prototypes.scatter"})
+    with pytest.raises(ModelFileError, match="prototypes in"):
+        load_model(path)
 
 
 def test_prototypes_can_be_set_and_taken_away(path, make_model):

@@ -205,6 +205,39 @@ def test_classes_are_those_of_the_first_image(run, halves, tmp_path):
     assert np.array_equal(own, trees[1].classes(2))
 
 
+def test_classes_are_learned_from_strokes_and_kept(run, halves, tmp_path):
+    strokes = np.zeros((48, 48), np.uint8)
+    strokes[10, 4:16], strokes[30, 30:42] = 1, 2
+    tifffile.imwrite(tmp_path / "strokes.tif", strokes)
+    kept = tmp_path / "kept.aeseg.safetensors"
+    options = ["--model=base", *SMALL, f"--classes-from={tmp_path / 'strokes.tif'}"]
+    output = ["--output", tmp_path / "all", f"--keep-classes={kept}"]
+    assert run("segment", halves, *output, *options).code == 0
+    model, params = load_model(kept), SegmentationParams(patch_size=4)
+    one, two = (
+        build_hierarchy(tifffile.imread(halves / name), model, params, device="cpu")
+        for name in ("one.tif", "two.tif")
+    )
+    learned = one.prototypes_from(strokes)
+    for name, tree in (("one", one), ("two", two)):
+        labels = tifffile.imread(tmp_path / "all" / f"{name}_labels.tif")
+        assert np.array_equal(labels, tree.classes(prototypes=learned))
+        assert np.array_equal(labels, tree.classes(prototypes=model.prototypes))
+    done = run("segment", halves, "--output", tmp_path / "again", *options[:-1], output[-1])
+    assert "add --classes-from" in done.err
+    done = run("segment", halves, *output, *options)
+    assert done.code == 1
+    assert "kept.aeseg.safetensors" in done.err
+
+
+def test_strokes_need_an_image_each(run, halves, tmp_path):
+    tifffile.imwrite(tmp_path / "strokes.tif", np.ones((48, 48), np.uint8))
+    strokes = [f"--classes-from={tmp_path / 'strokes.tif'}"] * 2
+    done = run("segment", halves / "one.tif", "--model=base", "--output", tmp_path / "x", *strokes)
+    assert done.code == 1
+    assert "strokes of 2 images, but 1 files" in done.err
+
+
 def test_classes_stored_in_the_model_are_used(run, files, grey_model, tmp_path, stripes):
     model = load_model(grey_model)
     tree = build_hierarchy(stripes, model, SegmentationParams(patch_size=4), device="cpu")

@@ -97,6 +97,14 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
         "the first image",
     )
     cut.add_argument(
+        "--classes-from",
+        type=Path,
+        action="append",
+        metavar="STROKES",
+        help="label image with a few strokes of each class on the first image: classes are learned "
+        "from them, and found in all images; again for strokes on the second image, and so on",
+    )
+    cut.add_argument(
         "--objects", action="store_true", help="separate objects, such as nuclei or particles"
     )
     group.add_argument(
@@ -104,6 +112,13 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="PIXELS",
         help="smallest object, with --objects (default: chosen from each image)",
+    )
+
+    group.add_argument(
+        "--keep-classes",
+        type=Path,
+        metavar="MODEL",
+        help="with --classes-from, write the model with the classes to this file",
     )
 
 
@@ -146,7 +161,13 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
     from napari_aeseg.batch import Batch
+    from napari_aeseg.io.images import read_file
 
+    if options.keep_classes is not None:
+        if not options.classes_from:
+            raise InputError("--keep-classes keeps the classes of strokes: add --classes-from.")
+        if options.existing == "refuse":
+            refuse_existing([options.keep_classes], "add --overwrite or choose another file")
     in_blocks = bool(given(options, BlockParams))
     batch = Batch(
         files=image_paths(options),
@@ -164,11 +185,15 @@ def run(options: argparse.Namespace) -> int:
         store=options.store,
         alternatives=options.alternatives,
         resolution=options.resolution,
+        strokes=[read_file(path)[0] for path in options.classes_from or ()],
     )
     batch.model = _model(options, batch)
     with stop_at_interrupt("finished images are kept") as stop:
         report = run_with_progress(batch.steps(stop))
     _print_report(report)
+    if options.keep_classes is not None and batch.model is not None:
+        batch.model.prototypes = batch.prototypes
+        save_trained(batch.model, options.keep_classes)
     if any(file.status == "stopped" for file in report.files):
         raise KeyboardInterrupt
     return 1 if report.failed else 0
@@ -181,6 +206,8 @@ def _cut(options: argparse.Namespace) -> Cut:
         raise InputError(f"--min-size {options.min_size} is for objects: add --objects.")
     if options.objects:
         return Cut("objects", min_size=options.min_size)
+    if options.classes_from:
+        return Cut("classes")
     if options.classes is not None:
         return Cut("classes", n_classes=options.classes)
     return Cut("regions", n_regions=options.regions, threshold=options.threshold)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.regions.cuts.cut import Cut
+from napari_aeseg.regions.cuts.edits import Split
 from napari_aeseg.regions.cuts.pixels import BrightnessFeatures
 from napari_aeseg.regions.cuts.strokes import (
     probabilities,
@@ -67,6 +69,20 @@ def test_strokes_in_several_images_count_together(tree, hierarchy_of, columns, s
     both = tree.prototypes_from(dark).with_strokes_of(other.prototypes_from(bright))
     labels = tree.classes(prototypes=both)
     assert (labels == np.kron([[1, 2, 1, 2]], np.ones((32, 16)))).mean() > 0.98
+
+
+def test_edits_are_made_on_classes_from_strokes(tree, strokes):
+    learned = tree.prototypes_from(strokes)
+    plain = tree.classes(prototypes=learned)
+    split = Split(int(tree.patches[16, 8]))
+    edited = Cut("classes", edits=(split,)).labels(tree, learned)
+    assert np.array_equal(Cut("classes").labels(tree, learned), plain)
+    assert len(np.unique(edited)) == 3
+    patch_changed = tree.map_to_pixels(
+        Cut("classes", edits=(split,)).of_patch(tree, learned)
+        != Cut("classes").of_patch(tree, learned)
+    )
+    assert np.array_equal(edited != plain, patch_changed)
 
 
 def test_one_class_covers_the_image(tree, strokes):
