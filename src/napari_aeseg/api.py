@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.autoencoder.architecture import anisotropy_warning
-from napari_aeseg.autoencoder.device import Precision, oom_as_device_error
+from napari_aeseg.autoencoder.device import (
+    Precision,
+    number_of_threads,
+    oom_as_device_error,
+)
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
 from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_resume
@@ -350,6 +354,7 @@ def train_steps(
 
     `axes` are for all images or one for each; errors and the training record use `names`.
     """
+    number_of_threads()  # this thread keeps it: another may change it for a moment while it encodes
     start = init if init is None or isinstance(init, Model) else Model.load(init)
     listed = list(images) if isinstance(images, list | tuple) else [images]
     if not listed:

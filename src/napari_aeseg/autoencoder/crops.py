@@ -89,7 +89,7 @@ class CropSampler:
 
     def variance(self) -> float:
         """Return the mean squared error of predicting the mean of each channel."""
-        mean = square = torch.zeros(())
+        mean = square = torch.zeros((), dtype=torch.float64, device="cpu")
         for probability, stack in zip(self.probabilities.tolist(), self.stacks, strict=True):
             pixels = stack.movedim(1, 0).reshape(stack.shape[1], -1)
             # In double on the CPU: MPS has none.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 Precision = Literal["float32", "bfloat16"]
-_TF32_LOCK = Lock()
+_TF32_LOCK, _THREADS_LOCK = Lock(), Lock()
 
 
 def available_devices() -> list[str]:
@@ -31,7 +31,7 @@ def available_devices() -> list[str]:
 
 def warm_up() -> None:
     """Import what torch imports when the first optimizer is made: 800 modules, a second."""
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1, device="cpu"))])
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -108,13 +108,34 @@ def _tf32_setting() -> tuple[Any, str, object]:
     return torch.backends.cudnn, "allow_tf32", False
 
 
+def number_of_threads() -> int:
+    """Return how many threads of the CPU torch uses when called from this thread, now and later.
+
+    A thread that has not called torch takes the number that was set last, by whichever thread.
+    Numbers are rounded differently with another.
+    """
+    with _THREADS_LOCK:
+        return torch.get_num_threads()
+
+
 def use_one_thread(default: int) -> None:
     """Let torch use one thread of the CPU when called from this thread; `default` from others."""
-    torch.set_num_threads(1)
-    # Threads that start later take the number that was set last, by whichever thread.
-    setter = Thread(target=torch.set_num_threads, args=(default,))
-    setter.start()
-    setter.join()  # before other threads begin
+    with _THREADS_LOCK:
+        torch.set_num_threads(1)
+        setter = Thread(target=torch.set_num_threads, args=(default,))
+        setter.start()
+        setter.join()
+
+
+@contextmanager
+def training_modes(device_type: str = "cpu") -> Iterator[None]:
+    """Compute gradients, in the precision of the weights, whatever modes the caller has set.
+
+    Modes of torch belong to a thread: they must not stay set while a generator gives way.
+    """
+    autocast = torch.autocast(device_type, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), autocast:
+        yield
 
 
 def unless_out_of_memory(work: Callable[[], _T]) -> _T | None:

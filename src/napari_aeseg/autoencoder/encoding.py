@@ -17,6 +17,7 @@ from napari_aeseg.autoencoder.device import (
     Precision,
     dtype_of,
     is_accelerator,
+    number_of_threads,
     use_one_thread,
     without_tf32,
 )
@@ -98,7 +99,7 @@ def map_tiles(
     @torch.inference_mode()
     def encode(place: tuple[tuple[int, ...], Tile], x: torch.Tensor) -> _R:
         x = channels_last(x[None])
-        with without_tf32(device):
+        with without_tf32(device), torch.autocast(device.type, enabled=False):
             features = (
                 network.encoder_features(x.to(dtype), max(levels))
                 if source == "encoder"
@@ -116,7 +117,7 @@ def map_tiles(
 
     if is_accelerator(device):
         return _map_ahead(encode, partial(read, how=tile_view), tiles, device)
-    threads = torch.get_num_threads()
+    threads = number_of_threads()
     # Each tile to a thread scales better than all threads to each tile, and suffers less when other
     # programs take a core.
     return in_threads(

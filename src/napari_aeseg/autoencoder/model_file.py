@@ -101,13 +101,14 @@ def write_model_file(path: str | PathLike[str], contents: ModelContents) -> None
         }
         arrays = {"centres": prototypes.centres, "whitening": prototypes.whitening}
         arrays |= {} if prototypes.examples is None else prototypes.examples.arrays
-        tensors |= {_PROTOTYPES + k: torch.tensor(v) for k, v in arrays.items()}
+        tensors |= {_PROTOTYPES + k: torch.tensor(v, device="cpu") for k, v in arrays.items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     data = safetensors.torch.save(tensors, {HEADER_KEY: json.dumps(header, allow_nan=False)})
     with atomic_write(path) as part:
         part.write_bytes(data)
 
 
+@torch.inference_mode(False)  # such weights could not be trained
 def read_model_file(path: str | PathLike[str]) -> ModelContents:
     """Read a model file; "base" is the one that ships with the package.
 
@@ -312,8 +313,7 @@ def _network(
     architecture: Architecture, weights: Mapping[str, torch.Tensor], name: str
 ) -> Autoencoder:
     """Return the network with its weights; `name` is what errors call the file."""
-    with torch.device("meta"):
-        expected = Autoencoder(architecture).state_dict()
+    expected = Autoencoder(architecture, device="meta").state_dict()
     differing = _differing(weights, expected.items())
     if differing:
         raise ModelFileError(

@@ -70,18 +70,25 @@ class Autoencoder(nn.Module):
 
     There is no normalisation layer: features of a pixel depend on its surroundings only, never on
     the rest of the batch or tile, so that an image can be encoded in tiles. Initial weights are
-    drawn from `generator`, by default from torch's global one.
+    drawn from `generator`, by default from torch's global one. They are float32 on the CPU, or on
+    `device`, whatever the defaults of torch are.
     """
 
     def __init__(
-        self, architecture: Architecture, generator: torch.Generator | None = None
+        self,
+        architecture: Architecture,
+        generator: torch.Generator | None = None,
+        device: str = "cpu",
     ) -> None:
         super().__init__()
         self.architecture = architecture
         widths = architecture.level_channels
         n_convolutions = architecture.convolutions
+        placed: dict[str, Any] = {"dtype": torch.float32, "device": device}
         self.encoder = nn.ModuleList(
-            _convolutions(widths[i], widths[i + 1], n_convolutions, architecture.kernel(i + 1))
+            _convolutions(
+                widths[i], widths[i + 1], n_convolutions, architecture.kernel(i + 1), placed
+            )
             for i in range(architecture.levels)
         )
         # Level i of the decoder goes from the resolution of code i back to that of level i - 1.
@@ -90,18 +97,18 @@ class Autoencoder(nn.Module):
             transposed: Any = _TRANSPOSED[architecture.dimensions]
             pools = map(architecture.pool, range(1, architecture.levels + 1))
             self.grow.extend(
-                transposed(w, w, pool, stride=pool)
+                transposed(w, w, pool, stride=pool, **placed)
                 for w, pool in zip(widths[1:], pools, strict=True)
             )
         self.decoder = nn.ModuleList(
             # The first level ends in features of its own; `readout` makes them intensities.
             _convolutions(
-                widths[i + 1], widths[max(i, 1)], n_convolutions, architecture.kernel(i + 1)
+                widths[i + 1], widths[max(i, 1)], n_convolutions, architecture.kernel(i + 1), placed
             )
             for i in range(architecture.levels)
         )
         readout = _CONVOLUTION[architecture.dimensions]
-        self.readout = readout(widths[1], architecture.channels, 1)
+        self.readout = readout(widths[1], architecture.channels, 1, **placed)
         for module in self.modules():
             _initialise(module, generator)
         nn.init.normal_(self.readout.weight, std=0.1 / widths[1] ** 0.5, generator=generator)
@@ -142,14 +149,17 @@ class Autoencoder(nn.Module):
         return [self.readout(x), *reversed(features)]  # level 0 is the reconstruction
 
 
-def _convolutions(inputs: int, outputs: int, number: int, kernel: tuple[int, ...]) -> nn.Sequential:
+def _convolutions(
+    inputs: int, outputs: int, number: int, kernel: tuple[int, ...], placed: dict[str, Any]
+) -> nn.Sequential:
     """Return convolutions, each with its non-linearity."""
     layers: list[nn.Module] = []
     padding = tuple(n // 2 for n in kernel)
     for i in range(number):
         # Both kinds take tuples of as many numbers as they have axes.
         kind: Any = _CONVOLUTION[len(kernel)]
-        layers.append(kind(inputs if i == 0 else outputs, outputs, kernel, padding=padding))
+        first = inputs if i == 0 else outputs
+        layers.append(kind(first, outputs, kernel, padding=padding, **placed))
         layers.append(nn.LeakyReLU(0.1, inplace=True))  # with ReLU, many features are constant
     return nn.Sequential(*layers)
 
@@ -199,6 +209,7 @@ def move_to(network: Autoencoder, device: torch.device) -> Autoencoder:
     return network
 
 
+@torch.inference_mode(False)
 def inference_copy(network: Autoencoder, device: torch.device) -> Autoencoder:
     """Return a copy on a device, for inference; later changes of the network do not reach it."""
     weights = {name: w.to(device, copy=True) for name, w in network.state_dict().items()}
@@ -208,8 +219,7 @@ def inference_copy(network: Autoencoder, device: torch.device) -> Autoencoder:
 def from_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> Autoencoder:
     """Return a network that takes over these weights."""
     # Without initial weights: memory is not taken twice, and no random numbers are drawn.
-    with torch.device("meta"):
-        network = Autoencoder(architecture)
+    network = Autoencoder(architecture, device="meta")
     network.load_state_dict(weights, assign=True)  # meta tensors have no data to copy to
     return network
 
@@ -250,8 +260,10 @@ def channel_mix(inputs: int, channels: int) -> torch.Tensor:
     >>> channel_mix(3, 4).tolist()
     [[0.75, 0.25, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.25, 0.75]]
     """
-    i = torch.arange(inputs)[:, None]
-    j = torch.arange(channels)  # the mean of all in every input: covering .73 instead of .97
+    i = torch.arange(inputs, device="cpu")[:, None]
+    j = torch.arange(
+        channels, device="cpu"
+    )  # the mean of all in every input: covering .73 instead of .97
     # In units of 1 / (inputs * channels), so that whole overlaps come out whole.
     start = torch.maximum(i * channels, j * inputs)
     end = torch.minimum((i + 1) * channels, (j + 1) * inputs)

@@ -182,7 +182,7 @@ class CpuMoments(_MomentSums):
             sums = sums_of_runs(rows, torch.from_numpy(cells), torch.from_numpy(starts)).double()
             first = np.flatnonzero(np.diff(ids, prepend=-1))  # first run of each patch
             if len(first) < len(ids):
-                all_rows = torch.arange(len(ids))
+                all_rows = torch.arange(len(ids), device="cpu")
                 sums = F.embedding_bag(all_rows, sums, torch.from_numpy(first), mode="sum")
             summed[level] = ids[first], sums.numpy()
         return summed

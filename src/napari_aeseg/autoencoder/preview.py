@@ -61,7 +61,7 @@ class TrainingPreviewer:
     def preview(self, network: Autoencoder) -> TrainingPreview:
         """Return the reconstruction by the network as it is now, in the units of the image."""
         device = next(network.parameters()).device
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
             x = torch.from_numpy(self._pixels()).to(device)[None]
             rebuilt = network(channels_last(x))[0]
             scaled = rebuilt[(slice(None), *self.tile.keep)].float().cpu().numpy()

@@ -66,7 +66,10 @@ def set_moments(
             for key, value in values.items():
                 value.copy_(moments[f"{key}.{name}"])
         # AdamW counts its steps in a tensor.
-        optimizer.state[weight] = {"step": torch.tensor(float(steps)), **values}
+        optimizer.state[weight] = {
+            "step": torch.tensor(float(steps), dtype=torch.float32, device="cpu"),
+            **values,
+        }
 
 
 def params_to_resume(

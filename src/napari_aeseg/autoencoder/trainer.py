@@ -20,6 +20,7 @@ from napari_aeseg.autoencoder.device import (
     is_accelerator,
     oom_as_device_error,
     precision_used,
+    training_modes,
     unless_out_of_memory,
 )
 from napari_aeseg.autoencoder.diagnosis import training_warnings
@@ -51,6 +52,7 @@ class Trainer:
     scaled. `precision` is that of activations; weights are float32 in any case.
     """
 
+    @training_modes()
     def __init__(
         self,
         images: Sequence[Image],
@@ -76,7 +78,9 @@ class Trainer:
         self.images, self.intensity, self.precision = images, intensity, precision
         self.device = choose_device(device)
         dtype_of(precision, self.device)  # raises before images take memory
-        self.network = Autoencoder(architecture, torch.Generator().manual_seed(self.params.seed))
+        self.network = Autoencoder(
+            architecture, torch.Generator("cpu").manual_seed(self.params.seed)
+        )
         if init is not None:
             self.network.load_state_dict(init.network.state_dict())
         self.optimizer = torch.optim.AdamW(
@@ -130,7 +134,8 @@ class Trainer:
         InputError if the loss is not finite and no weights were copied before; DeviceError if there
         is no memory, even for a single crop on the CPU.
         """
-        with oom_as_device_error("a training step", "Choose smaller crops or a smaller width."):
+        advice = "Choose smaller crops or a smaller width."
+        with oom_as_device_error("a training step", advice), training_modes(self.device.type):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.params.learning_rate * _schedule(self.done, self.params.steps)
             while (loss := unless_out_of_memory(self._try_step)) is None:
@@ -155,7 +160,9 @@ class Trainer:
         (seed,) = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
         # Noise follows from seed and step: a resumed training has no state to restore.
         generator = torch.Generator(self.device).manual_seed(int(seed))
-        noise = torch.randn(clean.shape, generator=generator, device=self.device)
+        noise = torch.randn(
+            clean.shape, generator=generator, dtype=torch.float32, device=self.device
+        )
         return _optimise(
             self.network, self.optimizer, clean, clean + self.params.noise * noise, self.precision
         )
@@ -215,12 +222,14 @@ class Trainer:
         self.diverged = True
         self.note(f"{cause} The model is that of step {steps}. {advice}")
 
+    @training_modes()
     def snapshot(self) -> Model:
         """Return the model so far: a copy on the CPU, to be resumed if steps are left."""
         return self._model(
             inference_copy(self.network, _CPU), None if self.ended else self._checkpoint()
         )
 
+    @training_modes()
     def result(self) -> Model:
         """Return the model, on the CPU, to be resumed if steps are left; nothing more is trained.
 
