@@ -25,7 +25,7 @@ from napari_aeseg.autoencoder.training_loop import training_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first
 from napari_aeseg.images.blocks import BlockImage
-from napari_aeseg.images.checks import check_compatible, full_resolution, image_axes
+from napari_aeseg.images.checks import check_compatible, full_resolution, image_axes, plain_array
 from napari_aeseg.images.intensity import (
     Image,
     IntensityRange,
@@ -82,9 +82,9 @@ def train(
     Parameters
     ----------
     images : array_like or list of array_like
-        numpy, dask or zarr arrays of real numbers, with equal numbers of channels; sizes may
-        differ, and dtypes unless normalisation is "training". Images smaller than a crop are
-        mirrored to its size.
+        Arrays of real numbers (numpy, dask, zarr, HDF5, xarray, PyTorch, pandas ...), with equal
+        numbers of channels; sizes may differ, and dtypes unless normalisation is "training". Images
+        smaller than a crop are mirrored to its size.
     params : TrainingParams, optional
     axes : str, optional
         One letter per dimension, such as "YX", "YXC", "CYX"; the same for all images. Inferred
@@ -207,7 +207,8 @@ def build_hierarchy(
     Parameters
     ----------
     image : array_like
-        numpy, dask or zarr array with the channels the model was trained on; any for "base".
+        Array (numpy, dask, zarr, HDF5, xarray, PyTorch, pandas ...) with the channels the model was
+        trained on; any for "base".
     model : Model, path or "base"
         From `train` or `load_model`; "base" is the model that ships with the package.
     params : SegmentationParams, optional
@@ -444,9 +445,10 @@ def hierarchy_steps(
 def _full_image(
     image: Any, axes: str | Axes | None, name: str, voxel_size: Sequence[float] | None = None
 ) -> tuple[Any, Axes]:
-    """Return the full resolution of an image, and how its dimensions are read; no pixel is."""
-    array = full_resolution(image)
-    reading = image_axes(array, axes, name)
+    """Return the full resolution of an image as an array, and how its dimensions are read."""
+    image = full_resolution(image)
+    array = plain_array(image, name)
+    reading = image_axes(image, axes, name)
     return array, reading if voxel_size is None else reading.with_voxel_size(voxel_size)
 
 

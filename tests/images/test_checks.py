@@ -2,13 +2,16 @@
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 import napari_aeseg as aeseg
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import read_axes
 from napari_aeseg.images.blocks import BlockImage
-from napari_aeseg.images.checks import check_compatible, full_resolution, image_axes
+from napari_aeseg.images.checks import check_compatible, full_resolution, image_axes, plain_array
 from napari_aeseg.images.intensity import read_image
 
 GREY = np.arange(100.0).reshape(10, 10)
@@ -29,6 +32,75 @@ def test_the_finest_level_of_a_multiscale_image_is_taken():
     assert full_resolution(Levels([GREY, GREY[::2, ::2]])) is GREY
     slices = [GREY, GREY]
     assert full_resolution(slices) is slices
+
+
+class Named:
+    """An array with names of dimensions, as xarray has them; parts of it are none of numpy."""
+
+    def __init__(self, data, dims):
+        self.data, self.dims, self.shape, self.dtype = data, dims, data.shape, data.dtype
+        self.chunks = getattr(data, "chunks", None)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.data)
+
+    def __getitem__(self, index):
+        raise TypeError("unhashable type: 'slice'")
+
+
+VALUES = GREY.astype(np.float32)
+TENSOR = torch.from_numpy(VALUES)
+ARRAYS = {
+    "torch": TENSOR,
+    "torch with gradient": TENSOR.clone().requires_grad_(),
+    "pandas": pd.DataFrame(VALUES),
+    "named": Named(VALUES, ("y", "x")),
+    "named dask": Named(da.from_array(VALUES, chunks=5), ("y", "x")),
+    "pillow": Image.fromarray(VALUES),
+    "memoryview": memoryview(VALUES),
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_whatever_can_be_an_array_is_read_like_one(kind):
+    """Indices and dtypes of others ended in raw errors."""
+    image = ARRAYS[kind]
+    assert np.array_equal(read_image(image).pixels, read_image(VALUES).pixels)
+    blocks, expected = BlockImage.of(image), BlockImage.of(VALUES)
+    part = (slice(2, 7), slice(1, 4))
+    assert blocks.intensity == expected.intensity
+    assert np.array_equal(blocks.raw(part), expected.raw(part))
+    params = aeseg.TrainingParams(steps=1, width=4)
+    assert aeseg.train(image, params, device="cpu").losses
+    for given in (None, aeseg.BlockParams()):
+        tree = aeseg.build_hierarchy(image, "base", device="cpu", blocks=given)
+        assert tree.axes.space_shape == (10, 10)
+
+
+def test_arrays_that_are_lazy_stay_lazy():
+    lazy = da.from_array(VALUES, chunks=5)
+    assert plain_array(Named(lazy, ("y", "x"))) is lazy
+    assert plain_array(VALUES) is VALUES
+
+
+def test_names_of_dimensions_are_axes():
+    axes = image_axes(Named(np.zeros((10, 10, 3)), ("y", "x", "time")))
+    assert str(axes).endswith("(YXT, from the array)")
+    assert image_axes(Named(np.zeros((9, 10, 10)), ("a", "b", "c"))).inferred
+    assert image_axes(Named(np.zeros((9, 10, 10)), ("t", "y", "x")), "ZYX").letters == "ZYX"
+
+
+@pytest.mark.parametrize("image", [None, {}, iter([]), TENSOR.to("meta"), TENSOR.bfloat16()])
+def test_what_is_no_array_is_refused_with_its_type(image):
+    with pytest.raises(InputError, match=rf"image is of type {type(image).__name__}, which is no"):
+        aeseg.build_hierarchy(image, "base")
+    with pytest.raises(
+        InputError, match=rf"image 1 is of type {type(image).__name__}, which is no"
+    ):
+        aeseg.train(image)
+    for read in (read_image, BlockImage.of):
+        with pytest.raises(InputError):
+            read(image)
 
 
 def test_images_that_differ_are_refused_with_the_list_of_them():

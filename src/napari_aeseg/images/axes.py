@@ -23,11 +23,12 @@ _MOST_CHANNELS = 5
 # Sides of a voxel that differ by a larger factor are a mistake.
 _LARGEST_RATIO = 10_000
 
-Source = Literal["given", "file", "layer", "shape"]
+Source = Literal["given", "file", "layer", "array", "shape"]
 _SOURCES: dict[Source, str] = {
     "given": "as given",
     "file": "from the file",
     "layer": "from the layer",
+    "array": "from the array",
     "shape": "inferred from the shape",
 }
 
@@ -212,8 +213,9 @@ def letters_of_names(names: Sequence[Any], ndim: int) -> str | None:
 
 
 def _inferred(shape: tuple[int, ...]) -> str:
-    channels_last = len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shape[-1]
-    if channels_last:
+    # A plane of so few columns is never meant.
+    few = len(shape) > 2 and shape[-1] <= _MOST_CHANNELS
+    if few and min(shape[-3:-1]) > shape[-1]:
         return {3: "YXC", 4: "ZYXC", 5: "TZYXC"}[len(shape)]
     if len(shape) == 3:
         return "CYX" if shape[0] <= _MOST_CHANNELS and shape[0] < min(shape[1:]) else "ZYX"

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first
-from napari_aeseg.images.checks import check_not_masked, image_axes
+from napari_aeseg.images.checks import check_not_masked, image_axes, plain_array
 from napari_aeseg.images.intensity import (
     Image,
     IntensityRange,
@@ -114,6 +114,7 @@ class BlockImage:
         if the axes do not fit, the image is complex or not numeric, or a window cannot be read.
         """
         reading = image_axes(array, axes, name)
+        array = plain_array(array, name)
         array = array if hasattr(array, "shape") else as_array(array, name)
         digests: tuple[str | None, ...] = ()
         if intensity is None or with_digests:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import Axes, read_axes
+from napari_aeseg.images.axes import Axes, letters_of_names, read_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,46 @@ def image_axes(image: Any, axes: str | Axes | None = None, name: str = "image") 
     if isinstance(axes, Axes):
         return axes
     check_rectangular(image, name)
+    dims = getattr(image, "dims", None)  # of xarray
+    if axes is None and isinstance(dims, tuple):
+        letters = letters_of_names(dims, len(dims))
+        return read_axes(np.shape(image), letters, source="array" if letters else "given")
     return read_axes(np.shape(image), axes)
+
+
+def plain_array(image: Any, name: str = "image") -> Any:
+    """Return an image as an array that can be indexed like one of numpy; lazy if it is.
+
+    numpy, dask, zarr, HDF5 and the like stay as they are, xarray gives the array inside, and others
+    that can be converted (PyTorch, pandas, Pillow, lists of rows) become numpy arrays. Raises
+    InputError for those that cannot.
+    """
+    image = full_resolution(image)
+    if hasattr(image, "dims") and hasattr(image, "data"):  # xarray
+        image = image.data
+    if isinstance(image, list | tuple) or _is_indexable(image):
+        return image
+    check_rectangular(image, name)
+    refusal = f"{name} is of type {type(image).__name__}, which is no array"
+    try:
+        array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    except Exception as error:  # conversions may raise anything
+        raise InputError(f"{refusal} ({error}). Convert it to a numpy array.") from error
+    if array.dtype == object and array.ndim == 0:
+        raise InputError(f"{refusal}. Convert it to a numpy array.")
+    return array
+
+
+def _is_indexable(image: Any) -> bool:
+    """Whether an array has a dtype of numpy and takes indices as numpy does."""
+    is_like_numpy = hasattr(image, "shape") and hasattr(image, "__getitem__")
+    if not is_like_numpy or hasattr(image, "iloc") or hasattr(image, "toarray"):
+        return False  # pandas looks up names, and parts of sparse arrays are sparse
+    try:
+        np.dtype(image.dtype)
+    except (AttributeError, TypeError):
+        return False
+    return True
 
 
 def check_rectangular(image: Any, name: str = "image") -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first
-from napari_aeseg.images.checks import check_not_masked, image_axes
+from napari_aeseg.images.checks import check_not_masked, image_axes, plain_array
 from napari_aeseg.images.illumination import illumination
 
 # Percentiles that are mapped to 0 and 1: robust against a few hot pixels.
@@ -103,6 +103,7 @@ def as_array(image: Any, name: str) -> np.ndarray:
     Raises InputError if it has masked pixels, or cannot be read.
     """
     try:
+        image = plain_array(image, name)
         array = image.compute() if hasattr(image, "compute") else image
         check_not_masked(array, name)
         return np.asarray(array)
