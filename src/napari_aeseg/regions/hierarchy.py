@@ -32,6 +32,7 @@ from napari_aeseg.regions.cuts.markers import (
 )
 from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime
 from napari_aeseg.regions.cuts.pixels import BrightnessFeatures, scores_of_pixels
+from napari_aeseg.regions.cuts.similar import patches_of_labels, similarity
 from napari_aeseg.regions.cuts.strokes import (
     learned_prototypes,
     log_probabilities,
@@ -610,6 +611,84 @@ class Hierarchy:
         """
         lut = self.marker_of_patch(markers)
         return self.with_marks(markers, lut, lut)
+
+    def similarity_to(
+        self, labels: np.ndarray, example_ids: Sequence[int], other_ids: Sequence[int] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return how much each label looks like examples among them.
+
+        Parameters
+        ----------
+        labels : ndarray of int, shape of the space axes
+            Regions, objects or any other segments; 0 is left out.
+        example_ids : sequence of int
+            Labels that are what is looked for, at least one.
+        other_ids : sequence of int
+            Labels that are something else.
+
+        Returns
+        -------
+        ids : ndarray of int, shape (n,)
+            The labels, ascending.
+        similarity : ndarray of float, shape (n,)
+            1 for an example, 0.25 for two patches drawn from the image at random; 0 for what looks
+            more like one of the others.
+
+        Raises
+        ------
+        InputError
+            If the shape differs, there is no example, or an id is not among the labels.
+        """
+        labels, of_patch = checked_labels(labels, self.patches, self.n_patches, self.axes.space)
+        count = self.statistics.count
+        ids, overlap = patches_of_labels(labels, of_patch, self.patches, count)
+        if not len(example_ids):
+            raise InputError("example_ids is empty: give the label of at least one example.")
+        if missing := sorted({*example_ids, *other_ids} - set(ids.tolist())):
+            raise InputError(f"There is no label {missing[0]}: give ids of these labels.")
+        examples, others = np.searchsorted(ids, example_ids), np.searchsorted(ids, other_ids)
+        return ids, similarity(self.descriptor, overlap, examples, others)
+
+    def similar_to(
+        self,
+        labels: np.ndarray,
+        example_ids: Sequence[int],
+        similarity: float = 0.7,
+        other_ids: Sequence[int] = (),
+    ) -> np.ndarray:
+        """Return the labels that look like examples; 0 where other labels were.
+
+        Parameters
+        ----------
+        labels, example_ids, other_ids
+            As of `similarity_to`.
+        similarity : float
+            Least similarity, from 0 (all labels) to 1 (the examples alone).
+
+        Raises
+        ------
+        InputError
+            As of `similarity_to`, or if `similarity` is out of range.
+
+        Examples
+        --------
+        >>> import napari_aeseg as aeseg
+        >>> image = np.kron([[0, 1, 0, 1]], np.ones((32, 16))) + np.eye(32, 64) / 10
+        >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
+        >>> regions = tree.regions(4)
+        >>> similar = tree.similar_to(regions, [regions[10, 8]])
+        >>> (similar[20, [8, 24, 40, 56]] > 0).tolist()
+        [True, False, True, False]
+        """
+        is_number = isinstance(similarity, int | float | np.number) and similarity is not True
+        if not is_number or not 0 <= similarity <= 1:
+            raise InputError(f"similarity = {similarity!r}: give a number from 0 to 1.")
+        ids, alike = self.similarity_to(labels, example_ids, other_ids)
+        kept = ids[(alike >= similarity) & (alike > 0)]  # 0: nearer to one of the others
+        _, of_patch = checked_labels(labels, self.patches, self.n_patches, self.axes.space)
+        if of_patch is not None:
+            return self.map_to_pixels(np.where(np.isin(of_patch, kept), of_patch, 0))
+        return np.where(np.isin(labels, kept), labels, 0)
 
     def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
         """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""

@@ -69,8 +69,7 @@ def learned_prototypes(
     added = [np.full(len(p), len(stroke_class) + i) for i, p in enumerate(minor.values())]
     stroke = np.concatenate([stroke, *added]).astype(np.int64)
     stroke_class = np.concatenate([stroke_class, list(minor)]).astype(np.float64)
-    fine = descriptor.cache.at(1.0)
-    whitening = fine.map_of(fine.full_noise.map(_TOLERANCE, descriptor.weight))
+    fine, whitening = descriptor.cache.at(1.0), whitening_of_patches(descriptor)
     means, scatter = [], []
     for moments, white in ((fine, whitening), (descriptor.moments, descriptor.whitening)):
         raw = moments.centred[rows].astype(np.float64) + moments.offset
@@ -87,6 +86,12 @@ def learned_prototypes(
     centres = centres_of(examples, int(stroke_class.max()))
     white, scale = np.asarray(descriptor.whitening, np.float64), float(descriptor.scale)
     return Prototypes(centres, white, scale, names, colors, examples)
+
+
+def whitening_of_patches(descriptor: Descriptor) -> np.ndarray:
+    """Return the map from `raw` of single patches to the space in which these are compared."""
+    fine = descriptor.cache.at(1.0)
+    return fine.map_of(fine.full_noise.map(_TOLERANCE, descriptor.weight))
 
 
 def minor_classes(
