@@ -23,7 +23,7 @@ from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_re
 from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.training_loop import training_steps
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import Axes, channels_first
+from napari_aeseg.images.axes import Axes, channels_first, common_voxel_size
 from napari_aeseg.images.blocks import BlockImage
 from napari_aeseg.images.checks import check_compatible, full_resolution, image_axes, plain_array
 from napari_aeseg.images.intensity import (
@@ -34,6 +34,7 @@ from napari_aeseg.images.intensity import (
     load_image,
     read_image,
 )
+from napari_aeseg.images.layers import is_layer
 from napari_aeseg.images.windows import window_sample_steps
 from napari_aeseg.large.build import block_hierarchy_steps, needs_blocks
 from napari_aeseg.large.cluster import active_client
@@ -374,6 +375,7 @@ def train_steps(
     params = checked_params(TrainingParams, params)
     full = [_full_image(i, a, n) for i, a, n in zip(listed, given, names, strict=True)]
     arrays, readings = map(list, zip(*full, strict=True))
+    voxel_size = common_voxel_size(readings) if voxel_size is None else voxel_size
     in_common = params.normalisation == "training"
     check_compatible(arrays, readings, names, one_dtype=in_common)
     with oom_as_device_error("the training", f"Train on fewer or smaller images, or {_IN_BLOCKS}."):
@@ -446,7 +448,7 @@ def _full_image(
     image: Any, axes: str | Axes | None, name: str, voxel_size: Sequence[float] | None = None
 ) -> tuple[Any, Axes]:
     """Return the full resolution of an image as an array, and how its dimensions are read."""
-    image = full_resolution(image)
+    image = image if is_layer(image) else full_resolution(image)
     array = plain_array(image, name)
     reading = image_axes(image, axes, name)
     return array, reading if voxel_size is None else reading.with_voxel_size(voxel_size)

@@ -82,6 +82,7 @@ class ManualCorrections:
             return False
         *edits, last = result.edits
         self._state.change_result(image, edits=tuple(edits), undone=(*result.undone, last))
+        self._state.message = f"{self._state.summary(image)}."
         return True
 
     def redo(self, image: Image) -> bool:
@@ -91,6 +92,7 @@ class ManualCorrections:
             return False
         *undone, last = result.undone
         self._state.change_result(image, edits=(*result.edits, last), undone=tuple(undone))
+        self._state.message = f"{self._state.summary(image)}."
         return True
 
     def _editable(self, image: Image) -> Result:

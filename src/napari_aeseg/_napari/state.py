@@ -14,8 +14,8 @@ import numpy as np
 from psygnal import SignalGroupDescriptor
 
 from napari_aeseg._napari.layers.colors import class_color
-from napari_aeseg._napari.layers.placement import labels_in
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.layers import labels_in
 from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import edits_on

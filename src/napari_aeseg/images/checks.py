@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, letters_of_names, read_axes
+from napari_aeseg.images.layers import is_layer, layer_axes, layer_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +19,12 @@ _LISTED = 20
 
 
 def full_resolution(image: Any) -> Any:
-    """Return the first, finest level of a multiscale image of napari; others as they are.
+    """Return the first, finest level of a layer or multiscale image of napari; others as they are.
 
     A list is not taken for a multiscale image: it may be a list of slices.
     """
+    if is_layer(image):
+        return layer_pixels(image)
     is_multiscale = hasattr(image, "shapes") and hasattr(image, "__getitem__")
     return image[0] if is_multiscale else image
 
@@ -35,6 +38,8 @@ def image_axes(image: Any, axes: str | Axes | None = None, name: str = "image") 
     """
     if isinstance(axes, Axes):
         return axes
+    if is_layer(image):
+        return layer_axes(image, axes)
     check_rectangular(image, name)
     dims = getattr(image, "dims", None)  # of xarray
     if axes is None and isinstance(dims, tuple):

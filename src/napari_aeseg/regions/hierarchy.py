@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import channels_first
+from napari_aeseg.images.layers import labels_of_layer
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.alternatives import ALTERNATIVE_MODES, alternatives_steps
 from napari_aeseg.regions.compare.moments import MomentsCache
@@ -583,9 +584,10 @@ class Hierarchy:
 
         Parameters
         ----------
-        markers : ndarray of int, shape of the space axes
-            0 for unmarked pixels. Several strokes may have the same id. Of an image processed in
-            blocks, they may be a dask array; patches are computed where there are marks.
+        markers : ndarray of int, shape of the space axes, or napari layer
+            0 for unmarked pixels; of a Points layer, each point is a marker. Several strokes may
+            have the same id. Of an image processed in blocks, they may be a dask array; patches
+            are computed where there are marks.
 
         Returns
         -------
@@ -697,6 +699,7 @@ class Hierarchy:
 
     def _marked(self, markers: np.ndarray) -> np.ndarray:
         """The marker with most pixels in each patch, shape (P,); 0 where there is none."""
+        markers = labels_of_layer(markers, self.axes)
         if self.is_lazy:
             array = array_of_markers(markers, self.patches.shape)
             return marks_lazily(array, self.patches, self.n_patches)[0]
@@ -708,7 +711,7 @@ class Hierarchy:
 
         `before` and `after`, shape (P,), are of `marker_of_patch`, without and with edits.
         """
-        labels = self.map_to_pixels(after)
+        labels, markers = self.map_to_pixels(after), labels_of_layer(markers, self.axes)
         if not self.is_lazy:
             return marks_on_top(labels, np.asarray(markers), self.patches, before, after)
         _, ids = marks_lazily(markers, self.patches, self.n_patches)
@@ -832,6 +835,7 @@ class Hierarchy:
         """
         of_patch: np.ndarray | None = np.arange(1, self.n_patches + 1)
         if labels is not None:
+            labels = labels_of_layer(labels, self.axes)
             _, of_patch = checked_labels(labels, self.patches, self.n_patches, self.axes.space)
         if of_patch is None:
             raise InputError(

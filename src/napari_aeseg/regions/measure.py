@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_rectangular
+from napari_aeseg.images.layers import labels_of_layer
 from napari_aeseg.regions.lazy_labels import is_lazy, labels_by_patch
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class LabelledImage:
         self.statistics, self.pixel_size, self.class_of = compared.statistics, pixel_size, class_of
         number = compared.graph.number
         # Label of each patch, shape (P,); None where patches have several.
+        labels = labels_of_layer(labels, axes)
         labels, self.of_patch = checked_labels(labels, patches, number, axes.space)
         members = (labels if self.of_patch is None else self.of_patch).ravel().astype(np.int64)
         # A number for the label of each member; which numbers are rows of the table: all but that

@@ -11,9 +11,9 @@ from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.placement import (
     arguments_on,
     label_place,
-    labels_in,
     placed_on,
 )
+from napari_aeseg.images.layers import labels_in
 
 SHAPES = {
     "YX": (3, 4),

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg._napari.layers.placement import letters_of
 from napari_aeseg._napari.manifest.settings import PLUGIN
-from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import Axes, read_axes
+from napari_aeseg.images.layers import layer_axes, layer_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from napari.layers import Image
 
-    from napari.layers import Image, Labels
+    from napari_aeseg.images.axes import Axes
 
 #: Key of the metadata of layers that the plugin made.
 METADATA_KEY = "napari-aeseg"
-# The last axis of an RGB layer is C; the axes before it have only one likely reading.
-_RGB_LETTERS = {3: "YXC", 4: "ZYXC", 5: "TZYXC"}
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -41,7 +37,7 @@ class ImageInput:
 
     def has_shape_of(self, layer: Image) -> bool:
         """Whether the layer still has the same shape."""
-        return bool(np.shape(image_data(layer)) == self.axes.shape)
+        return bool(np.shape(layer_pixels(layer)) == self.axes.shape)
 
     @property
     def axes_argument(self) -> str | None:
@@ -74,72 +70,17 @@ def image_input(layer: Image, axes: str | None = None) -> ImageInput:
     default they are read from the layer: whether it is RGB, and its axis labels where they are
     names. Raises InputError if the axes do not fit, or there are too few or too many dimensions.
     """
-    data = image_data(layer)
-    try:
-        reading = _read_rgb(layer, data.shape, axes) if layer.rgb else None
-        reading = reading or read_axes(data.shape, axes, labels=layer.axis_labels)
-    except InputError as error:
-        raise InputError(f"{layer.name}: {error}") from error
+    reading = layer_axes(layer, axes)
     path, sample = layer.source.path, layer.source.sample
     ours = sample is not None and sample[0] == PLUGIN
-    reading = with_voxels_of(layer, reading)
     return ImageInput(
         layer.name,
-        data,
+        layer_pixels(layer),
         reading,
         Path(path) if path else None,
         sample[1] if ours else None,
         layer.data,
     )
-
-
-def image_data(layer: Image) -> Any:
-    """Return the pixels of an Image layer: of the finest level, without alpha; not copied."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    return data[..., :3] if layer.rgb and data.shape[-1] == 4 else data
-
-
-def _read_rgb(layer: Image, shape: tuple[int, ...], axes: str | None) -> Axes:
-    if axes is not None:
-        reading = read_axes(shape, axes)
-        if reading.letters[-1] != "C":
-            raise InputError(
-                f"axes={axes!r}: the last axis of an RGB layer is its colour and must be C, "
-                f"for example {_RGB_LETTERS.get(len(shape), 'YXC')!r}."
-            )
-        return reading
-    # Axis labels of an RGB layer leave the colour out; labels that are no names are passed over.
-    reading = read_axes(shape, labels=(*layer.axis_labels, "C"))
-    if not reading.inferred:
-        return reading
-    return read_axes(shape, _RGB_LETTERS.get(len(shape)), source="layer")
-
-
-def with_voxels_of(layer: Image | Labels, axes: Axes) -> Axes:
-    """Return the axes of an image with the size of a voxel and its unit, out of the layer's scale.
-
-    A layer without scale and units is measured in pixels, and so is one whose axes have units of
-    different dimensions.
-    """
-    letters = letters_of(layer, axes)
-    dimension = {letter: letters.index(letter) for letter in axes.space}
-    scale = [abs(float(layer.scale[dimension[a]])) for a in axes.spatial]
-    units = [layer.units[dimension[a]] for a in axes.spatial]
-    if len({unit.dimensionality for unit in units}) == 1:
-        scale = [
-            float((n * unit).to(units[-1]).magnitude) for n, unit in zip(scale, units, strict=True)
-        ]
-        units = units[-1:]
-    unit = unit_of(units)
-    if all(n == 1 for n in scale) and unit == "pixel":
-        return replace(axes, voxel_size=None, unit="pixel")
-    return axes.with_voxel_size(scale, unit)
-
-
-def unit_of(units: Iterable[object]) -> str:
-    """Return the unit that all axes have, "pixel" when they have none or not all the same."""
-    names = {str(unit) for unit in units}
-    return names.pop() if len(names) == 1 else "pixel"
 
 
 def as_layer_dtype(values: np.ndarray, layer: Image) -> np.ndarray:

@@ -12,17 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.transforms import Affine
 
+from napari_aeseg.images.layers import letters_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Layer
 
     from napari_aeseg.images.axes import Axes
-
-
-def letters_of(layer: Image | Labels, axes: Axes) -> str:
-    """Return the letters of a layer's axes; those of an RGB layer and of labels may leave C out."""
-    return axes.letters if layer.ndim == len(axes.letters) else axes.space
 
 
 def placed_on(
@@ -88,13 +85,6 @@ def _matrix(arguments: dict[str, Any]) -> np.ndarray:
     to_physical = Affine(**{name: arguments[name] for name in names}).affine_matrix
     matrix: np.ndarray = np.asarray(arguments["affine"]) @ to_physical
     return matrix
-
-
-def labels_in(data: Any, axes: Axes) -> Any:
-    """Return the data of a layer of labels without the axis that stands in for channels."""
-    if data.ndim == len(axes.space) or data.ndim != len(axes.letters):
-        return data
-    return data[(slice(None),) * axes.letters.index("C") + (0,)]
 
 
 def label_place(place: tuple[int, ...], axes: Axes) -> tuple[int, ...]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg._napari.layers.adapter import image_data, image_input, unwrapped
+from napari_aeseg._napari.layers.adapter import image_input, unwrapped
 from napari_aeseg._napari.state import EDITS_DISCARDED, Result, model_of
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.session import Task
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.layers import layer_pixels
 from napari_aeseg.params import HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class HierarchyIO:
         """Return the task that reads a hierarchy, and chooses its image if that is open."""
         path = Path(path).absolute()
         images = [(image, image.data) for image in self._state.open_images]
-        work = jobs.opening_hierarchy(path, [image_data(image) for image, _ in images])
+        work = jobs.opening_hierarchy(path, [layer_pixels(image) for image, _ in images])
         finish = partial(self._take, path, images)
         return Task(path.name, f"Opening {path.name}", work, finish)
 
