@@ -278,14 +278,15 @@ class Controller:
             yield self._loading(BASE_MODEL, before_segmenting=True)
         model = state.model
         assert model is not None, "the first task is to load one"  # noqa: S101
+        begun, total = time.monotonic(), len(images)
         for number, (image, read) in enumerate(images, 1):
-            several = len(images) > 1
-            subject = f"{read.name} ({number} of {len(images)})" if several else read.name
+            subject = f"{read.name} ({number} of {total})" if total > 1 else read.name
+            left = total - number
             yield Task(
                 subject,
                 f"Segmenting {subject}",
                 jobs.segmenting(read, model, *settings),
-                partial(self._take_hierarchy, image, read, model, several, time.monotonic()),
+                partial(self._take_hierarchy, image, read, model, begun, total, left),
                 announce=self.segmented.emit,
                 independent=True,
             )
@@ -295,8 +296,9 @@ class Controller:
         image: Image,
         read: ImageInput,
         model: Model,
-        several: bool,
         begun: float,
+        total: int,
+        left: int,
         hierarchy: Hierarchy,
         stopped: bool,
     ) -> list[str]:
@@ -304,19 +306,21 @@ class Controller:
         if image in self.viewer.layers:
             if not read.has_shape_of(image):
                 raise InputError(shape_changed_text(image))
-            seconds, lines = time.monotonic() - begun, list(hierarchy.notes)
+            lines = list(hierarchy.notes)
             result = Result(hierarchy, model, read)
             if not self.state.add_result(image, result):
                 lines.append(EDITS_DISCARDED)
-            lines.insert(0, f"{self.state.summary(image)}, {seconds:.1f} s.")
             classes = self.state.classes
             if classes.prototypes is not None and classes.fixed_for(result) is None:
                 lines.append(OWN_CLASSES)
             if not read.has_data_of(image):
                 lines.append(pixels_changed_text(image))
             self._show_result(image)
-        if several:
+        if total > 1:
             lines = [f"{image.name}: {line}" for line in lines]
+        if not left and image in self.state.results:
+            found = self.state.summary(image) if total == 1 else f"{total} images segmented"
+            lines.insert(0, f"{found}, {time.monotonic() - begun:.1f} s.")
         if stopped:
             lines.append(f"Stopped after {image.name}; its segmentation is kept.")
         return lines

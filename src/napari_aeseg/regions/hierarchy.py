@@ -352,7 +352,7 @@ class Hierarchy:
         labels = self.classes(prototypes=self.prototypes_from(strokes))
         if self.is_lazy:
             return labels
-        strokes = np.asarray(strokes)
+        strokes = np.asarray(labels_of_layer(strokes, self.axes))
         labels[strokes > 0] = strokes[strokes > 0]
         return labels
 
