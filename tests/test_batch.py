@@ -254,7 +254,7 @@ def test_classes_are_learned_from_strokes_of_several_images(files, output, model
     one, two = (
         aeseg.build_hierarchy(image, model, device="cpu") for image in (stripes, stripes[:, ::-1])
     )
-    learned = one.prototypes_from(strokes[0]).with_strokes_of(two.prototypes_from(strokes[1]))
+    learned = two.prototypes_from(strokes[1], others=one.prototypes_from(strokes[0]))
     for stem, tree in (("a", one), ("b", two)):
         labels = tifffile.imread(output / f"{stem}_labels.tif")
         assert np.array_equal(labels, tree.classes(prototypes=learned))

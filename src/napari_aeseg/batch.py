@@ -418,8 +418,7 @@ class Batch:
         learned: Prototypes | None = None
         for path, strokes in zip(self.files, self.strokes, strict=False):
             self._built[path] = yield from self._build(path, stop)
-            classes = self._built[path][1].prototypes_from(strokes)
-            learned = classes if learned is None else learned.with_strokes_of(classes)
+            learned = self._built[path][1].prototypes_from(strokes, others=learned)
         return learned
 
     def _classes_of_first(

@@ -52,7 +52,7 @@ from napari_aeseg.regions.lazy_labels import (
     matches_image,
 )
 from napari_aeseg.regions.measure import checked_labels, feature_colors, region_table
-from napari_aeseg.regions.patches.graph import contour_map
+from napari_aeseg.regions.patches.graph import averaging_matrix, contour_map
 from napari_aeseg.regions.patches.statistics import channel_means
 from napari_aeseg.regions.patches.superpixels import patch_shape
 from napari_aeseg.regions.tree.merge_tree import MergeTree
@@ -314,7 +314,7 @@ class Hierarchy:
         found = prototypes.examples.classes
         return self._from_scores(prototypes, lambda scores: found[scores.argmax(axis=-1)])
 
-    def classes_from(self, strokes: np.ndarray) -> np.ndarray:
+    def classes_from(self, strokes: np.ndarray, prototypes: Prototypes | None = None) -> np.ndarray:
         """Learn classes from a few strokes: what looks like a stroke gets its class, anywhere.
 
         Parameters
@@ -322,6 +322,8 @@ class Hierarchy:
         strokes : ndarray of int, shape of the space axes
             The class, 1 to 255, of some pixels; 0 elsewhere. One stroke for each class is enough,
             two or three in places that differ are better.
+        prototypes : Prototypes, optional
+            From `prototypes_from`, if strokes of other images count too.
 
         Returns
         -------
@@ -349,7 +351,7 @@ class Hierarchy:
         >>> tree.classes_from(strokes)[20, [8, 24, 40, 56]]
         array([1, 2, 1, 2], dtype=int32)
         """
-        labels = self.classes(prototypes=self.prototypes_from(strokes))
+        labels = self.classes(prototypes=prototypes or self.prototypes_from(strokes))
         if self.is_lazy:
             return labels
         strokes = np.asarray(labels_of_layer(strokes, self.axes))
@@ -357,7 +359,11 @@ class Hierarchy:
         return labels
 
     def prototypes_from(
-        self, strokes: np.ndarray, names: Sequence[str] = (), colors: Sequence[str] = ()
+        self,
+        strokes: np.ndarray,
+        names: Sequence[str] = (),
+        colors: Sequence[str] = (),
+        others: Prototypes | None = None,
     ) -> Prototypes:
         """Return classes learned from strokes, to find the same classes in other images.
 
@@ -367,15 +373,21 @@ class Hierarchy:
         Parameters
         ----------
         strokes : ndarray of int, shape of the space axes
-            As of `classes_from`. Strokes in several images: see `Prototypes.with_strokes_of`.
+            As of `classes_from`.
         names, colors : sequence of str, optional
             One for each class from 1 to the largest; see `Prototypes`.
+        others : Prototypes, optional
+            Learned from strokes of other images, which count too.
 
         Raises
         ------
         InputError
             As of `classes_from`, or if names or colours do not fit.
         """
+        if others is not None:
+            check_prototypes(others, self.descriptor)
+            alike = self._at_scale(others.scale)
+            return others.with_strokes_of(alike.prototypes_from(strokes, names, colors))
         marked, features = self._marked(strokes), self._brightness_features
         minor, pixels, edges = {}, no_pixels(), self.graph.edges
         if features is not None:
@@ -405,6 +417,22 @@ class Hierarchy:
         """
         return self._from_scores(prototypes, uncertainty_of)
 
+    def most_uncertain_place(self, prototypes: Prototypes) -> tuple[int, ...]:
+        """Return a pixel of the patch whose class is most uncertain, to paint a stroke there.
+
+        Uncertainty is averaged over the neighbours of a patch: a stroke tells of more than one.
+        Parameters and errors are those of `class_uncertainty`.
+        """
+        count = self.statistics.count
+        if self.is_lazy:
+            uncertainty = uncertainty_of(self._scores_of_patches(prototypes))
+        else:
+            by_pixel = self.class_uncertainty(prototypes)
+            uncertainty = channel_means(self.patches, by_pixel[np.newaxis], count)[:, 0]
+        averages = averaging_matrix(self.graph, count, np.float32) @ uncertainty
+        centre = self.statistics.centroid[int(np.argmax(averages))]
+        return tuple(int(i) for i in np.round(centre))
+
     @cached_property
     def _brightness_features(self) -> BrightnessFeatures | None:
         """Features of pixels, computed when strokes need them; None of images in blocks."""
@@ -417,20 +445,26 @@ class Hierarchy:
         self, prototypes: Prototypes, reduce: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
         """Scores (..., K) of the classes that have strokes, reduced to a number for each pixel."""
-        check_prototypes(prototypes, self.descriptor)
+        scores = self._scores_of_patches(prototypes)
         examples, features = prototypes.examples, self._brightness_features
-        if examples is None:
-            raise InputError("The prototypes were not learned from strokes: use prototypes_from.")
-        if self.descriptor.scale != prototypes.scale:
-            other = self.reweighted(scale=prototypes.scale)
-            return other._from_scores(prototypes, reduce)
-        scores = log_probabilities(prototypes, self.descriptor, self.graph)
-        if features is None or not examples.have_pixels:
+        if features is None or examples is None or not examples.have_pixels:
             return self.map_to_pixels(reduce(scores))
         letters = [a for a in "TZYX" if a in self.axes.space]
         sides = dict(zip(letters, patch_shape(self.axes, self.params.patch_size), strict=True))
         side = tuple(sides[a] for a in self.axes.space)
         return scores_of_pixels(features, examples, self.patches, scores, side, reduce)
+
+    def _scores_of_patches(self, prototypes: Prototypes) -> np.ndarray:
+        """Scores of the classes that have strokes, shape (P, K)."""
+        check_prototypes(prototypes, self.descriptor)
+        if prototypes.examples is None:
+            raise InputError("The prototypes were not learned from strokes: use prototypes_from.")
+        descriptor = self._at_scale(prototypes.scale).descriptor  # its tree is not built
+        return log_probabilities(prototypes, descriptor, self.graph)
+
+    def _at_scale(self, scale: float) -> Hierarchy:
+        """The hierarchy that compares patches at a scale, usually this one."""
+        return self if self.descriptor.scale == scale else self.reweighted(scale=scale)
 
     def class_of_patch(
         self, n_classes: int = 3, prototypes: Prototypes | None = None
@@ -447,11 +481,11 @@ class Hierarchy:
     def _nearest_class(self, prototypes: Prototypes) -> np.ndarray:
         """Class of each patch, compared at the scale of the prototypes."""
         check_prototypes(prototypes, self.descriptor)
-        if self.descriptor.scale != prototypes.scale:
-            return self.reweighted(scale=prototypes.scale)._nearest_class(prototypes)
         if prototypes.examples is not None:
-            scores = log_probabilities(prototypes, self.descriptor, self.graph)
+            scores = self._scores_of_patches(prototypes)
             return prototypes.examples.classes[scores.argmax(axis=1)]
+        if self.descriptor.scale != prototypes.scale:
+            return self._at_scale(prototypes.scale)._nearest_class(prototypes)
         base, _ = self._compared.base_classes
         return nearest_prototype(prototypes, self.descriptor, self.statistics.count, base)
 

@@ -66,7 +66,7 @@ def test_strokes_in_several_images_count_together(tree, hierarchy_of, columns, s
     other = hierarchy_of(np.roll(columns, 16, axis=1))
     dark, bright = np.where(strokes == 1, 1, 0), np.zeros_like(strokes)
     bright[10, 3:12] = 2
-    both = tree.prototypes_from(dark).with_strokes_of(other.prototypes_from(bright))
+    both = other.prototypes_from(bright, others=tree.prototypes_from(dark))
     labels = tree.classes(prototypes=both)
     assert (labels == np.kron([[1, 2, 1, 2]], np.ones((32, 16)))).mean() > 0.98
 
@@ -97,6 +97,31 @@ def test_uncertainty_is_high_between_what_was_painted(hierarchy_of, columns, str
     assert uncertainty.dtype == np.float32
     assert 0 <= uncertainty.min() <= uncertainty.max() <= 1
     assert uncertainty[:, 52:60].mean() > 2 * uncertainty[:, 20:28].mean()
+
+
+def test_the_most_uncertain_place_is_between_what_was_painted(hierarchy_of, columns, strokes):
+    image = columns.copy()
+    image[:, 48:] = 0.5
+    tree = hierarchy_of(image)
+    row, column = tree.most_uncertain_place(tree.prototypes_from(strokes))
+    assert 0 <= row < 32
+    assert 44 <= column < 64
+
+
+def test_strokes_at_another_scale_count_too(tree, hierarchy_of, columns, strokes):
+    other = hierarchy_of(np.roll(columns, 16, axis=1)).reweighted(scale=4)
+    alone = other.prototypes_from(strokes)
+    both = other.prototypes_from(strokes, others=tree.prototypes_from(strokes))
+    assert (alone.scale, both.scale) == (4, tree.descriptor.scale)
+    assert len(both.examples.stroke_class) == 4
+
+
+def test_a_cut_learns_classes_from_markers(tree, strokes):
+    cut = Cut("markers", markers_are="classes")
+    assert np.array_equal(cut.labels(tree, markers=strokes), tree.classes_from(strokes))
+    assert Cut.from_record(cut.record(tree)) == cut
+    with pytest.raises(InputError, match="markers_are = 'both'"):
+        Cut("markers", markers_are="both")
 
 
 def test_prototypes_without_strokes_have_no_uncertainty(tree):

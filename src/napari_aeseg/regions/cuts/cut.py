@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["regions", "classes", "objects", "markers"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+#: What becomes of markers: each grows into one segment, or is an example of a class.
+MarkersAre = Literal["segments", "classes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Cut:
         Pixels of the smallest object; None estimates it from each image.
     class_ids : tuple of int or None
         Classes that objects are made of; None detects objects by brightness.
+    markers_are : {"segments", "classes"}
+        Whether each marker grows into one segment, or is an example of a class.
     edits : tuple of Merge or Split
         Changes by hand to the patches' labels of regions, classes or markers, in order (see
         `napari_aeseg.regions.cuts.edits.edited`). They are of one image.
@@ -61,10 +65,13 @@ class Cut:
     min_size: int | None = None
     class_ids: tuple[int, ...] | None = None
     edits: tuple[Edit, ...] = ()
+    markers_are: MarkersAre = "segments"
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"mode = {self.mode!r}: choose one of {', '.join(MODES)}.")
+        if self.markers_are not in get_args(MarkersAre):
+            raise InputError(f"markers_are = {self.markers_are!r}: choose segments or classes.")
         if self.n_regions is not None and self.threshold is not None:
             raise InputError("Give n_regions or threshold, not both.")
         for name in ("n_regions", "n_classes", "min_size"):
@@ -78,6 +85,11 @@ class Cut:
             raise InputError(f"class_ids = {ids!r}: give a tuple of whole numbers, or None.")
         if not isinstance(edits, tuple) or not all(isinstance(e, Merge | Split) for e in edits):
             raise InputError(f"edits = {edits!r}: give a tuple of Merge and Split.")
+
+    @property
+    def learns_classes(self) -> bool:
+        """Whether classes are learned from markers."""
+        return self.mode == "markers" and self.markers_are == "classes"
 
     @property
     def needs_classes(self) -> bool:
@@ -98,7 +110,8 @@ class Cut:
         hierarchy : Hierarchy
             Of the image to label.
         prototypes : Prototypes, optional
-            Appearance of the classes; `n_classes` is ignored then.
+            Appearance of the classes; `n_classes` is ignored then. Of markers that are classes,
+            what was learned from strokes in several images.
         markers : ndarray of int, shape of the space axes, optional
             For the mode "markers": 0 for unmarked pixels.
         stop : StopFlag, optional
@@ -110,7 +123,9 @@ class Cut:
             If markers are missing or wrong, or a class or the patch of an edit does not exist.
         """
         raise_if_stopped(stop, self.mode)
-        if self.mode == "objects":
+        if self.learns_classes and markers is not None and not self.edits:
+            labels = hierarchy.classes_from(markers, prototypes)
+        elif self.mode == "objects":
             n_classes = self.classes_in(hierarchy)
             labels = hierarchy.objects(self.class_ids, n_classes, prototypes, self.min_size, stop)
         else:
@@ -151,6 +166,9 @@ class Cut:
             raise InputError("Objects do not follow patches: use `labels` of this cut.")
         if markers is None:
             raise InputError("The mode 'markers' needs markers: an array of ids, 0 = unmarked.")
+        if self.markers_are == "classes":
+            learned = prototypes or hierarchy.prototypes_from(markers)
+            return hierarchy.class_of_patch(prototypes=learned)
         return hierarchy.marker_of_patch(markers)
 
     def classes_in(self, hierarchy: Hierarchy) -> int:
@@ -196,6 +214,8 @@ class Cut:
             values["class_ids"] = self.class_ids and [int(k) for k in self.class_ids]
         else:
             values["edits"] = [edit.record for edit in self.edits]
+        if self.mode == "markers":
+            values["markers_are"] = self.markers_are
         if self.mode == "regions":
             values["n_regions"] = self.regions_in(hierarchy)
         if self.needs_classes:
@@ -226,7 +246,7 @@ class Cut:
         """
         if "mode" not in record:
             raise InputError("This is not the record of a cut: it has no 'mode'.")
-        plain = ("mode", "n_regions", "threshold", "n_classes", "min_size")
+        plain = ("mode", "n_regions", "threshold", "n_classes", "min_size", "markers_are")
         values = {name: record[name] for name in plain if name in record}
         ids = record.get("class_ids")
         return cls(
