@@ -66,7 +66,8 @@ def test_classes_are_unions_of_regions_and_of_more_classes(tree, data):
     coarse, fine = tree.classes(few), tree.classes(many)
     assert np.array_equal(np.unique(coarse), np.arange(1, few + 1))
     assert is_union(coarse, fine)
-    assert is_union(fine, tree.regions(min(300, tree.n_patches)))
+    assert is_union(fine, tree.classes(tree.max_classes))
+    assert is_union(fine, tree.patches + 1)
 
 
 @pytest.mark.parametrize("axes", sorted(SHAPES))

@@ -36,8 +36,9 @@ class ComparedPatches:
     size: np.ndarray  # of each patch in units of the average patch, shape (P,)
     params: ComparisonParams
     moments: MomentsCache
-    tree: MergeTree | None = None  # where it was built before
+    ward: MergeTree | None = None  # merges in the order of Ward's criterion
     descriptor: Descriptor | None = None
+    _tree: MergeTree | None = None
 
     def described(self, stop: StopFlag | None = None) -> Descriptor:
         """Return the descriptor; `stop` is checked while it is computed."""
@@ -48,22 +49,28 @@ class ComparedPatches:
                 )
         return self.descriptor
 
-    def merged(self, stop: StopFlag | None = None) -> MergeTree:
-        """Return the merge tree; `stop` is checked while it is built."""
-        if self.tree is None:
+    def merged_by_ward(self, stop: StopFlag | None = None) -> MergeTree:
+        """Return the merge tree in the order in which it is built: base classes are cut from it."""
+        if self.ward is None:
             positions, shared = self.described(stop).values, self.described().shared_merges
-            self.tree = ward_tree(self.graph.edges, positions, self.size, stop, shared)
-        return self.tree
+            self.ward = ward_tree(self.graph.edges, positions, self.size, stop, shared)
+        return self.ward
+
+    def merged(self, stop: StopFlag | None = None) -> MergeTree:
+        """Return the merge tree that regions are cut from; `stop` is checked while it is built."""
+        if self._tree is None:
+            self._tree = self.merged_by_ward(stop).ordered_by_area()
+        return self._tree
 
     @property
     def merges(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Children and cost of the merge tree; None before it is built."""
-        return None if self.tree is None else (self.tree.children, self.tree.cost)
+        """Children and cost of the tree by Ward's criterion; None before it is built."""
+        return None if self.ward is None else (self.ward.children, self.ward.cost)
 
     @cached_property
     def base_classes(self) -> tuple[np.ndarray, MergeTree]:
         """Base region of each patch, and the tree that groups them; see `class_tree`."""
-        return class_tree(self.merged(), self.described().appearance, self.size)
+        return class_tree(self.merged_by_ward(), self.described().appearance, self.size)
 
     @cached_property
     def merge_thresholds(self) -> np.ndarray:

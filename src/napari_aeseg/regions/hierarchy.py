@@ -163,7 +163,7 @@ class Hierarchy:
 
     @property
     def tree(self) -> MergeTree:
-        """The merge tree for the current balance and scale."""
+        """The merge tree that regions are cut from, for the current balance and scale."""
         return self._compared.merged()
 
     @property

@@ -45,7 +45,7 @@ def test_a_class_more_is_the_smaller_part_of_one_and_all_others_stay(hierarchy_o
 @pytest.mark.parametrize("side", [20, 80])  # with 25 and 400 patches: fewer and more than 300
 def test_classes_are_unions_of_a_few_hundred_regions(hierarchy_of, side):
     tree = hierarchy_of(np.random.default_rng(0).random((side, side)), 4)
-    base = tree.regions(min(300, tree.n_patches))
+    base = tree.classes(min(300, tree.n_patches))
     for n_classes in (2, 5, 20):
         labels = tree.classes(n_classes)
         pairs = np.unique(np.stack([base.ravel(), labels.ravel()]), axis=1)

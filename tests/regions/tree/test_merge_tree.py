@@ -115,3 +115,29 @@ def test_one_patch_alone(hierarchy_of):
     tree = hierarchy_of(np.ones((3, 3)), 4)
     assert not tree.border_strength().any()
     assert (tree.merge_height() == 1).all()
+
+
+def test_large_parts_that_differ_little_are_cut_apart_before_small_ones_that_differ_much():
+    # A row: two textures of 48 and 50, far from them a wall of two bricks of 3.
+    position = np.repeat([0.0, 1.0, 1000.0, 1008.0], [48, 50, 3, 3])[:, np.newaxis]
+    edges = np.stack([np.arange(103), np.arange(1, 104)], axis=1)
+    ward = ward_tree(edges, position, np.ones(104))
+    assert sorted(np.bincount(ward.cut(3))[1:]) == [3, 3, 98]
+    assert sorted(np.bincount(ward.ordered_by_area().cut(3))[1:]) == [6, 48, 50]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60))
+def test_sorting_by_area_keeps_the_regions_of_the_tree(seed, number):
+    rng = np.random.default_rng(seed)
+    edges = np.stack([np.arange(number - 1), np.arange(1, number)], axis=1)
+    ward = ward_tree(edges, rng.normal(size=(number, 2)), rng.integers(1, 9, number).astype(float))
+    sorted_by_area = ward.ordered_by_area()
+
+    def regions(tree):
+        order, start, length = tree.leaf_order
+        return {frozenset(order[s : s + n].tolist()) for s, n in zip(start, length, strict=True)}
+
+    assert regions(ward) == regions(sorted_by_area)
+    # Merges join what exists already.
+    assert (sorted_by_area.children.max(axis=1) < number + np.arange(number - 1)).all()
+    assert (np.diff(sorted_by_area.cost) >= 0).all()

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-# Square root of Ward's cost, in units of the features, at which the threshold is 0.5.
-_HALF_WAY = 2.0  # the best cut of photographs is then in the middle of the slider
+# Square root of area times distance, in units of the features, at which the threshold is 0.5.
+_HALF_WAY = 8.0  # the best cut of photographs is then in the middle of the slider
 #: Smallest threshold above 0: below it, squares underflow and no cost lies between two thresholds.
 SMALLEST_THRESHOLD = 1e-9
 # Largest number of regions that is suggested.
@@ -19,8 +19,9 @@ _MAX_SUGGESTED = 64
 class MergeTree:
     """A binary tree of merges over P patches.
 
-    Nodes 0 .. P-1 are the patches, node P + i is merge i; merges are sorted by cost: Ward's
-    criterion, the increase of the within-region sum of squares.
+    Nodes 0 .. P-1 are the patches, node P + i is merge i; merges are sorted by cost: of the tree
+    that is built, Ward's criterion (the increase of the within-region sum of squares), of the tree
+    that regions are cut from, that of `ordered_by_area`.
     """
 
     children: np.ndarray  # the two nodes that each merge joins, int64, shape (P - 1, 2)
@@ -31,6 +32,27 @@ class MergeTree:
     def of(cls, children: np.ndarray, cost: np.ndarray, weight: np.ndarray) -> MergeTree:
         """Return the tree of these merges of patches with these weights, shape (P,)."""
         return cls(children, cost, _sums(children, _generations(children), weight))
+
+    def ordered_by_area(self) -> MergeTree:
+        """Return the same tree, its merges sorted by area times distance.
+
+        Ward's criterion is area times squared distance. A few bricks that differ strongly from one
+        another would be cut apart before two large textures are: with unknown variances, evidence
+        grows with the area, but hardly with the square of a distance that is large anyway. A merge
+        costs at least as much as those below it.
+        """
+        leaves = self.leaves
+        first, second = self.size[self.children].T
+        cost = np.zeros(2 * leaves - 1)
+        # Area of a merge is the harmonic one, by which Ward's criterion has the squared distance.
+        cost[leaves:] = np.sqrt(first * second / (first + second) * self.cost)
+        for merges in self._generations:
+            node = leaves + merges
+            cost[node] = np.maximum(cost[node], cost[self.children[merges]].max(axis=1))
+        order = np.argsort(cost[leaves:], kind="stable")  # children stay before their parents
+        node = np.arange(2 * leaves - 1)
+        node[leaves + order] = np.arange(leaves, 2 * leaves - 1)
+        return MergeTree.of(node[self.children[order]], cost[leaves:][order], self.size[:leaves])
 
     @property
     def leaves(self) -> int:
@@ -184,16 +206,16 @@ def _range_maxima(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np
 def threshold_of(cost: np.ndarray, unit: float) -> np.ndarray:
     """Return the thresholds up to which merges of such costs are not done yet.
 
-    Thresholds bring Ward's cost to 0 .. 1, alike in every image of one model: `unit` is one unit of
-    the positions in units of the encoder's features.
+    Thresholds bring area times distance to 0 .. 1, alike in every image of one model: `unit` is one
+    unit of the positions in units of the encoder's features.
 
-    >>> threshold_of(np.array([0.0, 4.0, 36.0]), unit=1.0)
+    >>> threshold_of(np.array([0.0, 64.0, 576.0]), unit=1.0)
     array([0.  , 0.5 , 0.75])
     """
-    root = np.sqrt(cost) * unit
+    root = np.sqrt(cost * unit)
     return root / (root + _HALF_WAY)
 
 
 def cost_of(threshold: float, unit: float) -> float:
     """Return the cost below which merges are done at a threshold; the inverse of `threshold_of`."""
-    return float("inf") if threshold == 1 else (threshold / (1 - threshold) * _HALF_WAY / unit) ** 2
+    return float("inf") if threshold == 1 else (threshold / (1 - threshold) * _HALF_WAY) ** 2 / unit
