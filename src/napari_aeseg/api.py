@@ -46,7 +46,7 @@ from napari_aeseg.params import (
     checked_params,
 )
 from napari_aeseg.progress import Progress, StopFlag, collect_messages, drain, raise_if_stopped
-from napari_aeseg.regions.cuts.objects import brightness_of
+from napari_aeseg.regions.cuts.object_maps import brightness_of, stain_of
 from napari_aeseg.regions.hierarchy import Hierarchy, checked_number
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
@@ -556,6 +556,9 @@ def _steps_in_memory(
     moments = yield from collect_messages(work, notes)
     # From here on in the order of the image's axes, as the labels will be.
     brightness = np.ascontiguousarray(axes.to_image_order(brightness_of(read.pixels)))
+    stain = stain_of(read.pixels)
+    if stain is not None:
+        stain = np.ascontiguousarray(axes.to_image_order(stain))
     del read, work  # the scaled image is large
     patches = np.ascontiguousarray(axes.to_image_order(patches))
     pixels = axes.to_image_order(channels_first(array, axes))
@@ -579,6 +582,7 @@ def _steps_in_memory(
         brightness=brightness,
         model_fingerprint=model.fingerprint,
         notes=tuple(notes),
+        stain=stain,
     ).prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy

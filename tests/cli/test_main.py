@@ -31,7 +31,7 @@ from napari_aeseg.cli import COMMANDS, main
         ),
         (
             ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--min-size=9"],
-            "--min-size 9 is for objects",
+            "--min-size is for objects",
         ),
         (
             ["segment", "{tmp}", "--output={tmp}", "--model={model}"],

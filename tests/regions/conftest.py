@@ -5,7 +5,7 @@ import pytest
 
 from napari_aeseg.images.axes import read_axes
 from napari_aeseg.params import ComparisonParams, SegmentationParams
-from napari_aeseg.regions.cuts.objects import brightness_of
+from napari_aeseg.regions.cuts.object_maps import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry

@@ -174,7 +174,16 @@ def test_header_and_arrays_are_plain_zarr(saved, noisy):
     header = hierarchy_header(saved)
     assert set(header) == {
         *("format_version", "package_version", "axes", "patches", "features", "edges", "params"),
-        *("comparison", "model", "notes", "has_tree", "steps", "calibration", "checksums"),
+        *(
+            "comparison",
+            "model",
+            "notes",
+            "has_tree",
+            "has_stain",
+            "steps",
+            "calibration",
+            "checksums",
+        ),
     }
     assert header["format_version"] == 1
     assert header["patches"] == noisy.n_patches

@@ -134,7 +134,7 @@ class ObjectRequest:
     def gives_same(self, other: ObjectRequest) -> bool:
         """Whether both find the same objects."""
         mine, theirs = self.cut, other.cut
-        if (mine.min_size, mine.class_ids) != (theirs.min_size, theirs.class_ids):
+        if (mine.object_settings, mine.class_ids) != (theirs.object_settings, theirs.class_ids):
             return False
         if mine.class_ids is None:  # objects by brightness depend on the image only
             return self.hierarchy.brightness is other.hierarchy.brightness

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,17 +109,36 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
         "--objects", action="store_true", help="separate objects, such as nuclei or particles"
     )
     group.add_argument(
-        "--min-size",
-        type=int,
-        metavar="PIXELS",
-        help="smallest object, with --objects (default: chosen from each image)",
-    )
-
-    group.add_argument(
         "--keep-classes",
         type=Path,
         metavar="MODEL",
         help="with --classes-from, write the model with the classes to this file",
+    )
+    sizes = parser.add_argument_group("Objects")
+    sizes.add_argument("--min-size", type=int, metavar="PIXELS", help="smallest object")
+    sizes.add_argument("--max-size", type=int, metavar="PIXELS", help="largest object")
+    sizes.add_argument(
+        "--diameter",
+        type=float,
+        metavar="PIXELS",
+        help="of a typical object (default: chosen from each image)",
+    )
+    sizes.add_argument(
+        "--polarity",
+        choices=("auto", "bright", "dark", "both"),
+        help="brighter or darker than their surroundings (default: chosen from each image)",
+    )
+    sizes.add_argument(
+        "--sensitivity",
+        type=float,
+        metavar="VALUE",
+        help="0 finds clear objects only, 1 all that may be objects (default: 0.5)",
+    )
+    sizes.add_argument(
+        "--exclude-borders",
+        action="store_true",
+        default=None,
+        help="leave out objects at the image's edge",
     )
 
 
@@ -201,11 +221,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _cut(options: argparse.Namespace) -> Cut:
     from napari_aeseg.regions.cuts.cut import Cut
+    from napari_aeseg.regions.cuts.object_settings import ObjectSettings
 
-    if options.min_size is not None and not options.objects:
-        raise InputError(f"--min-size {options.min_size} is for objects: add --objects.")
+    names = [field.name for field in fields(ObjectSettings)]
+    settings = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    if settings and not options.objects:
+        name = next(iter(settings)).replace("_", "-")
+        raise InputError(f"--{name} is for objects: add --objects.")
     if options.objects:
-        return Cut("objects", min_size=options.min_size)
+        return Cut("objects", **settings)
     if options.classes_from:
         return Cut("classes")
     if options.classes is not None:

@@ -31,7 +31,8 @@ from napari_aeseg.regions.cuts.markers import (
     marks_on_top,
     spread,
 )
-from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime
+from napari_aeseg.regions.cuts.object_settings import ObjectSettings, Polarity
+from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime, object_search
 from napari_aeseg.regions.cuts.pixels import BrightnessFeatures, scores_of_pixels
 from napari_aeseg.regions.cuts.similar import patches_of_labels, similarity
 from napari_aeseg.regions.cuts.strokes import (
@@ -108,6 +109,7 @@ class Hierarchy:
     notes: tuple[str, ...] = ()  # differences from what was asked for, such as the CPU used
     coarse: tuple[Any, ...] = ()  # of images in blocks: ids at every 2nd, 4th ... row and column
     calibration: FeatureCalibration | None = None  # of patches in blocks, before they were joined
+    stain: np.ndarray | None = None  # float16: of RGB, the other map that objects are found in
     # Children and cost of the merge tree for `comparison`, where it was built before.
     merges: InitVar[tuple[np.ndarray, np.ndarray] | None] = None
     # These two are shared with the hierarchies that `reweighted` returns.
@@ -123,8 +125,8 @@ class Hierarchy:
         if moments is None:
             moments = MomentsCache(self.statistics, self.graph, time, self.calibration)
         if search is None and self.brightness is not None:
-            bright = self.brightness
-            search = ObjectSearch(bright) if time is None else ObjectSearchInTime(bright, time)
+            maps = [self.brightness, *([] if self.stain is None else [self.stain])]
+            search = object_search(maps, self.axes)
         size = self.statistics.count / prod(patch_shape(self.axes, self.params.patch_size))
         tree = None if merges is None else MergeTree.of(*merges, size)
         compared = ComparedPatches(
@@ -568,6 +570,12 @@ class Hierarchy:
         prototypes: Prototypes | None = None,
         min_size: int | None = None,
         stop: StopFlag | None = None,
+        *,
+        diameter: float | None = None,
+        max_size: int | None = None,
+        polarity: Polarity = "auto",
+        sensitivity: float = 0.5,
+        exclude_borders: bool = False,
     ) -> np.ndarray:
         """Find separate objects such as nuclei, cells or particles.
 
@@ -575,15 +583,22 @@ class Hierarchy:
         ----------
         class_ids : int or sequence of int, optional
             Which classes the objects are made of, of ``classes(n_classes, prototypes)``. By
-            default, objects are detected by brightness: bright on dark or dark on bright, whichever
-            look more like objects.
+            default, objects are detected by brightness, and in RGB by stain.
         n_classes : int
         prototypes : Prototypes, optional
-        min_size : int, optional
-            Pixels of the smallest object, 1 or more. Without it, objects that are small and
-            faint beside the others, or may be noise, are left out.
+        min_size, max_size : int, optional
+            Pixels of the smallest and the largest object, 1 or more.
         stop : StopFlag, optional
             Checked between the steps.
+        diameter : float, optional
+            Of a typical object, in pixels. Without it, the image decides.
+        polarity : {"auto", "bright", "dark", "both"}
+            Objects brighter or darker than their surroundings; "auto" takes those that look more
+            like objects.
+        sensitivity : float
+            0 finds clear objects only, 1 all that may be objects.
+        exclude_borders : bool
+            Whether objects at the image's edge are left out.
 
         Returns
         -------
@@ -595,14 +610,17 @@ class Hierarchy:
         Raises
         ------
         InputError
-            If a class or size is out of range.
+            If a value is out of range.
         StoppedError
             When asked to stop.
         """
         if self._search is None:
             raise InputError(OBJECTS_NEED_PIXELS)
+        settings = ObjectSettings(
+            diameter, min_size, max_size, polarity, sensitivity, exclude_borders
+        )
         if class_ids is None:
-            return self._search.find(None, min_size, stop)
+            return self._search.find(settings, None, stop)
         classes = self.class_of_patch(n_classes, prototypes)
         most = n_classes if prototypes is None else len(prototypes.centres)
         ids = [class_ids] if isinstance(class_ids, int | np.integer) else list(class_ids)
@@ -611,7 +629,7 @@ class Hierarchy:
         for k in ids:
             checked_number("class_ids", k, most, "classes")
         foreground = self.map_to_pixels(np.isin(classes, ids))
-        return self._search.find(foreground, min_size, stop)
+        return self._search.find(settings, foreground, stop)
 
     def from_markers(self, markers: np.ndarray) -> np.ndarray:
         """Divide the image among markers: every marker id becomes one segment.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 ARRAYS: dict[str, tuple[str, str]] = {
     "patches": ("int32", "space"),
     "brightness": ("float16", "space"),
+    "stain": ("float16", "space"),
     "statistics/count": ("float64", "P"),
     "statistics/mean": ("float32", "PF"),
     "statistics/second": ("float32", "PF"),
@@ -69,6 +70,7 @@ class HierarchyParts:
     coarse: tuple[Any, ...]
     calibration: FeatureCalibration | None
     merges: tuple[np.ndarray, np.ndarray] | None
+    stain: np.ndarray | None = None
 
 
 def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAndType]:
@@ -81,6 +83,7 @@ def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAn
         for name, (dtype, kind) in ARRAYS.items()
         if (header["has_tree"] or not name.startswith("tree/"))
         and (header["steps"] is None or kind != "space")
+        and (name != "stain" or header.get("has_stain", False))  # not in files of older versions
     }
 
 
@@ -116,6 +119,8 @@ def _arrays(parts: HierarchyParts) -> dict[str, np.ndarray]:
     arrays |= {"graph/edges": parts.graph.edges, "graph/border": parts.graph.border}
     if not is_lazy(parts.patches):
         arrays |= {"patches": parts.patches, "brightness": np.asarray(parts.brightness)}
+    if parts.stain is not None:
+        arrays["stain"] = parts.stain
     if parts.calibration is not None:
         arrays |= {_CALIBRATION + name: a for name, a in parts.calibration.arrays().items()}
     if parts.merges is not None:
@@ -155,6 +160,7 @@ def _header(parts: HierarchyParts) -> dict[str, Any]:
         "model": parts.model_fingerprint,
         "notes": list(parts.notes),
         "has_tree": parts.merges is not None,
+        "has_stain": parts.stain is not None,
         # Steps between the rows and columns at which there are patch ids.
         "steps": [2**i for i in range(1 + len(parts.coarse))] if is_lazy(parts.patches) else None,
         "calibration": None if parts.calibration is None else parts.calibration.numbers(),
@@ -201,6 +207,7 @@ def read_hierarchy(path: str | PathLike[str]) -> HierarchyParts:
         tuple(arrays[name] for name in ids_shapes if name != "patches"),
         _calibration(folder, header),
         (arrays["tree/children"], arrays["tree/cost"]) if header["has_tree"] else None,
+        arrays.get("stain"),
     )
 
 

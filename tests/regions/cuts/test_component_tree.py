@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from napari_aeseg.regions.cuts import component_tree as module
-from napari_aeseg.regions.cuts.component_tree import component_tree, subtree_sums
+from napari_aeseg.regions.cuts.component_tree import component_tree, large_parts
+from napari_aeseg.regions.cuts.object_settings import ObjectSettings
 from napari_aeseg.regions.cuts.objects import ObjectSearch
 
 IMAGES = arrays.arrays(
@@ -53,29 +54,31 @@ def test_nodes_are_the_connected_parts_however_the_image_is_tiled(levels, side):
     assert (parents[1:] < np.arange(1, len(parents))).all()
 
 
-@given(IMAGES)
-def test_sums_are_those_of_nodes_and_what_is_below(levels):
+@given(IMAGES, st.integers(1, 6))
+def test_large_parts_are_the_nodes_with_enough_pixels(levels, smallest):
     parents, node = component_tree(levels)
-    (area,) = subtree_sums(parents, node, [np.ones(levels.shape)])
-    parts = sorted(len(p) for p in parts_of(levels, parents, node))
-    assert sorted(area.astype(int).tolist()) == parts
+    parts = large_parts(parents, node, levels, smallest)
+    every = sorted(len(p) for p in parts_of(levels, parents, node))
+    expected = [n for n in every if n >= smallest or n == levels.size]
+    assert sorted(parts.sums(np.ones(levels.shape)).astype(int).tolist()) == expected
 
 
-def test_a_search_is_made_once_for_all_sizes_and_foregrounds(monkeypatch):
+def test_a_search_is_made_once_for_all_settings_and_foregrounds(monkeypatch):
     y, x = np.indices((96, 96))
     image = np.zeros((96, 96), np.float32)
     for centre, radius in (((20, 20), 4), ((60, 30), 9), ((40, 70), 12)):
         image[np.hypot(y - centre[0], x - centre[1]) < radius] = 1
     search = ObjectSearch(image)
-    expected = {size: ObjectSearch(image).find(min_size=size) for size in (None, 20, 100, 300)}
+    settings = [ObjectSettings(min_size=size) for size in (None, 20, 100, 300)]
+    expected = [ObjectSearch(image).find(setting) for setting in settings]
     search.find()
 
     def again(*_: object) -> None:
-        pytest.fail("the tree was built again")
+        pytest.fail("candidates were searched again")
 
-    monkeypatch.setattr("napari_aeseg.regions.cuts.objects.component_tree", again)
-    for size, labels in expected.items():
-        assert np.array_equal(search.find(min_size=size), labels)
-    assert expected[300].max() == 1 < expected[None].max() == 3
-    inside = search.find((image > 0) & (x < 48))
+    monkeypatch.setattr("napari_aeseg.regions.cuts.objects.candidates_of", again)
+    for setting, labels in zip(settings, expected, strict=True):
+        assert np.array_equal(search.find(setting), labels)
+    assert expected[3].max() == 1 < expected[0].max() == 3
+    inside = search.find(foreground=(image > 0) & (x < 48))
     assert inside.max() == 2

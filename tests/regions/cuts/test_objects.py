@@ -3,20 +3,18 @@ import pytest
 from scipy import ndimage
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.intensity import read_image
 from napari_aeseg.regions.cuts import component_tree
-from napari_aeseg.regions.cuts.objects import (
-    ObjectSearch,
-    ObjectSearchInTime,
-    brightness_of,
-    link_frames,
-)
+from napari_aeseg.regions.cuts.object_maps import brightness_of, stain_of
+from napari_aeseg.regions.cuts.object_settings import ObjectSettings
+from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime, link_frames
 
 SIDE = 96
 PLACES = [(20, 20), (20, 70), (50, 45), (75, 20), (75, 75)]
 
 
-def objects_in(brightness, *args, **options):
-    return ObjectSearch(brightness).find(*args, **options)
+def objects_in(brightness, foreground=None, **settings):
+    return ObjectSearch(brightness).find(ObjectSettings(**settings), foreground)
 
 
 def discs(places=PLACES, radius=9.0, shape=(SIDE, SIDE)):
@@ -77,6 +75,107 @@ def test_holes_are_filled():
     truth = discs([(30, 30), (65, 60)], 14.0)
     rings = np.where(discs([(30, 30), (65, 60)], 5.0) > 0, 0, truth)
     assert_found(truth, objects_in(picture(rings)))
+
+
+def nuclei(bright=0, debris=0.0):
+    """Labels of sixty discs, and an image of them; some are very bright, or a speck is."""
+    truth = np.zeros((400, 400), int)
+    rng = np.random.default_rng(1)
+    places = [(i, j) for i in range(25, 390, 50) for j in range(25, 390, 50)][:60]
+    for k, place in enumerate(rng.permutation(places), 1):
+        place = place + rng.integers(-7, 8, 2)
+        truth[np.hypot(*(np.indices(truth.shape).T - place).T) < rng.uniform(9, 12)] = k
+    image = np.array([0, *[4000] * bright, *[400] * (60 - bright)], float)[truth]
+    side = round(np.sqrt(debris) * 400)
+    if side:
+        image[-side:, -side:] = 20_000
+        truth[np.isin(truth, truth[-side:, -side:])] = 0
+    return truth, ndimage.gaussian_filter(image, 1.5) + rng.normal(100, 20, truth.shape)
+
+
+@pytest.mark.parametrize(
+    "hidden_by",
+    [{"bright": 5}, {"bright": 10}, {"bright": 20}, {"debris": 0.005}, {"debris": 0.05}],
+)
+def test_a_few_very_bright_things_hide_no_others(hidden_by):
+    truth, image = nuclei(**hidden_by)
+    brightness = brightness_of(read_image(image, "YX").pixels)
+    labels = objects_in(brightness)
+    overlaps = [
+        worst_overlap((truth == k).astype(int), labels) for k in np.unique(truth[truth > 0])
+    ]
+    assert np.sum(np.array(overlaps) > 0.5) >= len(overlaps) - 2
+    assert labels.max() <= len(overlaps) + 2
+
+
+def test_bright_spots_inside_are_not_taken_for_the_objects():
+    truth = discs(radius=11.0)
+    spots = discs(
+        [(y + dy, x + dx) for y, x in PLACES for dy, dx in ((-4, -3), (4, 0), (-2, 5))], 2.2
+    )
+    pixels = picture(truth) + 2 * ndimage.gaussian_filter((spots > 0).astype(np.float32), 0.7)
+    assert_found(truth, objects_in(pixels))
+
+
+def test_dark_objects_are_found_beside_bright_gaps():
+    truth, gaps = discs(radius=8.0), discs([(6, 46), (48, 12), (80, 48)], 6.0)
+    stretched = np.kron(gaps, [[1, 1, 1]])[:, :SIDE] > 0
+    pixels = (
+        1 - picture(truth) / 2 + np.where(stretched & (truth == 0), 1.0, 0.0).astype(np.float32)
+    )
+    assert worst_overlap(truth, objects_in(pixels, polarity="dark")) > 0.7
+    assert worst_overlap(truth, objects_in(pixels, polarity="both")) > 0.7
+
+
+def test_stained_objects_are_found_by_colour():
+    truth = discs()
+    rgb = np.stack([picture(truth * 0, 0.02, seed) + 0.7 for seed in range(3)])
+    rgb[0] -= 0.35 * ndimage.gaussian_filter((truth > 0).astype(np.float32), 1)
+    rgb[2] += 0.05 * (truth > 0)
+    maps = [brightness_of(rgb), stain_of(rgb)]
+    assert_found(truth, ObjectSearch(maps).find())
+
+
+def test_the_diameter_chooses_between_cells_and_their_nuclei():
+    cells, inside = (
+        discs([(24, 24), (24, 70), (70, 24), (70, 70)], 18.0),
+        discs([(24, 24), (24, 70), (70, 24), (70, 70)], 6.0),
+    )
+    pixels = picture(cells) + picture(inside)
+    assert_found(cells, objects_in(pixels, diameter=36))
+    assert_found(inside, objects_in(pixels, diameter=12), 0.7)
+
+
+def test_a_higher_sensitivity_finds_no_fewer_objects():
+    truth = discs()
+    pixels = picture(truth, 0.15)
+    numbers = [objects_in(pixels, sensitivity=s).max() for s in (0.0, 0.5, 1.0)]
+    assert numbers == sorted(numbers)
+    assert numbers[0] < numbers[2]
+
+
+def test_nothing_is_larger_than_max_size():
+    truth = discs([(20, 20), (20, 70), (70, 30)], 9.0)
+    large = discs([(70, 74)], 17.0)
+    pixels = picture(np.where(truth > 0, truth, 4 * large))
+    assert objects_in(pixels).max() == 4
+    assert np.bincount(objects_in(pixels, max_size=400).ravel())[1:].max() <= 400
+
+
+def test_objects_at_the_edge_can_be_left_out():
+    truth = discs([(0, 40), (45, 45), (70, 20)])
+    pixels = picture(truth)
+    assert objects_in(pixels).max() == 3
+    labels = objects_in(pixels, exclude_borders=True)
+    assert labels.max() == 2
+    assert not labels[0].any()
+
+
+def test_slices_farther_apart_change_nothing():
+    truth = discs([(12, 14, 14), (12, 36, 26)], 8.5, (24, 48, 44))
+    image = picture(truth)
+    thinned = ObjectSearch(image[1::3], spacing=(3, 1, 1)).find()
+    assert_found(truth[1::3], thinned, 0.6)
 
 
 def test_uneven_light_takes_no_object_away():
@@ -157,10 +256,10 @@ def test_an_empty_foreground_has_no_objects():
 
 def test_objects_of_three_dimensions():
     truth = discs([(12, 14, 14), (12, 14, 30), (12, 36, 26)], 8.5, (24, 48, 44))
-    assert_found(truth, objects_in(picture(truth)))
+    assert_found(truth, objects_in(picture(truth)), 0.7)
 
 
-@pytest.mark.parametrize("min_size", [0, -3, 2.0, True, "5"])
+@pytest.mark.parametrize("min_size", [0, -3, 2.5, True, "5"])
 def test_min_size_is_checked(min_size):
     with pytest.raises(InputError, match=r"min_size = .*1 or more"):
         objects_in(picture(discs()), min_size=min_size)
@@ -215,14 +314,14 @@ def test_a_frame_without_objects_ends_labels():
 
 def test_foreground_clips_objects_of_each_frame():
     image, moving, _ = moving_discs()
-    labels = ObjectSearchInTime(image, 0).find(moving)
+    labels = ObjectSearchInTime(image, 0).find(foreground=moving)
     assert set(np.unique(labels)) == {0, 1}
     assert np.mean((labels == 1) == moving) > 0.99
 
 
 def test_a_wrong_size_is_refused():
     with pytest.raises(InputError, match="min_size = 0"):
-        ObjectSearchInTime(moving_discs()[0], 0).find(min_size=0)
+        ObjectSearchInTime(moving_discs()[0], 0).find(ObjectSettings(min_size=0))
 
 
 def test_a_division_gives_one_label_on_and_a_new_one():

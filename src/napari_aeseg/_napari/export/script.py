@@ -225,7 +225,7 @@ class _Writer:
             strokes = self._saved(result.strokes, f"{result.input.name} strokes")
             return f"{tree}.from_markers({strokes})"
         if cut.mode == "objects":
-            arguments: dict[str, object] = {"min_size": cut.min_size}
+            arguments: dict[str, object] = cut.object_settings.changed
             if cut.class_ids is not None:
                 arguments = {"class_ids": cut.class_ids, "n_classes": n_classes, **arguments}
             code = call(f"{tree}.objects", **arguments)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from itertools import product
-from typing import TYPE_CHECKING
+from itertools import pairwise, product
 
 import numpy as np
 from skimage.morphology import max_tree
 
 from napari_aeseg.progress import StopFlag, raise_if_stopped
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+from napari_aeseg.regions.cuts.nested_parts import NestedParts
 
 # No wheels for Linux aarch64. Imported where it is used: a window opens half a second sooner.
 HAS_HIGRA = find_spec("higra") is not None
@@ -137,43 +133,22 @@ def _component_tree_skimage(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return number[parent[pixel]], number[np.where(first, np.arange(levels.size), parent)]
 
 
-def subtree_sums(
-    parents: np.ndarray, node: np.ndarray, images: list[np.ndarray]
-) -> Iterator[np.ndarray]:
-    """Sum of each image over the pixels of each node and all nodes below it."""
-    parent_of = parents.tolist()
-    size = [1] * len(parent_of)
-    for child in range(len(parent_of) - 1, 0, -1):  # children before their parents
-        size[parent_of[child]] += size[child]
-    # Depth first, a node and all below it are a run, and its sum a difference of running sums.
-    start, free = [0] * len(parent_of), [1] * len(parent_of)
-    for child in range(1, len(parent_of)):
-        parent = parent_of[child]
-        start[child] = free[parent]
-        free[parent] += size[child]
-        free[child] = start[child] + 1
-    first = np.array(start)
-    last = first + np.array(size)
-    for image in images:
-        running = np.zeros(len(parent_of) + 1)
-        running[first + 1] = np.bincount(node, image.ravel(), len(parent_of))
-        running = np.cumsum(running)
-        yield running[last] - running[first]
-
-
-def best_cut(parents: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Non-overlapping nodes of the largest total value, and which of them each node lies in."""
-    parent, own_value = parents.tolist(), value.tolist()
-    value_below = [0.0] * len(parent)
-    taken = [False] * len(parent)
-    for node in range(len(parent) - 1, 0, -1):  # children before their parents
-        taken[node] = own_value[node] > 0 and own_value[node] >= value_below[node]
-        value_below[parent[node]] += own_value[node] if taken[node] else value_below[node]
-    label = [0] * len(parent)  # the root, all of the image, is no object
-    chosen = []
-    for node in range(1, len(parent)):
-        label[node] = label[parent[node]]
-        if not label[node] and taken[node]:
-            chosen.append(node)
-            label[node] = len(chosen)
-    return np.array(chosen, np.int64), np.array(label, np.int32)
+def large_parts(
+    parents: np.ndarray, node: np.ndarray, levels: np.ndarray, smallest: int
+) -> NestedParts:
+    """Return the parts of a component tree that have at least so many pixels."""
+    height = np.zeros(len(parents), levels.dtype)
+    height[node] = levels.ravel()
+    area = np.bincount(node, minlength=len(parents))
+    # Nodes are sorted by level: those of one level are handled together.
+    ends = np.flatnonzero(np.diff(height, prepend=height[0] - 1, append=height[-1] + 1)).tolist()
+    rounds = [slice(a, b) for a, b in pairwise(ends)][1:]
+    for nodes in reversed(rounds):
+        np.add.at(area, parents[nodes], area[nodes])
+    large = area >= smallest
+    large[0] = True
+    above = np.arange(len(parents))
+    for nodes in rounds:
+        above[nodes] = np.where(large[nodes], above[nodes], above[parents[nodes]])
+    number = np.cumsum(large) - 1
+    return NestedParts(number[parents[large]], number[above[node]].reshape(levels.shape))

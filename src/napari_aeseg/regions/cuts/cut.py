@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -11,6 +11,7 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.cuts.edits import Edit, Merge, Split, edit_of, edited
+from napari_aeseg.regions.cuts.object_settings import ObjectSettings, Polarity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,12 +39,12 @@ class Cut:
         Which regions; at most one is given. With neither, each image's own suggestion.
     n_classes : int
         Of the classes, or of those that objects are made of; ignored where prototypes are given.
-    min_size : int or None
-        Pixels of the smallest object; None estimates it from each image.
     class_ids : tuple of int or None
         Classes that objects are made of; None detects objects by brightness.
     markers_are : {"segments", "classes"}
         Whether each marker grows into one segment, or is an example of a class.
+    min_size, diameter, max_size, polarity, sensitivity, exclude_borders
+        What objects are looked for; see `napari_aeseg.regions.cuts.object_settings`.
     edits : tuple of Merge or Split
         Changes by hand to the patches' labels of regions, classes or markers, in order (see
         `napari_aeseg.regions.cuts.edits.edited`). They are of one image.
@@ -66,6 +67,11 @@ class Cut:
     class_ids: tuple[int, ...] | None = None
     edits: tuple[Edit, ...] = ()
     markers_are: MarkersAre = "segments"
+    diameter: float | None = None
+    max_size: int | None = None
+    polarity: Polarity = "auto"
+    sensitivity: float = 0.5
+    exclude_borders: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -74,7 +80,7 @@ class Cut:
             raise InputError(f"markers_are = {self.markers_are!r}: choose segments or classes.")
         if self.n_regions is not None and self.threshold is not None:
             raise InputError("Give n_regions or threshold, not both.")
-        for name in ("n_regions", "n_classes", "min_size"):
+        for name in ("n_regions", "n_classes"):
             value = getattr(self, name)
             if not (value is None and name != "n_classes") and not _is_count(value):
                 raise InputError(f"{name} = {value!r}: give a whole number of 1 or more.")
@@ -85,6 +91,12 @@ class Cut:
             raise InputError(f"class_ids = {ids!r}: give a tuple of whole numbers, or None.")
         if not isinstance(edits, tuple) or not all(isinstance(e, Merge | Split) for e in edits):
             raise InputError(f"edits = {edits!r}: give a tuple of Merge and Split.")
+        _ = self.object_settings  # checks them
+
+    @property
+    def object_settings(self) -> ObjectSettings:
+        """What objects are looked for."""
+        return ObjectSettings(**{f.name: getattr(self, f.name) for f in fields(ObjectSettings)})
 
     @property
     def learns_classes(self) -> bool:
@@ -127,7 +139,8 @@ class Cut:
             labels = hierarchy.classes_from(markers, prototypes)
         elif self.mode == "objects":
             n_classes = self.classes_in(hierarchy)
-            labels = hierarchy.objects(self.class_ids, n_classes, prototypes, self.min_size, stop)
+            settings = asdict(self.object_settings)
+            labels = hierarchy.objects(self.class_ids, n_classes, prototypes, stop=stop, **settings)
         else:
             before = self._unedited(hierarchy, prototypes, markers)
             after = edited(before, hierarchy.tree, self.edits)
@@ -210,7 +223,7 @@ class Cut:
         """The settings that this mode depends on, as plain values."""
         values: dict[str, Any] = {}
         if self.mode == "objects":
-            values["min_size"] = None if self.min_size is None else int(self.min_size)
+            values |= asdict(self.object_settings)
             values["class_ids"] = self.class_ids and [int(k) for k in self.class_ids]
         else:
             values["edits"] = [edit.record for edit in self.edits]
@@ -246,7 +259,8 @@ class Cut:
         """
         if "mode" not in record:
             raise InputError("This is not the record of a cut: it has no 'mode'.")
-        plain = ("mode", "n_regions", "threshold", "n_classes", "min_size", "markers_are")
+        plain = ["mode", "n_regions", "threshold", "n_classes", "markers_are"]
+        plain += [field.name for field in fields(ObjectSettings)]
         values = {name: record[name] for name in plain if name in record}
         ids = record.get("class_ids")
         return cls(

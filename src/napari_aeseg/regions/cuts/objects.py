@@ -3,70 +3,81 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 from skimage.measure import label as connected_components
-from skimage.segmentation import watershed
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import StopFlag, raise_if_stopped
-from napari_aeseg.regions.cuts.component_tree import best_cut, component_tree, subtree_sums
+from napari_aeseg.regions.cuts.object_candidates import (
+    FEATURES,
+    THIN,
+    Candidates,
+    basins_of,
+    candidates_of,
+    coordinate_powers,
+    ellipse_fit,
+    filled,
+    nested_basins,
+)
+from napari_aeseg.regions.cuts.object_score import (
+    FROM_BOTH,
+    FROM_LOOKS,
+    agreement_of,
+    score_of,
+)
+from napari_aeseg.regions.cuts.object_settings import ObjectSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from napari_aeseg.images.axes import Axes
 
-# Weights of red, green and blue (Rec. 709).
-_LUMINANCE = (0.2125, 0.7154, 0.0721)
-_LEVELS = 200  # grey levels of the component tree
-# No object is smaller (pixels) or larger (share of the image); `min_size` replaces the first.
-_SMALLEST, _LARGEST = 15, 0.25
-# Volumes with fewer slices are thin: their objects are cut off above and below.
-_THIN = 8
-# How far from an ellipse a blob may be, which can be several objects, and a single object.
-_BLOB_MISFIT, _OBJECT_MISFIT = 0.25, 0.1
-# A blob is split only if its misfit exceeds about this many times the usual one (weighted 30 %
-# quantile), clipped to these bounds.
-_SPLIT_MISFIT, _SPLIT_BOUNDS = 5.0, (0.04, 0.2)
-# A split's value is multiplied by 1 - t**_NECK_POWER, t = neck thickness / thickness of the thinner
-# part: thick necks are not cut.
-_NECK_POWER = 8
-# The faintest object has at least this share of the clear ones' contrast * sqrt(area), a share that
-# depends on the image and lies in this range.
-_FAINTEST = (0.1, 0.5)
-# Least contrast * sqrt(area) of an object in units of the median gradient, 2D and 3D: few blobs of
-# noise reach it.
-_NOISE = {2: 8.0, 3: 3.5}
-# Standard deviation in pixels of the Gaussian that levels and depths are smoothed by.
-_SMOOTHING = 0.7
+    #: Which map, and whether objects are bright (1) or dark (-1) in it.
+    Source = tuple[int, int]
+    #: Sets of candidates with the score of each.
+    Scored = list[tuple[Candidates, np.ndarray]]
 
-
-def brightness_of(pixels: np.ndarray) -> np.ndarray:
-    """Return the brightness of each pixel of (C, *space), float16: three channels are RGB."""
-    weight = _LUMINANCE if len(pixels) == 3 else [1 / len(pixels)] * len(pixels)
-    return np.tensordot(np.asarray(weight, np.float32), pixels, 1).astype(np.float16)
+# Candidates have at least so many pixels; `min_size` replaces it where it is smaller.
+_SMALLEST = 15
+# Least score of objects that tell what is typical of the image.
+_TYPICAL = 0.4
+# An object may lie in better ones with at most this share of its pixels.
+_OVERLAP = 0.2
+# One object may be several if these have this share of its pixels (spots inside it have less), and
+# this many times its value.
+_FILL, _GAIN = 0.85, 1.2
+# Least score of an object at a sensitivity of 0.5: a share of the score of clear objects (their
+# weighted 70 % quantile), within these bounds.
+_SHARE, _LEAST_SCORE = 0.35, (0.15, 0.35)
+# Standard deviation of log(diameter) around the one that is given.
+_DIAMETER_SPREAD = 0.6
+# Misfit at which a part of a given foreground is worth 1/e as one object.
+_FOREGROUND_MISFIT = 0.1
+_CONTRAST = FEATURES.index("contrast")
+_DEFAULTS = ObjectSettings()
 
 
 class ObjectSearch:
     """Finds objects such as nuclei, cells or particles, at pixel resolution and without labels.
 
-    Every connected part of the image above some threshold, or below one, is a candidate [1]_,
-    worth ``area**0.75 * contrast**2``, less when it is far from an ellipse; its contrast is the
-    geometric mean of the gradient along its outline. The best set without overlaps is taken, so
-    that each object has the threshold that suits it. Touching objects are split at their necks
-    where the parts are clearly more elliptic than the whole. Bright or dark objects are returned,
-    whichever look more like objects, without those whose score lies below the gap in the scores.
+    Candidates are parts of each map, bright or dark: connected parts above some level, and basins
+    of what is above a threshold (see `object_candidates.candidates_of`). Each has a score: how much
+    it looks like an object, and agrees in size and contrast with the others (see `object_score`).
+    Of the candidates that overlap, the best are taken. Map and polarity are those in which the
+    scores are best in total, so that a few very bright things cannot hide the others.
 
-    Candidates are kept: another smallest size or foreground is answered quickly. The brightness is
-    from `brightness_of`; two or three space axes.
+    Candidates are kept: other settings are answered quickly.
 
-    References
+    Parameters
     ----------
-    .. [1] P. Salembier, A. Oliveras, L. Garrido, Antiextensive connected operators for image and
-       sequence processing, IEEE Transactions on Image Processing 7, 1998.
+    maps : ndarray or sequence of ndarray
+        The brightness, from `object_maps.brightness_of`, and other maps of the same shape in which
+        objects are seen; two or three space axes.
+    spacing : sequence of float, optional
+        Sides of a pixel, in any unit; by default all are equal.
 
     Examples
     --------
@@ -77,88 +88,131 @@ class ObjectSearch:
     (2, True)
     """
 
-    def __init__(self, brightness: np.ndarray) -> None:
-        self.brightness = brightness
+    def __init__(
+        self, maps: np.ndarray | Sequence[np.ndarray], spacing: Sequence[float] | None = None
+    ) -> None:
+        maps = [maps] if isinstance(maps, np.ndarray) else list(maps)
+        self.shape = maps[0].shape
+        sides = [1.0] * len(self.shape) if spacing is None else list(spacing)
         # A single slice is an image: how deep its objects are cannot be seen.
-        single = [axis for axis, n in enumerate(brightness.shape) if n == 1]
-        self._view = brightness.squeeze(tuple(single[: brightness.ndim - 2]))
-        self._candidates: dict[int, tuple[_Candidates, _Candidates]] = {}
+        single = [axis for axis, n in enumerate(self.shape) if n == 1][: len(self.shape) - 2]
+        sides = [side for axis, side in enumerate(sides) if axis not in single]
+        self._maps = [image.squeeze(tuple(single)) for image in maps]
+        self._spacing = tuple(side / min(sides) for side in sides)
+        self._smallest = _SMALLEST
+        self._candidates: dict[Source, list[Candidates]] = {}
 
     def find(
         self,
+        settings: ObjectSettings = _DEFAULTS,
         foreground: np.ndarray | None = None,
-        min_size: int | None = None,
         stop: StopFlag | None = None,
-        bright: bool | None = None,
+        sources: Sequence[Source] | None = None,
     ) -> np.ndarray:
         """Find objects: 0 for background, 1 .. n for objects, each connected along pixel faces.
 
         Objects are clipped to the `foreground`, a mask of the space. When objects seen in the image
         cover less than half of it, its own connected components are taken, split at their necks.
-        `min_size` are the pixels of the smallest object, 1 or more. Without it, objects that are
-        small and faint beside the others, or may be noise, are left out. `bright` chooses bright or
-        dark objects; by default, those are taken that look more like objects.
+        `sources` are those to take; by default `best_sources` of the `evidence`.
         """
-        _check(self.brightness.shape, foreground, min_size)
-        smallest = _SMALLEST if min_size is None else int(min_size)
-        bright_and_dark = self._both_candidates(smallest, stop)
-        if foreground is not None:
-            options = [candidates.of_size(smallest) for candidates in bright_and_dark]
-            labels = _within(foreground.reshape(self._view.shape), options, smallest, stop)
-        elif bright is None:
-            best = max(bright_and_dark, key=lambda candidates: candidates.quality)
-            labels = best.of_size(smallest)
+        _check(self.shape, foreground)
+        evidence = self.evidence(settings, stop) if sources is None else {}
+        if foreground is None:
+            labels = self._best_of(sources or best_sources(evidence, settings), settings, stop)
+            labels = filled(labels)
         else:
-            labels = bright_and_dark[0 if bright else 1].of_size(smallest)
-        return labels.reshape(self.brightness.shape)
+            each = [source for sign in (1, -1) for source in _best_source(evidence, sign)]
+            options = [self._best_of([source], settings, stop) for source in each]
+            mask = foreground.reshape(self._maps[0].shape)
+            smallest = settings.min_size or _SMALLEST
+            labels = _within(mask, options, smallest, self._spacing, stop)
+        # Only now: else small objects would be taken at a lower level, to be large enough.
+        keep = np.bincount(labels.ravel())[1:] >= (settings.min_size or 1)
+        if settings.exclude_borders:
+            keep &= ~_touches_edge(labels)
+        labels = labels if keep.all() else _selected(labels, keep)
+        return labels.reshape(self.shape)
 
-    def quality(
-        self, min_size: int | None = None, stop: StopFlag | None = None
-    ) -> tuple[float, float]:
-        """Return how much like objects the bright ones look, and the dark ones."""
-        smallest = _SMALLEST if min_size is None else int(min_size)
-        bright, dark = self._both_candidates(smallest, stop)
-        return bright.quality, dark.quality
+    def evidence(
+        self, settings: ObjectSettings = _DEFAULTS, stop: StopFlag | None = None
+    ) -> dict[Source, float]:
+        """Return how much like objects those of each source look, all together."""
+        signs = {"bright": (1,), "dark": (-1,)}.get(settings.polarity, (1, -1))
+        sources = [(which, sign) for which in range(len(self._maps)) for sign in signs]
+        return {source: self._typical(source, settings, stop).evidence for source in sources}
 
-    def _both_candidates(
-        self, smallest: int, stop: StopFlag | None
-    ) -> tuple[_Candidates, _Candidates]:
-        """Bright and dark candidates."""
-        # Search with at most _SMALLEST pixels: with a larger limit, small objects would be taken at
-        # a lower threshold to reach it. Larger sizes are filtered in `of_size`, so that they share
-        # these candidates.
-        smallest = min(smallest, _SMALLEST)
-        if smallest not in self._candidates:
-            view = self._view.astype(np.float32)
-            bright = _bright_candidates(view, smallest, stop)
-            dark = _bright_candidates(-view, smallest, stop)
-            self._candidates = {smallest: (bright, dark)}  # only the last, for memory
-        return self._candidates[smallest]
+    def _best_of(
+        self, sources: Sequence[Source], settings: ObjectSettings, stop: StopFlag | None
+    ) -> np.ndarray:
+        """The best candidates of some sources that do not overlap."""
+        scored = []
+        for source in sources:
+            typical = self._typical(source, settings, stop)
+            for candidates in self._candidates_of(source, settings, stop):
+                features = candidates.features
+                agreement = agreement_of(
+                    candidates.radius, features[:, _CONTRAST], typical.radius, typical.contrast
+                )
+                score = score_of(np.concatenate([features, agreement], axis=1), FROM_BOTH)
+                scored.append((candidates, _limited(score, candidates, settings)))
+        raise_if_stopped(stop, "objects")
+        least = least_score(scored, settings.sensitivity)
+        return without_overlaps(scored, least, self._maps[0].shape)[0]
+
+    def _typical(self, source: Source, settings: ObjectSettings, stop: StopFlag | None) -> Typical:
+        """What is typical of the objects that are clear by their looks."""
+        scored = [
+            (candidates, _limited(score_of(candidates.features, FROM_LOOKS), candidates, settings))
+            for candidates in self._candidates_of(source, settings, stop)
+        ]
+        raise_if_stopped(stop, "objects")
+        return typical_object(scored, settings, self._maps[0].shape)
+
+    def _candidates_of(
+        self, source: Source, settings: ObjectSettings, stop: StopFlag | None
+    ) -> list[Candidates]:
+        """Candidates of one source, from the last search where that was for objects as small."""
+        smallest = min(settings.min_size or _SMALLEST, _SMALLEST)
+        if smallest != self._smallest:
+            self._smallest, self._candidates = smallest, {}
+        if source not in self._candidates:
+            which, sign = source
+            view = self._maps[which].astype(np.float32) * np.float32(sign)
+            self._candidates[source] = candidates_of(view, smallest, self._spacing, stop)
+        return self._candidates[source]
 
 
 class ObjectSearchInTime:
     """An `ObjectSearch` for each frame; an object keeps its label while it overlaps itself."""
 
-    def __init__(self, brightness: np.ndarray, axis: int) -> None:
+    def __init__(
+        self,
+        maps: np.ndarray | Sequence[np.ndarray],
+        axis: int,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        maps = [maps] if isinstance(maps, np.ndarray) else maps
         self._axis = axis
-        self._searches = [ObjectSearch(frame) for frame in np.moveaxis(brightness, axis, 0)]
+        frames = zip(*(np.moveaxis(image, axis, 0) for image in maps), strict=True)
+        self._searches = [ObjectSearch(frame, spacing) for frame in frames]
 
     def find(
         self,
+        settings: ObjectSettings = _DEFAULTS,
         foreground: np.ndarray | None = None,
-        min_size: int | None = None,
         stop: StopFlag | None = None,
     ) -> np.ndarray:
-        """Find objects as `ObjectSearch.find` does: bright or dark ones, the same in all frames."""
-        bright = None
+        """Find objects as `ObjectSearch.find` does, in all frames those of the same sources."""
+        sources = None
         if foreground is None and len(self._searches) > 1:
-            quality = np.sum([s.quality(min_size, stop) for s in self._searches], axis=0)
-            bright = bool(quality[0] >= quality[1])
+            of_frames = [search.evidence(settings, stop) for search in self._searches]
+            total = {source: sum(e[source] for e in of_frames) for source in of_frames[0]}
+            sources = best_sources(total, settings)
         frames = []
         for i, search in enumerate(self._searches):
             raise_if_stopped(stop, "objects")
             mask = None if foreground is None else np.take(foreground, i, self._axis)
-            frames.append(search.find(mask, min_size, stop, bright))
+            frames.append(search.find(settings, mask, stop, sources))
         return np.stack(link_frames(frames), axis=self._axis)
 
 
@@ -193,10 +247,7 @@ def _mutual_overlaps(labels: np.ndarray, before: np.ndarray) -> tuple[np.ndarray
     return tuple(pairs[:, first[0] & first[1]])
 
 
-def _check(space: tuple[int, ...], foreground: np.ndarray | None, min_size: int | None) -> None:
-    whole = isinstance(min_size, int | np.integer) and not isinstance(min_size, bool)
-    if min_size is not None and (not whole or min_size < 1):
-        raise InputError(f"min_size = {min_size!r}: give a whole number of pixels, 1 or more.")
+def _check(space: tuple[int, ...], foreground: np.ndarray | None) -> None:
     if foreground is not None and (foreground.shape != space or foreground.dtype != bool):
         raise InputError(
             f"foreground is {foreground.dtype} of shape {foreground.shape}: give a bool mask of "
@@ -204,107 +255,183 @@ def _check(space: tuple[int, ...], foreground: np.ndarray | None, min_size: int 
         )
 
 
+def object_search(maps: list[np.ndarray], axes: Axes) -> ObjectSearch | ObjectSearchInTime:
+    """Return the search in an image with these axes."""
+    # Sides of pixels matter where slices are farther apart; images are taken as they are.
+    spacing = axes.spacing if "Z" in axes.space else None
+    if "T" not in axes.space:
+        return ObjectSearch(maps, spacing)
+    time = axes.space.index("T")
+    in_frame = None if spacing is None else spacing[:time] + spacing[time + 1 :]
+    return ObjectSearchInTime(maps, time, in_frame)
+
+
 @dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Parts of an image that may be objects, bright ones or dark ones."""
+class Typical:
+    """The typical object of one source, and the evidence for this source."""
 
-    labels: np.ndarray
-    clear: np.ndarray  # which labels stand out enough, shape (n,)
-    area: np.ndarray  # pixels of each label, shape (n,)
-    quality: float  # how much like objects they look, all together
-
-    def of_size(self, smallest: int) -> np.ndarray:
-        """Labels of those that are clear and not too small, numbered anew."""
-        return _selected(self.labels, self.clear & (self.area >= smallest))
+    radius: float
+    contrast: float
+    evidence: float
 
 
-def _bright_candidates(view: np.ndarray, smallest: int, stop: StopFlag | None) -> _Candidates:
-    """Candidates that are brighter than their surroundings."""
-    raise_if_stopped(stop, "objects")
-    gradient = ndimage.gaussian_gradient_magnitude(view, 1.0)
-    raise_if_stopped(stop, "objects")
-    blobs, contrast, value = _blobs(view, gradient, smallest, stop)
-    if not len(value):
-        return _Candidates(blobs, np.zeros(0, bool), np.zeros(0), 0.0)
-    raise_if_stopped(stop, "objects")
-    usual = _quantile(ellipse_misfit(coordinate_moments(blobs)), value, 0.3)
-    tolerance = float(np.clip(_SPLIT_MISFIT * usual, *_SPLIT_BOUNDS))
-    labels, blob = split_at_necks(blobs, tolerance, stop)
-    moments = coordinate_moments(labels)
-    area, contrast = moments[:, 0], contrast[blob]
-    penalty = (ellipse_misfit(moments) / _OBJECT_MISFIT) ** 2
-    # Of all objects together. Exponent of area below that of `value`: large ones count less.
-    quality = float((np.sqrt(area) * contrast**2 * np.exp(-penalty)).sum())
-    # Of one object: log(contrast * sqrt(area)) less half the penalty. It grows with area as the
-    # signal-to-noise ratio of a mean does. Kept are objects above the gap between faint and clear.
-    score = np.log(contrast) + np.log(area) / 2 - penalty / 2
-    clear_score = _quantile(score, area * contrast, 0.7)
-    faintest_score = np.clip(_deepest_valley(score, area**0.75), *(clear_score + np.log(_FAINTEST)))
-    noise_score = np.log(_NOISE[view.ndim] * float(np.median(gradient)) + 1e-12)
-    return _Candidates(labels, score >= max(faintest_score, noise_score), area, quality)
+def best_sources(evidence: dict[Source, float], settings: ObjectSettings) -> list[Source]:
+    """Return the source with the most evidence, for both polarities the best of each."""
+    if settings.polarity == "both":
+        return [source for sign in (1, -1) for source in _best_source(evidence, sign)]
+    return [max(evidence, key=evidence.__getitem__)]
 
 
-def _blobs(
-    view: np.ndarray, gradient: np.ndarray, smallest: int, stop: StopFlag | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The best set of nodes of the component tree: labels, contrast and value of each blob."""
-    smooth = ndimage.gaussian_filter(view, _SMOOTHING)
-    low, high = np.percentile(smooth, [0, 99.9])
-    levels = np.rint((smooth - low) * (_LEVELS / max(high - low, 1e-9))).clip(0, _LEVELS)
-    levels = levels.astype(np.int32)
-    raise_if_stopped(stop, "objects")
-    parents, node = component_tree(levels, stop)
-    raise_if_stopped(stop, "objects")
-    length, steepness = _outline(levels, gradient)
-    at_edge, thin = np.ones(view.shape, bool), _THIN if view.ndim > 2 else 0
-    at_edge[tuple(slice(1, -1) if n >= thin else slice(None) for n in view.shape)] = False
-    sums = []
-    images = [*coordinate_powers(view.shape), length, steepness, at_edge]
-    for summed in subtree_sums(parents, node, images):
-        raise_if_stopped(stop, "objects")
-        sums.append(summed)
-    *moments, outline, steepness_sum, pixels_at_edge = sums
-    area = moments[0]
-    contrast = np.exp(steepness_sum / np.maximum(outline, 1))
-    misfit = ellipse_misfit(np.stack(moments, axis=1))
-    # Exponent of area below 1: parts with the same contrast as their whole are worth more than it.
-    value = area**0.75 * contrast**2 * np.exp(-((misfit / _BLOB_MISFIT) ** 2))
-    too_large = area > _LARGEST * view.size
-    # A blob with more pixels on the image's edge than visible outline is cut off: no object.
-    value[(area < smallest) | too_large | (pixels_at_edge > outline)] = 0
-    raise_if_stopped(stop, "objects")
-    chosen, label = best_cut(parents, value)
-    raise_if_stopped(stop, "objects")
-    return _filled(label[node].reshape(view.shape)), contrast[chosen], value[chosen]
+def _best_source(evidence: dict[Source, float], sign: int) -> list[Source]:
+    """The source of a sign with the most evidence, in a list; an empty one if there is none."""
+    sources = [source for source in evidence if source[1] == sign]
+    return sorted(sources, key=evidence.__getitem__)[-1:]
 
 
-def _outline(levels: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images whose sums over a node are the length of its outline and the log-gradient along it.
+def _limited(score: np.ndarray, candidates: Candidates, settings: ObjectSettings) -> np.ndarray:
+    """Scores, 0 for candidates that are too large or have a wrong diameter."""
+    possible = candidates.possible
+    if settings.max_size is not None:
+        possible = possible & (candidates.pixels <= settings.max_size)
+    if settings.diameter is not None:
+        deviation = np.log(np.maximum(2 * candidates.radius, 1e-3) / settings.diameter)
+        score = score * np.exp(-((deviation / _DIAMETER_SPREAD) ** 2) / 2)
+    return np.where(possible, score, 0)
 
-    Each pixel face between two levels counts +1 for the higher pixel and -1 for the lower, so that
-    the sum over a node is the length of its outline.
+
+def typical_object(scored: Scored, settings: ObjectSettings, shape: tuple[int, ...]) -> Typical:
+    """Return what is typical of the best candidates, weighted by the square of their scores."""
+    best = max((float(score.max()) for _, score in scored), default=0.0)
+    least = _TYPICAL if best > _TYPICAL else 0.7 * best
+    _, chosen = without_overlaps(scored, least, shape)
+    if not chosen:
+        return Typical(1.0, 0.0, 0.0)
+    score = np.array([scored[k][1][part] for k, part in chosen])
+    radius = np.array([scored[k][0].radius[part] for k, part in chosen])
+    contrast = np.array([scored[k][0].features[part, _CONTRAST] for k, part in chosen])
+    usual = _quantile(radius, score**2, 0.5)
+    return Typical(
+        usual if settings.diameter is None else settings.diameter / 2,
+        _quantile(contrast, score**2, 0.5),
+        float(np.maximum(score - _TYPICAL, 0).sum()),
+    )
+
+
+def least_score(scored: Scored, sensitivity: float) -> float:
+    """Return the score that objects must exceed."""
+    of_sets = []
+    for candidates, score in scored:
+        chosen, _ = candidates.parts.best_cut(np.maximum(score - 0.1, 0))
+        of_sets.append(score[chosen])
+    of_all = np.concatenate(of_sets) if of_sets else np.zeros(0)
+    clear = _quantile(of_all, of_all**2, 0.7) if of_all.any() else 0.0
+    return float(np.clip(_SHARE * clear, *_LEAST_SCORE)) * 2 * (1 - sensitivity)
+
+
+def without_overlaps(
+    scored: Scored, least: float, shape: tuple[int, ...]
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return the best candidates above a score that do not overlap: labels; the set and part.
+
+    The best of each set are those of the largest total score above `least`. Of all sets together,
+    the best are taken one by one; then one is given up for several that fill it, all of one set,
+    and have a larger total.
     """
-    log_gradient = np.log(gradient + np.float32(1e-8))
-    length, steepness = np.zeros(levels.shape, np.float32), np.zeros(levels.shape, np.float32)
-    for pixel, neighbour in neighbour_slices(levels.ndim):
-        step = np.sign(levels[pixel] - levels[neighbour]).astype(np.float32)
-        mean = (log_gradient[pixel] + log_gradient[neighbour]) * (step / 2)
-        length[pixel] += step
-        length[neighbour] -= step
-        steepness[pixel] += mean
-        steepness[neighbour] -= mean
-    return length, steepness
+    found: list[_Found] = []
+    images = []
+    for k, (candidates, score) in enumerate(scored):
+        chosen, labels = candidates.parts.best_cut(np.maximum(score - least, 0))
+        images.append((len(found), labels))
+        places = ndimage.find_objects(labels)
+        found += [
+            _Found(k, int(part), float(score[part]) - least, labels, i, places[i - 1])
+            for i, part in enumerate(chosen, 1)
+        ]
+    result = np.zeros(shape, np.int32)
+    taken = _painted(result, sorted(found, key=lambda f: -f.value))
+    divided = list(_better_parts(result, taken, found, images))
+    if divided:
+        whole = {id(taken[k]) for k, _ in divided}
+        taken = [f for f in taken if id(f) not in whole]
+        taken += [found[i] for _, parts in divided for i in parts]
+        result[:] = 0
+        taken = _painted(result, sorted(taken, key=lambda f: -f.value))
+    return result, [(f.set, f.part) for f in taken]
 
 
-def _filled(labels: np.ndarray) -> np.ndarray:
-    """Fill holes, and with them what lies inside, with the label around them."""
-    holes, number = ndimage.label(labels == 0, np.ones((3,) * labels.ndim))
-    around = np.zeros(number + 1, np.int32)
-    # The last value written stays: what is above the first pixel of the hole, and so around it.
-    around[holes[1:].ravel()[::-1]] = labels[:-1].ravel()[::-1]
-    for axis in range(labels.ndim):
-        around[np.take(holes, [0, -1], axis)] = 0  # open towards what the image does not show
-    return np.where(holes > 0, around[holes], labels)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """A candidate that is among the best of its set."""
+
+    set: int
+    part: int
+    value: float
+    labels: np.ndarray
+    label: int
+    place: tuple[slice, ...]
+
+
+def _painted(result: np.ndarray, found: list[_Found]) -> list[_Found]:
+    """Paint candidates into labels, the first on top; return those that do not overlap."""
+    taken = []
+    for candidate in found:
+        inside = candidate.labels[candidate.place] == candidate.label
+        behind = result[candidate.place] > 0
+        overlap = np.count_nonzero(inside & behind)
+        if overlap > _OVERLAP * np.count_nonzero(inside):
+            continue
+        taken.append(candidate)
+        if overlap:
+            inside = _largest_component(inside & ~behind)
+        result[candidate.place][inside] = len(taken)
+    return taken
+
+
+def _better_parts(
+    result: np.ndarray,
+    taken: list[_Found],
+    found: list[_Found],
+    images: list[tuple[int, np.ndarray]],
+) -> Iterator[tuple[int, list[int]]]:
+    """Which taken candidates have several inside them of a larger total, and which these are."""
+    best = np.array([f.value for f in taken])
+    parts: list[list[int]] = [[] for _ in taken]
+    covered = result > 0
+    for first, labels in images:
+        if not labels.any():
+            continue
+        inside = covered & (labels > 0)
+        number = int(labels.max()) + 1
+        pairs, shared = np.unique(
+            result[inside].astype(np.int64) * number + labels[inside], return_counts=True
+        )
+        whole, part = pairs // number - 1, pairs % number
+        mostly = shared > (1 - _OVERLAP) * np.bincount(labels.ravel())[part]
+        whole, part, shared = whole[mostly], part[mostly] + first - 1, shared[mostly]
+        value = np.array([found[i].value for i in part])
+        total = np.bincount(whole, value, len(taken))
+        fill = np.bincount(whole, shared, len(taken)) > _FILL * np.bincount(result.ravel())[1:]
+        several = np.bincount(whole, minlength=len(taken)) > 1
+        for k in np.flatnonzero(several & fill & (total > _GAIN * best)).tolist():
+            best[k], parts[k] = total[k], part[whole == k].tolist()
+    yield from ((k, chosen) for k, chosen in enumerate(parts) if chosen)
+
+
+def _largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest part of a mask that is connected along pixel faces."""
+    components, number = ndimage.label(mask)
+    if number < 2:
+        return mask
+    return components == np.bincount(components.ravel())[1:].argmax() + 1
+
+
+def _touches_edge(labels: np.ndarray) -> np.ndarray:
+    """Which labels 1 .. n touch the edge of the image; thin volumes have none above and below."""
+    touches = np.zeros(int(labels.max(initial=0)) + 1, bool)
+    for axis, n in enumerate(labels.shape):
+        if labels.ndim == 2 or n >= THIN:
+            touches[np.take(labels, [0, -1], axis)] = True
+    return touches[1:]
 
 
 def _quantile(values: np.ndarray, weight: np.ndarray, quantile: float) -> float:
@@ -315,16 +442,6 @@ def _quantile(values: np.ndarray, weight: np.ndarray, quantile: float) -> float:
     return float(values[order[rank]])
 
 
-def _deepest_valley(score: np.ndarray, weight: np.ndarray) -> float:
-    """The deepest valley between two hills in the distribution of the score."""
-    bins = np.arange(score.min() - 1, score.max() + 1.1, 0.05)
-    density = ndimage.gaussian_filter1d(np.histogram(score, bins, weights=weight)[0], 6.0)
-    left = np.maximum.accumulate(density)
-    right = np.maximum.accumulate(density[::-1])[::-1]
-    hills = np.minimum(left, right)
-    return float(bins[np.argmax((hills - density) / np.sqrt(np.maximum(hills, 1e-9)))])
-
-
 def _selected(labels: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Labels for which `keep` holds, numbered anew."""
     new_label = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)])
@@ -332,7 +449,11 @@ def _selected(labels: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 
 def _within(
-    foreground: np.ndarray, options: list[np.ndarray], smallest: int, stop: StopFlag | None
+    foreground: np.ndarray,
+    options: list[np.ndarray],
+    smallest: int,
+    spacing: tuple[float, ...],
+    stop: StopFlag | None,
 ) -> np.ndarray:
     """The objects that cover the foreground best, clipped to it; else its own components."""
     best, best_cover = None, 0.5
@@ -347,132 +468,17 @@ def _within(
     if best is None:
         if not foreground.any():
             return np.zeros(foreground.shape, np.int32)
-        best, _ = split_at_necks(ndimage.label(foreground)[0], _OBJECT_MISFIT, stop)
+        best = split_at_necks(foreground, spacing, stop)
     components = connected_components(best, connectivity=1)
     return _selected(components, np.bincount(components.ravel())[1:] >= smallest)
 
 
 def split_at_necks(
-    blobs: np.ndarray, tolerance: float, stop: StopFlag | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split blobs at their necks; return the parts, and the blob (from 0) of each.
-
-    The watershed of the depth inside gives basins; their merges are a tree, of which the cut is
-    taken whose parts are most elliptic. `tolerance` is the misfit at which a part is worth 1/e.
-    """
-    raise_if_stopped(stop, "objects")
-    inside = np.pad(blobs > 0, 1, mode="edge")  # the edge of the image makes no neck
-    depth = ndimage.distance_transform_edt(inside)[(slice(1, -1),) * blobs.ndim] - 1
-    raise_if_stopped(stop, "objects")
-    depth = ndimage.gaussian_filter(np.maximum(depth, 0).astype(np.float32), _SMOOTHING)
-    peaks, number = ndimage.label((depth == ndimage.maximum_filter(depth, 3)) & (blobs > 0))
-    raise_if_stopped(stop, "objects")
-    basins = watershed(-depth, peaks, mask=blobs > 0)
-    raise_if_stopped(stop, "objects")
-    moments = list(coordinate_moments(basins))
-    merges, neck = _basin_merges(basins, depth)
-    for a, b in merges:
-        moments.append(moments[a] + moments[b])
-    raise_if_stopped(stop, "objects")
-    table = np.array(moments)
-    value = (table[:, 0] * np.exp(-((ellipse_misfit(table) / tolerance) ** 2))).tolist()
-    whole = [True] * len(value)
-    for node, (a, b) in enumerate(merges, number):
-        value_apart = (value[a] + value[b]) * (1 - neck[node - number] ** _NECK_POWER)
-        whole[node] = value[node] >= value_apart
-        value[node] = max(value[node], value_apart)
-    label = [0] * len(value)
-    count = 0
-    for node in range(len(value) - 1, -1, -1):
-        if not label[node] and whole[node]:
-            count += 1
-            label[node] = count
-        if node >= number:
-            label[merges[node - number][0]] = label[merges[node - number][1]] = label[node]
-    parts = np.array([0, *label[:number]], np.int32)[basins]
-    blob = np.zeros(count + 1, np.int64)
-    blob[parts.ravel()] = blobs.ravel()
-    return parts, blob[1:] - 1
-
-
-def _basin_merges(
-    basins: np.ndarray, depth: np.ndarray
-) -> tuple[list[tuple[int, int]], list[float]]:
-    """Merges of basins, shallow ones first: the two nodes, and how thick the neck between is.
-
-    Basins are nodes 0 .. n-1, merge i is node n + i. The thickness is relative to the thinner one.
-    """
-    number = int(basins.max())
-    pairs, necks = [], []
-    for pixel, neighbour in neighbour_slices(basins.ndim):
-        one, other = basins[pixel], basins[neighbour]
-        touch = (one != other) & (one > 0) & (other > 0)
-        ends = np.sort([one[touch], other[touch]], axis=0).astype(np.int64) - 1
-        pairs.append(ends[0] * number + ends[1])
-        necks.append(np.minimum(depth[pixel][touch], depth[neighbour][touch]))
-    pair, neck = np.concatenate(pairs), np.concatenate(necks)
-    order = np.lexsort((-neck, pair))
-    pair, widest = np.unique(pair[order], return_index=True)
-    neck = neck[order][widest]
-    top = ndimage.maximum(depth, basins, np.arange(1, number + 1)).tolist()
-    ends = np.stack([pair // number, pair % number], axis=1)
-    # Dynamics: how far the lower of two peaks rises above the neck between them.
-    dynamics = np.array(top)[ends].min(axis=1) - neck if len(ends) else neck
-    parent = list(range(number))
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = node = parent[parent[node]]
-        return node
-
-    merges, thickness = [], []
-    for k in np.argsort(dynamics, kind="stable").tolist():
-        a, b = root(int(ends[k, 0])), root(int(ends[k, 1]))
-        if a != b:
-            thickness.append(min(1.0, float(neck[k]) / max(min(top[a], top[b]), 1e-9)))
-            merges.append((a, b))
-            parent[a] = parent[b] = len(parent)
-            parent.append(len(parent))
-            top.append(max(top[a], top[b]))
-    return merges, thickness
-
-
-def ellipse_misfit(moments: np.ndarray) -> np.ndarray:
-    """Share of the ellipse (ellipsoid) with the same moments that is not filled: 0 for one."""
-    ndim = {6: 2, 10: 3}[moments.shape[1]]
-    area = np.maximum(moments[:, 0], 1)
-    mean = moments[:, 1 : 1 + ndim] / area[:, np.newaxis]
-    covariance = np.empty((len(area), ndim, ndim))
-    for k, (a, b) in enumerate(combinations_with_replacement(range(ndim), 2), 1 + ndim):
-        covariance[:, a, b] = covariance[:, b, a] = moments[:, k] / area - mean[:, a] * mean[:, b]
-    covariance[:, range(ndim), range(ndim)] += 1 / 12  # a pixel is a square, not a point
-    # Semi-axes are sqrt(ndim + 2) standard deviations long.
-    unit_ball = {2: np.pi, 3: 4 / 3 * np.pi}[ndim] * (ndim + 2) ** (ndim / 2)
-    size = unit_ball * np.sqrt(np.maximum(np.linalg.det(covariance), 1e-12))
-    return np.maximum(1 - area / size, 0)
-
-
-def coordinate_moments(labels: np.ndarray) -> np.ndarray:
-    """Sums of `coordinate_powers` over labels 1 .. n, shape (n, K)."""
-    flat = labels.ravel()
-    sums = [np.bincount(flat, image.ravel()) for image in coordinate_powers(labels.shape)]
-    return np.stack(sums, axis=1)[1:]
-
-
-def coordinate_powers(space: tuple[int, ...]) -> list[np.ndarray]:
-    """Images of 1, each coordinate and each product of two: their sums are the moments."""
-    centre = [n / 2 for n in space]
-    coordinates = [
-        np.broadcast_to(index - c, space)
-        for index, c in zip(np.ogrid[tuple(map(slice, space))], centre, strict=True)
-    ]
-    products = [a * b for a, b in combinations_with_replacement(coordinates, 2)]
-    return [np.ones(space), *coordinates, *products]
-
-
-def neighbour_slices(ndim: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Along each axis, slices of all pixels but the last and of their next neighbours."""
-    for axis in range(ndim):
-        pixel, neighbour = [slice(None)] * ndim, [slice(None)] * ndim
-        pixel[axis], neighbour[axis] = slice(None, -1), slice(1, None)
-        yield tuple(pixel), tuple(neighbour)
+    mask: np.ndarray, spacing: tuple[float, ...], stop: StopFlag | None = None
+) -> np.ndarray:
+    """Split a mask at its necks where the parts are clearly more elliptic than the whole."""
+    parts, _ = nested_basins(*basins_of(mask, spacing, stop))
+    moments = np.stack([parts.sums(i) for i in coordinate_powers(mask.shape, spacing)], axis=1)
+    misfit, _ = ellipse_fit(moments, spacing)
+    value = moments[:, 0] * np.exp(-((misfit / _FOREGROUND_MISFIT) ** 2)) + 1e-9
+    return parts.best_cut(value)[1]

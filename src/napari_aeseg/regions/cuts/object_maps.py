@@ -1,0 +1,43 @@
+"""Scalar maps of an image that objects are searched in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Weights of red, green and blue (Rec. 709).
+_LUMINANCE = (0.2125, 0.7154, 0.0721)
+# Light that comes through, relative to white, is at least this: noise has no logarithm.
+_LEAST_LIGHT = 0.02
+# Pixels from which the axis is estimated.
+_SAMPLE = 100_000
+
+
+def brightness_of(pixels: np.ndarray) -> np.ndarray:
+    """Return the brightness of each pixel of (C, *space), float16: three channels are RGB."""
+    weight = _LUMINANCE if len(pixels) == 3 else [1 / len(pixels)] * len(pixels)
+    return np.tensordot(np.asarray(weight, np.float32), pixels, 1).astype(np.float16)
+
+
+def stain_of(pixels: np.ndarray) -> np.ndarray | None:
+    """Return how little stain each pixel of RGB (3, *space) has, float16; None of other images.
+
+    It is the optical density of the three channels along the axis on which it varies most, with the
+    sign changed: stained nuclei are dark, as they are in the brightness, whatever their colour.
+    """
+    if len(pixels) != 3:
+        return None
+    flat = pixels.reshape(3, -1)
+    sample = flat[:, :: max(1, flat.shape[1] // _SAMPLE)].astype(np.float64)
+    black, white = sample.min(axis=1), np.percentile(sample, 99, axis=1)
+    span = np.maximum(white - black, 1e-6)
+
+    def density(values: np.ndarray, channel: int) -> np.ndarray:
+        light = (values - np.float32(black[channel])) / np.float32(span[channel])
+        return -np.log(np.clip(light, _LEAST_LIGHT, 1.2))
+
+    _, axes = np.linalg.eigh(np.cov(np.stack([density(sample[c], c) for c in range(3)])))
+    axis = axes[:, -1] * (1 if axes[:, -1].sum() > 0 else -1)
+    stain = np.zeros(flat.shape[1], np.float32)
+    for channel in range(3):
+        stain -= np.float32(axis[channel]) * density(flat[channel], channel)
+    return stain.reshape(pixels.shape[1:]).astype(np.float16)
