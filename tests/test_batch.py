@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
+import imageio.v3 as imageio
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,6 +133,37 @@ def test_a_resolution_is_chosen_for_all_files(tmp_path, output, stripes):
     assert tifffile.imread(output / "a_labels.tif").shape == stripes[::2, ::2].shape
     report = run([tmp_path / "a.zarr"], tmp_path / "other", "base", resolution=2)
     assert "a.zarr has resolutions 0 to 1" in report.failed[0].text
+
+
+def test_existing_labels_are_the_start_of_each_file(files, output, tmp_path):
+    given = tmp_path / "given"
+    given.mkdir()
+    segments = np.zeros((48, 40), np.uint16)
+    segments[5:20, 7:30] = 3
+    for name in ("a_labels.tif", "b_cp_masks.png", "c.tif"):
+        imageio.imwrite(given / name, segments)
+    assert run(files, output, "base", labels=given).summary == "3 files: 3 done"
+    for stem in "abc":
+        labels = tifffile.imread(output / f"{stem}_labels.tif")
+        assert len(np.unique(labels[segments == 3])) == 1
+    (given / "c.tif").unlink()
+    report = run(files, tmp_path / "more", "base", labels=given)
+    assert "has no labels of c.tif: c.tif, c_labels.tif" in report.failed[0].text
+    assert run(files[:1], tmp_path / "one", "base", labels=given / "a_labels.tif").files[0].labels
+
+
+def test_existing_labels_that_cannot_be_used_are_refused_before_any_work(files, output, tmp_path):
+    labels = tmp_path / "a_labels.tif"
+    tifffile.imwrite(labels, np.ones((48, 40), np.uint8))
+    with pytest.raises(InputError, match="is one file, but there are 3 images"):
+        run(files, output, "base", labels=labels)
+    with pytest.raises(InputError, match="There are no labels"):
+        run(files, output, "base", labels=tmp_path / "lost")
+    for existing in ("refuse", "replace"):
+        with pytest.raises(InputError, match=r"a_labels\.tif' would be read and written"):
+            run(files, tmp_path, "base", labels=tmp_path, existing=existing)
+    with pytest.raises(InputError, match="a saved hierarchy has its patches"):
+        run([tmp_path / "a.aeseg.zarr"], output, None, labels=labels)
 
 
 def test_a_file_that_fails_does_not_stop_the_others(files, output, model):

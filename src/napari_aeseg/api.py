@@ -49,6 +49,7 @@ from napari_aeseg.progress import Progress, StopFlag, collect_messages, drain, r
 from napari_aeseg.regions.cuts.object_maps import brightness_of, stain_of
 from napari_aeseg.regions.hierarchy import Hierarchy, checked_number
 from napari_aeseg.regions.patches.graph import region_graph
+from napari_aeseg.regions.patches.segments import checked_segments, patches_with_segments
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
 from napari_aeseg.regions.patches.superpixels import make_patches, patch_shape, pixel_density
 
@@ -198,6 +199,7 @@ def build_hierarchy(
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
     client: Any = None,
+    labels: Any = None,
 ) -> Hierarchy:
     """Encode an image and build the tree of all its segmentations.
 
@@ -236,6 +238,10 @@ def build_hierarchy(
     client : distributed.Client, optional
         Its workers process the blocks; they see `store` under the same path. With `store`, the
         active client is the default.
+    labels : array_like of int, optional
+        Existing segments (by hand, Cellpose, StarDist, SAM ...), one label for each pixel, 0 for
+        none. Each connected part of a segment is one patch, which regions and classes never cut;
+        pixels without a segment are cut into patches as usual. Not with images in blocks.
 
     Returns
     -------
@@ -244,7 +250,8 @@ def build_hierarchy(
     Raises
     ------
     InputError
-        If the image cannot be used, or does not fit the model, or `voxel_size` does not fit.
+        If the image cannot be used, or does not fit the model, or `voxel_size` or `labels` do not
+        fit.
     StoppedError
         When asked to stop.
 
@@ -267,6 +274,7 @@ def build_hierarchy(
         blocks=blocks,
         store=store,
         client=client,
+        labels=labels,
     )
     return drain(work, progress)
 
@@ -407,6 +415,7 @@ def hierarchy_steps(
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
     client: Any = None,
+    labels: Any = None,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
 
@@ -418,11 +427,26 @@ def hierarchy_steps(
     if not isinstance(model, Model):
         model = Model.load(model)
     in_blocks = any(option is not None for option in (blocks, store, client))
-    if not (in_blocks or needs_blocks(array)):
+    in_blocks = in_blocks or needs_blocks(array)
+    segments = None
+    if labels is not None:
+        if in_blocks:
+            raise InputError(f"labels cannot be used with {name} in blocks: crop the image.")
+        segments = checked_segments(labels, reading, name)
+    if not in_blocks:
         with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
             return (
                 yield from _steps_in_memory(
-                    array, model, params, comparison, reading, device, stop, name, precision
+                    array,
+                    model,
+                    params,
+                    comparison,
+                    reading,
+                    device,
+                    stop,
+                    name,
+                    precision,
+                    segments,
                 )
             )
     with oom_as_device_error(name, "Give smaller blocks (block_size, --block-size)."):
@@ -532,6 +556,7 @@ def _steps_in_memory(
     stop: StopFlag | None,
     name: str,
     precision: Precision,
+    segments: np.ndarray | None,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build the hierarchy of an image that is loaded as a whole."""
     levels = model.levels(params.levels)
@@ -542,6 +567,8 @@ def _steps_in_memory(
     raise_if_stopped(stop, "read")
     sides, density = patch_shape(axes, params.patch_size), pixel_density(axes)
     patches = make_patches(read.pixels, sides, params.patches, stop, density)
+    if segments is not None:
+        patches = patches_with_segments(patches, segments, in_time="T" in axes.letters)
     yield Progress("patches", 1, 1)
     raise_if_stopped(stop, "patches")
     notes: list[str] = []

@@ -65,6 +65,9 @@ _ALTERNATIVE_SIDE = 480
 #: Suffixes of the image files that are taken from a folder. Arrays of numpy may be anything.
 SUFFIXES = (*(s for s in READERS if s not in (".npy", ".npz")), *OTHER_SUFFIXES)
 
+# Endings of the names of label files, after the name of the image.
+_LABEL_ENDINGS = ("", "_labels", "_masks", "_cp_masks")
+
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
@@ -142,6 +145,7 @@ def segment_files(
     store: str | PathLike[str] | None = None,
     alternatives: int | None = None,
     resolution: int = 0,
+    labels: str | PathLike[str] | None = None,
 ) -> BatchReport:
     """Segment image files with one model, and write labels, overlays and tables.
 
@@ -199,6 +203,10 @@ def segment_files(
         image by itself.
     resolution : int
         Of images with several, as OME-Zarr and whole slides have them; 0 is the finest.
+    labels : path-like, optional
+        Existing segments to start from, as of `build_hierarchy`: the label file of a single image,
+        or a folder with ``NAME.tif``, ``NAME_labels.tif``, ``NAME_masks.tif`` or
+        ``NAME_cp_masks.tif`` (or ``.png`` ...) for each image.
 
     Returns
     -------
@@ -249,6 +257,7 @@ def segment_files(
         store=None if store is None else Path(store),
         alternatives=alternatives,
         resolution=resolution,
+        labels=None if labels is None else Path(labels),
     )
     return drain(batch.steps(stop), progress)
 
@@ -280,6 +289,7 @@ class Batch:
     store: Path | None = None
     alternatives: int | None = None
     resolution: int = 0
+    labels: Path | None = None
     _built: dict[Path, tuple[ImageFile | None, Hierarchy]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -305,8 +315,22 @@ class Batch:
                 raise InputError("Objects have no alternatives: choose regions or classes.")
         if self.voxel_size is not None:
             self.voxel_size = checked_voxel_size(self.voxel_size)
+        self._check_labels()
         self._check_output()
         self._check_results()
+
+    def _check_labels(self) -> None:
+        labels = self.labels
+        if labels is None:
+            return
+        if any(map(is_hierarchy, self.files)):
+            raise InputError("Existing labels are for images: a saved hierarchy has its patches.")
+        if not labels.exists():
+            raise InputError(f"There are no labels {str(labels)!r}.")
+        if len(self.files) > 1 and (labels.is_file() or is_zarr(labels)):
+            raise InputError(
+                f"{labels} is one file, but there are {len(self.files)} images. Give a folder."
+            )
 
     @property
     def is_one_file(self) -> bool:
@@ -341,7 +365,8 @@ class Batch:
             )
         results = [self.results(file) for file in self.files]
         planned = [path for paths in results for path in paths]
-        both = {os.path.realpath(p) for p in self.files} & {os.path.realpath(p) for p in planned}
+        read = [*self.files, *(label for p in self.files if (label := self._labels_of(p)))]
+        both = {os.path.realpath(p) for p in read} & {os.path.realpath(p) for p in planned}
         if both:
             raise InputError(f"{min(both)!r} would be read and written: choose another folder.")
         if self.existing == "refuse":
@@ -452,13 +477,29 @@ class Batch:
         store = self.store
         if store is not None and not self.is_one_file:
             store = store / stem_of(path)
+        labels = None
+        if self.labels is not None:
+            file = self._labels_of(path)
+            if file is None:
+                names = ", ".join(f"{stem_of(path)}{ending}.tif" for ending in _LABEL_ENDINGS)
+                raise InputError(f"{self.labels} has no labels of {path.name}: {names} ...")
+            labels = open_file(file).array
         work = hierarchy_steps(
             *(opened.array, self.model, self.params, axes, self.device, stop, path.name),
             comparison=self.comparison,
             blocks=self.blocks,
             store=store,
+            labels=labels,
         )
         return opened, (yield from work)
+
+    def _labels_of(self, path: Path) -> Path | None:
+        """Return the file of the existing labels of an image, if it is there."""
+        if self.labels is None or not self.labels.is_dir() or is_zarr(self.labels):
+            return self.labels
+        names = (f"{stem_of(path)}{e}{suffix}" for e in _LABEL_ENDINGS for suffix in SUFFIXES)
+        files = (self.labels / name for name in names)
+        return next((f for f in files if f.exists() and not f.samefile(path)), None)
 
     def _saved_hierarchy(self, path: Path) -> Hierarchy:
         """Load a hierarchy, and compare its patches as given."""

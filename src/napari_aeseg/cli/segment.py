@@ -109,6 +109,14 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
         "--objects", action="store_true", help="separate objects, such as nuclei or particles"
     )
     group.add_argument(
+        "--labels",
+        type=Path,
+        metavar="PATH",
+        help="existing segments to start from, which regions and classes never cut: the label file "
+        "of a single image, or a folder with NAME_labels.tif (or NAME.tif, NAME_masks.tif, "
+        "NAME_cp_masks.tif) for each",
+    )
+    group.add_argument(
         "--keep-classes",
         type=Path,
         metavar="MODEL",
@@ -205,6 +213,7 @@ def run(options: argparse.Namespace) -> int:
         store=options.store,
         alternatives=options.alternatives,
         resolution=options.resolution,
+        labels=options.labels,
         strokes=[read_file(path)[0] for path in options.classes_from or ()],
     )
     batch.model = _model(options, batch)
