@@ -148,7 +148,15 @@ def test_clear_bands_are_suggested_one_each(hierarchy_of, number):
     assert hierarchy_of(image, 4, scale=1).suggest_n_regions() == number
 
 
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_clear_kinds_of_bands_are_suggested_one_class_each(hierarchy_of, number):
+    bands = np.tile([*range(number), *reversed(range(number))], 2).repeat(8)
+    noise = np.random.default_rng(0).normal(0, 0.01, (len(bands), 24))
+    assert hierarchy_of(bands[:, np.newaxis] + noise, 4, scale=1).suggest_n_classes() == number
+
+
 def test_constant_image_is_suggested_to_be_one(hierarchy_of):
+    assert hierarchy_of(np.full((16, 16), 3.0), 4).suggest_n_classes() == 1
     assert hierarchy_of(np.full((16, 16), 3.0), 4).suggest_n_regions() == 1
 
 

@@ -105,7 +105,7 @@ def _hierarchy_rows(header: dict[str, Any], tree: Hierarchy) -> dict[str, str]:
         "parameters": _listed(dict([*tree.params, *tree.comparison])),
         "model": tree.model_fingerprint,
         "merge tree": "built" if header["has_tree"] else "not built yet",
-        "suggested": f"{tree.suggest_n_regions()} regions",
+        "suggested": f"{tree.suggest_n_regions()} regions, {tree.suggest_n_classes()} classes",
         "notes": "; ".join(tree.notes) or "none",
     }
 

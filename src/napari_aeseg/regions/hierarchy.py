@@ -78,6 +78,8 @@ if TYPE_CHECKING:
 OBJECTS_NEED_PIXELS = (
     "Objects are not available for images in blocks. Use regions or classes, or crop the image."
 )
+# More classes than these are seldom meant.
+_MOST_CLASSES_SUGGESTED = 8
 # Pixels that are looked up together.
 _PIXELS_TOGETHER = 500_000
 
@@ -276,6 +278,10 @@ class Hierarchy:
         beside what the last one gained: the largest ratio of successive merge costs.
         """
         return self.tree.suggested_number()
+
+    def suggest_n_classes(self) -> int:
+        """Return the number of classes, 8 at most, where the cost of joining classes jumps."""
+        return self._compared.base_classes[1].suggested_number(_MOST_CLASSES_SUGGESTED)
 
     def n_regions_at(self, threshold: float) -> int:
         """Return how many regions a threshold leaves; see `regions`."""

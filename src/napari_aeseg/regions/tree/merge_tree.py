@@ -11,8 +11,6 @@ import numpy as np
 _HALF_WAY = 8.0  # the best cut of photographs is then in the middle of the slider
 #: Smallest threshold above 0: below it, squares underflow and no cost lies between two thresholds.
 SMALLEST_THRESHOLD = 1e-9
-# Largest number of regions that is suggested.
-_MAX_SUGGESTED = 64
 
 
 @dataclass(frozen=True)
@@ -121,9 +119,9 @@ class MergeTree:
         """Return the number of regions left when every merge cheaper than `cost` is done."""
         return self.leaves - int(np.searchsorted(self.cost, cost, side="left"))
 
-    def suggested_number(self) -> int:
-        """Return the number of regions where the cost of merging jumps, 64 at most."""
-        cost = self.cost[::-1][:_MAX_SUGGESTED]
+    def suggested_number(self, most: int = 64) -> int:
+        """Return the number of regions where the cost of merging jumps, `most` at most."""
+        cost = self.cost[::-1][:most]
         if len(cost) < 2 or cost[0] <= 0:
             return 1
         ratio = cost[:-1] / np.maximum(cost[1:], cost[0] * 1e-12)  # equal patches merge at cost 0
