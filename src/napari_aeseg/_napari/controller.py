@@ -60,7 +60,7 @@ from napari_aeseg._napari.work.objects import ObjectFinder
 from napari_aeseg._napari.work.session import Session, Task
 from napari_aeseg._napari.work.worker import wait_until
 from napari_aeseg.errors import InputError
-from napari_aeseg.params import BASE_MODEL, TrainingParams
+from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX, TrainingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +75,9 @@ if TYPE_CHECKING:
     from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.progress import Progress
     from napari_aeseg.regions.hierarchy import Hierarchy
+
+
+_MOST_AUTOSAVED = 5  # files in the list of models
 
 
 class Controller:
@@ -158,7 +161,9 @@ class Controller:
         ):
             button.clicked.connect(slot(action, *arguments))
         model.device_box.opened.connect(self.devices.find)
+        model.model_box.opened.connect(slot(self._find_autosaved))
         for signal, handler in (
+            (model.model_chosen, self.choose_model),
             (segments.classes.renamed, corrections.rename),
             (segments.classes.recolored, corrections.recolor),
             (segments.classes.fixed, self.fix_classes),
@@ -227,6 +232,25 @@ class Controller:
         if not self.state.images:
             raise InputError("No image is chosen: open an image and check it in the list.")
         return tuple(image_input(image, self.state.axes) for image in self.state.images)
+
+    def choose_model(self, choice: Model | str | Path) -> None:
+        """Use a model of this session again, or load a file or the base model."""
+        state = self.state
+        base = (model for model in state.models if model.any_channels)
+        model = next(base, choice) if choice == BASE_MODEL else choice
+        try:
+            if isinstance(model, str | Path):
+                self.load(model)
+            else:
+                self.session.check_free()
+                state.assign_model(model, state.models[model])
+        finally:
+            state.models = dict(state.models)  # the list shows what is in use
+
+    def _find_autosaved(self) -> None:
+        files = read_settings().folder.glob(f"*{MODEL_SUFFIX}")
+        newest = sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+        self.state.autosaved = tuple(newest[:_MOST_AUTOSAVED])
 
     def load(self, path: str | PathLike[str]) -> None:
         """Begin to load a model file, or "base"."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -40,8 +40,11 @@ EDITS_DISCARDED = (
 OWN_CLASSES = (
     "The stored classes are of other channels or another model: this image has classes of its own."
 )
+_MOST_MODELS = 8  # of a session that are kept in memory
 Start = Literal["new", "base", "current"]
 Tool = Literal["merge", "split"]
+Display = Literal["fill", "outlines", "off"]
+DISPLAYS: tuple[Display, ...] = get_args(Display)
 
 
 @dataclass(frozen=True)
@@ -203,10 +206,13 @@ class DockState:
     segmentation: SegmentationParams = field(default_factory=SegmentationParams)  # next time
     comparison: ComparisonParams = field(default_factory=ComparisonParams)  # results follow it
     cut: Cut = field(default_factory=Cut)  # what previews show, without edits by hand
+    display: Display = "fill"  # how previews are drawn
     tool: Tool | None = None  # what clicks on a preview do
     classes: ClassStyle = field(default_factory=ClassStyle)
     model: Model | None = None
     origin: Origin = field(default_factory=Origin)  # of the model
+    models: Mapping[Model, Origin] = field(default_factory=dict)  # of this session
+    autosaved: tuple[Path, ...] = ()  # the newest model files that were saved by themselves
     results: Mapping[Image, Result] = field(default_factory=dict)  # the segmented images
     example: Image | None = None  # whose classes the others have; None is the first of them
     # The newest objects of each image.
@@ -282,6 +288,12 @@ class DockState:
 
     def assign_model(self, model: Model | None, origin: Origin) -> None:
         """Use a model from now on, and the classes that it brings along."""
+        models = dict(self.models)
+        if self.model is not None:
+            models[self.model] = self.origin
+        if model is not None:
+            models[model] = origin
+        self.models = dict(list(models.items())[-_MOST_MODELS:])
         self.origin, self.model = origin, model
         if any(result.model is None for result in self.results.values()):
             self.results = {
@@ -293,6 +305,16 @@ class DockState:
             self.classes = ClassStyle(prototypes.names, prototypes.colors, prototypes, model)
         elif self.classes.prototypes is not None:
             self.classes = replace(self.classes, prototypes=None)
+
+    def is_outdated(self, image: Image) -> bool:
+        """Whether segmenting an image again would use another model, other patches or pixels."""
+        result = self.results[image]
+        return (
+            (self.model is not None and result.model is not self.model)
+            or result.hierarchy.params != self.segmentation
+            or not result.input.has_data_of(image)
+            or (self.axes is not None and result.hierarchy.axes.letters != self.axes.upper())
+        )
 
     @property
     def hierarchies(self) -> dict[Image, Hierarchy]:

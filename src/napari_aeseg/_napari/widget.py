@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QSizePolicy
 from napari_aeseg._napari.controller import Controller
 from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import check_colors
-from napari_aeseg._napari.state import Origin
+from napari_aeseg._napari.state import DISPLAYS, Origin
 from napari_aeseg._napari.views.model import STARTS
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from psygnal import SignalInstance
 
-    from napari_aeseg._napari.state import Start, Tool
+    from napari_aeseg._napari.state import Display, Start, Tool
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import Existing
     from napari_aeseg.regions.cuts.cut import Cut, Mode
@@ -555,6 +555,17 @@ class AESegWidget(Container):
     def redo(self, image: Image | None = None) -> bool:
         """Redo the edit that was undone last; return False when there is none."""
         return bool(self._controller.correct(self._controller.corrections.redo, image))
+
+    @property
+    def display(self) -> Display:
+        """How previews are drawn: "fill", "outlines" or "off"; the key O goes on to the next."""
+        return self._state.display
+
+    @display.setter
+    def display(self, display: Display) -> None:
+        if display not in DISPLAYS:
+            raise InputError(f"display = {display!r}: choose one of {', '.join(DISPLAYS)}.")
+        self._state.display = display
 
     @property
     def tool(self) -> Tool | None:

@@ -169,3 +169,18 @@ def test_a_new_layer_has_the_class_colors_as_well(viewer, state, show):
     viewer.layers.remove(show(3, mode="classes"))
 
     assert np.allclose(show(3, mode="classes").get_color(1), (1, 0, 0, 1))
+
+
+def test_it_is_filled_or_has_outlines_or_is_hidden(state, show):
+    layer = show(3)
+    (press,) = [call for key, call in layer.keymap.items() if str(key) == "O"]
+
+    press(layer)
+    assert (layer.contour, layer.opacity, layer.visible) == (2, 1, True)
+    press(layer)
+    assert not layer.visible
+    press(layer)
+    assert (layer.contour, layer.opacity, layer.visible) == (0, 0.5, True)
+    state.display = "off"
+    assert show(4).visible  # whoever changes a control wants to see what it does
+    assert state.display == "fill"

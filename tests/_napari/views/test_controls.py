@@ -28,6 +28,7 @@ import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
 from napari_aeseg import ComparisonParams, Cut, InputError, SegmentationParams, TrainingParams
 from napari_aeseg._napari.layers.diagnostics import DIAGNOSTICS
+from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg.params import PRESETS
 from napari_aeseg.regions.cuts.cut import MODES
 
@@ -93,6 +94,10 @@ def classes(widget):
 
 def markers(widget):
     widget.mode = "markers"
+
+
+def outlined(widget):
+    widget.display = "outlines"
 
 
 def own_scale(widget):
@@ -204,6 +209,7 @@ CONTROLS = {
     "images.axes_field": (nothing, write("XY"), value("(widget.axes, widget.axes_text)")),
     "model.train_button": (nothing, click, model),
     "model.resume_button": (unfinished, click, value("widget.model.unfinished")),
+    "model.model_box": (nothing, choose(0), model),
     "model.load_button": (nothing, click, model),
     "model.save_button": (nothing, click, files),
     "model.preset_box": (nothing, choose(2), value("widget.training_params")),
@@ -220,6 +226,12 @@ CONTROLS = {
             classes if mode == "regions" else nothing, click, value("widget.mode")
         )
         for mode in MODES
+    },
+    **{
+        f"segments.displays[{display!r}]": (
+            outlined if display == "fill" else nothing, click, value("widget.display")
+        )
+        for display in DISPLAYS
     },
     "segments.regions.n_regions.slider": (nothing, slide, shown),
     "segments.regions.n_regions.number": (nothing, step, shown),
@@ -256,7 +268,9 @@ CONTROLS = {
         f"folds[{name!r}].button": (
             nothing, click, value(f"dock.folds[{name!r}].content.isHidden()")
         )
-        for name in ("training", "patches", "diagnostics", "tables", "folder")
+        for name in (
+            "images", "model", "training", "patches", "diagnostics", "tables", "session", "folder"
+        )
     },
     **{f"diagnostics.buttons[{what!r}]": (nothing, click, layers) for what in DIAGNOSTICS},
     "color_box": (kept, choose(1), value("widget.viewer_model.layers[-2].colormap")),
@@ -553,3 +567,60 @@ def test_resuming_without_a_stopped_training_says_so(widget, model):
     with pytest.raises(InputError, match="no training to resume"):
         widget.wait(1)
     assert widget._dock.model.resume_button.isHidden()
+
+
+def test_images_and_model_are_folded_while_there_is_a_segmentation(widget, model):
+    folds = widget._dock.folds
+    assert folds["images"].is_unfolded
+    assert folds["model"].is_unfolded
+
+    widget.model = model
+    widget.segment()
+    widget.wait(20)
+    assert not folds["images"].is_unfolded
+    assert not folds["model"].is_unfolded
+    assert folds["images"].button.text().endswith("1  Images: halves")
+    folds["model"].unfold()
+    widget.segment()
+    widget.wait(20)
+    assert folds["model"].is_unfolded  # the user's choice stays
+
+    widget.viewer_model.layers.clear()
+    assert folds["images"].is_unfolded
+
+
+def test_segment_says_that_the_result_is_out_of_date(segmented, model):
+    button, image = segmented._dock.segments.segment_button, segmented.images[0]
+    assert button.text() == "Segment"
+
+    segmented.segmentation_params = segmented.segmentation_params.updated(patch_size=6)
+    assert button.text() == "Segment (out of date)"
+    segmented.segmentation_params = segmented.segmentation_params.updated(patch_size=8)
+    assert button.text() == "Segment"
+    segmented.axes = "XY"
+    assert button.text() == "Segment (out of date)"
+    segmented.axes = ""
+    image.data = image.data + 1
+    assert button.text() == "Segment (out of date)"
+
+
+def test_models_of_the_session_can_be_chosen_again(widget, model, saved):
+    box = widget._dock.model.model_box
+    widget.train()
+    widget.wait(30)
+    trained = widget.model
+    assert box.currentText() == "Trained on halves, 3 steps"
+
+    box.setCurrentIndex(0)
+    box.activated.emit(0)
+    widget.wait(30)
+    assert widget.model.any_channels
+    assert box.currentText() == "Base model (built in)"
+    box.setCurrentIndex(1)
+    box.activated.emit(1)
+    assert widget.model is trained
+    assert widget._state.origin.text == "Trained on halves"
+
+    box.opened.emit()
+    autosaved = [path for path in saved.iterdir() if path != widget._state.origin.path]
+    assert box.count() == 2 + len(autosaved)

@@ -12,6 +12,7 @@ from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import class_colormap, cyclic_colormap
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.placement import placed_on
+from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg._napari.work.worker import log_unexpected
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.cuts.cut import Cut
 
 _MILLISECONDS_TO_UPDATE = 15  # changes that come faster are shown together: the newest wins
+_OPACITY, _OUTLINE = 0.5, 2  # of filled labels; width of outlines in pixels of the image
+_KEY = "O"  # fill, outlines, off
 _MOST_CLASSES = 30  # with one colormap for all, a slider for their number leaves it alone
 
 
@@ -62,6 +65,7 @@ class PreviewLayers:
         state.events.results.connect(self._on_results)
         state.events.classes.connect(self._on_classes)
         state.events.objects.connect(self.request_update)
+        state.events.display.connect(self._on_display)
 
     @property
     def is_up_to_date(self) -> bool:
@@ -73,6 +77,8 @@ class PreviewLayers:
         if isalive(self._timer):  # Qt deletes timers first when Python ends
             self._timer.stop()
         self._connections.disconnect_all()
+        for layer in self._state.previews.values():
+            layer.bind_key(_KEY, None)
 
     def layer_of(self, image: Image) -> Labels | None:
         """Return the preview of an image, if it is in the viewer."""
@@ -127,6 +133,8 @@ class PreviewLayers:
 
     def show(self, images: Sequence[Image]) -> None:
         """Show the previews of some images, and hide what was shown instead of them."""
+        if self._state.display == "off":
+            self._state.display = "fill"
         for image in images:
             layer = self.layer_of(image)
             if layer is not None and not layer.visible:
@@ -140,6 +148,23 @@ class PreviewLayers:
             self.update(self._state.images, self._state.cut)
         except Exception as error:  # noqa: BLE001 - it is reported
             self.failed.emit(log_unexpected(error, "the preview"))
+
+    def _on_display(self) -> None:
+        for layer in self._state.previews.values():
+            self._draw(layer)
+
+    def _draw(self, layer: Labels) -> None:
+        """Fill the segments, half transparent, or draw their outlines, or hide the layer."""
+        display = self._state.display
+        layer.visible = display != "off"
+        if display != "off":
+            layer.contour = _OUTLINE if display == "outlines" else 0
+            # The image is what filled labels are judged by.
+            layer.opacity = 1.0 if display == "outlines" else _OPACITY
+
+    def _next_display(self, _: Labels) -> None:
+        i = DISPLAYS.index(self._state.display)
+        self._state.display = DISPLAYS[(i + 1) % len(DISPLAYS)]
 
     def _on_cut(self) -> None:
         self.show(self._state.images)  # whoever changes a control wants to see what it does
@@ -186,15 +211,18 @@ class PreviewLayers:
             self._viewer.add_labels(
                 labels,
                 name=f"{image.name} preview",
-                opacity=0.5,  # the image is what the labels are judged by
+                opacity=_OPACITY,
                 **place,
             )
         )
+        if self._state.display != "fill":
+            self._draw(layer)
         self._connect(layer)
         self._state.previews = {**self._state.previews, image: layer}
         return layer
 
     def _connect(self, layer: Labels) -> None:
+        layer.bind_key(_KEY, self._next_display, overwrite=True)
         # Painting, filling and erasing send the one, being given an array the other.
         self._connections.connect(self._on_painted, layer.events.paint, layer.events.data)
 
@@ -204,6 +232,7 @@ class PreviewLayers:
         for image in images:
             if image in previews:
                 events = previews[image].events
+                previews[image].bind_key(_KEY, None)
                 self._connections.disconnect(events.paint, events.data)
             self._colormaps.pop(image, None)
         self._state.previews = {i: layer for i, layer in previews.items() if i not in images}

@@ -45,6 +45,8 @@ class Dock(QWidget):
         self.status = StatusView(state)
         self.tables = self._make_tables()
         self.folds = {
+            "images": Fold("1  Images", self.images, "Which images.", is_section=True),
+            "model": Fold("2  Model", self.model, "Train or choose a model.", is_section=True),
             "training": Fold("More: training", self.model.more, "All training parameters."),
             "patches": Fold(
                 "More: patches and features",
@@ -57,18 +59,28 @@ class Dock(QWidget):
                 "Layers that explain a segmentation: features, reconstruction, boundaries.",
             ),
             "tables": Fold("Tables and script", self.tables, "Measurements of kept layers."),
+            "session": Fold(
+                "Session", self.segments.session, "Save a segmentation, and go on another day."
+            ),
             "folder": Fold("Folder", self.folder, "Segment all images of a folder."),
         }
+        self._was_segmented = True
         self._lay_out()
         fields = ("images", "open_images", "busy", "model", "results", "table_columns")
         state.on(*fields, draw=self._draw_enabled)
+        # A message comes when an image was given other pixels.
+        fields = ("images", "model", "results", "segmentation", "axes", "message")
+        state.on(*fields, draw=self._draw_outdated)
         state.on("table_columns", draw=self._draw_columns)
+        state.on("results", draw=self._fold_sections)
+        state.on("images", "model", "origin", draw=self._draw_summaries)
 
     def _lay_out(self) -> None:
         content = QWidget()
         column = QVBoxLayout(content)
-        column.setSpacing(10)
-        for section in (self.images, self.model, self.segments, *self.folds.values()):
+        column.setSpacing(6)
+        images, model, *others = self.folds.values()
+        for section in (images, model, self.segments, *others):
             column.addWidget(section)
         fill_column(self, Scroll(content), self.status).addStretch(1)
         self.status.setContentsMargins(9, 3, 9, 6)  # in line with the column
@@ -92,6 +104,21 @@ class Dock(QWidget):
         fill_column(tables, form, self.table_button, self.export_button, self.script_button)
         return tables
 
+    def _fold_sections(self) -> None:
+        """Fold images and model when there is a segmentation: its controls need the room."""
+        is_segmented = bool(self._state.results)
+        if is_segmented != self._was_segmented:
+            for name in ("images", "model"):
+                self.folds[name].unfold(not is_segmented)
+        self._was_segmented = is_segmented
+
+    def _draw_summaries(self) -> None:
+        state = self._state
+        names = ", ".join(image.name for image in state.images)
+        base = state.model is None or state.model.any_channels
+        self.folds["images"].set_summary(names)
+        self.folds["model"].set_summary("base model" if base else state.origin.text)
+
     def _draw_enabled(self) -> None:
         state = self._state
         is_idle, has_result = not state.busy, bool(state.hierarchies)
@@ -101,6 +128,7 @@ class Dock(QWidget):
             (self.model.train_button, bool(state.images) and is_idle),
             (self.model.resume_button, bool(state.images) and is_idle),
             (self.model.load_button, is_idle),
+            (self.model.model_box, is_idle),
             (self.model.save_button, state.model is not None),
             (self.model.device_box, is_idle),
             (self.segments.segment_button, bool(state.images) and is_idle),
@@ -116,6 +144,12 @@ class Dock(QWidget):
             (self.export_button, has_table),
         ):
             control.setEnabled(is_enabled)
+        self.segments.apply_button.setVisible(has_others)
+
+    def _draw_outdated(self) -> None:
+        state = self._state
+        is_outdated = any(state.is_outdated(image) for image in state.hierarchies)
+        self.segments.segment_button.setText(f"Segment{' (out of date)' if is_outdated else ''}")
 
     def _draw_columns(self) -> None:
         columns = ["label", *(self._state.table_columns or ())]

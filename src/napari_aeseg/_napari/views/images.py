@@ -18,7 +18,7 @@ from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.connections import Connections
-from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column, heading
+from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ImagesView(QWidget):
         row = QHBoxLayout()
         row.addWidget(axes_label)
         row.addWidget(self.axes_field, stretch=1)
-        fill_column(self, heading("1  Images"), self.list, row, self.reading)
+        fill_column(self, self.list, row, self.reading)
         self.list.itemChanged.connect(self._choose)
         self.axes_field.textChanged.connect(
             lambda text: setattr(state, "axes", text.strip() or None)

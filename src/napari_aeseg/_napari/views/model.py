@@ -15,12 +15,12 @@ from napari_aeseg._napari.views.widgets import (
     WrappedLabel,
     choice_box,
     fill_column,
-    heading,
     ignore_wheel,
     in_a_row,
     push_button,
 )
-from napari_aeseg.params import PRESETS
+from napari_aeseg.params import BASE_MODEL as BASE
+from napari_aeseg.params import MODEL_SUFFIX, PRESETS
 from napari_aeseg.progress import TrainingProgress
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ _DEVICE_TIP = (
 )
 _PRESET_TIP = "How thoroughly to train. " + " ".join(
     f"{p.title}: {p.description}" for p in PRESETS.values()
+)
+_MODEL_TIP = (
+    "The model that segments: the base model that comes with the plugin, those of this session, "
+    "and those that were saved by themselves during training. Load others from a file."
 )
 _START_TIP = (
     "Which weights training starts from: new random ones, those of the base model that comes with "
@@ -60,7 +64,7 @@ BASE_MODEL = (
 )
 
 
-class DeviceBox(QComboBox):
+class PopupBox(QComboBox):
     """A combo box that emits a signal when its list is opened."""
 
     opened = Signal()
@@ -72,6 +76,8 @@ class DeviceBox(QComboBox):
 
 class ModelView(QWidget):
     """Buttons for the model, its description, its loss, and the parameters of training."""
+
+    model_chosen = Signal(object)  # Model, path or "base"
 
     def __init__(self, state: DockState) -> None:
         super().__init__()
@@ -90,19 +96,22 @@ class ModelView(QWidget):
         state.on("start_from", "watch", draw=self._draw_choices)
         state.on("progress", draw=self._draw_progress)
         state.on("model", "origin", "busy", draw=self._draw_model)
+        state.on("model", "origin", "models", "autosaved", draw=self._draw_models)
 
     def _make_buttons(self) -> None:
         self.train_button = push_button(
             "Train", "Train an autoencoder on the checked images. No labels are needed."
         )
         self.resume_button = push_button("Resume", "Resume the interrupted training.")
-        self.load_button = push_button("Load…", "Load a saved model (*.aeseg.safetensors).")
+        self.load_button = push_button("Load model…", "Load a saved model (*.aeseg.safetensors).")
         self.save_button = push_button(
-            "Save…", "Save the model to a file, to use it on other images."
+            "Save model…", "Save the model to a file, to use it on other images."
         )
 
     def _make_choices(self) -> None:
-        self.device_box = DeviceBox()
+        self.model_box = PopupBox()
+        ignore_wheel(self.model_box)
+        self.device_box = PopupBox()
         ignore_wheel(self.device_box)
         self.start_box = choice_box(STARTS)
         self.preset_box = choice_box({name: preset.title for name, preset in PRESETS.items()})
@@ -110,11 +119,16 @@ class ModelView(QWidget):
         self.watch_box.setToolTip(_WATCH_TIP)
 
     def _lay_out(self) -> None:
-        buttons = self.train_button, self.resume_button, self.load_button, self.save_button
         form = Form()
+        form.add("Model", self.model_box, _MODEL_TIP)
         form.add("Training", self.preset_box, _PRESET_TIP)
         fill_column(
-            self, heading("2  Model"), in_a_row(*buttons), form, self.description, self.curve
+            self,
+            form,
+            in_a_row(self.train_button, self.resume_button),
+            in_a_row(self.load_button, self.save_button),
+            self.description,
+            self.curve,
         )
 
     def _lay_out_more(self) -> QWidget:
@@ -130,6 +144,9 @@ class ModelView(QWidget):
         self.form.changed.connect(lambda params: setattr(state, "training", params))
         self.preset_box.activated.connect(self._choose_preset)
         self.device_box.currentTextChanged.connect(lambda text: setattr(state, "device", text))
+        self.model_box.activated.connect(
+            lambda index: self.model_chosen.emit(self.model_box.itemData(index))
+        )
         self.start_box.currentIndexChanged.connect(
             lambda _: setattr(state, "start_from", self.start_box.currentData())
         )
@@ -155,6 +172,23 @@ class ModelView(QWidget):
                 if self.device_box.findText(device) < 0:
                     self.device_box.addItem(device)
             self.device_box.setCurrentText(self._state.device)
+
+    def _draw_models(self) -> None:
+        """List the base model, those of this session, and files that were saved by themselves."""
+        state, box = self._state, self.model_box
+        models = {**state.models, **({} if state.model is None else {state.model: state.origin})}
+        files = {origin.path for origin in models.values()}
+        with signals_blocked(box):
+            box.clear()
+            box.addItem("Base model (built in)", BASE)
+            for model, origin in models.items():
+                if not model.any_channels:
+                    box.addItem(f"{origin.text}, {model.record.steps} steps", model)
+            for path in state.autosaved:
+                if path not in files:
+                    box.addItem(f"Autosaved {path.name.removesuffix(MODEL_SUFFIX)}", path)
+            is_base = state.model is None or state.model.any_channels
+            box.setCurrentIndex(0 if is_base else box.findData(state.model))
 
     def _draw_choices(self) -> None:
         self.start_box.setCurrentIndex(self.start_box.findData(self._state.start_from))

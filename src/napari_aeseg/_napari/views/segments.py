@@ -10,12 +10,14 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
     QComboBox,
+    QLabel,
     QPushButton,
     QRadioButton,
     QShortcut,
     QWidget,
 )
 
+from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg._napari.views.alternatives import AlternativesView
 from napari_aeseg._napari.views.classes import ClassesPanel
 from napari_aeseg._napari.views.params_form import ParamsForm
@@ -33,7 +35,7 @@ from napari_aeseg.params import ComparisonParams
 from napari_aeseg.regions.cuts.cut import MODES, Mode
 
 if TYPE_CHECKING:
-    from napari_aeseg._napari.state import DockState, Tool
+    from napari_aeseg._napari.state import Display, DockState, Tool
 
 _MODE_TIPS = {
     "regions": "Connected segments: every connected part of the image has its own label.",
@@ -54,6 +56,7 @@ _TIPS = {
     "other, to merge them. They stay merged while the sliders move.",
     "split": "Click a region of the preview to split it where its two halves were merged last.",
 }
+_DISPLAY_TIP = "Fill the segments, draw their outlines, or hide the preview (O on the preview)."
 _LARGEST_SCALE = 1000  # patches averaged over, at the end of the slider
 _LARGEST_MIN_SIZE = 10_000  # pixels, at the end of the slider
 _MIN_SIZE = 15  # where the slider begins when "auto" is unchecked
@@ -267,7 +270,7 @@ class SegmentsView(QWidget):
         self.segment_button = push_button(
             "Segment",
             "Segment the checked images with the model; without a trained model, with the "
-            "built-in base model.",
+            "built-in base model. Out of date: the model, patches, axes or pixels are others now.",
         )
         self.keep_button = push_button(
             "Keep",
@@ -275,21 +278,42 @@ class SegmentsView(QWidget):
             "layer is hidden below the preview, which you can go on changing.",
         )
         self.open_button = push_button(
-            "Open…",
+            "Open session…",
             "Open a saved segmentation (a folder *.aeseg.zarr) and go on tuning it. It is shown on "
             "its image if that is open.",
             "Open a segmentation",
         )
         self.save_button = push_button(
-            "Save…",
+            "Save session…",
             "Save all possible segmentations of the image to a folder (*.aeseg.zarr), to go on "
             "tuning later without segmenting again. To keep only the current one, press Keep.",
             "Save the segmentation",
         )
+        self.session = in_a_row(self.open_button, self.save_button)
+        self.segment_button.setStyleSheet("font-weight: bold;")
         self.apply_button = push_button(
             "Apply to all open images",
             "Segment every open image like this one, with the same model, controls and classes.",
         )
+
+    def _make_display(self) -> QWidget:
+        """A row of buttons for how previews are drawn."""
+        self.displays: dict[Display, QPushButton] = {}
+        for display in DISPLAYS:
+            button = push_button(display.capitalize(), _DISPLAY_TIP, f"Preview: {display}")
+            button.setCheckable(True)
+            button.clicked.connect(lambda *_, display=display: self._choose_display(display))
+            self.displays[display] = button
+        self._state.on("display", draw=self._draw_display)
+        return in_a_row(QLabel("Preview"), *self.displays.values())
+
+    def _choose_display(self, display: Display) -> None:
+        self._state.display = display
+        self._draw_display()  # a click on the one in use has unchecked it
+
+    def _draw_display(self) -> None:
+        for display, button in self.displays.items():
+            button.setChecked(display == self._state.display)
 
     def _make_modes(self) -> None:
         self.modes: dict[Mode, QRadioButton] = {}
@@ -306,8 +330,8 @@ class SegmentsView(QWidget):
             self,
             heading("3  Segments"),
             in_a_row(self.segment_button, self.keep_button),
-            in_a_row(self.open_button, self.save_button),
-            *(in_a_row(*(self.modes[mode] for mode in row)) for row in (MODES[:2], MODES[2:])),
+            in_a_row(*self.modes.values(), spacing=0),
+            self._make_display(),
             *(self.regions, self.objects, self.classes, self.markers, self.comparison),
             self.alternatives,
             self.apply_button,

@@ -42,6 +42,7 @@ _STEPS_OF_KEYS = {
     Qt.Key.Key_PageDown: -10,
     Qt.Key.Key_PageUp: 10,
 }
+_FOLD_MARGIN = 16  # pixels beside the title
 _LEAST_HEIGHT = 220  # pixels that a dock below leaves to this one
 _NUMBER_WIDTH = 96  # pixels: five digits between napari's buttons for less and more
 
@@ -101,11 +102,13 @@ def fill_column(parent: QWidget, *parts: QWidget | QLayout) -> QVBoxLayout:
     return column
 
 
-def in_a_row(*widgets: QWidget) -> QWidget:
+def in_a_row(*widgets: QWidget, spacing: int | None = None) -> QWidget:
     """Return the widgets side by side; check boxes take no more room than they need."""
     row = QWidget()
     layout = QHBoxLayout(row)
     layout.setContentsMargins(0, 0, 0, 0)
+    if spacing is not None:
+        layout.setSpacing(spacing)
     for widget in widgets:
         layout.addWidget(widget, stretch=0 if isinstance(widget, QCheckBox) else 1)
     return row
@@ -189,21 +192,49 @@ class Fold(QWidget):
     content a fixed height, in which texts that grow later are cut off.
     """
 
-    def __init__(self, title: str, content: QWidget, tooltip: str = "") -> None:
+    def __init__(
+        self, title: str, content: QWidget, tooltip: str = "", is_section: bool = False
+    ) -> None:
         super().__init__()
         self.title = title
         self.content = content
         self.button = push_button("", tooltip)
         self.button.setCheckable(True)
         self.button.setFlat(True)
-        self.button.setStyleSheet("text-align: left; border: none; background: transparent;")
+        weight = "bold" if is_section else "normal"
+        style = f"text-align: left; border: none; background: transparent; font-weight: {weight};"
+        self.button.setStyleSheet(style)
+        self._summary = ""
         self.button.toggled.connect(self._unfold)
-        fill_column(self, self.button, content)
+        fill_column(self, self.button, content).setSpacing(4)
         self._unfold(False)
 
+    @property
+    def is_unfolded(self) -> bool:
+        """Whether the content is shown."""
+        return bool(self.button.isChecked())
+
+    def unfold(self, unfolded: bool = True) -> None:
+        """Show the content, or hide it."""
+        self.button.setChecked(unfolded)
+
+    def set_summary(self, text: str) -> None:
+        """Set what the title says of the content while that is hidden."""
+        self._summary = text
+        self._unfold(self.is_unfolded)
+
     def _unfold(self, unfolded: bool) -> None:
-        self.button.setText(f"{'▾' if unfolded else '▸'} {self.title}")
+        more = f": {self._summary}" if self._summary and not unfolded else ""
+        width = self.button.width() - _FOLD_MARGIN
+        text = f"{'▾' if unfolded else '▸'} {self.title}{more}"
+        elide = self.button.fontMetrics().elidedText
+        self.button.setText(elide(text, Qt.TextElideMode.ElideRight, width) if more else text)
         self.content.setVisible(unfolded)
+
+    def resizeEvent(self, event: QEvent) -> None:
+        super().resizeEvent(event)
+        if self._summary:
+            self._unfold(self.is_unfolded)
 
 
 class MarkedSlider(QSlider):
