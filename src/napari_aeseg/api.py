@@ -238,7 +238,7 @@ def build_hierarchy(
     client : distributed.Client, optional
         Its workers process the blocks; they see `store` under the same path. With `store`, the
         active client is the default.
-    labels : array_like of int, optional
+    labels : array_like of int or Labels layer, optional
         Existing segments (by hand, Cellpose, StarDist, SAM ...), one label for each pixel, 0 for
         none. Each connected part of a segment is one patch, which regions and classes never cut;
         pixels without a segment are cut into patches as usual. Not with images in blocks.

@@ -25,6 +25,20 @@ def tree():
     return aeseg.build_hierarchy(layer, "base", PARAMS, device="cpu")
 
 
+def test_a_scale_beyond_reason_is_ignored():
+    layer = Image(np.zeros((4, 8, 9)), scale=(1e-7, 1, 1), axis_labels=("z", "y", "x"))
+    assert layer_axes(layer).voxel_size is None
+
+
+def test_a_labels_layer_can_be_the_start():
+    segments = np.zeros((32, 32), int)
+    segments[5:14, 4:28] = 3
+    image = Image(quarters())
+    tree = aeseg.build_hierarchy(image, "base", PARAMS, device="cpu", labels=Labels(segments))
+    (patch,) = np.unique(tree.patches[segments == 3])
+    assert np.array_equal(tree.patches == patch, segments == 3)
+
+
 def test_an_image_layer_brings_its_scale(tree):
     assert tree.axes.voxel_size == (0.5, 0.25)
     assert tree.axes.unit == "micrometer"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import Axes, read_axes
+from napari_aeseg.images.axes import Axes, is_reasonable, read_axes
+from napari_aeseg.images.units import unit_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +67,7 @@ def with_voxels_of(layer: Any, axes: Axes) -> Axes:
     """Return the axes of an image with the size of a voxel and its unit, out of the layer's scale.
 
     A layer without scale and units is measured in pixels, and so is one whose axes have units of
-    different dimensions.
+    different dimensions, or a scale that makes no sense.
     """
     letters = letters_of(layer, axes)
     dimension = {letter: letters.index(letter) for letter in axes.space}
@@ -78,14 +79,14 @@ def with_voxels_of(layer: Any, axes: Axes) -> Axes:
         ]
         units = units[-1:]
     unit = unit_of(units)
-    if all(n == 1 for n in scale) and unit == "pixel":
+    if (all(n == 1 for n in scale) and unit == "pixel") or not is_reasonable(scale):
         return replace(axes, voxel_size=None, unit="pixel")
     return axes.with_voxel_size(scale, unit)
 
 
 def unit_of(units: Iterable[object]) -> str:
     """Return the unit that all axes have, "pixel" when they have none or not all the same."""
-    names = {str(unit) for unit in units}
+    names = {unit_name(unit) or str(unit) for unit in units}
     return names.pop() if len(names) == 1 else "pixel"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from napari_aeseg.io.ome_zarr import is_zarr, open_zarr
 from napari_aeseg.io.tiff import TIFF_SUFFIXES, is_tiff, open_tiff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from os import PathLike
 
 
@@ -154,6 +155,24 @@ def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
     """
     opened = open_file(path)
     return as_array(opened.array, Path(path).name), opened.axes
+
+
+def axes_in_file(path: str | PathLike[str], shape: Sequence[int]) -> str | None:
+    """Return the axes that a TIFF or zarr file names for an array of this shape; None if none."""
+    path = Path(path)
+    try:
+        if not (is_zarr(path) or (path.is_file() and is_tiff(path))):
+            return None
+        axes, shape_in_file = _axes_and_shape(path, path.stat().st_mtime_ns)
+    except (InputError, OSError):  # it is gone, or has changed
+        return None
+    return axes if shape_in_file == tuple(shape) else None
+
+
+@lru_cache(maxsize=100)
+def _axes_and_shape(path: Path, _modified: int) -> tuple[str | None, tuple[int, ...]]:
+    opened = open_file(path, largest=0)
+    return opened.axes, tuple(opened.array.shape)
 
 
 def overlay(image: Any, labels: np.ndarray, axes: str) -> np.ndarray:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Image
+from napari.layers._source import layer_source
 
 import napari_aeseg as aeseg
 from napari_aeseg import InputError
@@ -25,6 +27,39 @@ def test_axis_labels_that_are_names_are_the_truth():
     assert shot.axes.letters == "ZYX"
     assert shot.axes_argument == "ZYX"
     assert str(shot.axes).endswith("(ZYX, from the layer)")
+
+
+def opened(path, data, **more):
+    """A layer as napari has it after opening a file: without the axes of the file."""
+    with layer_source(path=str(path), reader_plugin="napari"):
+        return Image(data, **more)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.lsm"])
+def test_axes_are_those_of_the_file_that_the_layer_was_opened_from(tmp_path, name):
+    """Time was taken for channels."""
+    stack = np.zeros((5, 2, 8, 9), np.uint8)
+    tifffile.imwrite(tmp_path / name, stack, imagej=True, metadata={"axes": "TCYX"})
+    shot = image_input(opened(tmp_path / name, stack))
+    assert str(shot.axes).endswith("(TCYX, from the file)")
+    assert shot.axes_argument == "TCYX"
+    # What is typed, and names of the layer, count more.
+    assert image_input(opened(tmp_path / name, stack), "ZCYX").axes.letters == "ZCYX"
+    named = opened(tmp_path / name, stack, axis_labels=("z", "c", "y", "x"))
+    assert image_input(named).axes.letters == "ZCYX"
+
+
+def test_a_file_that_does_not_fit_the_layer_is_passed_over(tmp_path):
+    stack = np.zeros((5, 2, 8, 9), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TCYX"})
+    (tmp_path / "b.tif").write_bytes(b"II*\0")
+    for path, data in (
+        (tmp_path / "a.tif", stack[:4]),  # cropped
+        (tmp_path / "b.tif", stack),
+        (tmp_path / "lost.tif", stack),
+        (tmp_path, stack),
+    ):
+        assert image_input(opened(path, data)).axes.inferred
 
 
 def test_what_is_typed_wins_over_axis_labels():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_aeseg._napari.manifest.settings import PLUGIN
 from napari_aeseg.images.layers import layer_axes, layer_pixels
+from napari_aeseg.io.images import axes_in_file
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -68,10 +69,15 @@ def image_input(layer: Image, axes: str | None = None) -> ImageInput:
 
     `axes` has one letter per dimension of the array, the channel axis of an RGB layer included. By
     default they are read from the layer: whether it is RGB, and its axis labels where they are
-    names. Raises InputError if the axes do not fit, or there are too few or too many dimensions.
+    names, else from the file that it was opened from. Raises InputError if the axes do not fit, or
+    there are too few or too many dimensions.
     """
     reading = layer_axes(layer, axes)
     path, sample = layer.source.path, layer.source.sample
+    if reading.inferred and path:
+        letters = axes_in_file(path, reading.shape)
+        if letters is not None:
+            reading = replace(layer_axes(layer, letters), source="file")
     ours = sample is not None and sample[0] == PLUGIN
     return ImageInput(
         layer.name,

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_not_masked, plain_array
+from napari_aeseg.images.layers import labels_of_layer
 
 if TYPE_CHECKING:
     from napari_aeseg.images.axes import Axes
@@ -19,7 +20,7 @@ def checked_segments(labels: Any, axes: Axes, name: str = "image") -> np.ndarray
     Raises InputError if they are no whole numbers of 0 or more, masked, or of another shape than
     the image without its channels.
     """
-    array = plain_array(labels, "labels")
+    array = plain_array(labels_of_layer(labels, axes), "labels")
     check_not_masked(array, "labels")
     array = np.asarray(array.compute() if hasattr(array, "compute") else array)
     if array.shape != axes.space_shape:
