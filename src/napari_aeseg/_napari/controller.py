@@ -28,6 +28,7 @@ from napari_aeseg._napari.export.tables import (
 )
 from napari_aeseg._napari.layers.adapter import (
     METADATA_KEY,
+    camera_of,
     image_input,
     pixels_changed_text,
     shape_changed_text,
@@ -35,9 +36,10 @@ from napari_aeseg._napari.layers.adapter import (
 )
 from napari_aeseg._napari.layers.clicks import EditTools
 from napari_aeseg._napari.layers.connections import Connections
-from napari_aeseg._napari.layers.diagnostics import DiagnosticLayers
+from napari_aeseg._napari.layers.diagnostics import UNCERTAINTY, DiagnosticLayers
 from napari_aeseg._napari.layers.following import FollowingLayers
 from napari_aeseg._napari.layers.kept import KeptLayers
+from napari_aeseg._napari.layers.placement import layer_place
 from napari_aeseg._napari.layers.preview import PreviewLayers
 from napari_aeseg._napari.layers.snapshot import restored_state, save_state
 from napari_aeseg._napari.layers.training import TrainingLayer
@@ -58,6 +60,7 @@ from napari_aeseg._napari.work.errors import Reporter
 from napari_aeseg._napari.work.hierarchies import HierarchyIO
 from napari_aeseg._napari.work.objects import ObjectFinder
 from napari_aeseg._napari.work.session import Session, Task
+from napari_aeseg._napari.work.strokes import StrokeLearner
 from napari_aeseg._napari.work.worker import wait_until
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX, TrainingParams
@@ -100,7 +103,8 @@ class Controller:
         self.finder = ObjectFinder(state)
         self.comparer = Comparer(state)
         self.alternatives = AlternativesFinder(state)
-        self.previews = PreviewLayers(viewer, state, self.finder.find)
+        self.learner = StrokeLearner(state)
+        self.previews = PreviewLayers(viewer, state, self.finder.find, self.learner.learn)
         self.tools = EditTools(viewer, state)
         self.kept = KeptLayers(viewer, state)
         self.corrections = ManualCorrections(viewer, state, self.previews.request_update)
@@ -119,8 +123,8 @@ class Controller:
             self._follow_data(image)
 
     def _connect_signals(self) -> None:
-        parts = (self.finder, self.comparer, self.alternatives, self.previews, self.kept)
-        for part in parts:
+        parts = self.finder, self.learner, self.comparer, self.alternatives, self.previews
+        for part in (*parts, self.kept):
             part.failed.connect(self.reporter.report)
         self.session.progressed.connect(self._on_progress)
         self.previews.painted.connect(self._on_painted)
@@ -153,6 +157,9 @@ class Controller:
             (segments.regions.undo_button, self.correct, corrections.undo),
             (segments.regions.redo_button, self.correct, corrections.redo),
             (segments.markers.button, self.paint),
+            (segments.markers.next_button, self.show_uncertain_place),
+            (segments.markers.uncertainty_button, self.show_diagnostic, UNCERTAINTY),
+            (segments.markers.keep_button, corrections.store_learned),
             (dock.folder.button, self._segment_chosen_folder),
             (dock.table_button, self.show_table),
             (dock.export_button, self._ask_and_export),
@@ -429,6 +436,21 @@ class Controller:
         """Make the strokes layer of an image the active one, with the brush."""
         return self.corrections.paint(self.current_image(image))
 
+    def show_uncertain_place(self, image: Image | None = None) -> tuple[int, ...]:
+        """Show the place of an image where a stroke helps most, with the brush; return it."""
+        image, prototypes = self.current_image(image), self.state.learned_prototypes
+        if prototypes is None:
+            raise InputError("No class is learned yet: paint a stroke of each class first.")
+        hierarchy = self.state.results[image].hierarchy
+        place = hierarchy.most_uncertain_place(prototypes)
+        layer = self.corrections.paint(image)
+        world = layer.data_to_world(layer_place(place, layer.data.shape, hierarchy.axes))
+        self.viewer.dims.set_point(range(self.viewer.dims.ndim)[-len(world) :], world)
+        shown = self.viewer.dims.displayed[-2:]
+        first = self.viewer.dims.ndim - len(world)
+        camera_of(self.viewer).center = (0.0, *(world[axis - first] for axis in shown))
+        return place
+
     def fix_classes(self, fixed: bool) -> None:
         """Store the classes of the current image in the model, or let them follow each image."""
         if fixed:
@@ -623,7 +645,7 @@ class Controller:
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing runs and the previews are up to date."""
-        parts = (self.finder, self.comparer, self.kept)
+        parts = (self.finder, self.learner, self.comparer, self.kept)
         is_busy = self.state.busy or any(part.busy for part in parts)
         return not is_busy and self.previews.is_up_to_date
 
@@ -665,12 +687,13 @@ class Controller:
             self.previews,
             self.alternatives,
             self.comparer,
+            self.learner,
             self.finder,
             self.session,
         ):
             part.close()
         state.busy, state.results, state.kept, state.objects, state.previews = "", {}, {}, {}, {}
-        state.alternatives = None
+        state.alternatives = state.learned = None
 
 
 def _listed(inputs: Sequence[ImageInput]) -> str:

@@ -209,9 +209,22 @@ class ManualCorrections:
                 "again, or load that model first."
             )
 
+    def store_learned(self) -> None:
+        """Store the classes that were learned from strokes in the model, and show them."""
+        state, learned = self._state, self._state.learned
+        if learned is None or state.model is None:
+            raise InputError("No class is learned yet: paint a stroke of each class first.")
+        self._check_model(next(iter(learned.request.hierarchies)))
+        self._store(prototypes=learned.prototypes, model=state.model)
+        state.change_cut(mode="classes")
+
     def shown_prototypes(self, image: Image | None) -> Prototypes | None:
         """Return the classes that are shown, with names and colours, to find them in files."""
         state = self._state
+        if state.cut.learns_classes:
+            if state.learned is None:
+                raise InputError("No class is learned yet: paint a stroke of each class first.")
+            return state.classes.named(state.learned.prototypes)
         if image is None or not state.cut.needs_classes:
             return None
         if state.classes.prototypes is not None:

@@ -147,6 +147,35 @@ class ObjectRequest:
 
 
 @dataclass(frozen=True, eq=False)
+class StrokesRequest:
+    """Classes that are learned from strokes, and the images in which they are looked for."""
+
+    hierarchies: Mapping[Image, Hierarchy]
+    strokes: Mapping[Image, np.ndarray]
+    prototypes: Prototypes | None = None  # stored classes; None learns them from the strokes
+
+    def gives_same(self, other: StrokesRequest | None) -> bool:
+        """Whether both give the same classes in the same images."""
+        if other is None or not _are_same_examples(self.prototypes, other.prototypes):
+            return False
+        if self.strokes.keys() != other.strokes.keys():
+            return False
+        same = {i: id(h) for i, h in self.hierarchies.items()} == {
+            i: id(h) for i, h in other.hierarchies.items()
+        }
+        return same and all(np.array_equal(s, other.strokes[i]) for i, s in self.strokes.items())
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedClasses:
+    """What was learned from strokes, and the classes of each image."""
+
+    request: StrokesRequest
+    prototypes: Prototypes
+    labels: Mapping[Image, Any]
+
+
+@dataclass(frozen=True, eq=False)
 class AlternativesRequest:
     """Alternatives to what is to be found."""
 
@@ -217,6 +246,7 @@ class DockState:
     example: Image | None = None  # whose classes the others have; None is the first of them
     # The newest objects of each image.
     objects: Mapping[Image, tuple[ObjectRequest, np.ndarray]] = field(default_factory=dict)
+    learned: LearnedClasses | None = None  # the newest classes from strokes
     alternatives: Thumbnails | None = None  # of the first image
     previews: Mapping[Image, Labels] = field(default_factory=dict)
     # Layers whose tables are measured again when they are painted on.
@@ -237,7 +267,7 @@ class DockState:
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
         equality_operators={
-            **dict.fromkeys(("model", "origin", "classes", "progress"), operator.is_),
+            **dict.fromkeys(("model", "origin", "classes", "learned", "progress"), operator.is_),
             # Setting a form anew clears what does not fit in it, also if the value is the same.
             **dict.fromkeys(("training", "segmentation"), operator.is_),
             "message": lambda new, old: False,  # shown anew, also when it is the same
@@ -412,8 +442,11 @@ class DockState:
             if objects is None:
                 raise InputError("Objects are still being detected: wait until they are shown.")
             return _narrow(objects)
+        learned = self._learned_labels(image, cut)
+        if learned is not None:
+            return _narrow(learned)
         if cut.mode == "markers":
-            strokes = result.strokes
+            strokes = None if cut.learns_classes else result.strokes
             if strokes is None or not strokes.any():  # nothing painted yet
                 return np.zeros(result.hierarchy.patches.shape, np.uint16)
             return _narrow(cut.labels(result.hierarchy, markers=strokes))
@@ -455,6 +488,48 @@ class DockState:
             self._prototypes_of_example = (source, cut.n_classes, prototypes)
         return prototypes if _describe(prototypes, hierarchy) else None
 
+    def strokes_request(self, images: Sequence[Image], cut: Cut) -> StrokesRequest | None:
+        """Return what classes from strokes depend on; None where a cut has none of them."""
+        results = {image: self.results[image] for image in images}
+        fixed = self.classes.prototypes
+        if cut.mode == "classes" and fixed is not None and fixed.examples is not None:
+            fitting = {i: r.hierarchy for i, r in results.items() if self.classes.fixed_for(r)}
+            return StrokesRequest(fitting, {}, fixed) if fitting else None
+        if not cut.learns_classes:
+            return None
+        painted = {image: result.strokes for image, result in results.items()}
+        strokes = {i: np.array(s) for i, s in painted.items() if s is not None and s.any()}
+        if not strokes:
+            return None
+        first = results[next(iter(strokes))].hierarchy
+        kind = first.model_fingerprint, first.axes.channels
+        alike = {
+            image: result.hierarchy
+            for image, result in results.items()
+            if (result.hierarchy.model_fingerprint, result.hierarchy.axes.channels) == kind
+        }
+        return StrokesRequest(alike, {i: s for i, s in strokes.items() if i in alike})
+
+    @property
+    def learned_prototypes(self) -> Prototypes | None:
+        """Classes that were learned from strokes, those of the preview or stored ones."""
+        if self.cut.learns_classes:
+            return None if self.learned is None else self.learned.prototypes
+        fixed = self.classes.prototypes
+        return None if fixed is None or fixed.examples is None else fixed
+
+    def _learned_labels(self, image: Image, cut: Cut) -> Any:
+        """The newest classes from strokes of an image; None where the cut shows none."""
+        if self.learned is None or image not in self.learned.labels:
+            return None
+        wanted = self.classes.prototypes if cut.mode == "classes" else None
+        if not (cut.learns_classes or cut.mode == "classes"):
+            return None
+        labels = self.learned.labels[image]
+        is_same = labels.shape == self.results[image].hierarchy.patches.shape
+        is_same &= _are_same_examples(self.learned.request.prototypes, wanted)
+        return labels if is_same else None
+
     def object_request(self, image: Image, cut: Cut) -> ObjectRequest:
         """Return what the objects of a cut depend on."""
         prototypes = None
@@ -480,6 +555,11 @@ class DockState:
         size = np.bincount(classes.ravel())
         inside = np.bincount(classes[objects > 0], minlength=len(size))
         return int(np.argmax(inside / np.maximum(size, 1)))
+
+
+def _are_same_examples(one: Prototypes | None, other: Prototypes | None) -> bool:
+    """Whether both stand for the same strokes, whatever their names and colours are."""
+    return (one and one.examples) is (other and other.examples)
 
 
 def model_of(hierarchy: Hierarchy, model: Model | None) -> Model | None:

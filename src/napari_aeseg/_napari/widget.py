@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.state import Display, Start, Tool
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import Existing
-    from napari_aeseg.regions.cuts.cut import Cut, Mode
+    from napari_aeseg.regions.cuts.cut import Cut, MarkersAre, Mode
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
@@ -578,10 +578,40 @@ class AESegWidget(Container):
             raise InputError(f"tool = {tool!r}: choose one of merge, split, or None.")
         self._state.tool = tool
 
+    @property
+    def markers_are(self) -> MarkersAre:
+        """What strokes are in the mode "markers": "classes", or "segments" that grow."""
+        return self.cut.markers_are
+
+    @markers_are.setter
+    def markers_are(self, markers_are: MarkersAre) -> None:
+        self._controller.set_cut(markers_are=markers_are)
+
+    def store_learned_classes(self) -> None:
+        """Store the classes of the strokes in the model, and show them in the mode "classes".
+
+        Raises
+        ------
+        InputError
+            If none are learned yet, or the image was segmented with another model.
+        """
+        self._controller.corrections.store_learned()
+
+    def show_uncertain_place(self, image: Image | None = None) -> tuple[int, ...]:
+        """Show the pixel where another stroke helps most, with the brush selected; return it.
+
+        Raises
+        ------
+        InputError
+            If no class is learned from strokes yet.
+        """
+        return self._controller.show_uncertain_place(image)
+
     def paint(self, image: Image | None = None) -> Labels:
         """Return the strokes layer of an image, active and with the brush; make it if needed.
 
-        In the mode "markers", each of its labels grows into one segment.
+        In the mode "markers", its labels are classes, or each grows into one segment; see
+        `markers_are`.
         """
         return self._controller.paint(image)
 
@@ -606,8 +636,8 @@ class AESegWidget(Container):
         Parameters
         ----------
         what : str
-            "features", "reconstruction", "reconstruction error", "border strength" or
-            "merge height".
+            "features", "reconstruction", "reconstruction error", "border strength",
+            "class uncertainty" or "merge height".
         """
         self._run(self._controller.show_diagnostic, what)
 

@@ -32,7 +32,7 @@ def state(viewer, hierarchy):
 
 @pytest.fixture
 def previews(viewer, state, qtbot):
-    previews = PreviewLayers(viewer, state, find_objects=lambda *_: None)
+    previews = PreviewLayers(viewer, state, find_objects=lambda *_: None, learn_classes=print)
     yield previews
     previews.close()
 

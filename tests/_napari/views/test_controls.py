@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
 from napari_aeseg import ComparisonParams, Cut, InputError, SegmentationParams, TrainingParams
+from napari_aeseg._napari.layers.adapter import camera_of
 from napari_aeseg._napari.layers.diagnostics import DIAGNOSTICS
 from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg.params import PRESETS
@@ -98,6 +99,18 @@ def markers(widget):
 
 def outlined(widget):
     widget.display = "outlines"
+def segments(widget):
+    markers(widget)
+    widget.markers_are = "segments"
+
+
+def examples(widget):
+    markers(widget)
+    widget.markers_are = "classes"
+    layer = widget.paint()
+    layer.data[10:20, 8], layer.data[10:20, 40] = 1, 2
+    layer.refresh()
+    widget.wait(20)
 
 
 def own_scale(widget):
@@ -258,7 +271,14 @@ CONTROLS = {
             "name": (classes, write("gland"), value("widget.class_names")),
         }.items()
     },
+    "segments.markers.choices['classes']": (segments, click, value("widget.markers_are")),
+    "segments.markers.choices['segments']": (examples, click, value("widget.markers_are")),
     "segments.markers.button": (markers, click, layers),
+    "segments.markers.next_button": (
+        examples, click, lambda widget: camera_of(widget.viewer_model).center
+    ),
+    "segments.markers.uncertainty_button": (examples, click, layers),
+    "segments.markers.keep_button": (examples, click, value("widget.mode")),
     "segments.comparison.balance.slider": (nothing, slide, compared),
     "segments.comparison.balance.number": (nothing, step, compared),
     "segments.comparison.scale.slider": (own_scale, slide, compared),
@@ -453,6 +473,7 @@ def test_every_part_of_a_cut_has_a_control_that_reaches_the_core(ready, monkeypa
         "min_size": lambda: (click(view.modes["objects"]), click(view.objects.auto_min_size)),
         "class_ids": lambda: choose(1)(view.objects.detect_by),
         "edits": lambda: (ready._controller.set_cut(mode="regions"), edited(ready)),
+        "markers_are": lambda: examples(ready),
     }  # fmt: skip
     assert set(acts) == {field.name for field in fields(Cut)}
     for name, act in acts.items():

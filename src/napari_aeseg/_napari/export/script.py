@@ -223,7 +223,7 @@ class _Writer:
             if result.strokes is None:
                 raise InputError(f"{result.input.name} has no strokes to grow segments from.")
             strokes = self._saved(result.strokes, f"{result.input.name} strokes")
-            return f"{tree}.from_markers({strokes})"
+            return f"{tree}.{'classes_from' if cut.learns_classes else 'from_markers'}({strokes})"
         if cut.mode == "objects":
             arguments: dict[str, object] = cut.object_settings.changed
             if cut.class_ids is not None:

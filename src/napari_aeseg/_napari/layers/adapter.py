@@ -14,6 +14,7 @@ from napari_aeseg.io.images import axes_in_file
 
 if TYPE_CHECKING:
     from napari.layers import Image
+    from napari.viewer import Viewer
 
     from napari_aeseg.images.axes import Axes
 
@@ -44,6 +45,11 @@ class ImageInput:
     def axes_argument(self) -> str | None:
         """The argument `axes` for the core; None lets it infer them, and report that it did."""
         return None if self.axes.inferred else self.axes.letters
+
+
+def camera_of(viewer: Viewer) -> Any:
+    """Return the camera of the canvas; from napari 0.9 on, the scene has it."""
+    return getattr(viewer, "scene", viewer).camera
 
 
 def unwrapped(layer: Any) -> Any:

@@ -39,7 +39,14 @@ DIAGNOSTICS = {
     "merge height": "The threshold at which each region merges with its neighbour. Bright regions "
     "stay longest. Press again after the regions have changed.",
 }
-_COLORMAPS = {"reconstruction error": "magma", "border strength": "gray", "merge height": "viridis"}
+#: A layer of classes from strokes, which not every segmentation has.
+UNCERTAINTY = "class uncertainty"
+_COLORMAPS = {
+    "reconstruction error": "magma",
+    "border strength": "gray",
+    UNCERTAINTY: "inferno",
+    "merge height": "viridis",
+}
 
 
 class DiagnosticLayers:
@@ -53,8 +60,9 @@ class DiagnosticLayers:
     def work(self, name: str) -> Work:
         """Return the work that computes a diagnostic of all chosen images that are segmented."""
         state, images = self._state, list(self._state.hierarchies)
-        if name not in DIAGNOSTICS:
-            raise InputError(f"look at {name!r}: choose one of {', '.join(DIAGNOSTICS)}.")
+        if name not in (*DIAGNOSTICS, UNCERTAINTY):
+            names = ", ".join((*DIAGNOSTICS, UNCERTAINTY))
+            raise InputError(f"look at {name!r}: choose one of {names}.")
         if not images:
             raise InputError("No image is segmented yet: press Segment first.")
         for image in images:
@@ -64,12 +72,17 @@ class DiagnosticLayers:
             regions = replace(state.cut, mode="regions")  # only they are nodes of the tree
             labels = {image: state.labels(image, regions, images[0]) for image in images}
         results = {image: state.results[image] for image in images}
-        device = state.device
+        device, prototypes = state.device, state.learned_prototypes
+        if name == UNCERTAINTY and prototypes is None:
+            raise InputError("No class is learned from strokes yet: paint a stroke of each class.")
 
         def work(stop: Event) -> Generator[Progress, None, dict[Image, np.ndarray]]:
             values = {}
             for image, result in results.items():
-                values[image] = yield from _computed(result, name, labels[image], device, stop)
+                if name == UNCERTAINTY and prototypes is not None:
+                    values[image] = result.hierarchy.class_uncertainty(prototypes)
+                else:
+                    values[image] = yield from _computed(result, name, labels[image], device, stop)
             return values
 
         return work

@@ -94,6 +94,14 @@ def label_place(place: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
     return tuple(i for i, letter in zip(place, axes.letters, strict=True) if letter != "C")
 
 
+def layer_place(place: tuple[int, ...], shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
+    """Return a pixel of labels in a layer of them of this shape; the inverse of `label_place`."""
+    if len(shape) == len(place):
+        return place
+    channel = axes.letters.index("C") - (len(axes.letters) - len(shape))
+    return (*place[:channel], 0, *place[channel:])
+
+
 def _place(
     layer: Image, axes: Axes, shown: str, corner: Mapping[str, float]
 ) -> tuple[list[int], dict[str, Any]]:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.state import ClassStyle, DockState, ObjectRequest, Result
+    from napari_aeseg._napari.state import (
+        ClassStyle,
+        DockState,
+        ObjectRequest,
+        Result,
+        StrokesRequest,
+    )
     from napari_aeseg.regions.cuts.cut import Cut
 
 _MILLISECONDS_TO_UPDATE = 15  # changes that come faster are shown together: the newest wins
@@ -46,10 +52,11 @@ class PreviewLayers:
         viewer: Viewer,
         state: DockState,
         find_objects: Callable[[Image, ObjectRequest], object],
+        learn_classes: Callable[[StrokesRequest], object],
     ) -> None:
         self._viewer = viewer
         self._state = state
-        self._find_objects = find_objects
+        self._find_objects, self._learn_classes = find_objects, learn_classes
         self._connections = Connections()
         self._is_writing = False
         self._shown_instead: Labels | None = None
@@ -66,6 +73,7 @@ class PreviewLayers:
         state.events.classes.connect(self._on_classes)
         state.events.objects.connect(self.request_update)
         state.events.display.connect(self._on_display)
+        state.events.learned.connect(self.request_update)
 
     @property
     def is_up_to_date(self) -> bool:
@@ -105,6 +113,11 @@ class PreviewLayers:
                 if state.objects_of(image, cut) is None:
                     self._find_objects(image, state.object_request(image, cut))
             images = [image for image in images if state.objects_of(image, cut) is not None]
+        request = state.strokes_request(images, cut)
+        if request is None:
+            state.learned = None  # nothing is painted any more
+        elif not (state.learned and request.gives_same(state.learned.request)):
+            self._learn_classes(request)
         example = state.example_of(images)
         labels = [state.layer_labels(image, cut, example or image) for image in images]
         colormap = self._colormap(cut)

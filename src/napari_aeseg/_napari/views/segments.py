@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg._napari.views.alternatives import AlternativesView
 from napari_aeseg._napari.views.classes import ClassesPanel
+from napari_aeseg._napari.views.markers import MarkersPanel
 from napari_aeseg._napari.views.params_form import ParamsForm
 from napari_aeseg._napari.views.widgets import (
     Form,
@@ -42,7 +43,8 @@ _MODE_TIPS = {
     "classes": "The same texture has the same label wherever it is in the image.",
     "objects": "Separate objects such as nuclei, cells or particles that differ from their "
     "surroundings, each with its own label; 0 is background.",
-    "markers": "Paint a few strokes; every colour grows into one segment.",
+    "markers": "Paint a few strokes: all that looks like them gets their class, or every colour "
+    "grows into one segment.",
 }
 _TIPS = {
     "n_regions": "How many regions. The slider is logarithmic, and the suggested number is marked.",
@@ -191,24 +193,6 @@ class ObjectsPanel(QWidget):
         if number == 0:
             return "No objects found. Try a smaller size."
         return "1 object" if number == 1 else f"{number} objects"
-
-
-class MarkersPanel(QWidget):
-    """Explains segments that grow from strokes."""
-
-    def __init__(self, state: DockState) -> None:
-        super().__init__()
-        self._state = state
-        self.button = push_button(
-            "Paint strokes",
-            "Select the strokes layer of the current image, or make one: a separate Labels layer.",
-        )
-        self.hint = WrappedLabel(
-            "Each colour becomes one segment: a few strokes in every part are enough. "
-            "Press M for a new colour, 1 to erase, 2 to paint."
-        )
-        fill_column(self, self.button, self.hint)
-        state.on("cut", "images", "results", draw=lambda: self.setEnabled(bool(state.hierarchies)))
 
 
 class ComparisonPanel(QWidget):

@@ -5,13 +5,15 @@ The core is imported inside the work, because it brings in torch, which takes se
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.manifest.settings import prepare_folder
-from napari_aeseg._napari.state import Thumbnails
+from napari_aeseg._napari.state import LearnedClasses, Thumbnails
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.params import BASE_MODEL
 from napari_aeseg.progress import Progress, autosaved
+from napari_aeseg.regions.cuts.cut import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_aeseg._napari.layers.adapter import ImageInput
-    from napari_aeseg._napari.state import AlternativesRequest, DockState, ObjectRequest
+    from napari_aeseg._napari.state import (
+        AlternativesRequest,
+        DockState,
+        ObjectRequest,
+        StrokesRequest,
+    )
     from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing
@@ -136,6 +143,27 @@ def detecting_objects(requests: Mapping[Any, ObjectRequest]) -> Work:
     return work
 
 
+def learning_classes(request: StrokesRequest) -> Work:
+    """Learn classes from strokes and find them; the result is `LearnedClasses`."""
+
+    def work(stop: Event) -> Generator[Progress, None, LearnedClasses]:
+        yield from ()
+        cut, prototypes = Cut("markers", markers_are="classes"), request.prototypes
+        for image, strokes in request.strokes.items():
+            hierarchy = request.hierarchies[image]
+            prototypes = hierarchy.prototypes_from(strokes, others=prototypes)
+        assert prototypes is not None, "a request has strokes or prototypes"  # noqa: S101
+        labels = {
+            image: cut.labels(hierarchy, prototypes, request.strokes[image], stop)
+            if image in request.strokes
+            else hierarchy.classes(prototypes=prototypes)
+            for image, hierarchy in request.hierarchies.items()
+        }
+        return LearnedClasses(request, prototypes, labels)
+
+    return work
+
+
 def finding_alternatives(request: AlternativesRequest) -> Work:
     """Find alternatives and make their thumbnails; the result is `Thumbnails`."""
 
@@ -243,6 +271,8 @@ def segmenting_files(
 ) -> Work:
     """Segment files like the preview, with its classes; the result is a `BatchReport`."""
     model, cut, comparison = state.model, state.cut, state.comparison
+    if cut.learns_classes:
+        cut = replace(cut, mode="classes")
     params, axes, device = state.segmentation, state.axes, state.device
 
     def work(stop: Event) -> Generator[Progress, None, BatchReport]:
