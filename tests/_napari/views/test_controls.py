@@ -99,6 +99,8 @@ def markers(widget):
 
 def outlined(widget):
     widget.display = "outlines"
+
+
 def segments(widget):
     markers(widget)
     widget.markers_are = "segments"
