@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from napari.layers import Image
+from qtpy.QtCore import Qt
 
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, heard, measured
@@ -611,3 +612,26 @@ def test_every_control_has_a_tooltip(widget):
 
     assert len(own) > 20
     assert [(type(c).__name__, c.parent()) for c in silent] == []
+
+
+def test_a_click_on_a_name_shows_that_image_and_its_preview_only(segmented, qtbot):
+    first = segmented.images[0]
+    second = add_image(segmented, halves(seed=1), "second", choose=False)
+    segmented.apply_to_all()
+    segmented.wait(20)
+    rows = segmented._dock.images.list
+
+    rows.itemClicked.emit(rows.item(0))
+    assert (first.visible, second.visible) == (True, False)
+    assert [p.visible for p in segmented.previews.values()] == [True, False]
+    segmented.n_regions = 5
+    assert [p.visible for p in segmented.previews.values()] == [True, False]
+    segmented.show_only(second)
+    assert (first.visible, second.visible) == (False, True)
+    assert segmented.viewer_model.layers.selection.active is segmented.previews[second]
+
+    # A click on the box checks it only.
+    rows.item(0).setCheckState(Qt.CheckState.Unchecked)
+    rows.itemClicked.emit(rows.item(0))
+    assert second.visible
+    assert segmented.images == [second]

@@ -171,6 +171,7 @@ class Controller:
         model.model_box.opened.connect(slot(self._find_autosaved))
         for signal, handler in (
             (model.model_chosen, self.choose_model),
+            (dock.images.looked_at, self.show_only),
             (segments.classes.renamed, corrections.rename),
             (segments.classes.recolored, corrections.recolor),
             (segments.classes.fixed, self.fix_classes),
@@ -590,6 +591,19 @@ class Controller:
         self._image_connections.disconnect_all()
         events = [image.events.data for image in self.state.open_images]
         self._image_connections.connect(lambda event: self._follow_data(event.source), *events)
+
+    def show_only(self, image: Image) -> None:
+        """Show an image with its preview, and hide the other images with theirs."""
+        state, image = self.state, unwrapped(image)
+        for other in state.open_images:
+            other.visible = other is image
+        for other, preview in state.previews.items():
+            preview.visible = other is image and state.display != "off"
+        for other, result in state.results.items():
+            if result.markers is not None:
+                result.markers.visible = other is image and state.cut.mode == "markers"
+        shown = self.previews.layer_of(image) or image
+        self.viewer.layers.selection.active = shown
 
     def _layers_on(self, image: Image) -> list[Layer]:
         """Return the plugin's layers that lie on an image."""

@@ -134,6 +134,10 @@ class AESegWidget(Container):
                 raise InputError(f"{image!r} is not an Image layer of this viewer.")
         self._state.images = tuple(i for i in self._state.open_images if i in chosen)
 
+    def show_only(self, image: Image) -> None:
+        """Show an image with its preview, and hide the other images with theirs."""
+        self._controller.show_only(image)
+
     @property
     def axes(self) -> str | None:
         """Axes of the images as typed, such as "CYX"; None has them read from each image."""

@@ -180,7 +180,8 @@ class PreviewLayers:
         self._state.display = DISPLAYS[(i + 1) % len(DISPLAYS)]
 
     def _on_cut(self) -> None:
-        self.show(self._state.images)  # whoever changes a control wants to see what it does
+        # Whoever changes a control wants to see what it does, but nothing of a hidden image.
+        self.show([image for image in self._state.images if image.visible])
         self.request_update()
 
     def _on_results(self, new: Mapping[Image, Result], old: Mapping[Image, Result]) -> None:

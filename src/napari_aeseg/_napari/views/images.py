@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QApplication,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -37,13 +38,16 @@ _CHECKED = Qt.CheckState.Checked
 class ImagesView(QWidget):
     """A list of the open images to check, and the axes."""
 
+    looked_at = Signal(object)  # Image layer whose name was clicked, or reached with the arrow keys
+
     def __init__(self, state: DockState) -> None:
         super().__init__()
         self._state = state
         self._connections = Connections()
         self.list = QListWidget()
         self.list.setToolTip(
-            "The images to learn from and to segment. Check several to train one model on all."
+            "The images to learn from and to segment. Check several to train one model on all. A "
+            "click on a name, or the arrow keys, show this image and its preview only."
         )
         self.list.setAccessibleName("Images")
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
@@ -61,7 +65,11 @@ class ImagesView(QWidget):
         row.addWidget(axes_label)
         row.addWidget(self.axes_field, stretch=1)
         fill_column(self, self.list, row, self.reading)
+        self._was_checked = False
         self.list.itemChanged.connect(self._choose)
+        self.list.itemPressed.connect(lambda *_: setattr(self, "_was_checked", False))
+        self.list.itemClicked.connect(self._on_click)
+        self.list.currentRowChanged.connect(self._on_row)
         self.axes_field.textChanged.connect(
             lambda text: setattr(state, "axes", text.strip() or None)
         )
@@ -129,7 +137,18 @@ class ImagesView(QWidget):
                 lines.append(str(error))
         self.reading.setText("\n".join(lines))
 
+    def _on_click(self, item: QListWidgetItem) -> None:
+        was_checked, self._was_checked = self._was_checked, False
+        if not was_checked:  # the click was on the name
+            self.looked_at.emit(self._state.open_images[self.list.row(item)])
+
+    def _on_row(self, row: int) -> None:
+        by_key = QApplication.mouseButtons() == Qt.MouseButton.NoButton and self.list.hasFocus()
+        if by_key and row >= 0:
+            self.looked_at.emit(self._state.open_images[row])
+
     def _choose(self, *_: Any) -> None:
+        self._was_checked = True
         images = enumerate(self._state.open_images)
         self._state.images = tuple(
             image for i, image in images if self.list.item(i).checkState() == _CHECKED
