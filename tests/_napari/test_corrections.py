@@ -175,6 +175,7 @@ def test_edits_follow_to_another_model_and_to_other_patches(cut):
 
 
 def test_edits_without_a_meaning_in_the_new_patches_are_dropped_with_a_word(cut):
+    cut.n_regions = cut.hierarchy.n_patches
     cut.merge((1, 1), (1, 9))
     cut.segmentation_params = cut.segmentation_params.updated(patch_size=24)
     cut.segment()
