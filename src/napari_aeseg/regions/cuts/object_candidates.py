@@ -72,7 +72,8 @@ class Surface:
         gradient = np.sqrt(gradient)
         values = ndimage.gaussian_filter(view, [_SMOOTHING / s for s in spacing])
         low, high = np.percentile(values, [0.1, 99.9])
-        usual = float(np.median(gradient))
+        # In crowded volumes, most of the gradient is that of objects.
+        usual = float(np.percentile(gradient, 50 if view.ndim == 2 else 25))
         noise = max(usual, _LEAST_NOISE * float(high - low), 1e-6)
         return cls(values, gradient, noise, _dense_levels(values, gradient, usual), spacing)
 
@@ -155,7 +156,29 @@ def _masks(surface: Surface) -> Iterator[np.ndarray]:
         for threshold in threshold_multiotsu(values, 3):
             yield values > threshold
     width = max(values.shape) * _SURROUNDINGS
-    yield values > ndimage.gaussian_filter(values, [width / s for s in surface.spacing])
+    yield values > _wide_mean(values, [width / side for side in surface.spacing])
+
+
+def _wide_mean(values: np.ndarray, widths: list[float]) -> np.ndarray:
+    """Gaussian mean; wide ones are computed from every n-th pixel, which takes no time."""
+    steps = [max(1, int(width / 4)) for width in widths]
+    smooth = [step / 2 for step in steps]
+    coarse = ndimage.gaussian_filter(values, smooth)[tuple(slice(None, None, n) for n in steps)]
+    coarse = ndimage.gaussian_filter(coarse, [w / n for w, n in zip(widths, steps, strict=True)])
+    at = [
+        np.minimum(np.arange(n) / s, c - 1)
+        for n, s, c in zip(values.shape, steps, coarse.shape, strict=True)
+    ]
+    for axis, places in enumerate(at):
+        low = places.astype(int)
+        high = np.minimum(low + 1, coarse.shape[axis] - 1)
+        share = (
+            (places - low)
+            .astype(np.float32)
+            .reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+        )
+        coarse = np.take(coarse, low, axis) * (1 - share) + np.take(coarse, high, axis) * share
+    return coarse
 
 
 def _outline_images(surface: Surface) -> list[np.ndarray]:
@@ -335,9 +358,10 @@ def _basin_merges(basins: np.ndarray, depth: np.ndarray) -> list[tuple[int, int]
     if not len(pair):
         return []
     neck = neck[order][widest]
-    top = ndimage.maximum(depth, basins, np.arange(1, number + 1))
+    top = np.zeros(number + 1, np.float32)  # an order of magnitude faster than ndimage.maximum
+    np.maximum.at(top, basins.ravel(), depth.ravel())
     ends = np.stack([pair // number, pair % number], axis=1)
-    rise = np.asarray(top)[ends].min(axis=1) - neck
+    rise = top[1:][ends].min(axis=1) - neck
     parent = list(range(number))
 
     def root(node: int) -> int:

@@ -1,7 +1,7 @@
 """How likely a candidate is an object: from its looks, and from agreement with the others.
 
-Both scores are logistic regressions on features and their squares. They were fitted to the overlap
-of candidates with labelled objects by tools/fit_object_score.py, which prints these numbers.
+Both scores are logistic regressions on features and their squares. They were fitted by
+tools/fit_object_score.py to the overlap of candidates with labelled objects.
 """
 
 from __future__ import annotations
@@ -18,24 +18,45 @@ AGREEMENT = (
 # Features are limited to these values.
 _LIMIT = 8.0
 
-# Of the features (`object_candidates.FEATURES`), their squares, and a constant.
-FROM_LOOKS = np.array(
-    [
-        *[1.91, -0.951, -1.62, -1.1, -18.9, -0.464, 2.14, -1.58, 1.58, 2.04],
-        *[-0.311, 0.0765, -0.762, -0.162, 24.1, 0.00083, -2.43, -0.117, 11.5, -0.0149],
-        -7.49,
-    ]
-)
-# Of the features, the agreement, the squares of both, and a constant.
-FROM_BOTH = np.array(
-    [
-        *[0.762, -0.369, -3.43, -0.989, -18.7, -0.304, 3.19, -0.562, 4.52, 1.21],
-        *[-0.479, -2.44, -0.348, 0.99],
-        *[-0.148, -0.0294, 1.83, 0.115, 23.7, -0.137, -1.87, 0.0804, 9.1, 0.0396],
-        *[0.174, 0.174, 0.0526, -0.0824],
-        -2.54,
-    ]
-)
+# In images and volumes, weights of the features (`object_candidates.FEATURES`), of their squares,
+# and a constant.
+FROM_LOOKS = {
+    2: np.array(
+        [
+            *[1.91, -0.951, -1.62, -1.1, -18.9, -0.464, 2.14, -1.58, 1.58, 2.04],
+            *[-0.311, 0.0765, -0.762, -0.162, 24.1, 0.00083, -2.43, -0.117, 11.5, -0.0149],
+            -7.49,
+        ]
+    ),
+    3: np.array(
+        [
+            *[1.09, 0.652, 2.8, -4.61, -17.2, -0.686, 6.39, 1.22, 8.89, 2.95],
+            *[-0.349, -0.523, -4.98, -1.55, 11.2, -0.594, -1.82, -0.22, 5.91, 0.0521],
+            -4.35,
+        ]
+    ),
+}
+# The same with the agreement after the features.
+FROM_BOTH = {
+    2: np.array(
+        [
+            *[0.762, -0.369, -3.43, -0.989, -18.7, -0.304, 3.19, -0.562, 4.52, 1.21],
+            *[-0.479, -2.44, -0.348, 0.99],
+            *[-0.148, -0.0294, 1.83, 0.115, 23.7, -0.137, -1.87, 0.0804, 9.1, 0.0396],
+            *[0.174, 0.174, 0.0526, -0.0824],
+            -2.54,
+        ]
+    ),
+    3: np.array(
+        [
+            *[-0.618, 0.674, -0.0783, -3.9, -17.1, -1.17, 6.5, 5.26, 7.73, 1.27],
+            *[0.692, -1.06, 1.28, -0.865],
+            *[0.132, -0.409, -0.168, -1.47, 11.1, -0.244, -1.7, 0.613, 12.8, -0.22],
+            *[-0.813, -0.813, 0.531, -2.16],
+            4.99,
+        ]
+    ),
+}
 
 
 def regressors(features: np.ndarray) -> np.ndarray:

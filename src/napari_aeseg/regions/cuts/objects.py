@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,10 @@ _SHARE, _LEAST_SCORE = 0.35, (0.15, 0.35)
 _DIAMETER_SPREAD = 0.6
 # Misfit at which a part of a given foreground is worth 1/e as one object.
 _FOREGROUND_MISFIT = 0.1
+# Pixels of maps from which on every second one is searched, 2D and 3D; sides of the windows that
+# tell map and polarity in maps that are larger than four of them.
+_LARGE = {2: 1_500_000, 3: 3_000_000}
+_WINDOW = {2: 256, 3: 64}
 _CONTRAST = FEATURES.index("contrast")
 _DEFAULTS = ObjectSettings()
 
@@ -99,8 +104,10 @@ class ObjectSearch:
         sides = [side for axis, side in enumerate(sides) if axis not in single]
         self._maps = [image.squeeze(tuple(single)) for image in maps]
         self._spacing = tuple(side / min(sides) for side in sides)
-        self._smallest = _SMALLEST
+        # What was searched last: the smallest size and the step between pixels; its results.
+        self._searched = (_SMALLEST, 1)
         self._candidates: dict[Source, list[Candidates]] = {}
+        self._samples: dict[Source, list[list[Candidates]]] = {}
 
     def find(
         self,
@@ -139,46 +146,92 @@ class ObjectSearch:
         """Return how much like objects those of each source look, all together."""
         signs = {"bright": (1,), "dark": (-1,)}.get(settings.polarity, (1, -1))
         sources = [(which, sign) for which in range(len(self._maps)) for sign in signs]
-        return {source: self._typical(source, settings, stop).evidence for source in sources}
+        total = dict.fromkeys(sources, 0.0)
+        step = self._step(settings)
+        for source in sources:
+            samples = self._samples_of(source, settings, step, stop)
+            for sample in samples or [self._candidates_of(source, settings, step, stop)]:
+                total[source] += self._typical(sample, settings, step, stop).evidence
+        return total
 
     def _best_of(
         self, sources: Sequence[Source], settings: ObjectSettings, stop: StopFlag | None
     ) -> np.ndarray:
         """The best candidates of some sources that do not overlap."""
+        step = self._step(settings)
         scored = []
         for source in sources:
-            typical = self._typical(source, settings, stop)
-            for candidates in self._candidates_of(source, settings, stop):
+            found = self._candidates_of(source, settings, step, stop)
+            typical = self._typical(found, settings, step, stop)
+            for candidates in found:
                 features = candidates.features
                 agreement = agreement_of(
                     candidates.radius, features[:, _CONTRAST], typical.radius, typical.contrast
                 )
-                score = score_of(np.concatenate([features, agreement], axis=1), FROM_BOTH)
-                scored.append((candidates, _limited(score, candidates, settings)))
+                score = score_of(
+                    np.concatenate([features, agreement], axis=1), FROM_BOTH[len(self._spacing)]
+                )
+                scored.append((candidates, _limited(score, candidates, settings, step)))
         raise_if_stopped(stop, "objects")
         least = least_score(scored, settings.sensitivity)
-        return without_overlaps(scored, least, self._maps[0].shape)[0]
+        shape = self._maps[0].shape
+        labels = without_overlaps(scored, least, _coarse_shape(shape, step))[0]
+        for axis, n in enumerate(shape):
+            labels = labels if step == 1 else np.repeat(labels, step, axis).take(range(n), axis)
+        return labels
 
-    def _typical(self, source: Source, settings: ObjectSettings, stop: StopFlag | None) -> Typical:
+    def _typical(
+        self, found: list[Candidates], settings: ObjectSettings, step: int, stop: StopFlag | None
+    ) -> Typical:
         """What is typical of the objects that are clear by their looks."""
-        scored = [
-            (candidates, _limited(score_of(candidates.features, FROM_LOOKS), candidates, settings))
-            for candidates in self._candidates_of(source, settings, stop)
-        ]
+        scored = []
+        for candidates in found:
+            score = score_of(candidates.features, FROM_LOOKS[len(self._spacing)])
+            scored.append((candidates, _limited(score, candidates, settings, step)))
         raise_if_stopped(stop, "objects")
-        return typical_object(scored, settings, self._maps[0].shape)
+        return typical_object(scored, settings, step)
+
+    def _step(self, settings: ObjectSettings) -> int:
+        """Every how many pixels are searched: 2 in large images, unless small objects are meant."""
+        small = min(settings.min_size or np.inf, (settings.diameter or np.inf) ** 2)
+        ndim = self._maps[0].ndim
+        large = self._maps[0].size > _LARGE[ndim]
+        return 2 if large and small >= 2**ndim * _SMALLEST else 1
+
+    def _view(self, source: Source, step: int) -> np.ndarray:
+        """A map in which the objects of a source are bright, at every n-th pixel."""
+        which, sign = source
+        view = self._maps[which].astype(np.float32) * np.float32(sign)
+        return view if step == 1 else _binned(view, step)
+
+    def _samples_of(
+        self, source: Source, settings: ObjectSettings, step: int, stop: StopFlag | None
+    ) -> list[list[Candidates]]:
+        """Candidates in some windows of a large map, which tell whether it is the one to search."""
+        self._forget_others(settings, step)
+        if source not in self._samples:
+            view, side = self._view(source, step), _WINDOW[self._maps[0].ndim]
+            windows = _windows(view, side) if view.size > 4 * side**view.ndim else []
+            smallest, spacing = self._searched[0], self._spacing
+            self._samples[source] = [
+                candidates_of(view[window], smallest, spacing, stop) for window in windows
+            ]
+        return self._samples[source]
+
+    def _forget_others(self, settings: ObjectSettings, step: int) -> None:
+        """Discard candidates that were searched with other limits."""
+        searched = (min(settings.min_size or _SMALLEST, _SMALLEST), step)
+        if searched != self._searched:
+            self._searched, self._candidates, self._samples = searched, {}, {}
 
     def _candidates_of(
-        self, source: Source, settings: ObjectSettings, stop: StopFlag | None
+        self, source: Source, settings: ObjectSettings, step: int, stop: StopFlag | None
     ) -> list[Candidates]:
-        """Candidates of one source, from the last search where that was for objects as small."""
-        smallest = min(settings.min_size or _SMALLEST, _SMALLEST)
-        if smallest != self._smallest:
-            self._smallest, self._candidates = smallest, {}
+        """Candidates of one source, from the last search where that had the same limits."""
+        self._forget_others(settings, step)
         if source not in self._candidates:
-            which, sign = source
-            view = self._maps[which].astype(np.float32) * np.float32(sign)
-            self._candidates[source] = candidates_of(view, smallest, self._spacing, stop)
+            view = self._view(source, step)
+            self._candidates[source] = candidates_of(view, self._searched[0], self._spacing, stop)
         return self._candidates[source]
 
 
@@ -288,22 +341,50 @@ def _best_source(evidence: dict[Source, float], sign: int) -> list[Source]:
     return sorted(sources, key=evidence.__getitem__)[-1:]
 
 
-def _limited(score: np.ndarray, candidates: Candidates, settings: ObjectSettings) -> np.ndarray:
+def _binned(view: np.ndarray, step: int) -> np.ndarray:
+    """Means of blocks of pixels; those at the far edges are smaller."""
+    for axis, n in enumerate(view.shape):
+        starts = np.arange(0, n, step)
+        sizes = np.diff(np.append(starts, n)).astype(np.float32)
+        sizes = sizes.reshape([-1 if a == axis else 1 for a in range(view.ndim)])
+        view = np.add.reduceat(view, starts, axis) / sizes
+    return view
+
+
+def _coarse_shape(shape: tuple[int, ...], step: int) -> tuple[int, ...]:
+    return tuple(-(-n // step) for n in shape)
+
+
+def _windows(view: np.ndarray, side: int) -> list[tuple[slice, ...]]:
+    """Four windows of a map, from that with most contrast to that with the median contrast."""
+    corners = product(*(range(0, max(1, n - side + 1), side) for n in view.shape))
+    windows = [tuple(slice(c, c + side) for c in corner) for corner in corners]
+    windows.sort(key=lambda window: -float(view[window].std()))
+    ranks = [round(share * (len(windows) - 1)) for share in (0, 0.1, 0.25, 0.5)]
+    return [windows[rank] for rank in sorted(set(ranks))]
+
+
+def _limited(
+    score: np.ndarray, candidates: Candidates, settings: ObjectSettings, step: int
+) -> np.ndarray:
     """Scores, 0 for candidates that are too large or have a wrong diameter."""
     possible = candidates.possible
     if settings.max_size is not None:
-        possible = possible & (candidates.pixels <= settings.max_size)
+        most = settings.max_size / step ** len(candidates.parts.shape)
+        possible = possible & (candidates.pixels <= most)
     if settings.diameter is not None:
-        deviation = np.log(np.maximum(2 * candidates.radius, 1e-3) / settings.diameter)
+        deviation = np.log(np.maximum(2 * step * candidates.radius, 1e-3) / settings.diameter)
         score = score * np.exp(-((deviation / _DIAMETER_SPREAD) ** 2) / 2)
     return np.where(possible, score, 0)
 
 
-def typical_object(scored: Scored, settings: ObjectSettings, shape: tuple[int, ...]) -> Typical:
+def typical_object(scored: Scored, settings: ObjectSettings, step: int = 1) -> Typical:
     """Return what is typical of the best candidates, weighted by the square of their scores."""
-    best = max((float(score.max()) for _, score in scored), default=0.0)
+    if not scored:
+        return Typical(1.0, 0.0, 0.0)
+    best = max(float(score.max()) for _, score in scored)
     least = _TYPICAL if best > _TYPICAL else 0.7 * best
-    _, chosen = without_overlaps(scored, least, shape)
+    _, chosen = without_overlaps(scored, least, scored[0][0].parts.shape)
     if not chosen:
         return Typical(1.0, 0.0, 0.0)
     score = np.array([scored[k][1][part] for k, part in chosen])
@@ -311,7 +392,7 @@ def typical_object(scored: Scored, settings: ObjectSettings, shape: tuple[int, .
     contrast = np.array([scored[k][0].features[part, _CONTRAST] for k, part in chosen])
     usual = _quantile(radius, score**2, 0.5)
     return Typical(
-        usual if settings.diameter is None else settings.diameter / 2,
+        usual if settings.diameter is None else settings.diameter / 2 / step,
         _quantile(contrast, score**2, 0.5),
         float(np.maximum(score - _TYPICAL, 0).sum()),
     )

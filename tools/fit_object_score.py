@@ -1,0 +1,180 @@
+"""Fit the weights of `napari_aeseg.regions.cuts.object_score`, and print them with their scores.
+
+    python tools/fit_object_score.py FOLDER [FOLDER ...]
+
+Each folder is one kind of image, or of volume: images/NAME.* and labels/NAME.*, 0 for background.
+Only images whose licence allows it may be used. The score of a kind is the mean average
+precision at IoU 0.5 with the weights of all other kinds ("left out") and of all ("fitted").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from napari_aeseg.regions.cuts import objects
+from napari_aeseg.regions.cuts.object_maps import brightness_of, stain_of
+from napari_aeseg.regions.cuts.object_score import agreement_of, regressors
+
+_ROWS = 1000  # of each image, for objects and for other candidates
+_RIDGE = 1.0
+_LONGEST = 640
+
+
+@dataclass
+class Example:
+    """A labelled image, its candidates, and how well each fits an object."""
+
+    kind: str
+    truth: np.ndarray
+    search: objects.ObjectSearch
+    overlaps: dict  # source -> the best IoU of each candidate, one array for each set
+
+    @classmethod
+    def of(cls, kind: str, pixels: np.ndarray, truth: np.ndarray) -> Example:
+        """Find the candidates of an image (C, *space)."""
+        stain = stain_of(pixels)
+        maps = [brightness_of(pixels), *([] if stain is None else [stain])]
+        search = objects.ObjectSearch(maps)
+        sources = search.evidence()
+        overlaps = {
+            source: [
+                best_overlap(c.parts, c.pixels, truth)
+                for c in search._candidates_of(source, objects.ObjectSettings(), 1, None)
+            ]
+            for source in sources
+        }
+        return cls(kind, truth, search, overlaps)
+
+
+def best_overlap(parts, pixels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Best intersection over union of each part with an object."""
+    number = int(truth.max()) + 1
+    size = np.bincount(truth.ravel(), minlength=number)
+    pair = parts.part_of_pixel.astype(np.int64) * number + truth.ravel()
+    shared = np.bincount(pair, minlength=len(parts) * number).reshape(len(parts), number)
+    best = np.zeros(len(parts))
+    for k in np.flatnonzero(size[1:]) + 1:
+        inside = parts.totals(shared[:, k])
+        best = np.maximum(best, inside / (pixels + size[k] - inside))
+    return best
+
+
+def fitted(features: np.ndarray, overlap: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weights of a logistic regression with a ridge on standardised regressors."""
+    target = np.clip((overlap - 0.4) / 0.4, 0, 1)
+    values = regressors(features)
+    mean, deviation = values.mean(axis=0), values.std(axis=0) + 1e-9
+    mean[-1], deviation[-1] = 0, 1
+    values = (values - mean) / deviation
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        z = values @ w
+        residual = weight * (1 / (1 + np.exp(-z.clip(-50, 50))) - target)
+        penalty = np.append(w[:-1], 0)
+        value = (weight * (np.logaddexp(0, z) - target * z)).sum() + _RIDGE / 2 * penalty @ penalty
+        return value, values.T @ residual + _RIDGE * penalty
+
+    w = minimize(loss, np.zeros(values.shape[1]), jac=True, method="L-BFGS-B").x
+    w = w / deviation
+    w[-1] -= w[:-1] @ mean[:-1]
+    return w
+
+
+def rows(example: Example, sources: list, both: bool) -> tuple[np.ndarray, ...]:
+    """Features, overlaps and weights of candidates; objects and others weigh the same in all."""
+    features, overlap = [], []
+    for source in sources:
+        typical = example.search._typical(
+            example.search._candidates[source], objects.ObjectSettings(), 1, None
+        )
+        for c, of_set in zip(
+            example.search._candidates[source], example.overlaps[source], strict=True
+        ):
+            agreement = agreement_of(
+                c.radius, c.features[:, objects._CONTRAST], typical.radius, typical.contrast
+            )
+            values = np.concatenate([c.features, agreement], axis=1) if both else c.features
+            features.append(values[c.possible])
+            overlap.append(of_set[c.possible])
+    features, overlap = np.concatenate(features), np.concatenate(overlap)
+    rng = np.random.default_rng(0)
+    chosen, weights = [], []
+    for group in (np.flatnonzero(overlap > 0.4), np.flatnonzero(overlap <= 0.4)):
+        some = rng.permutation(group)[:_ROWS]
+        chosen.append(some)
+        weights.append(np.full(len(some), 500 / max(len(some), 1)))
+    chosen = np.concatenate(chosen)
+    return features[chosen], overlap[chosen], np.concatenate(weights)
+
+
+def fit(examples: list[Example]) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of both scores."""
+    tables = [rows(e, list(e.overlaps), False) for e in examples]
+    ndim = examples[0].truth.ndim
+    objects.FROM_LOOKS[ndim] = fitted(*map(np.concatenate, zip(*tables, strict=True)))
+    tables = [
+        rows(e, objects.best_sources(e.search.evidence(), objects.ObjectSettings()), True)
+        for e in examples
+        if e.truth.any()
+    ]
+    objects.FROM_BOTH[ndim] = fitted(*map(np.concatenate, zip(*tables, strict=True)))
+    return objects.FROM_LOOKS[ndim], objects.FROM_BOTH[ndim]
+
+
+def average_precision(truth: np.ndarray, labels: np.ndarray) -> float:
+    """TP / (TP + FP + FN) where matches have an IoU above 0.5; 1 when both are empty."""
+    pairs, shared = np.unique(np.stack([truth.ravel(), labels.ravel()]), axis=1, return_counts=True)
+    size, found = np.bincount(truth.ravel()), np.bincount(labels.ravel())
+    inside = pairs.min(axis=0) > 0
+    a, b = pairs[:, inside]
+    matched = int((shared[inside] / (size[a] + found[b] - shared[inside]) > 0.5).sum())
+    number = int((size[1:] > 0).sum() + (found[1:] > 0).sum())
+    return matched / (number - matched) if number else 1.0
+
+
+def examples_of(folder: Path) -> list[Example]:
+    """Labelled images of one kind; large ones are brought down to `_LONGEST`."""
+    found = []
+    for path in sorted((folder / "images").iterdir()):
+        image, truth = imread(path), imread(next((folder / "labels").glob(f"{path.stem}.*")))
+        axes = "YXC" if image.ndim > truth.ndim else "ZYX"[-truth.ndim :]
+        if truth.ndim == 2 and max(truth.shape) > _LONGEST:
+            scale = _LONGEST / max(truth.shape)
+            shape = tuple(round(n * scale) for n in truth.shape)
+            image = resize(
+                image, shape + image.shape[2:], anti_aliasing=True, preserve_range=True
+            ).astype(image.dtype)
+            truth = resize(truth, shape, order=0, anti_aliasing=False, preserve_range=True)
+        found.append(Example.of(folder.name, read_image(image, axes).pixels, truth.astype(int)))
+    return found
+
+
+def scores(examples: list[Example]) -> str:
+    """Mean average precision of each kind."""
+    kinds = dict.fromkeys(example.kind for example in examples)
+    of_kind = {
+        kind: np.mean(
+            [average_precision(e.truth, e.search.find()) for e in examples if e.kind == kind]
+        )
+        for kind in kinds
+    }
+    return ", ".join(f"{kind} {score:.3f}" for kind, score in of_kind.items())
+
+
+def main(folders: list[str]) -> None:
+    """Fit images or volumes, and print scores and weights."""
+    examples = [example for folder in folders for example in examples_of(Path(folder))]
+    for kind in dict.fromkeys(example.kind for example in examples):
+        fit([example for example in examples if example.kind != kind])
+        print("left out:", scores([example for example in examples if example.kind == kind]))
+    weights = fit(examples)
+    print("fitted:", scores(examples))
+    for name, values in zip(("FROM_LOOKS", "FROM_BOTH"), weights, strict=True):
+        print(name, ", ".join(f"{value:.3g}" for value in values))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
