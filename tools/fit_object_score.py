@@ -9,11 +9,16 @@ precision at IoU 0.5 with the weights of all other kinds ("left out") and of all
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
+from skimage.io import imread
+from skimage.transform import resize
 
+from napari_aeseg.images.intensity import read_image
 from napari_aeseg.regions.cuts import objects
 from napari_aeseg.regions.cuts.object_maps import brightness_of, stain_of
 from napari_aeseg.regions.cuts.object_score import agreement_of, regressors
@@ -40,13 +45,15 @@ class Example:
         search = objects.ObjectSearch(maps)
         sources = search.evidence()
         overlaps = {
-            source: [
-                best_overlap(c.parts, c.pixels, truth)
-                for c in search._candidates_of(source, objects.ObjectSettings(), 1, None)
-            ]
+            source: [best_overlap(c.parts, c.pixels, truth) for c in sets_of(search, source)]
             for source in sources
         }
         return cls(kind, truth, search, overlaps)
+
+
+def sets_of(search: objects.ObjectSearch, source: tuple[int, int]) -> list:
+    """All candidates of a source."""
+    return search._candidates_of(source, objects.ObjectSettings(), 1, None)
 
 
 def best_overlap(parts, pixels: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -87,12 +94,9 @@ def rows(example: Example, sources: list, both: bool) -> tuple[np.ndarray, ...]:
     """Features, overlaps and weights of candidates; objects and others weigh the same in all."""
     features, overlap = [], []
     for source in sources:
-        typical = example.search._typical(
-            example.search._candidates[source], objects.ObjectSettings(), 1, None
-        )
-        for c, of_set in zip(
-            example.search._candidates[source], example.overlaps[source], strict=True
-        ):
+        sets = sets_of(example.search, source)
+        typical = example.search._typical(sets, objects.ObjectSettings(), 1, None)
+        for c, of_set in zip(sets, example.overlaps[source], strict=True):
             agreement = agreement_of(
                 c.radius, c.features[:, objects._CONTRAST], typical.radius, typical.contrast
             )
