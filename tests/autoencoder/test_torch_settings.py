@@ -144,3 +144,16 @@ def test_trainings_in_threads_are_the_same_while_others_encode():
         return aeseg.train(IMAGE, PARAMS, device="cpu").fingerprint
 
     assert len({train(), *in_new_threads(train, 10)}) == 1
+
+
+def test_max_unpooling_with_deterministic_algorithms_is_refused_with_words():
+    params = PARAMS.updated(decoder="unpooling")
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(
+            aeseg.InputError, match=r"use_deterministic_algorithms is on.*transposed"
+        ):
+            aeseg.train(IMAGE, params, device="cpu")
+        assert aeseg.train(IMAGE, PARAMS, device="cpu").losses
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_aeseg.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -132,6 +134,12 @@ class Autoencoder(nn.Module):
     def decoder_features(self, x: Tensor) -> list[Tensor]:
         """Return activations of the decoder, of each level at the resolution of the encoder."""
         architecture = self.architecture
+        strict = torch.get_deterministic_debug_mode() == 2
+        if architecture.decoder == "unpooling" and strict:
+            raise InputError(
+                "torch.use_deterministic_algorithms is on, which max-unpooling does not allow: "
+                'turn it off, or choose decoder="transposed".'
+            )
         pools = [architecture.pool(i) for i in range(1, architecture.levels + 1)]
         indices = []  # where the maxima were
         for level, size in zip(self.encoder, pools, strict=True):
