@@ -492,6 +492,7 @@ def test_objects_are_found_and_kept(segmented):
 
 def test_where_there_is_no_object_nothing_is_kept(segmented):
     segmented.mode = "objects"
+    segmented.min_size = 4000  # more than the image has
     segmented.wait(60)
     assert not segmented.preview.data.any()
 
