@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_aeseg import InputError, Prototypes
+from napari_aeseg.prototypes import StrokeExamples
 
 GOOD = {"centres": np.ones((2, 3)), "whitening": np.ones((3, 2)), "scale": 4.0}
 
@@ -47,3 +48,52 @@ def test_nobody_has_to_name_them():
 def test_what_does_not_fit_is_refused_by_name(change, words):
     with pytest.raises(InputError, match=words):
         Prototypes(**GOOD | change)
+
+
+EXAMPLES = {
+    "stroke_class": np.array([1.0, 2.0]),
+    "fine": np.ones((2, 3)),
+    "coarse": np.array([[1.0, 1, 1], [3, 3, 3]]),
+    "fine_whitening": np.ones((3, 2)),
+    "scatter": np.ones(2),
+    "pixel_class": np.array([1.0, 2.0]),
+    "pixels": np.ones((2, 9)),
+    "brightness": np.ones(2),
+    "pixel_mean": np.ones(9),
+    "pixel_covariance": np.eye(9),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fine": np.ones((2, 3), np.float32)}, "fine is not an array of float64"),
+        ({"coarse": np.ones((2, 4))}, r"coarse of shape \(2, 4\) does not fit"),
+        ({"pixels": np.ones((2, 8))}, r"pixels of shape \(2, 8\) does not fit"),
+        ({"pixel_mean": np.full(9, np.nan)}, "pixel_mean has NaN"),
+        ({"scatter": np.zeros(2)}, "not above 0"),
+        ({"brightness": np.zeros(2)}, "not above 0"),
+        ({"pixel_covariance": -np.eye(9)}, "not above 0"),
+    ],
+)
+def test_examples_that_do_not_fit_are_refused_by_name(change, words):
+    with pytest.raises(InputError, match=words):
+        StrokeExamples(**EXAMPLES | change)
+
+
+def test_examples_are_of_the_classes():
+    with pytest.raises(InputError, match="not of classes 1 to 2"):
+        Prototypes(
+            **GOOD, examples=StrokeExamples(**EXAMPLES | {"stroke_class": np.array([1.0, 3.0])})
+        )
+
+
+def test_strokes_of_two_images_are_joined():
+    one = Prototypes(**GOOD, examples=StrokeExamples(**EXAMPLES))
+    both = one.with_strokes_of(one)
+    assert both.examples.stroke_class.tolist() == [1, 2, 1, 2]
+    assert both.centres.tolist() == [[1, 1, 1], [3, 3, 3]]
+    with pytest.raises(InputError, match="not learned from strokes"):
+        one.with_strokes_of(Prototypes(**GOOD))
+    with pytest.raises(InputError, match="another model or scale"):
+        one.with_strokes_of(dataclasses.replace(one, scale=8.0))
