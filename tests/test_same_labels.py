@@ -21,12 +21,12 @@ from napari_aeseg.samples import SAMPLES
 
 FILE = Path(__file__).with_name("same_labels.npz")
 CUTS = {
-    "regions": lambda tree: tree.regions(n_regions=12),
-    "threshold": lambda tree: tree.regions(threshold=0.5),
-    "classes": lambda tree: tree.classes(n_classes=3),
+    "regions": lambda tree: tree.regions(n_regions=12, refine=False),
+    "threshold": lambda tree: tree.regions(threshold=0.5, refine=False),
+    "classes": lambda tree: tree.classes(n_classes=3, refine=False),
     "objects": lambda tree: tree.objects(),
-    "markers": lambda tree: tree.from_markers(corners(tree.patches.shape)),
-    "texture": lambda tree: tree.reweighted(balance=0.9, scale=4).regions(n_regions=12),
+    "markers": lambda tree: tree.from_markers(corners(tree.patches.shape), refine=False),
+    "texture": lambda tree: tree.reweighted(balance=0.9, scale=4).regions(12, refine=False),
 }
 # Every fourth row and column is kept, to compare where the processor rounds otherwise.
 STEP = 4

@@ -578,7 +578,16 @@ def _steps_in_memory(
     if note := anisotropy_warning(model.architecture, axes.slice_distance):
         notes.append(note)
     work = patch_moments_steps(
-        model, read, patches, levels, params.source, device, params.tile_size, stop, precision
+        model,
+        read,
+        patches,
+        levels,
+        params.source,
+        device,
+        params.tile_size,
+        stop,
+        precision,
+        with_evidence=True,
     )
     moments = yield from collect_messages(work, notes)
     # From here on in the order of the image's axes, as the labels will be.
@@ -588,6 +597,8 @@ def _steps_in_memory(
         stain = np.ascontiguousarray(axes.to_image_order(stain))
     del read, work  # the scaled image is large
     patches = np.ascontiguousarray(axes.to_image_order(patches))
+    evidence = np.moveaxis(np.asarray(moments.evidence), -1, 0)
+    evidence = np.moveaxis(axes.to_image_order(evidence), 0, -1)
     pixels = axes.to_image_order(channels_first(array, axes))
     raise_if_stopped(stop, "graph")
     graph = region_graph(patches, stop)
@@ -607,6 +618,7 @@ def _steps_in_memory(
         params=params,
         comparison=comparison,
         brightness=brightness,
+        evidence=np.ascontiguousarray(evidence),
         model_fingerprint=model.fingerprint,
         notes=tuple(notes),
         stain=stain,

@@ -15,7 +15,7 @@ def tree(hierarchy_of):
 
 
 MEASURED = ["index", "area", "centroid_y", "centroid_x", "mean_1", "mean_2"]
-OF_UNIONS = [*MEASURED, "border_strength", "merge_height"]
+COLUMNS = [*MEASURED, "border_strength", "merge_height"]
 
 
 def by_hand(labels: np.ndarray) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def by_hand(labels: np.ndarray) -> pd.DataFrame:
 def test_regions_are_measured_exactly(tree, n_regions):
     labels = tree.regions(n_regions)
     found = tree.table(labels)
-    assert list(found) == OF_UNIONS
+    assert list(found) == COLUMNS
     pd.testing.assert_frame_equal(found[MEASURED], by_hand(labels), check_dtype=False)
     assert found["index"].tolist() == list(range(1, n_regions + 1))
     assert found["area"].sum() == 80
@@ -49,7 +49,7 @@ def test_unions_of_patches_are_measured_exactly(tree, seed, most):
 def test_painted_labels_have_exact_areas_and_places(tree, seed):
     labels = np.random.default_rng(seed).integers(0, 4, (8, 10))
     found, expected = tree.table(labels), by_hand(labels)
-    assert list(found) == MEASURED
+    assert list(found) == COLUMNS
     exact = ["index", "area", "centroid_y", "centroid_x"]
     pd.testing.assert_frame_equal(found[exact], expected[exact], check_dtype=False)
     # The channels come from the patches that a label overlaps: within their range.
@@ -64,6 +64,19 @@ def test_part_of_a_patch_has_the_mean_of_the_patch(tree):
     row = tree.table(labels).iloc[0]
     assert (row["index"], row["area"], row["centroid_y"], row["centroid_x"]) == (5, 1, 0, 0)
     assert row["mean_1"] == IMAGE[0, :2, :2].mean()
+    assert np.isnan(row["border_strength"])  # no patch has most of its pixels in it
+    assert np.isnan(row["merge_height"])
+
+
+def test_heights_are_of_the_patches_that_have_most_of_their_pixels_in_a_label(tree):
+    labels = tree.regions(3)
+    moved = labels.copy()
+    moved[0, 0] = moved[-1, -1]  # one pixel of a patch of four
+    columns = ["index", "border_strength", "merge_height"]
+    assert (moved != labels).sum() == 1
+    pd.testing.assert_frame_equal(tree.table(moved)[columns], tree.table(labels)[columns])
+    height = tree.merge_height(labels)
+    assert np.array_equal(tree.merge_height(moved)[moved == labels], height[moved == labels])
 
 
 def test_zero_is_left_out_and_gaps_between_labels_are_fine(tree):
@@ -75,7 +88,7 @@ def test_zero_is_left_out_and_gaps_between_labels_are_fine(tree):
 def test_no_label_at_all_is_an_empty_table(tree):
     table = tree.table(np.zeros((8, 10), int))
     assert len(table) == 0
-    assert list(table) == OF_UNIONS
+    assert list(table) == COLUMNS
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i2", "<u4", ">i4", "u8"])

@@ -59,6 +59,7 @@ from napari_aeseg._napari.work.devices import DeviceFinder
 from napari_aeseg._napari.work.errors import Reporter
 from napari_aeseg._napari.work.hierarchies import HierarchyIO
 from napari_aeseg._napari.work.objects import ObjectFinder
+from napari_aeseg._napari.work.refinement import BorderRefiner
 from napari_aeseg._napari.work.session import Session, Task
 from napari_aeseg._napari.work.strokes import StrokeLearner
 from napari_aeseg._napari.work.worker import wait_until
@@ -103,8 +104,10 @@ class Controller:
         self.finder = ObjectFinder(state)
         self.comparer = Comparer(state)
         self.alternatives = AlternativesFinder(state)
-        self.learner = StrokeLearner(state)
-        self.previews = PreviewLayers(viewer, state, self.finder.find, self.learner.learn)
+        self.learner, self.refiner = StrokeLearner(state), BorderRefiner(state)
+        self.previews = PreviewLayers(
+            viewer, state, self.finder.find, self.learner.learn, self.refiner.refine
+        )
         self.tools = EditTools(viewer, state)
         self.kept = KeptLayers(viewer, state)
         self.corrections = ManualCorrections(viewer, state, self.previews.request_update)
@@ -123,8 +126,8 @@ class Controller:
             self._follow_data(image)
 
     def _connect_signals(self) -> None:
-        parts = self.finder, self.learner, self.comparer, self.alternatives, self.previews
-        for part in (*parts, self.kept):
+        finders = (self.finder, self.learner, self.refiner, self.comparer, self.alternatives)
+        for part in (*finders, self.previews, self.kept):
             part.failed.connect(self.reporter.report)
         self.session.progressed.connect(self._on_progress)
         self.previews.painted.connect(self._on_painted)
@@ -659,7 +662,7 @@ class Controller:
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing runs and the previews are up to date."""
-        parts = (self.finder, self.learner, self.comparer, self.kept)
+        parts = (self.finder, self.learner, self.refiner, self.comparer, self.kept)
         is_busy = self.state.busy or any(part.busy for part in parts)
         return not is_busy and self.previews.is_up_to_date
 
@@ -703,11 +706,12 @@ class Controller:
             self.comparer,
             self.learner,
             self.finder,
+            self.refiner,
             self.session,
         ):
             part.close()
         state.busy, state.results, state.kept, state.objects, state.previews = "", {}, {}, {}, {}
-        state.alternatives = state.learned = None
+        state.alternatives, state.learned, state.refined = None, None, {}
 
 
 def _listed(inputs: Sequence[ImageInput]) -> str:

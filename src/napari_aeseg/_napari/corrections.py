@@ -60,7 +60,7 @@ class ManualCorrections:
     def merge(self, image: Image, *places: Sequence[int]) -> None:
         """Merge the regions at some places, in data coordinates of the labels."""
         result = self._editable(image)
-        patches = tuple(_patch(result, place) for place in places)
+        patches = tuple(self._patch(image, result, place) for place in places)
         if len(set(patches)) < 2:
             raise InputError(_ONE_REGION)
         self._edit(image, Merge(patches))
@@ -68,7 +68,7 @@ class ManualCorrections:
     def split(self, image: Image, place: Sequence[int]) -> None:
         """Split the region at a place along the tree."""
         result = self._editable(image)
-        before, edit = self._edited(result), Split(_patch(result, place))
+        before, edit = self._edited(result), Split(self._patch(image, result, place))
         part = np.flatnonzero(before != self._edited(result, edit))
         if not len(part):
             raise InputError(_ONE_PATCH)
@@ -114,6 +114,22 @@ class ManualCorrections:
             raise InputError(_ONE_REGION)
         self._state.change_result(image, edits=(*result.edits, edit), undone=())
         self._state.message = f"{self._state.summary(image)}."
+
+    def _patch(self, image: Image, result: Result, place: Sequence[int]) -> int:
+        """Return the patch at a place, or the nearest one of the region that is shown there."""
+        patch, place = _patch(result, place), tuple(place)
+        preview, hierarchy = self._state.previews.get(image), result.hierarchy
+        if preview is None or hierarchy.is_lazy or preview.data.shape != hierarchy.patches.shape:
+            return patch
+        region = self._edited(result)
+        shown, band = preview.data[place], hierarchy.border_band
+        window = tuple(slice(max(i - n, 0), i + n + 1) for i, n in zip(place, band, strict=True))
+        at = np.argwhere(region[hierarchy.patches[window]] == shown)
+        if region[patch] == shown or not len(at):
+            return patch
+        corner = [s.start for s in window]
+        distance = np.abs(at + corner - np.array(place)).sum(axis=1)
+        return int(hierarchy.patches[window][tuple(at[distance.argmin()])])
 
     # Strokes
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.progress import Progress
+    from napari_aeseg.progress import Progress, StopFlag
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
     from napari_aeseg.regions.cuts.edits import Edit
@@ -176,6 +176,30 @@ class LearnedClasses:
 
 
 @dataclass(frozen=True, eq=False)
+class BorderRequest:
+    """Labels whose borders are to follow the pixels."""
+
+    hierarchy: Hierarchy
+    cut: Cut  # with edits
+    prototypes: Prototypes | None
+    markers: np.ndarray | None
+    coarse: np.ndarray  # the same labels with the borders of patches
+
+    def gives_same(self, other: BorderRequest) -> bool:
+        """Whether both give the same labels."""
+        if self.hierarchy.evidence is not other.hierarchy.evidence:
+            return False
+        if not np.array_equal(self.coarse, other.coarse):
+            return False
+        one, two = self.markers, other.markers
+        return (one is two) or (one is not None and two is not None and np.array_equal(one, two))
+
+    def labels(self, stop: StopFlag | None = None) -> np.ndarray:
+        """Return the labels."""
+        return _narrow(self.cut.labels(self.hierarchy, self.prototypes, self.markers, stop))
+
+
+@dataclass(frozen=True, eq=False)
 class AlternativesRequest:
     """Alternatives to what is to be found."""
 
@@ -247,6 +271,8 @@ class DockState:
     # The newest objects of each image.
     objects: Mapping[Image, tuple[ObjectRequest, np.ndarray]] = field(default_factory=dict)
     learned: LearnedClasses | None = None  # the newest classes from strokes
+    # The newest labels of each image with borders that follow the pixels.
+    refined: Mapping[Image, tuple[BorderRequest, np.ndarray]] = field(default_factory=dict)
     alternatives: Thumbnails | None = None  # of the first image
     previews: Mapping[Image, Labels] = field(default_factory=dict)
     # Layers whose tables are measured again when they are painted on.
@@ -400,6 +426,7 @@ class DockState:
         """Discard what belongs to some images; their layers stay."""
         self.results = {i: result for i, result in self.results.items() if i not in images}
         self.objects = {i: objects for i, objects in self.objects.items() if i not in images}
+        self.refined = {i: refined for i, refined in self.refined.items() if i not in images}
 
     # Alternatives
 
@@ -436,6 +463,29 @@ class DockState:
 
     def labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         """Return the labels of a cut; classes have their ids from the example image."""
+        labels, request = self.preview_labels(image, cut, example)
+        return labels if request is None else request.labels()
+
+    def preview_labels(
+        self, image: Image, cut: Cut, example: Image
+    ) -> tuple[np.ndarray, BorderRequest | None]:
+        """Return labels that are made at once, and what is missing until they are `labels`."""
+        coarse = self._coarse_labels(image, cut, example)
+        hierarchy = self.results[image].hierarchy
+        is_final = cut.mode == "objects" or cut.learns_classes or hierarchy.evidence is None
+        is_final = is_final or self._learned_labels(image, cut) is not None
+        if is_final or not cut.refine:
+            return coarse, None
+        strokes = self._strokes(image) if cut.mode == "markers" else None
+        if cut.mode == "markers" and strokes is None:
+            return coarse, None
+        prototypes = self.prototypes_for(image, example, cut) if cut.mode == "classes" else None
+        request = BorderRequest(hierarchy, self.cut_of(image, cut), prototypes, strokes, coarse)
+        known = self.refined.get(image)
+        return (known[1], None) if known and known[0].gives_same(request) else (coarse, request)
+
+    def _coarse_labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
+        """Labels with the borders of patches."""
         result = self.results[image]
         if cut.mode == "objects":
             objects = self.objects_of(image, cut)
@@ -446,10 +496,10 @@ class DockState:
         if learned is not None:
             return _narrow(learned)
         if cut.mode == "markers":
-            strokes = None if cut.learns_classes else result.strokes
-            if strokes is None or not strokes.any():  # nothing painted yet
+            strokes = None if cut.learns_classes else self._strokes(image)
+            if strokes is None:  # nothing painted yet
                 return np.zeros(result.hierarchy.patches.shape, np.uint16)
-            return _narrow(cut.labels(result.hierarchy, markers=strokes))
+            return _narrow(replace(cut, refine=False).labels(result.hierarchy, markers=strokes))
         return result.hierarchy.map_to_pixels(self._label_of_patch(image, cut, example))
 
     def summary(self, image: Image) -> str:
@@ -462,12 +512,19 @@ class DockState:
         one, more = ("region", "regions") if cut.mode == "regions" else ("class", "classes")
         return f"{number} {one if number == 1 else more}"
 
-    def layer_labels(self, image: Image, cut: Cut, example: Image) -> Any:
-        """Return `labels`, of a large image as a list of dask arrays, the finest first."""
+    def _strokes(self, image: Image) -> np.ndarray | None:
+        """What was painted to grow segments from, a copy; None while there is nothing."""
+        strokes = self.results[image].strokes
+        return None if strokes is None or not np.any(strokes) else np.array(strokes)
+
+    def layer_labels(
+        self, image: Image, cut: Cut, example: Image
+    ) -> tuple[Any, BorderRequest | None]:
+        """Return `preview_labels`, of a large image as a list of dask arrays, the finest first."""
         hierarchy = self.results[image].hierarchy
         if not hierarchy.coarse or cut.mode in ("objects", "markers"):
-            return self.labels(image, cut, example)
-        return hierarchy.map_to_pyramid(self._label_of_patch(image, cut, example))
+            return self.preview_labels(image, cut, example)
+        return hierarchy.map_to_pyramid(self._label_of_patch(image, cut, example)), None
 
     def _label_of_patch(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         prototypes = self.prototypes_for(image, example, cut) if cut.mode == "classes" else None
@@ -546,7 +603,7 @@ class DockState:
 
     def foreground_class(self, image: Image, cut: Cut) -> int:
         """Return the class with the largest share in objects; the brightest if none is known."""
-        classes = self.labels(image, replace(cut, mode="classes", class_ids=None), image)
+        classes = self._coarse_labels(image, replace(cut, mode="classes", class_ids=None), image)
         objects = self.objects_of(image, replace(cut, mode="objects", class_ids=None))
         if objects is None or not objects.any():
             table = self.results[image].hierarchy.table(classes).filter(regex="^index|^mean_")

@@ -422,6 +422,15 @@ class AESegWidget(Container):
         self._controller.set_cut(n_regions=None, threshold=threshold)
 
     @property
+    def refine(self) -> bool:
+        """Whether borders of regions, classes and markers follow the pixels, not the patches."""
+        return self.cut.refine
+
+    @refine.setter
+    def refine(self, refine: bool) -> None:
+        self._controller.set_cut(refine=refine)
+
+    @property
     def n_classes(self) -> int:
         """Number of classes."""
         return self.cut.n_classes

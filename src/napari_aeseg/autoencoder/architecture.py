@@ -63,6 +63,11 @@ class Architecture:
         """Pixels along each axis that one value of a level stands for; level 0 is the image."""
         return tuple(2 ** max(level - 1 - n, 0) for n in self._levels_skipped)
 
+    @property
+    def evidence_step(self) -> tuple[int, ...]:
+        """Pixels along each axis of a cell of the evidence for borders."""
+        return tuple(1 if n else 2 for n in self._levels_skipped)
+
     def kernel(self, level: int) -> tuple[int, ...]:
         """Size of the convolutions of a level, from 1."""
         return tuple(1 if level <= n else 3 for n in self._levels_skipped)

@@ -25,6 +25,7 @@ from napari_aeseg.autoencoder.encoding import (
     tiles_to_encode,
     to_device,
 )
+from napari_aeseg.autoencoder.evidence import EvidenceMaps
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 
@@ -48,6 +49,7 @@ class PatchMoments:
     mean: np.ndarray  # float32, shape (P, F)
     second: np.ndarray  # mean squares, float32, shape (P, F)
     level: np.ndarray  # int, shape (F,): which level each feature comes from
+    evidence: np.ndarray | None = None  # int8, shape (*cells, D), where it was asked for
 
 
 def patch_moments_steps(
@@ -60,6 +62,8 @@ def patch_moments_steps(
     tile_size: int = 512,
     stop: StopFlag | None = None,
     precision: Precision = "float32",
+    *,
+    with_evidence: bool = False,
 ) -> Generator[Progress, None, PatchMoments]:
     """Encode an image and sum its features per patch; a generator that returns the moments.
 
@@ -71,8 +75,8 @@ def patch_moments_steps(
     devices with free memory take larger tiles, and a device that runs out of memory smaller ones,
     down to 64 pixels, before the CPU takes over; an event says so. `precision` is that of weights
     and activations; sums are float32. In bfloat16 regions change: one pixel in ten or more on
-    texture mosaics (docs/performance.md). InputError if features are not finite, or too large for
-    their squares.
+    texture mosaics (docs/performance.md). `with_evidence` keeps what `EvidenceMaps` collects.
+    InputError if features are not finite, or too large for their squares.
     """
     levels = model.levels(levels)
     channels = {level: model.level_channels(source)[level] for level in levels}
@@ -85,7 +89,15 @@ def patch_moments_steps(
         moments = kind(patches, channels, strides, device, stop)
         total = len(tiles_to_encode(model.architecture, patches.shape, tile_size))
         clock = Clock(total)
-        work, pixels = moments.prepare, image.pixels
+        pixels, step = image.pixels, model.architecture.evidence_step
+        kept = EvidenceMaps(
+            pixels.shape[1:], channels if with_evidence else {}, strides, step, device
+        )
+
+        def work(encoded: EncodedTile) -> Any:
+            kept.add(encoded)
+            return moments.prepare(encoded)
+
         tiles = map_tiles(model.network, work, pixels, levels, source, device, tile_size, precision)
         # Closed when stopped, so that no thread works on.
         with closing(tiles):
@@ -96,7 +108,8 @@ def patch_moments_steps(
         mean, second = moments.finish()
         if not (np.isfinite(mean).all() and (second <= _LARGEST_SQUARE).all()):
             raise InputError(NOT_FINITE)
-        return PatchMoments(mean, second, np.repeat(levels, list(channels.values())))
+        evidence = kept.finish(pixels) if with_evidence else None
+        return PatchMoments(mean, second, np.repeat(levels, list(channels.values())), evidence)
 
     chosen = choose_device(device)
     dtype_of(precision, chosen)

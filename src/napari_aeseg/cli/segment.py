@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -31,8 +32,6 @@ from napari_aeseg.params import (
 )
 
 if TYPE_CHECKING:
-    import argparse
-
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import Batch, BatchReport
     from napari_aeseg.regions.cuts.cut import Cut
@@ -148,6 +147,12 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="leave out objects at the image's edge",
     )
+    group.add_argument(
+        "--refine",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="borders of regions and classes that follow the pixels, not the patches (default)",
+    )
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
@@ -242,8 +247,13 @@ def _cut(options: argparse.Namespace) -> Cut:
     if options.classes_from:
         return Cut("classes")
     if options.classes is not None:
-        return Cut("classes", n_classes=options.classes)
-    return Cut("regions", n_regions=options.regions, threshold=options.threshold)
+        return Cut("classes", n_classes=options.classes, refine=options.refine)
+    return Cut(
+        "regions",
+        n_regions=options.regions,
+        threshold=options.threshold,
+        refine=options.refine,
+    )
 
 
 def _model(options: argparse.Namespace, batch: Batch) -> Model | None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Lazy images with more pixels than this are processed in blocks, and others when they would take
 # more than half of the free memory, at so many bytes per pixel.
-_LAZY_PIXELS, _BYTES_PER_PIXEL = 2**23, 150
+_LAZY_PIXELS, _BYTES_PER_PIXEL = 2**23, 190
 # Pixels of a block, one for so many bytes of free memory within these bounds.
 _MIN_BLOCK_PIXELS, _MAX_BLOCK_PIXELS = 2**17, 2**20
 _FREE_BYTES_PER_BLOCK_PIXEL = 2_000

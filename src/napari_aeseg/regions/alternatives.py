@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
@@ -55,7 +56,7 @@ class Alternative:
 
     settings: AlternativeSettings
     label_of_patch: np.ndarray  # int32, shape (P,)
-    _map_to_pixels: Callable[[np.ndarray], Any]
+    _pixels_of: Callable[[np.ndarray], Any]
 
     def __repr__(self) -> str:
         return f"Alternative({self.settings})"
@@ -63,7 +64,7 @@ class Alternative:
     @property
     def labels(self) -> Any:
         """Labels of the pixels as `classes` or `regions` returns them; made when asked for."""
-        return self._map_to_pixels(self.label_of_patch)
+        return self._pixels_of(self.label_of_patch)
 
 
 class _Hierarchy(Protocol):
@@ -77,7 +78,7 @@ class _Hierarchy(Protocol):
     def prepare(self, stop: StopFlag | None = None) -> Self: ...
     def class_of_patch(self, n_classes: int) -> np.ndarray: ...
     def region_of_patch(self, n_regions: int) -> np.ndarray: ...
-    def map_to_pixels(self, lut: np.ndarray) -> Any: ...
+    def pixels_of(self, label_of_patch: np.ndarray, refine: bool) -> Any: ...
 
 
 def alternatives_steps(
@@ -124,7 +125,9 @@ def alternatives_steps(
     counts = {"n_classes": number} if mode == "classes" else {"n_regions": number}
     return tuple(
         Alternative(
-            AlternativeSettings(comparisons[i], mode, **counts), labels[i], hierarchy.map_to_pixels
+            AlternativeSettings(comparisons[i], mode, **counts),
+            labels[i],
+            partial(hierarchy.pixels_of, refine=True),
         )
         for i in _representatives(labels, hierarchy.statistics.count, n, number)
     )

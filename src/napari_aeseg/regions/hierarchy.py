@@ -52,10 +52,17 @@ from napari_aeseg.regions.lazy_labels import (
     marks_on_top_lazily,
     matches_image,
 )
-from napari_aeseg.regions.measure import checked_labels, feature_colors, region_table
+from napari_aeseg.regions.measure import (
+    checked_labels,
+    feature_colors,
+    majority_of_patch,
+    merge_heights,
+    region_table,
+)
 from napari_aeseg.regions.patches.graph import averaging_matrix, contour_map
 from napari_aeseg.regions.patches.statistics import channel_means
 from napari_aeseg.regions.patches.superpixels import patch_shape
+from napari_aeseg.regions.refine import band_of, refined
 from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 if TYPE_CHECKING:
@@ -107,6 +114,8 @@ class Hierarchy:
     params: SegmentationParams  # how the image was cut into patches and encoded
     comparison: ComparisonParams  # how patches are compared
     brightness: np.ndarray | None  # float16: objects are found in it; None of images in blocks
+    # int8, shape (*cells, D): what borders of labels follow, see `refined`; None in blocks.
+    evidence: np.ndarray | None = None
     model_fingerprint: str = ""  # hash of the model that encoded the image
     notes: tuple[str, ...] = ()  # differences from what was asked for, such as the CPU used
     coarse: tuple[Any, ...] = ()  # of images in blocks: ids at every 2nd, 4th ... row and column
@@ -154,6 +163,19 @@ class Hierarchy:
     def n_patches(self) -> int:
         """Number of patches: the largest possible number of regions."""
         return self.graph.number
+
+    @property
+    def patch_sides(self) -> tuple[int, ...]:
+        """Pixels along each axis of the labels of an average patch."""
+        letters = [a for a in "TZYX" if a in self.axes.space]
+        sides = dict(zip(letters, patch_shape(self.axes, self.params.patch_size), strict=True))
+        return tuple(sides[a] for a in self.axes.space)
+
+    @property
+    def border_band(self) -> tuple[int, ...]:
+        """Pixels along each axis from a border within which `refined` may change labels."""
+        sides = zip(self.axes.space, self.patch_sides, strict=True)
+        return band_of([0 if a == "T" else side for a, side in sides])
 
     @property
     def max_classes(self) -> int:
@@ -226,6 +248,11 @@ class Hierarchy:
             np.take(lut, self.patches[rows], axis=0, mode="clip", out=values[rows])
         return values
 
+    def pixels_of(self, label_of_patch: np.ndarray, refine: bool) -> np.ndarray:
+        """Return `map_to_pixels` of labels of patches, with `refined` borders if asked for."""
+        labels = self.map_to_pixels(label_of_patch)
+        return self.refined(labels) if refine else labels
+
     def map_to_pyramid(self, lut: np.ndarray) -> list[Any]:
         """Return `map_to_pixels`, then the same at every second, fourth, ... row and column.
 
@@ -235,7 +262,27 @@ class Hierarchy:
         coarse = [map_to_pixels_lazily(ids, lut) for ids in self.coarse]
         return [self.map_to_pixels(lut), *coarse]
 
-    def regions(self, n_regions: int | None = None, threshold: float | None = None) -> np.ndarray:
+    def refined(self, labels: np.ndarray) -> np.ndarray:
+        """Return labels whose borders follow the pixels; see `napari_aeseg.regions.refine`.
+
+        Pixels within two sides of a patch of a border may change to the label beside them: where
+        their features and brightness are alike, or where the border becomes smoother. No label
+        vanishes, connected labels stay connected, and pixels of 0 stay.
+
+        Parameters
+        ----------
+        labels : ndarray of int, shape of the space axes
+            Such as those that `map_to_pixels` makes of labels of patches. They are returned as
+            they are if there are more than 2,000 of them, or `evidence` is None: of images in
+            blocks, and of hierarchies saved by version 0.1.0 and before.
+        """
+        if self.evidence is None:
+            return labels
+        return refined(labels, self.evidence, self.border_band)
+
+    def regions(
+        self, n_regions: int | None = None, threshold: float | None = None, *, refine: bool = True
+    ) -> np.ndarray:
         """Cut the merge tree into connected segments.
 
         Parameters
@@ -247,19 +294,21 @@ class Hierarchy:
             ``h / (h + 2) < threshold``, where ``h**2`` is Ward's cost of the merge, counted in
             patches and in units of the encoder's features. The same threshold therefore asks for
             the same dissimilarity in every image of one model.
+        refine : bool
+            Whether borders follow the pixels (see `refined`), not the patches.
 
         Returns
         -------
         ndarray of int32, shape of the space axes
             Labels 1 .. n. Cuts are nested; with one region more, only the part that is split off
-            gets a new label.
+            gets a new label (and a few pixels at borders change).
 
         Raises
         ------
         InputError
             If neither or both are given, or a value is out of range.
         """
-        return self.map_to_pixels(self.region_of_patch(n_regions, threshold))
+        return self.pixels_of(self.region_of_patch(n_regions, threshold), refine)
 
     def region_of_patch(
         self, n_regions: int | None = None, threshold: float | None = None
@@ -295,7 +344,9 @@ class Hierarchy:
         n_regions = checked_number("n_regions", n_regions, self.n_patches, "patches")
         return self._compared.threshold_at(n_regions)
 
-    def classes(self, n_classes: int = 3, prototypes: Prototypes | None = None) -> np.ndarray:
+    def classes(
+        self, n_classes: int = 3, prototypes: Prototypes | None = None, *, refine: bool = True
+    ) -> np.ndarray:
         """Group regions by appearance: the same texture has the same label wherever it is.
 
         Parameters
@@ -305,6 +356,8 @@ class Hierarchy:
         prototypes : Prototypes, optional
             From `prototypes` of another image's hierarchy: class ids and appearance are taken
             from there, and `n_classes` is ignored.
+        refine : bool
+            Whether borders follow the pixels (see `refined`), not the patches.
 
         Returns
         -------
@@ -318,7 +371,7 @@ class Hierarchy:
             If `n_classes` is out of range.
         """
         if prototypes is None or prototypes.examples is None:
-            return self.map_to_pixels(self.class_of_patch(n_classes, prototypes))
+            return self.pixels_of(self.class_of_patch(n_classes, prototypes), refine)
         found = prototypes.examples.classes
         return self._from_scores(prototypes, lambda scores: found[scores.argmax(axis=-1)])
 
@@ -457,9 +510,7 @@ class Hierarchy:
         examples, features = prototypes.examples, self._brightness_features
         if features is None or examples is None or not examples.have_pixels:
             return self.map_to_pixels(reduce(scores))
-        letters = [a for a in "TZYX" if a in self.axes.space]
-        sides = dict(zip(letters, patch_shape(self.axes, self.params.patch_size), strict=True))
-        side = tuple(sides[a] for a in self.axes.space)
+        side = self.patch_sides
         return scores_of_pixels(features, examples, self.patches, scores, side, reduce)
 
     def _scores_of_patches(self, prototypes: Prototypes) -> np.ndarray:
@@ -637,7 +688,7 @@ class Hierarchy:
         foreground = self.map_to_pixels(np.isin(classes, ids))
         return self._search.find(settings, foreground, stop)
 
-    def from_markers(self, markers: np.ndarray) -> np.ndarray:
+    def from_markers(self, markers: np.ndarray, *, refine: bool = True) -> np.ndarray:
         """Divide the image among markers: every marker id becomes one segment.
 
         Parameters
@@ -646,6 +697,8 @@ class Hierarchy:
             0 for unmarked pixels; of a Points layer, each point is a marker. Several strokes may
             have the same id. Of an image processed in blocks, they may be a dask array; patches
             are computed where there are marks.
+        refine : bool
+            Whether borders follow the pixels (see `refined`), not the patches.
 
         Returns
         -------
@@ -670,7 +723,7 @@ class Hierarchy:
         array([1, 2], dtype=int32)
         """
         lut = self.marker_of_patch(markers)
-        return self.with_marks(markers, lut, lut)
+        return self.with_marks(markers, lut, lut, refine=refine)
 
     def similarity_to(
         self, labels: np.ndarray, example_ids: Sequence[int], other_ids: Sequence[int] = ()
@@ -764,14 +817,20 @@ class Hierarchy:
         checked = checked_markers(markers, self.patches.shape)
         return marked_patches(checked, self.patches, self.n_patches)
 
-    def with_marks(self, markers: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    def with_marks(
+        self, markers: np.ndarray, before: np.ndarray, after: np.ndarray, *, refine: bool
+    ) -> np.ndarray:
         """Return labels from a value per patch, with marked pixels as they were marked.
 
         `before` and `after`, shape (P,), are of `marker_of_patch`, without and with edits.
         """
         labels, markers = self.map_to_pixels(after), labels_of_layer(markers, self.axes)
         if not self.is_lazy:
-            return marks_on_top(labels, np.asarray(markers), self.patches, before, after)
+            marks = np.asarray(markers)
+            final = self.refined(labels) if refine else labels
+            labels = marks_on_top(labels, marks, self.patches, before, after)
+            np.copyto(final, labels, where=marks != 0)
+            return final
         _, ids = marks_lazily(markers, self.patches, self.n_patches)
         label_of_id = labels_of_marks(ids, before, after)
         return marks_on_top_lazily(labels, markers, self.patches, before, ids, label_of_id)
@@ -813,10 +872,11 @@ class Hierarchy:
             - "centroid_y", "centroid_x" (and "centroid_z"): pixels, or with a spacing in `unit`;
             - "mean_1" ...: mean of each channel in the units of the image; exact for unions of
               patches, else from the patches that the label overlaps;
-            - "border_strength", only for unions of patches: mean of `border_strength` along the
-              border to everything else, NaN without such a border;
-            - "merge_height", only for unions of patches: threshold at which a part of the label
-              merges with something outside it (see `merge_height`);
+            - "border_strength": mean of `border_strength` along the border to everything else, NaN
+              without such a border;
+            - "merge_height": threshold at which a part of the label merges with something outside
+              it (see `merge_height`). These two are of the patches that have most of their pixels
+              in the label, NaN without such;
             - "class", with `classes`: that of most pixels, of equals the first in order;
             - the mean of each of `maps`, under its name.
 
@@ -877,32 +937,33 @@ class Hierarchy:
         Parameters
         ----------
         labels : ndarray of int, shape of the space axes, optional
-            Unions of patches, such as `regions` and `classes` give; 0 is left out. By default,
-            each patch by itself.
+            Such as `regions` and `classes` give; 0 is left out. A label stands for the patches
+            that have most of their pixels in it. By default, each patch by itself.
 
         Returns
         -------
         ndarray of float32, shape of the space axes
             From 0 to 1, the threshold at which a part of the region merges with something outside
-            it; 1 for a label that covers the image, 0 where there is no label.
+            it; 1 for a label that covers the image, 0 where there is no label or none of patches.
 
         Raises
         ------
         InputError
-            If the shape differs, or the labels are not unions of patches.
+            If the shape differs; of an image in blocks, for other labels than this hierarchy's.
         """
-        of_patch: np.ndarray | None = np.arange(1, self.n_patches + 1)
+        members = np.arange(1, self.n_patches + 1)
         if labels is not None:
             labels = labels_of_layer(labels, self.axes)
-            _, of_patch = checked_labels(labels, self.patches, self.n_patches, self.axes.space)
-        if of_patch is None:
-            raise InputError(
-                "These labels are not unions of patches, so the merge tree does not hold them: use "
-                "labels of `regions` or `classes`, or edits of these."
-            )
-        index, group = np.unique(of_patch, return_inverse=True)
-        height = np.where(index > 0, self._compared.merge_heights(group, len(index)), 0)
-        return self.map_to_pixels(height.astype(np.float32)[group])
+            found = checked_labels(labels, self.patches, self.n_patches, self.axes.space)
+            members = found[0] if found[1] is None else found[1]
+        index, group = np.unique(members, return_inverse=True)
+        follows_patches = members.shape == (self.n_patches,)
+        of_patch = group
+        if not follows_patches:
+            of_patch = majority_of_patch(group, self.patches, self.n_patches)
+        height = np.nan_to_num(merge_heights(self._compared, of_patch, len(index)))
+        values = np.where(index > 0, height, 0).astype(np.float32)[group]
+        return self.map_to_pixels(values) if follows_patches else values.reshape(members.shape)
 
     def feature_colors(self) -> np.ndarray:
         """Return the mean features of patches as colours: their first three principal components.

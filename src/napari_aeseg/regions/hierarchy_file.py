@@ -50,8 +50,8 @@ ARRAYS: dict[str, tuple[str, str]] = {
     "tree/cost": ("float64", "M"),
 }
 _STATISTICS = ("count", "mean", "second", "level", "centroid", "intensity")
-_CALIBRATION, _COARSE = "calibration/", "coarse/"
-_MEMBERS = {name.split("/")[0] for name in (*ARRAYS, _CALIBRATION, _COARSE)}
+_CALIBRATION, _COARSE, _EVIDENCE = "calibration/", "coarse/", "evidence"
+_MEMBERS = {name.split("/")[0] for name in (*ARRAYS, _CALIBRATION, _COARSE, _EVIDENCE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class HierarchyParts:
     params: SegmentationParams
     comparison: ComparisonParams
     brightness: np.ndarray | None
+    evidence: np.ndarray | None
     model_fingerprint: str
     notes: tuple[str, ...]
     coarse: tuple[Any, ...]
@@ -78,7 +79,10 @@ def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAn
     n_patches, space = header["patches"], axes.space_shape
     sizes = {"P": n_patches, "F": header["features"], "E": header["edges"], "M": n_patches - 1}
     sizes |= {"C": axes.channels, "D": len(space), "2": 2}
-    return {
+    # Version 0.1.0 had none.
+    evidence = header.get("evidence")
+    expected = {} if evidence is None else {_EVIDENCE: (tuple(evidence), "int8")}
+    return expected | {
         name: (space if kind == "space" else tuple(sizes[letter] for letter in kind), dtype)
         for name, (dtype, kind) in ARRAYS.items()
         if (header["has_tree"] or not name.startswith("tree/"))
@@ -121,6 +125,8 @@ def _arrays(parts: HierarchyParts) -> dict[str, np.ndarray]:
         arrays |= {"patches": parts.patches, "brightness": np.asarray(parts.brightness)}
     if parts.stain is not None:
         arrays["stain"] = parts.stain
+    if parts.evidence is not None:
+        arrays[_EVIDENCE] = parts.evidence
     if parts.calibration is not None:
         arrays |= {_CALIBRATION + name: a for name, a in parts.calibration.arrays().items()}
     if parts.merges is not None:
@@ -161,6 +167,7 @@ def _header(parts: HierarchyParts) -> dict[str, Any]:
         "notes": list(parts.notes),
         "has_tree": parts.merges is not None,
         "has_stain": parts.stain is not None,
+        "evidence": None if parts.evidence is None else list(parts.evidence.shape),
         # Steps between the rows and columns at which there are patch ids.
         "steps": [2**i for i in range(1 + len(parts.coarse))] if is_lazy(parts.patches) else None,
         "calibration": None if parts.calibration is None else parts.calibration.numbers(),
@@ -171,8 +178,8 @@ def hierarchy_header(path: str | PathLike[str]) -> dict[str, Any]:
     """Return the header of a saved hierarchy; its arrays are not read.
 
     With "format_version", "package_version", "axes", "patches", "features", "edges", "params",
-    "comparison", "model", "notes", "has_tree", "steps", "calibration" and "checksums". Raises
-    HierarchyFileError if this is no saved hierarchy, or one of a newer format.
+    "comparison", "model", "notes", "has_tree", "evidence", "steps", "calibration" and "checksums".
+    Raises HierarchyFileError if this is no saved hierarchy, or one of a newer format.
     """
     return read_header(saved_folder(Path(path)))
 
@@ -202,6 +209,7 @@ def read_hierarchy(path: str | PathLike[str]) -> HierarchyParts:
         params,
         comparison,
         arrays.get("brightness"),
+        arrays.get(_EVIDENCE),
         model,
         tuple(notes),
         tuple(arrays[name] for name in ids_shapes if name != "patches"),

@@ -74,6 +74,13 @@ class LabelledImage:
             self.index = values[self.rows]
 
     @cached_property
+    def row_of_patch(self) -> np.ndarray:
+        """Which of `bins` most pixels of each patch are in, shape (P,)."""
+        if self.of_patch is not None:
+            return self.bins
+        return majority_of_patch(self.bins, self.patches, self.compared.graph.number)
+
+    @cached_property
     def pixels(self) -> np.ndarray:
         """Pixels of each row, float64."""
         return self.total(None if self.of_patch is None else self.statistics.count)
@@ -128,10 +135,8 @@ def _channel_means(labelled: LabelledImage) -> Columns:
 
 def _border_strength(labelled: LabelledImage) -> Columns:
     """Mean strength along the border to everything else, weighted by its length."""
-    if labelled.of_patch is None:
-        return {}
     graph, number = labelled.compared.graph, int(labelled.bins.max()) + 1
-    a, b = labelled.bins[graph.edges].T
+    a, b = labelled.row_of_patch[graph.edges].T
     outer = a != b
     length = graph.border[outer].astype(float)
     strength = length * labelled.compared.edge_strength[outer]
@@ -144,9 +149,8 @@ def _border_strength(labelled: LabelledImage) -> Columns:
 
 def _merge_height(labelled: LabelledImage) -> Columns:
     """Threshold at which a part of the label merges with something outside it."""
-    if labelled.of_patch is None:
-        return {}
-    height = labelled.compared.merge_heights(labelled.bins, int(labelled.bins.max()) + 1)
+    number = int(labelled.bins.max()) + 1
+    height = merge_heights(labelled.compared, labelled.row_of_patch, number)
     return {"merge_height": height[labelled.rows]}
 
 
@@ -247,6 +251,29 @@ def patch_values(values: np.ndarray, patches: np.ndarray, number: int) -> np.nda
     of_patch = np.zeros(number, values.dtype)
     of_patch[patches.ravel()] = values.ravel()
     return of_patch if np.array_equal(of_patch[patches], values) else None
+
+
+def majority_of_patch(values: np.ndarray, patches: np.ndarray, number: int) -> np.ndarray:
+    """Return the value that most pixels of each patch have, shape (P,), of equals the largest."""
+    from scipy import sparse  # a window opens sooner without it
+
+    names, code = np.unique(values.ravel(), return_inverse=True)
+    ones = np.ones(code.size, np.int64)
+    pixels = sparse.coo_array((ones, (patches.ravel(), code)), (number, len(names))).tocsr().tocoo()
+    patch, code = pixels.coords
+    order = np.lexsort((code, pixels.data, patch))
+    majority = np.zeros(number, np.int64)
+    majority[patch[order]] = code[order]  # of equal places, the last stays
+    return names[majority]
+
+
+def merge_heights(compared: ComparedPatches, group: np.ndarray, number: int) -> np.ndarray:
+    """Return the threshold at which each group of patches first merges; NaN of none, float64."""
+    occurs = np.bincount(group, minlength=number) > 0
+    heights = np.full(number, np.nan)
+    row = np.cumsum(occurs) - 1
+    heights[occurs] = compared.merge_heights(row[group], int(occurs.sum()))
+    return heights
 
 
 def _checked_spacing(spacing: Sequence[float], ndim: int) -> np.ndarray:

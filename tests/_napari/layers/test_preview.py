@@ -32,7 +32,7 @@ def state(viewer, hierarchy):
 
 @pytest.fixture
 def previews(viewer, state, qtbot):
-    previews = PreviewLayers(viewer, state, find_objects=lambda *_: None, learn_classes=print)
+    previews = PreviewLayers(viewer, state, lambda *_: None, print, lambda *_: None)
     yield previews
     previews.close()
 

@@ -122,8 +122,9 @@ def test_objects_in_classes(hierarchy):
 
 def test_edits_change_what_follows_patches(hierarchy, markers):
     for mode in ("regions", "classes", "markers"):
-        plain = Cut(mode, n_regions=None if mode != "regions" else 4, n_classes=2)
-        changed = Cut(mode, plain.n_regions, n_classes=2, edits=EDITS)
+        n_regions = None if mode != "regions" else 4
+        plain = Cut(mode, n_regions, n_classes=2, refine=False)
+        changed = Cut(mode, n_regions, n_classes=2, refine=False, edits=EDITS)
         labels = changed.labels(hierarchy, markers=markers)
         of_patch = changed.of_patch(hierarchy, markers=markers)
         assert not np.array_equal(labels, plain.labels(hierarchy, markers=markers))

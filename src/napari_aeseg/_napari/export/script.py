@@ -179,7 +179,8 @@ class _Writer:
             prototypes = f"tree_1.prototypes({n_classes})"
         cut = state.cut_of(image, cut)
         if cut.mode == "regions":  # the suggested number is written down
-            cut = type(cut)(n_regions=cut.regions_in(result.hierarchy), edits=cut.edits)
+            n_regions = cut.regions_in(result.hierarchy)
+            cut = type(cut)(n_regions=n_regions, refine=cut.refine, edits=cut.edits)
         return [
             f"{tree} = {self._tree(result)}",
             f"{labels} = {self._cut(cut, tree, result, prototypes)}",
@@ -213,17 +214,20 @@ class _Writer:
 
     def _cut(self, cut: Cut, tree: str, result: Result, prototypes: str | None) -> str:
         plain = not cut.edits and prototypes is None
+        coarse = "" if cut.refine else ", refine=False"
         if cut.mode == "regions" and plain:
-            return f"{tree}.regions(n_regions={cut.n_regions})"
+            return f"{tree}.regions(n_regions={cut.n_regions}{coarse})"
         n_classes = min(cut.n_classes, result.hierarchy.max_classes)
         if cut.mode == "classes":
             argument = f"n_classes={n_classes}" if plain else f"prototypes={prototypes}"
-            return f"{tree}.classes({argument})"
+            return f"{tree}.classes({argument}{coarse})"
         if cut.mode == "markers":
             if result.strokes is None:
                 raise InputError(f"{result.input.name} has no strokes to grow segments from.")
             strokes = self._saved(result.strokes, f"{result.input.name} strokes")
-            return f"{tree}.{'classes_from' if cut.learns_classes else 'from_markers'}({strokes})"
+            if cut.learns_classes:
+                return f"{tree}.classes_from({strokes})"
+            return f"{tree}.from_markers({strokes}{coarse})"
         if cut.mode == "objects":
             arguments: dict[str, object] = cut.object_settings.changed
             if cut.class_ids is not None:
@@ -231,7 +235,8 @@ class _Writer:
             code = call(f"{tree}.objects", **arguments)
             return code if prototypes is None else f"{code[:-1]}, prototypes={prototypes})"
         edits = ", ".join(f"aeseg.{edit!r}" for edit in cut.edits)
-        return f"aeseg.Cut(n_regions={cut.n_regions}, edits=({edits},)).labels({tree})"
+        cut_code = f"aeseg.Cut(n_regions={cut.n_regions}{coarse}, edits=({edits},))"
+        return f"{cut_code}.labels({tree})"
 
     def _file_name(self, name: str) -> str:
         plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip() or "image"

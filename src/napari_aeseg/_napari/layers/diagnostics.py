@@ -69,7 +69,9 @@ class DiagnosticLayers:
             _check(image, state.results[image], name)
         labels: dict[Image, np.ndarray | None] = dict.fromkeys(images)
         if name == "merge height":
-            regions = replace(state.cut, mode="regions")  # only they are nodes of the tree
+            regions = replace(
+                state.cut, mode="regions", refine=False
+            )  # only they are nodes of the tree
             labels = {image: state.labels(image, regions, images[0]) for image in images}
         results = {image: state.results[image] for image in images}
         device, prototypes = state.device, state.learned_prototypes

@@ -83,7 +83,7 @@ class KeptLayers:
         result, edited = state.results[image], state.cut_of(image, cut)
         lazy = is_lazy(labels)
         # A copy: the preview may show the same array.
-        data = state.layer_labels(image, cut, example) if lazy else labels.astype(np.int32)
+        data = state.layer_labels(image, cut, example)[0] if lazy else labels.astype(np.int32)
         shown, place = placed_on(image, result.hierarchy.axes, data)
         layer = Labels(
             shown,
@@ -111,7 +111,8 @@ class KeptLayers:
         """The class of each pixel, for the column of the table; None where labels are classes."""
         if cut.mode == "classes":
             return None
-        return self._state.labels(image, replace(cut, mode="classes"), example)
+        # That of most pixels: borders need not follow the pixels.
+        return self._state.labels(image, replace(cut, mode="classes", refine=False), example)
 
     def adopt(self, image: Image, layer: Labels) -> None:
         """Treat a preview that was painted on as kept: it gets a name and a table."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.state import (
+        BorderRequest,
         ClassStyle,
         DockState,
         ObjectRequest,
@@ -53,10 +54,12 @@ class PreviewLayers:
         state: DockState,
         find_objects: Callable[[Image, ObjectRequest], object],
         learn_classes: Callable[[StrokesRequest], object],
+        refine: Callable[[Image, BorderRequest | None], object],
     ) -> None:
         self._viewer = viewer
         self._state = state
         self._find_objects, self._learn_classes = find_objects, learn_classes
+        self._refine = refine
         self._connections = Connections()
         self._is_writing = False
         self._shown_instead: Labels | None = None
@@ -74,6 +77,7 @@ class PreviewLayers:
         state.events.objects.connect(self.request_update)
         state.events.display.connect(self._on_display)
         state.events.learned.connect(self.request_update)
+        state.events.refined.connect(self.request_update)
 
     @property
     def is_up_to_date(self) -> bool:
@@ -118,11 +122,13 @@ class PreviewLayers:
             state.learned = None  # nothing is painted any more
         elif not (state.learned and request.gives_same(state.learned.request)):
             self._learn_classes(request)
+        # Borders of patches at once, those of pixels when they are known.
         example = state.example_of(images)
         labels = [state.layer_labels(image, cut, example or image) for image in images]
         colormap = self._colormap(cut)
-        for image, values in zip(images, labels, strict=True):
+        for image, (values, missing) in zip(images, labels, strict=True):
             self._show(image, values, colormap)
+            self._refine(image, missing)
 
     def discard(self, image: Image) -> None:
         """Discard the result of an image, and leave its preview to the user, hidden."""

@@ -56,6 +56,8 @@ _TIPS = {
     "in the classes that are checked in the list of classes.",
     "merge": "Drag from one region of the preview to another, or click the one and then the "
     "other, to merge them. They stay merged while the sliders move.",
+    "refine": "Let borders follow the pixels instead of the patches: they change sides near a "
+    "border where the image is like the other side.",
     "split": "Click a region of the preview to split it where its two halves were merged last.",
 }
 _DISPLAY_TIP = "Fill the segments, draw their outlines, or hide the preview (O on the preview)."
@@ -246,9 +248,12 @@ class SegmentsView(QWidget):
         self.comparison, self.alternatives = ComparisonPanel(state), AlternativesView(state)
         self._make_buttons()
         self._make_modes()
+        self.smooth_borders = QCheckBox("Smooth borders")
+        self.smooth_borders.setToolTip(_TIPS["refine"])
+        self.smooth_borders.clicked.connect(lambda on: state.change_cut(refine=on))
         self._lay_out()
         state.on("segmentation", draw=self._draw_params)
-        state.on("cut", draw=self._draw_mode)
+        state.on("cut", "images", "results", draw=self._draw_mode)
 
     def _make_buttons(self) -> None:
         self.segment_button = push_button(
@@ -317,6 +322,7 @@ class SegmentsView(QWidget):
             in_a_row(*self.modes.values(), spacing=0),
             self._make_display(),
             *(self.regions, self.objects, self.classes, self.markers, self.comparison),
+            self.smooth_borders,
             self.alternatives,
             self.apply_button,
         )
@@ -332,5 +338,9 @@ class SegmentsView(QWidget):
         self.objects.setVisible(cut.mode == "objects")
         self.classes.setVisible(cut.needs_classes)
         self.markers.setVisible(cut.mode == "markers")
+        hierarchy = self._state.hierarchy
+        self.smooth_borders.setVisible(cut.mode != "objects")
+        self.smooth_borders.setEnabled(hierarchy is None or hierarchy.evidence is not None)
+        self.smooth_borders.setChecked(cut.refine)
         # Objects by brightness do not depend on how patches are compared.
         self.comparison.setVisible(cut.mode != "objects" or cut.needs_classes)

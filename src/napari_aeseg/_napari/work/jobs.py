@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg._napari.state import (
         AlternativesRequest,
+        BorderRequest,
         DockState,
         ObjectRequest,
         StrokesRequest,
@@ -160,6 +161,16 @@ def learning_classes(request: StrokesRequest) -> Work:
             for image, hierarchy in request.hierarchies.items()
         }
         return LearnedClasses(request, prototypes, labels)
+
+    return work
+
+
+def refining(requests: Mapping[Any, BorderRequest]) -> Work:
+    """Refine the borders of labels; the result is a dict of labels with the same keys."""
+
+    def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
+        yield from ()
+        return {key: request.labels(stop) for key, request in requests.items()}
 
     return work
 

@@ -45,6 +45,9 @@ class Cut:
         Whether each marker grows into one segment, or is an example of a class.
     min_size, diameter, max_size, polarity, sensitivity, exclude_borders
         What objects are looked for; see `napari_aeseg.regions.cuts.object_settings`.
+    refine : bool
+        Whether borders follow the pixels, not the patches; see `Hierarchy.refined`. Objects always
+        follow the pixels.
     edits : tuple of Merge or Split
         Changes by hand to the patches' labels of regions, classes or markers, in order (see
         `napari_aeseg.regions.cuts.edits.edited`). They are of one image.
@@ -65,6 +68,7 @@ class Cut:
     n_classes: int = 3
     min_size: int | None = None
     class_ids: tuple[int, ...] | None = None
+    refine: bool = True
     edits: tuple[Edit, ...] = ()
     markers_are: MarkersAre = "segments"
     diameter: float | None = None
@@ -89,6 +93,8 @@ class Cut:
             raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
         if ids is not None and not (isinstance(ids, tuple) and ids and all(map(_is_count, ids))):
             raise InputError(f"class_ids = {ids!r}: give a tuple of whole numbers, or None.")
+        if not isinstance(self.refine, bool):
+            raise InputError(f"refine = {self.refine!r}: give True or False.")
         if not isinstance(edits, tuple) or not all(isinstance(e, Merge | Split) for e in edits):
             raise InputError(f"edits = {edits!r}: give a tuple of Merge and Split.")
         _ = self.object_settings  # checks them
@@ -135,6 +141,7 @@ class Cut:
             If markers are missing or wrong, or a class or the patch of an edit does not exist.
         """
         raise_if_stopped(stop, self.mode)
+        learned = self.mode == "classes" and prototypes is not None and prototypes.examples
         if self.learns_classes and markers is not None and not self.edits:
             labels = hierarchy.classes_from(markers, prototypes)
         elif self.mode == "objects":
@@ -145,14 +152,14 @@ class Cut:
             before = self._unedited(hierarchy, prototypes, markers)
             after = edited(before, hierarchy.tree, self.edits)
             if self.mode == "markers" and markers is not None:
-                labels = hierarchy.with_marks(markers, before, after)
-            elif self.mode == "classes" and prototypes is not None and not hierarchy.is_lazy:
+                labels = hierarchy.with_marks(markers, before, after, refine=self.refine)
+            elif learned and not hierarchy.is_lazy:
                 labels = hierarchy.classes(prototypes=prototypes)  # finer than patches
                 if self.edits:
                     changed = hierarchy.map_to_pixels(after != before)
                     labels[changed] = hierarchy.map_to_pixels(after)[changed]
             else:
-                labels = hierarchy.map_to_pixels(after)
+                labels = hierarchy.pixels_of(after, self.refine)
         raise_if_stopped(stop, self.mode)
         return labels
 
@@ -229,6 +236,7 @@ class Cut:
             values["edits"] = [edit.record for edit in self.edits]
         if self.mode == "markers":
             values["markers_are"] = self.markers_are
+            values["refine"] = self.refine
         if self.mode == "regions":
             values["n_regions"] = self.regions_in(hierarchy)
         if self.needs_classes:
@@ -266,6 +274,7 @@ class Cut:
         return cls(
             **values,
             class_ids=tuple(ids) if isinstance(ids, list) else ids,
+            refine=bool(record.get("refine", False)),  # older records are of labels of patches
             edits=tuple(edit_of(edit) for edit in record.get("edits", ())),
         )
 

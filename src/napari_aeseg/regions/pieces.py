@@ -1,0 +1,135 @@
+"""Connected pieces of labels, found from runs of equal labels along rows: fast, any dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Attempts to mend a label by a part around the break, before all of the label is restored.
+_LOCAL_REPAIRS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Runs of equal labels along the last axis, and the connected piece that each belongs to."""
+
+    start: np.ndarray  # flat index of each run's first pixel
+    length: np.ndarray
+    label: np.ndarray  # of each run
+    piece: np.ndarray  # of each run, from 0
+
+    @property
+    def number(self) -> int:
+        """Number of pieces."""
+        return int(self.piece.max(initial=-1)) + 1
+
+    @property
+    def label_of_piece(self) -> np.ndarray:
+        """The label of each piece."""
+        labels = np.empty(self.number, self.label.dtype)
+        labels[self.piece] = self.label
+        return labels
+
+    def any_in_piece(self, mask: np.ndarray) -> np.ndarray:
+        """Return for each piece whether one of its pixels is in the mask."""
+        found = np.zeros(self.number, bool)
+        found[self.piece[np.logical_or.reduceat(mask.ravel(), self.start)]] = True
+        return found
+
+    def pixels(self, chosen: np.ndarray) -> np.ndarray:
+        """Return flat indices of all pixels of the chosen pieces, ascending."""
+        runs = np.flatnonzero(chosen[self.piece])
+        length = self.length[runs]
+        ends = np.cumsum(length)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - length, length)
+        return np.repeat(self.start[runs], length) + within
+
+
+def pieces_of(labels: np.ndarray) -> Pieces:
+    """Return the pieces of equal labels that are connected by faces."""
+    flat, shape = labels.ravel(), labels.shape
+    begins = np.empty(flat.size, bool)
+    begins[:1] = True
+    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    begins[:: shape[-1]] = True
+    start = np.flatnonzero(begins)
+    label = flat[start]
+    pairs = []
+    for axis in range(labels.ndim - 1):
+        stride = int(np.prod(shape[axis + 1 :]))
+        along = start // stride % shape[axis]
+        # Where two runs overlap, one of them begins.
+        for run, shift in (
+            (np.flatnonzero(along < shape[axis] - 1), stride),
+            (np.flatnonzero(along > 0), -stride),
+        ):
+            other = start[run] + shift
+            equal = flat[other] == label[run]
+            run, other = run[equal], other[equal]
+            pairs.append(np.stack([run, np.searchsorted(start, other, "right") - 1]))
+    one, two = np.concatenate(pairs, 1) if pairs else np.empty((2, 0), np.int64)
+    links = sparse.coo_array((np.ones(len(one), bool), (one, two)), (len(start),) * 2)
+    piece = sparse.csgraph.connected_components(links, directed=False)[1]
+    return Pieces(start, np.diff(start, append=flat.size), label, piece)
+
+
+def connected_as_before(new: np.ndarray, old: np.ndarray, reach: Sequence[int]) -> np.ndarray:
+    """Undo changes of labels that broke a label, or made it vanish; `new` is written to.
+
+    Labels that are connected in `old` are so afterwards, no label is missing, and no piece of a
+    label lies where the label was not. `reach` is how far around a break changes are undone.
+    """
+    before = pieces_of(old)
+    all_labels, n_pieces = np.unique(before.label_of_piece, return_counts=True)
+    connected = all_labels[n_pieces == 1]
+    attempts = 0
+    while True:
+        pieces = pieces_of(new)
+        label = pieces.label_of_piece
+        is_old = pieces.any_in_piece(new == old)
+        missing = np.setdiff1d(all_labels, label[is_old])
+        if len(missing) or not is_old.all():
+            to_undo = np.isin(old, missing) if len(missing) else np.zeros(old.shape, bool)
+            to_undo.flat[pieces.pixels(~is_old)] = True
+            np.copyto(new, old, where=to_undo)
+            continue
+        broken = np.isin(label, connected) & ~_largest(pieces, label)
+        if not broken.any():
+            return new
+        attempts += 1
+        split = np.unique(label[broken])
+        for box in _boxes_around(pieces, broken, old.shape, reach):
+            np.copyto(new[box], old[box], where=np.isin(old[box], split))
+        if attempts > _LOCAL_REPAIRS:
+            np.copyto(new, old, where=np.isin(old, split) | np.isin(new, split))
+
+
+def _largest(pieces: Pieces, label: np.ndarray) -> np.ndarray:
+    """Mark the largest piece of each label."""
+    by_size = np.lexsort((np.bincount(pieces.piece, pieces.length), label))
+    is_largest = np.zeros(len(label), bool)
+    is_largest[by_size[np.flatnonzero(np.diff(label[by_size], append=label.max() + 1))]] = True
+    return is_largest
+
+
+def _boxes_around(
+    pieces: Pieces, chosen: np.ndarray, shape: tuple[int, ...], reach: Sequence[int]
+) -> list[tuple[slice, ...]]:
+    """Return a box around each chosen piece, larger by `reach` along each axis."""
+    boxes = []
+    for piece in np.flatnonzero(chosen):
+        only = np.zeros(len(chosen), bool)
+        only[piece] = True
+        at = np.unravel_index(pieces.pixels(only), shape)
+        boxes.append(
+            tuple(
+                slice(max(a.min() - n, 0), a.max() + n + 1) for a, n in zip(at, reach, strict=True)
+            )
+        )
+    return boxes

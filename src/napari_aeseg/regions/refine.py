@@ -1,0 +1,390 @@
+"""Borders at pixel resolution: labels of patches whose border pixels change sides.
+
+Pixels near a border take the label that the evidence speaks for: features of the encoder and the
+image, see `napari_aeseg.regions.evidence`. Labels are those of an iterative thresholding method
+[1]_: in turn, each label has a Gaussian likelihood of the evidence, and pixels take the label that
+is most likely there and common around them. All is computed on the cells of the evidence; only the
+border between two cells is then placed between their pixels.
+
+What holds for any labels and any evidence:
+
+- no pixel changes that is further from the border of its label than `band_of` its patches;
+- no label vanishes, and a label that is connected stays connected;
+- the deeper half of every connected component stays, so that thin parts do;
+- pixels without a label stay so, and the same input gives the same labels.
+
+References
+----------
+.. [1] D. Wang, H. Li, X. Wei, X.-P. Wang, An efficient iterative thresholding method for image
+       segmentation, Journal of Computational Physics 350, 2017.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_aeseg.regions.pieces import connected_as_before, pieces_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Pixels may change up to so many sides of a patch from the border.
+_BAND = 2
+# How much a cell's log-likelihood counts (cells are correlated), how much the labels around it, and
+# how much the label it had.
+_LIKELIHOOD, _AROUND, _BEFORE = 0.3, 4.0, 0.5
+# Gaussians are estimated so many times, and labels exchanged so many times with each estimate.
+_ROUNDS, _EXCHANGES = 2, 8
+# Share of the depth of a connected component from which on its cells stay.
+_CORE = 0.5
+# Share of the diagonal in covariances: they can be inverted then.
+_SHRINKAGE = 0.05
+# Cells that covariances are estimated from.
+_SAMPLE = 50_000
+# Labels with fewer cells in the sample have all of theirs in it.
+_FEW = 30
+#: With more labels, they stay as they are: hardly more than a patch each, and many to look at.
+MOST_LABELS = 2_000
+
+
+def band_of(sides: Sequence[int]) -> tuple[int, ...]:
+    """Return how far from a border pixels may change, along each axis; 0 along time."""
+    return tuple(_BAND * side for side in sides)
+
+
+def refined(
+    labels: np.ndarray, evidence: np.ndarray, band: Sequence[int], empty: int = 0
+) -> np.ndarray:
+    """Return labels whose pixels near borders follow the evidence; those of other pixels stay.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape of the space axes
+        Such as the labels of patches, by pixel. More than `MOST_LABELS` are returned as they are.
+    evidence : ndarray, shape (*cells, D)
+        A cell is one pixel or two along each axis.
+    band : sequence of int
+        Pixels along each axis, see `band_of`.
+    empty : int
+        Stands for no label: such pixels stay, and no other pixel becomes one.
+
+    Examples
+    --------
+    >>> labels = np.repeat([[1] * 36 + [2] * 44], 32, axis=0)
+    >>> evidence = np.repeat([[[0.0]] * 20 + [[9.0]] * 20], 16, axis=0).reshape(16, 40, 1)
+    >>> refined(labels, evidence, (16, 16))[5].tolist().count(1)
+    40
+    """
+    step = tuple(-(-n // c) for n, c in zip(labels.shape, evidence.shape[:-1], strict=True))
+    values, cells = _numbered(labels[tuple(slice(None, None, n) for n in step)])
+    if not 1 < len(values) <= MOST_LABELS:
+        return labels.copy()
+    # A cell less than the band, as the pixels of a cell change together.
+    reach = tuple(b // s - (s > 1) for b, s in zip(band, step, strict=True))
+    depth, limit = _depths(cells, reach)
+    stays = (depth >= limit) | (values == empty)[cells]
+    exchange = _Exchange(cells, stays, limit, evidence, reach, values == empty)
+    new = _without_specks(exchange.run(), stays)
+    by_pixel = values[exchange.between_pixels(new, step, labels.shape)].astype(labels.dtype)
+    untouched = _enlarged(stays, step, labels.shape) | (labels == empty) | (by_pixel == empty)
+    np.copyto(by_pixel, labels, where=untouched)
+    return connected_as_before(by_pixel, labels, band)
+
+
+def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct labels, and which of them each cell has, int32."""
+    if labels.min() < 0 or labels.max() > labels.size + 1000:
+        values, cells = np.unique(labels, return_inverse=True)
+        return values, cells.reshape(labels.shape).astype(np.int32)
+    occurs = np.bincount(labels.ravel()) > 0  # much faster than sorting
+    return np.flatnonzero(occurs), (np.cumsum(occurs, dtype=np.int32) - 1)[labels]
+
+
+# -- cells that may change ----------------------------------------------------------------------
+
+
+def _depths(cells: np.ndarray, reach: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far each cell is from a border, and how far a border of its piece may move.
+
+    That is half of the depth of the piece: so much it may shrink, or grow into others.
+    """
+    most = max(reach)
+    if most < 1:
+        return np.zeros(cells.shape, np.uint8), np.zeros(cells.shape, np.uint8)
+    inside = ~_at_border(cells, reach)
+    depth = inside.astype(np.uint8)
+    for i in range(2, most + 1):
+        for axis, n in enumerate(reach):
+            if i * n // most > (i - 1) * n // most:  # fewer times along axes of long voxels
+                _erode(inside, axis)
+        depth += inside
+    pieces = pieces_of(cells)
+    deepest = np.zeros(pieces.number, np.uint8)
+    np.maximum.at(deepest, pieces.piece, np.maximum.reduceat(depth.ravel(), pieces.start))
+    limit = np.minimum(most, _CORE * deepest).astype(np.uint8)
+    return depth, np.repeat(limit[pieces.piece], pieces.length).reshape(cells.shape)
+
+
+def _shifted(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """All cells but the last along an axis, and all but the first."""
+    before = (slice(None),) * axis
+    return (*before, slice(None, -1)), (*before, slice(1, None))
+
+
+def _at_border(cells: np.ndarray, reach: Sequence[int]) -> np.ndarray:
+    """Mark cells with a neighbour of another label, along the axes with a reach."""
+    border = np.zeros(cells.shape, bool)
+    for axis in np.flatnonzero(reach).tolist():
+        low, high = _shifted(axis)
+        differ = cells[low] != cells[high]
+        border[low] |= differ
+        border[high] |= differ
+    return border
+
+
+def _erode(mask: np.ndarray, axis: int) -> None:
+    """Remove the cells of a mask with a neighbour outside it along an axis."""
+    low, high = _shifted(axis)
+    before = mask.copy()
+    mask[low] &= before[high]
+    mask[high] &= before[low]
+
+
+def _grown(mask: np.ndarray, reach: Sequence[int]) -> np.ndarray:
+    """Add the cells around a mask, along the axes with a reach."""
+    outside = ~mask
+    for axis in np.flatnonzero(reach).tolist():
+        _erode(outside, axis)
+    return ~outside
+
+
+# -- which labels they change to ----------------------------------------------------------------
+
+
+class _Exchange:
+    """Labels that cells exchange with their neighbours."""
+
+    def __init__(
+        self,
+        cells: np.ndarray,
+        stays: np.ndarray,
+        limit: np.ndarray,
+        evidence: np.ndarray,
+        reach: Sequence[int],
+        is_empty: np.ndarray,
+    ) -> None:
+        self.cells, self.limit, self.is_empty, self.reach = cells, limit, is_empty, reach
+        self.labels = np.flatnonzero(~is_empty).tolist()
+        self.values = evidence.reshape(-1, evidence.shape[-1])
+        self.active = np.flatnonzero(~stays)
+        self.boxes = _boxes(cells, len(is_empty), reach)
+        # Sums of three neighbours along an axis, twice; once along the axis of long voxels.
+        self.sums = [min(2, 3 * n // max(max(reach), 1)) for n in reach]
+        self.weights, self.offsets = np.empty((0, 0), np.float32), np.empty(0, np.float32)
+
+    def run(self) -> np.ndarray:
+        """Return the new label of each cell."""
+        cells, active = self.cells, self.active
+        values = self.values[active].astype(np.float32)
+        place = np.full(cells.shape, -1, np.int32)
+        place.flat[active] = np.arange(len(active))
+        # For each label the active cells that may get it: in its box, and in `active`.
+        in_box = [self._near(k, place) for k in self.labels]
+        rows = [place[self.boxes[k]].ravel()[at] for k, at in zip(self.labels, in_box, strict=True)]
+        before = cells.ravel()[active]
+        for _ in range(_ROUNDS):
+            self._estimate(cells)
+            fits = [
+                values[row] @ self.weights[k]
+                + (self.offsets[k] + np.float32(_BEFORE) * (before[row] == k))
+                for k, row in zip(self.labels, rows, strict=True)
+            ]
+            for _ in range(_EXCHANGES):
+                best = np.full(len(active), -np.inf, np.float32)
+                label = cells.ravel()[active]
+                padded = self._padded(cells)
+                for k, at, row, fit in zip(self.labels, in_box, rows, fits, strict=True):
+                    share = self._share(padded, k).ravel()[at]
+                    score = np.where(share > 0, fit + share, -np.inf)
+                    better = score > best[row]
+                    best[row[better]] = score[better]
+                    label[row[better]] = k
+                changed = cells.copy()
+                changed.flat[active] = label
+                if np.array_equal(changed, cells):
+                    break
+                cells = changed
+        return cells
+
+    def _near(self, k: int, place: np.ndarray) -> np.ndarray:
+        """Where in its box active cells are so near to a label that they may get it."""
+        box = self.boxes[k]
+        here, limit = self.cells[box] == k, self.limit[box]
+        near, most = np.zeros_like(here), max(self.reach)
+        for i in range(most, 0, -1):
+            along = [i * n // most > (i - 1) * n // most for n in self.reach]
+            near = _grown(near | (here & (limit >= i)), along)
+        return np.flatnonzero((near | here) & (place[box] >= 0))
+
+    def _padded(self, cells: np.ndarray) -> np.ndarray:
+        """Cells with as many more around them as the sums of neighbours need."""
+        return np.pad(cells, [(n, n) for n in self.sums], mode="edge")
+
+    def _share(self, padded: np.ndarray, k: int) -> np.ndarray:
+        """How much of a label there is around each cell of its box: the score for it."""
+        box = tuple(
+            slice(s.start, s.stop + 2 * n) for s, n in zip(self.boxes[k], self.sums, strict=True)
+        )
+        total = 3 ** sum(self.sums)
+        share = (padded[box] == k).astype(np.uint8 if total < 256 else np.uint16)
+        for axis, n in enumerate(self.sums):
+            along = (slice(None),) * axis
+            for _ in range(n):
+                three = share[(*along, slice(None, -2))] + share[(*along, slice(1, -1))]
+                three += share[(*along, slice(2, None))]
+                share = three
+        return share * np.float32(_AROUND / total)
+
+    def _estimate(self, cells: np.ndarray) -> None:
+        """Estimate Gaussians with one covariance: scores of labels are linear in the evidence."""
+        flat, number = cells.ravel(), len(self.is_empty)
+        # A sample, but all of labels that have few cells in it.
+        step = max(1, flat.size // _SAMPLE)
+        few = np.bincount(flat[::step], minlength=number) < _FEW
+        sample = few[flat]
+        sample[::step] = True
+        sample &= ~self.is_empty[flat]
+        at = np.flatnonzero(sample)
+        values, label = self.values[at].astype(np.float64), flat[at]
+        sums = np.stack([np.bincount(label, v, number) for v in values.T], axis=1)
+        mean = sums / np.bincount(label, minlength=number).clip(min=1)[:, np.newaxis]
+        residual = values - mean[label]
+        covariance = residual.T @ residual / len(at)
+        variance = np.diag(covariance)
+        ridge = _SHRINKAGE * variance + 1e-6 * variance.mean() + 1e-12
+        weights = np.linalg.solve((1 - _SHRINKAGE) * covariance + np.diag(ridge), mean.T).T
+        self.weights = (_LIKELIHOOD * weights).astype(np.float32)
+        self.offsets = (-0.5 * _LIKELIHOOD * (weights * mean).sum(axis=1)).astype(np.float32)
+
+    def between_pixels(
+        self, cells: np.ndarray, step: tuple[int, ...], shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """Return the label of each pixel; at borders, the scores of cells are interpolated."""
+        by_pixel = _enlarged(cells, step, shape)
+        near_border = _grown(_at_border(cells, self.reach), self.reach)
+        strip = np.flatnonzero(near_border)
+        known = np.flatnonzero(_grown(near_border, step))
+        place = np.zeros(cells.shape, np.int32)
+        place.flat[known] = np.arange(len(known))
+        at = np.unravel_index(strip, cells.shape)
+        values = self.values[known].astype(np.float32)
+        padded = self._padded(cells)
+        corners = list(product(*((-1, 1) if s > 1 else (0,) for s in step)))
+        best = np.full((len(corners), len(strip)), -np.inf, np.float32)
+        label = np.repeat(cells.ravel()[strip][np.newaxis], len(corners), axis=0)
+        score, share = np.empty(len(known), np.float32), np.empty(len(known), np.float32)
+        at_known = np.unravel_index(known, cells.shape)
+        beside = _rows_beside(place, at, step)
+        for k in self.labels:
+            box = self.boxes[k]
+            inside = np.flatnonzero(_in_box(at_known, box))
+            here = tuple(a[inside] - s.start for a, s in zip(at_known, box, strict=True))
+            score.fill(-np.inf)
+            share.fill(0)
+            share[inside] = self._share(padded, k)[here]
+            score[inside] = values[inside] @ self.weights[k] + self.offsets[k] + share[inside]
+            rows = np.flatnonzero(share[place.ravel()[strip]] > 0)
+            for c, corner in enumerate(corners):
+                of_pixel = _interpolated(score, beside, corner, rows)
+                better = of_pixel > best[c, rows]
+                best[c, rows[better]] = of_pixel[better]
+                label[c, rows[better]] = k
+        for corner, found in zip(corners, label, strict=True):
+            pixel = [a * s + (d > 0) for a, s, d in zip(at, step, corner, strict=True)]
+            exists = np.all([p < n for p, n in zip(pixel, shape, strict=True)], axis=0)
+            by_pixel[tuple(p[exists] for p in pixel)] = found[exists]
+        return by_pixel
+
+
+def _boxes(cells: np.ndarray, number: int, reach: Sequence[int]) -> list[tuple[slice, ...]]:
+    """Return the box of each label, with all cells that may get it."""
+    runs = pieces_of(cells)
+    boxes = [[slice(0, 0)] * cells.ndim for _ in range(number)]
+    first = np.array(np.unravel_index(runs.start, cells.shape))
+    last = first.copy()
+    last[-1] += runs.length - 1
+    for axis, (n, size) in enumerate(zip(reach, cells.shape, strict=True)):
+        low, high = np.full(number, size), np.zeros(number, int)
+        np.minimum.at(low, runs.label, first[axis])
+        np.maximum.at(high, runs.label, last[axis])
+        for k in range(number):
+            boxes[k][axis] = slice(max(int(low[k]) - n - 2, 0), min(int(high[k]) + n + 3, size))
+    return [tuple(box) for box in boxes]
+
+
+def _in_box(at: Sequence[np.ndarray], box: Sequence[slice]) -> np.ndarray:
+    inside = np.ones(len(at[0]), bool)
+    for a, s in zip(at, box, strict=True):
+        inside &= (a >= s.start) & (a < s.stop)
+    return inside
+
+
+def _rows_beside(
+    place: np.ndarray, at: Sequence[np.ndarray], step: Sequence[int]
+) -> dict[tuple[int, ...], np.ndarray]:
+    """Return for each shift by a cell the value in `place`, there or in the last cell before."""
+    rows = {}
+    for shift in product(*((-1, 0, 1) if s > 1 else (0,) for s in step)):
+        beside = zip(at, shift, place.shape, strict=True)
+        rows[shift] = place[tuple((a + d).clip(0, n - 1) for a, d, n in beside)]
+    return rows
+
+
+def _interpolated(
+    score: np.ndarray,
+    beside: dict[tuple[int, ...], np.ndarray],
+    corner: tuple[int, ...],
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Interpolate linearly at the pixels of one corner of the cells."""
+    total = np.zeros(len(rows), np.float32)
+    for shift in product(*((0, d) if d else (0,) for d in corner)):
+        moved = sum(d != 0 for d in shift)
+        weight = 0.25**moved * 0.75 ** (sum(d != 0 for d in corner) - moved)
+        total += np.float32(weight) * score[beside[shift][rows]]
+    return total
+
+
+def _enlarged(cells: np.ndarray, step: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Repeat each cell for its pixels."""
+    for axis, s in enumerate(step):
+        cells = cells.repeat(s, axis) if s > 1 else cells
+    return np.ascontiguousarray(cells[tuple(slice(0, n) for n in shape)])
+
+
+def _without_specks(cells: np.ndarray, stays: np.ndarray) -> np.ndarray:
+    """Give pieces without a cell that stays to what is beside them, cell by cell."""
+    pieces = pieces_of(cells)
+    specks = pieces.pixels(~pieces.any_in_piece(stays))
+    cells, is_speck = cells.copy(), np.zeros(cells.size, bool)
+    is_speck[specks] = True
+    flat = cells.ravel()
+    while len(specks):
+        at = np.unravel_index(specks, cells.shape)
+        label = np.full(len(specks), -1, cells.dtype)
+        for axis, shift in product(range(cells.ndim), (-1, 1)):
+            moved = [a + shift * (i == axis) for i, a in enumerate(at)]
+            exists = (moved[axis] >= 0) & (moved[axis] < cells.shape[axis])
+            beside = np.ravel_multi_index(moved, cells.shape, mode="clip")
+            fits = exists & ~is_speck[beside] & (label < 0)
+            label[fits] = flat[beside[fits]]
+        found = label >= 0
+        if not found.any():
+            break
+        flat[specks[found]] = label[found]
+        is_speck[specks[found]] = False
+        specks = specks[~found]
+    return cells
