@@ -83,6 +83,7 @@ def widget(qtbot):
     viewer.layers.events.removed.connect(widget.reset_choices)
     widget.training_params = QUICK
     widget.device = "cpu"
+    widget.refine = False  # labels do not change a moment later: see test_refinement.py
     yield widget
     widget.stop()
     widget._controller.close()

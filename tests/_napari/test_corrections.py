@@ -120,7 +120,7 @@ def test_edits_survive_reweighting(cut):
 def test_edits_survive_another_mode(cut):
     one, two = merge(cut, 1, 2)
     cut.mode = "classes"
-    assert np.array_equal(cut.preview.data, cut.hierarchy.classes(3))
+    assert np.array_equal(cut.preview.data, cut.hierarchy.classes(3, refine=False))
     cut.mode = "regions"
 
     assert cut.preview.data[one] == cut.preview.data[two]
@@ -273,7 +273,7 @@ def test_strokes_grow_into_segments_while_they_are_painted(strokes):
     stroke(layer, 2, 30, range(36, 44))
     widget.wait(5)
 
-    expected = widget.hierarchy.from_markers(layer.data)
+    expected = widget.hierarchy.from_markers(layer.data, refine=False)
     assert np.array_equal(widget.preview.data, expected)
     assert set(np.unique(widget.preview.data)) == {1, 2}
     assert widget.preview.data[40, 5] == 1
@@ -349,7 +349,9 @@ def test_strokes_survive_segmenting_anew(strokes):
     widget.wait(20)
 
     assert widget.paint() is layer
-    assert np.array_equal(widget.preview.data, widget.hierarchy.from_markers(layer.data))
+    assert np.array_equal(
+        widget.preview.data, widget.hierarchy.from_markers(layer.data, refine=False)
+    )
 
 
 def test_painting_in_another_mode_changes_nothing(strokes):
@@ -504,13 +506,15 @@ def test_fixed_classes_have_the_same_ids_in_a_second_image(classes):
     classes.wait(20)
 
     labels = classes.previews[image].data
-    assert np.array_equal(labels, classes.hierarchy.classes(2, classes.model.prototypes))
+    assert np.array_equal(
+        labels, classes.hierarchy.classes(2, classes.model.prototypes, refine=False)
+    )
     assert (labels[10:] == bright).mean() > 0.9
     fix.click()
     classes.wait(5)
     assert not classes.classes_fixed
     assert classes.model.prototypes is None
-    assert np.array_equal(classes.previews[image].data, classes.hierarchy.classes(2))
+    assert np.array_equal(classes.previews[image].data, classes.hierarchy.classes(2, refine=False))
 
 
 def test_fixed_classes_do_not_follow_n_classes(classes):
@@ -579,11 +583,11 @@ def test_classes_of_another_model_do_not_reach_images_that_it_did_not_segment(cl
     assert classes.classes_fixed
 
     classes.n_classes = 3
-    assert np.array_equal(classes.preview.data, classes.hierarchy.classes(3))
+    assert np.array_equal(classes.preview.data, classes.hierarchy.classes(3, refine=False))
     classes.segment()
     classes.wait(20)
 
-    expected = classes.hierarchy.classes(prototypes=other.prototypes)
+    expected = classes.hierarchy.classes(prototypes=other.prototypes, refine=False)
     assert np.array_equal(classes.preview.data, expected)
 
 
@@ -604,4 +608,4 @@ def test_volumes_are_corrected_and_painted_on_as_images_are(widget):
     layer.data = data
     widget.wait(5)
 
-    assert np.array_equal(widget.preview.data, widget.hierarchy.from_markers(data))
+    assert np.array_equal(widget.preview.data, widget.hierarchy.from_markers(data, refine=False))

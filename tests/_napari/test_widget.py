@@ -342,14 +342,14 @@ def test_saving_without_a_model_asks_to_train_or_load_one(widget, tmp_path):
 def test_the_preview_follows_the_properties(segmented):
     segmented.n_regions = 6
     assert segmented.preview.data.max() == 6
-    assert np.array_equal(segmented.preview.data, segmented.hierarchy.regions(6))
+    assert np.array_equal(segmented.preview.data, segmented.hierarchy.regions(6, refine=False))
 
     segmented.threshold = 1.0
     assert segmented.preview.data.max() == segmented.n_regions == 1
 
     segmented.mode = "classes"
     segmented.n_classes = 2
-    assert np.array_equal(segmented.preview.data, segmented.hierarchy.classes(2))
+    assert np.array_equal(segmented.preview.data, segmented.hierarchy.classes(2, refine=False))
 
     segmented.mode = "regions"
     segmented.n_regions = None

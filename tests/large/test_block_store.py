@@ -39,12 +39,12 @@ def go_on(folder, model, block_size="auto"):
 
 def refused(folder, model, text):
     with pytest.raises(InputError, match=text) as error:
-        np.asarray(go_on(folder, model).regions(2))
+        np.asarray(go_on(folder, model).regions(2, refine=False))
     assert len(str(error.value)) < 1000
 
 
 def test_a_complete_folder_is_opened_again(folder, small_model):
-    assert go_on(folder, small_model).regions(2).compute().max() == 2
+    assert go_on(folder, small_model).regions(2, refine=False).compute().max() == 2
 
 
 @pytest.mark.parametrize("block", [[0, 32], "32", None, [32.0, 32], [True, 32]], ids=str)
@@ -69,9 +69,9 @@ def test_blocks_of_another_format_are_refused_and_left_as_they_are(folder, small
 
 
 def test_a_folder_without_its_blocks_is_computed_again(folder, small_model):
-    expected = np.asarray(go_on(folder, small_model).regions(3))
+    expected = np.asarray(go_on(folder, small_model).regions(3, refine=False))
     shutil.rmtree(folder / "blocks")
-    assert np.array_equal(np.asarray(go_on(folder, small_model).regions(3)), expected)
+    assert np.array_equal(np.asarray(go_on(folder, small_model).regions(3, refine=False)), expected)
 
 
 def test_notes_of_blocks_are_given_once_when_work_goes_on(folder, small_model):
@@ -131,11 +131,11 @@ def first(value):
     ],
 )
 def test_a_damaged_block_is_named_and_can_be_computed_again(folder, small_model, change):
-    expected = np.asarray(go_on(folder, small_model).regions(3))
+    expected = np.asarray(go_on(folder, small_model).regions(3, refine=False))
     rewrite(npz(folder), change)
     refused(folder, small_model, r"0_0\.npz is damaged .* Delete it to compute it again\.$")
     npz(folder).unlink()
-    assert np.array_equal(np.asarray(go_on(folder, small_model).regions(3)), expected)
+    assert np.array_equal(np.asarray(go_on(folder, small_model).regions(3, refine=False)), expected)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-40], lambda data: data[:600] + data[601:]])

@@ -50,11 +50,17 @@ def test_blocks_have_no_seams(image, one_block, size):
     assert np.array_equal(tree.graph.border, one_block.graph.border)
     for number in (2, 7, 40, 500):
         assert np.array_equal(
-            partition(tree.regions(n_regions=number)), partition(one_block.regions(number))
+            partition(tree.regions(n_regions=number, refine=False)),
+            partition(one_block.regions(number, refine=False)),
         )
-    assert np.array_equal(tree.classes(3).compute(), one_block.classes(3).compute())
+    assert np.array_equal(
+        tree.classes(3, refine=False).compute(), one_block.classes(3, refine=False).compute()
+    )
     for balance, scale in ((0.2, 1.0), (0.8, 16.0)):
-        a, b = (t.reweighted(balance, scale).regions(n_regions=9) for t in (tree, one_block))
+        a, b = (
+            t.reweighted(balance, scale).regions(n_regions=9, refine=False)
+            for t in (tree, one_block)
+        )
         assert np.array_equal(partition(a), partition(b))
 
 
@@ -65,7 +71,8 @@ def test_one_block_is_what_is_found_without_blocks(image, one_block):
     assert np.array_equal(whole.patches, one_block.patches.compute())
     for number in (2, 7, 40, 500):
         assert np.array_equal(
-            partition(whole.regions(n_regions=number)), partition(one_block.regions(number))
+            partition(whole.regions(n_regions=number, refine=False)),
+            partition(one_block.regions(number, refine=False)),
         )
 
 
@@ -75,10 +82,12 @@ def test_labels_lie_as_the_image_does(image, one_block, axes):
     tree = aeseg.build_hierarchy(
         moved, "base", GRID, axes, "cpu", blocks=aeseg.BlockParams(block_size=64)
     )
-    labels = tree.regions(n_regions=9)
+    labels = tree.regions(n_regions=9, refine=False)
     if axes == "XYC":
         labels = labels.T
-    assert np.array_equal(partition(labels), partition(one_block.regions(n_regions=9)))
+    assert np.array_equal(
+        partition(labels), partition(one_block.regions(n_regions=9, refine=False))
+    )
 
 
 def test_volumes_have_no_seams_either():
@@ -87,7 +96,10 @@ def test_volumes_have_no_seams_either():
     one, many = (built(volume, size) for size in (4096, 32))
     assert many.axes.letters == "ZYX"
     # 20 slices are three patches deep as a whole, and a block of 8 or 16 slices as well.
-    assert np.array_equal(partition(one.regions(n_regions=2)), partition(many.regions(n_regions=2)))
+    assert np.array_equal(
+        partition(one.regions(n_regions=2, refine=False)),
+        partition(many.regions(n_regions=2, refine=False)),
+    )
 
 
 @pytest.mark.parametrize("z_levels", [0, 1])
@@ -129,7 +141,7 @@ def test_watershed_patches_do_not_cross_blocks(image):
 
 
 def test_labels_are_computed_where_they_are_looked_at(image):
-    labels = built(image).regions(n_regions=6)
+    labels = built(image).regions(n_regions=6, refine=False)
     assert isinstance(labels, da.Array)
     assert labels.dtype == np.int32
     assert labels.shape == image.shape[:2]
@@ -154,7 +166,7 @@ def test_a_lazy_image_is_never_read_whole():
     watched = Watched(rng.integers(0, 4000, (1200, 1100)).astype(np.uint16))
     image = da.from_array(watched, chunks=(100, 100))
     tree = built(image, 128, params=aeseg.SegmentationParams(patch_size=16))
-    tree.regions(n_regions=5)[:50, :50].compute()
+    tree.regions(n_regions=5, refine=False)[:50, :50].compute()
     assert 0 < watched.most <= 100 * 100
 
 
@@ -196,19 +208,23 @@ def test_textures_are_told_apart_by_few_large_patches_too(tmp_path):
     tree = built(image, 192, store=tmp_path / "blocks", **given)
     assert tree.n_patches <= 98
     assert tree.calibration.scale == 16
-    classes = np.asarray(tree.classes(3))
+    classes = np.asarray(tree.classes(3, refine=False))
     table = np.array(
         [[np.sum((truth == t) & (classes == c)) for c in (1, 2, 3)] for t in (1, 2, 3)]
     )
     assert max(sum(table[i, p[i]] for i in range(3)) for p in permutations(range(3))) > 0.8 * 384**2
     again = built(image, 192, store=tmp_path / "blocks", **given)
-    assert np.array_equal(np.asarray(again.classes(3)), classes)
+    assert np.array_equal(np.asarray(again.classes(3, refine=False)), classes)
     tree.save(tmp_path / "tree.aeseg.zarr")
     loaded = aeseg.load_hierarchy(tmp_path / "tree.aeseg.zarr")
     assert loaded.calibration.numbers() == tree.calibration.numbers()
     for a, b in ((loaded, tree), (loaded.reweighted(balance=0.9), tree.reweighted(balance=0.9))):
-        assert np.array_equal(np.asarray(a.classes(3)), np.asarray(b.classes(3)))
-    assert np.array_equal(np.asarray(loaded.regions(9)), np.asarray(tree.regions(9)))
+        assert np.array_equal(
+            np.asarray(a.classes(3, refine=False)), np.asarray(b.classes(3, refine=False))
+        )
+    assert np.array_equal(
+        np.asarray(loaded.regions(9, refine=False)), np.asarray(tree.regions(9, refine=False))
+    )
 
 
 def test_a_part_that_cannot_be_read_is_named(image, tmp_path):
@@ -229,7 +245,7 @@ def test_parts_that_cannot_be_read_are_left_out_if_asked(image):
     with pytest.raises(aeseg.InputError, match="NaN"):
         built(lazy)
     tree = built(lazy, unreadable="skip")
-    labels = tree.regions(n_regions=6).compute()
+    labels = tree.regions(n_regions=6, refine=False).compute()
     left_out = np.zeros(labels.shape, bool)
     left_out[64:128, 128:192] = True
     assert np.array_equal(labels == 0, left_out)
@@ -245,7 +261,7 @@ def test_blocks_beside_a_part_that_cannot_be_read_are_not_left_out(image):
     tree = built(da.from_array(bad, chunks=(64, 64, 3)), unreadable="skip")
     left_out = np.zeros(image.shape[:2], bool)
     left_out[64:128, 128:192] = True
-    assert np.array_equal(tree.regions(n_regions=6).compute() == 0, left_out)
+    assert np.array_equal(tree.regions(n_regions=6, refine=False).compute() == 0, left_out)
     assert len(tree.notes) == 1
 
 
@@ -296,7 +312,7 @@ def test_work_goes_on_when_a_part_can_be_read_again(image, tmp_path):
     ill["yes"] = False
     again = built(lazy, store=tmp_path / "s", unreadable="skip")
     assert again.notes == ()
-    assert (again.regions(n_regions=6).compute() > 0).all()
+    assert (again.regions(n_regions=6, refine=False).compute() > 0).all()
     with pytest.raises(aeseg.InputError, match="different run"):
         built(lazy // 2, store=tmp_path / "s", unreadable="skip")
     with pytest.raises(aeseg.InputError, match="other pixels"):
@@ -336,7 +352,7 @@ def test_a_row_that_is_missing_does_not_part_the_tree(image):
     bad[90:100] = np.nan
     tree = built(da.from_array(bad, chunks=(64, 64, 3)), unreadable="skip")
     assert len(tree.tree.cost) == tree.n_patches - 1
-    assert len(np.unique(tree.regions(n_regions=1)[:60].compute())) == 1
+    assert len(np.unique(tree.regions(n_regions=1, refine=False)[:60].compute())) == 1
 
 
 def test_work_that_was_stopped_goes_on(image, tmp_path):
@@ -362,7 +378,8 @@ def test_work_that_was_stopped_goes_on(image, tmp_path):
     assert np.array_equal(tree.patches.compute(), expected.patches.compute())
     assert np.array_equal(tree.statistics.mean, expected.statistics.mean)
     assert np.array_equal(
-        tree.regions(n_regions=9).compute(), expected.regions(n_regions=9).compute()
+        tree.regions(n_regions=9, refine=False).compute(),
+        expected.regions(n_regions=9, refine=False).compute(),
     )
 
 
@@ -385,7 +402,7 @@ def test_a_temporary_folder_lives_as_long_as_the_labels(image, monkeypatch, tmp_
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     tree = built(image)
-    labels = tree.regions(n_regions=4)
+    labels = tree.regions(n_regions=4, refine=False)
     del tree
     gc.collect()
     assert len(np.unique(labels.compute())) == 4
@@ -401,7 +418,8 @@ def test_zarr_arrays_are_read_as_they_are(image, one_block, tmp_path):
     stored[:] = image
     tree = built(stored)
     assert np.array_equal(
-        partition(tree.regions(n_regions=7)), partition(one_block.regions(n_regions=7))
+        partition(tree.regions(n_regions=7, refine=False)),
+        partition(one_block.regions(n_regions=7, refine=False)),
     )
 
 
@@ -415,7 +433,7 @@ def test_zarr_arrays_are_read_as_they_are(image, one_block, tmp_path):
 def test_any_size_of_image_is_labelled_everywhere(height, width, size, seed):
     image = np.random.default_rng(seed).normal(size=(height, width))
     tree = built(image, size, params=aeseg.SegmentationParams(patch_size=8))
-    labels = tree.regions(n_regions=min(3, tree.n_patches)).compute()
+    labels = tree.regions(n_regions=min(3, tree.n_patches), refine=False).compute()
     assert labels.shape == image.shape
     assert np.array_equal(np.unique(labels), np.arange(1, min(3, tree.n_patches) + 1))
 
@@ -446,13 +464,15 @@ def test_a_hierarchy_is_saved_and_goes_on_tomorrow(tmp_path):
     assert len(again.coarse) == 2
     for number in (2, 9):
         assert np.array_equal(
-            again.regions(n_regions=number).compute(), tree.regions(n_regions=number).compute()
+            again.regions(n_regions=number, refine=False).compute(),
+            tree.regions(n_regions=number, refine=False).compute(),
         )
     for level, other in zip(again.coarse, tree.coarse, strict=True):
         assert np.array_equal(level.compute(), other.compute())
     other = tree.reweighted(balance=0.8, scale=16.0)
     assert np.array_equal(
-        again.reweighted(balance=0.8, scale=16.0).classes(2).compute(), other.classes(2).compute()
+        again.reweighted(balance=0.8, scale=16.0).classes(2, refine=False).compute(),
+        other.classes(2, refine=False).compute(),
     )
 
 
@@ -463,7 +483,7 @@ def test_a_saved_part_that_is_damaged_is_noticed_when_it_is_looked_at(image, tmp
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 0xFF
     chunk.write_bytes(content)
-    labels = aeseg.load_hierarchy(path).regions(n_regions=3)
+    labels = aeseg.load_hierarchy(path).regions(n_regions=3, refine=False)
     with pytest.raises(aeseg.HierarchyFileError, match=r"damaged.*checksum"):
         labels.compute()
     chunk.unlink()
@@ -506,7 +526,7 @@ def test_places_are_those_of_the_labels(image, axes):
         aeseg.build_hierarchy(moved, "base", GRID, axes, "cpu", blocks=blocks)
         for blocks in (None, aeseg.BlockParams(block_size=64))
     ]
-    whole, lazy = (tree.table(tree.classes(2)) for tree in trees)
+    whole, lazy = (tree.table(tree.classes(2, refine=False)) for tree in trees)
     for name in ("centroid_y", "centroid_x", "area"):
         np.testing.assert_allclose(lazy[name], whole[name], rtol=1e-6)
 

@@ -52,9 +52,9 @@ def markers(image):
 
 @pytest.mark.parametrize("kind", [np.asarray, lambda m: da.from_array(m, chunks=50)])
 def test_markers(lazy, whole, markers, kind):
-    found = lazy.from_markers(kind(markers))
+    found = lazy.from_markers(kind(markers), refine=False)
     assert isinstance(found, da.Array)
-    assert np.array_equal(found.compute(), whole.from_markers(markers))
+    assert np.array_equal(found.compute(), whole.from_markers(markers, refine=False))
 
 
 def test_only_parts_with_markers_are_computed(lazy, markers):
@@ -81,18 +81,18 @@ def test_only_parts_with_markers_are_computed(lazy, markers):
 )
 def test_markers_that_cannot_be_used_are_refused(lazy, markers, change, match):
     with pytest.raises(aeseg.InputError, match=match):
-        lazy.from_markers(da.from_array(change(markers), chunks=64))
+        lazy.from_markers(da.from_array(change(markers), chunks=64), refine=False)
 
 
 def test_marks_where_there_is_no_patch_keep_their_id(holed, markers):
     markers[80, 80:90] = 7
-    labels = holed.from_markers(markers).compute()
+    labels = holed.from_markers(markers, refine=False).compute()
     assert (labels[80, 80:90] == 7).all()
     assert (labels[70:74, 70:74] == 0).all()
     only = np.zeros_like(markers)
     only[80, 80] = 1
     with pytest.raises(aeseg.InputError, match="could not be read"):
-        holed.from_markers(only)
+        holed.from_markers(only, refine=False)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +115,15 @@ def test_cuts(lazy, whole, markers, cut):
 
 def test_classes_of_another_image(lazy, whole, image):
     prototypes = built(image[::-1]).prototypes(3)
-    found, expected = (tree.classes(prototypes=prototypes) for tree in (lazy, whole))
+    found, expected = (tree.classes(prototypes=prototypes, refine=False) for tree in (lazy, whole))
     assert np.array_equal(found.compute(), expected)
 
 
 def test_tables_are_made_without_a_pixel(lazy, whole, monkeypatch):
-    expected = whole.table(whole.regions(9), whole.classes(3), (0.5, 0.5), "micrometre")
-    labels, classes = lazy.regions(9), lazy.classes(3)
+    expected = whole.table(
+        whole.regions(9, refine=False), whole.classes(3, refine=False), (0.5, 0.5), "micrometre"
+    )
+    labels, classes = lazy.regions(9, refine=False), lazy.classes(3, refine=False)
 
     def refuse(*_, **__):
         raise AssertionError("pixels are computed")
@@ -133,32 +135,32 @@ def test_tables_are_made_without_a_pixel(lazy, whole, monkeypatch):
     by_patch = lazy.table(lazy.region_of_patch(9), lazy.class_of_patch(3), (0.5, 0.5), "micrometre")
     pd.testing.assert_frame_equal(by_patch, expected)
     again = lazy.reweighted(balance=0.9)
-    assert len(again.table(again.regions(4))) == 4
+    assert len(again.table(again.regions(4, refine=False))) == 4
     assert len(again.table(labels)) == 9  # the patches are the same
 
 
 def test_what_is_not_known_by_patch_is_refused(lazy, whole, markers):
-    for labels in (whole.regions(9), lazy.regions(9) + 1):
+    for labels in (whole.regions(9, refine=False), lazy.regions(9, refine=False) + 1):
         with pytest.raises(aeseg.InputError, match=r"measured by patch.*Cut\.of_patch"):
             lazy.table(labels)
     with pytest.raises(aeseg.InputError, match="The classes"):
-        lazy.table(lazy.regions(9), whole.classes(3))
+        lazy.table(lazy.regions(9, refine=False), whole.classes(3, refine=False))
     with pytest.raises(aeseg.InputError, match="error: images in blocks"):
-        lazy.table(lazy.regions(9), error=whole.border_strength())
+        lazy.table(lazy.regions(9, refine=False), error=whole.border_strength())
     with pytest.raises(aeseg.InputError, match="measured by patch"):
-        lazy.merge_height(lazy.from_markers(markers))
+        lazy.merge_height(lazy.from_markers(markers, refine=False))
 
 
 def test_labels_of_other_patches_are_refused(lazy, image):
     with pytest.raises(aeseg.InputError, match="measured by patch"):
-        lazy.table(built(image[::-1]).regions(9))
+        lazy.table(built(image[::-1]).regions(9, refine=False))
 
 
 def test_what_labels_are_known_by_goes_with_them(lazy):
     from napari_aeseg.regions import lazy_labels as painting
 
     before = len(painting._VALUES)
-    labels = lazy.regions(113)
+    labels = lazy.regions(113, refine=False)
     assert len(painting._VALUES) == before + 1
     del labels
     assert len(painting._VALUES) == before
@@ -167,7 +169,7 @@ def test_what_labels_are_known_by_goes_with_them(lazy):
 def test_maps_to_look_at(lazy, whole, holed):
     assert np.array_equal(lazy.border_strength().compute(), whole.border_strength())
     assert np.array_equal(lazy.merge_height().compute(), whole.merge_height())
-    found, expected = (tree.merge_height(tree.regions(7)) for tree in (lazy, whole))
+    found, expected = (tree.merge_height(tree.regions(7, refine=False)) for tree in (lazy, whole))
     assert np.array_equal(found.compute(), expected)
     assert np.array_equal(lazy.feature_colors().compute(), whole.feature_colors())
     assert (holed.border_strength()[66:126, 66:126].compute() == 0).all()
@@ -177,7 +179,7 @@ def test_maps_to_look_at(lazy, whole, holed):
 def test_labels_can_be_sent_to_another_process(lazy):
     import pickle
 
-    labels = lazy.regions(5)
+    labels = lazy.regions(5, refine=False)
     assert np.array_equal(pickle.loads(pickle.dumps(labels)).compute(), labels.compute())
 
 

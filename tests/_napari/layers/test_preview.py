@@ -50,7 +50,7 @@ def show(state, previews):
     """Return a function that shows so many regions, and returns the layer."""
 
     def show(n_regions: int, **changes):
-        state.cut = Cut(n_regions=n_regions, **changes)
+        state.cut = Cut(n_regions=n_regions, refine=False, **changes)
         previews.update(state.images, state.cut)
         return previews.layer_of(state.images[0])
 
@@ -62,7 +62,7 @@ def test_it_follows_in_one_layer_on_the_image(viewer, hierarchy, show):
     second = show(5)
 
     assert first is second is viewer.layers["cells preview"]
-    assert np.array_equal(second.data, hierarchy.regions(5))
+    assert np.array_equal(second.data, hierarchy.regions(5, refine=False))
     assert np.array_equal(second.scale, (2, 3))
     assert len(viewer.layers) == 2
 
@@ -106,8 +106,8 @@ def test_a_layer_that_was_painted_is_the_users(viewer, hierarchy, show, painted)
     assert layer in viewer.layers
     assert np.array_equal(layer.data, drawn)
     layer.undo()
-    assert np.array_equal(layer.data, hierarchy.regions(3))
-    assert np.array_equal(fresh.data, hierarchy.regions(4))
+    assert np.array_equal(layer.data, hierarchy.regions(3, refine=False))
+    assert np.array_equal(fresh.data, hierarchy.regions(4, refine=False))
 
 
 def test_filling_counts_as_painting(show):

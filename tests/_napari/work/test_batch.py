@@ -43,7 +43,7 @@ def test_a_folder_is_segmented_like_the_preview(segmented, folder):
         tree = aeseg.build_hierarchy(
             image, segmented.model, segmented.segmentation_params, device="cpu"
         )
-        assert np.array_equal(found[stem], tree.regions(5))
+        assert np.array_equal(found[stem], tree.regions(5, refine=False))
     assert segmented._dock.folder.report.text() == str(report)
     assert report.summary in segmented._dock.status.text.text()
 
@@ -117,7 +117,7 @@ def test_without_a_model_the_base_model_is_used(widget, folder):
 
     assert [name for name, _ in events] == ["batch_done"]
     tree = aeseg.build_hierarchy(halves(seed=1), "base", device="cpu")
-    assert np.array_equal(labels_in(folder / "segments")["a"], tree.regions(4))
+    assert np.array_equal(labels_in(folder / "segments")["a"], tree.regions(4, refine=False))
 
 
 @pytest.mark.parametrize("mode", ["classes", "objects"])
@@ -190,7 +190,7 @@ def test_all_open_images_have_the_same_classes(segmented):
     segmented.wait(30)
 
     tree, first = segmented.hierarchies[second], segmented.hierarchy
-    expected = tree.classes(prototypes=first.prototypes(2))
+    expected = tree.classes(prototypes=first.prototypes(2), refine=False)
     assert np.array_equal(segmented.previews[second].data, expected)
 
 

@@ -69,10 +69,8 @@ class DiagnosticLayers:
             _check(image, state.results[image], name)
         labels: dict[Image, np.ndarray | None] = dict.fromkeys(images)
         if name == "merge height":
-            regions = replace(
-                state.cut, mode="regions", refine=False
-            )  # only they are nodes of the tree
-            labels = {image: state.labels(image, regions, images[0]) for image in images}
+            regions = replace(state.cut, mode="regions")  # only they are nodes of the tree
+            labels = {i: state.preview_labels(i, regions, images[0])[0] for i in images}
         results = {image: state.results[image] for image in images}
         device, prototypes = state.device, state.learned_prototypes
         if name == UNCERTAINTY and prototypes is None:

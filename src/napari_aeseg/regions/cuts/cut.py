@@ -233,10 +233,10 @@ class Cut:
             values |= asdict(self.object_settings)
             values["class_ids"] = self.class_ids and [int(k) for k in self.class_ids]
         else:
+            values["refine"] = self.refine
             values["edits"] = [edit.record for edit in self.edits]
         if self.mode == "markers":
             values["markers_are"] = self.markers_are
-            values["refine"] = self.refine
         if self.mode == "regions":
             values["n_regions"] = self.regions_in(hierarchy)
         if self.needs_classes:
