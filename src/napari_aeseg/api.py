@@ -587,7 +587,7 @@ def _steps_in_memory(
         params.tile_size,
         stop,
         precision,
-        with_evidence=True,
+        with_evidence=segments is None,  # borders that were given stay
     )
     moments = yield from collect_messages(work, notes)
     # From here on in the order of the image's axes, as the labels will be.
@@ -597,8 +597,10 @@ def _steps_in_memory(
         stain = np.ascontiguousarray(axes.to_image_order(stain))
     del read, work  # the scaled image is large
     patches = np.ascontiguousarray(axes.to_image_order(patches))
-    evidence = np.moveaxis(np.asarray(moments.evidence), -1, 0)
-    evidence = np.moveaxis(axes.to_image_order(evidence), 0, -1)
+    evidence = moments.evidence
+    if evidence is not None:
+        evidence = np.moveaxis(axes.to_image_order(np.moveaxis(evidence, -1, 0)), 0, -1)
+        evidence = np.ascontiguousarray(evidence)
     pixels = axes.to_image_order(channels_first(array, axes))
     raise_if_stopped(stop, "graph")
     graph = region_graph(patches, stop)
@@ -618,7 +620,7 @@ def _steps_in_memory(
         params=params,
         comparison=comparison,
         brightness=brightness,
-        evidence=np.ascontiguousarray(evidence),
+        evidence=evidence,
         model_fingerprint=model.fingerprint,
         notes=tuple(notes),
         stain=stain,
