@@ -53,8 +53,9 @@ _FILL, _GAIN = 0.85, 1.2
 # Least score of an object at a sensitivity of 0.5: a share of the score of clear objects (their
 # weighted 70 % quantile), within these bounds.
 _SHARE, _LEAST_SCORE = 0.35, (0.15, 0.35)
-# Standard deviation of log(diameter) around the one that is given.
-_DIAMETER_SPREAD = 0.6
+# Objects may be so many times smaller or larger than the diameter that is given; beyond, their score
+# falls with this standard deviation of log(diameter).
+_DIAMETER_RANGE, _DIAMETER_SPREAD = 1.5, 0.3
 # Misfit at which a part of a given foreground is worth 1/e as one object.
 _FOREGROUND_MISFIT = 0.1
 # Pixels of maps from which on every second one is searched, 2D and 3D; sides of the windows that
@@ -374,7 +375,8 @@ def _limited(
         possible = possible & (candidates.pixels <= most)
     if settings.diameter is not None:
         deviation = np.log(np.maximum(2 * step * candidates.radius, 1e-3) / settings.diameter)
-        score = score * np.exp(-((deviation / _DIAMETER_SPREAD) ** 2) / 2)
+        beyond = np.maximum(np.abs(deviation) - np.log(_DIAMETER_RANGE), 0)
+        score = score * np.exp(-((beyond / _DIAMETER_SPREAD) ** 2) / 2)
     return np.where(possible, score, 0)
 
 
