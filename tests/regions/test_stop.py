@@ -25,7 +25,10 @@ def discs():
         (lambda stop: make_patches(IMAGE, 8, stop=stop), 4),
         (lambda stop: region_graph(np.arange(64).reshape(8, 8), stop), 2),
         (lambda stop: ObjectSearch(discs()).find(stop=stop), 20),
-        (lambda stop: ObjectSearch(discs()).find(np.ones((64, 64), bool), stop=stop), 20),
+        (
+            lambda stop: ObjectSearch(discs()).find(foreground=np.ones((64, 64), bool), stop=stop),
+            20,
+        ),
     ],
     ids=["patches", "graph", "objects", "objects inside"],
 )
