@@ -53,7 +53,7 @@ _FILL, _GAIN = 0.85, 1.2
 # Least score of an object at a sensitivity of 0.5: a share of the score of clear objects (their
 # weighted 70 % quantile), within these bounds.
 _SHARE, _LEAST_SCORE = 0.35, (0.15, 0.35)
-# Objects may be so many times smaller or larger than the diameter that is given; beyond, their score
+# Objects may be so many times smaller or larger than a given diameter; beyond that, their score
 # falls with this standard deviation of log(diameter).
 _DIAMETER_RANGE, _DIAMETER_SPREAD = 1.5, 0.3
 # Misfit at which a part of a given foreground is worth 1/e as one object.
