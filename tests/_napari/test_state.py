@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from napari.layers import Image
@@ -81,21 +83,26 @@ def test_edits_stay_when_the_patches_are_the_same_and_go_with_them(state, image,
     assert state.add_result(image, Result(hierarchy.reweighted(balance=0.9), model, read))
     assert state.results[image].edits == edits
 
-    params = aeseg.SegmentationParams(patch_size=5)
+    params = aeseg.SegmentationParams(patch_size=24)  # both are in one patch
     other = aeseg.build_hierarchy(halves(), model, params=params, device="cpu")
     assert not state.add_result(image, Result(other, model, read))
     assert state.results[image].edits == ()
 
 
-def test_labels_of_regions_have_the_edits_of_their_image(state, image, hierarchy):
-    plain = state.labels(image, Cut(n_regions=4), image)
-    assert np.array_equal(plain, hierarchy.regions(4, refine=False))
-    patches = [int(hierarchy.patches[plain == label][0]) for label in (1, 2)]
-    state.change_result(image, edits=(Merge(tuple(patches)),))
+@pytest.mark.parametrize("refine", [False, True])
+def test_labels_of_regions_have_the_edits_of_their_image(state, image, hierarchy, refine):
+    plain = state.labels(image, Cut(n_regions=4, refine=refine), image)
+    assert np.array_equal(plain, hierarchy.regions(4, refine=refine))
+    regions = hierarchy.region_of_patch(4)
+    edits = (Merge(tuple(int(np.flatnonzero(regions == label)[0]) for label in (1, 2))),)
+    state.change_result(image, edits=edits)
 
-    assert len(np.unique(state.labels(image, Cut(n_regions=4), image))) == 3
-    classes = state.labels(image, Cut("classes", n_classes=2), image)
-    assert np.array_equal(classes, hierarchy.classes(2, refine=False))
+    cut = Cut(n_regions=4, refine=refine)
+    edited = state.labels(image, cut, image)
+    assert len(np.unique(edited)) == 3
+    assert np.array_equal(edited, replace(cut, edits=edits).labels(hierarchy))
+    classes = state.labels(image, Cut("classes", n_classes=2, refine=refine), image)
+    assert np.array_equal(classes, hierarchy.classes(2, refine=refine))
 
 
 def test_objects_are_known_only_for_what_was_searched(state, image, hierarchy):

@@ -187,9 +187,9 @@ def test_a_layer_stays_when_its_error_cannot_be_computed(segmented, monkeypatch)
 
 
 def test_of_several_images_those_with_labels_are_kept(segmented):
-    first = segmented.images[0]
+    flat = add_image(segmented, np.zeros((48, 48), np.float32), "flat", choose=False)
     second = add_image(segmented, discs(), "discs", choose=False)
-    segmented.images = [first, second]
+    segmented.images = [flat, second]
     segmented.segment()
     segmented.wait(20)
     segmented.mode = "objects"
