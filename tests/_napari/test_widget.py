@@ -393,7 +393,8 @@ def test_a_number_chosen_before_segmenting_is_used(widget, model):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("n_regions", 0), ("n_regions", 10**6), ("threshold", 2), ("n_classes", 0), ("mode", "x"),
-     ("min_size", 0), ("class_ids", ()),
+     ("min_size", 0), ("max_size", 0), ("diameter", 0), ("polarity", "x"), ("sensitivity", 2),
+     ("exclude_borders", 1), ("class_ids", ()),
      ("balance", 2), ("scale", -1)],
 )  # fmt: skip
 def test_a_refused_value_changes_nothing(segmented, name, value):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import Existing
     from napari_aeseg.regions.cuts.cut import Cut, MarkersAre, Mode
+    from napari_aeseg.regions.cuts.object_settings import Polarity
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
@@ -450,6 +451,51 @@ class AESegWidget(Container):
     @min_size.setter
     def min_size(self, min_size: int | None) -> None:
         self._controller.set_cut(min_size=min_size)
+
+    @property
+    def max_size(self) -> int | None:
+        """Pixels of the largest object; None chooses it from the image."""
+        return self.cut.max_size
+
+    @max_size.setter
+    def max_size(self, max_size: int | None) -> None:
+        self._controller.set_cut(max_size=max_size)
+
+    @property
+    def diameter(self) -> float | None:
+        """Diameter of a typical object in pixels; None chooses it from the image."""
+        return self.cut.diameter
+
+    @diameter.setter
+    def diameter(self, diameter: float | None) -> None:
+        self._controller.set_cut(diameter=diameter)
+
+    @property
+    def polarity(self) -> Polarity:
+        """Whether objects are "bright", "dark" or "both"; "auto" chooses it from the image."""
+        return self.cut.polarity
+
+    @polarity.setter
+    def polarity(self, polarity: Polarity) -> None:
+        self._controller.set_cut(polarity=polarity)
+
+    @property
+    def sensitivity(self) -> float:
+        """0 finds clear objects only, 1 all that may be objects."""
+        return self.cut.sensitivity
+
+    @sensitivity.setter
+    def sensitivity(self, sensitivity: float) -> None:
+        self._controller.set_cut(sensitivity=sensitivity)
+
+    @property
+    def exclude_borders(self) -> bool:
+        """Whether objects that touch the edge of the image are left out."""
+        return self.cut.exclude_borders
+
+    @exclude_borders.setter
+    def exclude_borders(self, exclude_borders: bool) -> None:
+        self._controller.set_cut(exclude_borders=exclude_borders)
 
     @property
     def class_ids(self) -> tuple[int, ...] | None:

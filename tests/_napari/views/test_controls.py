@@ -32,6 +32,7 @@ from napari_aeseg._napari.layers.diagnostics import DIAGNOSTICS
 from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg.params import PRESETS
 from napari_aeseg.regions.cuts.cut import MODES
+from napari_aeseg.regions.cuts.object_settings import POLARITIES
 
 KINDS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)
 
@@ -60,6 +61,10 @@ def is_offered(widget, control) -> bool:
 # Before: brings the widget into a state where the control makes sense.
 
 
+def of_six_regions(widget):
+    widget.n_regions = 6
+
+
 def edited(widget):
     widget.n_regions = 6
     data = widget.preview.data
@@ -82,6 +87,23 @@ def objects(widget):
 def objects_of_a_size(widget):
     objects(widget)
     widget.min_size = 20
+
+
+def objects_of_a_largest_size(widget):
+    objects(widget)
+    widget.max_size = 400  # the large discs have 253
+
+
+def objects_of_a_diameter(widget):
+    objects(widget)
+    widget.diameter = 18.0
+
+
+def objects_at_the_edge(widget):
+    objects(widget)
+    add_image(widget, discs()[:, 10:], "cut through")
+    widget.segment()
+    widget.wait(20)
 
 
 def objects_of_classes(widget):
@@ -257,9 +279,27 @@ CONTROLS = {
     "segments.regions.tools['split']": (nothing, click, value("widget.tool")),
     "segments.regions.undo_button": (edited, click, shown),
     "segments.regions.redo_button": (undone, click, shown),
-    "segments.objects.min_size.slider": (objects_of_a_size, slide, shown),
-    "segments.objects.min_size.number": (objects_of_a_size, step, value("widget.min_size")),
-    "segments.objects.auto_min_size": (objects, click, value("widget.min_size")),
+    **{
+        f"segments.objects.{part}": (prepare, act, value(f"widget.{name}"))
+        for name, prepare in {
+            "min_size": objects_of_a_size,
+            "max_size": objects_of_a_largest_size,
+            "diameter": objects_of_a_diameter,
+        }.items()
+        for part, act in {
+            f"sizes[{name!r}].number": step, f"auto[{name!r}]": click
+        }.items()
+    },
+    "segments.objects.sizes['min_size'].slider": (objects_of_a_size, slide, shown),
+    "segments.objects.sizes['max_size'].slider": (
+        objects_of_a_largest_size, lambda slider: slider.setValue(200), shown
+    ),
+    "segments.objects.sizes['diameter'].slider": (objects_of_a_diameter, slide, shown),
+    "segments.objects.polarity": (objects, choose(POLARITIES.index("dark")), shown),
+    "segments.objects.sensitivity.slider": (objects, lambda slider: slider.setValue(1000), shown),
+    "segments.objects.sensitivity.number": (objects, step, value("widget.sensitivity")),
+    "segments.objects.exclude_borders": (objects_at_the_edge, click, shown),
+    "segments.smooth_borders": (of_six_regions, click, shown),
     "segments.objects.detect_by": (objects, choose(1), shown),
     "segments.classes.n_classes.slider": (classes, slide, shown),
     "segments.classes.n_classes.number": (classes, step, shown),
@@ -472,19 +512,39 @@ def test_every_part_of_a_cut_has_a_control_that_reaches_the_core(ready, monkeypa
                               step(view.regions.n_regions.number)),
         "threshold": lambda: step(view.regions.threshold.number),
         "n_classes": lambda: step(view.classes.n_classes.number),
-        "min_size": lambda: (click(view.modes["objects"]), click(view.objects.auto_min_size)),
+        "min_size": lambda: (click(view.modes["objects"]), click(view.objects.auto["min_size"])),
+        "max_size": lambda: click(view.objects.auto["max_size"]),
+        "diameter": lambda: click(view.objects.auto["diameter"]),
+        "polarity": lambda: choose(POLARITIES.index("dark"))(view.objects.polarity),
+        "sensitivity": lambda: step(view.objects.sensitivity.number),
+        "exclude_borders": lambda: click(view.objects.exclude_borders),
         "class_ids": lambda: choose(1)(view.objects.detect_by),
         "edits": lambda: (ready._controller.set_cut(mode="regions"), edited(ready)),
         "markers_are": lambda: examples(ready),
+        "refine": lambda: (ready._controller.set_cut(mode="regions"),
+                           click(view.smooth_borders)),
     }  # fmt: skip
     assert set(acts) == {field.name for field in fields(Cut)}
     for name, act in acts.items():
         seen.clear()
+        before = ready.cut
         if name == "n_classes":
             click(view.modes["classes"])
         act()
         ready.wait(30)
-        assert any(getattr(cut, name) != getattr(Cut(), name) for cut in seen), name
+        assert any(getattr(cut, name) != getattr(before, name) for cut in seen), name
+
+
+def test_the_smallest_size_of_objects_cannot_be_set_above_the_largest(segmented):
+    panel = segmented._dock.segments.objects
+    segmented.mode, segmented.max_size = "objects", 12
+
+    click(panel.auto["min_size"])
+    panel.sizes["min_size"].slider.setValue(1000)
+    panel.sizes["max_size"].slider.setValue(0)
+    segmented.wait(20)
+
+    assert (segmented.min_size, segmented.max_size) == (12, 12)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from napari_aeseg._napari.views.widgets import (
     Form,
     NumberSlider,
     WrappedLabel,
+    choice_box,
     fill_column,
     heading,
     ignore_wheel,
@@ -34,6 +35,7 @@ from napari_aeseg._napari.views.widgets import (
 )
 from napari_aeseg.params import ComparisonParams
 from napari_aeseg.regions.cuts.cut import MODES, Mode
+from napari_aeseg.regions.cuts.object_settings import POLARITIES
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import Display, DockState, Tool
@@ -52,6 +54,12 @@ _TIPS = {
     "one region. The same threshold means the same difference in every image.",
     "min_size": "Area of the smallest object in pixels; 'auto' leaves out what is too small and "
     "faint beside the others.",
+    "max_size": "Area of the largest object in pixels; 'auto' chooses it from the image.",
+    "diameter": "Diameter of a typical object in pixels; 'auto' chooses it from the image.",
+    "polarity": "Look for objects that are brighter or darker than their surroundings, or both; "
+    "'auto' takes those that look more like objects.",
+    "sensitivity": "0 finds clear objects only, 1 all that may be objects.",
+    "exclude_borders": "Leave out objects that touch the edge of the image.",
     "detect_by": "Detect objects that are brighter or darker than their surroundings, or objects "
     "in the classes that are checked in the list of classes.",
     "merge": "Drag from one region of the preview to another, or click the one and then the "
@@ -62,8 +70,13 @@ _TIPS = {
 }
 _DISPLAY_TIP = "Fill the segments, draw their outlines, or hide the preview (O on the preview)."
 _LARGEST_SCALE = 1000  # patches averaged over, at the end of the slider
-_LARGEST_MIN_SIZE = 10_000  # pixels, at the end of the slider
-_MIN_SIZE = 15  # where the slider begins when "auto" is unchecked
+#: Of what sizes of objects are: the text, the end of the slider, and where it begins when "auto" is
+#: unchecked, in pixels.
+_SIZES = {
+    "diameter": ("Diameter", 1_000, 20),
+    "min_size": ("Min. size", 10_000, 15),
+    "max_size": ("Max. size", 1_000_000, 10_000),
+}
 
 
 def auto_box(name: str) -> QCheckBox:
@@ -142,42 +155,78 @@ class RegionsPanel(QWidget):
 
 
 class ObjectsPanel(QWidget):
-    """The smallest object, how objects are detected, and how many there are."""
+    """What objects are looked for: their sizes and kind; how many there are."""
 
     detect_by_classes = Signal(bool)
 
     def __init__(self, state: DockState) -> None:
         super().__init__()
         self._state = state
-        self.min_size = NumberSlider(1, _LARGEST_MIN_SIZE)
-        self.min_size.changed.connect(lambda n: state.change_cut(min_size=int(n)))
-        self.auto_min_size = auto_box("smallest size")
-        self.auto_min_size.clicked.connect(
-            lambda auto: state.change_cut(min_size=None if auto else _MIN_SIZE)
+        self.sizes: dict[str, NumberSlider] = {}
+        self.auto: dict[str, QCheckBox] = {}
+        form = Form()
+        for name in _SIZES:
+            self._add_size(form, name)
+        self.polarity = choice_box({polarity: polarity for polarity in POLARITIES})
+        self.polarity.activated.connect(
+            lambda _: state.change_cut(polarity=self.polarity.currentData())
         )
+        self.sensitivity = NumberSlider(0, 1, decimals=2, logarithmic=False)
+        self.sensitivity.changed.connect(lambda s: state.change_cut(sensitivity=s))
+        self.exclude_borders = QCheckBox("Exclude borders")
+        self.exclude_borders.setToolTip(_TIPS["exclude_borders"])
+        self.exclude_borders.clicked.connect(lambda on: state.change_cut(exclude_borders=on))
         self.detect_by = QComboBox()
         self.detect_by.addItems(["brightness", "checked classes"])
         self.detect_by.activated.connect(self._choose_detection)
         ignore_wheel(self.detect_by)
         self.number = WrappedLabel()
-        form = Form()
-        row = in_a_row(self.auto_min_size, self.min_size)
-        form.add("Min. size", self.min_size, _TIPS["min_size"], row)
+        form.add("Polarity", self.polarity, _TIPS["polarity"])
+        form.add("Sensitivity", self.sensitivity, _TIPS["sensitivity"])
+        form.addRow("", self.exclude_borders)
         form.add("Detect by", self.detect_by, _TIPS["detect_by"])
         form.addRow(self.number)
         self.setLayout(form)
         state.on("cut", "images", "results", "objects", draw=self._draw)
 
+    def _add_size(self, form: Form, name: str) -> None:
+        text, largest, _ = _SIZES[name]
+        slider = self.sizes[name] = NumberSlider(1, largest, decimals=int(name == "diameter"))
+        kind = float if name == "diameter" else int
+        slider.changed.connect(lambda size: self._state.change_cut(**{name: kind(size)}))
+        auto = self.auto[name] = auto_box(text.lower())
+        auto.clicked.connect(lambda on: self._choose_size(name, on))
+        form.add(text, slider, _TIPS[name], in_a_row(auto, slider))
+
+    def _choose_size(self, name: str, is_auto: bool) -> None:
+        smallest, largest = self._range(name)
+        start = min(max(_SIZES[name][2], smallest), largest)
+        self._state.change_cut(**{name: None if is_auto else start})
+
+    def _range(self, name: str) -> tuple[float, float]:
+        """The smallest and the largest value on offer; `min_size` is never above `max_size`."""
+        cut, end = self._state.cut, _SIZES[name][1]
+        value = getattr(cut, name) or 1
+        smallest = cut.min_size or 1 if name == "max_size" else min(1, value)
+        if name == "min_size" and cut.max_size is not None:
+            end = cut.max_size
+        return smallest, max(end, value, smallest)
+
     def _draw(self) -> None:
         cut = self._state.cut
         self.setEnabled(bool(self._state.hierarchies))
-        self.auto_min_size.setChecked(cut.min_size is None)
-        self.min_size.setEnabled(cut.min_size is not None)
-        self.min_size.set_range(1, max(_LARGEST_MIN_SIZE, cut.min_size or 0))
-        if cut.min_size is None:
-            self.min_size.show_unknown()
-        else:
-            self.min_size.value = cut.min_size
+        for name, slider in self.sizes.items():
+            size = getattr(cut, name)
+            self.auto[name].setChecked(size is None)
+            slider.setEnabled(size is not None)
+            slider.set_range(*self._range(name))
+            if size is None:
+                slider.show_unknown()
+            else:
+                slider.value = size
+        self.polarity.setCurrentIndex(self.polarity.findData(cut.polarity))
+        self.sensitivity.value = cut.sensitivity
+        self.exclude_borders.setChecked(cut.exclude_borders)
         self.detect_by.setCurrentIndex(0 if cut.class_ids is None else 1)
         self.number.setText(self._number_text())
 
