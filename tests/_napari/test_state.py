@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from _napari.conftest import halves
 from napari_aeseg import ComparisonParams, Cut, InputError, Merge, TrainingParams
 from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.colors import class_color
-from napari_aeseg._napari.state import ClassStyle, DockState, ObjectRequest, Result
+from napari_aeseg._napari.state import ClassStyle, DockState, ObjectRequest, Origin, Result
 
 
 @pytest.fixture
@@ -153,3 +154,13 @@ def test_a_model_brings_its_classes_and_takes_them_away(state, model, hierarchy)
     state.assign_model(None, state.origin)
     assert state.classes.prototypes is None
     assert state.n_classes == state.cut.n_classes
+
+
+def test_a_session_keeps_its_newest_models(model):
+    state = DockState()
+    models = [copy(model) for _ in range(10)]
+    for number, one in enumerate(models):
+        state.assign_model(one, Origin(str(number)))
+
+    assert list(state.models) == models[-8:]
+    assert [origin.text for origin in state.models.values()] == list("23456789")

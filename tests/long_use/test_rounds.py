@@ -51,7 +51,9 @@ def test_nothing_is_left_of_rounds_without_a_window():
 
 
 @pytest.mark.viewer
-def test_nothing_is_left_of_docks_that_were_used_and_closed(make_napari_viewer):
+def test_nothing_is_left_of_docks_that_were_used_and_closed(make_napari_viewer, monkeypatch):
+    # A dock that is opened again offers the newest models: as many as the rounds that warm up make.
+    monkeypatch.setattr("napari_aeseg._napari.state._MOST_MODELS", 2)
     one = rounds.InOneViewer(make_napari_viewer())
     # Threads: dask has a pool for each of Qt's, which come and go as they are needed.
     names = ("folders", "tensors", "connections", "layers", "widgets", "workers")
