@@ -38,16 +38,15 @@ class Piece:
     image: Callable[[], np.ndarray]
     mode: str
     cut: dict[str, int]
-    balance: float = 0.5
     trained: bool = False
 
 
 # The captions are in the README: the settings in the window for the same result.
 GALLERY = {
-    "tissue": Piece(SAMPLES["tissue"], "classes", {"n_classes": 3}, balance=0.9),
+    "tissue": Piece(SAMPLES["tissue"], "classes", {"n_classes": 2}),
     "coins": Piece(SAMPLES["coins"], "objects", {}),
     "cell": Piece(data.cell, "regions", {"n_regions": 3}),
-    "textures": Piece(SAMPLES["textures"], "classes", {"n_classes": 3}, trained=True),
+    "textures": Piece(SAMPLES["textures"], "regions", {"n_regions": 7}, trained=True),
     "galaxies": Piece(lambda: data.hubble_deep_field()[60:360, 100:400], "objects", {}),
     "rocket": Piece(data.rocket, "regions", {"n_regions": 3}),
     "retina": Piece(SAMPLES["retina"], "classes", {"n_classes": 4}),
@@ -60,8 +59,7 @@ def gallery() -> None:
     for name, piece in GALLERY.items():
         image = np.ascontiguousarray(piece.image())
         model = aeseg.train(image, device="cpu") if piece.trained else "base"
-        comparison = aeseg.ComparisonParams(balance=piece.balance)
-        tree = aeseg.build_hierarchy(image, model, comparison=comparison, device="cpu")
+        tree = aeseg.build_hierarchy(image, model, device="cpu")
         labels = getattr(tree, piece.mode)(**piece.cut)
         print(f"{name}: {piece.mode}, {labels.max()} labels, suggested {tree.suggest_n_regions()}")
         plain = image if image.ndim == 3 else np.repeat(image[..., np.newaxis], 3, axis=-1)

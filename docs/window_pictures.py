@@ -81,11 +81,10 @@ def tissue_step_by_step(folder: Path) -> None:
         widget.wait(300)
         save(viewer, folder / "walk_2_segment.png")
         widget.mode = "classes"
-        widget.n_classes = 3
-        widget.balance = 0.9
+        widget.n_classes = 2
         widget.wait(60)
-        widget.class_names = ("gland", "stroma", "empty")
-        widget.class_colors = ("#d55e00", "#56b4e9", "#f0e442")
+        widget.class_names = ("gland", "stroma")
+        widget.class_colors = ("#d55e00", "#56b4e9")
         save(viewer, folder / "walk_3_classes.png")
         widget.mode = "objects"
         widget.class_ids = [1]
