@@ -79,6 +79,8 @@ def tissue_step_by_step(folder: Path) -> None:
         save(viewer, folder / "walk_1_open.png")
         widget.segment()
         widget.wait(300)
+        widget.n_regions = 7
+        widget.wait(60)
         save(viewer, folder / "walk_2_segment.png")
         widget.mode = "classes"
         widget.n_classes = 2
@@ -170,18 +172,21 @@ def find(widget: Any, text: str) -> Any:
 
 
 def regions_slider(path: Path) -> None:
-    """Drag from 2 regions to some 40 and back to the suggestion."""
+    """Drag from 2 regions to some 40 and back to 7."""
     with window("tissue", SMALL) as (viewer, dock, widget):
         widget.segment()
         widget.wait(300)
         control = slider_of(widget, "Regions")
+        widget.n_regions = 7
+        widget.wait(60)
+        end = control.value()
         scroll_to(widget, "Segment")
         viewer.reset_view()
         main = dock.parent()
         left = main.centralWidget().geometry().left()
         frames = []
-        right, left_again = range(80, 460, 16), range(460, control.mark, -20)
-        for value in (*right, *left_again, control.mark):
+        right, left_again = range(80, 460, 16), range(460, end, -20)
+        for value in (*right, *left_again, end):
             control.setValue(value)  # the same as a drag
             widget.wait(30)
             frames.append(frame(grab(viewer), left, main, control))
