@@ -786,7 +786,8 @@ class Hierarchy:
         Examples
         --------
         >>> import napari_aeseg as aeseg
-        >>> image = np.kron([[0, 1, 0, 1]], np.ones((32, 16))) + np.eye(32, 64) / 10
+        >>> noise = np.random.default_rng(0).normal(0, 0.1, (32, 64))
+        >>> image = np.kron([[0, 1, 0, 1]], np.ones((32, 16))) + noise
         >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
         >>> regions = tree.regions(4)
         >>> similar = tree.similar_to(regions, [regions[10, 8]])
