@@ -131,17 +131,17 @@ def fit(examples: list[Example]) -> tuple[np.ndarray, np.ndarray]:
 def average_precision(truth: np.ndarray, labels: np.ndarray) -> float:
     """TP / (TP + FP + FN) where matches have an IoU above 0.5; 1 when both are empty."""
     pairs, shared = np.unique(np.stack([truth.ravel(), labels.ravel()]), axis=1, return_counts=True)
-    size, found = np.bincount(truth.ravel()), np.bincount(labels.ravel())
+    size, found_size = np.bincount(truth.ravel()), np.bincount(labels.ravel())
     inside = pairs.min(axis=0) > 0
     a, b = pairs[:, inside]
-    matched = int((shared[inside] / (size[a] + found[b] - shared[inside]) > 0.5).sum())
-    number = int((size[1:] > 0).sum() + (found[1:] > 0).sum())
+    matched = int((shared[inside] / (size[a] + found_size[b] - shared[inside]) > 0.5).sum())
+    number = int((size[1:] > 0).sum() + (found_size[1:] > 0).sum())
     return matched / (number - matched) if number else 1.0
 
 
 def examples_of(folder: Path) -> list[Example]:
     """Labelled images of one kind; large ones are brought down to `_LONGEST`."""
-    found = []
+    examples = []
     for path in sorted((folder / "images").iterdir()):
         image, truth = imread(path), imread(next((folder / "labels").glob(f"{path.stem}.*")))
         axes = "YXC" if image.ndim > truth.ndim else "ZYX"[-truth.ndim :]
@@ -152,8 +152,8 @@ def examples_of(folder: Path) -> list[Example]:
                 image, shape + image.shape[2:], anti_aliasing=True, preserve_range=True
             ).astype(image.dtype)
             truth = resize(truth, shape, order=0, anti_aliasing=False, preserve_range=True)
-        found.append(Example.of(folder.name, read_image(image, axes).pixels, truth.astype(int)))
-    return found
+        examples.append(Example.of(folder.name, read_image(image, axes).pixels, truth.astype(int)))
+    return examples
 
 
 def scores(examples: list[Example]) -> str:

@@ -221,15 +221,17 @@ def main() -> None:
     first, pictures = sources(args.data), listed_pictures(args.pictures)
     model = aeseg.load_model(args.first) if args.first else first_task(first, args)
     images = [*first, *pictures]
-    shown = [s for s in images if s.name not in NOT_IN_SECOND_TASK]
+    taught = [s for s in images if s.name not in NOT_IN_SECOND_TASK]
     torch.set_num_threads(1)
     teach(
         model.network,
-        [Picture(s.pixels, DRAWN.get(s.group, 1.0)) for s in shown],
+        [Picture(s.pixels, DRAWN.get(s.group, 1.0)) for s in taught],
         steps=args.second_steps,
         seed=args.seed,
     )
-    note = f"{args.second_steps} steps of a second task on {len(shown)} images; teacher: {TEACHER}."
+    note = (
+        f"{args.second_steps} steps of a second task on {len(taught)} images; teacher: {TEACHER}."
+    )
     record = replace(
         model.record,
         images=tuple(

@@ -160,15 +160,15 @@ def teach(
             group["lr"] = learning_rate * _schedule(step, steps)
         clean = batch_of_crops()
         noise = _LARGEST_NOISE * torch.rand(batch, 1, 1, 1) * torch.randn(clean.shape)
-        found = network.encoder_features(
+        encoded = network.encoder_features(
             (clean + noise).contiguous(memory_format=torch.channels_last)
         )
         parts = (
-            _RECONSTRUCTION_WEIGHT * F.mse_loss(_rebuilt(network, found[-1]), clean),
+            _RECONSTRUCTION_WEIGHT * F.mse_loss(_rebuilt(network, encoded[-1]), clean),
             _mean_loss(
-                of_maps, [found[i] for i in _PREDICTED_BY], standard_maps(teacher.maps(clean))
+                of_maps, [encoded[i] for i in _PREDICTED_BY], standard_maps(teacher.maps(clean))
             ),
-            _mean_loss(of_features, found[1:], standard_features(features_before(clean))),
+            _mean_loss(of_features, encoded[1:], standard_features(features_before(clean))),
         )
         optimizer.zero_grad()
         sum(parts).backward()

@@ -433,34 +433,14 @@ def hierarchy_steps(
         if in_blocks:
             raise InputError(f"labels cannot be used with {name} in blocks: crop the image.")
         segments = checked_segments(labels, reading, name)
+    work = (array, model, params, comparison, reading, device, stop, name, precision)
     if not in_blocks:
         with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
-            return (
-                yield from _steps_in_memory(
-                    array,
-                    model,
-                    params,
-                    comparison,
-                    reading,
-                    device,
-                    stop,
-                    name,
-                    precision,
-                    segments,
-                )
-            )
+            return (yield from _steps_in_memory(*work, segments))
     with oom_as_device_error(name, "Give smaller blocks (block_size, --block-size)."):
         return (
             yield from block_hierarchy_steps(
-                array,
-                model,
-                params,
-                comparison,
-                reading,
-                device,
-                stop,
-                name,
-                precision,
+                *work,
                 blocks=blocks,
                 store=store,
                 client=active_client() if client is None and store is not None else client,
@@ -546,6 +526,21 @@ def _read_steps(
     return images, intensity
 
 
+def _notes_of(read: Image, model: Model, axes: Axes) -> list[str]:
+    """Return what the user is told of an image that is encoded."""
+    notes = []
+    if read.light is not None:
+        factor = float(read.light.max() / read.light.min())
+        notes.append(f"Uneven illumination was corrected (by a factor of up to {factor:.1f}).")
+    if note := anisotropy_warning(model.architecture, axes.slice_distance):
+        notes.append(note)
+    return notes
+
+
+def _in_image_order(axes: Axes, values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(axes.to_image_order(values))
+
+
 def _steps_in_memory(
     array: Any,
     model: Model,
@@ -571,12 +566,7 @@ def _steps_in_memory(
         patches = patches_with_segments(patches, segments, in_time="T" in axes.letters)
     yield Progress("patches", 1, 1)
     raise_if_stopped(stop, "patches")
-    notes: list[str] = []
-    if read.light is not None:
-        factor = float(read.light.max() / read.light.min())
-        notes.append(f"Uneven illumination was corrected (by a factor of up to {factor:.1f}).")
-    if note := anisotropy_warning(model.architecture, axes.slice_distance):
-        notes.append(note)
+    notes = _notes_of(read, model, axes)
     work = patch_moments_steps(
         model,
         read,
@@ -591,16 +581,15 @@ def _steps_in_memory(
     )
     moments = yield from collect_messages(work, notes)
     # From here on in the order of the image's axes, as the labels will be.
-    brightness = np.ascontiguousarray(axes.to_image_order(brightness_of(read.pixels)))
+    brightness = _in_image_order(axes, brightness_of(read.pixels))
     stain = stain_of(read.pixels)
-    if stain is not None:
-        stain = np.ascontiguousarray(axes.to_image_order(stain))
+    stain = None if stain is None else _in_image_order(axes, stain)
     del read, work  # the scaled image is large
-    patches = np.ascontiguousarray(axes.to_image_order(patches))
+    patches = _in_image_order(axes, patches)
     evidence = moments.evidence
     if evidence is not None:
-        evidence = np.moveaxis(axes.to_image_order(np.moveaxis(evidence, -1, 0)), 0, -1)
-        evidence = np.ascontiguousarray(evidence)
+        by_direction = axes.to_image_order(np.moveaxis(evidence, -1, 0))
+        evidence = np.ascontiguousarray(np.moveaxis(by_direction, 0, -1))
     pixels = axes.to_image_order(channels_first(array, axes))
     raise_if_stopped(stop, "graph")
     graph = region_graph(patches, stop)

@@ -354,8 +354,8 @@ class Controller:
         if total > 1:
             lines = [f"{image.name}: {line}" for line in lines]
         if not left and image in self.state.results:
-            found = self.state.summary(image) if total == 1 else f"{total} images segmented"
-            lines.insert(0, f"{found}, {time.monotonic() - begun:.1f} s.")
+            summary = self.state.summary(image) if total == 1 else f"{total} images segmented"
+            lines.insert(0, f"{summary}, {time.monotonic() - begun:.1f} s.")
         if stopped:
             lines.append(f"Stopped after {image.name}; its segmentation is kept.")
         return lines

@@ -90,12 +90,12 @@ def patch_moments_steps(
         total = len(tiles_to_encode(model.architecture, patches.shape, tile_size))
         clock = Clock(total)
         pixels, step = image.pixels, model.architecture.evidence_step
-        kept = EvidenceMaps(
+        evidence_maps = EvidenceMaps(
             pixels.shape[1:], channels if with_evidence else {}, strides, step, device
         )
 
         def work(encoded: EncodedTile) -> Any:
-            kept.add(encoded)
+            evidence_maps.add(encoded)
             return moments.prepare(encoded)
 
         tiles = map_tiles(model.network, work, pixels, levels, source, device, tile_size, precision)
@@ -108,7 +108,7 @@ def patch_moments_steps(
         mean, second = moments.finish()
         if not (np.isfinite(mean).all() and (second <= _LARGEST_SQUARE).all()):
             raise InputError(NOT_FINITE)
-        evidence = kept.finish(pixels) if with_evidence else None
+        evidence = evidence_maps.finish(pixels) if with_evidence else None
         return PatchMoments(mean, second, np.repeat(levels, list(channels.values())), evidence)
 
     chosen = choose_device(device)

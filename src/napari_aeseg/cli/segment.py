@@ -62,6 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     add_axes(parser)
     _add_segments(parser)
+    _add_objects(parser)
     _add_results(parser)
     add_params(parser, SegmentationParams, "Patches")
     add_params(parser, ComparisonParams, "Comparison")
@@ -121,37 +122,40 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="with --classes-from, write the model with the classes to this file",
     )
-    sizes = parser.add_argument_group("Objects")
-    sizes.add_argument("--min-size", type=int, metavar="PIXELS", help="smallest object")
-    sizes.add_argument("--max-size", type=int, metavar="PIXELS", help="largest object")
-    sizes.add_argument(
-        "--diameter",
-        type=float,
-        metavar="PIXELS",
-        help="of a typical object (default: chosen from each image)",
-    )
-    sizes.add_argument(
-        "--polarity",
-        choices=("auto", "bright", "dark", "both"),
-        help="brighter or darker than their surroundings (default: chosen from each image)",
-    )
-    sizes.add_argument(
-        "--sensitivity",
-        type=float,
-        metavar="VALUE",
-        help="0 finds clear objects only, 1 all that may be objects (default: 0.5)",
-    )
-    sizes.add_argument(
-        "--exclude-borders",
-        action="store_true",
-        default=None,
-        help="leave out objects at the image's edge",
-    )
     group.add_argument(
         "--refine",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="borders of regions and classes that follow the pixels, not the patches (default)",
+    )
+
+
+def _add_objects(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("Objects")
+    group.add_argument("--min-size", type=int, metavar="PIXELS", help="smallest object")
+    group.add_argument("--max-size", type=int, metavar="PIXELS", help="largest object")
+    group.add_argument(
+        "--diameter",
+        type=float,
+        metavar="PIXELS",
+        help="of a typical object (default: chosen from each image)",
+    )
+    group.add_argument(
+        "--polarity",
+        choices=("auto", "bright", "dark", "both"),
+        help="brighter or darker than their surroundings (default: chosen from each image)",
+    )
+    group.add_argument(
+        "--sensitivity",
+        type=float,
+        metavar="VALUE",
+        help="0 finds clear objects only, 1 all that may be objects (default: 0.5)",
+    )
+    group.add_argument(
+        "--exclude-borders",
+        action="store_true",
+        default=None,
+        help="leave out objects at the image's edge",
     )
 
 

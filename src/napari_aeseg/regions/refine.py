@@ -276,22 +276,22 @@ class _Exchange:
         by_pixel = _enlarged(cells, step, shape)
         near_border = _grown(_at_border(cells, self.reach), self.reach)
         strip = np.flatnonzero(near_border)
-        known = np.flatnonzero(_grown(near_border, step))
+        scored = np.flatnonzero(_grown(near_border, step))
         place = np.zeros(cells.shape, np.int32)
-        place.flat[known] = np.arange(len(known))
+        place.flat[scored] = np.arange(len(scored))
         at = np.unravel_index(strip, cells.shape)
-        values = self.values[known].astype(np.float32)
+        values = self.values[scored].astype(np.float32)
         padded = self._padded(cells)
         corners = list(product(*((-1, 1) if s > 1 else (0,) for s in step)))
         best = np.full((len(corners), len(strip)), -np.inf, np.float32)
         label = np.repeat(cells.ravel()[strip][np.newaxis], len(corners), axis=0)
-        score, share = np.empty(len(known), np.float32), np.empty(len(known), np.float32)
-        at_known = np.unravel_index(known, cells.shape)
+        score, share = np.empty(len(scored), np.float32), np.empty(len(scored), np.float32)
+        at_scored = np.unravel_index(scored, cells.shape)
         beside = _rows_beside(place, at, step)
         for k in self.labels:
             box = self.boxes[k]
-            inside = np.flatnonzero(_in_box(at_known, box))
-            here = tuple(a[inside] - s.start for a, s in zip(at_known, box, strict=True))
+            inside = np.flatnonzero(_in_box(at_scored, box))
+            here = tuple(a[inside] - s.start for a, s in zip(at_scored, box, strict=True))
             score.fill(-np.inf)
             share.fill(0)
             share[inside] = self._share(padded, k)[here]
@@ -302,10 +302,10 @@ class _Exchange:
                 better = of_pixel > best[c, rows]
                 best[c, rows[better]] = of_pixel[better]
                 label[c, rows[better]] = k
-        for corner, found in zip(corners, label, strict=True):
+        for corner, of_corner in zip(corners, label, strict=True):
             pixel = [a * s + (d > 0) for a, s, d in zip(at, step, corner, strict=True)]
             exists = np.all([p < n for p, n in zip(pixel, shape, strict=True)], axis=0)
-            by_pixel[tuple(p[exists] for p in pixel)] = found[exists]
+            by_pixel[tuple(p[exists] for p in pixel)] = of_corner[exists]
         return by_pixel
 
 
@@ -381,10 +381,10 @@ def _without_specks(cells: np.ndarray, stays: np.ndarray) -> np.ndarray:
             beside = np.ravel_multi_index(moved, cells.shape, mode="clip")
             fits = exists & ~is_speck[beside] & (label < 0)
             label[fits] = flat[beside[fits]]
-        found = label >= 0
-        if not found.any():
+        has_label = label >= 0
+        if not has_label.any():
             break
-        flat[specks[found]] = label[found]
-        is_speck[specks[found]] = False
-        specks = specks[~found]
+        flat[specks[has_label]] = label[has_label]
+        is_speck[specks[has_label]] = False
+        specks = specks[~has_label]
     return cells

@@ -12,11 +12,10 @@ def scale_of(hierarchy):
 
 
 def halves(rng, left, right):
-    """Two channels: brightness, and something else that is `left` or `right` noise in a half."""
-    side = 64
-    noise = rng.normal(0, 1, (side, side))
-    noise[:, : side // 2] *= left
-    noise[:, side // 2 :] *= right
+    """Noise, 64 x 64, of another strength in each half."""
+    noise = rng.normal(0, 1, (64, 64))
+    noise[:, :32] *= left
+    noise[:, 32:] *= right
     return noise
 
 

@@ -162,9 +162,9 @@ class ObjectSearch:
         step = self._step(settings)
         scored = []
         for source in sources:
-            found = self._candidates_of(source, settings, step, stop)
-            typical = self._typical(found, settings, step, stop)
-            for candidates in found:
+            of_parts = self._candidates_of(source, settings, step, stop)
+            typical = self._typical(of_parts, settings, step, stop)
+            for candidates in of_parts:
                 features = candidates.features
                 agreement = agreement_of(
                     candidates.radius, features[:, _CONTRAST], typical.radius, typical.contrast
@@ -182,11 +182,11 @@ class ObjectSearch:
         return labels
 
     def _typical(
-        self, found: list[Candidates], settings: ObjectSettings, step: int, stop: StopFlag | None
+        self, of_parts: list[Candidates], settings: ObjectSettings, step: int, stop: StopFlag | None
     ) -> Typical:
         """What is typical of the objects that are clear by their looks."""
         scored = []
-        for candidates in found:
+        for candidates in of_parts:
             score = score_of(candidates.features, FROM_LOOKS[len(self._spacing)])
             scored.append((candidates, _limited(score, candidates, settings, step)))
         raise_if_stopped(stop, "objects")
@@ -420,23 +420,23 @@ def without_overlaps(
     the best are taken one by one; then one is given up for several that fill it, all of one set,
     and have a larger total.
     """
-    found: list[_Found] = []
+    selected: list[_Found] = []
     images = []
     for k, (candidates, score) in enumerate(scored):
         chosen, labels = candidates.parts.best_cut(np.maximum(score - least, 0))
-        images.append((len(found), labels))
+        images.append((len(selected), labels))
         places = ndimage.find_objects(labels)
-        found += [
+        selected += [
             _Found(k, int(part), float(score[part]) - least, labels, i, places[i - 1])
             for i, part in enumerate(chosen, 1)
         ]
     result = np.zeros(shape, np.int32)
-    taken = _painted(result, sorted(found, key=lambda f: -f.value))
-    divided = list(_better_parts(result, taken, found, images))
+    taken = _painted(result, sorted(selected, key=lambda f: -f.value))
+    divided = list(_better_parts(result, taken, selected, images))
     if divided:
         whole = {id(taken[k]) for k, _ in divided}
         taken = [f for f in taken if id(f) not in whole]
-        taken += [found[i] for _, parts in divided for i in parts]
+        taken += [selected[i] for _, parts in divided for i in parts]
         result[:] = 0
         taken = _painted(result, sorted(taken, key=lambda f: -f.value))
     return result, [(f.set, f.part) for f in taken]
@@ -454,10 +454,10 @@ class _Found:
     place: tuple[slice, ...]
 
 
-def _painted(result: np.ndarray, found: list[_Found]) -> list[_Found]:
+def _painted(result: np.ndarray, candidates: list[_Found]) -> list[_Found]:
     """Paint candidates into labels, the first on top; return those that do not overlap."""
     taken = []
-    for candidate in found:
+    for candidate in candidates:
         inside = candidate.labels[candidate.place] == candidate.label
         behind = result[candidate.place] > 0
         overlap = np.count_nonzero(inside & behind)
@@ -473,7 +473,7 @@ def _painted(result: np.ndarray, found: list[_Found]) -> list[_Found]:
 def _better_parts(
     result: np.ndarray,
     taken: list[_Found],
-    found: list[_Found],
+    candidates: list[_Found],
     images: list[tuple[int, np.ndarray]],
 ) -> Iterator[tuple[int, list[int]]]:
     """Which taken candidates have several inside them of a larger total, and which these are."""
@@ -491,7 +491,7 @@ def _better_parts(
         whole, part = pairs // number - 1, pairs % number
         mostly = shared > (1 - _OVERLAP) * np.bincount(labels.ravel())[part]
         whole, part, shared = whole[mostly], part[mostly] + first - 1, shared[mostly]
-        value = np.array([found[i].value for i in part])
+        value = np.array([candidates[i].value for i in part])
         total = np.bincount(whole, value, len(taken))
         fill = np.bincount(whole, shared, len(taken)) > _FILL * np.bincount(result.ravel())[1:]
         several = np.bincount(whole, minlength=len(taken)) > 1
