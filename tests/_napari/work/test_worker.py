@@ -3,7 +3,9 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import warnings
 import weakref
+from threading import Event
 
 import pytest
 import torch
@@ -48,6 +50,31 @@ def test_work_runs_in_another_thread_and_reports_in_this_one(qtbot, runner):
 
     assert threads[0] is not here
     assert threads[1] is here
+
+
+def test_warnings_go_where_they_went_before_after_work_that_overlapped(qtbot, runner):
+    other, ends = type(runner)(), []
+    before, first_is_on = warnings.showwarning, Event()
+
+    def first(stop):
+        first_is_on.set()
+        yield from ()
+        stop.wait(5)
+
+    def second(stop):
+        yield from ()
+        assert first_is_on.wait(5)
+        runner.stop()  # the first ends while the second goes on
+        stop.wait(0.3)
+
+    runner.ended.connect(ends.append)
+    other.ended.connect(ends.append)
+    runner.start(Job("first", first))
+    assert first_is_on.wait(5)
+    other.start(Job("second", second))
+    qtbot.waitUntil(lambda: len(ends) == 2, timeout=5000)
+
+    assert warnings.showwarning is before
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Runs the core's generators in a napari thread worker, and reports on the GUI thread.
 
-Three habits of the workers are worked around here. A generator worker swallows a `RuntimeError`
+Four habits of the workers are worked around here. A generator worker swallows a `RuntimeError`
 (and torch's out-of-memory error is one), so nothing is ever raised into it: the outcome is its
 result. `worker.quit()` drops the generator where it stands, with the model and the memory of the
 GPU, so quitting sets an event instead that the core looks at. And napari keeps the `quit` of every
 worker as long as its window lives, which outlives its closing, so `quit` refers to the job weakly,
-and the job gives up what it holds when it ends.
+and the job gives up what it holds when it ends. At last, a worker runs in `catch_warnings`, which
+is not for threads: of two that overlap, one sets what the other had set when it began, and from
+then on Python's warnings go to a worker that has ended. Here they go where they always do.
 
 Besides, a worker begins a moment after it was started, and at its end napari waits only for workers
 that have begun: the others are waited for here.
@@ -162,6 +164,19 @@ class _Worker(GeneratorWorker):
     def __init__(self, run: Callable[[], Generator[Progress, None, Any]]) -> None:
         super().__init__(run)
         self.aeseg_job: Job = run.__self__  # type: ignore[attr-defined] # a bound method of it
+
+    def run(self) -> None:
+        """Do the work, in Qt's thread, and emit the signals of every worker."""
+        self.started.emit()
+        self._running = True
+        outcome = self.work()  # a job never raises: what comes as an error is of Qt, at its end
+        if isinstance(outcome, Exception):
+            _log.warning("%r could not report: %s", self.aeseg_job, outcome)
+            return
+        self.returned.emit(outcome)
+        self._running = False
+        self.finished.emit()
+        self._finished.emit(self)
 
     @property
     def quit(self) -> Callable[[], None]:
