@@ -9,7 +9,7 @@ PYTHON =
 ARGS =
 SOAK = files kills monkey rounds
 
-.PHONY: help demo test lint soak pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-scale wheel clean FORCE
+.PHONY: help demo test lint soak docs pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-scale wheel clean FORCE
 # One pip at a time, also with -j
 .NOTPARALLEL:
 
@@ -27,6 +27,9 @@ lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check . tools/with_display
 	$(BIN)/ruff format --check . tools/with_display
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs ## build the documentation as a site, out/site; warnings are errors
+	PATH="$(abspath $(BIN)):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 pictures: $(VENV)/.demo ## make the pictures of the README and docs again
 	$(BIN)/python tools/with_display $(BIN)/python docs/make_pictures.py $(ARGS)
@@ -62,7 +65,7 @@ clean: ## remove generated files, except .venv
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: .venv/.GROUP is newer than the files it was installed from.
-$(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.dev: $(VENV)/.place pyproject.toml constraints.txt
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.docs $(VENV)/.dev: $(VENV)/.place pyproject.toml constraints.txt
 	@group=$@; group=$${group##*.}; \
 	echo "installing napari-aeseg and the group $$group into $(VENV)"; \
 	$(BIN)/python -m pip install -c constraints.txt -e . --group $$group

@@ -41,7 +41,7 @@ class Piece:
     trained: bool = False
 
 
-# The captions are in the README: the settings in the window for the same result.
+# The captions are in docs/gallery.md: the settings in the window for the same result.
 GALLERY = {
     "tissue": Piece(SAMPLES["tissue"], "classes", {"n_classes": 2}),
     "coins": Piece(SAMPLES["coins"], "objects", {}),

@@ -57,7 +57,7 @@ def test_links_of_the_readme_work_in_a_clone():
     # A full address of this repository shows another version, or nothing before the first release.
     assert [t for _, t in targets if re.search(r"napari-aeseg/(blob|raw|main|tree)", t)] == []
     pictures = [target for is_picture, target in targets if is_picture]
-    assert len(pictures) >= 15
+    assert len(pictures) >= 11
     assert [target for target in pictures if not target.startswith("docs/pictures/")] == []
 
 
@@ -81,6 +81,19 @@ def test_every_picture_is_shown_and_none_is_large():
     assert files - shown == set()
     assert max(path.stat().st_size for path in files if path.suffix == ".png") < 400_000
     assert sum(path.stat().st_size for path in files) < 4_000_000
+
+
+def test_the_site_has_every_page_and_every_public_name():
+    import napari_aeseg
+
+    pages = re.findall(
+        r"^  - .*: (.+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE
+    )
+    assert {p.name for p in (ROOT / "docs").glob("*.md")} <= set(pages)
+    names = re.findall(
+        r"^::: napari_aeseg\.(\w+)$", (ROOT / "docs/api.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert sorted(names) == napari_aeseg.__all__
 
 
 def test_sections_are_headings_of_the_second_level():

@@ -93,7 +93,7 @@ def train(
         from each shape when not given: what was inferred is in ``model.record.images``.
     device : str
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
-    init : Model, path or "base", optional
+    init : Model or path_like or "base", optional
         Weights to start from ("base" are those that ship with the package); with `resume`, the
         training to go on with.
     progress : callable, optional
@@ -162,7 +162,7 @@ def load_model(path: str | PathLike[str]) -> Model:
 
     Parameters
     ----------
-    path : path-like or "base"
+    path : path_like or "base"
         A ``*.aeseg.safetensors`` file. "base" is the model that ships with the package, made for
         any image; a file of that name is ``Path("base")`` or ``"./base"``.
 
@@ -212,7 +212,7 @@ def build_hierarchy(
     image : array_like
         Array (numpy, dask, zarr, HDF5, xarray, PyTorch, pandas ...) with the channels the model was
         trained on; any for "base".
-    model : Model, path or "base"
+    model : Model or path_like or "base"
         From `train` or `load_model`; "base" is the model that ships with the package.
     params : SegmentationParams, optional
     axes : str or Axes, optional
@@ -232,7 +232,7 @@ def build_hierarchy(
         It decides how many slices a patch has, and `table` measures in it.
     blocks : BlockParams, optional
         How to process the image in blocks. Patch ids and labels are dask arrays then.
-    store : path-like, optional
+    store : path_like, optional
         Folder for finished blocks; run again with it, stopped work is resumed. By default a
         temporary folder, deleted when nothing refers to the result.
     client : distributed.Client, optional
@@ -299,13 +299,13 @@ def segment(
     ----------
     image : array_like
         The image.
-    model : Model, path or "base", optional
+    model : Model or path_like or "base", optional
         Without one, a model is trained on the image first; "base" needs no training.
     n_regions : int, optional
         Number of connected segments; by default `Hierarchy.suggest_n_regions` chooses it.
     n_classes : int, optional
         Number of classes instead: the same texture gets the same label wherever it is.
-    params, comparison, axes, device, progress, stop, voxel_size
+    params, comparison, axes, device, progress, stop, voxel_size : optional
         As of `build_hierarchy`.
 
     Returns

@@ -156,17 +156,17 @@ def segment_files(
 
     Parameters
     ----------
-    paths : sequence of path-like
+    paths : sequence of path_like
         For a folder, `image_files(folder)`. Saved hierarchies (``*.aeseg.zarr``) are cut without
         encoding; their overlays show the brightness.
-    output : path-like
+    output : path_like
         Folder for the results; created if missing. For a single file also the file of its labels,
         ``*.zarr`` (OME-Zarr) or ``*.tif`` (BigTIFF); its table lies beside it.
-    model : Model or path or "base" or None
+    model : Model or path_like or "base" or None
         None if all files are saved hierarchies.
     cut : Cut, optional
         The segmentation of each hierarchy; by default the suggested number of regions.
-    params, comparison, axes, device
+    params, comparison, axes, device : optional
         As of `build_hierarchy`; without `axes`, those of the file. Of saved hierarchies,
         only `comparison` can be changed.
     axes_must_fit : bool
@@ -194,7 +194,7 @@ def segment_files(
         Files that are done are kept.
     blocks : BlockParams, optional
         How large images are processed. If given, all images are processed in blocks.
-    store : path-like, optional
+    store : path_like, optional
         Folder for finished blocks, with a folder for each image, so that a large
         image that was stopped continues with "skip". If given, all images are processed in blocks.
     alternatives : int, optional
@@ -203,7 +203,7 @@ def segment_files(
         image by itself.
     resolution : int
         Of images with several, as OME-Zarr and whole slides have them; 0 is the finest.
-    labels : path-like, optional
+    labels : path_like, optional
         Existing segments to start from, as of `build_hierarchy`: the label file of a single image,
         or a folder with ``NAME.tif``, ``NAME_labels.tif``, ``NAME_masks.tif`` or
         ``NAME_cp_masks.tif`` (or ``.png`` ...) for each image.

@@ -283,8 +283,8 @@ class AESegWidget(Container):
 
         Parameters
         ----------
-        folder : path-like
-        output : path-like, optional
+        folder : path_like
+        output : path_like, optional
             The folder for results; by default the folder "segments" inside.
         existing : {"skip", "refuse", "replace"}
             What to do with images that have results already.
@@ -343,7 +343,7 @@ class AESegWidget(Container):
 
         Parameters
         ----------
-        path : path-like
+        path : path_like
             Conventionally named ``*.aeseg.zarr``.
         image : napari.layers.Image, optional
             By default that of the active preview, else the first chosen one that is segmented.

@@ -75,7 +75,7 @@ def write_labels(
     ----------
     labels : array_like of int
         numpy, dask or zarr. Labels of an image in blocks are computed while they are written.
-    path : path-like
+    path : path_like
         ``*.zarr`` for OME-Zarr 0.5 with a pyramid, which leaves out every second row and column, so
         that labels never mix. After a stop, the same call goes on there. ``*.tif`` for a tiled
         BigTIFF with OME metadata and at most 32 bits for a label. After a stop, it starts again.

@@ -773,7 +773,7 @@ class Hierarchy:
 
         Parameters
         ----------
-        labels, example_ids, other_ids
+        labels, example_ids, other_ids : ndarray and sequences of int
             As of `similarity_to`.
         similarity : float
             Least similarity, from 0 (all labels) to 1 (the examples alone).
@@ -997,7 +997,7 @@ class Hierarchy:
 
         Parameters
         ----------
-        path : path-like
+        path : path_like
             Conventionally ``*.aeseg.zarr``. A hierarchy of that name is replaced as a whole or
             not at all; nothing else is replaced.
 
@@ -1026,7 +1026,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
 
     Parameters
     ----------
-    path : path-like
+    path : path_like
         A folder written by `Hierarchy.save`.
 
     Returns

@@ -43,7 +43,7 @@ class Cut:
         Classes that objects are made of; None detects objects by brightness.
     markers_are : {"segments", "classes"}
         Whether each marker grows into one segment, or is an example of a class.
-    min_size, diameter, max_size, polarity, sensitivity, exclude_borders
+    min_size, diameter, max_size, polarity, sensitivity, exclude_borders : optional
         What objects are looked for; see `napari_aeseg.regions.cuts.object_settings`.
     refine : bool
         Whether borders follow the pixels, not the patches; see `Hierarchy.refined`. Objects always
