@@ -20,6 +20,7 @@ from skimage.transform import resize
 
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.regions.cuts import objects
+from napari_aeseg.regions.cuts.object_candidates import CONTRAST
 from napari_aeseg.regions.cuts.object_maps import brightness_of, stain_of
 from napari_aeseg.regions.cuts.object_score import agreement_of, regressors
 
@@ -98,7 +99,7 @@ def rows(example: Example, sources: list, both: bool) -> tuple[np.ndarray, ...]:
         typical = example.search._typical(sets, objects.ObjectSettings(), 1, None)
         for c, of_set in zip(sets, example.overlaps[source], strict=True):
             agreement = agreement_of(
-                c.radius, c.features[:, objects._CONTRAST], typical.radius, typical.contrast
+                c.radius, c.features[:, CONTRAST], typical.radius, typical.contrast
             )
             values = np.concatenate([c.features, agreement], axis=1) if both else c.features
             features.append(values[c.possible])

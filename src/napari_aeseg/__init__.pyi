@@ -14,6 +14,7 @@ from .params import BlockParams, ComparisonParams, SegmentationParams, TrainingP
 from .prototypes import Prototypes
 from .regions.cuts.cut import Cut
 from .regions.cuts.edits import Merge, Split
+from .regions.cuts.object_edits import DeleteObject, MergeObjects, SplitObject, TakeObject
 from .regions.hierarchy import Hierarchy, load_hierarchy
 
 __all__ = [
@@ -22,17 +23,21 @@ __all__ = [
     "BlockParams",
     "ComparisonParams",
     "Cut",
+    "DeleteObject",
     "DeviceError",
     "Hierarchy",
     "HierarchyFileError",
     "InputError",
     "Merge",
+    "MergeObjects",
     "Model",
     "ModelFileError",
     "Prototypes",
     "SegmentationParams",
     "Split",
+    "SplitObject",
     "StoppedError",
+    "TakeObject",
     "TrainingParams",
     "build_hierarchy",
     "image_files",

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.alternatives import Alternative, AlternativeMode
     from napari_aeseg.regions.compare.descriptor import Descriptor
     from napari_aeseg.regions.compare.moments import FeatureCalibration
+    from napari_aeseg.regions.cuts.object_edits import ObjectEdit
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
 
@@ -633,6 +634,7 @@ class Hierarchy:
         polarity: Polarity = "auto",
         sensitivity: float = 0.5,
         exclude_borders: bool = False,
+        edits: Sequence[ObjectEdit] = (),
     ) -> np.ndarray:
         """Find separate objects such as nuclei, cells or particles.
 
@@ -656,13 +658,16 @@ class Hierarchy:
             0 finds clear objects only, 1 all that may be objects.
         exclude_borders : bool
             Whether objects at the image's edge are left out.
+        edits : sequence of DeleteObject, TakeObject, MergeObjects and SplitObject, optional
+            Corrections by hand, in order; see `napari_aeseg.regions.cuts.object_edits`.
 
         Returns
         -------
         ndarray of int32, shape of the space axes
             0 for background, 1 .. n for objects, each connected. They follow the pixels, not the
             patches: see `napari_aeseg.regions.cuts.objects.ObjectSearch`. In time, an object has
-            the same label in successive frames where it overlaps itself.
+            the same label in successive frames where it overlaps itself. After edits, there can be
+            gaps between the labels.
 
         Raises
         ------
@@ -671,13 +676,67 @@ class Hierarchy:
         StoppedError
             When asked to stop.
         """
-        if self._search is None:
-            raise InputError(OBJECTS_NEED_PIXELS)
         settings = ObjectSettings(
             diameter, min_size, max_size, polarity, sensitivity, exclude_borders
         )
+        foreground = self._foreground(class_ids, n_classes, prototypes)
+        return self._object_search.find(settings, foreground, stop, edits=tuple(edits))
+
+    def object_sizes_at(
+        self,
+        place: tuple[int, ...],
+        class_ids: int | Sequence[int] | None = None,
+        n_classes: int = 3,
+        prototypes: Prototypes | None = None,
+        **settings: Any,
+    ) -> list[int]:
+        """Return the sizes of the objects that a pixel may belong to, such as nucleus and cell.
+
+        Parameters
+        ----------
+        place : tuple of int
+            A pixel, such as (row, column).
+        class_ids, n_classes, prototypes, **settings
+            As of `objects`; settings are `diameter` and those after it.
+
+        Returns
+        -------
+        list of int
+            Pixels, ascending. `TakeObject(place, size)` makes one of them an object.
+
+        Raises
+        ------
+        InputError
+            If the place is outside the image.
+
+        Examples
+        --------
+        >>> import napari_aeseg as aeseg
+        >>> y, x = np.indices((64, 64))
+        >>> distance = np.hypot(y - 32, x - 32)
+        >>> tree = aeseg.build_hierarchy(1.0 * (distance < 20) + (distance < 8), "base")
+        >>> sizes = tree.object_sizes_at((32, 32))
+        >>> [round((size / np.pi) ** 0.5) for size in sizes]
+        [8, 20]
+        """
+        foreground = self._foreground(class_ids, n_classes, prototypes)
+        return self._object_search.sizes_at(place, ObjectSettings(**settings), foreground)
+
+    @property
+    def _object_search(self) -> ObjectSearch | ObjectSearchInTime:
+        if self._search is None:
+            raise InputError(OBJECTS_NEED_PIXELS)
+        return self._search
+
+    def _foreground(
+        self,
+        class_ids: int | Sequence[int] | None,
+        n_classes: int,
+        prototypes: Prototypes | None,
+    ) -> np.ndarray | None:
+        """Where the classes are that objects are made of; None where classes do not matter."""
         if class_ids is None:
-            return self._search.find(settings, None, stop)
+            return None
         classes = self.class_of_patch(n_classes, prototypes)
         most = n_classes if prototypes is None else len(prototypes.centres)
         ids = [class_ids] if isinstance(class_ids, int | np.integer) else list(class_ids)
@@ -685,8 +744,7 @@ class Hierarchy:
             raise InputError("class_ids is empty: give at least one class, or None.")
         for k in ids:
             checked_number("class_ids", k, most, "classes")
-        foreground = self.map_to_pixels(np.isin(classes, ids))
-        return self._search.find(settings, foreground, stop)
+        return self.map_to_pixels(np.isin(classes, ids))
 
     def from_markers(self, markers: np.ndarray, *, refine: bool = True) -> np.ndarray:
         """Divide the image among markers: every marker id becomes one segment.

@@ -11,6 +11,7 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.cuts.edits import Edit, Merge, Split, edit_of, edited
+from napari_aeseg.regions.cuts.object_edits import ObjectEdit, object_edit_of
 from napari_aeseg.regions.cuts.object_settings import ObjectSettings, Polarity
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ class Cut:
     refine : bool
         Whether borders follow the pixels, not the patches; see `Hierarchy.refined`. Objects always
         follow the pixels.
-    edits : tuple of Merge or Split
-        Changes by hand to the patches' labels of regions, classes or markers, in order (see
-        `napari_aeseg.regions.cuts.edits.edited`). They are of one image.
+    edits : tuple
+        Changes by hand, in order, of one image. `Merge` and `Split` change the patches' labels of
+        regions, classes or markers (see `napari_aeseg.regions.cuts.edits.edited`), the others
+        change objects (see `napari_aeseg.regions.cuts.object_edits`).
 
     Examples
     --------
@@ -69,7 +71,7 @@ class Cut:
     min_size: int | None = None
     class_ids: tuple[int, ...] | None = None
     refine: bool = True
-    edits: tuple[Edit, ...] = ()
+    edits: tuple[Edit | ObjectEdit, ...] = ()
     markers_are: MarkersAre = "segments"
     diameter: float | None = None
     max_size: int | None = None
@@ -95,14 +97,21 @@ class Cut:
             raise InputError(f"class_ids = {ids!r}: give a tuple of whole numbers, or None.")
         if not isinstance(self.refine, bool):
             raise InputError(f"refine = {self.refine!r}: give True or False.")
-        if not isinstance(edits, tuple) or not all(isinstance(e, Merge | Split) for e in edits):
-            raise InputError(f"edits = {edits!r}: give a tuple of Merge and Split.")
+        kinds = Merge | Split | ObjectEdit
+        if not isinstance(edits, tuple) or not all(isinstance(e, kinds) for e in edits):
+            raise InputError(f"edits = {edits!r}: give a tuple of edits, such as Merge((3, 8)).")
         _ = self.object_settings  # checks them
 
     @property
     def object_settings(self) -> ObjectSettings:
         """What objects are looked for."""
         return ObjectSettings(**{f.name: getattr(self, f.name) for f in fields(ObjectSettings)})
+
+    @property
+    def edits_used(self) -> tuple[Any, ...]:
+        """Those of the edits that this mode has a use for."""
+        of_objects = self.mode == "objects"
+        return tuple(e for e in self.edits if isinstance(e, ObjectEdit) == of_objects)
 
     @property
     def learns_classes(self) -> bool:
@@ -142,20 +151,21 @@ class Cut:
         """
         raise_if_stopped(stop, self.mode)
         learned = self.mode == "classes" and prototypes is not None and prototypes.examples
-        if self.learns_classes and markers is not None and not self.edits:
+        if self.learns_classes and markers is not None and not self.edits_used:
             labels = hierarchy.classes_from(markers, prototypes)
         elif self.mode == "objects":
             n_classes = self.classes_in(hierarchy)
             settings = asdict(self.object_settings)
+            settings["edits"] = self.edits_used
             labels = hierarchy.objects(self.class_ids, n_classes, prototypes, stop=stop, **settings)
         else:
             before = self._unedited(hierarchy, prototypes, markers)
-            after = edited(before, hierarchy.tree, self.edits)
+            after = edited(before, hierarchy.tree, self.edits_used)
             if self.mode == "markers" and markers is not None:
                 labels = hierarchy.with_marks(markers, before, after, refine=self.refine)
             elif learned and not hierarchy.is_lazy:
                 labels = hierarchy.classes(prototypes=prototypes)  # finer than patches
-                if self.edits:
+                if self.edits_used:
                     changed = hierarchy.map_to_pixels(after != before)
                     labels[changed] = hierarchy.map_to_pixels(after)[changed]
             else:
@@ -173,7 +183,8 @@ class Cut:
 
         For objects, which do not follow patches, InputError is raised.
         """
-        return edited(self._unedited(hierarchy, prototypes, markers), hierarchy.tree, self.edits)
+        before = self._unedited(hierarchy, prototypes, markers)
+        return edited(before, hierarchy.tree, self.edits_used)
 
     def _unedited(
         self, hierarchy: Hierarchy, prototypes: Prototypes | None, markers: np.ndarray | None
@@ -217,24 +228,23 @@ class Cut:
         number: int | None = None
         if self.mode == "regions":
             number = self.regions_in(hierarchy)
-            if self.edits:
+            if self.edits_used:
                 number = len(np.unique(self.of_patch(hierarchy)))
         elif self.mode != "markers":
             number = self.n_classes if self.mode == "classes" else self.min_size
         words = [self.mode, *([] if number is None else [str(number)])]
         if self.mode == "objects" and self.class_ids is not None:
             words.append(f"in class {' + '.join(map(str, self.class_ids))}")
-        return " ".join([*words, *(["edited"] if self.edits and self.mode != "objects" else [])])
+        return " ".join([*words, *(["edited"] if self.edits_used else [])])
 
     def _values(self, hierarchy: Hierarchy) -> dict[str, Any]:
         """The settings that this mode depends on, as plain values."""
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {"edits": [edit.record for edit in self.edits_used]}
         if self.mode == "objects":
             values |= asdict(self.object_settings)
             values["class_ids"] = self.class_ids and [int(k) for k in self.class_ids]
         else:
             values["refine"] = self.refine
-            values["edits"] = [edit.record for edit in self.edits]
         if self.mode == "markers":
             values["markers_are"] = self.markers_are
         if self.mode == "regions":
@@ -275,7 +285,7 @@ class Cut:
             **values,
             class_ids=tuple(ids) if isinstance(ids, list) else ids,
             refine=bool(record.get("refine", False)),  # older records are of labels of patches
-            edits=tuple(edit_of(edit) for edit in record.get("edits", ())),
+            edits=tuple(object_edit_of(edit) or edit_of(edit) for edit in record.get("edits", ())),
         )
 
 

@@ -69,6 +69,20 @@ class NestedParts:
         """Sum of an image over the pixels of each part."""
         return self.totals(np.bincount(self.part_of_pixel, image.ravel(), len(self)))
 
+    def around(self, pixel: int) -> list[int]:
+        """Parts that a pixel, by its flat index, lies in, smallest first, without part 0."""
+        part, found = int(self.part_of_pixel[pixel]), []
+        while part:
+            found.append(part)
+            part = int(self.parents[part])
+        return found
+
+    def mask_of(self, part: int) -> np.ndarray:
+        """Which pixels lie in a part, bool, shape of the image."""
+        first = self._first[self.part_of_pixel]
+        inside = (first >= self._first[part]) & (first < self._last[part])
+        return inside.reshape(self.shape)
+
     def totals(self, values: np.ndarray) -> np.ndarray:
         """Sum of a value of each part over it and all parts inside it."""
         running = np.zeros(len(self) + 1)

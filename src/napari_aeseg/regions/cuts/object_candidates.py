@@ -48,6 +48,7 @@ FEATURES = (
     "cut_off",  # share of the outline that is the image's edge
     "step",  # log(mean inside - value just outside)
 )
+CONTRAST = FEATURES.index("contrast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +323,14 @@ def _edge_faces(shape: tuple[int, ...], spacing: tuple[float, ...]) -> np.ndarra
     return faces
 
 
+def depth_of(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Return how far inside a mask each pixel is, smoothed, float32."""
+    inside = np.pad(mask, 1, mode="edge")  # the edge of the image makes no neck
+    depth = ndimage.distance_transform_edt(inside, sampling=spacing)
+    depth = np.maximum(depth[(slice(1, -1),) * mask.ndim] - 1, 0).astype(np.float32)
+    return ndimage.gaussian_filter(depth, [_DEPTH / s for s in spacing])
+
+
 def basins_of(
     mask: np.ndarray, spacing: tuple[float, ...], stop: StopFlag | None = None
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
@@ -330,10 +339,7 @@ def basins_of(
     Basin i is node i - 1, merge k makes node n + k of two others.
     """
     raise_if_stopped(stop, "objects")
-    inside = np.pad(mask, 1, mode="edge")  # the edge of the image makes no neck
-    depth = ndimage.distance_transform_edt(inside, sampling=spacing)
-    depth = np.maximum(depth[(slice(1, -1),) * mask.ndim] - 1, 0).astype(np.float32)
-    depth = ndimage.gaussian_filter(depth, [_DEPTH / s for s in spacing])
+    depth = depth_of(mask, spacing)
     raise_if_stopped(stop, "objects")
     peaks, _ = ndimage.label((depth == ndimage.maximum_filter(depth, 3)) & mask)
     raise_if_stopped(stop, "objects")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from skimage.measure import label as connected_components
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.cuts.object_candidates import (
-    FEATURES,
+    CONTRAST,
     THIN,
     Candidates,
     basins_of,
@@ -22,6 +22,15 @@ from napari_aeseg.regions.cuts.object_candidates import (
     ellipse_fit,
     filled,
     nested_basins,
+)
+from napari_aeseg.regions.cuts.object_edits import (
+    DeleteObject,
+    Option,
+    check_places,
+    of_slice,
+    places_of,
+    sizes_on_offer,
+    with_object_edits,
 )
 from napari_aeseg.regions.cuts.object_score import (
     FROM_BOTH,
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_aeseg.images.axes import Axes
+    from napari_aeseg.regions.cuts.object_edits import ObjectEdit, OptionFinder
 
     #: Which map, and whether objects are bright (1) or dark (-1) in it.
     Source = tuple[int, int]
@@ -62,8 +72,31 @@ _FOREGROUND_MISFIT = 0.1
 # tell map and polarity in maps that are larger than four of them.
 _LARGE = {2: 1_500_000, 3: 3_000_000}
 _WINDOW = {2: 256, 3: 64}
-_CONTRAST = FEATURES.index("contrast")
 _DEFAULTS = ObjectSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Objects before edits, and what they were found with."""
+
+    settings: ObjectSettings
+    foreground: np.ndarray | None
+    given: Sequence[Source] | None
+    sources: tuple[Source, ...]
+    labels: np.ndarray
+
+    def is_for(
+        self,
+        settings: ObjectSettings,
+        foreground: np.ndarray | None,
+        given: Sequence[Source] | None,
+    ) -> bool:
+        """Whether the same would be found again."""
+        if settings != self.settings or given != self.given:
+            return False
+        if foreground is None or self.foreground is None:
+            return foreground is self.foreground
+        return np.array_equal(foreground, self.foreground)
 
 
 class ObjectSearch:
@@ -101,14 +134,19 @@ class ObjectSearch:
         self.shape = maps[0].shape
         sides = [1.0] * len(self.shape) if spacing is None else list(spacing)
         # A single slice is an image: how deep its objects are cannot be seen.
-        single = [axis for axis, n in enumerate(self.shape) if n == 1][: len(self.shape) - 2]
-        sides = [side for axis, side in enumerate(sides) if axis not in single]
-        self._maps = [image.squeeze(tuple(single)) for image in maps]
+        self._single = [a for a, n in enumerate(self.shape) if n == 1][: len(self.shape) - 2]
+        sides = [side for axis, side in enumerate(sides) if axis not in self._single]
+        self._maps = [image.squeeze(tuple(self._single)) for image in maps]
         self._spacing = tuple(side / min(sides) for side in sides)
         # What was searched last: the smallest size and the step between pixels; its results.
         self._searched = (_SMALLEST, 1)
         self._candidates: dict[Source, list[Candidates]] = {}
         self._samples: dict[Source, list[list[Candidates]]] = {}
+        # The newest scores, evidence and objects, and the settings that they are of.
+        self._scored_for = _DEFAULTS
+        self._scored: dict[Source, Scored] = {}
+        self._evidence: dict[Source, float] = {}
+        self._found: _Found | None = None
 
     def find(
         self,
@@ -116,21 +154,62 @@ class ObjectSearch:
         foreground: np.ndarray | None = None,
         stop: StopFlag | None = None,
         sources: Sequence[Source] | None = None,
+        edits: Sequence[ObjectEdit] = (),
     ) -> np.ndarray:
         """Find objects: 0 for background, 1 .. n for objects, each connected along pixel faces.
 
         Objects are clipped to the `foreground`, a mask of the space. When objects seen in the image
         cover less than half of it, its own connected components are taken, split at their necks.
-        `sources` are those to take; by default `best_sources` of the `evidence`.
+        `sources` are those to take; by default `best_sources` of the `evidence`. At last, objects
+        are edited (see `object_edits`).
         """
         _check(self.shape, foreground)
-        evidence = self.evidence(settings, stop) if sources is None else {}
+        found = self._found_for(settings, foreground, stop, sources)
+        labels = found.labels.copy()
+        if edits:
+            for edit in edits:
+                check_places(edit, self.shape)
+            for axis in reversed(self._single):
+                edits = [of_slice(edit, axis)[1] for edit in edits]
+            options_at = self._option_finder(found, stop)
+            labels = with_object_edits(labels, edits, self._spacing, options_at)
+        return labels.reshape(self.shape)
+
+    def sizes_at(
+        self,
+        place: tuple[int, ...],
+        settings: ObjectSettings = _DEFAULTS,
+        foreground: np.ndarray | None = None,
+        stop: StopFlag | None = None,
+        sources: Sequence[Source] | None = None,
+    ) -> list[int]:
+        """Return pixels of the candidates that a place lies in, clearly different ones."""
+        edit: ObjectEdit = DeleteObject(place)
+        check_places(edit, self.shape)
+        for axis in reversed(self._single):
+            edit = of_slice(edit, axis)[1]
+        found = self._found_for(settings, foreground, stop, sources)
+        return sizes_on_offer(places_of(edit)[0], self._option_finder(found, stop))
+
+    def _found_for(
+        self,
+        settings: ObjectSettings,
+        foreground: np.ndarray | None,
+        stop: StopFlag | None,
+        sources: Sequence[Source] | None,
+    ) -> _Found:
+        """Objects before edits, from the last search where it was the same."""
+        last = self._found
+        if last is not None and last.is_for(settings, foreground, sources):
+            return last
+        given = sources
         if foreground is None:
-            labels = self._best_of(sources or best_sources(evidence, settings), settings, stop)
-            labels = filled(labels)
+            sources = sources or best_sources(self.evidence(settings, stop), settings)
+            labels = filled(self._best_of(sources, settings, stop))
         else:
-            each = [source for sign in (1, -1) for source in _best_source(evidence, sign)]
-            options = [self._best_of([source], settings, stop) for source in each]
+            evidence = self.evidence(settings, stop)
+            sources = [source for sign in (1, -1) for source in _best_source(evidence, sign)]
+            options = [self._best_of([source], settings, stop) for source in sources]
             mask = foreground.reshape(self._maps[0].shape)
             smallest = settings.min_size or _SMALLEST
             labels = _within(mask, options, smallest, self._spacing, stop)
@@ -139,20 +218,62 @@ class ObjectSearch:
         if settings.exclude_borders:
             keep &= ~_touches_edge(labels)
         labels = labels if keep.all() else _selected(labels, keep)
-        return labels.reshape(self.shape)
+        self._found = _Found(settings, foreground, given, tuple(sources), labels)
+        return self._found
+
+    def _option_finder(self, found: _Found, stop: StopFlag | None) -> OptionFinder:
+        """Finds candidates at a place, for edits of what was found."""
+
+        def options_at(place: tuple[int, ...], nearby: bool) -> list[Option]:
+            if nearby:
+                return self._options_nearby(place, found.settings, stop)
+            step = self._step(found.settings)
+            scored = [
+                of_set for s in found.sources for of_set in self._scores(s, found.settings, stop)
+            ]
+            return _options(scored, place, (0,) * len(place), step)
+
+        return options_at
+
+    def _options_nearby(
+        self, place: tuple[int, ...], settings: ObjectSettings, stop: StopFlag | None
+    ) -> list[Option]:
+        """Candidates at a place that are seen in the surroundings of it alone, in any map."""
+        side = _WINDOW[len(place)]
+        window = tuple(
+            slice(start := max(0, min(at - side // 2, n - side)), start + side)
+            for at, n in zip(place, self._maps[0].shape, strict=True)
+        )
+        corner = tuple(s.start for s in window)
+        smallest = min(settings.min_size or _SMALLEST, _SMALLEST)
+        options = []
+        for source in self._sources(settings):
+            view = self._view(source, 1, window)
+            for candidates in candidates_of(view, smallest, self._spacing, stop):
+                score = score_of(candidates.features, FROM_LOOKS[len(self._spacing)])
+                score = _limited(score, candidates, settings, 1)
+                options += _options([(candidates, score)], place, corner, 1)
+        return options
+
+    def _sources(self, settings: ObjectSettings) -> list[Source]:
+        """All maps, with the polarities that are looked for."""
+        signs = {"bright": (1,), "dark": (-1,)}.get(settings.polarity, (1, -1))
+        return [(which, sign) for which in range(len(self._maps)) for sign in signs]
 
     def evidence(
         self, settings: ObjectSettings = _DEFAULTS, stop: StopFlag | None = None
     ) -> dict[Source, float]:
         """Return how much like objects those of each source look, all together."""
-        signs = {"bright": (1,), "dark": (-1,)}.get(settings.polarity, (1, -1))
-        sources = [(which, sign) for which in range(len(self._maps)) for sign in signs]
-        total = dict.fromkeys(sources, 0.0)
+        self._forget_scores(settings)
+        if self._evidence:
+            return self._evidence
+        total = dict.fromkeys(self._sources(settings), 0.0)
         step = self._step(settings)
-        for source in sources:
+        for source in total:
             samples = self._samples_of(source, settings, step, stop)
             for sample in samples or [self._candidates_of(source, settings, step, stop)]:
                 total[source] += self._typical(sample, settings, step, stop).evidence
+        self._evidence = total
         return total
 
     def _best_of(
@@ -160,19 +281,7 @@ class ObjectSearch:
     ) -> np.ndarray:
         """The best candidates of some sources that do not overlap."""
         step = self._step(settings)
-        scored = []
-        for source in sources:
-            of_parts = self._candidates_of(source, settings, step, stop)
-            typical = self._typical(of_parts, settings, step, stop)
-            for candidates in of_parts:
-                features = candidates.features
-                agreement = agreement_of(
-                    candidates.radius, features[:, _CONTRAST], typical.radius, typical.contrast
-                )
-                score = score_of(
-                    np.concatenate([features, agreement], axis=1), FROM_BOTH[len(self._spacing)]
-                )
-                scored.append((candidates, _limited(score, candidates, settings, step)))
+        scored = [of_set for s in sources for of_set in self._scores(s, settings, stop)]
         raise_if_stopped(stop, "objects")
         least = least_score(scored, settings.sensitivity)
         shape = self._maps[0].shape
@@ -180,6 +289,32 @@ class ObjectSearch:
         for axis, n in enumerate(shape):
             labels = labels if step == 1 else np.repeat(labels, step, axis).take(range(n), axis)
         return labels
+
+    def _scores(self, source: Source, settings: ObjectSettings, stop: StopFlag | None) -> Scored:
+        """Candidates of a source with their scores, looks and agreement together."""
+        self._forget_scores(settings)
+        if source not in self._scored:
+            step = self._step(settings)
+            of_parts = self._candidates_of(source, settings, step, stop)
+            typical = self._typical(of_parts, settings, step, stop)
+            scored = []
+            for candidates in of_parts:
+                features = candidates.features
+                agreement = agreement_of(
+                    candidates.radius, features[:, CONTRAST], typical.radius, typical.contrast
+                )
+                score = score_of(
+                    np.concatenate([features, agreement], axis=1), FROM_BOTH[len(self._spacing)]
+                )
+                scored.append((candidates, _limited(score, candidates, settings, step)))
+            self._scored[source] = scored
+        return self._scored[source]
+
+    def _forget_scores(self, settings: ObjectSettings) -> None:
+        """Discard scores and evidence for other settings; some do not change them."""
+        settings = replace(settings, sensitivity=0.5, exclude_borders=False)
+        if settings != self._scored_for:
+            self._scored_for, self._scored, self._evidence = settings, {}, {}
 
     def _typical(
         self, of_parts: list[Candidates], settings: ObjectSettings, step: int, stop: StopFlag | None
@@ -199,10 +334,10 @@ class ObjectSearch:
         large = self._maps[0].size > _LARGE[ndim]
         return 2 if large and small >= 2**ndim * _SMALLEST else 1
 
-    def _view(self, source: Source, step: int) -> np.ndarray:
-        """A map in which the objects of a source are bright, at every n-th pixel."""
+    def _view(self, source: Source, step: int, window: tuple[slice, ...] = ()) -> np.ndarray:
+        """A map, or a window of it, in which the objects of a source are bright."""
         which, sign = source
-        view = self._maps[which].astype(np.float32) * np.float32(sign)
+        view = self._maps[which][window].astype(np.float32) * np.float32(sign)
         return view if step == 1 else _binned(view, step)
 
     def _samples_of(
@@ -246,7 +381,7 @@ class ObjectSearchInTime:
         spacing: Sequence[float] | None = None,
     ) -> None:
         maps = [maps] if isinstance(maps, np.ndarray) else maps
-        self._axis = axis
+        self._axis, self.shape = axis, maps[0].shape
         frames = zip(*(np.moveaxis(image, axis, 0) for image in maps), strict=True)
         self._searches = [ObjectSearch(frame, spacing) for frame in frames]
 
@@ -255,19 +390,46 @@ class ObjectSearchInTime:
         settings: ObjectSettings = _DEFAULTS,
         foreground: np.ndarray | None = None,
         stop: StopFlag | None = None,
+        edits: Sequence[ObjectEdit] = (),
     ) -> np.ndarray:
         """Find objects as `ObjectSearch.find` does, in all frames those of the same sources."""
-        sources = None
-        if foreground is None and len(self._searches) > 1:
-            of_frames = [search.evidence(settings, stop) for search in self._searches]
-            total = {source: sum(e[source] for e in of_frames) for source in of_frames[0]}
-            sources = best_sources(total, settings)
+        of_frames: dict[int, list[ObjectEdit]] = {}
+        for edit in edits:
+            check_places(edit, self.shape)
+            frame, inside = of_slice(edit, self._axis)
+            of_frames.setdefault(frame, []).append(inside)
+        sources = self._sources(settings, foreground, stop)
         frames = []
         for i, search in enumerate(self._searches):
             raise_if_stopped(stop, "objects")
             mask = None if foreground is None else np.take(foreground, i, self._axis)
-            frames.append(search.find(settings, mask, stop, sources))
+            frames.append(search.find(settings, mask, stop, sources, of_frames.get(i, ())))
         return np.stack(link_frames(frames), axis=self._axis)
+
+    def sizes_at(
+        self,
+        place: tuple[int, ...],
+        settings: ObjectSettings = _DEFAULTS,
+        foreground: np.ndarray | None = None,
+        stop: StopFlag | None = None,
+    ) -> list[int]:
+        """Return pixels of the candidates that a place lies in, in its frame."""
+        edit: ObjectEdit = DeleteObject(place)
+        check_places(edit, self.shape)
+        frame, inside = of_slice(edit, self._axis)
+        mask = None if foreground is None else np.take(foreground, frame, self._axis)
+        sources = self._sources(settings, foreground, stop)
+        return self._searches[frame].sizes_at(places_of(inside)[0], settings, mask, stop, sources)
+
+    def _sources(
+        self, settings: ObjectSettings, foreground: np.ndarray | None, stop: StopFlag | None
+    ) -> list[Source] | None:
+        """Those that are best in all frames together; None leaves them to each frame."""
+        if foreground is not None or len(self._searches) == 1:
+            return None
+        of_frames = [search.evidence(settings, stop) for search in self._searches]
+        total = {source: sum(e[source] for e in of_frames) for source in of_frames[0]}
+        return best_sources(total, settings)
 
 
 def link_frames(frames: list[np.ndarray]) -> list[np.ndarray]:
@@ -365,6 +527,22 @@ def _windows(view: np.ndarray, side: int) -> list[tuple[slice, ...]]:
     return [windows[rank] for rank in sorted(set(ranks))]
 
 
+def _options(
+    scored: Scored, place: tuple[int, ...], corner: tuple[int, ...], step: int
+) -> list[Option]:
+    """Candidates that a place lies in and that may be objects; `corner` is of their window."""
+    options = []
+    at = tuple((i - c) // step for i, c in zip(place, corner, strict=True))
+    for candidates, score in scored:
+        pixel = int(np.ravel_multi_index(at, candidates.parts.shape))
+        options += [
+            Option(candidates, part, float(score[part]), corner, step)
+            for part in candidates.parts.around(pixel)
+            if score[part] > 0
+        ]
+    return options
+
+
 def _limited(
     score: np.ndarray, candidates: Candidates, settings: ObjectSettings, step: int
 ) -> np.ndarray:
@@ -391,7 +569,7 @@ def typical_object(scored: Scored, settings: ObjectSettings, step: int = 1) -> T
         return Typical(1.0, 0.0, 0.0)
     score = np.array([scored[k][1][part] for k, part in chosen])
     radius = np.array([scored[k][0].radius[part] for k, part in chosen])
-    contrast = np.array([scored[k][0].features[part, _CONTRAST] for k, part in chosen])
+    contrast = np.array([scored[k][0].features[part, CONTRAST] for k, part in chosen])
     usual = _quantile(radius, score**2, 0.5)
     return Typical(
         usual if settings.diameter is None else settings.diameter / 2 / step,
@@ -420,14 +598,14 @@ def without_overlaps(
     the best are taken one by one; then one is given up for several that fill it, all of one set,
     and have a larger total.
     """
-    selected: list[_Found] = []
+    selected: list[_Selection] = []
     images = []
     for k, (candidates, score) in enumerate(scored):
         chosen, labels = candidates.parts.best_cut(np.maximum(score - least, 0))
         images.append((len(selected), labels))
         places = ndimage.find_objects(labels)
         selected += [
-            _Found(k, int(part), float(score[part]) - least, labels, i, places[i - 1])
+            _Selection(k, int(part), float(score[part]) - least, labels, i, places[i - 1])
             for i, part in enumerate(chosen, 1)
         ]
     result = np.zeros(shape, np.int32)
@@ -443,7 +621,7 @@ def without_overlaps(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Found:
+class _Selection:
     """A candidate that is among the best of its set."""
 
     set: int
@@ -454,7 +632,7 @@ class _Found:
     place: tuple[slice, ...]
 
 
-def _painted(result: np.ndarray, candidates: list[_Found]) -> list[_Found]:
+def _painted(result: np.ndarray, candidates: list[_Selection]) -> list[_Selection]:
     """Paint candidates into labels, the first on top; return those that do not overlap."""
     taken = []
     for candidate in candidates:
@@ -472,8 +650,8 @@ def _painted(result: np.ndarray, candidates: list[_Found]) -> list[_Found]:
 
 def _better_parts(
     result: np.ndarray,
-    taken: list[_Found],
-    candidates: list[_Found],
+    taken: list[_Selection],
+    candidates: list[_Selection],
     images: list[tuple[int, np.ndarray]],
 ) -> Iterator[tuple[int, list[int]]]:
     """Which taken candidates have several inside them of a larger total, and which these are."""
