@@ -9,7 +9,7 @@ PYTHON =
 ARGS =
 SOAK = files kills monkey rounds
 
-.PHONY: help demo test lint soak docs pictures bench-quality bench-speed bench-responsiveness bench-window bench-gpu bench-scale wheel clean FORCE
+.PHONY: help demo test lint soak docs pictures bench-quality bench-strokes bench-speed bench-responsiveness bench-window bench-gpu bench-scale wheel clean FORCE
 # One pip at a time, also with -j
 .NOTPARALLEL:
 
@@ -41,6 +41,9 @@ soak: $(VENV)/.test ## damaged files, kills, random clicks, long use (hours); on
 
 bench-quality: $(VENV)/.bench ## compare results with other methods
 	$(BIN)/python benchmarks/quality.py $(ARGS)
+
+bench-strokes: $(VENV)/.bench ## classes from strokes beside a random forest: ARGS="FOLDER ..."
+	$(BIN)/python benchmarks/strokes.py $(ARGS)
 
 bench-speed: $(VENV)/.bench ## compare times and memory with other methods
 	$(BIN)/python benchmarks/speed.py $(ARGS)
