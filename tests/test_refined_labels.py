@@ -1,4 +1,4 @@
-"""Borders that follow the pixels, from the image to the labels."""
+"""Borders that follow the pixels, and the smallest size, from the image to the labels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 import napari_aeseg as aeseg
+from napari_aeseg.errors import InputError
 from napari_aeseg.samples import SAMPLES
 
 
@@ -108,3 +109,48 @@ def test_frames_and_volumes_are_refined():
         assert (labels != coarse).any()
         assert np.array_equal(np.unique(labels), np.arange(1, 5))
         assert all(ndimage.label(labels == k)[1] == 1 for k in range(1, 5))
+
+
+def smallest_piece(labels):
+    return min(
+        np.bincount(ndimage.label(labels == k)[0].ravel())[1:].min() for k in np.unique(labels)
+    )
+
+
+@pytest.mark.parametrize("refine", [True, False])
+@pytest.mark.parametrize("min_size", [400, 1500])
+def test_the_smallest_size_holds_for_refined_labels(tree, min_size, refine):
+    assert smallest_piece(tree.regions(40, refine=refine)) < min_size
+    regions = tree.regions(9, min_size=min_size, refine=refine)
+    assert np.array_equal(np.unique(regions), np.arange(1, 10))
+    assert smallest_piece(regions) >= min_size
+    all_regions = tree.regions(tree.n_patches, min_size=min_size, refine=refine)
+    assert all_regions.max() == tree.max_regions(min_size) < tree.n_patches
+    assert smallest_piece(all_regions) >= min_size
+    assert smallest_piece(tree.classes(12, refine=refine)) < min_size
+    assert smallest_piece(tree.classes(12, min_size=min_size, refine=refine)) >= min_size
+
+
+def test_thresholds_and_numbers_agree(tree):
+    for number in (1, 2, 7, tree.max_regions(500)):
+        threshold = tree.threshold_at(number, 500)
+        assert tree.n_regions_at(threshold, 500) == number
+        assert np.array_equal(
+            tree.regions(number, min_size=500), tree.regions(threshold=threshold, min_size=500)
+        )
+
+
+@pytest.mark.parametrize("mode", ["regions", "classes"])
+def test_a_cut_and_its_record_have_the_smallest_size(tree, mode):
+    cut = aeseg.Cut(mode, n_regions=500 if mode == "regions" else None, min_size=900)
+    labels = cut.labels(tree)
+    assert smallest_piece(labels) >= 900
+    record = cut.record(tree)
+    assert np.array_equal(aeseg.Cut.from_record(record).labels(tree), labels)
+    assert record["min_size"] == 900
+
+
+@pytest.mark.parametrize("min_size", [0, 2.5, "3", True])
+def test_a_size_out_of_range_is_refused(tree, min_size):
+    with pytest.raises(InputError, match="min_size"):
+        tree.regions(3, min_size=min_size)

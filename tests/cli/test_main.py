@@ -30,8 +30,8 @@ from napari_aeseg.cli import COMMANDS, main
             "rgb.tif has 3 channel",
         ),
         (
-            ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--min-size=9"],
-            "--min-size is for objects",
+            ["segment", "{files}/grey.png", "--output={tmp}", "--model={model}", "--max-size=9"],
+            "--max-size is for objects",
         ),
         (
             ["segment", "{tmp}", "--output={tmp}", "--model={model}"],

@@ -19,6 +19,7 @@ from napari_aeseg.images.layers import labels_in
 from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import edits_on
+from napari_aeseg.regions.cuts.smallest import without_small_pieces_of_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -190,6 +191,8 @@ class BorderRequest:
         if self.hierarchy.evidence is not other.hierarchy.evidence:
             return False
         if not np.array_equal(self.coarse, other.coarse):
+            return False
+        if self.cut.mode != "markers" and self.cut.min_size != other.cut.min_size:
             return False
         one, two = self.markers, other.markers
         return (one is two) or (one is not None and two is not None and np.array_equal(one, two))
@@ -494,6 +497,8 @@ class DockState:
             return _narrow(objects)
         learned = self._learned_labels(image, cut)
         if learned is not None:
+            if cut.mode == "classes" and not result.hierarchy.is_lazy:
+                learned = without_small_pieces_of_pixels(learned, cut.min_size or 1)
             return _narrow(learned)
         if cut.mode == "markers":
             strokes = None if cut.learns_classes else self._strokes(image)

@@ -128,11 +128,16 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="borders of regions and classes that follow the pixels, not the patches (default)",
     )
+    group.add_argument(
+        "--min-size",
+        type=int,
+        metavar="PIXELS",
+        help="smallest region, object or connected piece of a class",
+    )
 
 
 def _add_objects(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("Objects")
-    group.add_argument("--min-size", type=int, metavar="PIXELS", help="smallest object")
     group.add_argument("--max-size", type=int, metavar="PIXELS", help="largest object")
     group.add_argument(
         "--diameter",
@@ -243,21 +248,18 @@ def _cut(options: argparse.Namespace) -> Cut:
 
     names = [field.name for field in fields(ObjectSettings)]
     settings = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
-    if settings and not options.objects:
-        name = next(iter(settings)).replace("_", "-")
+    of_objects = [name for name in settings if name != "min_size"]
+    if of_objects and not options.objects:
+        name = of_objects[0].replace("_", "-")
         raise InputError(f"--{name} is for objects: add --objects.")
     if options.objects:
         return Cut("objects", **settings)
+    settings["refine"] = options.refine
     if options.classes_from:
-        return Cut("classes")
+        return Cut("classes", **settings)
     if options.classes is not None:
-        return Cut("classes", n_classes=options.classes, refine=options.refine)
-    return Cut(
-        "regions",
-        n_regions=options.regions,
-        threshold=options.threshold,
-        refine=options.refine,
-    )
+        return Cut("classes", n_classes=options.classes, **settings)
+    return Cut("regions", options.regions, options.threshold, **settings)
 
 
 def _model(options: argparse.Namespace, batch: Batch) -> Model | None:

@@ -11,6 +11,7 @@ import numpy as np
 from napari_aeseg.images.parallel import one_blas_thread
 from napari_aeseg.regions.compare.descriptor import Descriptor, describe
 from napari_aeseg.regions.cuts.classes import class_tree
+from napari_aeseg.regions.cuts.smallest import without_small_regions
 from napari_aeseg.regions.tree.merge_tree import (
     SMALLEST_THRESHOLD,
     MergeTree,
@@ -39,6 +40,8 @@ class ComparedPatches:
     ward: MergeTree | None = None  # merges in the order of Ward's criterion
     descriptor: Descriptor | None = None
     _tree: MergeTree | None = None
+    # The smallest region in pixels, and what `without_small_regions` returns for it.
+    _large: tuple[int, np.ndarray, MergeTree] | None = None
 
     def described(self, stop: StopFlag | None = None) -> Descriptor:
         """Return the descriptor; `stop` is checked while it is computed."""
@@ -61,6 +64,14 @@ class ComparedPatches:
         if self._tree is None:
             self._tree = self.merged_by_ward(stop).ordered_by_area()
         return self._tree
+
+    def merged_above(self, min_size: int) -> tuple[np.ndarray, MergeTree]:
+        """Return the tree of regions of at least `min_size` pixels, and the leaf of each patch."""
+        if self._large is None or self._large[0] != min_size:
+            pixels = self.statistics.count
+            large = without_small_regions(self.merged(), self.graph, pixels, min_size)
+            self._large = min_size, *large
+        return self._large[1:]
 
     @property
     def merges(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -90,16 +101,18 @@ class ComparedPatches:
         first = self.merged().merges_leaving(group, number)
         return np.append(self.merge_thresholds, 1.0)[first]
 
-    def n_regions_at(self, threshold: float) -> int:
+    def n_regions_at(self, threshold: float, min_size: int = 1) -> int:
         """Return how many regions a threshold from 0 to 1 leaves."""
-        return self.merged().count_below(cost_of(threshold, self.described().unit))
+        _, tree = self.merged_above(min_size)
+        return tree.count_below(cost_of(threshold, self.described().unit))
 
-    def threshold_at(self, n_regions: int) -> float:
-        """Return the smallest threshold that leaves at most `n_regions` regions, 1 to P."""
-        if n_regions == self.graph.number:
+    def threshold_at(self, n_regions: int, min_size: int = 1) -> float:
+        """Return the smallest threshold that leaves at most `n_regions` regions."""
+        _, tree = self.merged_above(min_size)
+        if n_regions >= tree.leaves:
             return 0.0
-        threshold = float(self.merge_thresholds[self.graph.number - 1 - n_regions])
+        threshold = float(threshold_of(tree.cost[-n_regions], self.described().unit))
         # Rounded down by a few units in the last place at most.
-        while self.n_regions_at(threshold) > n_regions:
+        while self.n_regions_at(threshold, min_size) > n_regions:
             threshold = max(float(np.nextafter(threshold, 1)), SMALLEST_THRESHOLD)
         return threshold

@@ -35,6 +35,11 @@ from napari_aeseg.regions.cuts.object_settings import ObjectSettings, Polarity
 from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime, object_search
 from napari_aeseg.regions.cuts.pixels import BrightnessFeatures, scores_of_pixels
 from napari_aeseg.regions.cuts.similar import patches_of_labels, similarity
+from napari_aeseg.regions.cuts.smallest import (
+    checked_min_size,
+    without_small_pieces,
+    without_small_pieces_of_pixels,
+)
 from napari_aeseg.regions.cuts.strokes import (
     learned_prototypes,
     log_probabilities,
@@ -249,10 +254,12 @@ class Hierarchy:
             np.take(lut, self.patches[rows], axis=0, mode="clip", out=values[rows])
         return values
 
-    def pixels_of(self, label_of_patch: np.ndarray, refine: bool) -> np.ndarray:
+    def pixels_of(
+        self, label_of_patch: np.ndarray, refine: bool, min_size: int | None = None
+    ) -> np.ndarray:
         """Return `map_to_pixels` of labels of patches, with `refined` borders if asked for."""
         labels = self.map_to_pixels(label_of_patch)
-        return self.refined(labels) if refine else labels
+        return self.refined(labels, min_size) if refine else labels
 
     def map_to_pyramid(self, lut: np.ndarray) -> list[Any]:
         """Return `map_to_pixels`, then the same at every second, fourth, ... row and column.
@@ -263,7 +270,7 @@ class Hierarchy:
         coarse = [map_to_pixels_lazily(ids, lut) for ids in self.coarse]
         return [self.map_to_pixels(lut), *coarse]
 
-    def refined(self, labels: np.ndarray) -> np.ndarray:
+    def refined(self, labels: np.ndarray, min_size: int | None = None) -> np.ndarray:
         """Return labels whose borders follow the pixels; see `napari_aeseg.regions.refine`.
 
         Pixels within two sides of a patch of a border may change to the label beside them: where
@@ -276,13 +283,21 @@ class Hierarchy:
             Such as those that `map_to_pixels` makes of labels of patches. They are returned as
             they are if there are more than 2,000 of them, or `evidence` is None: of images in
             blocks, and of hierarchies saved by version 0.1.0 and before.
+        min_size : int, optional
+            Connected pieces of at least so many pixels keep as many.
         """
+        least = checked_min_size(min_size)
         if self.evidence is None:
             return labels
-        return refined(labels, self.evidence, self.border_band)
+        return refined(labels, self.evidence, self.border_band, min_size=least)
 
     def regions(
-        self, n_regions: int | None = None, threshold: float | None = None, *, refine: bool = True
+        self,
+        n_regions: int | None = None,
+        threshold: float | None = None,
+        *,
+        min_size: int | None = None,
+        refine: bool = True,
     ) -> np.ndarray:
         """Cut the merge tree into connected segments.
 
@@ -295,6 +310,10 @@ class Hierarchy:
             ``h / (h + 8) < threshold``, where ``h**2`` is area times distance of the two parts,
             counted in patches and in units of the encoder's features. The same threshold therefore
             asks for the same dissimilarity in every image of one model.
+        min_size : int, optional
+            Pixels of the smallest region, of all frames or slices together. Smaller parts stay with
+            what they merge with, and the number counts regions of this size only: there are
+            `n_regions` of them, or as many as the image has if these are fewer.
         refine : bool
             Whether borders follow the pixels (see `refined`), not the patches.
 
@@ -309,17 +328,23 @@ class Hierarchy:
         InputError
             If neither or both are given, or a value is out of range.
         """
-        return self.pixels_of(self.region_of_patch(n_regions, threshold), refine)
+        of_patch = self.region_of_patch(n_regions, threshold, min_size)
+        return self.pixels_of(of_patch, refine, min_size)
 
     def region_of_patch(
-        self, n_regions: int | None = None, threshold: float | None = None
+        self,
+        n_regions: int | None = None,
+        threshold: float | None = None,
+        min_size: int | None = None,
     ) -> np.ndarray:
         """Return the region of each patch, shape (P,); parameters as of `regions`."""
         if (n_regions is None) == (threshold is None):
             raise InputError("Give either n_regions or threshold.")
         if threshold is not None:
-            n_regions = self.n_regions_at(threshold)
-        return self.tree.cut(checked_number("n_regions", n_regions, self.n_patches, "patches"))
+            n_regions = self.n_regions_at(threshold, min_size)
+        n_regions = checked_number("n_regions", n_regions, self.n_patches, "patches")
+        leaf, tree = self._compared.merged_above(checked_min_size(min_size))
+        return tree.cut(min(n_regions, tree.leaves))[leaf]
 
     def suggest_n_regions(self) -> int:
         """Return the number of regions where the cost of merging jumps.
@@ -333,20 +358,29 @@ class Hierarchy:
         """Return the number of classes, 8 at most, where the cost of joining classes jumps."""
         return self._compared.base_classes[1].suggested_number(_MOST_CLASSES_SUGGESTED)
 
-    def n_regions_at(self, threshold: float) -> int:
+    def n_regions_at(self, threshold: float, min_size: int | None = None) -> int:
         """Return how many regions a threshold leaves; see `regions`."""
         is_number = isinstance(threshold, int | float | np.number) and threshold is not True
         if not is_number or not 0 <= threshold <= 1:
             raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
-        return self._compared.n_regions_at(float(threshold))
+        return self._compared.n_regions_at(float(threshold), checked_min_size(min_size))
 
-    def threshold_at(self, n_regions: int) -> float:
+    def max_regions(self, min_size: int | None = None) -> int:
+        """Return the largest possible number of regions of at least `min_size` pixels."""
+        return self._compared.merged_above(checked_min_size(min_size))[1].leaves
+
+    def threshold_at(self, n_regions: int, min_size: int | None = None) -> float:
         """Return the smallest threshold that leaves at most `n_regions` regions."""
         n_regions = checked_number("n_regions", n_regions, self.n_patches, "patches")
-        return self._compared.threshold_at(n_regions)
+        return self._compared.threshold_at(n_regions, checked_min_size(min_size))
 
     def classes(
-        self, n_classes: int = 3, prototypes: Prototypes | None = None, *, refine: bool = True
+        self,
+        n_classes: int = 3,
+        prototypes: Prototypes | None = None,
+        *,
+        min_size: int | None = None,
+        refine: bool = True,
     ) -> np.ndarray:
         """Group regions by appearance: the same texture has the same label wherever it is.
 
@@ -357,6 +391,10 @@ class Hierarchy:
         prototypes : Prototypes, optional
             From `prototypes` of another image's hierarchy: class ids and appearance are taken
             from there, and `n_classes` is ignored.
+        min_size : int, optional
+            Pixels of the smallest connected piece of a class, of all frames or slices together.
+            Smaller pieces take the class with which they share the longest border, the smallest
+            first; a class that has no larger piece does not occur.
         refine : bool
             Whether borders follow the pixels (see `refined`), not the patches.
 
@@ -371,10 +409,12 @@ class Hierarchy:
         InputError
             If `n_classes` is out of range.
         """
-        if prototypes is None or prototypes.examples is None:
-            return self.pixels_of(self.class_of_patch(n_classes, prototypes), refine)
-        found = prototypes.examples.classes
-        return self._from_scores(prototypes, lambda scores: found[scores.argmax(axis=-1)])
+        if self.is_lazy or prototypes is None or prototypes.examples is None:
+            of_patch = self.class_of_patch(n_classes, prototypes, min_size)
+            return self.pixels_of(of_patch, refine, min_size)
+        least, found = checked_min_size(min_size), prototypes.examples.classes
+        labels = self._from_scores(prototypes, lambda scores: found[scores.argmax(axis=-1)])
+        return without_small_pieces_of_pixels(labels, least)
 
     def classes_from(self, strokes: np.ndarray, prototypes: Prototypes | None = None) -> np.ndarray:
         """Learn classes from a few strokes: what looks like a stroke gets its class, anywhere.
@@ -527,9 +567,18 @@ class Hierarchy:
         return self if self.descriptor.scale == scale else self.reweighted(scale=scale)
 
     def class_of_patch(
-        self, n_classes: int = 3, prototypes: Prototypes | None = None
+        self,
+        n_classes: int = 3,
+        prototypes: Prototypes | None = None,
+        min_size: int | None = None,
     ) -> np.ndarray:
         """Return the class of each patch, shape (P,); parameters as of `classes`."""
+        least, count = checked_min_size(min_size), self.statistics.count
+        labels = self._classes_of_any_size(n_classes, prototypes)
+        return without_small_pieces(labels, self.graph, count, least)
+
+    def _classes_of_any_size(self, n_classes: int, prototypes: Prototypes | None) -> np.ndarray:
+        """Class of each patch, with pieces of any size."""
         if prototypes is not None:
             return self._nearest_class(prototypes)
         base, tree = self._compared.base_classes

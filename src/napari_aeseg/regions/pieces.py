@@ -30,6 +30,15 @@ class Pieces:
         return int(self.piece.max(initial=-1)) + 1
 
     @property
+    def size(self) -> np.ndarray:
+        """Pixels of each piece."""
+        return np.bincount(self.piece, self.length, self.number).astype(np.int64)
+
+    def by_pixel(self, of_piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a value of each piece in all of its pixels."""
+        return np.repeat(of_piece[self.piece], self.length).reshape(shape)
+
+    @property
     def label_of_piece(self) -> np.ndarray:
         """The label of each piece."""
         labels = np.empty(self.number, self.label.dtype)
@@ -79,13 +88,17 @@ def pieces_of(labels: np.ndarray) -> Pieces:
     return Pieces(start, np.diff(start, append=flat.size), label, piece)
 
 
-def connected_as_before(new: np.ndarray, old: np.ndarray, reach: Sequence[int]) -> np.ndarray:
+def connected_as_before(
+    new: np.ndarray, old: np.ndarray, reach: Sequence[int], min_size: int = 1
+) -> np.ndarray:
     """Undo changes of labels that broke a label, or made it vanish; `new` is written to.
 
     Labels that are connected in `old` are so afterwards, no label is missing, and no piece of a
-    label lies where the label was not. `reach` is how far around a break changes are undone.
+    label lies where the label was not. `reach` is how far around a break changes are undone. Where
+    pieces of `min_size` pixels or more were, no piece has fewer.
     """
     before = pieces_of(old)
+    was_large = before.size >= min_size
     all_labels, n_pieces = np.unique(before.label_of_piece, return_counts=True)
     connected = all_labels[n_pieces == 1]
     attempts = 0
@@ -100,6 +113,9 @@ def connected_as_before(new: np.ndarray, old: np.ndarray, reach: Sequence[int]) 
             np.copyto(new, old, where=to_undo)
             continue
         broken = np.isin(label, connected) & ~_largest(pieces, label)
+        if (too_small := pieces.size < min_size).any():
+            kept = (new == old) & before.by_pixel(was_large, new.shape)
+            broken |= too_small & pieces.any_in_piece(kept)
         if not broken.any():
             return new
         attempts += 1

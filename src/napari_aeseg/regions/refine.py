@@ -56,7 +56,11 @@ def band_of(sides: Sequence[int]) -> tuple[int, ...]:
 
 
 def refined(
-    labels: np.ndarray, evidence: np.ndarray, band: Sequence[int], empty: int = 0
+    labels: np.ndarray,
+    evidence: np.ndarray,
+    band: Sequence[int],
+    empty: int = 0,
+    min_size: int = 1,
 ) -> np.ndarray:
     """Return labels whose pixels near borders follow the evidence; those of other pixels stay.
 
@@ -70,6 +74,8 @@ def refined(
         Pixels along each axis, see `band_of`.
     empty : int
         Stands for no label: such pixels stay, and no other pixel becomes one.
+    min_size : int
+        Connected pieces of at least so many pixels keep as many.
 
     Examples
     --------
@@ -91,7 +97,7 @@ def refined(
     by_pixel = values[exchange.between_pixels(new, step, labels.shape)].astype(labels.dtype)
     untouched = _enlarged(stays, step, labels.shape) | (labels == empty) | (by_pixel == empty)
     np.copyto(by_pixel, labels, where=untouched)
-    return connected_as_before(by_pixel, labels, band)
+    return connected_as_before(by_pixel, labels, band, min_size)
 
 
 def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +131,7 @@ def _depths(cells: np.ndarray, reach: Sequence[int]) -> tuple[np.ndarray, np.nda
     deepest = np.zeros(pieces.number, np.uint8)
     np.maximum.at(deepest, pieces.piece, np.maximum.reduceat(depth.ravel(), pieces.start))
     limit = np.minimum(most, _CORE * deepest).astype(np.uint8)
-    return depth, np.repeat(limit[pieces.piece], pieces.length).reshape(cells.shape)
+    return depth, pieces.by_pixel(limit, cells.shape)
 
 
 def _shifted(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -299,6 +299,10 @@ CONTROLS = {
     "segments.objects.sensitivity.slider": (objects, lambda slider: slider.setValue(1000), shown),
     "segments.objects.sensitivity.number": (objects, step, value("widget.sensitivity")),
     "segments.objects.exclude_borders": (objects_at_the_edge, click, shown),
+    "segments.smallest.min_size.slider": (
+        of_six_regions, lambda slider: slider.setValue(900), shown
+    ),
+    "segments.smallest.min_size.number": (nothing, step, value("widget.min_size")),
     "segments.smooth_borders": (of_six_regions, click, shown),
     "segments.objects.detect_by": (objects, choose(1), shown),
     "segments.classes.n_classes.slider": (classes, slide, shown),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,7 @@ class _Writer:
         cut = state.cut_of(image, cut)
         if cut.mode == "regions":  # the suggested number is written down
             n_regions = cut.regions_in(result.hierarchy)
-            cut = type(cut)(n_regions=n_regions, refine=cut.refine, edits=cut.edits)
+            cut = replace(cut, threshold=None, n_regions=n_regions)
         return [
             f"{tree} = {self._tree(result)}",
             f"{labels} = {self._cut(cut, tree, result, prototypes)}",
@@ -215,12 +216,13 @@ class _Writer:
     def _cut(self, cut: Cut, tree: str, result: Result, prototypes: str | None) -> str:
         plain = not cut.edits and prototypes is None
         coarse = "" if cut.refine else ", refine=False"
+        options = coarse if cut.min_size is None else f", min_size={cut.min_size}{coarse}"
         if cut.mode == "regions" and plain:
-            return f"{tree}.regions(n_regions={cut.n_regions}{coarse})"
+            return f"{tree}.regions(n_regions={cut.n_regions}{options})"
         n_classes = min(cut.n_classes, result.hierarchy.max_classes)
         if cut.mode == "classes":
             argument = f"n_classes={n_classes}" if plain else f"prototypes={prototypes}"
-            return f"{tree}.classes({argument}{coarse})"
+            return f"{tree}.classes({argument}{options})"
         if cut.mode == "markers":
             if result.strokes is None:
                 raise InputError(f"{result.input.name} has no strokes to grow segments from.")
@@ -235,7 +237,7 @@ class _Writer:
             code = call(f"{tree}.objects", **arguments)
             return code if prototypes is None else f"{code[:-1]}, prototypes={prototypes})"
         edits = ", ".join(f"aeseg.{edit!r}" for edit in cut.edits)
-        cut_code = f"aeseg.Cut(n_regions={cut.n_regions}{coarse}, edits=({edits},))"
+        cut_code = f"aeseg.Cut(n_regions={cut.n_regions}{options}, edits=({edits},))"
         return f"{cut_code}.labels({tree})"
 
     def _file_name(self, name: str) -> str:

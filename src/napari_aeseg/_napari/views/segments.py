@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -52,6 +53,8 @@ _TIPS = {
     "n_regions": "How many regions. The slider is logarithmic, and the suggested number is marked.",
     "threshold": "Neighbours that differ less than this merge: 0 keeps every patch apart, 1 gives "
     "one region. The same threshold means the same difference in every image.",
+    "smallest": "Pixels of the smallest region, or connected piece of a class. Smaller ones are "
+    "joined to what is around them.",
     "min_size": "Area of the smallest object in pixels; 'auto' leaves out what is too small and "
     "faint beside the others.",
     "max_size": "Area of the largest object in pixels; 'auto' chooses it from the image.",
@@ -246,6 +249,30 @@ class ObjectsPanel(QWidget):
         return "1 object" if number == 1 else f"{number} objects"
 
 
+class SmallestPanel(QWidget):
+    """The smallest region, or piece of a class; 1 is any."""
+
+    def __init__(self, state: DockState) -> None:
+        super().__init__()
+        self._state = state
+        self.min_size = NumberSlider(1, 1)
+        self.min_size.changed.connect(
+            lambda size: state.change_cut(min_size=int(size) if size > 1 else None)
+        )
+        form = Form()
+        form.add("Min. size", self.min_size, _TIPS["smallest"])
+        self.setLayout(form)
+        state.on("cut", "images", "results", draw=self._draw)
+
+    def _draw(self) -> None:
+        cut, hierarchy = self._state.cut, self._state.hierarchy
+        self.setEnabled(hierarchy is not None)
+        largest = 1 if hierarchy is None else prod(hierarchy.axes.space_shape)
+        value = cut.min_size or 1
+        self.min_size.set_range(1, max(min(largest, cut.max_size or largest), value))
+        self.min_size.value = value
+
+
 class ComparisonPanel(QWidget):
     """How patches are compared: a row for each field of `ComparisonParams`."""
 
@@ -297,6 +324,7 @@ class SegmentsView(QWidget):
         self.comparison, self.alternatives = ComparisonPanel(state), AlternativesView(state)
         self._make_buttons()
         self._make_modes()
+        self.smallest = SmallestPanel(state)
         self.smooth_borders = QCheckBox("Smooth borders")
         self.smooth_borders.setToolTip(_TIPS["refine"])
         self.smooth_borders.clicked.connect(lambda on: state.change_cut(refine=on))
@@ -371,6 +399,7 @@ class SegmentsView(QWidget):
             in_a_row(*self.modes.values(), spacing=0),
             self._make_display(),
             *(self.regions, self.objects, self.classes, self.markers, self.comparison),
+            self.smallest,
             self.smooth_borders,
             self.alternatives,
             self.apply_button,
@@ -388,6 +417,7 @@ class SegmentsView(QWidget):
         self.classes.setVisible(cut.needs_classes)
         self.markers.setVisible(cut.mode == "markers")
         hierarchy = self._state.hierarchy
+        self.smallest.setVisible(cut.mode in ("regions", "classes"))
         self.smooth_borders.setVisible(cut.mode != "objects")
         self.smooth_borders.setEnabled(hierarchy is None or hierarchy.evidence is not None)
         self.smooth_borders.setChecked(cut.refine)

@@ -44,7 +44,9 @@ class Cut:
         Classes that objects are made of; None detects objects by brightness.
     markers_are : {"segments", "classes"}
         Whether each marker grows into one segment, or is an example of a class.
-    min_size, diameter, max_size, polarity, sensitivity, exclude_borders : optional
+    min_size : int or None
+        Pixels of the smallest region, object or connected piece of a class.
+    diameter, max_size, polarity, sensitivity, exclude_borders : optional
         What objects are looked for; see `napari_aeseg.regions.cuts.object_settings`.
     refine : bool
         Whether borders follow the pixels, not the patches; see `Hierarchy.refined`. Objects always
@@ -164,12 +166,14 @@ class Cut:
             if self.mode == "markers" and markers is not None:
                 labels = hierarchy.with_marks(markers, before, after, refine=self.refine)
             elif learned and not hierarchy.is_lazy:
-                labels = hierarchy.classes(prototypes=prototypes)  # finer than patches
+                labels = hierarchy.classes(  # finer than patches
+                    prototypes=prototypes, min_size=self.min_size
+                )
                 if self.edits_used:
                     changed = hierarchy.map_to_pixels(after != before)
                     labels[changed] = hierarchy.map_to_pixels(after)[changed]
             else:
-                labels = hierarchy.pixels_of(after, self.refine)
+                labels = hierarchy.pixels_of(after, self.refine, self.min_size)
         raise_if_stopped(stop, self.mode)
         return labels
 
@@ -190,9 +194,11 @@ class Cut:
         self, hierarchy: Hierarchy, prototypes: Prototypes | None, markers: np.ndarray | None
     ) -> np.ndarray:
         if self.mode == "regions":
-            return hierarchy.region_of_patch(self.regions_in(hierarchy))
+            n_regions = self.regions_in(hierarchy)
+            return hierarchy.region_of_patch(n_regions, min_size=self.min_size)
         if self.mode == "classes":
-            return hierarchy.class_of_patch(self.classes_in(hierarchy), prototypes)
+            n_classes = self.classes_in(hierarchy)
+            return hierarchy.class_of_patch(n_classes, prototypes, self.min_size)
         if self.mode == "objects":
             raise InputError("Objects do not follow patches: use `labels` of this cut.")
         if markers is None:
@@ -211,17 +217,17 @@ class Cut:
         return example.prototypes(self.classes_in(example))
 
     def regions_in(self, hierarchy: Hierarchy) -> int:
-        """Return how many regions this cut leaves; never more than there are patches."""
+        """Return how many regions this cut leaves; never more than there can be."""
         if self.threshold is not None:
-            return hierarchy.n_regions_at(self.threshold)
+            return hierarchy.n_regions_at(self.threshold, self.min_size)
         number = hierarchy.suggest_n_regions() if self.n_regions is None else int(self.n_regions)
-        return min(number, hierarchy.n_patches)
+        return min(number, hierarchy.max_regions(self.min_size))
 
     def threshold_in(self, hierarchy: Hierarchy) -> float:
         """Return the threshold that gives the same regions."""
         if self.threshold is not None:
             return self.threshold
-        return hierarchy.threshold_at(self.regions_in(hierarchy))
+        return hierarchy.threshold_at(self.regions_in(hierarchy), self.min_size)
 
     def title(self, hierarchy: Hierarchy) -> str:
         """Return a name for a layer with this cut, such as "regions 12"."""
@@ -249,6 +255,8 @@ class Cut:
             values["markers_are"] = self.markers_are
         if self.mode == "regions":
             values["n_regions"] = self.regions_in(hierarchy)
+        if self.mode in ("regions", "classes"):
+            values["min_size"] = self.min_size
         if self.needs_classes:
             values["n_classes"] = int(self.n_classes)
         return values

@@ -44,7 +44,7 @@ class MergeTree:
         cost = np.zeros(2 * leaves - 1)
         # Area of a merge is the harmonic one, by which Ward's criterion has the squared distance.
         cost[leaves:] = np.sqrt(first * second / (first + second) * self.cost)
-        for merges in self._generations:
+        for merges in self.generations:
             node = leaves + merges
             cost[node] = np.maximum(cost[node], cost[self.children[merges]].max(axis=1))
         order = np.argsort(cost[leaves:], kind="stable")  # children stay before their parents
@@ -65,9 +65,9 @@ class MergeTree:
         """
         leaves = self.leaves
         first, second = self.children.T
-        length = _sums(self.children, self._generations, np.ones(leaves, np.int64))
+        length = self.sums(np.ones(leaves, np.int64))
         start = np.zeros(2 * leaves - 1, np.int64)
-        for merges in reversed(self._generations):
+        for merges in reversed(self.generations):
             parent_start = start[leaves + merges]
             start[first[merges]] = parent_start
             start[second[merges]] = parent_start + length[first[merges]]
@@ -76,7 +76,8 @@ class MergeTree:
         return order, start, length
 
     @cached_property
-    def _generations(self) -> list[np.ndarray]:
+    def generations(self) -> list[np.ndarray]:
+        """Merges at each distance from the root, the furthest first."""
         return _generations(self.children)
 
     @cached_property
@@ -90,7 +91,7 @@ class MergeTree:
         label = np.ones(2 * leaves - 1, np.int32)
         # The costliest merge is undone first: label 2.
         label[smaller_child] = leaves - np.arange(leaves - 1)
-        for merges in reversed(self._generations):
+        for merges in reversed(self.generations):
             label[larger_child[merges]] = label[leaves + merges]
         return label
 
@@ -114,6 +115,10 @@ class MergeTree:
         labels = np.empty(leaves, np.int32)
         labels[order] = label[begins][np.cumsum(begins) - 1]
         return labels
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum of the patches' values, (P,), below each node, shape (2 P - 1,)."""
+        return _sums(self.children, self.generations, values)
 
     def count_below(self, cost: float) -> int:
         """Return the number of regions left when every merge cheaper than `cost` is done."""
