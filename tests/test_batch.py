@@ -120,7 +120,7 @@ def test_what_was_not_taken_of_a_file_is_in_the_report(tmp_path, output, stripes
         file.write(stripes)
         file.write(stripes[:9])
     report = run([tmp_path / "a.tif"], output, "base")
-    assert report.files[0].notes[0].startswith("The first of 2 images was taken (48 x 40)")
+    assert report.files[0].notes[0].startswith("Series 0 of 2 was taken (48 x 40)")
 
 
 def test_a_resolution_is_chosen_for_all_files(tmp_path, output, stripes):

@@ -145,6 +145,7 @@ def segment_files(
     store: str | PathLike[str] | None = None,
     alternatives: int | None = None,
     resolution: int = 0,
+    series: int = 0,
     labels: str | PathLike[str] | None = None,
 ) -> BatchReport:
     """Segment image files with one model, and write labels, overlays and tables.
@@ -203,6 +204,8 @@ def segment_files(
         image by itself.
     resolution : int
         Of images with several, as OME-Zarr and whole slides have them; 0 is the finest.
+    series : int
+        Of files that hold several images (series, scenes); 0 is the first.
     labels : path_like, optional
         Existing segments to start from, as of `build_hierarchy`: the label file of a single image,
         or a folder with ``NAME.tif``, ``NAME_labels.tif``, ``NAME_masks.tif`` or
@@ -257,6 +260,7 @@ def segment_files(
         store=None if store is None else Path(store),
         alternatives=alternatives,
         resolution=resolution,
+        series=series,
         labels=None if labels is None else Path(labels),
     )
     return drain(batch.steps(stop), progress)
@@ -289,6 +293,7 @@ class Batch:
     store: Path | None = None
     alternatives: int | None = None
     resolution: int = 0
+    series: int = 0
     labels: Path | None = None
     _built: dict[Path, tuple[ImageFile | None, Hierarchy]] = field(default_factory=dict)
 
@@ -468,7 +473,7 @@ class Batch:
         if is_hierarchy(path):
             return None, self._saved_hierarchy(path)
         assert self.model is not None  # noqa: S101 - has been checked
-        opened = open_file(path, pixels_in_memory(), self.resolution)
+        opened = open_file(path, pixels_in_memory(), self.resolution, self.series)
         fits = self.axes is not None and (self.axes_must_fit or len(self.axes) == opened.array.ndim)
         axes = opened.read_axes(self.axes if fits else None, self.voxel_size)
         in_blocks = self.blocks is not None or self.store is not None or needs_blocks(opened.array)

@@ -187,7 +187,7 @@ def test_long_values_of_a_damaged_file_are_cut_in_its_error(tmp_path):
 
 
 def test_a_file_format_is_one_entry_of_the_readers(tmp_path, monkeypatch):
-    def open_text(path, largest, resolution):
+    def open_text(path, largest, resolution, series):
         return ImageFile(np.loadtxt(path), "YX", {"Y": 2.0, "X": 2.0})
 
     monkeypatch.setitem(READERS, ".txt", open_text)

@@ -109,6 +109,18 @@ def test_groups_of_several_images_are_refused_with_their_names(tmp_path):
     assert open_file(path / "nuclei").array.shape == VALUES.shape
 
 
+def test_series_of_bioformats2raw_can_be_chosen(tmp_path):
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
+    group.attrs["ome"] = {"version": "0.5", "bioformats2raw.layout": 3}
+    group.create_group("OME")
+    for name in ("10", "9"):
+        ome(tmp_path / "a.zarr" / name, VALUES + int(name), "0.5", [{"name": a} for a in "zyx"])
+    opened = open_file(tmp_path / "a.zarr")
+    assert np.array_equal(opened.array, VALUES + 9)
+    assert opened.notes[-1] == "Series 0 of 2 was taken (9), not 1 (10)."
+    assert np.array_equal(open_file(tmp_path / "a.zarr", series=1).array, VALUES + 10)
+
+
 def test_damaged_zarr_is_refused(tmp_path):
     path = tmp_path / "a.zarr"
     path.mkdir()

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import struct
 import sys
 from importlib.util import find_spec
 from uuid import uuid4
@@ -262,8 +263,104 @@ def test_what_was_not_taken_of_a_file_with_several_images_is_said(tmp_path):
         file.write(GREY)
         file.write(GREY[:4, :5])
     assert open_file(tmp_path / "a.tif").notes == (
-        "The first of 2 images was taken (9 x 10), not 4 x 5.",
+        "Series 0 of 2 was taken (9 x 10), not 1 (4 x 5).",
     )
+    for largest in (0, float("inf")):
+        second = open_file(tmp_path / "a.tif", largest, series=1)
+        assert np.array_equal(np.asarray(second.array), GREY[:4, :5])
+    with pytest.raises(InputError, match=r"series = 2: a\.tif has series 0 to 1"):
+        open_file(tmp_path / "a.tif", series=2)
+
+
+def test_each_file_of_a_set_of_images_gives_its_own(tmp_path):
+    """tifffile lists the image of the other file too, and reads this file's pixels for it."""
+    ids = [str(uuid4()) for _ in range(2)]
+    images = "".join(
+        f'<Image ID="Image:{i}"><Pixels ID="Pixels:{i}" DimensionOrder="XYCZT" Type="uint8" '
+        f'SizeX="10" SizeY="9" SizeC="1" SizeZ="1" SizeT="1" PhysicalSizeX="{i + 1}"><TiffData '
+        f'IFD="0" PlaneCount="1"><UUID FileName="p{i}.ome.tif">urn:uuid:{ids[i]}</UUID></TiffData>'
+        "</Pixels></Image>"
+        for i in range(2)
+    )
+    space = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    for i in range(2):
+        xml = f'<OME xmlns="{space}" UUID="urn:uuid:{ids[i]}">{images}</OME>'
+        tifffile.imwrite(tmp_path / f"p{i}.ome.tif", GREY + i, description=xml, metadata=None)
+    for largest in (0, float("inf")):
+        for i in range(2):
+            opened = open_file(tmp_path / f"p{i}.ome.tif", largest)
+            assert np.array_equal(np.asarray(opened.array), GREY + i)
+            assert (opened.voxel_size, opened.notes) == ({"X": i + 1}, ())
+
+
+def test_voxel_size_of_lsm_is_read_and_its_thumbnails_are_not_taken(tmp_path):
+    info = np.zeros(1, tifffile.TIFF.CZ_LSMINFO)
+    info["MagicNumber"], info["StructureSize"] = 0x0400494C, info.nbytes
+    info["DimensionX"], info["DimensionY"], info["DimensionZ"] = 10, 9, 3
+    info["DimensionChannels"] = info["DimensionTime"] = 1
+    info["VoxelSizeX"], info["VoxelSizeY"], info["VoxelSizeZ"] = 2.5e-7, 2.5e-7, 1e-6  # metres
+    stack = np.stack([GREY, GREY + 1, GREY + 2])
+    tags = [[(34412, 1, info.nbytes, info.tobytes(), True)], (), ()]
+    plain = {"photometric": "minisblack", "metadata": None, "contiguous": False}
+    with tifffile.TiffWriter(tmp_path / "a.lsm") as file:
+        for plane, extra in zip(stack, tags, strict=True):
+            file.write(plane, extratags=extra, **plain)
+            file.write(plane[::4, ::4], subfiletype=1, **plain)
+    for largest in (0, float("inf")):
+        opened = open_file(tmp_path / "a.lsm", largest)
+        assert np.array_equal(np.asarray(opened.array), stack)
+        assert (opened.axes, opened.unit) == ("ZYX", "micrometer")
+        assert opened.voxel_size == pytest.approx({"Z": 1, "Y": 0.25, "X": 0.25})
+        assert opened.notes == ("Series 0 of 2 was taken (3 x 9 x 10), not 1 (3 x 3 x 3).",)
+
+
+def stk_of(planes, step, calibrated=True):
+    """A MetaMorph stack of 8 bits: its planes lie one after the other, in a single page."""
+    number, rows, columns = planes.shape
+    values, where = bytearray(), 8 + 2 + 11 * 12 + 4
+
+    def put(data):
+        at = where + len(values)
+        values.extend(data)
+        return at
+
+    length, unit = put(struct.pack("<2I", 325, 1000)), put(struct.pack("<I", 3) + b"um\0")
+    details = (3, calibrated, 4, length, 5, length, 6, unit)  # number and value of each
+    first = put(struct.pack("<8I", *details))
+    times = [struct.pack("<6I", *step, 2450000, i, 2450000, i) for i in range(number)]
+    tags = [(256, 4, 1, columns), (257, 4, 1, rows), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(273, 4, 1, put(planes.tobytes())), (277, 3, 1, 1), (278, 4, 1, rows)]
+    tags += [
+        (279, 4, 1, rows * columns),
+        (33628, 4, 4, first),
+        (33629, 5, number, put(b"".join(times))),
+    ]
+    page = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + page + bytes(4) + values
+
+
+@pytest.mark.parametrize(
+    ("step", "calibrated", "axes", "size"),
+    [
+        ((1, 2), True, "ZYX", {"Z": 0.5, "Y": 0.325, "X": 0.325}),
+        ((0, 1), True, "TYX", {"Y": 0.325, "X": 0.325}),
+        ((1, 2), False, "ZYX", {}),
+    ],
+)
+def test_voxel_size_of_stk_is_read(tmp_path, step, calibrated, axes, size):
+    stack = np.stack([GREY, GREY + 1, GREY + 2])
+    (tmp_path / "a.stk").write_bytes(stk_of(stack, step, calibrated))
+    for largest in (0, float("inf")):
+        opened = open_file(tmp_path / "a.stk", largest)
+        assert np.array_equal(np.asarray(opened.array), stack)
+        assert (opened.axes, opened.voxel_size) == (axes, pytest.approx(size))
+
+
+def test_pixel_size_of_aperio_slides_is_read(tmp_path):
+    text = "Aperio Image Library v11\n10x9|AppMag = 20|MPP = 0.499"
+    tifffile.imwrite(tmp_path / "a.svs", RGB, description=text, metadata=None, photometric="rgb")
+    opened = open_file(tmp_path / "a.svs")
+    assert (opened.axes, opened.voxel_size) == ("YXC", {"Y": 0.499, "X": 0.499})
 
 
 @pytest.mark.parametrize("largest", [0, float("inf")], ids=["lazy", "loaded"])

@@ -242,7 +242,8 @@ class Controller:
         """Read the chosen images; raise `InputError` when one cannot be used or none is chosen."""
         if not self.state.images:
             raise InputError("No image is chosen: open an image and check it in the list.")
-        return tuple(image_input(image, self.state.axes) for image in self.state.images)
+        state = self.state
+        return tuple(image_input(image, state.axes, state.resolution) for image in state.images)
 
     def choose_model(self, choice: Model | str | Path) -> None:
         """Use a model of this session again, or load a file or the base model."""

@@ -15,7 +15,7 @@ from psygnal import SignalGroupDescriptor
 
 from napari_aeseg._napari.layers.colors import class_color
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import labels_in
+from napari_aeseg.images.layers import labels_in, layer_pixels
 from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import edits_on
@@ -254,6 +254,7 @@ class DockState:
     images: tuple[Image, ...] = ()  # to learn from and to segment
     open_images: tuple[Image, ...] = ()  # all that can be chosen
     axes: str | None = None  # as typed; None has them read from each image
+    resolution: int = 0  # of multiscale images; 0 is the finest
     device: str = "auto"
     devices: tuple[str, ...] = ("auto", "cpu")
     training: TrainingParams = field(default_factory=TrainingParams)  # of the next model
@@ -372,6 +373,7 @@ class DockState:
             (self.model is not None and result.model is not self.model)
             or result.hierarchy.params != self.segmentation
             or not result.input.has_data_of(image)
+            or result.input.axes.shape != np.shape(layer_pixels(image, self.resolution))
             or (self.axes is not None and result.hierarchy.axes.letters != self.axes.upper())
         )
 

@@ -13,6 +13,7 @@ from napari_aeseg._napari.layers.colors import check_colors
 from napari_aeseg._napari.state import DISPLAYS, Origin
 from napari_aeseg._napari.views.model import STARTS
 from napari_aeseg.errors import InputError
+from napari_aeseg.io.file_array import check_number
 from napari_aeseg.params import (
     ComparisonParams,
     SegmentationParams,
@@ -147,6 +148,17 @@ class AESegWidget(Container):
     @axes.setter
     def axes(self, axes: str | None) -> None:
         self._state.axes = axes or None
+
+    @property
+    def resolution(self) -> int:
+        """Level of multiscale images that is worked on; 0 is the finest."""
+        return self._state.resolution
+
+    @resolution.setter
+    def resolution(self, resolution: int) -> None:
+        number = max(self._dock.images.resolution_box.count(), 1)
+        check_number("resolution", resolution, number, "what is chosen")
+        self._state.resolution = resolution
 
     @property
     def axes_text(self) -> str:

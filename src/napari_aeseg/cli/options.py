@@ -31,7 +31,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_axes(parser: argparse.ArgumentParser) -> None:
-    """Add --axes, --voxel-size and --resolution."""
+    """Add --axes, --voxel-size, --resolution and --series."""
     parser.add_argument("--axes", help="one letter per dimension, such as YXC (default: inferred)")
     parser.add_argument(
         "--voxel-size",
@@ -48,6 +48,13 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help="which resolution of images that have several, such as OME-Zarr and whole slides: 0 "
         "is the finest (default: 0)",
+    )
+    parser.add_argument(
+        "--series",
+        type=int,
+        default=0,
+        metavar="NUMBER",
+        help="which image of files that hold several (series, scenes): 0 is the first (default: 0)",
     )
 
 

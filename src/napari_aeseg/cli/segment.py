@@ -227,6 +227,7 @@ def run(options: argparse.Namespace) -> int:
         store=options.store,
         alternatives=options.alternatives,
         resolution=options.resolution,
+        series=options.series,
         labels=options.labels,
         strokes=[read_file(path)[0] for path in options.classes_from or ()],
     )

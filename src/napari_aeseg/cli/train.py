@@ -120,7 +120,7 @@ def train_on_files(
         if os.path.realpath(file) in set_files:  # of an image that was opened through another file
             continue
         try:
-            image = open_file(file, pixels_in_memory(), options.resolution)
+            image = open_file(file, pixels_in_memory(), options.resolution, options.series)
             readings.append(image.read_axes(options.axes, options.voxel_size))
         except InputError as error:
             if not skip_failed:

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, is_reasonable, read_axes
-from napari_aeseg.images.units import unit_name
+from napari_aeseg.images.units import in_one_unit, unit_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,22 +23,28 @@ def is_layer(value: object) -> bool:
     return hasattr(value, "as_layer_data_tuple")
 
 
-def layer_pixels(layer: Any) -> Any:
-    """Return the pixels of an Image layer: of the finest level, without alpha; not copied."""
+def layer_levels(layer: Any) -> list[Any]:
+    """Return the pixels of each level of an Image layer, the finest first; without alpha."""
     if not hasattr(layer, "rgb"):
         raise InputError(f"{layer.name} is a {type(layer).__name__} layer: give an Image layer.")
-    data = layer.data[0] if layer.multiscale else layer.data
-    return data[..., :3] if layer.rgb and data.shape[-1] == 4 else data
+    levels = list(layer.data) if layer.multiscale else [layer.data]
+    return [d[..., :3] if layer.rgb and d.shape[-1] == 4 else d for d in levels]
 
 
-def layer_axes(layer: Any, axes: str | None = None) -> Axes:
+def layer_pixels(layer: Any, resolution: int = 0) -> Any:
+    """Return the pixels of an Image layer, of its coarsest level if it has too few; not copied."""
+    levels = layer_levels(layer)
+    return levels[min(resolution, len(levels) - 1)]
+
+
+def layer_axes(layer: Any, axes: str | None = None, resolution: int = 0) -> Axes:
     """Return how the dimensions of an Image layer are read, with the size of a voxel.
 
     `axes` has one letter per dimension of the array, the channel axis of an RGB layer included. By
     default they are read from the layer: whether it is RGB, and its axis labels where they are
     names. Raises InputError if the axes do not fit, or there are too few or too many dimensions.
     """
-    shape = layer_pixels(layer).shape
+    shape = layer_pixels(layer, resolution).shape
     try:
         reading = _read_rgb(layer, shape, axes) if layer.rgb else None
         reading = reading or read_axes(shape, axes, labels=layer.axis_labels)
@@ -71,7 +77,8 @@ def with_voxels_of(layer: Any, axes: Axes) -> Axes:
     """
     letters = letters_of(layer, axes)
     dimension = {letter: letters.index(letter) for letter in axes.space}
-    scale = [abs(float(layer.scale[dimension[a]])) for a in axes.spatial]
+    factors = level_factors(layer, axes)
+    scale = [abs(float(layer.scale[dimension[a]])) * factors[a] for a in axes.spatial]
     units = [layer.units[dimension[a]] for a in axes.spatial]
     if len({unit.dimensionality for unit in units}) == 1:
         scale = [
@@ -82,6 +89,14 @@ def with_voxels_of(layer: Any, axes: Axes) -> Axes:
     if (all(n == 1 for n in scale) and unit == "pixel") or not is_reasonable(scale):
         return replace(axes, voxel_size=None, unit="pixel")
     return axes.with_voxel_size(scale, unit)
+
+
+def level_factors(layer: Any, axes: Axes) -> dict[str, float]:
+    """Return how many pixels of a layer's finest level a pixel has along each axis."""
+    finest = layer_pixels(layer).shape if hasattr(layer, "rgb") else axes.shape
+    if len(finest) != len(axes.letters):
+        finest = axes.shape
+    return {a: n / m for a, n, m in zip(axes.letters, finest, axes.shape, strict=True)}
 
 
 def unit_of(units: Iterable[object]) -> str:
@@ -121,19 +136,28 @@ def labels_of_layer(value: Any, axes: Axes) -> Any:
             f"{value.name} has points of {value.ndim} dimensions, the image has {axes.space}."
         )
     size = dict(zip(axes.space, axes.spacing or (), strict=False))
-    places = np.stack(
-        [
-            value.data[:, i] * (value.scale[i] / size[a] if size and a != "T" else 1.0)
-            for i, a in enumerate(letters)
-            if a != "C"
-        ],
-        axis=1,
+    places = []
+    for letter in axes.space:
+        i, step = letters.index(letter), 1.0
+        if letter in size and letter != "T":
+            lengths = {
+                "point": (value.scale[i], value.units[i]),
+                "pixel": (size[letter], axes.unit),
+            }
+            converted = in_one_unit(lengths)
+            if converted is not None:
+                step = converted[0]["point"] / converted[0]["pixel"]
+            elif any(value.scale != 1):  # in the image's unit
+                step = value.scale[i] / size[letter]
+        places.append(np.rint(value.data[:, i] * step).astype(int))
+    outside = np.any(
+        [(p < 0) | (p >= n) for p, n in zip(places, axes.space_shape, strict=True)], axis=0
     )
-    places = np.rint(places).astype(int)
-    outside = ((places < 0) | (places >= axes.space_shape)).any(axis=1)
     if outside.any():
         raise InputError(f"{value.name}: {outside.sum()} point(s) lie outside the image.")
     marks = np.zeros(axes.space_shape, np.int32)
-    numbers = value.features["label"] if "label" in value.features else np.arange(len(places)) + 1
-    marks[tuple(places.T)] = np.asarray(numbers, np.int32)
+    numbers = (
+        value.features["label"] if "label" in value.features else np.arange(len(value.data)) + 1
+    )
+    marks[tuple(places)] = np.asarray(numbers, np.int32)
     return marks

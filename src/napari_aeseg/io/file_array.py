@@ -82,11 +82,18 @@ class ImageFile:
         return reading.with_voxel_size(size, self.unit or "pixel")
 
 
-def check_resolution(resolution: int, number: int, name: str) -> None:
-    """Raise InputError unless an image has this resolution, 0 is the finest of a `number`."""
-    if not (type(resolution) is int and 0 <= resolution < number):
-        some = "one resolution, 0" if number == 1 else f"resolutions 0 to {number - 1}"
-        raise InputError(f"resolution = {resolution!r}: {name} has {some}.")
+def check_number(kind: str, number: int, count: int, name: str) -> None:
+    """Raise InputError unless a file has a series or resolution of this number: 0 .. count - 1."""
+    if not (type(number) is int and 0 <= number < count):
+        plural = f"{kind.removesuffix('s')}s"
+        some = f"one {kind}, 0" if count == 1 else f"{plural} 0 to {count - 1}"
+        raise InputError(f"{kind} = {number!r}: {name} has {some}.")
+
+
+def check_only_image(path: Path, resolution: int, series: int) -> None:
+    """Raise InputError if another than the only image of a file is asked for."""
+    check_number("series", series, 1, path.name)
+    check_number("resolution", resolution, 1, path.name)
 
 
 def resolution_notes(taken: int, number: int, shape: Mapping[str, int]) -> list[str]:
@@ -97,19 +104,33 @@ def resolution_notes(taken: int, number: int, shape: Mapping[str, int]) -> list[
     return [f"Resolution {taken} of 0 (the finest) to {number - 1} was taken: {size}."]
 
 
+def series_notes(taken: int, names: Sequence[str]) -> list[str]:
+    """Return which image of a file was taken, if there are several; a name describes each."""
+    if len(names) == 1:
+        return []
+    others = [f"{i} ({name})" for i, name in enumerate(names) if i != taken]
+    more = " ..." if len(others) > 3 else ""
+    text = f"Series {taken} of {len(names)} was taken ({names[taken]}), not {', '.join(others[:3])}"
+    return [sanitized(f"{text}{more}.")]
+
+
 class FileArray:
     """An array in a file; an index reads that part. It can be sent to another process.
 
-    `path` is the folder of a zarr array, or a TIFF file, of which the first series is taken, at one
-    of its resolutions. `dimensions` are those of the file that this array has, or all; the others
-    have size 1.
+    `path` is the folder of a zarr array, or a TIFF file, of which one series is taken, at one of
+    its resolutions. `dimensions` are those of the file that this array has, or all; the others have
+    size 1.
     """
 
     def __init__(
-        self, path: Path, dimensions: tuple[int, ...] | None = None, resolution: int = 0
+        self,
+        path: Path,
+        dimensions: tuple[int, ...] | None = None,
+        resolution: int = 0,
+        series: int = 0,
     ) -> None:
-        self.path, self.dimensions, self.resolution = path, dimensions, resolution
-        self._source, store = _open_array(path, resolution)
+        self.path, self._arguments = path, (path, dimensions, resolution, series)
+        self._source, store = _open_array(path, resolution, series)
         if store is not None:
             weakref.finalize(self, store.close)
         shape = self._source.shape
@@ -121,8 +142,7 @@ class FileArray:
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = self.path, self.dimensions, self.resolution
-        return type(self), arguments  # an open file cannot be sent
+        return type(self), self._arguments  # an open file cannot be sent
 
     def __getitem__(self, index: Any) -> np.ndarray:
         parts = index if isinstance(index, tuple) else (index,)
@@ -140,7 +160,7 @@ class FileArray:
         return np.asarray(self[...], dtype)
 
 
-def _open_array(path: Path, resolution: int) -> tuple[Any, Any]:
+def _open_array(path: Path, resolution: int, series: int) -> tuple[Any, Any]:
     """Return an array in a file that can be indexed, and its store if it has to be closed."""
     import zarr
 
@@ -149,8 +169,8 @@ def _open_array(path: Path, resolution: int) -> tuple[Any, Any]:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        is_contiguous = file.series[0].dataoffset is not None
+        is_contiguous = file.series[series].dataoffset is not None
     if is_contiguous and resolution == 0:  # not compressed: pixels lie in the file as in memory
-        return tifffile.memmap(path, mode="r", series=0), None
-    store = tifffile.imread(path, aszarr=True, series=0, level=resolution)
+        return tifffile.memmap(path, mode="r", series=series), None
+    store = tifffile.imread(path, aszarr=True, series=series, level=resolution)
     return zarr.open_array(store, mode="r"), store

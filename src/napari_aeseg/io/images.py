@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.images.intensity import as_array, read_image
-from napari_aeseg.io.file_array import ImageFile, check_resolution
+from napari_aeseg.io.file_array import ImageFile, check_only_image
 from napari_aeseg.io.ome_zarr import is_zarr, open_zarr
 from napari_aeseg.io.tiff import TIFF_SUFFIXES, is_tiff, open_tiff
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
 
+    from napari_aeseg.images.axes import Axes
 
 # Modes of Pillow with transparency, which is no measurement.
 _TRANSPARENT = ("LA", "RGBA")
@@ -27,11 +28,13 @@ _TRANSPARENT = ("LA", "RGBA")
 OTHER_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
-def _open_with_imageio(path: Path, _largest: float, resolution: int = 0) -> ImageFile:
+def _open_with_imageio(
+    path: Path, _largest: float, resolution: int = 0, series: int = 0
+) -> ImageFile:
     """Load PNG, JPEG and the other formats of imageio; without transparency."""
     from imageio.v3 import immeta, improps, imread
 
-    check_resolution(resolution, 1, path.name)
+    check_only_image(path, resolution, series)
     # From memory: imageio leaves files open that it cannot read. Its old plugins warn of their age.
     data, suffix = path.read_bytes(), path.suffix or ".?"
     with warnings.catch_warnings():
@@ -83,9 +86,9 @@ def _decoded_png(data: bytes, name: str) -> np.ndarray:
     raise InputError(f"{name} has colours of 16 bits, which would be read as 8 bits: {advice}.")
 
 
-def _open_numpy(path: Path, _largest: float, resolution: int = 0) -> ImageFile:
+def _open_numpy(path: Path, _largest: float, resolution: int = 0, series: int = 0) -> ImageFile:
     """Open the array of an .npy file, which is not loaded, or the only one of an .npz file."""
-    check_resolution(resolution, 1, path.name)
+    check_only_image(path, resolution, series)
     if path.suffix.lower() == ".npy":
         return ImageFile(np.load(path, mmap_mode="r", allow_pickle=False), None)
     with np.load(path, allow_pickle=False) as arrays:
@@ -98,9 +101,9 @@ def _open_numpy(path: Path, _largest: float, resolution: int = 0) -> ImageFile:
 
 
 #: Functions that open a file, by its suffix: they get the path, the number of values above which
-#: the file is not loaded if that can be avoided, and the resolution, 0 for the finest. Of
-#: others, TIFF is known by its content, and imageio opens the rest.
-READERS: dict[str, Callable[[Path, float, int], ImageFile]] = {
+#: the file is not loaded if that can be avoided, the resolution, 0 for the finest, and the series.
+#: Of others, TIFF is known by its content, and imageio opens the rest.
+READERS: dict[str, Callable[[Path, float, int, int], ImageFile]] = {
     ".zarr": open_zarr,
     ".npy": _open_numpy,
     ".npz": _open_numpy,
@@ -109,15 +112,19 @@ READERS: dict[str, Callable[[Path, float, int], ImageFile]] = {
 
 
 def open_file(
-    path: str | PathLike[str], largest: float = float("inf"), resolution: int = 0
+    path: str | PathLike[str],
+    largest: float = float("inf"),
+    resolution: int = 0,
+    series: int = 0,
 ) -> ImageFile:
     """Open an image file; zarr arrays and large TIFF files are not loaded.
 
     TIFF of any name (with the axes of ImageJ, OME, LSM ...), PNG, JPEG, any other format of
     imageio, .npy, .npz with one array, or the folder of a zarr array or OME-Zarr image (versions
     0.1 to 0.5). Transparency is left out. A TIFF file is not loaded if it has more values than
-    `largest`. `resolution` chooses one of a pyramid; 0 is the finest. `notes` of the result say
-    what was not taken. Raises InputError if the file is missing, is no image, holds several, or
+    `largest`. `resolution` chooses one of a pyramid; 0 is the finest. `series` chooses one of
+    several images in the file (scenes); 0 is the first. `notes` of the result say what was taken
+    and what was not. Raises InputError if the file is missing, is no image, holds several, or
     does not fit into memory.
     """
     path = Path(path)
@@ -125,7 +132,7 @@ def open_file(
         raise InputError(f"There is no image file {str(path)!r}.")
     reader = _reader(path)
     try:
-        return reader(path, largest, resolution)
+        return reader(path, largest, resolution, series)
     except (InputError, MemoryError):
         raise
     # Decoders raise all kinds of errors on damaged files.
@@ -140,7 +147,7 @@ def open_file(
         ) from error
 
 
-def _reader(path: Path) -> Callable[[Path, float, int], ImageFile]:
+def _reader(path: Path) -> Callable[[Path, float, int, int], ImageFile]:
     """The function that opens a file."""
     if is_zarr(path):
         return open_zarr
@@ -157,22 +164,24 @@ def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:
     return as_array(opened.array, Path(path).name), opened.axes
 
 
-def axes_in_file(path: str | PathLike[str], shape: Sequence[int]) -> str | None:
-    """Return the axes that a TIFF or zarr file names for an array of this shape; None if none."""
+def axes_in_file(path: str | PathLike[str], shape: Sequence[int]) -> Axes | None:
+    """Return the axes and the size of voxels in a TIFF or zarr file of an array of this shape.
+
+    None if it is another file, or an array of another shape.
+    """
     path = Path(path)
     try:
         if not (is_zarr(path) or (path.is_file() and is_tiff(path))):
             return None
-        axes, shape_in_file = _axes_and_shape(path, path.stat().st_mtime_ns)
+        axes = _axes_in_file(path, path.stat().st_mtime_ns)
     except (InputError, OSError):  # it is gone, or has changed
         return None
-    return axes if shape_in_file == tuple(shape) else None
+    return axes if axes.shape == tuple(shape) else None
 
 
 @lru_cache(maxsize=100)
-def _axes_and_shape(path: Path, _modified: int) -> tuple[str | None, tuple[int, ...]]:
-    opened = open_file(path, largest=0)
-    return opened.axes, tuple(opened.array.shape)
+def _axes_in_file(path: Path, _modified: int) -> Axes:
+    return open_file(path, largest=0).read_axes()
 
 
 def overlay(image: Any, labels: np.ndarray, axes: str) -> np.ndarray:

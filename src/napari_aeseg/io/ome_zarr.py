@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,10 @@ from napari_aeseg.io.atomic import remove_folder, temporary_name
 from napari_aeseg.io.file_array import (
     FileArray,
     ImageFile,
-    check_resolution,
+    check_number,
+    check_only_image,
     resolution_notes,
+    series_notes,
 )
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
@@ -51,11 +54,11 @@ def is_zarr(path: str | PathLike[str]) -> bool:
     )
 
 
-def open_zarr(path: Path, _largest: float = 0, resolution: int = 0) -> ImageFile:
+def open_zarr(path: Path, _largest: float = 0, resolution: int = 0, series: int = 0) -> ImageFile:
     """Open a zarr array, or one resolution of an OME-Zarr image; it is never loaded.
 
     Named time, channel and slice axes of size 1 are dropped. Raises InputError if a group holds no
-    image, or more than one.
+    image, or several that are no series of one file.
     """
     import zarr
 
@@ -64,19 +67,23 @@ def open_zarr(path: Path, _largest: float = 0, resolution: int = 0) -> ImageFile
         # As zarr 3 or xarray store them.
         names: Any = getattr(node.metadata, "dimension_names", None)
         names = names or node.attrs.get("_ARRAY_DIMENSIONS", ())
-        check_resolution(resolution, 1, path.name)
+        check_only_image(path, resolution, series)
         return _squeezed(path, letters_of_names(names, node.ndim), {})
     attributes: dict[str, Any] = dict(node.attrs)
     metadata = attributes.get("ome", attributes)  # only version 0.5 has "ome"
     if "multiscales" in metadata:
-        return _open_multiscale(path, metadata["multiscales"], resolution)
+        return _open_multiscale(path, metadata["multiscales"], resolution, series)
     if "plate" in metadata or "well" in metadata:
         raise InputError(f"{path.name} is a plate or well: give one of the images in it.")
-    # bioformats2raw writes a group of images that are called 0, 1 ... .
     members = [name for name in sorted(node.group_keys()) if name != "OME"]
+    if "bioformats2raw.layout" in metadata:  # images that are called 0, 1 ...
+        names = sorted(members, key=lambda name: (len(name), name))
+        check_number("series", series, len(names), path.name)
+        opened = open_zarr(path / names[series], resolution=resolution)
+        return replace(opened, notes=(*opened.notes, *series_notes(series, names)))
     members += sorted(node.array_keys())
     if len(members) == 1:
-        return open_zarr(path / members[0], resolution=resolution)
+        return open_zarr(path / members[0], resolution=resolution, series=series)
     listing = f"{', '.join(members[:5])}{' ...' if len(members) > 5 else ''}"
     raise InputError(
         f"{path.name} is a group of {len(members)} images or arrays ({listing}): give one of them, "
@@ -87,12 +94,13 @@ def open_zarr(path: Path, _largest: float = 0, resolution: int = 0) -> ImageFile
 
 
 def _open_multiscale(
-    path: Path, multiscales: Sequence[Mapping[str, Any]], resolution: int
+    path: Path, multiscales: Sequence[Mapping[str, Any]], resolution: int, series: int
 ) -> ImageFile:
-    """One resolution of the first image as OME-Zarr 0.1 to 0.5 describes it."""
-    multiscale = multiscales[0]
+    """One resolution of an image as OME-Zarr 0.1 to 0.5 describes it."""
+    check_number("series", series, len(multiscales), path.name)
+    multiscale = multiscales[series]
     levels = multiscale["datasets"]
-    check_resolution(resolution, len(levels), path.name)
+    check_number("resolution", resolution, len(levels), path.name)
     level = levels[resolution]
     # Version 0.3 has plain letters, older ones have none and always five axes.
     axes = [a if isinstance(a, dict) else {"name": a} for a in multiscale.get("axes", "tczyx")]
@@ -113,8 +121,8 @@ def _open_multiscale(
         if transformations:
             space = [i for i, a in enumerate(letters) if a in "ZYX"]
             lengths = {letters[i]: (float(scale[i]), axes[i].get("unit", "")) for i in space}
-    if len(multiscales) > 1:
-        notes.append(f"The first of {len(multiscales)} images in {path.name} was taken.")
+    names = [str(m.get("name", m["datasets"][0]["path"])) for m in multiscales]
+    notes += series_notes(series, names)
     return _squeezed(folder, letters, lengths, notes)
 
 

@@ -21,8 +21,9 @@ from napari_aeseg.io.atomic import atomic_write
 from napari_aeseg.io.file_array import (
     FileArray,
     ImageFile,
-    check_resolution,
+    check_number,
     resolution_notes,
+    series_notes,
 )
 from napari_aeseg.progress import Clock, Progress, raise_if_stopped
 
@@ -53,33 +54,52 @@ def is_tiff(path: Path) -> bool:
         return file.read(4) in _FIRST_BYTES
 
 
-def open_tiff(path: Path, largest: float, resolution: int = 0) -> ImageFile:
-    """Open the first series of a TIFF file, loaded if it has at most `largest` values."""
+def open_tiff(path: Path, largest: float, resolution: int = 0, series: int = 0) -> ImageFile:
+    """Open one series of a TIFF file, loaded if it has at most `largest` values."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         if not file.series:
             raise InputError(f"{path.name} holds no image.")
         _refuse_cut_off(file, path.name)
-        whole = file.series[0]
-        check_resolution(resolution, len(whole.levels), path.name)
-        series = whole.levels[resolution]
+        own = [i for i, s in enumerate(file.series) if _is_in(s, file)]
+        if not own:
+            raise InputError(f"{path.name} has its planes in other files: open one of these.")
+        check_number("series", series, len(own), path.name)
+        names = [_described(file.series[i]) for i in own]
+        notes = series_notes(series, names)
+        series = own[series]
+        whole = file.series[series]
+        check_number("resolution", resolution, len(whole.levels), path.name)
+        level = whole.levels[resolution]
         _refuse_missing_planes(whole, file, path)
-        _refuse_missing_codec(series.keyframe, path.name)
-        if series.size <= largest:
-            check_fits(series.shape, series.dtype, path.name)
+        _refuse_missing_codec(level.keyframe, path.name)
+        if level.size <= largest:
+            check_fits(level.shape, level.dtype, path.name)
             try:
-                pixels: Any = series.asarray()
+                pixels: Any = level.asarray()
             except MemoryError as error:  # the image fits, but a part of it claims to be larger
                 raise InputError(
                     f"{path.name} is damaged, or there is too little memory to read it."
                 ) from error
         else:
-            pixels = FileArray(path, resolution=resolution)
-        pixels, axes = _channels_once(pixels, series)
-        larger = dict(zip(whole.axes, np.divide(whole.shape, series.shape), strict=True))
-        lengths = {a: (n * float(larger.get(a, 1)), u) for a, (n, u) in _lengths_of(file).items()}
-        return ImageFile.of(pixels, axes, lengths, _notes(file, resolution), _files(whole))
+            pixels = FileArray(path, resolution=resolution, series=series)
+        pixels, axes = _channels_once(pixels, level)
+        larger = dict(zip(whole.axes, np.divide(whole.shape, level.shape), strict=True))
+        in_file = _lengths_of(file, series)
+        lengths = {a: (n * float(larger.get(a, 1)), u) for a, (n, u) in in_file.items()}
+        shape = dict(zip(whole.axes, level.shape, strict=True))
+        notes += resolution_notes(resolution, len(whole.levels), shape)
+        return ImageFile.of(pixels, axes, lengths, notes, _files(whole))
+
+
+def _is_in(series: Any, file: Any) -> bool:
+    """Whether a series has planes in a file: tifffile also lists those of a set's other files."""
+    return not file.is_ome or any(p.parent is file for p in series.pages if p is not None)
+
+
+def _described(series: Any) -> str:
+    return f"{series.name} ".lstrip() + " x ".join(map(str, series.shape))
 
 
 def _refuse_cut_off(file: Any, name: str) -> None:
@@ -173,42 +193,39 @@ def _channels_once(pixels: Any, series: Any) -> tuple[Any, str | None]:
     return pixels, axes if set(axes) <= set("TCZYX") else None
 
 
-def _notes(file: Any, resolution: int) -> list[str]:
-    """What of a file was taken, if it holds more."""
-    first, *others = file.series
-    shape = dict(zip(first.axes, first.levels[resolution].shape, strict=True))
-    notes = resolution_notes(resolution, len(first.levels), shape)
-    if others:
-        listing = [f"{s.name} ".lstrip() + " x ".join(map(str, s.shape)) for s in (first, *others)]
-        more = " ..." if len(others) > 3 else ""
-        rest = f"{', '.join(listing[1:4])}{more}"
-        text = f"The first of {len(file.series)} images was taken ({listing[0]}), not {rest}."
-        notes.append(sanitized(text))
-    return notes
-
-
-def _lengths_of(file: Any) -> dict[str, tuple[float, str]]:
-    """Size of a voxel by axis (Z, Y, X) and its unit."""
+def _lengths_of(file: Any, series: int) -> dict[str, tuple[float, str]]:
+    """Size of a voxel of a series by axis (Z, Y, X), and its unit."""
     try:
         if file.is_ome:
-            return _ome_lengths(file.ome_metadata or "")
+            return _ome_lengths(file, series)
         if file.is_imagej:
             return _imagej_lengths(file)
+        if series:  # of other formats, thumbnails and the like
+            return {}
+        if file.is_lsm:
+            return {a: (file.lsm_metadata[f"VoxelSize{a}"] * 1e6, "µm") for a in "ZYX"}
+        if file.is_stk:
+            return _stk_lengths(file.stk_metadata)
+        if file.is_svs:
+            size = re.search(r"MPP = ([\d.]+)", file.pages[0].description)
+            return dict.fromkeys("YX", (float(size[1]), "µm")) if size else {}
     # The pixels can be read: metadata that make no sense are ignored.
     except (LookupError, TypeError, ValueError, AttributeError):
         pass
     return {}
 
 
-def _ome_lengths(xml: str) -> dict[str, tuple[float, str]]:
-    """Size and unit along each axis that the first image of OME metadata has."""
+def _ome_lengths(file: Any, series: int) -> dict[str, tuple[float, str]]:
+    """Size and unit along each axis that an image of OME metadata has."""
     from tifffile import xml2dict
 
     try:
-        image = xml2dict(xml)["OME"]["Image"]
+        image = xml2dict(file.ome_metadata or "")["OME"]["Image"]
     except ParseError:
         return {}
-    pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
+    images = image if isinstance(image, list) else [image]
+    # There are fewer series if files of other images are not there.
+    pixels = images[series if len(images) == len(file.series) else 0]["Pixels"]
     return {
         a: (float(pixels[f"PhysicalSize{a}"]), str(pixels.get(f"PhysicalSize{a}Unit", "µm")))
         for a in "ZYX"
@@ -228,6 +245,18 @@ def _imagej_lengths(file: Any) -> dict[str, tuple[float, str]]:
         pixels, length = (1, 1) if tag is None else tag.value
         if pixels:
             sizes[axis] = (length / pixels, unit)  # tags hold pixels per length
+    return sizes
+
+
+def _stk_lengths(metadata: dict[str, Any]) -> dict[str, tuple[float, str]]:
+    """Size and unit along each axis that a file of MetaMorph has, if it was calibrated."""
+    if not metadata.get("SpatialCalibration"):
+        return {}
+    unit = str(metadata["CalibrationUnits"])
+    sizes = {axis: (float(metadata[f"{axis}Calibration"]), unit) for axis in "YX"}
+    distances = np.abs(metadata.get("ZDistance", ()))
+    if len(distances) > 1 and np.ptp(distances) == 0:  # to the next plane
+        sizes["Z"] = (float(distances[0]), unit)
     return sizes
 
 

@@ -107,6 +107,29 @@ def test_multiscale_gives_its_finest_level():
     assert image_input(layer).data.shape == (8, 8)
 
 
+def test_a_coarser_level_has_larger_pixels():
+    layer = Image([np.zeros((4, 9, 8)), np.zeros((4, 3, 4))], multiscale=True, scale=(3, 0.5, 0.5))
+
+    shot = image_input(layer, "ZYX", 1)
+    assert shot.data.shape == shot.axes.shape == (4, 3, 4)
+    assert shot.axes.voxel_size == (3, 1.5, 1)
+    assert shot.has_shape_of(layer)
+    assert image_input(layer, "ZYX", 7).resolution == 1  # others may have more levels
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale", "size"),
+    [("um", (1, 1), (0.5, 0.25)), ("um", (3, 3), (3, 3)), ("", (1, 1), None)],
+)
+def test_pixel_size_is_that_of_the_file_if_the_layer_has_none(tmp_path, unit, scale, size):
+    """napari opens TIFF without it."""
+    path, image = str(tmp_path / "a.tif"), np.zeros((9, 8), np.uint8)
+    about = {"unit": unit} if unit else {}
+    tifffile.imwrite(path, image, imagej=True, resolution=(4, 2), metadata=about)
+
+    assert image_input(opened(path, image, scale=scale)).axes.voxel_size == size
+
+
 def test_lazy_arrays_stay_lazy():
     assert isinstance(image_input(Image(da.zeros((8, 8)))).data, da.Array)
 

@@ -43,6 +43,17 @@ def placed_image(shape: tuple[int, ...], rgb: bool = False, turned: bool = False
     )
 
 
+def test_labels_of_a_coarser_level_lie_on_its_pixels():
+    image = Image([np.zeros((12, 8)), np.zeros((4, 4))], scale=(2, 3), translate=(5, 7))
+    axes = image_input(image, None, 1).axes
+    _, arguments = placed_on(image, axes, np.zeros((4, 4), int))
+    labels = Labels(np.zeros((4, 4), int), **arguments)
+
+    for pixel, centre in (((0, 0), (1, 0.5)), ((3, 3), (10, 6.5))):  # of 3 x 2 pixels
+        assert np.allclose(labels.data_to_world(pixel), image.data_to_world(centre))
+    assert np.array_equal(labels.scale, (6, 6))
+
+
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("letters", SHAPES)
 def test_every_pixel_has_its_label(letters, turned):

@@ -161,6 +161,12 @@ def kept(widget):
     widget.viewer_model.layers.selection.active = layer
 
 
+def of_two_levels(widget):
+    image = halves()
+    widget.viewer_model.add_image([image, image[::2, ::2]], multiscale=True, name="pyramid")
+    widget.images = [widget.viewer_model.layers["pyramid"]]
+
+
 def saved(widget):
     path = str(widget.folder / "mine.aeseg.zarr")
     widget.save_hierarchy(path)
@@ -244,6 +250,9 @@ def nothing(_):
 CONTROLS = {
     "images.list": (nothing, uncheck, value("len(widget.images)")),
     "images.axes_field": (nothing, write("XY"), value("(widget.axes, widget.axes_text)")),
+    "images.resolution_box": (
+        of_two_levels, choose(1), value("(widget.resolution, widget.axes_text)")
+    ),
     "model.train_button": (nothing, click, model),
     "model.resume_button": (unfinished, click, value("widget.model.unfinished")),
     "model.model_box": (nothing, choose(0), model),

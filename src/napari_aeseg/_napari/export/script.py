@@ -111,10 +111,12 @@ class _Writer:
         if image.sample in SAMPLES and np.array_equal(SAMPLES[image.sample](), image.data):
             self.imports.add("from napari_aeseg.samples import SAMPLES")
             return f"SAMPLES[{image.sample!r}]()"
-        if image.path is not None and _opens_as(image.path, image.data):
+        level = image.resolution
+        if image.path is not None and _opens_as(image.path, image.data, level):
             self.imports.add("from napari_aeseg.io.images import open_file")
-            return f"open_file({str(image.path)!r}, largest=0).array"
-        if image.path is not None and _is_file_of(image.path, image.data):
+            chosen = f", resolution={level}" if level else ""
+            return f"open_file({str(image.path)!r}, largest=0{chosen}).array"
+        if image.path is not None and not level and _is_file_of(image.path, image.data):
             self.imports.add("from napari_aeseg.io.images import read_file")
             return f"read_file({str(image.path)!r})[0]"
         return self._saved(image.data, image.name)
@@ -247,12 +249,12 @@ class _Writer:
         return f"{plain}{f' {number + 1}' if number else ''}_labels.tif"
 
 
-def _opens_as(path: Path, data: Any) -> bool:
+def _opens_as(path: Path, data: Any, resolution: int) -> bool:
     """Whether an array that is not in memory can be opened again, without loading it."""
     if isinstance(data, np.ndarray):
         return False
     try:
-        array = open_file(path, largest=0).array
+        array = open_file(path, largest=0, resolution=resolution).array
     except InputError:
         return False
     same = (array.shape, array.dtype) == (data.shape, data.dtype)

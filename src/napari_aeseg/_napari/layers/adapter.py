@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg._napari.manifest.settings import PLUGIN
-from napari_aeseg.images.layers import layer_axes, layer_pixels
+from napari_aeseg.images.layers import (
+    layer_axes,
+    layer_levels,
+    layer_pixels,
+    level_factors,
+)
 from napari_aeseg.io.images import axes_in_file
 
 if TYPE_CHECKING:
@@ -27,19 +32,20 @@ class ImageInput:
     """An image as it was when work on it began; safe to hand to a thread."""
 
     name: str  # of the layer
-    data: Any  # numpy, dask or zarr, not copied; the finest level, RGB without alpha
+    data: Any  # numpy, dask or zarr, not copied; one level, RGB without alpha
     axes: Axes  # with the size of a voxel where the layer has a scale
     path: Path | None = None  # the file that the layer was opened from
     sample: str | None = None  # the sample image of this plugin that it is
     source: Any = None  # the layer's data, to tell whether they were replaced since
+    resolution: int = 0  # of the level
 
     def has_data_of(self, layer: Image) -> bool:
         """Whether the layer still has the same array, changed in place or not."""
         return layer.data is self.source
 
     def has_shape_of(self, layer: Image) -> bool:
-        """Whether the layer still has the same shape."""
-        return bool(np.shape(layer_pixels(layer)) == self.axes.shape)
+        """Whether the layer still has a level of the same shape."""
+        return any(np.shape(level) == self.axes.shape for level in layer_levels(layer))
 
     @property
     def axes_argument(self) -> str | None:
@@ -70,28 +76,35 @@ def shape_changed_text(layer: Image) -> str:
     )
 
 
-def image_input(layer: Image, axes: str | None = None) -> ImageInput:
-    """Read an Image layer; to be called on the GUI thread.
+def image_input(layer: Image, axes: str | None = None, resolution: int = 0) -> ImageInput:
+    """Read a level of an Image layer; to be called on the GUI thread.
 
     `axes` has one letter per dimension of the array, the channel axis of an RGB layer included. By
     default they are read from the layer: whether it is RGB, and its axis labels where they are
-    names, else from the file that it was opened from. Raises InputError if the axes do not fit, or
-    there are too few or too many dimensions.
+    names, else from the file that it was opened from; so is the size of a voxel if the layer has no
+    scale. Raises InputError if the axes do not fit, or there are too few or too many dimensions.
     """
-    reading = layer_axes(layer, axes)
+    reading = layer_axes(layer, axes, resolution)
     path, sample = layer.source.path, layer.source.sample
-    if reading.inferred and path:
-        letters = axes_in_file(path, reading.shape)
-        if letters is not None:
-            reading = replace(layer_axes(layer, letters), source="file")
+    resolution = min(resolution, len(layer_levels(layer)) - 1)
+    in_file = axes_in_file(path, layer_pixels(layer).shape) if path else None
+    if in_file is not None and reading.inferred and not in_file.inferred:
+        reading = replace(layer_axes(layer, in_file.letters, resolution), source="file")
+    if in_file is not None and reading.voxel_size is None and in_file.unit != "pixel":
+        size = dict(zip(in_file.spatial, in_file.voxel_size or (), strict=False))
+        if set(reading.spatial) == set(size):
+            factors = level_factors(layer, reading)
+            voxel_size = [size[a] * factors[a] for a in reading.spatial]
+            reading = reading.with_voxel_size(voxel_size, in_file.unit)
     ours = sample is not None and sample[0] == PLUGIN
     return ImageInput(
         layer.name,
-        layer_pixels(layer),
+        layer_pixels(layer, resolution),
         reading,
         Path(path) if path else None,
         sample[1] if ours else None,
         layer.data,
+        resolution,
     )
 
 

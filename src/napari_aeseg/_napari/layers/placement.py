@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.transforms import Affine
 
-from napari_aeseg.images.layers import letters_of
+from napari_aeseg.images.layers import letters_of, level_factors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def placed_on(
     ----------
     layer : napari.layers.Image
     axes : Axes
-        Of the image.
+        Of the image, at any of its resolutions.
     array : array or list of arrays
         Labels or pixels; it may have more axes, of colours, after those of `letters`.
     letters : str, optional
@@ -109,12 +109,16 @@ def _place(
     letters, size = letters_of(layer, axes), dict(zip(axes.letters, axes.shape, strict=True))
     first = min(letters.index(letter) for letter in shown)
     missing = [i for i in range(first, layer.ndim) if letters[i] not in shown]
+    factors = level_factors(layer, axes)
+    pixel = np.array([factors[letter] for letter in letters])  # in pixels of the layer
     start = np.array([corner.get(letter, 0) for letter in letters], float)
     scale, rotate, shear = np.array(layer.scale), np.asarray(layer.rotate), _shear_matrix(layer)
     to_physical = Affine(rotate=rotate, scale=scale, shear=shear, translate=layer.translate)
+    scale *= pixel
     for i in missing:
         start[i] = (size[letters[i]] - 1) / 2  # the middle of the axis that one step covers
         scale[i] *= size[letters[i]]
+    start = (start + 0.5) * pixel - 0.5  # coordinates are those of centres
     matrix, kept = np.asarray(layer.affine.affine_matrix), slice(first, None)
     return [i - first for i in missing], {
         "scale": scale[kept],

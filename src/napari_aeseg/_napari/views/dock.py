@@ -69,8 +69,16 @@ class Dock(QWidget):
         fields = ("images", "open_images", "busy", "model", "results", "table_columns")
         state.on(*fields, draw=self._draw_enabled)
         # A message comes when an image was given other pixels.
-        fields = ("images", "model", "results", "segmentation", "axes", "message")
-        state.on(*fields, draw=self._draw_outdated)
+        for field in (
+            "images",
+            "model",
+            "results",
+            "segmentation",
+            "axes",
+            "resolution",
+            "message",
+        ):
+            state.on(field, draw=self._draw_outdated)
         state.on("table_columns", draw=self._draw_columns)
         state.on("results", draw=self._fold_sections)
         state.on("images", "model", "origin", draw=self._draw_summaries)

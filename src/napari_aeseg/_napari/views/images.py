@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
+    QComboBox,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -19,8 +21,13 @@ from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.connections import Connections
-from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column
+from napari_aeseg._napari.views.widgets import (
+    WrappedLabel,
+    fill_column,
+    ignore_wheel,
+)
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.layers import layer_levels
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
@@ -31,6 +38,10 @@ _AXES_TIP = (
     "X column, for example CYX. Leave it empty to have it read from the layer (RGB, axis labels) "
     "or, where the layer has none, from the shape. The line below shows how, and how large voxels "
     "are where the layer has a scale."
+)
+_RESOLUTION_TIP = (
+    "The level of multiscale images that is learnt from and segmented. A coarser one is faster and "
+    "sees larger structures. The finest is chosen at first."
 )
 _CHECKED = Qt.CheckState.Checked
 
@@ -64,7 +75,17 @@ class ImagesView(QWidget):
         row = QHBoxLayout()
         row.addWidget(axes_label)
         row.addWidget(self.axes_field, stretch=1)
-        fill_column(self, self.list, row, self.reading)
+        self.resolution_row = QWidget()
+        self.resolution_box = QComboBox()
+        self.resolution_box.setToolTip(_RESOLUTION_TIP)
+        self.resolution_box.setAccessibleName("Resolution")
+        self.resolution_box.activated.connect(lambda i: setattr(state, "resolution", i))
+        ignore_wheel(self.resolution_box)
+        line = QHBoxLayout(self.resolution_row)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(QLabel("Resolution"))
+        line.addWidget(self.resolution_box, stretch=1)
+        fill_column(self, self.list, row, self.resolution_row, self.reading)
         self._was_checked = False
         self.list.itemChanged.connect(self._choose)
         self.list.itemPressed.connect(lambda *_: setattr(self, "_was_checked", False))
@@ -76,6 +97,7 @@ class ImagesView(QWidget):
         state.on("open_images", draw=self.draw_list)
         state.on("images", draw=self._draw_checks)
         state.on("axes", draw=self._draw_axes)
+        state.on("images", "resolution", draw=self._draw_resolutions)
 
     def close_connections(self) -> None:
         """Leave the layers to napari."""
@@ -121,6 +143,18 @@ class ImagesView(QWidget):
                 self.axes_field.setText(axes)
         self._draw_reading()
 
+    def _draw_resolutions(self) -> None:
+        """Offer the levels of the chosen image that has most of them."""
+        levels = max((layer_levels(i) for i in self._state.images), key=len, default=[])
+        self.resolution_row.setVisible(len(levels) > 1)
+        with signals_blocked(self.resolution_box):
+            self.resolution_box.clear()
+            for i, level in enumerate(levels):
+                size = " x ".join(map(str, np.shape(level)))
+                self.resolution_box.addItem(f"{i}{'' if i else ' (finest)'}: {size}")
+            self.resolution_box.setCurrentIndex(min(self._state.resolution, len(levels) - 1))
+        self._draw_reading()
+
     def _draw_reading(self, *_: Any) -> None:
         """Show how the axes of the chosen images are read, or why they cannot be."""
         state = self._state
@@ -131,7 +165,7 @@ class ImagesView(QWidget):
             ]
         for image in state.images:
             try:
-                text = str(image_input(image, state.axes).axes)
+                text = str(image_input(image, state.axes, state.resolution).axes)
                 lines.append(text if len(state.images) == 1 else f"{image.name}: {text}")
             except InputError as error:
                 lines.append(str(error))

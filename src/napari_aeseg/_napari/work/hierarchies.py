@@ -13,7 +13,7 @@ from napari_aeseg._napari.state import EDITS_DISCARDED, Result, model_of
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.session import Task
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import layer_pixels
+from napari_aeseg.images.layers import layer_levels
 from napari_aeseg.params import HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
@@ -44,20 +44,24 @@ class HierarchyIO:
     def opening(self, path: str | PathLike[str]) -> Task:
         """Return the task that reads a hierarchy, and chooses its image if that is open."""
         path = Path(path).absolute()
-        images = [(image, image.data) for image in self._state.open_images]
-        work = jobs.opening_hierarchy(path, [layer_pixels(image) for image, _ in images])
+        images = [
+            (image, image.data, resolution, level)
+            for image in self._state.open_images
+            for resolution, level in enumerate(layer_levels(image))
+        ]
+        work = jobs.opening_hierarchy(path, [level for *_, level in images])
         finish = partial(self._take, path, images)
         return Task(path.name, f"Opening {path.name}", work, finish)
 
     def _take(
         self,
         path: Path,
-        images: list[tuple[Image, Any]],
+        images: list[tuple[Image, Any, int, Any]],
         loaded: tuple[Hierarchy, int | None],
         stopped: bool,
     ) -> list[str]:
         state, (hierarchy, index) = self._state, loaded
-        image, data = (None, None) if index is None else images[index]
+        image, data, resolution = (None, None, 0) if index is None else images[index][:3]
         if (
             image is None
             or image not in self._viewer.layers
@@ -68,7 +72,8 @@ class HierarchyIO:
             image, has_image = self._brightness_layer(path, hierarchy), False
             read = image_input(image, hierarchy.axes.space)
         else:
-            read, has_image = image_input(image, hierarchy.axes.letters), True
+            read, has_image = image_input(image, hierarchy.axes.letters, resolution), True
+            state.resolution = resolution
         model, lines = model_of(hierarchy, state.model), list(hierarchy.notes)
         result = Result(hierarchy, model, read, path=path, has_image=has_image)
         state.segmentation, state.comparison = hierarchy.params, hierarchy.comparison
