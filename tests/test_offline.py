@@ -1,5 +1,7 @@
 """Nothing that the package does goes out to the network: no telemetry, no download.
 
+Two samples are the exception: their names in the menu say that they are downloaded.
+
 This file, run as a script, does all that the package can do where every way out is watched. Python
 tells an audit hook of each connection and of each look-up of a name, whichever library asks for it.
 On Linux the kernel, too, ends the process (SIGSYS) when anything in it, C code included, connects
