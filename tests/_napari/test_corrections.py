@@ -72,19 +72,19 @@ def test_what_is_shown_is_the_edited_cut_of_the_core(cut):
 
 
 def test_buttons_undo_and_redo(cut):
-    regions = cut._dock.segments.regions
-    assert not regions.undo_button.isEnabled()
+    tools = cut._dock.segments.tools
+    assert not tools.undo_button.isEnabled()
     merge(cut, 1, 2)
 
-    regions.undo_button.click()
+    tools.undo_button.click()
     cut.wait(5)
     assert number(cut) == 6
-    assert not regions.undo_button.isEnabled()
-    regions.redo_button.click()
+    assert not tools.undo_button.isEnabled()
+    tools.redo_button.click()
     cut.wait(5)
 
     assert number(cut) == 5
-    assert not regions.redo_button.isEnabled()
+    assert not tools.redo_button.isEnabled()
 
 
 def test_a_new_edit_forgets_what_was_undone(cut):
@@ -244,6 +244,51 @@ def test_edits_are_kept_with_the_layer(cut):
     assert kept.name == "halves regions 5 edited"
     record = aeseg.Cut.from_record(kept.metadata["napari-aeseg"])
     assert np.array_equal(record.labels(cut.hierarchy), kept.data)
+
+
+# Locked regions, and examples
+
+
+def test_a_locked_region_keeps_its_pixels_until_it_is_unlocked(cut):
+    place, pixels = place_of(cut, 1), cut.preview.data == 1
+    cut.lock(place)
+    label = cut.preview.data[place]
+    merge(cut, 2, 3)
+    for change in ({"n_regions": 2}, {"n_regions": 20}, {"refine": True}, {"balance": 0.9}):
+        for name, value in change.items():
+            setattr(cut, name, value)
+        cut.wait(10)
+        assert np.array_equal(cut.preview.data == label, pixels)
+
+    with pytest.raises(InputError, match="locked"):
+        cut.split(place)
+    assert np.array_equal(cut.keep()[0].data == label, pixels)
+    cut.n_regions = 2
+    cut.lock(place)
+    cut.wait(10)
+    assert not np.array_equal(cut.preview.data == cut.preview.data[place], pixels)
+
+
+def test_one_example_shows_what_is_similar_and_clicks_correct_it(cut):
+    everything = cut.preview.data
+    dark, bright = (10, 5), (10, 40)  # of the two halves
+    cut.similarity = 0.5
+    cut.find_similar(dark)
+    shown = cut.preview.data > 0
+    assert shown[:, :20].mean() > 0.9
+    assert shown[:, 28:].mean() < 0.1
+
+    cut.find_similar(bright)  # one that is missing
+    assert (cut.preview.data[:, 28:] > 0).mean() > 0.9
+    cut.find_similar(bright)  # taken back
+    other = next(p for p in [(40, 5), (25, 15), (5, 20)] if everything[p] != everything[dark])
+    cut.find_similar(other)  # one that is shown and not meant
+    assert cut.preview.data[dark] == everything[dark]
+    assert cut.preview.data[other] == 0
+    cut.similarity = 1
+    assert set(np.unique(cut.preview.data)) == {0, everything[dark]}
+    cut.forget_examples()
+    assert np.array_equal(cut.preview.data, everything)
 
 
 # Strokes

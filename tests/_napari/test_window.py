@@ -124,7 +124,7 @@ def test_keys_on_the_preview_and_the_features_table(viewer, model, tmp_path, qtb
     )
 
     # A drag over the canvas, as the mouse does it.
-    widget._dock.segments.regions.tools["merge"].click()
+    widget._dock.segments.tools.buttons["merge"].click()
     assert viewer.layers.selection.active is widget.preview
     drag(viewer, one, two)
     widget.wait(5)

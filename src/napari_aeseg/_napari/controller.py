@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.layers.adapter import ImageInput
+    from napari_aeseg._napari.state import Tool
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.progress import Progress
@@ -138,11 +139,11 @@ class Controller:
         corrections, tools = self.corrections, self.tools
         for signal, action in (
             (tools.merged, corrections.merge),
-            (tools.split, corrections.split),
             (tools.undo, corrections.undo),
             (tools.redo, corrections.redo),
         ):
             signal.connect(partial(self.reporter.run_showing_errors, self.correct, action))
+        tools.clicked.connect(partial(self.reporter.run_showing_errors, self._click))
 
     def _connect_buttons(self) -> None:
         dock, slot, corrections = self.dock, self.reporter.slot, self.corrections
@@ -157,8 +158,9 @@ class Controller:
             (segments.open_button, self._ask_and, self.open_hierarchy, dock.ask_hierarchy_to_open),
             (segments.save_button, self._ask_and_save_hierarchy),
             (segments.apply_button, self.apply_to_all),
-            (segments.regions.undo_button, self.correct, corrections.undo),
-            (segments.regions.redo_button, self.correct, corrections.redo),
+            (segments.tools.undo_button, self.correct, corrections.undo),
+            (segments.tools.redo_button, self.correct, corrections.redo),
+            (segments.tools.forget_button, corrections.forget_examples),
             (segments.markers.button, self.paint),
             (segments.markers.next_button, self.show_uncertain_place),
             (segments.markers.uncertainty_button, self.show_diagnostic, UNCERTAINTY),
@@ -437,6 +439,12 @@ class Controller:
         self.previews.update_if_due()
         return done
 
+    def _click(self, tool: Tool, image: Image, place: tuple[int, ...]) -> None:
+        """Do what a tool does where its user has clicked."""
+        corrections = self.corrections
+        actions = {"lock": corrections.lock, "similar": corrections.find_similar}
+        self.correct(actions.get(tool, corrections.split), image, place)
+
     def paint(self, image: Image | None = None) -> Labels:
         """Make the strokes layer of an image the active one, with the brush."""
         return self.corrections.paint(self.current_image(image))
@@ -646,8 +654,8 @@ class Controller:
         if not self.is_closed and self.state.tool is not None and not is_preview:
             self.state.tool = None
             self.state.message = (
-                "Merge/Split was switched off because another layer is selected. Select the "
-                "preview and choose it again."
+                "The tool was put down because another layer is selected. Select the preview and "
+                "choose it again."
             )
 
     def _on_progress(self, event: Progress) -> None:

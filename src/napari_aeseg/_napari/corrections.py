@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from napari_aeseg._napari.examples import Examples
 from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import check_colors, label_colors
 from napari_aeseg._napari.layers.connections import Connections
@@ -30,6 +31,8 @@ _ONE_PATCH = (
     "This region is a single patch, which cannot be split: choose a larger one, or segment again "
     "with smaller patches."
 )
+_LOCKED = "This region is locked: click it with Lock to unlock it first."
+_IN_BLOCKS = "This image is processed in blocks: open a part of it that fits into memory."
 _ONE_REGION = "These places are in the same region: choose places in two regions."
 
 
@@ -59,7 +62,7 @@ class ManualCorrections:
 
     def merge(self, image: Image, *places: Sequence[int]) -> None:
         """Merge the regions at some places, in data coordinates of the labels."""
-        result = self._editable(image)
+        result = self._editable(image, *places)
         patches = tuple(self._patch(image, result, place) for place in places)
         if len(set(patches)) < 2:
             raise InputError(_ONE_REGION)
@@ -67,7 +70,7 @@ class ManualCorrections:
 
     def split(self, image: Image, place: Sequence[int]) -> None:
         """Split the region at a place along the tree."""
-        result = self._editable(image)
+        result = self._editable(image, place)
         before, edit = self._edited(result), Split(self._patch(image, result, place))
         part = np.flatnonzero(before != self._edited(result, edit))
         if not len(part):
@@ -95,12 +98,61 @@ class ManualCorrections:
         self._state.message = f"{self._state.summary(image)}."
         return True
 
-    def _editable(self, image: Image) -> Result:
+    def lock(self, image: Image, place: Sequence[int]) -> None:
+        """Lock the region at a place, or unlock it."""
+        result = self._editable(image)
+        state = self._state
+        if result.hierarchy.is_lazy:
+            raise InputError(_IN_BLOCKS)
+        labels = state.labels(image, state.cut, state.example_of(state.images) or image)
+        place = _place_in(result, place)
+        locked = np.zeros(labels.shape, np.int32) if result.locked is None else result.locked.copy()
+        if locked[place]:
+            locked[locked == locked[place]] = 0
+        else:
+            locked[labels == labels[place]] = labels[place]
+        number = len(np.unique(locked[locked > 0]))
+        state.change_result(image, locked=locked if number else None)
+        state.message = f"{number} locked {'region' if number == 1 else 'regions'}."
+
+    # Similar segments
+
+    def find_similar(self, image: Image, place: Sequence[int]) -> None:
+        """Show what looks like the segment at a place; or take it out again, see `Examples`."""
+        state = self._state
+        mode, example = state.cut.mode, state.example_of(state.images) or image
+        if mode not in ("regions", "objects"):
+            raise InputError("Similar segments are found among regions or objects: choose these.")
+        result = state.results[image]
+        if result.hierarchy.is_lazy:
+            raise InputError(_IN_BLOCKS)
+        place, (shown, _) = _place_in(result, place), state.cut_labels(image, state.cut, example)
+        labels = state.patch_labels(image, state.cut, example)
+        if labels[place] != shown[place]:  # beside a border that follows the pixels
+            inside = np.argwhere(labels == shown[place])
+            place = tuple(inside[np.abs(inside - place).sum(axis=1).argmin()].tolist())
+        before = result.examples or Examples(mode)
+        before = before if before.mode == mode else Examples(mode)
+        similar = state.similar_ids(image, state.cut, example)
+        examples = before.clicked(place, labels, np.zeros(0) if similar is None else similar)
+        state.change_result(image, examples=examples if examples.wanted else None)
+        similar = state.similar_ids(image, state.cut, example)
+        state.message = "" if similar is None else f"{len(similar)} similar {mode}."
+
+    def forget_examples(self) -> None:
+        """Show all segments of all images again."""
+        for image in self._state.results:
+            self._state.change_result(image, examples=None)
+
+    def _editable(self, image: Image, *places: Sequence[int]) -> Result:
         if image not in self._state.results:
             raise InputError(f"{image.name} is not segmented yet: there are no regions to change.")
         if self._state.cut.mode != "regions":
-            raise InputError("Merge and split act on regions: choose the mode Regions first.")
-        return self._state.results[image]
+            raise InputError("Merge, Split and Lock act on regions: choose the mode Regions first.")
+        result = self._state.results[image]
+        if result.locked is not None and any(result.locked[_place_in(result, p)] for p in places):
+            raise InputError(_LOCKED)
+        return result
 
     def _edited(self, result: Result, *more: Edit) -> np.ndarray:
         """The region of each patch, with some edits more."""
@@ -266,9 +318,14 @@ class ManualCorrections:
 
 
 def _patch(result: Result, place: Sequence[int]) -> int:
+    return int(result.hierarchy.patches[_place_in(result, place)])
+
+
+def _place_in(result: Result, place: Sequence[int]) -> tuple[int, ...]:
+    """Return a place as a pixel of the patches."""
     patches, place = result.hierarchy.patches, label_place(tuple(place), result.hierarchy.axes)
     is_inside = len(place) == patches.ndim
     is_inside = is_inside and all(0 <= i < n for i, n in zip(place, patches.shape, strict=True))
     if not is_inside:
         raise InputError(f"place = {place}: give a pixel of an image of shape {patches.shape}.")
-    return int(patches[place])
+    return place

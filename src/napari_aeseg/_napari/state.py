@@ -13,12 +13,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from psygnal import SignalGroupDescriptor
 
+from napari_aeseg._napari.examples import Similarities, only
 from napari_aeseg._napari.layers.colors import class_color
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.layers import labels_in, layer_pixels
 from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import edits_on
+from napari_aeseg.regions.cuts.locked import with_locked
 from napari_aeseg.regions.cuts.smallest import without_small_pieces_of_pixels
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Labels
 
+    from napari_aeseg._napari.examples import Examples
     from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.progress import Progress, StopFlag
@@ -43,7 +46,8 @@ OWN_CLASSES = (
 )
 _MOST_MODELS = 8  # of a session that are kept in memory
 Start = Literal["new", "base", "current"]
-Tool = Literal["merge", "split"]
+Tool = Literal["merge", "split", "lock", "similar"]
+TOOLS: tuple[Tool, ...] = get_args(Tool)
 Display = Literal["fill", "outlines", "off"]
 DISPLAYS: tuple[Display, ...] = get_args(Display)
 
@@ -74,6 +78,8 @@ class Result:
     edits: tuple[Edit, ...] = ()  # merges and splits by hand
     undone: tuple[Edit, ...] = ()  # those that were undone
     markers: Labels | None = None  # the layer with the user's strokes
+    locked: np.ndarray | None = None  # labels of the regions that stay as they are, 0 elsewhere
+    examples: Examples | None = None  # what is shown looks like them
     path: Path | None = None  # the folder that the hierarchy was opened from
     has_image: bool = True  # False when the layer shows the brightness only
 
@@ -265,6 +271,7 @@ class DockState:
     cut: Cut = field(default_factory=Cut)  # what previews show, without edits by hand
     display: Display = "fill"  # how previews are drawn
     tool: Tool | None = None  # what clicks on a preview do
+    similarity: float = 0.7  # the least of segments that are shown as similar to examples
     classes: ClassStyle = field(default_factory=ClassStyle)
     model: Model | None = None
     origin: Origin = field(default_factory=Origin)  # of the model
@@ -290,6 +297,8 @@ class DockState:
     # Reconstruction error of each pixel, once it was computed; without an event.
     errors: WeakKeyDictionary[ImageInput, np.ndarray] = field(default_factory=WeakKeyDictionary)
 
+    similarities: Similarities = field(default_factory=Similarities)  # without an event
+
     # Hierarchy, number of classes, and their prototypes; without an event.
     _prototypes_of_example: tuple[Any, int, Any] = (None, 0, None)
     # How labels and pixels lay on each segmented image last; without an event.
@@ -302,7 +311,9 @@ class DockState:
             **dict.fromkeys(("training", "segmentation"), operator.is_),
             "message": lambda new, old: False,  # shown anew, also when it is the same
         },
-        signal_aliases={"errors": None, "places": None, "_prototypes_of_example": None},
+        signal_aliases=dict.fromkeys(
+            ("errors", "places", "similarities", "_prototypes_of_example")
+        ),
     )
 
     def on(self, *names: str, draw: Callable[[], object]) -> None:
@@ -418,8 +429,11 @@ class DockState:
         before, kept = self.results.get(image), True
         if before is not None:
             edits, undone, kept = _edits_on(result.hierarchy, before)
-            markers = before.markers if result.has_axes_of(before) else None
-            result = replace(result, edits=edits, undone=undone, markers=markers)
+            by_hand: dict[str, Any] = {"edits": edits, "undone": undone}
+            if result.has_axes_of(before):
+                names = ("markers", "locked", "examples")
+                by_hand |= {name: getattr(before, name) for name in names}
+            result = replace(result, **by_hand)
         self.results = {**self.results, image: result}
         return kept
 
@@ -468,14 +482,39 @@ class DockState:
 
     def labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         """Return the labels of a cut; classes have their ids from the example image."""
-        labels, request = self.preview_labels(image, cut, example)
-        return labels if request is None else request.labels()
+        labels, request = self.cut_labels(image, cut, example)
+        labels = labels if request is None else request.labels()
+        return self._chosen(image, cut, example, labels)
 
     def preview_labels(
         self, image: Image, cut: Cut, example: Image
     ) -> tuple[np.ndarray, BorderRequest | None]:
         """Return labels that are made at once, and what is missing until they are `labels`."""
-        coarse = self._coarse_labels(image, cut, example)
+        labels, request = self.cut_labels(image, cut, example)
+        return self._chosen(image, cut, example, labels), request
+
+    def _chosen(self, image: Image, cut: Cut, example: Image, labels: np.ndarray) -> np.ndarray:
+        """What looks like the examples, if there are any, with locked regions on top."""
+        locked = self.results[image].locked if cut.mode == "regions" else None
+        similar = self.similar_ids(image, cut, example)
+        labels = labels if similar is None else only(labels, similar)
+        return labels if locked is None else with_locked(labels, locked)
+
+    def similar_ids(self, image: Image, cut: Cut, example: Image) -> np.ndarray | None:
+        """Return the labels that look like the examples of an image; None without examples."""
+        result = self.results[image]
+        if result.examples is None or result.examples.mode != cut.mode:
+            return None
+        labels = self.patch_labels(image, cut, example)
+        return self.similarities.similar(
+            image, result.hierarchy, labels, result.examples, self.similarity
+        )
+
+    def cut_labels(
+        self, image: Image, cut: Cut, example: Image
+    ) -> tuple[np.ndarray, BorderRequest | None]:
+        """Return `preview_labels` with all regions, and none of them locked."""
+        coarse = self.patch_labels(image, cut, example)
         hierarchy = self.results[image].hierarchy
         is_final = cut.mode == "objects" or cut.learns_classes or hierarchy.evidence is None
         is_final = is_final or self._learned_labels(image, cut) is not None
@@ -489,8 +528,8 @@ class DockState:
         known = self.refined.get(image)
         return (known[1], None) if known and known[0].gives_same(request) else (coarse, request)
 
-    def _coarse_labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
-        """Labels with the borders of patches."""
+    def patch_labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
+        """Return labels with the borders of patches; those of objects follow the pixels."""
         result = self.results[image]
         if cut.mode == "objects":
             objects = self.objects_of(image, cut)
@@ -610,7 +649,7 @@ class DockState:
 
     def foreground_class(self, image: Image, cut: Cut) -> int:
         """Return the class with the largest share in objects; the brightest if none is known."""
-        classes = self._coarse_labels(image, replace(cut, mode="classes", class_ids=None), image)
+        classes = self.patch_labels(image, replace(cut, mode="classes", class_ids=None), image)
         objects = self.objects_of(image, replace(cut, mode="objects", class_ids=None))
         if objects is None or not objects.any():
             table = self.results[image].hierarchy.table(classes).filter(regex="^index|^mean_")

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QSizePolicy
 from napari_aeseg._napari.controller import Controller
 from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import check_colors
-from napari_aeseg._napari.state import DISPLAYS, Origin
+from napari_aeseg._napari.state import DISPLAYS, TOOLS, Origin
 from napari_aeseg._napari.views.model import STARTS
 from napari_aeseg.errors import InputError
 from napari_aeseg.io.file_array import check_number
@@ -627,6 +627,48 @@ class AESegWidget(Container):
         """Redo the edit that was undone last; return False when there is none."""
         return bool(self._controller.correct(self._controller.corrections.redo, image))
 
+    def lock(self, place: tuple[int, ...], image: Image | None = None) -> None:
+        """Lock the region at a place, or unlock it.
+
+        A locked region keeps its pixels while controls change and others are merged or split.
+
+        Raises
+        ------
+        InputError
+            As `merge`, and if the image is processed in blocks.
+        """
+        self._controller.correct(self._controller.corrections.lock, image, place)
+
+    def find_similar(self, place: tuple[int, ...], image: Image | None = None) -> None:
+        """Show only what looks like the region or object at a place, as a click does.
+
+        A place that is shown already is not wanted, and a second call takes either back.
+
+        Raises
+        ------
+        InputError
+            If the mode is not "regions" or "objects", nothing has a label there, or the image is
+            processed in blocks.
+        """
+        self._controller.correct(self._controller.corrections.find_similar, image, place)
+
+    def forget_examples(self) -> None:
+        """Show all segments again, not only those that look like examples."""
+        self._controller.corrections.forget_examples()
+        self._controller.previews.update_if_due()
+
+    @property
+    def similarity(self) -> float:
+        """How much a segment has to look like an example: 0 (all segments) to 1 (examples)."""
+        return self._state.similarity
+
+    @similarity.setter
+    def similarity(self, similarity: float) -> None:
+        if not 0 <= similarity <= 1:
+            raise InputError(f"similarity = {similarity!r}: give a number from 0 to 1.")
+        self._state.similarity = similarity
+        self._controller.previews.update_if_due()
+
     @property
     def display(self) -> Display:
         """How previews are drawn: "fill", "outlines" or "off"; the key O goes on to the next."""
@@ -640,13 +682,13 @@ class AESegWidget(Container):
 
     @property
     def tool(self) -> Tool | None:
-        """What clicks on the preview do; None leaves them to napari."""
+        """What clicks on a preview do: "merge", "split", "lock", "similar"; None: as in napari."""
         return self._state.tool
 
     @tool.setter
     def tool(self, tool: Tool | None) -> None:
-        if tool not in ("merge", "split", None):
-            raise InputError(f"tool = {tool!r}: choose one of merge, split, or None.")
+        if tool not in (*TOOLS, None):
+            raise InputError(f"tool = {tool!r}: choose one of {', '.join(TOOLS)}, or None.")
         self._state.tool = tool
 
     @property

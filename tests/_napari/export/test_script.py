@@ -116,6 +116,13 @@ def edits(widget) -> None:
     widget.split(tuple(np.argwhere(data == 3)[0]))
 
 
+def locked_and_similar(widget) -> None:
+    widget.n_regions = 6
+    widget.lock((2, 2))
+    widget.n_regions = 9
+    widget.find_similar((40, 40))
+
+
 def weights(widget) -> None:
     widget.balance, widget.scale = 0.8, 20.0
     widget.wait(20)
@@ -132,6 +139,7 @@ def several(widget) -> None:
 
 SHOWN = {
     "suggested": lambda w: None,
+    "locked and similar": locked_and_similar,
     "regions": lambda w: setattr(w, "n_regions", 7),
     "threshold": lambda w: setattr(w, "threshold", 0.3),
     "classes": lambda w: setattr(w, "mode", "classes"),

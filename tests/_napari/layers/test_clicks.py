@@ -47,7 +47,7 @@ def tools():
     state = DockState(images=(image,), results={image: result}, previews={image: layer})
     tools = EditTools(viewer, state)
     sent = []
-    for name in ("merged", "split", "undo", "redo"):
+    for name in ("merged", "clicked", "undo", "redo"):
         getattr(tools, name).connect(lambda *values, name=name: sent.append((name, *values)))
     state.events.message.connect(lambda text: "Now click" in text and sent.append(("waiting",)))
     return SimpleNamespace(
@@ -97,7 +97,7 @@ def test_a_click_splits(tools):
     tools.state.tool = "split"
     drag(tools.layer, (2, 4))
 
-    assert tools.sent == [("split", tools.image, (2, 4))]
+    assert tools.sent == [("clicked", "split", tools.image, (2, 4))]
 
 
 @pytest.mark.parametrize("tool", ["merge", "split"])
@@ -138,7 +138,7 @@ def test_a_new_preview_takes_over_from_the_old_one(tools):
     assert tools.sent == []
     assert not new.mouse_pan
     drag(new, (1, 1))
-    assert tools.sent == [("split", tools.image, (1, 1))]
+    assert tools.sent == [("clicked", "split", tools.image, (1, 1))]
 
 
 # On the preview of the dock
@@ -157,25 +157,25 @@ def two_regions(widget) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def test_merging_and_splitting_on_the_preview(cut):
-    regions = cut._dock.segments.regions
+    tools = cut._dock.segments.tools
     one, two = two_regions(cut)
-    regions.tools["merge"].click()
+    tools.buttons["merge"].click()
     assert cut.tool == "merge"
 
     drag(cut.preview, one, two)
     cut.wait(5)
     assert cut.preview.data[one] == cut.preview.data[two]
     assert len(np.unique(cut.preview.data)) == 5
-    assert regions.undo_button.text() == "Undo (1)"
+    assert tools.undo_button.text() == "Undo (1)"
 
-    regions.tools["split"].click()
+    tools.buttons["split"].click()
     assert cut.tool == "split"
-    assert not regions.tools["merge"].isChecked()
+    assert not tools.buttons["merge"].isChecked()
     drag(cut.preview, one)
     cut.wait(5)
     assert len(np.unique(cut.preview.data)) == 6
 
-    regions.tools["split"].click()
+    tools.buttons["split"].click()
     assert cut.tool is None
     drag(cut.preview, one)
     cut.wait(5)

@@ -71,6 +71,13 @@ def edited(widget):
     widget.merge(*(tuple(np.argwhere(data == label)[0]) for label in (1, 2)))
 
 
+def with_examples(widget):
+    widget.mode = "regions"
+    widget.n_regions = 6
+    widget.find_similar((10, 10))
+    widget.wait(5)
+
+
 def undone(widget):
     edited(widget)
     widget.undo()
@@ -284,10 +291,17 @@ CONTROLS = {
     "segments.regions.threshold.slider": (nothing, lambda slider: slider.setValue(10), shown),
     "segments.regions.threshold.number": (nothing, step, value("widget.cut.threshold")),
     "segments.regions.suggest_button": (edited, click, value("widget.n_regions")),
-    "segments.regions.tools['merge']": (nothing, click, value("widget.tool")),
-    "segments.regions.tools['split']": (nothing, click, value("widget.tool")),
-    "segments.regions.undo_button": (edited, click, shown),
-    "segments.regions.redo_button": (undone, click, shown),
+    "segments.tools.buttons['merge']": (nothing, click, value("widget.tool")),
+    "segments.tools.buttons['split']": (nothing, click, value("widget.tool")),
+    "segments.tools.buttons['lock']": (nothing, click, value("widget.tool")),
+    "segments.tools.buttons['similar']": (nothing, click, value("widget.tool")),
+    "segments.tools.forget_button": (with_examples, click, shown),
+    "segments.tools.similarity.slider": (
+        with_examples, lambda slider: slider.setValue(0), shown
+    ),
+    "segments.tools.similarity.number": (with_examples, step, value("widget.similarity")),
+    "segments.tools.undo_button": (edited, click, shown),
+    "segments.tools.redo_button": (undone, click, shown),
     **{
         f"segments.objects.{part}": (prepare, act, value(f"widget.{name}"))
         for name, prepare in {

@@ -187,9 +187,23 @@ class _Writer:
         return [
             f"{tree} = {self._tree(result)}",
             f"{labels} = {self._cut(cut, tree, result, prototypes)}",
+            *self._choices(image, labels),
             self._writing(labels, tree, result),
             "",
         ]
+
+    def _choices(self, image: Image, labels: str) -> list[str]:
+        """Code that leaves what looks like the examples, and puts locked regions on top."""
+        state, result, lines = self.state, self.state.results[image], []
+        similar = state.similar_ids(image, state.cut, state.example_of(state.images) or image)
+        if similar is not None:
+            self.imports.add("import numpy as np")
+            lines.append(f"{labels} = np.where(np.isin({labels}, {similar.tolist()}), {labels}, 0)")
+        if result.locked is not None and state.cut.mode == "regions":
+            self.imports.add("from napari_aeseg.regions.cuts.locked import with_locked")
+            locked = self._saved(result.locked, f"{result.input.name} locked")
+            lines.append(f"{labels} = with_locked({labels}, {locked})")
+        return lines
 
     def _writing(self, labels: str, tree: str, result: Result) -> str:
         name = self._file_name(result.input.name)

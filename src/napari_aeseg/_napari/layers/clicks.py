@@ -1,4 +1,4 @@
-"""Merging and splitting regions by clicks on the preview."""
+"""Merging, splitting, locking regions and giving examples by clicks on the preview."""
 
 from __future__ import annotations
 
@@ -17,10 +17,20 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.state import DockState, Tool
+    from napari_aeseg.regions.cuts.cut import Mode
 
 _HINTS: dict[Tool | None, str] = {
     "merge": "Click two regions, or drag. Escape to end.",
     "split": "Click a region. Escape to end.",
+    "lock": "Click a region to lock it, again to unlock it. Escape to end.",
+    "similar": "Click an example; then what is missing, and what is not meant. Escape to end.",
+}
+#: The modes in which a tool has something to act on.
+MODES_OF_TOOL: dict[Tool, tuple[Mode, ...]] = {
+    "merge": ("regions",),
+    "split": ("regions",),
+    "lock": ("regions",),
+    "similar": ("regions", "objects"),
 }
 _KEYS = ("Control-Z", "Control-Shift-Z")  # undo, redo
 _LEAVE = "Escape"
@@ -31,7 +41,7 @@ class EditTools:
     """Turns clicks on previews into places, while a tool is chosen."""
 
     merged = Signal(object, tuple, tuple)  # image layer, two places in data coordinates
-    split = Signal(object, tuple)  # image layer, place
+    clicked = Signal(object, object, tuple)  # another tool, image layer, place
     undo = Signal(object)  # image layer: the key was pressed on its preview
     redo = Signal(object)
 
@@ -79,7 +89,8 @@ class EditTools:
     def _on_cut(self) -> None:
         """Put the tool down where there are no regions: strokes are painted with other clicks."""
         self._forget_first()
-        if self._state.cut.mode != "regions":
+        tool = self._state.tool
+        if tool is not None and self._state.cut.mode not in MODES_OF_TOOL[tool]:
             self._leave()
 
     def _mark_first(self, image: Image, layer: Labels, place: tuple[int, ...]) -> None:
@@ -139,8 +150,8 @@ class EditTools:
         end = _place(layer, event.position)
         if start is None:
             return
-        if self._state.tool == "split":
-            self.split.emit(image, start)
+        if self._state.tool != "merge":
+            self.clicked.emit(self._state.tool, image, start)
         elif end is not None and _value(layer, start) != _value(layer, end):
             self._forget_first()
             self.merged.emit(image, start, end)

@@ -70,7 +70,7 @@ class DiagnosticLayers:
         labels: dict[Image, np.ndarray | None] = dict.fromkeys(images)
         if name == "merge height":
             regions = replace(state.cut, mode="regions")  # only they are nodes of the tree
-            labels = {i: state.preview_labels(i, regions, images[0])[0] for i in images}
+            labels = {i: state.cut_labels(i, regions, images[0])[0] for i in images}
         results = {image: state.results[image] for image in images}
         device, prototypes = state.device, state.learned_prototypes
         if name == UNCERTAINTY and prototypes is None:

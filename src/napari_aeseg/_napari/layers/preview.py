@@ -78,6 +78,7 @@ class PreviewLayers:
         state.events.display.connect(self._on_display)
         state.events.learned.connect(self.request_update)
         state.events.refined.connect(self.request_update)
+        state.events.similarity.connect(self.request_update)
 
     @property
     def is_up_to_date(self) -> bool:
@@ -271,4 +272,6 @@ def _differs(one: Result, other: Result) -> bool:
         one.hierarchy is not other.hierarchy
         or one.edits != other.edits
         or one.markers is not other.markers
+        or one.locked is not other.locked
+        or one.examples is not other.examples
     )

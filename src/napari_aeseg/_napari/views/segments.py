@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QKeySequence
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
@@ -14,7 +13,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QRadioButton,
-    QShortcut,
     QWidget,
 )
 
@@ -23,6 +21,7 @@ from napari_aeseg._napari.views.alternatives import AlternativesView
 from napari_aeseg._napari.views.classes import ClassesPanel
 from napari_aeseg._napari.views.markers import MarkersPanel
 from napari_aeseg._napari.views.params_form import ParamsForm
+from napari_aeseg._napari.views.tools import ToolsPanel
 from napari_aeseg._napari.views.widgets import (
     Form,
     NumberSlider,
@@ -39,7 +38,7 @@ from napari_aeseg.regions.cuts.cut import MODES, Mode
 from napari_aeseg.regions.cuts.object_settings import POLARITIES
 
 if TYPE_CHECKING:
-    from napari_aeseg._napari.state import Display, DockState, Tool
+    from napari_aeseg._napari.state import Display, DockState
 
 _MODE_TIPS = {
     "regions": "Connected segments: every connected part of the image has its own label.",
@@ -65,11 +64,8 @@ _TIPS = {
     "exclude_borders": "Leave out objects that touch the edge of the image.",
     "detect_by": "Detect objects that are brighter or darker than their surroundings, or objects "
     "in the classes that are checked in the list of classes.",
-    "merge": "Drag from one region of the preview to another, or click the one and then the "
-    "other, to merge them. They stay merged while the sliders move.",
     "refine": "Let borders follow the pixels instead of the patches: they change sides near a "
     "border where the image is like the other side.",
-    "split": "Click a region of the preview to split it where its two halves were merged last.",
 }
 _DISPLAY_TIP = "Fill the segments, draw their outlines, or hide the preview (O on the preview)."
 _LARGEST_SCALE = 1000  # patches averaged over, at the end of the slider
@@ -91,7 +87,7 @@ def auto_box(name: str) -> QCheckBox:
 
 
 class RegionsPanel(QWidget):
-    """How many regions, and the tools to correct them."""
+    """How many regions."""
 
     def __init__(self, state: DockState) -> None:
         super().__init__()
@@ -105,36 +101,17 @@ class RegionsPanel(QWidget):
             "Take the number of regions at which the cost of merging jumps, for each image.",
         )
         self.suggest_button.clicked.connect(lambda: self._choose(None, None))
-        self.tools: dict[Tool, QPushButton] = {}
-        tools: tuple[Tool, ...] = ("merge", "split")
-        for tool in tools:
-            button = push_button(tool.capitalize(), _TIPS[tool])
-            button.setCheckable(True)
-            button.clicked.connect(
-                lambda chosen, tool=tool: setattr(state, "tool", tool if chosen else None)
-            )
-            self.tools[tool] = button
-        leave = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
-        leave.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        leave.activated.connect(lambda: setattr(state, "tool", None))
-        self.undo_button = push_button(
-            "Undo", "Undo the last merge or split (Ctrl+Z on the preview)."
-        )
-        self.redo_button = push_button(
-            "Redo", "Redo what was undone (Ctrl+Shift+Z on the preview)."
-        )
         form = Form()
         form.add("Regions", self.n_regions, _TIPS["n_regions"])
         form.add("Threshold", self.threshold, _TIPS["threshold"])
         form.addRow("", self.suggest_button)
-        fill_column(self, form, in_a_row(*self.tools.values(), self.undo_button, self.redo_button))
+        self.setLayout(form)
         state.on("cut", "images", "results", draw=self._draw)
-        state.on("tool", draw=self._draw_tool)
 
     def _draw(self) -> None:
         """Show the cut; what depends on an image is that of the first one."""
         cut, hierarchy = self._state.cut, self._state.hierarchy
-        for control in (self.n_regions, self.threshold, self.suggest_button, *self.tools.values()):
+        for control in (self.n_regions, self.threshold, self.suggest_button):
             control.setEnabled(hierarchy is not None)
         self.n_regions.set_range(1, self._state.max_regions)
         suggested = None if hierarchy is None else hierarchy.suggest_n_regions()
@@ -143,15 +120,6 @@ class RegionsPanel(QWidget):
         if hierarchy is not None:
             self.n_regions.value = cut.n_regions or cut.regions_in(hierarchy)
             self.threshold.value = cut.threshold_in(hierarchy)
-        result = self._state.first_result
-        n_edits, n_undone = (len(result.edits), len(result.undone)) if result else (0, 0)
-        self.undo_button.setEnabled(n_edits > 0)
-        self.undo_button.setText(f"Undo ({n_edits})" if n_edits else "Undo")
-        self.redo_button.setEnabled(n_undone > 0)
-
-    def _draw_tool(self) -> None:
-        for tool, button in self.tools.items():
-            button.setChecked(tool == self._state.tool)
 
     def _choose(self, n_regions: int | None, threshold: float | None) -> None:
         self._state.change_cut(n_regions=n_regions, threshold=threshold)
@@ -321,6 +289,7 @@ class SegmentsView(QWidget):
         self.form.changed.connect(lambda params: setattr(state, "segmentation", params))
         self.regions, self.objects = RegionsPanel(state), ObjectsPanel(state)
         self.classes, self.markers = ClassesPanel(state), MarkersPanel(state)
+        self.tools = ToolsPanel(state)
         self.comparison, self.alternatives = ComparisonPanel(state), AlternativesView(state)
         self._make_buttons()
         self._make_modes()
@@ -398,7 +367,7 @@ class SegmentsView(QWidget):
             in_a_row(self.segment_button, self.keep_button),
             in_a_row(*self.modes.values(), spacing=0),
             self._make_display(),
-            *(self.regions, self.objects, self.classes, self.markers, self.comparison),
+            *(self.regions, self.objects, self.tools, self.classes, self.markers, self.comparison),
             self.smallest,
             self.smooth_borders,
             self.alternatives,
@@ -416,6 +385,7 @@ class SegmentsView(QWidget):
         self.objects.setVisible(cut.mode == "objects")
         self.classes.setVisible(cut.needs_classes)
         self.markers.setVisible(cut.mode == "markers")
+        self.tools.setVisible(cut.mode in ("regions", "objects"))
         hierarchy = self._state.hierarchy
         self.smallest.setVisible(cut.mode in ("regions", "classes"))
         self.smooth_borders.setVisible(cut.mode != "objects")
