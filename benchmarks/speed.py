@@ -27,10 +27,11 @@ import numpy as np
 import torch
 
 import napari_aeseg as aeseg
+import scale
 import speed_peers
 import superpixels
 from napari_aeseg import samples
-from napari_aeseg.api import hierarchy_steps, train_steps
+from napari_aeseg.api import hierarchy_steps
 from napari_aeseg.images.parallel import cores
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_REGIONS = 50
+#: Superpixels of 2048 x 2048 pixels, as users of scikit-image set them.
+SUPERPIXELS = 8_000
+#: Default training before it was made faster.
+STEPS_BEFORE, BATCH_BEFORE, CROP_BEFORE = 400, 16, 64
+#: Seconds between opening the dock and pressing Segment.
+SETTLE = 3.0
 HERE = Path(__file__).parent
 
 
@@ -108,32 +115,31 @@ def _median(values: list[float]) -> float:
 
 
 def segment(args: argparse.Namespace) -> Iterator[Row]:
-    """Segment with a ready model, with and without encoding."""
+    """Segment with a ready model, all stages and refined borders included."""
     image, model = picture(args.side), aeseg.load_model("base")
     patches = (args.side // aeseg.SegmentationParams().patch_size) ** 2
     aeseg.segment(image[:256, :256], model, N_REGIONS, device="cpu")
-    whole, unencoded, theirs, stages = [], [], [], []
-    for run in range(args.runs):
-        start = time.perf_counter()
+    whole, busy, stages = [], [], []
+    for _ in range(args.runs):
+        start, processor = time.perf_counter(), time.process_time()
         tree, seconds = staged(hierarchy_steps(image, model, device="cpu"))
-        tree.regions(n_regions=N_REGIONS)
+        cut = timed(lambda: tree.regions(n_regions=N_REGIONS))  # noqa: B023 - called at once
         whole.append(time.perf_counter() - start)
-        unencoded.append(whole[-1] - seconds["encode"])
-        stages.append(seconds)
-        if run < args.slow_runs:
-            peer = lambda: superpixels.merged_superpixels(image, patches, N_REGIONS)  # noqa: E731
-            theirs.append(timed(peer))
-    slow = _median(theirs)
+        busy.append(time.process_time() - processor)
+        stages.append({**seconds, "cut and borders": cut})
+    best = _median(whole)
     parts = {name: _median([s[name] for s in stages]) for name in stages[0]}
-    note = ", ".join(f"{name} {value:.2f}" for name, value in parts.items()) + " s"
-    beside = f"scikit-image: slic, rag_mean_color, merge_hierarchical to {N_REGIONS} regions"
-    for what, ours, bars in (
-        ("segment", whole, (15, 40)),
-        ("without encoding", unencoded, (40, 100)),
-    ):
-        best = _median(ours)
-        yield Row(f"{what}, {args.side} x {args.side} RGB", beside, best, slow, "s", slow / best,
-                  *bars, True, note)  # fmt: skip
+    note = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
+    note += f" s; processor {_median(busy):.2f} s"
+    for number in dict.fromkeys((round(SUPERPIXELS * (args.side / 2048) ** 2), patches)):
+        peer = lambda n=number: superpixels.merged_superpixels(image, n, N_REGIONS)  # noqa: E731
+        slow = _median([timed(peer) for _ in range(args.slow_runs)])
+        beside = (
+            f"scikit-image: slic ({number:,} superpixels), rag_mean_color, merge_hierarchical to "
+            f"{N_REGIONS} regions"
+        )
+        yield Row(f"segment, {args.side} x {args.side} RGB", beside, best, slow, "s", slow / best,
+                  15, 25, True, note)  # fmt: skip
 
 
 def _tree(args: argparse.Namespace) -> Any:
@@ -168,23 +174,21 @@ def reweighted(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def training(args: argparse.Namespace) -> Iterator[Row]:
-    """Crops per second of training, beside the network alone."""
-    image, steps = picture(args.training_side), args.steps
-    params = aeseg.TrainingParams()
-    scaled = aeseg.load_model("base").read(image, "YXC").pixels
-    ours, theirs = [], []
-    for _ in range(args.runs):
-        times: list[tuple[int, float]] = []
-        for event in train_steps(image, params.updated(steps=steps), "YXC", "cpu"):
-            if event.stage == "train":
-                times.append((event.done, time.perf_counter()))
-        (first, start), (last, end) = times[0], times[-1]
-        ours.append((last - first) * params.batch_size / (end - start))
-        theirs.append(speed_peers.bare_loop(scaled, params.batch_size, params.crop_size, steps))
+    """Default training, beside a bare loop over what was the default before."""
+    image, model = picture(args.training_side), aeseg.load_model("base")
+    scaled = model.read(image, "YXC").pixels
+    ours, theirs, params = [], [], aeseg.TrainingParams()
+    for _ in range(args.training_runs):
+        start = time.process_time()
+        aeseg.train(image, params, "YXC", "cpu")
+        ours.append(time.process_time() - start)
+        rate = speed_peers.bare_loop(scaled, BATCH_BEFORE, CROP_BEFORE, args.steps)
+        theirs.append(STEPS_BEFORE * BATCH_BEFORE / rate)
     a, b = _median(ours), _median(theirs)
-    ratio = _median([x / y for x, y in zip(ours, theirs, strict=True)])
-    yield Row("training, crops per second", "the same network in a bare loop", a, b, "crops/s",
-              ratio, 0.9, 0.98, True)  # fmt: skip
+    yield Row(f"default training, {args.training_side} x {args.training_side}",
+              f"a bare loop of {STEPS_BEFORE} steps of {BATCH_BEFORE} crops", a, b,
+              "s of the processor", b / a, 2, 4, True,
+              f"{params.steps} steps; the loop takes {args.steps} of its steps")  # fmt: skip
 
 
 _PEAK = """
@@ -204,22 +208,45 @@ except FileNotFoundError:
 
 
 def memory(args: argparse.Namespace) -> Iterator[Row]:
-    """Peak resident memory of whole processes."""
-    patches = (args.side // aeseg.SegmentationParams().patch_size) ** 2
+    """Peak resident memory of processes, over that of one that has imported all and does nothing.
+
+    Both have the image; so has the scikit-image route, which is held against its own imports.
+    """
+    number = round(SUPERPIXELS * (args.side / 2048) ** 2)
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "image.npy")
         np.save(file, picture(args.side))
-        nothing, ours, theirs = (
+        idle, peak, idle_peer, peak_peer = (
             float(_python(_PEAK.format(here=str(HERE), file=file, work=work)))
             for work in (
                 "import napari_aeseg as a; a.load_model('base')",
                 f"import napari_aeseg as a; a.segment(image, 'base', {N_REGIONS}, device='cpu')",
-                f"import superpixels as s; s.merged_superpixels(image, {patches}, {N_REGIONS})",
+                "import superpixels",
+                f"import superpixels as s; s.merged_superpixels(image, {number}, {N_REGIONS})",
             )
         )
-    yield Row(f"peak memory, {args.side} x {args.side} RGB", "the scikit-image route", ours, theirs,
-              "MiB", ours / theirs, 1, 0.5, False,
-              f"of ours, {nothing:.0f} before any work: image, torch, model")  # fmt: skip
+    yield Row(f"peak memory over an idle process, {args.side} x {args.side} RGB",
+              f"the scikit-image route, {number:,} superpixels", peak - idle, peak_peer - idle_peer,
+              "MiB", peak - idle, 250, 150, False,
+              f"idle, with image, torch and model: {idle:.0f} MiB")  # fmt: skip
+
+
+def lazy(args: argparse.Namespace) -> Iterator[Row]:
+    """A lazy 16-bit image in blocks: peak memory over an idle process, and growth of time."""
+    sides = [args.lazy_side // 4, args.lazy_side]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = list(scale.images([(side, side) for side in sides], Path(folder)))
+    small, large = rows
+    peak, mib = max(large["peaks"].values()), large["mib"]
+    yield Row(f"lazy {sides[1]} x {sides[1]}, 16 bits: peak over an idle process",
+              f"the image itself, {mib:.0f} MiB", peak, mib, "MiB", peak, 256 + 0.25 * mib,
+              128 + 0.1 * mib, False,
+              ", ".join(f"{name} {p:.0f}" for name, p in large["peaks"].items()))  # fmt: skip
+    power = scale.growth(rows, "processor")["exponent"]
+    yield Row(f"the same: processor time grows with pixels, {sides[0]} to {sides[1]}, to the power",
+              "", power, float("nan"), "", power, 1.05, 1.02, False,
+              f"{small['processor']:.1f} and {large['processor']:.1f} s of the processor, "
+              f"{small['seconds']:.1f} and {large['seconds']:.1f} s on the clock")  # fmt: skip
 
 
 _IMPORT = "import time; t = time.perf_counter(); import {name}; print(time.perf_counter() - t)"
@@ -257,13 +284,60 @@ os._exit(0)
 
 def dock(args: argparse.Namespace) -> Iterator[Row]:
     """Opening the dock in a running napari."""
-    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
-        print("dock: left out, there is no display (tools/with_display makes one)")
+    if _no_display("dock"):
         return
     pairs = [tuple(map(float, _python(_DOCK).split()[-2:])) for _ in range(args.runs)]
     empty, ours = (_median(list(values)) for values in zip(*pairs, strict=True))
     yield Row("dock opens in a running napari", "an empty dock widget", ours, empty, "ms",
               ours - empty, 300, 100, False, "the first time in each process")  # fmt: skip
+
+
+_FIRST = """
+import os, sys, time
+sys.path.insert(0, {here!r})
+from window import Window
+window = Window({side}, settle={settle})
+canvas, drawn = window.viewer.window._qt_viewer.canvas._scene_canvas, []
+start = time.perf_counter()
+window.widget.segment()
+while window.widget.preview is None:
+    window.live(0.005)
+canvas.events.draw.connect(lambda *_: drawn.append(time.perf_counter()))
+while not drawn:
+    window.live(0.005)
+print(drawn[-1] - start, flush=True)
+os._exit(0)
+"""
+
+
+def first(args: argparse.Namespace) -> Iterator[Row]:
+    """The first Segment of a session, from the button to labels on the screen."""
+    if _no_display("first"):
+        return
+    side = args.side // 2
+    code = _FIRST.format(here=str(HERE), side=side, settle=SETTLE)
+    ours = _median([float(_python(code).split()[-1]) for _ in range(args.runs)])
+    yield Row(f"first Segment of a session, {side} x {side}, to labels on screen", "", ours,
+              float("nan"), "s", ours, 2, 1, False,
+              f"{SETTLE:g} s after the dock has opened")  # fmt: skip
+
+
+def demo(args: argparse.Namespace) -> Iterator[Row]:
+    """From an installed package to the first results, as `make demo` makes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "napari_aeseg.cli", "demo", "--no-window", "--output"]
+        run = lambda: subprocess.run([*command, folder], check=True, stdout=subprocess.DEVNULL)  # noqa: E731
+        ours = timed(run)
+    yield Row("napari-aeseg demo, without window", "", ours, float("nan"), "s", ours, 30, 20,
+              False)  # fmt: skip
+
+
+def _no_display(row: str) -> bool:
+    """Return whether there is no display, and say which row is left out."""
+    missing = sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
+    if missing:
+        print(f"{row}: left out, there is no display (tools/with_display makes one)")
+    return missing
 
 
 def _python(code: str) -> str:
@@ -278,8 +352,11 @@ ROWS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "reweighted": reweighted,
     "training": training,
     "memory": memory,
+    "lazy": lazy,
     "import": imports,
     "dock": dock,
+    "first": first,
+    "demo": demo,
 }
 
 
@@ -316,7 +393,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--side", type=int, default=2048, help="pixels along each side")
     parser.add_argument("--training-side", type=int, default=1024, help="of the image to train on")
+    parser.add_argument("--lazy-side", type=int, default=8192, help="of the image in blocks")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--training-runs", type=int, default=1, help="of whole trainings")
     parser.add_argument("--slow-runs", type=int, default=1, help="of what takes minutes")
     parser.add_argument("--steps", type=int, default=60, help="training steps to be timed")
     parser.add_argument("--json", type=Path)
