@@ -80,21 +80,24 @@ def map_tiles(
     device: torch.device = _CPU,
     tile_size: int = 512,
     precision: Precision = "float32",
+    tiles: list[tuple[tuple[int, ...], Tile]] | None = None,
 ) -> Generator[_R, None, None]:
     """Encode an image of shape (C, *space) tile by tile; yield what `work` returns for each tile.
 
     `network` is on the CPU; another device gets a copy. `work` is called with each `EncodedTile` in
     inference mode: on the CPU in one of several threads, else in the calling thread, while the
     device may still compute the tile. Results come in the order of `tiles_to_encode`; they do not
-    depend on `tile_size` (pixels along each side, see `tile_shape`). Level 0 is the image itself,
-    or the reconstruction for the decoder. bfloat16 has three digits; GPUs are faster at it.
+    depend on `tile_size` (pixels along each side, see `tile_shape`), nor on which `tiles` are
+    chosen, by default all. Level 0 is the image itself, or the reconstruction for the decoder.
+    bfloat16 has three digits; GPUs are faster at it.
     """
     dtype = dtype_of(precision, device)
     if device.type != "cpu" or dtype != torch.float32:
         network = inference_copy(network, device).to(dtype)
-    tiles = tiles_to_encode(
-        network.architecture, pixels.shape[1:], tile_size, decoded=source == "decoder"
-    )
+    if tiles is None:
+        tiles = tiles_to_encode(
+            network.architecture, pixels.shape[1:], tile_size, decoded=source == "decoder"
+        )
 
     @torch.inference_mode()
     def encode(place: tuple[tuple[int, ...], Tile], x: torch.Tensor) -> _R:

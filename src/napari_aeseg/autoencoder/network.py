@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,18 @@ class _SameInAllSizes(_WeightsLater):
         return torch.mkldnn_convolution(
             x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
         )
+
+
+def weighted_windows(x: Tensor, weights: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return means of (F, *space) over windows of a size, weighted by (D, F): (1, D, *cells)."""
+    n, ones = math.prod(size), [1] * len(size)
+    kernel = (weights / n).reshape(*weights.shape, *ones).expand(-1, -1, *size)
+    x = x.movedim(0, -1)[None].movedim(-1, 1)  # x[None] would lose that channels are last
+    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():  # as in `_SameInAllSizes`
+        return torch.mkldnn_convolution(x, kernel, None, [0] * len(size), size, ones, 1)
+    convolution: Any = F.conv2d if len(size) == 2 else F.conv3d
+    result: Tensor = convolution(x, kernel, stride=size)
+    return result
 
 
 class _Convolution2d(_SameInAllSizes, nn.Conv2d):

@@ -25,7 +25,7 @@ from napari_aeseg.autoencoder.encoding import (
     tiles_to_encode,
     to_device,
 )
-from napari_aeseg.autoencoder.evidence import EvidenceMaps
+from napari_aeseg.autoencoder.evidence import EvidenceMap
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 
@@ -75,7 +75,7 @@ def patch_moments_steps(
     devices with free memory take larger tiles, and a device that runs out of memory smaller ones,
     down to 64 pixels, before the CPU takes over; an event says so. `precision` is that of weights
     and activations; sums are float32. In bfloat16 regions change: one pixel in ten or more on
-    texture mosaics (docs/performance.md). `with_evidence` keeps what `EvidenceMaps` collects.
+    texture mosaics (docs/performance.md). `with_evidence` keeps an `EvidenceMap`.
     InputError if features are not finite, or too large for their squares.
     """
     levels = model.levels(levels)
@@ -89,13 +89,13 @@ def patch_moments_steps(
         moments = kind(patches, channels, strides, device, stop)
         total = len(tiles_to_encode(model.architecture, patches.shape, tile_size))
         clock = Clock(total)
-        pixels, step = image.pixels, model.architecture.evidence_step
-        evidence_maps = EvidenceMaps(
-            pixels.shape[1:], channels if with_evidence else {}, strides, step, device
-        )
+        pixels, evidence = image.pixels, None
+        if with_evidence:
+            evidence = EvidenceMap(model.network, pixels, channels, strides, source, device, stop)
 
         def work(encoded: EncodedTile) -> Any:
-            evidence_maps.add(encoded)
+            if evidence is not None:
+                evidence.add(encoded)
             return moments.prepare(encoded)
 
         tiles = map_tiles(model.network, work, pixels, levels, source, device, tile_size, precision)
@@ -108,8 +108,8 @@ def patch_moments_steps(
         mean, second = moments.finish()
         if not (np.isfinite(mean).all() and (second <= _LARGEST_SQUARE).all()):
             raise InputError(NOT_FINITE)
-        evidence = evidence_maps.finish(pixels) if with_evidence else None
-        return PatchMoments(mean, second, np.repeat(levels, list(channels.values())), evidence)
+        values = None if evidence is None else evidence.values
+        return PatchMoments(mean, second, np.repeat(levels, list(channels.values())), values)
 
     chosen = choose_device(device)
     dtype_of(precision, chosen)
