@@ -37,7 +37,7 @@ _APART = 24
 # Tiles that directions are estimated from: size (of planes, of volumes), share of the image, number
 # at least and at most. Every second cell of them counts.
 _TILE_SIZE, _SHARE, _FEWEST, _MOST = {2: 64, 3: 256}, 1 / 24, 16, 96
-_EVERY_SECOND = (..., slice(None, None, 2), slice(None, None, 2))
+_EVERY_SECOND: Any = (..., slice(None, None, 2), slice(None, None, 2))
 # Squares of larger features leave double precision.
 _LARGEST = 1e100
 # Steps of the result for one standard deviation.
@@ -80,7 +80,7 @@ class EvidenceMap:
         image, *levels = self._maps
         with without_tf32(image.device):
             total = self._offset + self._image(encoded).movedim(0, -1) @ image.T.cpu()
-            inside = self._cells(encoded)
+            window: Any = (0, slice(None), *self._cells(encoded))
             for (level, stride), weights in zip(self._strides.items(), levels, strict=True):
                 features = encoded.features[level].float()
                 values = weighted_windows(features, weights, self._ratio(self.step, stride))
@@ -88,7 +88,7 @@ class EvidenceMap:
                 if max(ratio) > 1:
                     mode = "bilinear" if len(ratio) == 2 else "trilinear"
                     values = F.interpolate(values, scale_factor=ratio, mode=mode)
-                total += values[(0, slice(None), *inside)].movedim(0, -1).cpu()
+                total += values[window].movedim(0, -1).cpu()
         total.round_().clamp_(-127, 127)
         place: Any = zip(encoded.tile.inner, self.step, strict=True)
         place = tuple(slice(i.start // s, -(-i.stop // s)) for i, s in place)
@@ -122,13 +122,14 @@ class EvidenceMap:
 
     def _features(self, encoded: EncodedTile) -> np.ndarray:
         """Features of every second cell of a tile, the image first, float64, (F, *cells)."""
-        parts, inside = [self._image(encoded)], self._cells(encoded)
+        parts = [self._image(encoded)]
+        window: Any = (0, slice(None), *self._cells(encoded))
         for level, stride in self._strides.items():
             values = encoded.features[level].float()[None]
             pool: Any = F.avg_pool2d if len(stride) == 2 else F.avg_pool3d
             values = pool(values, self._ratio(self.step, stride))
             values = F.interpolate(values, scale_factor=self._ratio(stride, self.step))
-            parts.append(values[(0, slice(None), *inside)].cpu())
+            parts.append(values[window].cpu())
         return torch.cat([part[_EVERY_SECOND] for part in parts]).double().numpy()
 
     def _image(self, encoded: EncodedTile) -> torch.Tensor:
