@@ -220,7 +220,7 @@ def test_each_image_has_edits_of_its_own(cut):
         (lambda w: w.merge((0, 0), (0, 0)), "in the same region"),
         (lambda w: w.merge((0, 0), (99, 0)), r"place = \(99, 0\)"),
         (lambda w: w.split((0,)), r"place = \(0,\)"),
-        (lambda w: (setattr(w, "mode", "classes"), w.split((0, 0))), "act on regions"),
+        (lambda w: (setattr(w, "mode", "classes"), w.split((0, 0))), "choose the mode Regions"),
     ],
 )
 def test_impossible_edits_are_refused_and_change_nothing(cut, act, words):

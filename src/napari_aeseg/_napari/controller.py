@@ -139,6 +139,7 @@ class Controller:
         corrections, tools = self.corrections, self.tools
         for signal, action in (
             (tools.merged, corrections.merge),
+            (tools.split_between, corrections.split),
             (tools.undo, corrections.undo),
             (tools.redo, corrections.redo),
         ):
@@ -441,8 +442,15 @@ class Controller:
 
     def _click(self, tool: Tool, image: Image, place: tuple[int, ...]) -> None:
         """Do what a tool does where its user has clicked."""
-        corrections = self.corrections
-        actions = {"lock": corrections.lock, "similar": corrections.find_similar}
+        corrections, objects = self.corrections, self.corrections.objects
+        actions: dict[Tool, Callable[..., None]] = {
+            "lock": corrections.lock,
+            "similar": corrections.find_similar,
+            "add": objects.add,
+            "delete": objects.delete,
+            "larger": objects.larger,
+            "smaller": objects.smaller,
+        }
         self.correct(actions.get(tool, corrections.split), image, place)
 
     def paint(self, image: Image | None = None) -> Labels:

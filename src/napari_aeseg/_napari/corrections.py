@@ -12,9 +12,12 @@ from napari_aeseg._napari.examples import Examples
 from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import check_colors, label_colors
 from napari_aeseg._napari.layers.connections import Connections
-from napari_aeseg._napari.layers.placement import label_place, placed_on
+from napari_aeseg._napari.layers.placement import checked_place, placed_on
+from napari_aeseg._napari.object_corrections import ObjectCorrections
+from napari_aeseg._napari.state import edits_of
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.cuts.edits import Merge, Split
+from napari_aeseg.regions.cuts.object_edits import ObjectEdit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +47,7 @@ class ManualCorrections:
     ) -> None:
         self._viewer = viewer
         self._state = state
+        self.objects = ObjectCorrections(state)
         self._strokes_changed = strokes_changed
         # Strokes when the previews were updated last.
         self._strokes: WeakKeyDictionary[Labels, np.ndarray] = WeakKeyDictionary()
@@ -61,40 +65,44 @@ class ManualCorrections:
     # Edits
 
     def merge(self, image: Image, *places: Sequence[int]) -> None:
-        """Merge the regions at some places, in data coordinates of the labels."""
+        """Merge the regions or objects at some places, in data coordinates of the labels."""
+        if self._state.cut.mode == "objects":
+            return self.objects.merge(image, *places)
         result = self._editable(image, *places)
         patches = tuple(self._patch(image, result, place) for place in places)
         if len(set(patches)) < 2:
             raise InputError(_ONE_REGION)
-        self._edit(image, Merge(patches))
+        return self._edit(image, Merge(patches))
 
-    def split(self, image: Image, place: Sequence[int]) -> None:
-        """Split the region at a place along the tree."""
-        result = self._editable(image, place)
-        before, edit = self._edited(result), Split(self._patch(image, result, place))
+    def split(self, image: Image, *places: Sequence[int]) -> None:
+        """Split the region at a place along the tree, or an object (see `ObjectCorrections`)."""
+        if self._state.cut.mode == "objects":
+            return self.objects.split(image, *places)
+        result = self._editable(image, *places)
+        before, edit = self._edited(result), Split(self._patch(image, result, places[0]))
         part = np.flatnonzero(before != self._edited(result, edit))
         if not len(part):
             raise InputError(_ONE_PATCH)
         # Named, they are split off at the same border when patches are compared in another way.
-        self._edit(image, replace(edit, part=tuple(part.tolist())))
+        return self._edit(image, replace(edit, part=tuple(part.tolist())))
 
     def undo(self, image: Image) -> bool:
-        """Undo the last edit; return False when there is none."""
-        result = self._state.results.get(image)
-        if result is None or not result.edits:
-            return False
-        *edits, last = result.edits
-        self._state.change_result(image, edits=tuple(edits), undone=(*result.undone, last))
-        self._state.message = f"{self._state.summary(image)}."
-        return True
+        """Undo the last edit of this mode; return False when there is none."""
+        return self._move_last(image, "edits", "undone")
 
     def redo(self, image: Image) -> bool:
         """Redo the edit that was undone last; return False when there is none."""
+        return self._move_last(image, "undone", "edits")
+
+    def _move_last(self, image: Image, source: str, target: str) -> bool:
+        """Move the last edit of this mode from one field of a result to another one."""
         result = self._state.results.get(image)
-        if result is None or not result.undone:
+        mine = [] if result is None else edits_of(getattr(result, source), self._state.cut.mode)
+        if not mine:
             return False
-        *undone, last = result.undone
-        self._state.change_result(image, edits=(*result.edits, last), undone=tuple(undone))
+        edits = [edit for edit in getattr(result, source) if edit is not mine[-1]]
+        moved = (*getattr(result, target), mine[-1])
+        self._state.change_result(image, **{source: tuple(edits), target: moved})
         self._state.message = f"{self._state.summary(image)}."
         return True
 
@@ -105,7 +113,7 @@ class ManualCorrections:
         if result.hierarchy.is_lazy:
             raise InputError(_IN_BLOCKS)
         labels = state.labels(image, state.cut, state.example_of(state.images) or image)
-        place = _place_in(result, place)
+        place = checked_place(result.hierarchy, place)
         locked = np.zeros(labels.shape, np.int32) if result.locked is None else result.locked.copy()
         if locked[place]:
             locked[locked == locked[place]] = 0
@@ -126,7 +134,10 @@ class ManualCorrections:
         result = state.results[image]
         if result.hierarchy.is_lazy:
             raise InputError(_IN_BLOCKS)
-        place, (shown, _) = _place_in(result, place), state.cut_labels(image, state.cut, example)
+        place, (shown, _) = (
+            checked_place(result.hierarchy, place),
+            state.cut_labels(image, state.cut, example),
+        )
         labels = state.patch_labels(image, state.cut, example)
         if labels[place] != shown[place]:  # beside a border that follows the pixels
             inside = np.argwhere(labels == shown[place])
@@ -148,9 +159,13 @@ class ManualCorrections:
         if image not in self._state.results:
             raise InputError(f"{image.name} is not segmented yet: there are no regions to change.")
         if self._state.cut.mode != "regions":
-            raise InputError("Merge, Split and Lock act on regions: choose the mode Regions first.")
+            raise InputError(
+                "Regions and objects can be corrected: choose the mode Regions or Objects first."
+            )
         result = self._state.results[image]
-        if result.locked is not None and any(result.locked[_place_in(result, p)] for p in places):
+        if result.locked is not None and any(
+            result.locked[checked_place(result.hierarchy, p)] for p in places
+        ):
             raise InputError(_LOCKED)
         return result
 
@@ -164,7 +179,8 @@ class ManualCorrections:
         result = self._state.results[image]
         if np.array_equal(self._edited(result), self._edited(result, edit)):
             raise InputError(_ONE_REGION)
-        self._state.change_result(image, edits=(*result.edits, edit), undone=())
+        undone = tuple(e for e in result.undone if isinstance(e, ObjectEdit))
+        self._state.change_result(image, edits=(*result.edits, edit), undone=undone)
         self._state.message = f"{self._state.summary(image)}."
 
     def _patch(self, image: Image, result: Result, place: Sequence[int]) -> int:
@@ -318,14 +334,4 @@ class ManualCorrections:
 
 
 def _patch(result: Result, place: Sequence[int]) -> int:
-    return int(result.hierarchy.patches[_place_in(result, place)])
-
-
-def _place_in(result: Result, place: Sequence[int]) -> tuple[int, ...]:
-    """Return a place as a pixel of the patches."""
-    patches, place = result.hierarchy.patches, label_place(tuple(place), result.hierarchy.axes)
-    is_inside = len(place) == patches.ndim
-    is_inside = is_inside and all(0 <= i < n for i, n in zip(place, patches.shape, strict=True))
-    if not is_inside:
-        raise InputError(f"place = {place}: give a pixel of an image of shape {patches.shape}.")
-    return place
+    return int(result.hierarchy.patches[checked_place(result.hierarchy, place)])

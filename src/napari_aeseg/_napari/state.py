@@ -6,7 +6,7 @@ Views draw it and write what the user chooses, jobs write what they made, layers
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -21,6 +21,7 @@ from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, T
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import edits_on
 from napari_aeseg.regions.cuts.locked import with_locked
+from napari_aeseg.regions.cuts.object_edits import ObjectEdit
 from napari_aeseg.regions.cuts.smallest import without_small_pieces_of_pixels
 
 if TYPE_CHECKING:
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
     from napari_aeseg.progress import Progress, StopFlag
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
+    from napari_aeseg.regions.cuts.cut import Mode
     from napari_aeseg.regions.cuts.edits import Edit
     from napari_aeseg.regions.hierarchy import Hierarchy
+
+    AnyEdit = Edit | ObjectEdit
 
 EDITS_DISCARDED = (
     "Merges or splits by hand were discarded, because the new patches do not have their borders."
@@ -46,7 +50,7 @@ OWN_CLASSES = (
 )
 _MOST_MODELS = 8  # of a session that are kept in memory
 Start = Literal["new", "base", "current"]
-Tool = Literal["merge", "split", "lock", "similar"]
+Tool = Literal["add", "delete", "merge", "split", "larger", "smaller", "lock", "similar"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
 Display = Literal["fill", "outlines", "off"]
 DISPLAYS: tuple[Display, ...] = get_args(Display)
@@ -75,8 +79,8 @@ class Result:
     hierarchy: Hierarchy
     model: Model | None  # that encoded it; None for a saved hierarchy whose model is not loaded
     input: ImageInput  # the image as it was encoded
-    edits: tuple[Edit, ...] = ()  # merges and splits by hand
-    undone: tuple[Edit, ...] = ()  # those that were undone
+    edits: tuple[AnyEdit, ...] = ()  # by hand, of regions and of objects
+    undone: tuple[AnyEdit, ...] = ()  # those that were undone
     markers: Labels | None = None  # the layer with the user's strokes
     locked: np.ndarray | None = None  # labels of the regions that stay as they are, 0 elsewhere
     examples: Examples | None = None  # what is shown looks like them
@@ -141,10 +145,25 @@ class ObjectRequest:
     cut: Cut
     prototypes: Prototypes | None
 
+    def labels(self, stop: StopFlag | None = None) -> np.ndarray:
+        """Return the objects."""
+        return self.cut.labels(self.hierarchy, self.prototypes, stop=stop)
+
+    def sizes_at(self, place: tuple[int, ...]) -> list[int]:
+        """Return pixels of what may be an object at a place."""
+        cut, hierarchy = self.cut, self.hierarchy
+        settings = asdict(cut.object_settings)
+        n_classes = cut.classes_in(hierarchy)
+        return hierarchy.object_sizes_at(
+            place, cut.class_ids, n_classes, self.prototypes, **settings
+        )
+
     def gives_same(self, other: ObjectRequest) -> bool:
         """Whether both find the same objects."""
         mine, theirs = self.cut, other.cut
         if (mine.object_settings, mine.class_ids) != (theirs.object_settings, theirs.class_ids):
+            return False
+        if mine.edits_used != theirs.edits_used:
             return False
         if mine.class_ids is None:  # objects by brightness depend on the image only
             return self.hierarchy.brightness is other.hierarchy.brightness
@@ -475,9 +494,10 @@ class DockState:
     # Labels of a cut
 
     def cut_of(self, image: Image, cut: Cut) -> Cut:
-        """Return the cut with what was merged and split by hand in this image."""
+        """Return the cut with what was edited by hand in this image."""
         result = self.results.get(image)
-        edits = result.edits if result is not None and cut.mode == "regions" else ()
+        is_edited = cut.mode in ("regions", "objects")
+        edits = result.edits if result is not None and is_edited else ()
         return replace(cut, edits=edits)
 
     def labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
@@ -638,6 +658,7 @@ class DockState:
         prototypes = None
         if cut.class_ids is not None:
             prototypes = self.prototypes_for(image, self.example_of(self.images) or image, cut)
+        cut = self.cut_of(image, replace(cut, mode="objects"))
         return ObjectRequest(self.results[image].hierarchy, cut, prototypes)
 
     def objects_of(self, image: Image, cut: Cut) -> np.ndarray | None:
@@ -681,7 +702,7 @@ def _describe(prototypes: Prototypes, hierarchy: Hierarchy) -> bool:
 
 def _edits_on(
     hierarchy: Hierarchy, before: Result
-) -> tuple[tuple[Edit, ...], tuple[Edit, ...], bool]:
+) -> tuple[tuple[AnyEdit, ...], tuple[AnyEdit, ...], bool]:
     """Return edits and undone edits for another hierarchy of an image, and whether all are kept."""
     old = before.hierarchy
     if not before.edits and not before.undone:
@@ -691,9 +712,24 @@ def _edits_on(
         return (), (), not before.edits
     if np.array_equal(old.patches, hierarchy.patches):
         return before.edits, before.undone, True
-    edits, lost = edits_on(hierarchy.patches, before.edits, old.patches)
-    undone, _ = edits_on(hierarchy.patches, before.undone, old.patches)
-    return tuple(edits), tuple(undone), not lost
+    edits, lost = _carried_over(hierarchy.patches, before.edits, old.patches)
+    undone, _ = _carried_over(hierarchy.patches, before.undone, old.patches)
+    return edits, undone, not lost
+
+
+def edits_of(edits: tuple[AnyEdit, ...], mode: Mode) -> list[AnyEdit]:
+    """Return those of some edits that are of a mode."""
+    return list(Cut(mode, edits=edits).edits_used)
+
+
+def _carried_over(
+    patches: np.ndarray, edits: tuple[AnyEdit, ...], made_on: np.ndarray
+) -> tuple[tuple[AnyEdit, ...], bool]:
+    """Edits on other patches, and whether some are lost; those of objects name pixels."""
+    of_objects = [edit for edit in edits if isinstance(edit, ObjectEdit)]
+    of_patches = [edit for edit in edits if not isinstance(edit, ObjectEdit)]
+    moved, lost = edits_on(patches, of_patches, made_on)
+    return (*moved, *of_objects), bool(lost)
 
 
 def _narrow(labels: np.ndarray) -> np.ndarray:

@@ -593,7 +593,7 @@ class AESegWidget(Container):
     # Correct by hand: places are pixels of the labels, such as (row, column)
 
     def merge(self, *places: tuple[int, ...], image: Image | None = None) -> None:
-        """Merge the regions at two places or more; one step of undo.
+        """Merge the regions or objects at two places or more; one step of undo.
 
         Parameters
         ----------
@@ -609,18 +609,60 @@ class AESegWidget(Container):
         """
         self._controller.correct(self._controller.corrections.merge, image, *places)
 
-    def split(self, place: tuple[int, ...], image: Image | None = None) -> None:
+    def split(self, *places: tuple[int, ...], image: Image | None = None) -> None:
         """Split the region at a place where its halves were merged last; one step of undo.
+
+        An object is split at its deepest neck; if more places in it are given, between them.
 
         Raises
         ------
         InputError
             As `merge`, and if the region is a single patch.
         """
-        self._controller.correct(self._controller.corrections.split, image, place)
+        self._controller.correct(self._controller.corrections.split, image, *places)
+
+    def add(self, place: tuple[int, ...], image: Image | None = None) -> None:
+        """Add the most likely object at a place without one; one step of undo.
+
+        Raises
+        ------
+        InputError
+            If the mode is not "objects", or nothing stands out there.
+        """
+        self._controller.correct(self._controller.corrections.objects.add, image, place)
+
+    def delete(self, place: tuple[int, ...], image: Image | None = None) -> None:
+        """Delete the object at a place; one step of undo.
+
+        Raises
+        ------
+        InputError
+            If the mode is not "objects", or there is no object.
+        """
+        self._controller.correct(self._controller.corrections.objects.delete, image, place)
+
+    def larger(self, place: tuple[int, ...], image: Image | None = None) -> None:
+        """Take the next larger candidate instead of the object at a place, such as the cell.
+
+        Raises
+        ------
+        InputError
+            As `delete`, and if there is nothing larger.
+        """
+        self._controller.correct(self._controller.corrections.objects.larger, image, place)
+
+    def smaller(self, place: tuple[int, ...], image: Image | None = None) -> None:
+        """Take the next smaller candidate instead of the object at a place, such as the nucleus.
+
+        Raises
+        ------
+        InputError
+            As `delete`, and if there is nothing smaller.
+        """
+        self._controller.correct(self._controller.corrections.objects.smaller, image, place)
 
     def undo(self, image: Image | None = None) -> bool:
-        """Undo the last merge or split; return False when there is none."""
+        """Undo the last correction of this mode; return False when there is none."""
         return bool(self._controller.correct(self._controller.corrections.undo, image))
 
     def redo(self, image: Image | None = None) -> bool:
@@ -682,7 +724,7 @@ class AESegWidget(Container):
 
     @property
     def tool(self) -> Tool | None:
-        """What clicks on a preview do: "merge", "split", "lock", "similar"; None: as in napari."""
+        """What clicks on a preview do, one of `TOOLS`; None leaves them to napari."""
         return self._state.tool
 
     @tool.setter

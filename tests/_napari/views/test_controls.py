@@ -302,6 +302,10 @@ CONTROLS = {
     "segments.tools.similarity.number": (with_examples, step, value("widget.similarity")),
     "segments.tools.undo_button": (edited, click, shown),
     "segments.tools.redo_button": (undone, click, shown),
+    "segments.tools.buttons['smaller']": (objects, click, value("widget.tool")),
+    "segments.tools.buttons['larger']": (objects, click, value("widget.tool")),
+    "segments.tools.buttons['add']": (objects, click, value("widget.tool")),
+    "segments.tools.buttons['delete']": (objects, click, value("widget.tool")),
     **{
         f"segments.objects.{part}": (prepare, act, value(f"widget.{name}"))
         for name, prepare in {

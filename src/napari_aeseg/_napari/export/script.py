@@ -230,7 +230,8 @@ class _Writer:
         return f"aeseg.build_hierarchy({name}, model, {params_code(params)}{given})"
 
     def _cut(self, cut: Cut, tree: str, result: Result, prototypes: str | None) -> str:
-        plain = not cut.edits and prototypes is None
+        plain = not cut.edits_used and prototypes is None
+        edits = "({},)".format(", ".join(f"aeseg.{edit!r}" for edit in cut.edits_used))
         coarse = "" if cut.refine else ", refine=False"
         options = coarse if cut.min_size is None else f", min_size={cut.min_size}{coarse}"
         if cut.mode == "regions" and plain:
@@ -250,10 +251,11 @@ class _Writer:
             arguments: dict[str, object] = cut.object_settings.changed
             if cut.class_ids is not None:
                 arguments = {"class_ids": cut.class_ids, "n_classes": n_classes, **arguments}
-            code = call(f"{tree}.objects", **arguments)
-            return code if prototypes is None else f"{code[:-1]}, prototypes={prototypes})"
-        edits = ", ".join(f"aeseg.{edit!r}" for edit in cut.edits)
-        cut_code = f"aeseg.Cut(n_regions={cut.n_regions}{options}, edits=({edits},))"
+            given = {"edits": edits if cut.edits_used else None, "prototypes": prototypes}
+            code = [f"{k}={v!r}" for k, v in arguments.items()]
+            code += [f"{name}={value}" for name, value in given.items() if value is not None]
+            return f"{tree}.objects({', '.join(code)})"
+        cut_code = f"aeseg.Cut(n_regions={cut.n_regions}{options}, edits={edits})"
         return f"{cut_code}.labels({tree})"
 
     def _file_name(self, name: str) -> str:

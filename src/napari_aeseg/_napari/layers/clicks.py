@@ -1,4 +1,4 @@
-"""Merging, splitting, locking regions and giving examples by clicks on the preview."""
+"""Correcting regions and objects, and giving examples, by clicks on the preview."""
 
 from __future__ import annotations
 
@@ -20,19 +20,29 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.cuts.cut import Mode
 
 _HINTS: dict[Tool | None, str] = {
-    "merge": "Click two regions, or drag. Escape to end.",
-    "split": "Click a region. Escape to end.",
+    "merge": "Click the two, or drag from one to the other. Escape to end.",
+    "split": "Click what to split. Escape to end.",
+    "add": "Click an object that was missed. Escape to end.",
+    "delete": "Click an object. Escape to end.",
+    "larger": "Click an object. Escape to end.",
+    "smaller": "Click an object. Escape to end.",
     "lock": "Click a region to lock it, again to unlock it. Escape to end.",
     "similar": "Click an example; then what is missing, and what is not meant. Escape to end.",
 }
 #: The modes in which a tool has something to act on.
 MODES_OF_TOOL: dict[Tool, tuple[Mode, ...]] = {
-    "merge": ("regions",),
-    "split": ("regions",),
+    "add": ("objects",),
+    "delete": ("objects",),
+    "merge": ("regions", "objects"),
+    "split": ("regions", "objects"),
+    "larger": ("objects",),
+    "smaller": ("objects",),
     "lock": ("regions",),
     "similar": ("regions", "objects"),
 }
 _KEYS = ("Control-Z", "Control-Shift-Z")  # undo, redo
+_KEYS_AT_POINTER: dict[str, Tool] = {"Shift-Up": "larger", "Shift-Down": "smaller"}
+_LEAST_DRAG = 4  # pixels; a click is seldom quite still
 _LEAVE = "Escape"
 _MOST_MARKED = 5000  # labels, whose colours take 0.1 s
 
@@ -42,6 +52,7 @@ class EditTools:
 
     merged = Signal(object, tuple, tuple)  # image layer, two places in data coordinates
     clicked = Signal(object, object, tuple)  # another tool, image layer, place
+    split_between = Signal(object, tuple, tuple)  # image layer, two places in one object
     undo = Signal(object)  # image layer: the key was pressed on its preview
     redo = Signal(object)
 
@@ -78,8 +89,15 @@ class EditTools:
         layer.mouse_drag_callbacks.append(self._callbacks[image])
         for key, signal in zip(_KEYS, (self.undo, self.redo), strict=True):
             layer.bind_key(key, lambda _, signal=signal: signal.emit(image), overwrite=True)
+        for key, tool in _KEYS_AT_POINTER.items():
+            layer.bind_key(key, partial(self._use_at_pointer, tool, image), overwrite=True)
         layer.bind_key(_LEAVE, self._leave, overwrite=True)
         self._prepare(layer)
+
+    def _use_at_pointer(self, tool: Tool, image: Image, layer: Labels) -> None:
+        place = _place(layer, self._viewer.cursor.position)
+        if place is not None and self._state.cut.mode in MODES_OF_TOOL[tool]:
+            self.clicked.emit(tool, image, place)
 
     def _leave(self, *_: Any) -> None:
         """Put the tool down."""
@@ -87,14 +105,14 @@ class EditTools:
             self._state.tool = None
 
     def _on_cut(self) -> None:
-        """Put the tool down where there are no regions: strokes are painted with other clicks."""
+        """Put the tool down where it has no use: strokes are painted with other clicks."""
         self._forget_first()
         tool = self._state.tool
         if tool is not None and self._state.cut.mode not in MODES_OF_TOOL[tool]:
             self._leave()
 
     def _mark_first(self, image: Image, layer: Labels, place: tuple[int, ...]) -> None:
-        """Take a region for the first of two, and show it in white."""
+        """Take a region or object for the first of two, and show it in white."""
         self._forget_first()
         self._first = (image, place)
         most = 0 if layer.multiscale else int(layer.data.max())
@@ -113,7 +131,7 @@ class EditTools:
         layer, callback = self._layers.pop(image), self._callbacks.pop(image)
         if callback in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.remove(callback)
-        for key in (*_KEYS, _LEAVE):
+        for key in (*_KEYS, *_KEYS_AT_POINTER, _LEAVE):
             layer.bind_key(key, None)
         _leave_to_napari(layer)
 
@@ -150,7 +168,9 @@ class EditTools:
         end = _place(layer, event.position)
         if start is None:
             return
-        if self._state.tool != "merge":
+        if self._is_split(layer, start, end):
+            self.split_between.emit(image, start, end)
+        elif self._state.tool != "merge":
             self.clicked.emit(self._state.tool, image, start)
         elif end is not None and _value(layer, start) != _value(layer, end):
             self._forget_first()
@@ -161,7 +181,14 @@ class EditTools:
             self.merged.emit(image, first, start)
         else:
             self._mark_first(image, layer, start)
-            self._state.message = "Now click the region to merge it with."
+            self._state.message = "Now click what to merge it with."
+
+    def _is_split(self, layer: Labels, start: tuple[int, ...], end: tuple[int, ...] | None) -> bool:
+        """Whether a drag goes from one part of an object to another, to split it between them."""
+        if self._state.tool != "split" or self._state.cut.mode != "objects" or end is None:
+            return False
+        is_drag = np.abs(np.subtract(start, end)).max() >= _LEAST_DRAG
+        return bool(is_drag) and _value(layer, start) == _value(layer, end) > 0
 
 
 def _leave_to_napari(layer: Labels) -> None:

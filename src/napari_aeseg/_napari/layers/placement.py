@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.transforms import Affine
 
+from napari_aeseg.errors import InputError
 from napari_aeseg.images.layers import letters_of, level_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari.layers import Image, Layer
 
     from napari_aeseg.images.axes import Axes
+    from napari_aeseg.regions.hierarchy import Hierarchy
 
 
 def placed_on(
@@ -139,3 +141,12 @@ def _shear_matrix(layer: Layer) -> np.ndarray:
     matrix = np.eye(layer.ndim)
     matrix[np.triu_indices(layer.ndim, 1)] = shear
     return matrix
+
+
+def checked_place(hierarchy: Hierarchy, place: Sequence[int]) -> tuple[int, ...]:
+    """Return `label_place` in a hierarchy; raise InputError outside its image."""
+    shape, place = hierarchy.patches.shape, label_place(tuple(place), hierarchy.axes)
+    is_inside = len(place) == len(shape)
+    if not is_inside or not all(0 <= i < n for i, n in zip(place, shape, strict=True)):
+        raise InputError(f"place = {place}: give a pixel of an image of shape {shape}.")
+    return place

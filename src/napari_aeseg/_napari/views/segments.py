@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -211,7 +212,7 @@ class ObjectsPanel(QWidget):
         objects = self._state.objects_of(image, cut) if is_shown else None
         if objects is None:  # still being detected
             return ""
-        number = int(objects.max(initial=0))
+        number = int(np.count_nonzero(np.bincount(objects.ravel())[1:]))
         if number == 0:
             return "No objects found. Try a smaller size."
         return "1 object" if number == 1 else f"{number} objects"

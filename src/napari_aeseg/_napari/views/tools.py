@@ -9,6 +9,7 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QPushButton, QShortcut, QWidget
 
 from napari_aeseg._napari.layers.clicks import MODES_OF_TOOL
+from napari_aeseg._napari.state import edits_of
 from napari_aeseg._napari.views.widgets import (
     Form,
     NumberSlider,
@@ -21,14 +22,30 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState, Tool
 
 _TOOLS: dict[Tool, tuple[str, str]] = {
+    "add": (
+        "Add",
+        "Click an object that was missed: the most likely outline around this place is taken.",
+    ),
+    "delete": ("Delete", "Click an object to remove it."),
+    "larger": (
+        "Larger",
+        "Click an object to take the next larger outline around this place, such as the cell "
+        "around a nucleus (Shift+Up at the pointer).",
+    ),
+    "smaller": (
+        "Smaller",
+        "Click an object to take the next smaller outline around this place, such as the nucleus "
+        "in a cell (Shift+Down at the pointer).",
+    ),
     "merge": (
         "Merge",
-        "Drag from one region of the preview to another, or click the one and then the other, to "
+        "Drag from one region or object to another, or click the one and then the other, to "
         "merge them. They stay merged while the sliders move.",
     ),
     "split": (
         "Split",
-        "Click a region of the preview to split it where its two halves were merged last.",
+        "Click a region to split it where its two halves were merged last. Click an object to "
+        "split it at its neck, or drag from one part of it to the other.",
     ),
     "lock": (
         "Lock",
@@ -60,24 +77,22 @@ class ToolsPanel(QWidget):
         leave = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
         leave.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
         leave.activated.connect(lambda: setattr(state, "tool", None))
-        self.undo_button = push_button(
-            "Undo", "Undo the last merge or split (Ctrl+Z on the preview)."
-        )
+        self.undo_button = push_button("Undo", "Undo the last correction (Ctrl+Z on the preview).")
         self.redo_button = push_button(
             "Redo", "Redo what was undone (Ctrl+Shift+Z on the preview)."
         )
         self.forget_button = push_button("Show all", "Forget the examples and show all segments.")
         self.similarity = NumberSlider(0, 1, decimals=2, logarithmic=False)
         self.similarity.changed.connect(lambda value: setattr(state, "similarity", value))
-        self._edits = in_a_row(self.undo_button, self.redo_button)
         self._slider = QWidget()
         form = Form()
         form.add("Similarity", self.similarity, _SIMILARITY_TIP)
         self._slider.setLayout(form)
-        merge, split, lock, similar = self.buttons.values()
+        add, delete, larger, smaller, merge, split, lock, similar = self.buttons.values()
         fill_column(
             self,
-            in_a_row(merge, split, self._edits),
+            in_a_row(add, delete, larger, smaller),
+            in_a_row(merge, split, self.undo_button, self.redo_button),
             in_a_row(lock, similar, self.forget_button),
             self._slider,
         ).setSpacing(3)
@@ -90,8 +105,8 @@ class ToolsPanel(QWidget):
         for tool, button in self.buttons.items():
             button.setVisible(mode in MODES_OF_TOOL[tool])
             button.setEnabled(result is not None)
-        self._edits.setVisible(mode == "regions")
-        n_edits, n_undone = (len(result.edits), len(result.undone)) if result else (0, 0)
+        edits, undone = ((), ()) if result is None else (result.edits, result.undone)
+        n_edits, n_undone = len(edits_of(edits, mode)), len(edits_of(undone, mode))
         self.undo_button.setEnabled(n_edits > 0)
         self.undo_button.setText(f"Undo ({n_edits})" if n_edits else "Undo")
         self.redo_button.setEnabled(n_undone > 0)

@@ -136,10 +136,7 @@ def detecting_objects(requests: Mapping[Any, ObjectRequest]) -> Work:
 
     def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
         yield from ()
-        return {
-            key: request.cut.labels(request.hierarchy, request.prototypes, stop=stop)
-            for key, request in requests.items()
-        }
+        return {key: request.labels(stop) for key, request in requests.items()}
 
     return work
 
