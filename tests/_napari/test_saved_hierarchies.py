@@ -45,6 +45,25 @@ def test_the_saved_hierarchy_is_the_tuned_one(segmented, path):
     assert segmented._dock.status.text.text() == f"Saved as {path.name}."
 
 
+def test_a_session_has_the_work_by_hand_as_well(segmented, path):
+    segmented.n_regions = 7
+    segmented.merge((4, 4), (4, 40))
+    segmented.paint().data[3:5, 3:9] = 1
+    segmented.class_names = ("dark", "bright", "other")
+    shown = segmented.preview.data
+    segmented.save_hierarchy(path)
+    segmented.mode = "classes"
+    segmented.reset_choices()
+    segmented._state.drop_results(segmented.images)
+
+    segmented.open_hierarchy(path)
+
+    assert np.array_equal(segmented.preview.data, shown)
+    assert segmented.class_names == ("dark", "bright", "other")
+    assert segmented.undo()
+    assert segmented._state.first_result.markers.data.any()
+
+
 def test_opened_on_its_image_it_goes_on_without_segmenting(widget, saved, model, monkeypatch):
     monkeypatch.setattr("napari_aeseg.api.hierarchy_steps", None)  # would fail
     widget.model = model

@@ -18,6 +18,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_aeseg._napari.corrections import ManualCorrections
+from napari_aeseg._napari.drafts import Draft, read_draft, restore_settings
 from napari_aeseg._napari.export.script import script_of
 from napari_aeseg._napari.export.tables import (
     LABEL,
@@ -56,6 +57,7 @@ from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
 from napari_aeseg._napari.work.comparison import Comparer
 from napari_aeseg._napari.work.devices import DeviceFinder
+from napari_aeseg._napari.work.drafts import DraftKeeper
 from napari_aeseg._napari.work.errors import Reporter
 from napari_aeseg._napari.work.hierarchies import HierarchyIO
 from napari_aeseg._napari.work.objects import ObjectFinder
@@ -111,13 +113,15 @@ class Controller:
         )
         self.tools = EditTools(viewer, state)
         self.kept = KeptLayers(viewer, state)
-        self.corrections = ManualCorrections(viewer, state, self.previews.request_update)
+        self.drafts = DraftKeeper(state, lambda: read_settings())
+        self.corrections = ManualCorrections(viewer, state, self._on_strokes)
         self.diagnostics = DiagnosticLayers(viewer, state)
         self.following = FollowingLayers(state, self._layers_on)
         self.training_layer = TrainingLayer(viewer, state)
-        self.hierarchy_io = HierarchyIO(viewer, state)
+        self.hierarchy_io = HierarchyIO(viewer, state, self.corrections.restore)
         self.devices = DeviceFinder(state)
         self.dock = Dock(state)
+        self._restoring: dict[Image, Draft] = {}  # to bring back when they are segmented
         self._connections = Connections()  # to the viewer
         self._image_connections = Connections()
         self._connect_signals()
@@ -128,7 +132,7 @@ class Controller:
 
     def _connect_signals(self) -> None:
         finders = (self.finder, self.learner, self.refiner, self.comparer, self.alternatives)
-        for part in (*finders, self.previews, self.kept):
+        for part in (*finders, self.previews, self.kept, self.drafts):
             part.failed.connect(self.reporter.report)
         self.session.progressed.connect(self._on_progress)
         self.previews.painted.connect(self._on_painted)
@@ -148,6 +152,7 @@ class Controller:
 
     def _connect_buttons(self) -> None:
         dock, slot, corrections = self.dock, self.reporter.slot, self.corrections
+        state = self.state
         model, segments = dock.model, dock.segments
         for button, action, *arguments in (
             (model.train_button, self.train),
@@ -171,6 +176,8 @@ class Controller:
             (dock.export_button, self._ask_and_export),
             (dock.script_button, self.copy_script),
             (dock.status.stop_button, self.stop),
+            (dock.status.bring_button, self.bring_back),
+            (dock.status.dismiss_button, setattr, state, "drafts", {}),
         ):
             button.clicked.connect(slot(action, *arguments))
         model.device_box.opened.connect(self.devices.find)
@@ -354,6 +361,8 @@ class Controller:
                 lines.append(OWN_CLASSES)
             if not read.has_data_of(image):
                 lines.append(pixels_changed_text(image))
+            if image in self._restoring:
+                self.corrections.restore(image, self._restoring.pop(image))
             self._show_result(image)
         if total > 1:
             lines = [f"{image.name}: {line}" for line in lines]
@@ -376,6 +385,32 @@ class Controller:
         self.state.example = self.current_image()
         self.state.images = self.state.open_images
         self.segment()
+
+    def bring_back(self) -> None:
+        """Begin to segment the images of earlier work as they were, and bring that back."""
+        state = self.state
+        self.session.check_free()
+        if not state.drafts:
+            raise InputError("There is no earlier work on the open images.")
+        files = sorted(state.drafts.items(), key=lambda item: item[1].stat().st_mtime)
+        drafts = {image: read_draft(path) for image, path in files}
+        newest = list(drafts.values())[-1]
+        restore_settings(state, newest)
+        state.images = tuple(image for image in state.open_images if image in drafts)
+        inputs = self._read_images()
+        self.session.run(self._bringing_back(newest, list(zip(state.images, inputs, strict=True))))
+        self._restoring, state.drafts = drafts, {}
+
+    def _bringing_back(
+        self, draft: Draft, images: list[tuple[Image, ImageInput]]
+    ) -> Iterator[Task]:
+        path, current = draft.model_path, str(self.state.origin.path or "")
+        if path not in (current, "") and (path == BASE_MODEL or Path(path).is_file()):
+            yield self._loading(path, before_segmenting=True)
+            restore_settings(self.state, draft)  # a model brings its classes along
+        elif path != current:
+            show_warning(f"The model {Path(path).name} is gone: another one is used.")
+        yield from self._segmenting(images)
 
     def segment_folder(
         self, folder: str | PathLike[str], output: str | PathLike[str] | None, existing: Existing
@@ -452,6 +487,10 @@ class Controller:
             "smaller": objects.smaller,
         }
         self.correct(actions.get(tool, corrections.split), image, place)
+
+    def _on_strokes(self) -> None:
+        self.previews.request_update()
+        self.drafts.request()
 
     def paint(self, image: Image | None = None) -> Labels:
         """Make the strokes layer of an image the active one, with the brush."""
@@ -551,7 +590,7 @@ class Controller:
     def open_hierarchy(self, path: str | PathLike[str]) -> None:
         """Begin to read a hierarchy, and show it on its image if that is open."""
 
-        def announce(loaded: tuple[Hierarchy, int | None]) -> None:
+        def announce(loaded: tuple[Hierarchy, int | None, Draft | None]) -> None:
             self._show_result(self.state.images[0])
             self.segmented.emit(loaded[0])
 
@@ -704,6 +743,7 @@ class Controller:
             return
         self.is_closed = True
         state = self.state
+        self.drafts.close()
         save_state(self.viewer, state)
         state.events.disconnect()
         for name in state.events:

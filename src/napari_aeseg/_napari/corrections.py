@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from napari_aeseg._napari.drafts import by_hand
 from napari_aeseg._napari.examples import Examples
 from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import check_colors, label_colors
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
+    from napari_aeseg._napari.drafts import Draft
     from napari_aeseg._napari.state import DockState, Result
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.cuts.edits import Edit
@@ -208,8 +210,7 @@ class ManualCorrections:
             raise InputError("There is nothing to paint strokes on: segment an image first.")
         layer = result.markers
         if layer is None or layer not in self._viewer.layers:
-            layer = self._new_strokes(image, result)
-            self._state.change_result(image, markers=layer)
+            layer = self._new_strokes(image, np.zeros(result.hierarchy.patches.shape, np.uint8))
         layer.visible = True
         self._viewer.layers.selection.active = layer
         layer.mode = "paint"
@@ -225,9 +226,16 @@ class ManualCorrections:
             if result.markers is not None:
                 result.markers.visible = mode == "markers"
 
-    def _new_strokes(self, image: Image, result: Result) -> Labels:
-        empty = np.zeros(result.hierarchy.patches.shape, np.uint8)
-        strokes, place = placed_on(image, result.hierarchy.axes, empty)
+    def restore(self, image: Image, draft: Draft) -> None:
+        """Bring back what was done by hand on a segmented image."""
+        patches = self._state.results[image].hierarchy.patches
+        self._state.change_result(image, **by_hand(draft, patches))
+        if draft.strokes is not None and draft.strokes.shape == patches.shape:
+            self._new_strokes(image, draft.strokes).visible = self._state.cut.mode == "markers"
+
+    def _new_strokes(self, image: Image, strokes: np.ndarray) -> Labels:
+        """Make the layer of strokes of an image."""
+        strokes, place = placed_on(image, self._state.results[image].hierarchy.axes, strokes)
         layer: Labels = unwrapped(
             self._viewer.add_labels(
                 strokes,
@@ -238,6 +246,7 @@ class ManualCorrections:
         )
         layer.brush_size = _BRUSH
         self._follow(layer)
+        self._state.change_result(image, markers=layer)
         return layer
 
     def _follow(self, strokes: Labels) -> None:

@@ -305,6 +305,7 @@ class DockState:
     refined: Mapping[Image, tuple[BorderRequest, np.ndarray]] = field(default_factory=dict)
     alternatives: Thumbnails | None = None  # of the first image
     previews: Mapping[Image, Labels] = field(default_factory=dict)
+    drafts: Mapping[Image, Path] = field(default_factory=dict)  # of earlier work, on offer
     # Layers whose tables are measured again when they are painted on.
     kept: Mapping[Labels, KeptLayer] = field(default_factory=dict)
     table_columns: tuple[str, ...] | None = None  # of the selected layer; None without a table

@@ -24,6 +24,7 @@ from napari_aeseg.params import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
+    from pathlib import Path
 
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
@@ -302,6 +303,19 @@ class AESegWidget(Container):
             What to do with images that have results already.
         """
         self._run(self._controller.segment_folder, folder, output, existing)
+
+    @property
+    def drafts(self) -> dict[Image, Path]:
+        """Files with earlier work on the open images, saved by itself; `bring_back` opens them."""
+        return dict(self._state.drafts)
+
+    def bring_back(self) -> None:
+        """Begin to segment the images of earlier work as they were, and bring that work back.
+
+        Strokes, merges, splits, locked regions, examples and all controls are as they were;
+        `segmented` follows for each image, or `stopped`, or `failed`.
+        """
+        self._run(self._controller.bring_back)
 
     def stop(self) -> None:
         """Stop what is running; a training that is stopped keeps the model so far."""

@@ -22,7 +22,7 @@ class Settings:
 
     device: str = "auto"  # where torch works when a dock opens
     preset: str = "balanced"  # of the training parameters when a dock opens
-    autosave: bool = True  # whether models are saved while they are trained and at the end
+    autosave: bool = True  # whether models in training and work by hand save themselves
     autosave_folder: str = ""  # "" is the plugin's folder in the user's data folder
 
     @property
@@ -59,7 +59,7 @@ def prepare_folder(folder: Path) -> None:
     except OSError as error:
         raise InputError(
             f"Nothing can be saved in {folder} ({error.strerror or error}). Choose another folder "
-            "for models in napari's Preferences, or turn Autosave models off there."
+            "for models in napari's Preferences, or turn autosaving off there."
         ) from error
 
 

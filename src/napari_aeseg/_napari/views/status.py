@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 
-from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column, push_button
+from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column, in_a_row, push_button
 from napari_aeseg.progress import TrainingProgress
 
 if TYPE_CHECKING:
@@ -41,10 +42,30 @@ class StatusView(QWidget):
         row.addWidget(self.bar, stretch=1)
         row.addWidget(self.stop_button)
         fill_column(self, row, self.text)
+        self.bring_button = push_button(
+            "", "Segment the image as it was, with the strokes, merges, splits and locks of then."
+        )
+        self.dismiss_button = push_button("×", "Leave the earlier work.", "Leave the earlier work")
+        self.dismiss_button.setFixedWidth(28)
+        self.offer = in_a_row(self.bring_button, self.dismiss_button)
+        self.layout().insertWidget(0, self.offer)
         self._file = ""
+        state.on("drafts", "busy", draw=self._draw_offer)
         state.on("message", draw=self._draw_message)
         state.on("busy", draw=self._draw_busy)
         state.on("progress", draw=self._draw_progress)
+
+    def _draw_offer(self) -> None:
+        """Offer to bring back the work that was saved last."""
+        drafts = self._state.drafts
+        self.offer.setVisible(bool(drafts))
+        self.offer.setEnabled(not self._state.busy)
+        if drafts:
+            saved = max(datetime.fromtimestamp(p.stat().st_mtime) for p in drafts.values())
+            is_today = saved.date() == datetime.now().date()
+            self.bring_button.setText(
+                f"Bring back work of {saved:{'%H:%M' if is_today else '%b %d, %H:%M'}}"
+            )
 
     def show_stopping(self) -> None:
         """Show that Stop was pressed."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg._napari.drafts import draft_of, restore_settings
 from napari_aeseg._napari.layers.adapter import image_input, unwrapped
 from napari_aeseg._napari.state import EDITS_DISCARDED, Result, model_of
 from napari_aeseg._napari.work import jobs
@@ -17,11 +18,13 @@ from napari_aeseg.images.layers import layer_levels
 from napari_aeseg.params import HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
 
     from napari.layers import Image
     from napari.viewer import Viewer
 
+    from napari_aeseg._napari.drafts import Draft
     from napari_aeseg._napari.state import DockState
     from napari_aeseg.regions.hierarchy import Hierarchy
 
@@ -29,16 +32,19 @@ if TYPE_CHECKING:
 class HierarchyIO:
     """Makes the tasks that save and open hierarchies."""
 
-    def __init__(self, viewer: Viewer, state: DockState) -> None:
+    def __init__(
+        self, viewer: Viewer, state: DockState, restore: Callable[[Image, Draft], None]
+    ) -> None:
         self._viewer = viewer
         self._state = state
+        self._restore = restore
 
     def saving(self, path: str | PathLike[str], image: Image) -> Task:
         """Return the task that writes the hierarchy of an image to a folder."""
         result, name = self._state.results.get(image), Path(path).name
         if result is None:
             raise InputError(f"{image.name} is not segmented yet: there is nothing to save.")
-        work = jobs.saving_hierarchy(result.hierarchy, path)
+        work = jobs.saving_hierarchy(result.hierarchy, path, draft_of(self._state, image))
         return Task(name, f"Saving {name}", work, lambda *_: [f"Saved as {name}."])
 
     def opening(self, path: str | PathLike[str]) -> Task:
@@ -57,10 +63,10 @@ class HierarchyIO:
         self,
         path: Path,
         images: list[tuple[Image, Any, int, Any]],
-        loaded: tuple[Hierarchy, int | None],
+        loaded: tuple[Hierarchy, int | None, Draft | None],
         stopped: bool,
     ) -> list[str]:
-        state, (hierarchy, index) = self._state, loaded
+        state, (hierarchy, index, draft) = self._state, loaded
         image, data, resolution = (None, None, 0) if index is None else images[index][:3]
         if (
             image is None
@@ -77,11 +83,16 @@ class HierarchyIO:
         model, lines = model_of(hierarchy, state.model), list(hierarchy.notes)
         result = Result(hierarchy, model, read, path=path, has_image=has_image)
         state.segmentation, state.comparison = hierarchy.params, hierarchy.comparison
+        # A session that was saved before anything was done by hand leaves what was done since.
+        has_work = draft is not None and (draft.is_by_hand or image not in state.results)
         if not state.add_result(image, result):
             lines.append(EDITS_DISCARDED)
         if not has_image:
             lines.append("Its image is not open: its brightness is shown instead.")
         state.images = (image,)
+        if draft is not None and has_work:
+            restore_settings(state, draft)
+            self._restore(image, draft)
         return [*lines, f"Opened {path.name}."]
 
     def _brightness_layer(self, path: Path, hierarchy: Hierarchy) -> Image:

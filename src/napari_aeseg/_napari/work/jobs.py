@@ -6,8 +6,10 @@ The core is imported inside the work, because it brings in torch, which takes se
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_aeseg._napari.drafts import read_draft, write_draft
 from napari_aeseg._napari.manifest.settings import prepare_folder
 from napari_aeseg._napari.state import LearnedClasses, Thumbnails
 from napari_aeseg.images.axes import common_voxel_size
@@ -18,11 +20,11 @@ from napari_aeseg.regions.cuts.cut import Cut
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from os import PathLike
-    from pathlib import Path
     from threading import Event
 
     import numpy as np
 
+    from napari_aeseg._napari.drafts import Draft
     from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg._napari.state import (
         AlternativesRequest,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_SAVES = 30.0
 _SECONDS_BETWEEN_PICTURES = 1.0
 _ALTERNATIVES = 6  # in two rows of the dock
+_DRAFT = "work.npz"  # in the folder of a hierarchy
 _THUMBNAIL = 184  # pixels, twice those of the dock: some screens show two where one is counted
 
 
@@ -221,26 +224,31 @@ def loading(path: str | PathLike[str]) -> Work:
     return work
 
 
-def saving_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str]) -> Work:
-    """Write a hierarchy to a folder; there is no result."""
+def saving_hierarchy(hierarchy: Hierarchy, path: str | PathLike[str], draft: Draft) -> Work:
+    """Write a hierarchy and the work on it to a folder; there is no result."""
 
     def work(stop: Event) -> Generator[Progress, None, None]:
         yield from ()
         hierarchy.save(path)
+        write_draft(draft, Path(path) / _DRAFT)
 
     return work
 
 
 def opening_hierarchy(path: str | PathLike[str], images: Sequence[Any]) -> Work:
-    """Read a hierarchy; the result is it and the index of its image among some arrays, or None."""
+    """Read a hierarchy; the result is it, the index of its image among some arrays, and a draft.
 
-    def work(stop: Event) -> Generator[Progress, None, tuple[Hierarchy, int | None]]:
+    There is no index where the image is not open, and no draft where none was saved.
+    """
+
+    def work(stop: Event) -> Generator[Progress, None, tuple[Hierarchy, int | None, Draft | None]]:
         yield from ()
         from napari_aeseg.regions.hierarchy import load_hierarchy
 
         hierarchy = _warm(load_hierarchy(path).prepare(stop))
         matching = (index for index, image in enumerate(images) if hierarchy.matches_image(image))
-        return hierarchy, next(matching, None)
+        draft = Path(path) / _DRAFT
+        return hierarchy, next(matching, None), read_draft(draft) if draft.is_file() else None
 
     return work
 

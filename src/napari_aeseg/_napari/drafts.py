@@ -1,0 +1,165 @@
+"""Drafts: what was done by hand on an image, as a file that brings it back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_aeseg._napari.examples import Examples
+from napari_aeseg.errors import InputError
+from napari_aeseg.images.layers import layer_pixels
+from napari_aeseg.io.atomic import atomic_write
+from napari_aeseg.params import ComparisonParams, SegmentationParams
+from napari_aeseg.regions.cuts.cut import Cut
+from napari_aeseg.regions.cuts.edits import Merge, Split, edit_of, edits_on
+from napari_aeseg.regions.cuts.object_edits import object_edit_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.layers import Image
+
+    from napari_aeseg._napari.state import DockState
+
+SUFFIX = ".draft.npz"
+_MOST_VALUES = 1_000_000  # of an image that are looked at to know it again
+_ARRAYS = ("strokes", "locked", "patches")
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """What was done by hand on one image, and the settings that it was done with."""
+
+    axes: str | None  # as typed
+    model_path: str  # the file of the model, or "base"; "" where there is none
+    segmentation: SegmentationParams
+    comparison: ComparisonParams
+    cut: Cut  # with the edits
+    undone: tuple[Any, ...] = ()
+    names: tuple[str, ...] = ()  # of classes
+    colors: tuple[str, ...] = ()
+    similarity: float = 0.7
+    examples: Examples | None = None
+    strokes: np.ndarray | None = None  # uint8, shape of the labels
+    locked: np.ndarray | None = None  # int32, shape of the labels
+    patches: np.ndarray | None = None  # int32: those that edits name
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether there is more than settings of controls."""
+        arrays = self.strokes, self.locked
+        return bool(self.cut.edits or self.undone or self.examples) or any(
+            array is not None for array in arrays
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything differs from what Segment shows by itself."""
+        is_tuned = self.cut != Cut() or self.comparison != ComparisonParams()
+        return self.is_by_hand or is_tuned or bool(self.names or self.colors)
+
+
+def draft_of(state: DockState, image: Image) -> Draft:
+    """Return a draft of what the dock shows of a segmented image; arrays are copies."""
+    result = state.results[image]
+    origin = state.models.get(result.model) if result.model is not None else None
+    if result.model is state.model:
+        origin = state.origin
+    strokes = None if result.hierarchy.is_lazy else result.strokes
+    return Draft(
+        axes=state.axes,
+        model_path=str(origin.path or "") if origin is not None else "",
+        segmentation=result.hierarchy.params,
+        comparison=state.comparison,
+        cut=replace(state.cut, edits=result.edits),
+        undone=result.undone,
+        names=state.classes.names,
+        colors=state.classes.colors,
+        similarity=state.similarity,
+        examples=result.examples,
+        strokes=strokes.astype(np.uint8) if strokes is not None and strokes.any() else None,
+        locked=result.locked,
+        patches=result.hierarchy.patches if result.edits or result.undone else None,
+    )
+
+
+def restore_settings(state: DockState, draft: Draft) -> None:
+    """Set the controls as they were."""
+    state.axes, state.segmentation = draft.axes, draft.segmentation
+    state.comparison, state.similarity = draft.comparison, draft.similarity
+    state.classes = replace(state.classes, names=draft.names, colors=draft.colors)
+    state.cut = replace(draft.cut, edits=())
+
+
+def by_hand(draft: Draft, patches: np.ndarray) -> dict[str, Any]:
+    """Return what was done by hand, on these patches, but for the strokes: fields of a `Result`."""
+    edits: dict[str, Any] = {"edits": draft.cut.edits, "undone": draft.undone}
+    if draft.patches is not None and not np.array_equal(draft.patches, patches):
+        for name, all_edits in edits.items():
+            moved = [edit for edit in all_edits if isinstance(edit, Merge | Split)]
+            others = [edit for edit in all_edits if edit not in moved]
+            edits[name] = (*edits_on(patches, moved, draft.patches)[0], *others)
+    fits = draft.locked is not None and draft.locked.shape == patches.shape
+    return {**edits, "examples": draft.examples, "locked": draft.locked if fits else None}
+
+
+def digest_of(image: Image) -> str | None:
+    """Return what an image in memory is known by: its shape, and values all over it."""
+    pixels = layer_pixels(image)
+    if not isinstance(pixels, np.ndarray):
+        return None
+    step = -(-pixels.size // _MOST_VALUES)
+    values = pixels.reshape(-1)[::step] if pixels.flags.c_contiguous else pixels.ravel()[::step]
+    found = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.str}".encode(), digest_size=8)
+    found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
+
+
+def write_draft(draft: Draft, path: Path) -> None:
+    """Write a draft; the file is complete when it appears, or stays as it was."""
+    arrays = {name: getattr(draft, name) for name in _ARRAYS if getattr(draft, name) is not None}
+    values: dict[str, Any] = {
+        "axes": draft.axes,
+        "model_path": draft.model_path,
+        "segmentation": draft.segmentation.model_dump(mode="json"),
+        "comparison": draft.comparison.model_dump(mode="json"),
+        "cut": asdict(replace(draft.cut, edits=())),
+        "names": draft.names,
+        "colors": draft.colors,
+        "similarity": draft.similarity,
+        "examples": draft.examples and asdict(draft.examples),
+        "undone": [edit.record for edit in draft.undone],
+    }
+    values["cut"]["edits"] = [edit.record for edit in draft.cut.edits]
+    with atomic_write(path) as part:
+        np.savez_compressed(part, values=np.array(json.dumps(values)), **arrays)
+
+
+def read_draft(path: Path) -> Draft:
+    """Read what `write_draft` wrote; raise InputError if it is damaged, OSError if it is gone."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            values = json.loads(str(file["values"]))
+            arrays = {name: file[name] for name in _ARRAYS if name in file}
+        examples = values.pop("examples")
+        if examples is not None:
+            places = {name: tuple(map(tuple, examples[name])) for name in ("wanted", "unwanted")}
+            examples = Examples(examples["mode"], **places)
+        return Draft(
+            segmentation=SegmentationParams(**values.pop("segmentation")),
+            comparison=ComparisonParams(**values.pop("comparison")),
+            cut=Cut.from_record(values.pop("cut")),
+            undone=tuple(object_edit_of(e) or edit_of(e) for e in values.pop("undone")),
+            names=tuple(values.pop("names")),
+            colors=tuple(values.pop("colors")),
+            examples=examples,
+            **values,
+            **arrays,
+        )
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path.name} is damaged: this work cannot be brought back.") from error

@@ -1,0 +1,121 @@
+"""Saves drafts of the work by hand by itself, and finds those of images that are opened again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
+
+from napari_aeseg._napari.drafts import SUFFIX, digest_of, draft_of, write_draft
+from napari_aeseg._napari.manifest.settings import new_path
+from napari_aeseg._napari.work.background import Background
+from napari_aeseg._napari.work.worker import Failed, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
+    from threading import Event
+
+    from napari.layers import Image
+
+    from napari_aeseg._napari.drafts import Draft
+    from napari_aeseg._napari.manifest.settings import Settings
+    from napari_aeseg._napari.state import DockState
+    from napari_aeseg._napari.work.worker import Outcome, Work
+    from napari_aeseg.progress import Progress
+
+_MILLISECONDS = 2000  # from a change to its file
+_MOST_FILES = 20
+
+
+class DraftKeeper(Background):
+    """Writes a file for each image that was worked on; the newest files are kept."""
+
+    def __init__(self, state: DockState, settings: Callable[[], Settings]) -> None:
+        super().__init__(state)
+        self._settings = settings
+        self._paths: dict[Image, Path] = {}  # of this dock
+        self._known: set[Image] = set()  # images whose drafts were looked for
+        self._has_failed = False
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_MILLISECONDS)
+        self._timer.timeout.connect(self._save)
+        for name in ("results", "cut", "comparison", "classes", "similarity"):
+            state.events[name].connect(self.request)
+        state.on("open_images", draw=self._find)
+
+    @property
+    def _folder(self) -> Path:
+        return self._settings().folder / "drafts"
+
+    def request(self, *_: Any) -> None:
+        """Have the work saved in a moment."""
+        if not self._timer.isActive() and self._state.results:
+            self._timer.start()
+
+    def close(self) -> None:
+        """Save what has not been saved yet."""
+        is_due = isalive(self._timer) and self._timer.isActive()
+        if isalive(self._timer):  # Qt deletes timers first when Python ends
+            self._timer.stop()
+        super().close()
+        if is_due:
+            for path, draft in self._drafts().items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_draft(draft, path)
+
+    def _find(self) -> None:
+        """Look for drafts of images that were opened."""
+        state, images = self._state, self._state.open_images
+        drafts = {image: path for image, path in state.drafts.items() if image in images}
+        new = [i for i in images if i not in self._known and i not in state.results]
+        self._known = set(images)
+        if self._settings().autosave and new and self._folder.is_dir():
+            for image in new:
+                files = [] if (name := digest_of(image)) is None else self._files(f"{name} *")
+                if files:
+                    drafts[image] = files[-1]
+        state.drafts = drafts
+
+    def _files(self, pattern: str = "*") -> list[Path]:
+        """Drafts of other docks, the newest last."""
+        files = set(self._folder.glob(pattern + SUFFIX)) - set(self._paths.values())
+        return sorted(files, key=lambda path: path.stat().st_mtime)
+
+    def _drafts(self) -> dict[Path, Draft]:
+        """The drafts to write now."""
+        drafts = {}
+        for image in self._state.results if self._settings().autosave else ():
+            draft, name = draft_of(self._state, image), digest_of(image)
+            if name is not None and (draft.has_work or image in self._paths):
+                if image not in self._paths:
+                    self._paths[image] = new_path(self._folder, name, SUFFIX)
+                drafts[self._paths[image]] = draft
+        return drafts
+
+    def _save(self) -> None:
+        if self._runner.busy:
+            self._timer.start()
+        elif drafts := self._drafts():
+            files = self._files()
+            oldest = files[: max(len(files) + len(self._paths) - _MOST_FILES, 0)]
+            self._runner.start(Job("saving the work by hand", _saving(drafts, oldest)))
+
+    def _on_ended(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Failed) and not self._has_failed:
+            self._has_failed = True  # a full disk is reported once
+            self.failed.emit(outcome.error)
+
+
+def _saving(drafts: Mapping[Path, Draft], oldest: list[Path]) -> Work:
+    def work(stop: Event) -> Generator[Progress, None, None]:
+        yield from ()
+        for path, draft in drafts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_draft(draft, path)
+        for path in oldest:
+            path.unlink(missing_ok=True)
+
+    return work

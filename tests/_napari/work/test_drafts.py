@@ -1,0 +1,118 @@
+"""Work by hand saves itself, and is brought back when the image is opened again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
+
+from _napari.conftest import halves, join_workers
+from napari_aeseg import InputError
+from napari_aeseg._napari.work import drafts
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(drafts, "_MILLISECONDS", 20)
+
+
+@pytest.fixture
+def worked_on(segmented, saved, model):
+    """A dock with some work by hand, whose model is in a file."""
+    model.save(saved.with_name("model.aeseg.safetensors"))
+    segmented.load_model(saved.with_name("model.aeseg.safetensors"))
+    segmented.segment()
+    segmented.wait(20)
+    segmented.n_regions = 8
+    segmented.merge((4, 4), (4, 40))
+    segmented.lock((40, 40))
+    segmented.class_names = ("dark", "bright", "other")
+    strokes = segmented.paint()
+    strokes.data[10:12, 10:20] = 2
+    strokes.data = strokes.data
+    return segmented
+
+
+def files(saved):
+    return sorted((saved / "drafts").glob("*.npz"))
+
+
+@pytest.fixture
+def another(qtbot):
+    """Open a dock of another napari on an image."""
+    from napari_aeseg._napari.widget import AESegWidget
+
+    widgets = []
+
+    def open_dock(data):
+        viewer = ViewerModel()
+        viewer.add_layer(Image(data, name="again"))
+        widget = AESegWidget(viewer)
+        widget.viewer_model, widget.device = viewer, "cpu"
+        qtbot.addWidget(widget.native)
+        widgets.append(widget)
+        return widget
+
+    yield open_dock
+    for widget in widgets:
+        widget._controller.close()
+    join_workers(qtbot)
+
+
+def test_the_work_comes_back_as_it_was(worked_on, saved, another, qtbot):
+    expected = worked_on.preview.data
+    keeper = worked_on._controller.drafts
+    qtbot.waitUntil(lambda: not (keeper._timer.isActive() or keeper.busy), timeout=10_000)
+    (file,) = files(saved)
+
+    assert not another(halves(seed=7)).drafts
+    widget = another(halves())
+    assert list(widget.drafts.values()) == [file]
+    button = widget._dock.status.bring_button
+    assert button.text().startswith("Bring back work of ")
+    button.click()
+    widget.wait(30)
+
+    assert np.array_equal(widget.preview.data, expected)
+    assert widget.model.fingerprint == worked_on.model.fingerprint
+    assert (widget.cut, widget.class_names[0]) == (worked_on.cut, "dark")
+    strokes = widget._state.first_result.markers
+    assert np.array_equal(strokes.data, worked_on._state.first_result.markers.data)
+    assert widget.undo()
+    assert not widget.drafts
+
+
+def test_the_newest_files_are_kept_and_damaged_ones_refused(
+    segmented, saved, another, qtbot, monkeypatch
+):
+    monkeypatch.setattr(drafts, "_MOST_FILES", 2)
+    folder = saved / "drafts"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(4):
+        (folder / f"{number}.draft.npz").write_bytes(b"PK damaged")
+    segmented.n_regions = 5
+    qtbot.waitUntil(lambda: len(files(saved)) == 2, timeout=10_000)
+    segmented._controller.close()
+
+    (ours,) = [path for path in files(saved) if path.stat().st_size > 20]
+    ours.write_bytes(b"PK damaged")
+    widget = another(halves())
+    with pytest.raises(InputError, match="damaged"):
+        widget._controller.bring_back()
+
+
+def test_what_is_due_is_saved_when_the_dock_is_closed_and_nothing_without_work(
+    widget, model, saved
+):
+    widget.refine = True
+    widget.model = model
+    widget.segment()
+    widget.wait(20)
+    widget._controller.drafts._save()
+    assert not files(saved)
+
+    widget._controller.drafts._timer.setInterval(1_000_000)
+    widget.n_regions = 3
+    widget._controller.close()
+    assert len(files(saved)) == 1
