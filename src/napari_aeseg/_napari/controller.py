@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -30,6 +30,7 @@ from napari_aeseg._napari.export.tables import (
 from napari_aeseg._napari.layers.adapter import (
     METADATA_KEY,
     camera_of,
+    copied_segments,
     image_input,
     pixels_changed_text,
     shape_changed_text,
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import numpy as np
-    from napari.layers import Labels, Layer
+    from napari.layers import Layer
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.layers.adapter import ImageInput
@@ -325,14 +326,16 @@ class Controller:
         model = state.model
         assert model is not None, "the first task is to load one"  # noqa: S101
         begun, total = time.monotonic(), len(images)
+        segments = state.starting_segments
         for number, (image, read) in enumerate(images, 1):
+            start = segments, copied_segments(segments, read.axes)
             subject = f"{read.name} ({number} of {total})" if total > 1 else read.name
             left = total - number
             yield Task(
                 subject,
                 f"Segmenting {subject}",
-                jobs.segmenting(read, model, *settings),
-                partial(self._take_hierarchy, image, read, model, begun, total, left),
+                jobs.segmenting(read, model, *settings, start[1]),
+                partial(self._take_hierarchy, image, read, model, start, begun, total, left),
                 announce=self.segmented.emit,
                 independent=True,
             )
@@ -342,6 +345,7 @@ class Controller:
         image: Image,
         read: ImageInput,
         model: Model,
+        start: tuple[Labels | None, np.ndarray | None],
         begun: float,
         total: int,
         left: int,
@@ -353,7 +357,8 @@ class Controller:
             if not read.has_shape_of(image):
                 raise InputError(shape_changed_text(image))
             lines = list(hierarchy.notes)
-            result = Result(hierarchy, model, read)
+            segments, labels = start
+            result = Result(hierarchy, model, read, segments=segments, labels=labels)
             if not self.state.add_result(image, result):
                 lines.append(EDITS_DISCARDED)
             classes = self.state.classes
@@ -631,6 +636,9 @@ class Controller:
             for layer in layers
             if isinstance(layer, Image) and METADATA_KEY not in layer.metadata
         )
+        state.open_labels = tuple(layer for layer in layers if isinstance(layer, Labels))
+        if state.starting_segments not in state.open_labels:
+            state.starting_segments = None
         if not images and not state.busy:
             state.message = ""  # which was about images that are gone
         if images == state.open_images:

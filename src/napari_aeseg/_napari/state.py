@@ -86,6 +86,8 @@ class Result:
     examples: Examples | None = None  # what is shown looks like them
     path: Path | None = None  # the folder that the hierarchy was opened from
     has_image: bool = True  # False when the layer shows the brightness only
+    segments: Labels | None = None  # the layer whose segments the tree starts from
+    labels: np.ndarray | None = None  # these segments, as they were
 
     def has_axes_of(self, other: Result) -> bool:
         """Whether axes are read in the same way, so that labels lie on the image alike."""
@@ -280,6 +282,8 @@ class DockState:
     open_images: tuple[Image, ...] = ()  # all that can be chosen
     axes: str | None = None  # as typed; None has them read from each image
     resolution: int = 0  # of multiscale images; 0 is the finest
+    open_labels: tuple[Labels, ...] = ()  # all Labels layers
+    starting_segments: Labels | None = None  # that they start from next time; None is patches
     device: str = "auto"
     devices: tuple[str, ...] = ("auto", "cpu")
     training: TrainingParams = field(default_factory=TrainingParams)  # of the next model
@@ -375,6 +379,13 @@ class DockState:
         prototypes = self.classes.prototypes
         return self.cut.n_classes if prototypes is None else len(prototypes.centres)
 
+    @property
+    def segment_layers(self) -> list[Labels]:
+        """Labels layers that trees can start from: all but previews and strokes."""
+        strokes = [result.markers for result in self.results.values()]
+        ours = [*self.previews.values(), *strokes]
+        return [layer for layer in self.open_labels if layer not in ours]
+
     # Model and results
 
     def assign_model(self, model: Model | None, origin: Origin) -> None:
@@ -403,6 +414,7 @@ class DockState:
         return (
             (self.model is not None and result.model is not self.model)
             or result.hierarchy.params != self.segmentation
+            or (result.has_image and result.segments is not self.starting_segments)
             or not result.input.has_data_of(image)
             or result.input.axes.shape != np.shape(layer_pixels(image, self.resolution))
             or (self.axes is not None and result.hierarchy.axes.letters != self.axes.upper())

@@ -272,6 +272,18 @@ class AESegWidget(Container):
     def segmentation_params(self, params: SegmentationParams) -> None:
         self._state.segmentation = checked_params(SegmentationParams, params)
 
+    @property
+    def starting_segments(self) -> Labels | None:
+        """Labels layer whose segments the next trees start from; None starts from patches."""
+        return self._state.starting_segments
+
+    @starting_segments.setter
+    def starting_segments(self, layer: Labels | None) -> None:
+        layer = unwrapped(layer)
+        if layer is not None and layer not in self._state.segment_layers:
+            raise InputError(f"{layer!r} is no Labels layer of this viewer, or a preview.")
+        self._state.starting_segments = layer
+
     def segment(self) -> None:
         """Begin to segment the chosen images; without a model, with the base model.
 

@@ -466,3 +466,23 @@ def test_a_folder_that_cannot_be_written_to_is_an_error(segmented, tmp_path, mon
     )
     with pytest.raises(InputError, match="Nothing can be saved in"):
         _ = segmented.script
+
+
+def test_script_starts_from_the_same_segments(segmented, tmp_path, monkeypatch):
+    image = segmented.images[0].data
+    segments = np.zeros(image.shape, int)
+    segments[10:30, 20:50] = 7
+    widget = segmented
+    layer = widget.viewer_model.add_labels(segments, name="cells")
+    widget.starting_segments = layer
+    assert "out of date" in widget._dock.segments.segment_button.text()
+    widget.segment()
+    widget.wait(20)
+    (patch,) = np.unique(widget.hierarchy.patches[segments == 7])
+    assert np.array_equal(widget.hierarchy.patches == patch, segments == 7)
+    layer.data = segments * 0  # the script has them as they were
+    assert "labels=np.load(" in widget.script
+    widget.viewer_model.layers.remove(layer)
+    assert widget.starting_segments is None
+    with pytest.raises(InputError, match="no Labels layer"):
+        widget.starting_segments = widget.preview

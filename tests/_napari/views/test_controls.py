@@ -174,6 +174,10 @@ def of_two_levels(widget):
     widget.images = [widget.viewer_model.layers["pyramid"]]
 
 
+def of_labels(widget):
+    widget.viewer_model.add_labels(np.ones(widget.preview.data.shape, int), name="cells")
+
+
 def saved(widget):
     path = str(widget.folder / "mine.aeseg.zarr")
     widget.save_hierarchy(path)
@@ -270,6 +274,7 @@ CONTROLS = {
     "model.start_box": (nothing, choose(1), value("widget.start_from")),
     "model.watch_box": (nothing, click, value("widget.watch")),
     "segments.segment_button": (nothing, click, value("id(widget.hierarchy)")),
+    "segments.start_box": (of_labels, choose(1), value("widget.starting_segments")),
     "segments.keep_button": (nothing, click, layers),
     "segments.open_button": (saved, click, value("id(widget.hierarchy)")),
     "segments.save_button": (nothing, click, files),

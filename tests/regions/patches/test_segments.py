@@ -4,6 +4,8 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from scipy import ndimage
+from skimage.measure import label
 
 import napari_aeseg as aeseg
 from napari_aeseg.errors import InputError
@@ -24,10 +26,20 @@ def test_a_segment_is_one_patch_and_the_rest_is_cut_as_before():
     for value in (9, 4, 2**30):
         (patch,) = np.unique(found[value == SEGMENTS])
         assert np.array_equal(found == patch, value == SEGMENTS)
-    rest = SEGMENTS == 0
-    assert len(np.unique(patches[rest])) <= len(np.unique(found[rest]))
-    for patch in np.unique(found[rest]):
-        assert len(np.unique(patches[found == patch])) == 1
+    whole = ndimage.minimum(SEGMENTS == 0, patches, range(20)).astype(bool)
+    for patch in np.flatnonzero(whole):  # those that no segment touches
+        assert (patches[found == found[patches == patch][0]] == patch).sum() >= 80
+
+
+def test_segments_leave_no_slivers_of_patches():
+    patches = np.kron(np.arange(20).reshape(4, 5), np.ones((10, 10), int))[:, :48]
+    segments = np.where(np.pad([[1]], ((19, 20), (23, 24))) > 0, 3, SEGMENTS)  # in a patch
+    segments[38:], segments[39, :2] = 8, 0  # a corner that nothing else touches
+    found = patches_with_segments(patches, segments)
+    sizes = np.bincount(found.ravel())
+    small = np.flatnonzero(sizes < 24)
+    assert [segments[found == patch][0] for patch in small] == [3, 0]
+    assert label(found, background=-1, connectivity=1).max() == len(sizes)
 
 
 def test_parts_of_a_segment_that_do_not_touch_are_patches_each():

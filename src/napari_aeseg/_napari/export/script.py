@@ -226,6 +226,8 @@ class _Writer:
         given += "" if axes is None else f", axes={axes!r}"
         voxels = result.input.axes.voxel_size
         given += "" if voxels is None else f", voxel_size={voxels!r}"
+        if result.labels is not None:
+            given += f", labels={self._saved(result.labels, f'{result.input.name} segments')}"
         given += f", device={self.state.device!r}"
         return f"aeseg.build_hierarchy({name}, model, {params_code(params)}{given})"
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_aeseg._napari.manifest.settings import PLUGIN
 from napari_aeseg.images.layers import (
+    labels_in,
     layer_axes,
     layer_levels,
     layer_pixels,
@@ -18,7 +19,7 @@ from napari_aeseg.images.layers import (
 from napari_aeseg.io.images import axes_in_file
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
     from napari_aeseg.images.axes import Axes
@@ -106,6 +107,13 @@ def image_input(layer: Image, axes: str | None = None, resolution: int = 0) -> I
         layer.data,
         resolution,
     )
+
+
+def copied_segments(layer: Labels | None, axes: Axes) -> np.ndarray | None:
+    """Return the labels of a layer as they are now, of the finest level; None without a layer."""
+    if layer is None:
+        return None
+    return np.array(labels_in(layer.data[0] if layer.multiscale else layer.data, axes))
 
 
 def as_layer_dtype(values: np.ndarray, layer: Image) -> np.ndarray:

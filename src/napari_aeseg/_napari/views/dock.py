@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
 
 _MODEL_FILTER = f"AE Segment models (*{MODEL_SUFFIX})"
+_OUTDATED_BY = (
+    *("images", "model", "results", "segmentation", "axes", "resolution", "starting_segments"),
+    "message",
+)
 _COLOUR_TIP = "Colour the selected Labels layer by a column of its features. Kept layers have them."
 
 
@@ -69,16 +73,7 @@ class Dock(QWidget):
         fields = ("images", "open_images", "busy", "model", "results", "table_columns")
         state.on(*fields, draw=self._draw_enabled)
         # A message comes when an image was given other pixels.
-        for field in (
-            "images",
-            "model",
-            "results",
-            "segmentation",
-            "axes",
-            "resolution",
-            "message",
-        ):
-            state.on(field, draw=self._draw_outdated)
+        state.on(*_OUTDATED_BY, draw=self._draw_outdated)
         state.on("table_columns", draw=self._draw_columns)
         state.on("results", draw=self._fold_sections)
         state.on("images", "model", "origin", draw=self._draw_summaries)

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QRadioButton,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg._napari.views.alternatives import AlternativesView
@@ -51,6 +52,9 @@ _MODE_TIPS = {
 }
 _TIPS = {
     "n_regions": "How many regions. The slider is logarithmic, and the suggested number is marked.",
+    "starting_segments": "What Segment starts from: small patches, or the segments of a Labels "
+    "layer, for example from Cellpose, StarDist or SAM. They are merged and classified, and never "
+    "cut; pixels with label 0 are cut into patches.",
     "threshold": "Neighbours that differ less than this merge: 0 keeps every patch apart, 1 gives "
     "one region. The same threshold means the same difference in every image.",
     "smallest": "Pixels of the smallest region, or connected piece of a class. Smaller ones are "
@@ -332,6 +336,31 @@ class SegmentsView(QWidget):
             "Segment every open image like this one, with the same model, controls and classes.",
         )
 
+    def _make_start(self) -> QWidget:
+        """What the trees start from: patches, or the segments of a Labels layer."""
+        self.start_box = QComboBox()
+        self.start_box.setToolTip(_TIPS["starting_segments"])
+        self.start_box.setAccessibleName("Starting segments")
+        self.start_box.activated.connect(self._choose_start)
+        ignore_wheel(self.start_box)
+        self.start_row = in_a_row(QLabel("Starting segments"), self.start_box)
+        self._state.on(
+            "open_labels", "previews", "results", "starting_segments", draw=self._draw_start
+        )
+        return self.start_row
+
+    def _choose_start(self, index: int) -> None:
+        state = self._state
+        state.starting_segments = state.segment_layers[index - 1] if index else None
+
+    def _draw_start(self) -> None:
+        layers, chosen = self._state.segment_layers, self._state.starting_segments
+        self.start_row.setVisible(bool(layers))
+        with signals_blocked(self.start_box):
+            self.start_box.clear()
+            self.start_box.addItems(["patches", *(layer.name for layer in layers)])
+            self.start_box.setCurrentIndex(layers.index(chosen) + 1 if chosen in layers else 0)
+
     def _make_display(self) -> QWidget:
         """A row of buttons for how previews are drawn."""
         self.displays: dict[Display, QPushButton] = {}
@@ -366,6 +395,7 @@ class SegmentsView(QWidget):
             self,
             heading("3  Segments"),
             in_a_row(self.segment_button, self.keep_button),
+            self._make_start(),
             in_a_row(*self.modes.values(), spacing=0),
             self._make_display(),
             *(self.regions, self.objects, self.tools, self.classes, self.markers, self.comparison),

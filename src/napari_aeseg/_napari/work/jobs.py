@@ -98,8 +98,9 @@ def segmenting(
     params: SegmentationParams,
     comparison: ComparisonParams,
     device: str,
+    labels: np.ndarray | None = None,
 ) -> Work:
-    """Build the hierarchy of one image; the result is a `Hierarchy`."""
+    """Build the hierarchy of one image, from segments if given; the result is a `Hierarchy`."""
 
     def work(stop: Event) -> Generator[Progress, None, Hierarchy]:
         from napari_aeseg.api import hierarchy_steps
@@ -113,6 +114,7 @@ def segmenting(
             stop,
             image.name,
             comparison=comparison,
+            labels=labels,
         )
         return _warm(hierarchy)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_not_masked, plain_array
@@ -12,6 +13,9 @@ from napari_aeseg.images.layers import labels_of_layer
 
 if TYPE_CHECKING:
     from napari_aeseg.images.axes import Axes
+
+# What segments leave of a patch is no patch of its own if it has less than 1 / 4 of its pixels.
+_SMALLEST = 4
 
 
 def checked_segments(labels: Any, axes: Axes, name: str = "image") -> np.ndarray:
@@ -43,7 +47,8 @@ def patches_with_segments(
 
     Both have the same shape; `segments` are 0 where there is none. Patches are connected: a segment
     of several parts becomes several of them, and so does one in several frames if the first axis is
-    `in_time`. Ids are 0 .. P-1, int32.
+    `in_time`. What segments leave of a patch joins its neighbours if it is smaller than a quarter
+    of an average patch. Ids are 0 .. P-1, int32.
 
     Examples
     --------
@@ -51,17 +56,34 @@ def patches_with_segments(
     >>> patches_with_segments(patches, np.array([[0, 7, 7, 0], [0, 7, 0, 0]])).tolist()
     [[0, 1, 1, 2], [3, 1, 4, 4]]
     """
-    from skimage.measure import label
-
+    smallest = patches.size / (int(patches.max()) + 1) / _SMALLEST
     _, numbers = np.unique(segments, return_inverse=True)  # any label fits then
     numbers = numbers.reshape(segments.shape)
     without = segments == 0
     ids = np.where(without, patches, int(patches.max()) + 1 + numbers)
     if not in_time:
-        return np.asarray(label(ids, background=-1, connectivity=1) - 1, np.int32)
+        return _connected(ids, without, smallest)
     out = np.empty(ids.shape, np.int32)
     first = 0
-    for frame, connected in zip(ids, out, strict=True):
-        connected[:] = label(frame, background=-1, connectivity=1) - 1 + first
+    for frame, free, connected in zip(ids, without, out, strict=True):
+        connected[:] = _connected(frame, free, smallest) + first
         first = int(connected.max()) + 1
     return out
+
+
+def _connected(ids: np.ndarray, without: np.ndarray, smallest: float) -> np.ndarray:
+    """Return connected patches 0 .. P-1; small ones `without` a segment join others of these."""
+    from skimage.measure import label
+    from skimage.segmentation import relabel_sequential, watershed
+
+    patches = label(ids, background=-1, connectivity=1)
+    is_small = without & (np.bincount(patches.ravel()) < smallest)[patches]
+    if is_small.any():
+        # Of equal height, all basins grow at the same pace: each pixel joins the nearest.
+        markers = np.where(is_small, 0, patches)
+        around = without & ndimage.binary_dilation(is_small)
+        joined = watershed(np.zeros(ids.shape, np.uint8), markers, mask=around)
+        # Those between segments have no neighbour to join.
+        patches = np.where(is_small & (joined > 0), joined, patches)
+        patches, *_ = relabel_sequential(patches)
+    return np.asarray(patches - 1, np.int32)
