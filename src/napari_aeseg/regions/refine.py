@@ -10,8 +10,11 @@ What holds for any labels and any evidence:
 
 - no pixel changes that is further from the border of its label than `band_of` its patches;
 - no label vanishes, and a label that is connected stays connected;
-- the deeper half of every connected component stays, so that thin parts do;
+- the deeper half of every part of a label stays, however thin it is;
 - pixels without a label stay so, and the same input gives the same labels.
+
+A pixel depends on others within `HALO` bands of it, and on the Gaussians: parts of an image can be
+refined one by one (see `napari_aeseg.regions.lazy_labels`).
 
 References
 ----------
@@ -21,6 +24,7 @@ References
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -35,10 +39,12 @@ if TYPE_CHECKING:
 _BAND = 2
 # How much a cell's log-likelihood counts (cells are correlated), how much the labels around it, and
 # how much the label it had.
-_LIKELIHOOD, _AROUND, _BEFORE = 0.3, 4.0, 0.5
-# Gaussians are estimated so many times, and labels exchanged so many times with each estimate.
-_ROUNDS, _EXCHANGES = 2, 8
-# Share of the depth of a connected component from which on its cells stay.
+_LIKELIHOOD, _AROUND, _BEFORE = 0.45, 4.0, 0.5
+# How much the logarithm of the share of the image that a label has.
+_PRIOR = 0.8
+# Labels are exchanged so many times.
+_EXCHANGES = 8
+# Share of the depth of a part of a label from which on its cells stay.
 _CORE = 0.5
 # Share of the diagonal in covariances: they can be inverted then.
 _SHRINKAGE = 0.05
@@ -46,6 +52,8 @@ _SHRINKAGE = 0.05
 _SAMPLE = 50_000
 # Labels with fewer cells in the sample have all of theirs in it.
 _FEW = 30
+#: Bands around a pixel in which labels and evidence count for it.
+HALO = 11
 #: With more labels, they stay as they are: hardly more than a patch each, and many to look at.
 MOST_LABELS = 2_000
 
@@ -55,12 +63,78 @@ def band_of(sides: Sequence[int]) -> tuple[int, ...]:
     return tuple(_BAND * side for side in sides)
 
 
+@dataclass(frozen=True, slots=True)
+class Gaussians:
+    """The likelihood of the evidence for each label: with one covariance, scores are linear."""
+
+    labels: np.ndarray  # ascending, shape (K,)
+    weights: np.ndarray  # float32, shape (K, D)
+    offsets: np.ndarray  # float32, shape (K,)
+
+    @classmethod
+    def of(
+        cls, labels: np.ndarray, share: np.ndarray, mean: np.ndarray, covariance: np.ndarray
+    ) -> Gaussians:
+        """Return them of means (K, D) and of the share of the image that each label has, (K,)."""
+        variance = np.diag(covariance)
+        ridge = _SHRINKAGE * variance + 1e-6 * variance.mean() + 1e-12
+        weights = np.linalg.solve((1 - _SHRINKAGE) * covariance + np.diag(ridge), mean.T).T
+        offsets = _PRIOR * np.log(share) - 0.5 * _LIKELIHOOD * (weights * mean).sum(axis=1)
+        return cls(labels, (_LIKELIHOOD * weights).astype(np.float32), offsets.astype(np.float32))
+
+    @classmethod
+    def of_cells(
+        cls, labels: np.ndarray, cells: np.ndarray, evidence: np.ndarray, is_empty: np.ndarray
+    ) -> Gaussians:
+        """Estimate them from the cells of an image; `cells` are places in `labels`."""
+        flat, number = cells.ravel(), len(labels)
+        # A sample, but all of labels that have few cells in it.
+        few = np.bincount(flat[:: (step := max(1, flat.size // _SAMPLE))], minlength=number) < _FEW
+        sample = few[flat]
+        sample[::step] = True
+        sample &= ~is_empty[flat]
+        at = np.flatnonzero(sample)
+        values, label = evidence.reshape(flat.size, -1)[at].astype(np.float64), flat[at]
+        sums = np.stack([np.bincount(label, v, number) for v in values.T], axis=1)
+        mean = sums / np.bincount(label, minlength=number).clip(min=1)[:, np.newaxis]
+        residual = values - mean[label]
+        count = np.bincount(flat, minlength=number)
+        return cls.of(labels, count / flat.size, mean, residual.T @ residual / len(at))
+
+    @classmethod
+    def of_patches(
+        cls, label_of_patch: np.ndarray, count: np.ndarray, evidence: PatchEvidence
+    ) -> Gaussians:
+        """Estimate them from the patches of an image, which need not be in memory."""
+        labels, row = np.unique(label_of_patch, return_inverse=True)
+        pixels = np.bincount(row, count)
+        sums = np.stack([np.bincount(row, count * v) for v in evidence.mean.T], axis=1)
+        mean = sums / pixels[:, np.newaxis]
+        between = evidence.mean - mean[row]
+        covariance = evidence.within + (between * count[:, np.newaxis]).T @ between / count.sum()
+        return cls.of(labels, pixels / pixels.sum(), mean, covariance)
+
+    def of_labels(self, labels: np.ndarray) -> Gaussians:
+        """Return those of some of the labels, ascending."""
+        at = np.searchsorted(self.labels, labels).clip(max=len(self.labels) - 1)
+        return Gaussians(labels, self.weights[at], self.offsets[at])
+
+
+@dataclass(frozen=True, slots=True)
+class PatchEvidence:
+    """What `Gaussians.of_patches` needs of the evidence."""
+
+    mean: np.ndarray  # in each patch, float32, shape (P, D)
+    within: np.ndarray  # covariance within patches, float64, shape (D, D)
+
+
 def refined(
     labels: np.ndarray,
     evidence: np.ndarray,
     band: Sequence[int],
     empty: int = 0,
     min_size: int = 1,
+    gaussians: Gaussians | None = None,
 ) -> np.ndarray:
     """Return labels whose pixels near borders follow the evidence; those of other pixels stay.
 
@@ -76,6 +150,8 @@ def refined(
         Stands for no label: such pixels stay, and no other pixel becomes one.
     min_size : int
         Connected pieces of at least so many pixels keep as many.
+    gaussians : Gaussians, optional
+        Of the whole image, if this is a part of it.
 
     Examples
     --------
@@ -91,8 +167,13 @@ def refined(
     # A cell less than the band, as the pixels of a cell change together.
     reach = tuple(b // s - (s > 1) for b, s in zip(band, step, strict=True))
     depth, limit = _depths(cells, reach)
-    stays = (depth >= limit) | (values == empty)[cells]
-    exchange = _Exchange(cells, stays, limit, evidence, reach, values == empty)
+    is_empty = values == empty
+    stays = (depth >= limit) | is_empty[cells]
+    if gaussians is None:
+        gaussians = Gaussians.of_cells(values, cells, evidence, is_empty)
+    else:
+        gaussians = gaussians.of_labels(values)
+    exchange = _Exchange(cells, stays, limit, evidence, reach, is_empty, gaussians)
     new = _without_specks(exchange.run(), stays)
     by_pixel = values[exchange.between_pixels(new, step, labels.shape)].astype(labels.dtype)
     untouched = _enlarged(stays, step, labels.shape) | (labels == empty) | (by_pixel == empty)
@@ -113,25 +194,34 @@ def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _depths(cells: np.ndarray, reach: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far each cell is from a border, and how far a border of its piece may move.
+    """Return how far each cell is from a border, and how far a border may move into it.
 
-    That is half of the depth of the piece: so much it may shrink, or grow into others.
+    That is half of the depth of the label around it: so much it may shrink, or grow into others.
     """
-    most = max(reach)
+    most, deepest = max(reach), round(max(reach) / _CORE)
     if most < 1:
         return np.zeros(cells.shape, np.uint8), np.zeros(cells.shape, np.uint8)
     inside = ~_at_border(cells, reach)
     depth = inside.astype(np.uint8)
-    for i in range(2, most + 1):
+    for i in range(2, deepest + 1):
         for axis, n in enumerate(reach):
             if i * n // most > (i - 1) * n // most:  # fewer times along axes of long voxels
                 _erode(inside, axis)
         depth += inside
-    pieces = pieces_of(cells)
-    deepest = np.zeros(pieces.number, np.uint8)
-    np.maximum.at(deepest, pieces.piece, np.maximum.reduceat(depth.ravel(), pieces.start))
-    limit = np.minimum(most, _CORE * deepest).astype(np.uint8)
-    return depth, pieces.by_pixel(limit, cells.shape)
+    # The largest depth that can be reached within the label in so many steps: a bump of a large
+    # part may go, a thin part stays.
+    reached = depth.copy()
+    equal = {}
+    for axis in np.flatnonzero(reach).tolist():
+        low, high = _shifted(axis)
+        equal[axis] = cells[low] == cells[high]
+    for _ in range(6 * most):
+        for axis, same in equal.items():
+            low, high = _shifted(axis)
+            before = reached.copy()
+            np.maximum(reached[low], before[high] * same, out=reached[low])
+            np.maximum(reached[high], before[low] * same, out=reached[high])
+    return depth, np.minimum(most, _CORE * reached).astype(np.uint8)
 
 
 def _shifted(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -181,15 +271,16 @@ class _Exchange:
         evidence: np.ndarray,
         reach: Sequence[int],
         is_empty: np.ndarray,
+        gaussians: Gaussians,
     ) -> None:
-        self.cells, self.limit, self.is_empty, self.reach = cells, limit, is_empty, reach
+        self.cells, self.limit, self.reach = cells, limit, reach
         self.labels = np.flatnonzero(~is_empty).tolist()
         self.values = evidence.reshape(-1, evidence.shape[-1])
         self.active = np.flatnonzero(~stays)
         self.boxes = _boxes(cells, len(is_empty), reach)
         # Sums of three neighbours along an axis, twice; once along the axis of long voxels.
         self.sums = [min(2, 3 * n // max(max(reach), 1)) for n in reach]
-        self.weights, self.offsets = np.empty((0, 0), np.float32), np.empty(0, np.float32)
+        self.weights, self.offsets = gaussians.weights, gaussians.offsets
 
     def run(self) -> np.ndarray:
         """Return the new label of each cell."""
@@ -201,28 +292,26 @@ class _Exchange:
         in_box = [self._near(k, place) for k in self.labels]
         rows = [place[self.boxes[k]].ravel()[at] for k, at in zip(self.labels, in_box, strict=True)]
         before = cells.ravel()[active]
-        for _ in range(_ROUNDS):
-            self._estimate(cells)
-            fits = [
-                values[row] @ self.weights[k]
-                + (self.offsets[k] + np.float32(_BEFORE) * (before[row] == k))
-                for k, row in zip(self.labels, rows, strict=True)
-            ]
-            for _ in range(_EXCHANGES):
-                best = np.full(len(active), -np.inf, np.float32)
-                label = cells.ravel()[active]
-                padded = self._padded(cells)
-                for k, at, row, fit in zip(self.labels, in_box, rows, fits, strict=True):
-                    share = self._share(padded, k).ravel()[at]
-                    score = np.where(share > 0, fit + share, -np.inf)
-                    better = score > best[row]
-                    best[row[better]] = score[better]
-                    label[row[better]] = k
-                changed = cells.copy()
-                changed.flat[active] = label
-                if np.array_equal(changed, cells):
-                    break
-                cells = changed
+        fits = [
+            values[row] @ self.weights[k]
+            + (self.offsets[k] + np.float32(_BEFORE) * (before[row] == k))
+            for k, row in zip(self.labels, rows, strict=True)
+        ]
+        for _ in range(_EXCHANGES):
+            best = np.full(len(active), -np.inf, np.float32)
+            label = cells.ravel()[active]
+            padded = self._padded(cells)
+            for k, at, row, fit in zip(self.labels, in_box, rows, fits, strict=True):
+                share = self._share(padded, k).ravel()[at]
+                score = np.where(share > 0, fit + share, -np.inf)
+                better = score > best[row]
+                best[row[better]] = score[better]
+                label[row[better]] = k
+            changed = cells.copy()
+            changed.flat[active] = label
+            if np.array_equal(changed, cells):
+                break
+            cells = changed
         return cells
 
     def _near(self, k: int, place: np.ndarray) -> np.ndarray:
@@ -253,27 +342,6 @@ class _Exchange:
                 three += share[(*along, slice(2, None))]
                 share = three
         return share * np.float32(_AROUND / total)
-
-    def _estimate(self, cells: np.ndarray) -> None:
-        """Estimate Gaussians with one covariance: scores of labels are linear in the evidence."""
-        flat, number = cells.ravel(), len(self.is_empty)
-        # A sample, but all of labels that have few cells in it.
-        step = max(1, flat.size // _SAMPLE)
-        few = np.bincount(flat[::step], minlength=number) < _FEW
-        sample = few[flat]
-        sample[::step] = True
-        sample &= ~self.is_empty[flat]
-        at = np.flatnonzero(sample)
-        values, label = self.values[at].astype(np.float64), flat[at]
-        sums = np.stack([np.bincount(label, v, number) for v in values.T], axis=1)
-        mean = sums / np.bincount(label, minlength=number).clip(min=1)[:, np.newaxis]
-        residual = values - mean[label]
-        covariance = residual.T @ residual / len(at)
-        variance = np.diag(covariance)
-        ridge = _SHRINKAGE * variance + 1e-6 * variance.mean() + 1e-12
-        weights = np.linalg.solve((1 - _SHRINKAGE) * covariance + np.diag(ridge), mean.T).T
-        self.weights = (_LIKELIHOOD * weights).astype(np.float32)
-        self.offsets = (-0.5 * _LIKELIHOOD * (weights * mean).sum(axis=1)).astype(np.float32)
 
     def between_pixels(
         self, cells: np.ndarray, step: tuple[int, ...], shape: tuple[int, ...]
