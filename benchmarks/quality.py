@@ -15,7 +15,7 @@ import platform
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from skimage.io import imread
 from skimage.transform import resize
 
 import scores
+from disturbances import DISTURBANCES
 from peers import PEERS
 
 if TYPE_CHECKING:
@@ -131,6 +132,15 @@ def shrunk(image: NDArray, longest: int, order: int = 1) -> NDArray:
         image, (*shape, *image.shape[2:]), order, anti_aliasing=order > 0, preserve_range=True
     )
     return small.astype(image.dtype)
+
+
+def disturbed(samples: list[Sample], name: str) -> list[Sample]:
+    """The samples under a disturbance, the same in every run."""
+    disturb = DISTURBANCES[name]
+    return [
+        replace(s, image=disturb(s.image, s.truths[0], np.random.default_rng(i)))
+        for i, s in enumerate(samples)
+    ]
 
 
 def _has(folder: Path, stem: str) -> bool:
@@ -243,6 +253,8 @@ def run(args: argparse.Namespace, methods: Callable[[str, list[str]], dict]) -> 
     for name in args.sets:
         kind = SETS[name].kind
         samples = load(args.data, name, args.limit, args.longest)
+        if args.disturbance:
+            samples = disturbed(samples, args.disturbance)
         for method, maker in methods(kind, args.methods).items():
             if (name, method) in done:
                 continue
@@ -371,6 +383,7 @@ def add_methods(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the options of `run`."""
     add = parser.add_argument
     add("--methods", nargs="+", default=[], metavar="PART", help="parts of names; default all")
+    add("--disturbance", choices=DISTURBANCES, help="make the images harder; default none")
     add("--resume", action="store_true", help="keep what the JSON file has, measure the rest")
     return parser
 

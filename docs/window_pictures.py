@@ -27,21 +27,9 @@ SIZE = (1200, 800)
 SMALL = (1130, 530)  # the GIF shows all of it except the layer list
 # (row, column) corners of strokes on the tissue, by label
 STROKES = {
-    1: [
-        [(60, 30), (150, 60), (90, 130), (215, 190), (120, 225)],
-        [(40, 265), (15, 230)],
-        [(60, 400), (220, 440)],
-        [(30, 330), (170, 320)],
-        [(360, 300), (460, 330)],
-        [(250, 30), (380, 90), (500, 110)],
-    ],
-    2: [
-        [(220, 255), (290, 300), (300, 400)],
-        [(400, 210), (500, 240)],
-        [(60, 495), (400, 480)],
-        [(270, 110), (370, 190)],
-    ],
-    3: [[(330, 6), (500, 20)]],
+    1: [[(60, 30), (150, 60)], [(250, 30), (380, 90)], [(60, 400), (220, 440)]],
+    2: [[(220, 255), (290, 300), (300, 400)], [(60, 495), (300, 480)]],
+    3: [[(330, 6), (500, 20)], [(30, 290), (150, 350)]],
 }
 
 
@@ -92,7 +80,7 @@ def tissue_step_by_step(folder: Path) -> None:
         widget.class_ids = [1]
         widget.wait(60)
         save(viewer, folder / "guide_objects.png")
-        widget.mode = "markers"
+        widget.mode, widget.markers_are = "markers", "classes"
         paint(widget.paint())
         widget.wait(60)
         save(viewer, folder / "walk_4_strokes.png")

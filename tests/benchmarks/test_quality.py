@@ -46,3 +46,19 @@ def test_glands_are_one_class_beside_the_rest(tmp_path) -> None:
 def test_every_set_has_a_kind_with_scores_and_peers(name) -> None:
     assert quality.SETS[name].kind in quality.SCORES
     assert quality.SETS[name].kind in quality.PEERS
+
+
+def test_disturbances_change_the_image_and_not_the_truth() -> None:
+    truth = np.zeros((20, 30), np.uint8)
+    truth[5:10, 5:10] = 1
+    sample = quality.Sample("a", np.where(truth, 200, 100).astype(np.uint8), [truth], ())
+    light, pure, noise = (
+        quality.disturbed([sample], name)[0].image
+        for name in ("uneven-light", "pure-colours", "noisy-background")
+    )
+    assert light[0, 0] == 100
+    assert light[-1, -1] == pytest.approx(20)
+    assert pure.shape == (20, 30, 3)
+    assert len(np.unique(pure.reshape(-1, 3), axis=0)) == 2
+    assert np.array_equal(noise[truth > 0], sample.image[truth > 0])
+    assert noise[truth == 0].std() == pytest.approx(100, rel=0.1)

@@ -67,7 +67,7 @@ def test_without_internet_the_sample_says_so(monkeypatch):
         raise ConnectionError
 
     monkeypatch.setattr("skimage.data.human_mitosis", offline)
-    with pytest.raises(AesegError, match="mitosis could not be downloaded"):
+    with pytest.raises(AesegError, match="Download failed: mitosis"):
         sample_layers.mitosis()
 
 

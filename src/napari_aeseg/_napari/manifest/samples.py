@@ -70,8 +70,8 @@ def _downloaded(load: Callable[[], np.ndarray], name: str) -> np.ndarray:
     # Errors of a connection, files and a missing pooch
     except (OSError, ImportError) as error:
         raise AesegError(
-            f"The sample {name} could not be downloaded. Connect to the internet, or open a sample "
-            "that needs no download."
+            f"Download failed: {name}. Connect to the internet, or open a sample that needs no "
+            "download."
         ) from error
 
 
