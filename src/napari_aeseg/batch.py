@@ -539,7 +539,8 @@ class Batch:
                 write_picture(picture, part)
             written.append(results.overlay)
         if results.table is not None:
-            measurements = self._table(tree, labels, prototypes, stop)
+            given = None if image is None or self.cut.mode != "objects" else image.array
+            measurements = self._table(tree, labels, prototypes, given, stop)
             with atomic_write(results.table) as part:
                 measurements.to_csv(part, index=False)
             written.append(results.table)
@@ -584,14 +585,19 @@ class Batch:
             write_picture(contact_sheet(pictures, captions), part)
 
     def _table(
-        self, tree: Hierarchy, labels: Any, prototypes: Prototypes | None, stop: StopFlag | None
+        self,
+        tree: Hierarchy,
+        labels: Any,
+        prototypes: Prototypes | None,
+        image: Any,
+        stop: StopFlag | None,
     ) -> pd.DataFrame:
         """Measure labels; with their class if the cut depends on classes, and with the unit."""
         if not self.cut.needs_classes:
-            table = tree.table(labels)
+            table = tree.table(labels, image=image)
         else:
             classes = replace(self.cut, mode="classes").labels(tree, prototypes, stop=stop)
-            table = tree.table(labels, classes)
+            table = tree.table(labels, classes, image=image)
             if prototypes is not None and prototypes.names:
                 table["class"] = [prototypes.names[class_id - 1] for class_id in table["class"]]
         return table if tree.voxel_size is None else table.assign(unit=tree.axes.unit)

@@ -949,6 +949,7 @@ class Hierarchy:
         classes: np.ndarray | None = None,
         spacing: Sequence[float] | None = None,
         unit: str = "pixel",
+        image: Any = None,
         **maps: Any,
     ) -> pd.DataFrame:
         """Measure labelled segments.
@@ -966,6 +967,8 @@ class Hierarchy:
             `voxel_size`, and 1 from frame to frame; without one, pixels are counted.
         unit : str
             Of `spacing`; kept in ``attrs["unit"]`` of the table.
+        image : array_like, optional
+            The image, as it was given to `napari_aeseg.build_hierarchy`: to measure its pixels.
         **maps : ndarray of float, shape of the space axes
             Images to average over each label, such as ``reconstruction_error=error``.
 
@@ -978,8 +981,11 @@ class Hierarchy:
             - "area": pixels, or with a spacing their area (in a volume their volume: the name stays
               the one that napari and scikit-image use) and the pixels in "area_pixels";
             - "centroid_y", "centroid_x" (and "centroid_z"): pixels, or with a spacing in `unit`;
+            - of labels on a background, such as objects, in images and volumes: what
+              `napari_aeseg.regions.shapes.shape_columns` returns;
             - "mean_1" ...: mean of each channel in the units of the image; exact for unions of
-              patches, else from the patches that the label overlaps;
+              patches, else from the patches that the label overlaps. With `image` it is exact, and
+              there are "min_1" and "max_1" ...;
             - "border_strength": mean of `border_strength` along the border to everything else, NaN
               without such a border;
             - "merge_height": threshold at which a part of the label merges with something outside
@@ -1006,8 +1012,16 @@ class Hierarchy:
         """
         if spacing is None:
             spacing, unit = self.axes.spacing, self.axes.unit
+        pixels = None
+        if image is not None:
+            if tuple(np.shape(image)) != self.axes.shape or self.is_lazy:
+                raise InputError(
+                    f"image has shape {np.shape(image)}: give that of this hierarchy, "
+                    f"{self.axes.shape}, in memory."
+                )
+            pixels = self.axes.to_image_order(channels_first(np.asarray(image), self.axes))
         return region_table(
-            self.patches, self.axes, self._compared, labels, classes, spacing, unit, maps
+            self.patches, self.axes, self._compared, labels, classes, spacing, unit, maps, pixels
         )
 
     def border_strength(self) -> np.ndarray:

@@ -15,6 +15,7 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.images.layers import labels_of_layer
 from napari_aeseg.regions.lazy_labels import is_lazy, labels_by_patch
+from napari_aeseg.regions.shapes import shape_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,9 +53,11 @@ class LabelledImage:
         labels: np.ndarray,
         pixel_size: np.ndarray | None,
         class_of: np.ndarray | None,
+        pixels_of_image: np.ndarray | None = None,
     ) -> None:
         self.patches, self.axes, self.compared = patches, axes, compared
         self.statistics, self.pixel_size, self.class_of = compared.statistics, pixel_size, class_of
+        self.pixels_of_image = pixels_of_image  # (C, *space)
         number = compared.graph.number
         # Label of each patch, shape (P,); None where patches have several.
         labels = labels_of_layer(labels, axes)
@@ -94,6 +97,16 @@ class LabelledImage:
         by_patch = self.of_patch is not None
         return self.total(values * self.statistics.count if by_patch else values) / self.pixels
 
+    @cached_property
+    def row_of_pixel(self) -> np.ndarray:
+        """Number 1 .. n of the row that each pixel is in, 0 for none, shape of the image."""
+        number = np.zeros(int(self.bins.max(initial=0)) + 1, np.int32)
+        number[self.rows] = np.arange(1, len(self.rows) + 1)
+        rows = number[self.bins]
+        return (rows if self.of_patch is None else rows[self.patches.ravel()]).reshape(
+            self.patches.shape
+        )
+
     def mean_of_image(self, image: np.ndarray) -> np.ndarray:
         """Mean over the pixels of each row of an image of the same shape."""
         values = image.ravel()
@@ -124,8 +137,32 @@ def _centroid(labelled: LabelledImage) -> Columns:
     return columns
 
 
-def _channel_means(labelled: LabelledImage) -> Columns:
+def _shape(labelled: LabelledImage) -> Columns:
+    """Shapes of labels that stand on a background; those of parts of a partition say little."""
+    if is_lazy(labelled.patches) or "T" in labelled.axes.space or labelled.row_of_pixel.all():
+        return {}
+    rows = labelled.row_of_pixel
+    single = tuple(axis for axis, n in enumerate(rows.shape) if n == 1)[: rows.ndim - 2]
+    sides = np.ones(rows.ndim) if labelled.pixel_size is None else labelled.pixel_size
+    sides = np.delete(sides, single)
+    return shape_columns(rows.squeeze(single), len(labelled.rows), sides.tolist())
+
+
+def _intensities(labelled: LabelledImage) -> Columns:
+    """Mean of each channel; with the pixels of the image also the extremes."""
     columns = {}
+    if labelled.pixels_of_image is not None:
+        from scipy import ndimage
+
+        rows, index = labelled.row_of_pixel, np.arange(1, len(labelled.rows) + 1)
+        for channel, image in enumerate(labelled.pixels_of_image, 1):
+            for name, measure in (
+                ("mean", ndimage.mean),
+                ("min", ndimage.minimum),
+                ("max", ndimage.maximum),
+            ):
+                columns[f"{name}_{channel}"] = np.asarray(measure(image, rows, index))
+        return columns
     for channel, of_patch in enumerate(labelled.statistics.intensity.T, 1):
         by_patch = labelled.of_patch is not None
         values = of_patch if by_patch else of_patch[labelled.patches].ravel()
@@ -179,7 +216,8 @@ def _majority_class(labelled: LabelledImage) -> Columns:
 COLUMNS: tuple[Callable[[LabelledImage], Columns], ...] = (
     _area,
     _centroid,
-    _channel_means,
+    _shape,
+    _intensities,
     _border_strength,
     _merge_height,
     _majority_class,
@@ -195,6 +233,7 @@ def region_table(
     spacing: Sequence[float] | None,
     unit: str,
     maps: Mapping[str, Any],
+    pixels: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Measure each label; see `Hierarchy.table`. Without `spacing`, pixels are counted."""
     import pandas as pd
@@ -205,7 +244,7 @@ def region_table(
             f"{', '.join(maps)}: images in blocks have tables without maps. Leave them out."
         )
     class_of = None if classes is None else _checked_classes(classes, patches, compared)
-    labelled = LabelledImage(patches, axes, compared, labels, pixel_size, class_of)
+    labelled = LabelledImage(patches, axes, compared, labels, pixel_size, class_of, pixels)
     images = {name: _checked_map(name, m, patches.shape) for name, m in maps.items()}
     columns: Columns = {"index": labelled.index}
     for column in COLUMNS:

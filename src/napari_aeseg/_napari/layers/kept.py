@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.state import DockState
+    from napari_aeseg._napari.state import DockState, Result
     from napari_aeseg._napari.work.worker import Outcome
     from napari_aeseg.regions.cuts.cut import Cut
 
@@ -156,7 +156,8 @@ class KeptLayers:
         error = self._state.errors.get(kept.result.input)
         maps = {} if error is None else {"reconstruction_error": error}
         spacing = axes.spacing or (1.0,) * labels.ndim
-        table = hierarchy.table(labels, classes, spacing, axes.unit, **maps)
+        image = self._pixels(kept.result) if (labels == 0).any() else None
+        table = hierarchy.table(labels, classes, spacing, axes.unit, image, **maps)
         if axes.spacing is None:
             table = table.drop(columns="area_pixels")  # the area is the same number
         numbers = [int(n) for n in (table["index"] if classes is None else table["class"])]
@@ -166,6 +167,12 @@ class KeptLayers:
         # The layer may be moved to other units, and napari keeps no attributes of a table.
         record = {**layer.metadata.get(METADATA_KEY, {}), "unit": axes.unit}
         layer.metadata = {**layer.metadata, METADATA_KEY: record}
+
+    @staticmethod
+    def _pixels(result: Result) -> np.ndarray | None:
+        """The image, to measure objects on it, where it is in memory."""
+        data = result.input.data
+        return data if result.has_image and isinstance(data, np.ndarray) else None
 
     def _put_under_preview(self, layer: Labels, image: Image) -> None:
         layers, preview = self._viewer.layers, self._state.previews.get(image)

@@ -21,6 +21,7 @@ from superqt.utils import signals_blocked
 from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg._napari.views.alternatives import AlternativesView
 from napari_aeseg._napari.views.classes import ClassesPanel
+from napari_aeseg._napari.views.histogram import SizeHistogram
 from napari_aeseg._napari.views.markers import MarkersPanel
 from napari_aeseg._napari.views.params_form import ParamsForm
 from napari_aeseg._napari.views.tools import ToolsPanel
@@ -38,6 +39,7 @@ from napari_aeseg._napari.views.widgets import (
 from napari_aeseg.params import ComparisonParams
 from napari_aeseg.regions.cuts.cut import MODES, Mode
 from napari_aeseg.regions.cuts.object_settings import POLARITIES
+from napari_aeseg.regions.shapes import object_diameters
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import Display, DockState
@@ -161,7 +163,9 @@ class ObjectsPanel(QWidget):
         form.add("Sensitivity", self.sensitivity, _TIPS["sensitivity"])
         form.addRow("", self.exclude_borders)
         form.add("Detect by", self.detect_by, _TIPS["detect_by"])
+        self.sizes_shown = SizeHistogram()
         form.addRow(self.number)
+        form.addRow(self.sizes_shown)
         self.setLayout(form)
         state.on("cut", "images", "results", "objects", draw=self._draw)
 
@@ -204,22 +208,29 @@ class ObjectsPanel(QWidget):
         self.sensitivity.value = cut.sensitivity
         self.exclude_borders.setChecked(cut.exclude_borders)
         self.detect_by.setCurrentIndex(0 if cut.class_ids is None else 1)
-        self.number.setText(self._number_text())
+        self._draw_found()
 
     def _choose_detection(self, index: int) -> None:
         self.detect_by_classes.emit(bool(index))
         self._draw()  # it may have been refused
 
-    def _number_text(self) -> str:
+    def _draw_found(self) -> None:
+        """Show how many objects there are in the first image, and how large they are."""
         image, cut = self._state.first_image, self._state.cut
         is_shown = image is not None and cut.mode == "objects"
         objects = self._state.objects_of(image, cut) if is_shown else None
         if objects is None:  # still being detected
-            return ""
+            self.number.setText("")
+            return
+        axes = self._state.results[image].hierarchy.axes
+        diameters = object_diameters(objects, axes)
         number = int(np.count_nonzero(np.bincount(objects.ravel())[1:]))
-        if number == 0:
-            return "No objects found. Try a smaller size."
-        return "1 object" if number == 1 else f"{number} objects"
+        text = "1 object" if number == 1 else f"{number} objects"
+        if number > 1:
+            low, usual, high = np.percentile(diameters, [10, 50, 90])
+            text += f", diameter {usual:.3g} ({low:.3g} to {high:.3g}) pixels"
+        self.number.setText(text if number else "No objects found. Try a higher sensitivity.")
+        self.sizes_shown.show_values(diameters)
 
 
 class SmallestPanel(QWidget):

@@ -66,6 +66,9 @@ _SHARE, _LEAST_SCORE = 0.35, (0.15, 0.35)
 # Objects may be so many times smaller or larger than a given diameter; beyond that, their score
 # falls with this standard deviation of log(diameter).
 _DIAMETER_RANGE, _DIAMETER_SPREAD = 1.5, 0.3
+# Outlines of objects are this much steeper (log) than is usual in the image, at a sensitivity of
+# 0.5. In noise and shading, gradients are alike everywhere: outlines along the steepest have .6.
+_LEAST_CONTRAST = float(np.log(2))
 # Misfit at which a part of a given foreground is worth 1/e as one object.
 _FOREGROUND_MISFIT = 0.1
 # Pixels of maps from which on every second one is searched, 2D and 3D; sides of the windows that
@@ -145,6 +148,7 @@ class ObjectSearch:
         # The newest scores, evidence and objects, and the settings that they are of.
         self._scored_for = _DEFAULTS
         self._scored: dict[Source, Scored] = {}
+        self._contrast: dict[Source, float] = {}
         self._evidence: dict[Source, float] = {}
         self._found: _Found | None = None
 
@@ -205,6 +209,7 @@ class ObjectSearch:
         given = sources
         if foreground is None:
             sources = sources or best_sources(self.evidence(settings, stop), settings)
+            sources = [s for s in sources if self._stands_out(s, settings, stop)]
             labels = filled(self._best_of(sources, settings, stop))
         else:
             evidence = self.evidence(settings, stop)
@@ -290,6 +295,11 @@ class ObjectSearch:
             labels = labels if step == 1 else np.repeat(labels, step, axis).take(range(n), axis)
         return labels
 
+    def _stands_out(self, source: Source, settings: ObjectSettings, stop: StopFlag | None) -> bool:
+        """Whether clear objects have steeper outlines than the image has everywhere."""
+        self._scores(source, settings, stop)
+        return self._contrast[source] > _LEAST_CONTRAST * 2 * (1 - settings.sensitivity)
+
     def _scores(self, source: Source, settings: ObjectSettings, stop: StopFlag | None) -> Scored:
         """Candidates of a source with their scores, looks and agreement together."""
         self._forget_scores(settings)
@@ -307,7 +317,7 @@ class ObjectSearch:
                     np.concatenate([features, agreement], axis=1), FROM_BOTH[len(self._spacing)]
                 )
                 scored.append((candidates, _limited(score, candidates, settings, step)))
-            self._scored[source] = scored
+            self._scored[source], self._contrast[source] = scored, typical.contrast
         return self._scored[source]
 
     def _forget_scores(self, settings: ObjectSettings) -> None:
