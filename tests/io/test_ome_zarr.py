@@ -69,6 +69,7 @@ def test_a_resolution_can_be_chosen_and_the_default_is_said(tmp_path):
         (("um", "micrometer", "micron"), {"Z": 1, "Y": 250, "X": 250}, "micrometer"),
         (("", "", ""), {"Z": 1, "Y": 250, "X": 250}, ""),
         (("", "nanometer", "nanometer"), {}, ""),
+        ((" ", " ", " "), {"Z": 1, "Y": 250, "X": 250}, ""),  # some programs write so
     ],
 )
 def test_sizes_of_axes_are_brought_to_one_unit(tmp_path, units, size, unit):
@@ -77,6 +78,11 @@ def test_sizes_of_axes_are_brought_to_one_unit(tmp_path, units, size, unit):
     opened = open_file(ome(tmp_path / "a.zarr", VALUES, "0.4", axes, [1, 250, 250]))
     assert (opened.voxel_size, opened.unit) == (size, unit)
     assert bool(opened.notes[1:]) == (not size)
+
+
+def test_units_of_axes_are_understood_as_some_programs_call_them(tmp_path):
+    axes = [{"name": a, "type": "space", "units": "micrometer"} for a in "zyx"]
+    assert open_file(ome(tmp_path / "a.zarr", VALUES, "0.4", axes, [1, 2, 2])).unit == "micrometer"
 
 
 @pytest.mark.parametrize("scale", [[0, 1, 1], [1, -1, 1], [1, 1, 1e9]])

@@ -29,9 +29,10 @@ VALUES = np.arange(3 * 40 * 50, dtype=np.uint16).reshape(3, 40, 50)
         (TWO, "a.ome.tif", {"metadata": {"axes": "CYX"}}, "CYX"),
         (TWO, "a.ome.tif", {"metadata": {"axes": "TYX"}}, "TYX"),
         (TWO, "a.tif", {"imagej": True, "metadata": {"axes": "ZYX"}}, "ZYX"),
+        (TWO, "a.tif", {"metadata": {"axes": "tyx"}, "photometric": "minisblack"}, "TYX"),
         (TWO.astype(np.float32), "a.TIF", {"photometric": "minisblack"}, None),
     ],
-    ids=["grey", "rgb", "ome channels", "ome time", "imagej", "unnamed"],
+    ids=["grey", "rgb", "ome channels", "ome time", "imagej", "lower case", "unnamed"],
 )
 def test_axes_of_tiff_are_those_of_its_metadata(tmp_path, image, name, options, axes):
     tifffile.imwrite(tmp_path / name, image, **options)

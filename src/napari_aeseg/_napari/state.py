@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.examples import Examples
     from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg.autoencoder.model import Model
+    from napari_aeseg.images.axes import Axes
     from napari_aeseg.progress import Progress, StopFlag
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
@@ -90,8 +91,9 @@ class Result:
     labels: np.ndarray | None = None  # these segments, as they were
 
     def has_axes_of(self, other: Result) -> bool:
-        """Whether axes are read in the same way, so that labels lie on the image alike."""
-        return self.hierarchy.axes.letters == other.hierarchy.axes.letters
+        """Whether axes and resolution are the same, so that labels lie on the image alike."""
+        one, two = self.hierarchy.axes, other.hierarchy.axes
+        return (one.letters, one.shape) == (two.letters, two.shape)
 
     @property
     def strokes(self) -> np.ndarray | None:
@@ -325,8 +327,9 @@ class DockState:
 
     # Hierarchy, number of classes, and their prototypes; without an event.
     _prototypes_of_example: tuple[Any, int, Any] = (None, 0, None)
-    # How labels and pixels lay on each segmented image last; without an event.
-    places: dict[Image, tuple[dict[str, Any], ...]] = field(default_factory=dict)
+    # How labels and pixels lay on each segmented image last, for each way in which its axes were
+    # read; without an event.
+    places: dict[Image, dict[Axes, tuple[dict[str, Any], ...]]] = field(default_factory=dict)
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
         equality_operators={

@@ -120,10 +120,15 @@ def _open_multiscale(
         notes = resolution_notes(resolution, len(levels), shape)
         if transformations:
             space = [i for i, a in enumerate(letters) if a in "ZYX"]
-            lengths = {letters[i]: (float(scale[i]), axes[i].get("unit", "")) for i in space}
+            lengths = {letters[i]: (float(scale[i]), _unit(axes[i])) for i in space}
     names = [str(m.get("name", m["datasets"][0]["path"])) for m in multiscales]
     notes += series_notes(series, names)
     return _squeezed(folder, letters, lengths, notes)
+
+
+def _unit(axis: Mapping[str, Any]) -> str:
+    """The unit of an axis; some programs call it "units"."""
+    return str(axis.get("unit", axis.get("units", ""))).strip()
 
 
 def _inner(path: Path, name: str) -> Path:

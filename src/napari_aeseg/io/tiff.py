@@ -188,7 +188,7 @@ def _channels_once(pixels: Any, series: Any) -> tuple[Any, str | None]:
             stacked = pixels.transpose((axes.index("C"), sample, *order))
             pixels = stacked.reshape((-1, *stacked.shape[2:]))
             axes = "C" + "".join(axes[i] for i in order)
-    axes = axes.replace("S", "C")
+    axes = axes.replace("S", "C").upper()
     # Other letters (I, Q) are unknown axes.
     return pixels, axes if set(axes) <= set("TCZYX") else None
 

@@ -86,3 +86,29 @@ def test_layers_of_an_image_whose_channels_are_not_first(widget):
     assert shown(widget.preview, 1) == [2, 1]
     image.scale = (1, 3, 1, 1)
     assert np.array_equal(widget.preview.scale, (1, 6, 1, 1))
+
+
+def test_layers_of_each_resolution_stay_on_their_pixels(segmented):
+    """An earlier preview and kept layers were moved to where the new labels lie."""
+    widget, pixels = segmented, halves()
+    image = widget.viewer_model.add_image([pixels, pixels[::2, ::2]], name="pyramid")
+    widget.images = [image]
+    kept = []
+    for resolution in (0, 1):
+        widget.resolution = resolution
+        widget.segment()
+        widget.wait(20)
+        widget.mode = "markers"
+        assert (
+            widget.paint().data.shape
+            == widget.preview.data.shape
+            == np.shape(image.data[resolution])
+        )
+        widget.mode = "regions"
+        kept += widget.keep()
+    assert [np.unique(layer.scale).tolist() for layer in kept] == [[1], [2]]
+    assert not widget.viewer_model.layers["pyramid earlier"].visible
+
+    image.scale = (4, 6)
+
+    assert [tuple(layer.scale) for layer in (*kept, widget.preview)] == [(4, 6), (8, 12), (8, 12)]

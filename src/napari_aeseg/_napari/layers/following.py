@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.placement import arguments_on, lies_at, move
+from napari_aeseg.images.layers import layer_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,15 +49,26 @@ class FollowingLayers:
     def _follow(self, image: Image) -> None:
         """Move what lies on an image to where that is now."""
         result, places = self._state.results[image], self._state.places
+        current = result.hierarchy.axes
         if not result.input.has_shape_of(image):
             return
-        axes = result.hierarchy.axes
-        before = places.get(image, ())
-        # Labels, and pixels with channels.
-        now = tuple(arguments_on(image, axes, letters) for letters in (axes.space, axes.letters))
-        places[image] = now
+        shapes = {np.shape(level) for level in layer_levels(image)}
+        # Of earlier results too, which may have had another resolution: layers of them were kept.
+        before = places.get(image, {})
+        before = {a: p for a, p in before.items() if a.shape in shapes or a == current}
+        places[image] = {
+            # Labels, and pixels with channels.
+            axes: tuple(arguments_on(image, axes, a) for a in (axes.space, axes.letters))
+            for axes in {current: (), **before}
+        }
+        moves = [
+            (old, new)
+            for axes, places_before in before.items()
+            for old, new in zip(places_before, places[image][axes], strict=True)
+        ]
         for layer in self._layers_on(image):
-            for old, new in zip(before, now, strict=False):
-                if lies_at(layer, old) and not lies_at(layer, new):
-                    move(layer, new)
+            for old, new in moves:
+                if lies_at(layer, old):
+                    if not lies_at(layer, new):
+                        move(layer, new)
                     break

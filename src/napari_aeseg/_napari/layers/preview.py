@@ -136,7 +136,7 @@ class PreviewLayers:
         layer = self.layer_of(image)
         self._state.drop_results([image])
         if layer is not None:
-            layer.visible, layer.name = False, f"{image.name} earlier"
+            _set_aside(layer, image)
 
     def release_removed(self) -> None:
         """Forget previews that the user has removed."""
@@ -214,6 +214,8 @@ class PreviewLayers:
         is_pyramid = isinstance(labels, list)
         shape = labels[0].shape if is_pyramid else labels.shape
         is_new = layer is None or layer.data.shape != shape or layer.multiscale != is_pyramid
+        if layer is not None and is_new:  # axes or resolution are others now
+            _set_aside(layer, image)
         if layer is None or is_new:
             layer = self._new_layer(image, labels, place)
         if colormap is not self._colormaps.get(image):  # the user's choice stays in the same mode
@@ -264,6 +266,11 @@ class PreviewLayers:
         if image is not None and not self._is_writing:
             self._release([image])
             self.painted.emit(image, layer)
+
+
+def _set_aside(layer: Labels, image: Image) -> None:
+    """Hide a preview that no longer fits, for the user to keep or delete."""
+    layer.visible, layer.name = False, f"{image.name} earlier"
 
 
 def _differs(one: Result, other: Result) -> bool:
