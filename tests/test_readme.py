@@ -87,7 +87,7 @@ def test_the_site_has_every_page_and_every_public_name():
     import napari_aeseg
 
     pages = re.findall(
-        r"^  - .*: (.+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE
+        r"^ +- .*: (.+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE
     )
     assert {p.name for p in (ROOT / "docs").glob("*.md")} <= set(pages)
     names = re.findall(
