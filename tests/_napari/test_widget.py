@@ -58,7 +58,8 @@ def test_the_list_follows_the_layers(widget):
     viewer.add_labels(np.zeros((9, 9), int))
     rows = widget._dock.images.list
     assert [rows.item(i).text() for i in range(rows.count())] == ["halves", "other"]
-    assert widget.images == [first]
+    assert widget.images == [viewer.layers["other"]]  # the one in sight
+    widget.images = [first]
 
     first.name = "renamed"
     widget.reset_choices()
@@ -637,3 +638,51 @@ def test_a_click_on_a_name_shows_that_image_and_its_preview_only(segmented, qtbo
     rows.itemClicked.emit(rows.item(0))
     assert second.visible
     assert segmented.images == [second]
+
+
+def test_the_next_image_is_shown_with_its_preview_and_checked(segmented):
+    first, preview = segmented.images[0], segmented.preview
+    second = add_image(segmented, halves(40, seed=1), "second", choose=False)
+    assert segmented.images == [second]  # it lies on top
+    segmented.segment()
+    segmented.wait(20)
+    names = [layer.name for layer in segmented.viewer_model.layers]
+    assert names == ["halves", "halves preview", "second", "second preview"]
+
+    segmented.show_next()
+    assert (segmented.images, segmented.preview) == ([first], preview)
+    seen = [layer.name for layer in segmented.viewer_model.layers if layer.visible]
+    assert seen == ["halves", "halves preview"]
+    assert segmented.viewer_model.layers.selection.active is preview
+
+    segmented.images = [first, second]
+    segmented.show_next(-1)  # of several, all stay checked
+    assert len(segmented.images) == 2
+    assert segmented._state.first_image is second
+
+
+def test_names_stay_on_their_classes_when_patches_are_compared_anew(segmented):
+    segmented.mode, segmented.n_classes = "classes", 2
+    segmented.class_names = ("dark", "bright")
+    segmented.class_colors = ("#111111", "#eeeeee")
+    place = (5, 5)
+    for balance in (0.0, 1.0, 0.5):
+        segmented.balance = balance
+        segmented.wait(20)
+        label = int(segmented.preview.data[place])
+        assert segmented.class_names[label - 1] == "dark"
+        assert segmented.class_colors[label - 1] == "#111111"
+
+
+def test_undo_brings_back_edits_that_do_not_fit_other_patches(segmented):
+    segmented.n_regions = segmented.hierarchy.n_patches
+    segmented.merge((1, 1), (1, 9))
+    before = segmented.preview.data
+    segmented.segmentation_params = segmented.segmentation_params.updated(patch_size=24)
+    segmented.segment()
+    segmented.wait(20)
+    assert "Undo" in segmented._dock.status.text.text()
+
+    segmented._dock.segments.tools.undo_button.click()
+    segmented.wait(20)
+    assert np.array_equal(segmented.preview.data, before)

@@ -43,6 +43,7 @@ from napari_aeseg._napari.layers.following import FollowingLayers
 from napari_aeseg._napari.layers.kept import KeptLayers
 from napari_aeseg._napari.layers.placement import layer_place
 from napari_aeseg._napari.layers.preview import PreviewLayers
+from napari_aeseg._napari.layers.sight import Sight
 from napari_aeseg._napari.layers.snapshot import restored_state, save_state
 from napari_aeseg._napari.layers.training import TrainingLayer
 from napari_aeseg._napari.manifest.settings import read_settings
@@ -117,6 +118,7 @@ class Controller:
         self.drafts = DraftKeeper(state, lambda: read_settings())
         self.corrections = ManualCorrections(viewer, state, self._on_strokes)
         self.diagnostics = DiagnosticLayers(viewer, state)
+        self.sight = Sight(viewer, state, self._layers_on)
         self.following = FollowingLayers(state, self._layers_on)
         self.training_layer = TrainingLayer(viewer, state)
         self.hierarchy_io = HierarchyIO(viewer, state, self.corrections.restore)
@@ -178,6 +180,8 @@ class Controller:
             (dock.script_button, self.copy_script),
             (dock.status.stop_button, self.stop),
             (dock.status.bring_button, self.bring_back),
+            (dock.previous_button, self.sight.show_next, -1),
+            (dock.next_button, self.sight.show_next),
             (dock.status.dismiss_button, setattr, state, "drafts", {}),
         ):
             button.clicked.connect(slot(action, *arguments))
@@ -185,7 +189,7 @@ class Controller:
         model.model_box.opened.connect(slot(self._find_autosaved))
         for signal, handler in (
             (model.model_chosen, self.choose_model),
-            (dock.images.looked_at, self.show_only),
+            (dock.images.looked_at, self.sight.show_only),
             (segments.classes.renamed, corrections.rename),
             (segments.classes.recolored, corrections.recolor),
             (segments.classes.fixed, self.fix_classes),
@@ -382,13 +386,19 @@ class Controller:
         # Whoever unchecked the image meanwhile still wants to see the result.
         images = self.state.images if image in self.state.images else (image,)
         self.reporter.run_showing_errors(self.previews.update, images, self.state.cut)
-        self.previews.show(images)
+        shown = self.state.first_image
+        if shown in self.state.results and self.sight.is_covered(shown):
+            self.sight.show_only(shown)
+        self.previews.show([image for image in images if image.visible])
 
     def apply_to_all(self) -> None:
         """Segment every open image like the current one, whose classes the others have."""
         self.session.check_free()
-        self.state.example = self.current_image()
-        self.state.images = self.state.open_images
+        state = self.state
+        # An image that was opened since is checked instead of the one that was tuned.
+        earlier = [image for image in state.results if image in state.open_images]
+        state.example = state.first_image or next(reversed(earlier), None) or self.current_image()
+        state.images = state.open_images
         self.segment()
 
     def bring_back(self) -> None:
@@ -470,7 +480,8 @@ class Controller:
         if not images:
             raise InputError("No chosen image is segmented yet: press Segment first.")
         active = unwrapped(self.viewer.layers.selection.active)
-        return next((i for i in images if self.state.previews.get(i) is active), images[0])
+        active = next((i for i in images if self.state.previews.get(i) is active), None)
+        return active or self.state.first_image or images[0]
 
     def correct(
         self, action: Callable[..., Any], image: Image | None = None, *arguments: Any
@@ -643,8 +654,11 @@ class Controller:
             state.message = ""  # which was about images that are gone
         if images == state.open_images:
             self.dock.images.draw_list()  # one may have been renamed
+        before = state.open_images or images
         state.open_images = images
         chosen = tuple(image for image in images if image in state.images)
+        if len(chosen) == 1 and (opened := [i for i in images if i not in before and i.visible]):
+            chosen, state.shown = tuple(opened[-1:]), opened[-1]  # it covers the others
         state.images = chosen or self._first_choice()
         self._update_columns()
 
@@ -658,19 +672,6 @@ class Controller:
         self._image_connections.disconnect_all()
         events = [image.events.data for image in self.state.open_images]
         self._image_connections.connect(lambda event: self._follow_data(event.source), *events)
-
-    def show_only(self, image: Image) -> None:
-        """Show an image with its preview, and hide the other images with theirs."""
-        state, image = self.state, unwrapped(image)
-        for other in state.open_images:
-            other.visible = other is image
-        for other, preview in state.previews.items():
-            preview.visible = other is image and state.display != "off"
-        for other, result in state.results.items():
-            if result.markers is not None:
-                result.markers.visible = other is image and state.cut.mode == "markers"
-        shown = self.previews.layer_of(image) or image
-        self.viewer.layers.selection.active = shown
 
     def _layers_on(self, image: Image) -> list[Layer]:
         """Return the plugin's layers that lie on an image."""
@@ -763,6 +764,7 @@ class Controller:
         for part in (
             self.devices,
             self.kept,
+            self.sight,
             self.tools,
             self.following,
             self.corrections,

@@ -89,8 +89,16 @@ class ManualCorrections:
         return self._edit(image, replace(edit, part=tuple(part.tolist())))
 
     def undo(self, image: Image) -> bool:
-        """Undo the last edit of this mode; return False when there is none."""
-        return self._move_last(image, "edits", "undone")
+        """Undo the last edit of this mode, or go back to edits that fitted; False without any."""
+        if self._move_last(image, "edits", "undone"):
+            return True
+        result = self._state.results.get(image)
+        if result is None or result.earlier is None:
+            return False
+        earlier = replace(result.earlier, markers=result.markers)
+        self._state.results = {**self._state.results, image: earlier}
+        self._state.message = f"{self._state.summary(image)}, as before."
+        return True
 
     def redo(self, image: Image) -> bool:
         """Redo the edit that was undone last; return False when there is none."""

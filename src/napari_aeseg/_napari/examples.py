@@ -56,7 +56,8 @@ class Similarities:
     ) -> np.ndarray:
         """Return the ids of the labels that have this similarity at least."""
         found = self._newest.get(image)
-        if found is None or found[:2] != (tree, examples) or not np.array_equal(found[2], labels):
+        is_known = found is not None and found[0] is tree and found[1] == examples
+        if found is None or not is_known or not np.array_equal(found[2], labels):
             wanted, unwanted = (
                 sorted({int(labels[place]) for place in places} - {0})
                 for places in (examples.wanted, examples.unwanted)

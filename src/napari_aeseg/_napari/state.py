@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from psygnal import SignalGroupDescriptor
 
+from napari_aeseg._napari.class_names import class_pairs, colors_on, names_on
 from napari_aeseg._napari.examples import Similarities, only
 from napari_aeseg._napari.layers.colors import class_color
 from napari_aeseg.errors import InputError
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     AnyEdit = Edit | ObjectEdit
 
 EDITS_DISCARDED = (
-    "Merges or splits by hand were discarded, because the new patches do not have their borders."
+    "Merges or splits by hand do not fit the new patches. Undo brings the earlier segmentation "
+    "back."
 )
 OWN_CLASSES = (
     "The stored classes are of other channels or another model: this image has classes of its own."
@@ -89,6 +91,7 @@ class Result:
     has_image: bool = True  # False when the layer shows the brightness only
     segments: Labels | None = None  # the layer whose segments the tree starts from
     labels: np.ndarray | None = None  # these segments, as they were
+    earlier: Result | None = None  # whose edits could not be carried over to this one
 
     def has_axes_of(self, other: Result) -> bool:
         """Whether axes and resolution are the same, so that labels lie on the image alike."""
@@ -282,6 +285,7 @@ class DockState:
 
     images: tuple[Image, ...] = ()  # to learn from and to segment
     open_images: tuple[Image, ...] = ()  # all that can be chosen
+    shown: Image | None = None  # the one in sight, of several
     axes: str | None = None  # as typed; None has them read from each image
     resolution: int = 0  # of multiscale images; 0 is the finest
     open_labels: tuple[Labels, ...] = ()  # all Labels layers
@@ -439,8 +443,9 @@ class DockState:
 
     @property
     def first_image(self) -> Image | None:
-        """The first chosen image that is segmented."""
-        return next((image for image in self.images if image in self.results), None)
+        """The chosen image in sight if it is segmented, else the first that is."""
+        segmented = [image for image in self.images if image in self.results]
+        return self.shown if self.shown in segmented else next(iter(segmented), None)
 
     @property
     def first_result(self) -> Result | None:
@@ -464,13 +469,39 @@ class DockState:
         before, kept = self.results.get(image), True
         if before is not None:
             edits, undone, kept = _edits_on(result.hierarchy, before)
-            by_hand: dict[str, Any] = {"edits": edits, "undone": undone}
+            earlier = before.earlier if kept else before
+            by_hand: dict[str, Any] = {"edits": edits, "undone": undone, "earlier": earlier}
             if result.has_axes_of(before):
                 names = ("markers", "locked", "examples")
                 by_hand |= {name: getattr(before, name) for name in names}
             result = replace(result, **by_hand)
+            self._keep_names(image, before.hierarchy, result.hierarchy)
         self.results = {**self.results, image: result}
         return kept
+
+    def compare_anew(self, pairs: Mapping[Image, tuple[Hierarchy, Hierarchy]]) -> None:
+        """Replace hierarchies, those of them that are shown still, by the same patches compared."""
+        results = dict(self.results)
+        for image, (before, after) in pairs.items():
+            if image in results and results[image].hierarchy is before:
+                self._keep_names(image, before, after)
+                results[image] = replace(results[image], hierarchy=after)
+        self.results = results
+
+    def _keep_names(self, image: Image, before: Hierarchy, after: Hierarchy) -> None:
+        """Have names and colours of classes stay on what they were given to."""
+        number = min(self.cut.n_classes, before.max_classes, after.max_classes)
+        classes = self.classes
+        is_example = image is self.example_of(self.images) and classes.prototypes is None
+        if is_example and (classes.names or classes.colors):
+            pairs = class_pairs(before, after, number)
+            names, colors = classes.names_of(number), classes.colors_of(number)
+            names, colors = names_on(pairs, names), colors_on(pairs, colors)
+            self.classes = replace(
+                classes,
+                names=names + classes.names[number:],
+                colors=colors + classes.colors[number:],
+            )
 
     def change_result(self, image: Image, **changes: Any) -> None:
         """Change fields of one image's result."""

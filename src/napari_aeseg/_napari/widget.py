@@ -138,8 +138,15 @@ class AESegWidget(Container):
         self._state.images = tuple(i for i in self._state.open_images if i in chosen)
 
     def show_only(self, image: Image) -> None:
-        """Show an image with its preview, and hide the other images with theirs."""
-        self._controller.show_only(image)
+        """Show an image with its preview, and hide the other images with theirs.
+
+        The controls show its numbers. Where a single image is chosen, this one is.
+        """
+        self._controller.sight.show_only(image)
+
+    def show_next(self, step: int = 1) -> None:
+        """Show the next image as `show_only` does; with -1 the previous one."""
+        self._controller.sight.show_next(step)
 
     @property
     def axes(self) -> str | None:

@@ -78,6 +78,17 @@ def with_examples(widget):
     widget.wait(5)
 
 
+def two_images(widget):
+    add_image(widget, discs(), "discs")
+
+
+def with_draft(widget):
+    edited(widget)
+    widget._controller.drafts.close()
+    (path,) = widget._controller.drafts._paths.values()
+    widget._state.drafts = {widget.images[0]: path}
+
+
 def undone(widget):
     edited(widget)
     widget.undo()
@@ -381,6 +392,10 @@ CONTROLS = {
     "folder.output.button": (nothing, click, value("dock.folder.output.folder")),
     "folder.existing": (nothing, choose(2), value("dock.folder.existing.currentData()")),
     "folder.button": (folder, click, files),
+    "previous_button": (two_images, click, value("widget.images")),
+    "next_button": (two_images, click, value("widget.images")),
+    "status.bring_button": (with_draft, click, value("len(widget.drafts)")),
+    "status.dismiss_button": (with_draft, click, value("len(widget.drafts)")),
     "status.stop_button": (at_work, click, value("widget.busy")),
 }  # fmt: skip
 

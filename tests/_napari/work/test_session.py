@@ -55,7 +55,7 @@ def test_discarded_edits_of_the_first_image_are_reported_at_the_end(two):
     two.segment()
     two.wait(30)
 
-    assert said(two).startswith("halves: Merges or splits by hand were discarded")
+    assert said(two).startswith("halves: Merges or splits by hand do not fit")
 
 
 def test_errors_of_one_image_are_shown_at_the_end(two):

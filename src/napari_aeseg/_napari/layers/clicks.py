@@ -90,7 +90,12 @@ class EditTools:
         for key, signal in zip(_KEYS, (self.undo, self.redo), strict=True):
             layer.bind_key(key, lambda _, signal=signal: signal.emit(image), overwrite=True)
         for key, tool in _KEYS_AT_POINTER.items():
-            layer.bind_key(key, partial(self._use_at_pointer, tool, image), overwrite=True)
+            # A partial has no name, which napari looks at.
+            layer.bind_key(
+                key,
+                lambda layer, tool=tool: self._use_at_pointer(tool, image, layer),
+                overwrite=True,
+            )
         layer.bind_key(_LEAVE, self._leave, overwrite=True)
         self._prepare(layer)
 

@@ -7,15 +7,16 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.colormaps import DirectLabelColormap, label_colormap
+from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap, label_colormap
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.layers import layer_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
-    from napari.utils.colormaps import CyclicLabelColormap
+    from napari.layers import Image
     from napari.utils.colormaps.colormap import LabelColormapBase as LabelColormap
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart, without its black.
@@ -24,6 +25,9 @@ _FIRST = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc
 # The seed of napari's label colours whose first twelve differ most (napari's default, .5, begins
 # with two browns and two ochres).
 _SEED = 0.74
+# Of outlines: hues to choose from, how many are used, part of the pixels that are most like a hue.
+_N_HUES, _N_OUTLINES, _LIKE_IT = 12, 5, 0.05
+_MOST_ROWS = 50  # along each axis, that are looked at
 
 
 def class_color(number: int) -> str:
@@ -75,6 +79,38 @@ def label_colors() -> CyclicLabelColormap:
 def cyclic_colormap() -> CyclicLabelColormap:
     """Return `label_colors`, always the same object."""
     return label_colors()
+
+
+def some_colors(image: Image) -> np.ndarray:
+    """Return the colours of a few pixels all over an RGB layer, from 0 to 1, shape (N, 3)."""
+    import numpy as np
+
+    pixels = layer_pixels(image)
+    for axis, size in enumerate(pixels.shape[:-1]):
+        step = -(-size // _MOST_ROWS)
+        pixels = pixels[(slice(None),) * axis + (slice(None, None, step),)]
+    values = np.asarray(pixels).reshape(-1, pixels.shape[-1])[:, :3]
+    return values / (255 if values.dtype.kind in "ui" else 1)
+
+
+def outline_colors(pixels: np.ndarray) -> CyclicLabelColormap:
+    """Return label colours that stand out from a colour image: a purple line on purple is none.
+
+    `pixels` are some of the image's colours, from 0 to 1, shape (N, 3). Of twelve bright hues,
+    those are taken that are farthest from the pixels that are most like them, in CIELAB.
+    """
+    import numpy as np
+    from skimage.color import rgb2lab
+
+    hues = np.array([colorsys.hsv_to_rgb(i / _N_HUES, 1, 1) for i in range(_N_HUES)], np.float32)
+    difference = np.linalg.norm(rgb2lab(hues)[:, None] - rgb2lab(pixels)[None], axis=2)
+    apart = np.quantile(difference, _LIKE_IT, axis=1)
+    best = hues[np.sort(np.argsort(-apart)[:_N_OUTLINES])]
+    colors = np.ones((_N_OUTLINES + 1, 4), np.float32)
+    colors[1:, :3] = best
+    colors[0] = 0  # the background
+    controls = np.linspace(0, 1, len(colors) + 1)
+    return CyclicLabelColormap(colors=colors, controls=controls, interpolation="zero")
 
 
 def colors_of_labels(number: int, class_colors: Sequence[str] | None) -> np.ndarray:

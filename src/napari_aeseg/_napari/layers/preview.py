@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_aeseg._napari.layers.adapter import unwrapped
-from napari_aeseg._napari.layers.colors import class_colormap, cyclic_colormap
+from napari_aeseg._napari.layers.colors import (
+    class_colormap,
+    cyclic_colormap,
+    outline_colors,
+    some_colors,
+)
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.placement import placed_on
 from napari_aeseg._napari.state import DISPLAYS
@@ -64,13 +70,14 @@ class PreviewLayers:
         self._is_writing = False
         self._shown_instead: Labels | None = None
         self._colormaps: dict[Image, Any] = {}
+        self._outline_colors: WeakKeyDictionary[Image, Any] = WeakKeyDictionary()
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_TO_UPDATE)
         self._timer.timeout.connect(self._update_in_time)
         for image, layer in state.previews.items():  # of a dock that was closed
             self._connect(layer)
-            self._colormaps[image] = self._colormap(state.cut)
+            self._colormaps[image] = self._colormap(state.cut, image)
         state.events.cut.connect(self._on_cut)
         state.events.results.connect(self._on_results)
         state.events.classes.connect(self._on_classes)
@@ -126,9 +133,8 @@ class PreviewLayers:
         # Borders of patches at once, those of pixels when they are known.
         example = state.example_of(images)
         labels = [state.layer_labels(image, cut, example or image) for image in images]
-        colormap = self._colormap(cut)
         for image, (values, missing) in zip(images, labels, strict=True):
-            self._show(image, values, colormap)
+            self._show(image, values, self._colormap(cut, image))
             self._refine(image, missing)
 
     def discard(self, image: Image) -> None:
@@ -170,8 +176,10 @@ class PreviewLayers:
             self.failed.emit(log_unexpected(error, "the preview"))
 
     def _on_display(self) -> None:
-        for layer in self._state.previews.values():
+        for image, layer in self._state.previews.items():
             self._draw(layer)
+            layer.visible = layer.visible and image.visible
+        self.request_update()  # outlines have other colours
 
     def _draw(self, layer: Labels) -> None:
         """Fill the segments, half transparent, or draw their outlines, or hide the layer."""
@@ -202,9 +210,13 @@ class PreviewLayers:
         if new.colors != old.colors or new.prototypes is not old.prototypes:
             self.request_update()
 
-    def _colormap(self, cut: Cut) -> Any:
+    def _colormap(self, cut: Cut, image: Image) -> Any:
         if cut.mode != "classes":
-            return cyclic_colormap()
+            if self._state.display != "outlines" or not image.rgb:
+                return cyclic_colormap()
+            if image not in self._outline_colors:
+                self._outline_colors[image] = outline_colors(some_colors(image))
+            return self._outline_colors[image]
         number = max(self._state.n_classes, cut.n_classes, _MOST_CLASSES)
         return class_colormap(self._state.classes.colors_of(number))
 
@@ -238,8 +250,10 @@ class PreviewLayers:
                 **place,
             )
         )
-        if self._state.display != "fill":
-            self._draw(layer)
+        layers = self._viewer.layers
+        layers.move(layers.index(layer), layers.index(image) + 1)
+        self._draw(layer)
+        layer.visible = layer.visible and image.visible
         self._connect(layer)
         self._state.previews = {**self._state.previews, image: layer}
         return layer

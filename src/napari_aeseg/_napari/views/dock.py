@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.views.diagnostics import DiagnosticsView
@@ -33,6 +33,14 @@ _OUTDATED_BY = (
     "message",
 )
 _COLOUR_TIP = "Colour the selected Labels layer by a column of its features. Kept layers have them."
+
+
+def _arrow(text: str, which: str, key: str) -> QPushButton:
+    """Return a small button that shows another image."""
+    tip = f"Show the {which} image with its preview only ({key})."
+    button = push_button(text, tip, f"Show the {which} image")
+    button.setFixedSize(26, 22)
+    return button
 
 
 class Dock(QWidget):
@@ -68,6 +76,9 @@ class Dock(QWidget):
             ),
             "folder": Fold("Folder", self.folder, "Segment all images of a folder."),
         }
+        self.previous_button = _arrow("◂", "previous", "Alt+Left")
+        self.next_button = _arrow("▸", "next", "Alt+Right")
+        self.folds["images"].add_to_title(self.previous_button, self.next_button)
         self._was_segmented = True
         self._lay_out()
         fields = ("images", "open_images", "busy", "model", "results", "table_columns")
@@ -76,7 +87,7 @@ class Dock(QWidget):
         state.on(*_OUTDATED_BY, draw=self._draw_outdated)
         state.on("table_columns", draw=self._draw_columns)
         state.on("results", draw=self._fold_sections)
-        state.on("images", "model", "origin", draw=self._draw_summaries)
+        state.on("images", "shown", "model", "origin", draw=self._draw_summaries)
 
     def _lay_out(self) -> None:
         content = QWidget()
@@ -117,7 +128,9 @@ class Dock(QWidget):
 
     def _draw_summaries(self) -> None:
         state = self._state
-        names = ", ".join(image.name for image in state.images)
+        shown = [state.shown] if state.shown in state.images else []
+        rest = [image for image in state.images if image is not state.shown]
+        names = ", ".join(image.name for image in (*shown, *rest))
         base = state.model is None or state.model.any_channels
         self.folds["images"].set_summary(names)
         self.folds["model"].set_summary("base model" if base else state.origin.text)
@@ -126,7 +139,7 @@ class Dock(QWidget):
         state = self._state
         is_idle, has_result = not state.busy, bool(state.hierarchies)
         has_table = state.table_columns is not None
-        has_others = any(image not in state.images for image in state.open_images)
+        has_others = len(state.open_images) > 1
         for control, is_enabled in (
             (self.model.train_button, bool(state.images) and is_idle),
             (self.model.resume_button, bool(state.images) and is_idle),
@@ -138,7 +151,7 @@ class Dock(QWidget):
             (self.segments.keep_button, has_result),
             (self.segments.open_button, is_idle),
             (self.segments.save_button, has_result and is_idle),
-            (self.segments.apply_button, has_result and is_idle and has_others),
+            (self.segments.apply_button, bool(state.results) and is_idle),
             (self.diagnostics, has_result and is_idle),
             (self.script_button, has_result),
             (self.folder.button, is_idle),
@@ -148,6 +161,8 @@ class Dock(QWidget):
         ):
             control.setEnabled(is_enabled)
         self.segments.apply_button.setVisible(has_others)
+        for button in (self.previous_button, self.next_button):
+            button.setVisible(len(state.open_images) > 1)
 
     def _draw_outdated(self) -> None:
         state = self._state

@@ -107,7 +107,7 @@ class ToolsPanel(QWidget):
             button.setEnabled(result is not None)
         edits, undone = ((), ()) if result is None else (result.edits, result.undone)
         n_edits, n_undone = len(edits_of(edits, mode)), len(edits_of(undone, mode))
-        self.undo_button.setEnabled(n_edits > 0)
+        self.undo_button.setEnabled(n_edits > 0 or bool(result and result.earlier))
         self.undo_button.setText(f"Undo ({n_edits})" if n_edits else "Undo")
         self.redo_button.setEnabled(n_undone > 0)
         examples = [r.examples for r in state.results.values() if r.examples is not None]

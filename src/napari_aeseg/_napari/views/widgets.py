@@ -206,7 +206,8 @@ class Fold(QWidget):
         self.button.setStyleSheet(style)
         self._summary = ""
         self.button.toggled.connect(self._unfold)
-        fill_column(self, self.button, content).setSpacing(4)
+        self._title_row = in_a_row(self.button)
+        fill_column(self, self._title_row, content).setSpacing(4)
         self._unfold(False)
 
     @property
@@ -217,6 +218,11 @@ class Fold(QWidget):
     def unfold(self, unfolded: bool = True) -> None:
         """Show the content, or hide it."""
         self.button.setChecked(unfolded)
+
+    def add_to_title(self, *buttons: QWidget) -> None:
+        """Put small buttons to the right of the title."""
+        for button in buttons:
+            self._title_row.layout().addWidget(button)
 
     def set_summary(self, text: str) -> None:
         """Set what the title says of the content while that is hidden."""

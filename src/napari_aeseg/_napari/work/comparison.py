@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_aeseg._napari.work.background import Background
@@ -50,12 +49,8 @@ class Comparer(Background):
         (hierarchies, comparison), self._running = self._running, ({}, None)
         if isinstance(outcome, Done):
             # An image that was segmented anew or removed meanwhile is left alone.
-            self._state.results = {
-                image: replace(result, hierarchy=outcome.result[image])
-                if image in outcome.result and result.hierarchy is hierarchies[image]
-                else result
-                for image, result in self._state.results.items()
-            }
+            pairs = {image: (hierarchies[image], new) for image, new in outcome.result.items()}
+            self._state.compare_anew(pairs)
         elif isinstance(outcome, Failed):
             self._failed = {image: (h, comparison) for image, h in hierarchies.items()}
             first = self._state.hierarchy
