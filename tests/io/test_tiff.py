@@ -294,25 +294,43 @@ def test_each_file_of_a_set_of_images_gives_its_own(tmp_path):
             assert (opened.voxel_size, opened.notes) == ({"X": i + 1}, ())
 
 
-def test_voxel_size_of_lsm_is_read_and_its_thumbnails_are_not_taken(tmp_path):
+@pytest.mark.parametrize("positions", [0, 2])
+def test_voxel_size_of_lsm_is_read_and_each_position_is_a_series(tmp_path, positions):
     info = np.zeros(1, tifffile.TIFF.CZ_LSMINFO)
     info["MagicNumber"], info["StructureSize"] = 0x0400494C, info.nbytes
     info["DimensionX"], info["DimensionY"], info["DimensionZ"] = 10, 9, 3
     info["DimensionChannels"] = info["DimensionTime"] = 1
     info["VoxelSizeX"], info["VoxelSizeY"], info["VoxelSizeZ"] = 2.5e-7, 2.5e-7, 1e-6  # metres
-    stack = np.stack([GREY, GREY + 1, GREY + 2])
-    tags = [[(34412, 1, info.nbytes, info.tobytes(), True)], (), ()]
+    info["DimensionP"] = positions
+    stacks = [np.stack([GREY, GREY + 1, GREY + 2]) + 3 * i for i in range(max(positions, 1))]
+    planes = np.concatenate(stacks)
+    tags = [[(34412, 1, info.nbytes, info.tobytes(), True)], *[()] * (len(planes) - 1)]
     plain = {"photometric": "minisblack", "metadata": None, "contiguous": False}
     with tifffile.TiffWriter(tmp_path / "a.lsm") as file:
-        for plane, extra in zip(stack, tags, strict=True):
+        for plane, extra in zip(planes, tags, strict=True):
             file.write(plane, extratags=extra, **plain)
             file.write(plane[::4, ::4], subfiletype=1, **plain)
     for largest in (0, float("inf")):
-        opened = open_file(tmp_path / "a.lsm", largest)
-        assert np.array_equal(np.asarray(opened.array), stack)
-        assert (opened.axes, opened.unit) == ("ZYX", "micrometer")
-        assert opened.voxel_size == pytest.approx({"Z": 1, "Y": 0.25, "X": 0.25})
+        for number, stack in enumerate(stacks):
+            opened = open_file(tmp_path / "a.lsm", largest, series=number)
+            assert np.array_equal(np.asarray(opened.array), stack)
+            assert (opened.axes, opened.unit) == ("ZYX", "micrometer")
+            assert opened.voxel_size == pytest.approx({"Z": 1, "Y": 0.25, "X": 0.25})
+    if not positions:
         assert opened.notes == ("Series 0 of 2 was taken (3 x 9 x 10), not 1 (3 x 3 x 3).",)
+
+
+def test_a_file_that_is_described_by_another_says_so(tmp_path):
+    about = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:a">{}</OME>'
+    )
+    text = about.format('<BinaryOnly MetadataFile="a.companion.ome" UUID="urn:uuid:b"/>')
+    tifffile.imwrite(tmp_path / "a.ome.tif", GREY, description=text, metadata=None)
+    (note,) = open_file(tmp_path / "a.ome.tif").notes
+    assert (
+        note
+        == "It is a part of the image that a.companion.ome describes: its own planes were taken."
+    )
 
 
 def stk_of(planes, step, calibrated=True):

@@ -84,6 +84,8 @@ class ImageFile:
 
 def check_number(kind: str, number: int, count: int, name: str) -> None:
     """Raise InputError unless a file has a series or resolution of this number: 0 .. count - 1."""
+    if not count:
+        raise InputError(f"{name} holds no image.")
     if not (type(number) is int and 0 <= number < count):
         plural = f"{kind.removesuffix('s')}s"
         some = f"one {kind}, 0" if count == 1 else f"{plural} 0 to {count - 1}"

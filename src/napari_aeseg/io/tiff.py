@@ -44,6 +44,8 @@ _FIRST_BYTES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ZSTD = 50000
 # Extra samples that are transparency.
 _ALPHA = (1, 2)
+# Axes of tifffile along which images of their own lie: positions of LSM and Micro-Manager, mosaics.
+_POSITIONS = "PMR"
 # Side of a tile, and bytes of labels that are computed at once.
 _TILE, _BYTES = 512, 2**27
 
@@ -59,16 +61,13 @@ def open_tiff(path: Path, largest: float, resolution: int = 0, series: int = 0) 
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        if not file.series:
-            raise InputError(f"{path.name} holds no image.")
         _refuse_cut_off(file, path.name)
-        own = [i for i, s in enumerate(file.series) if _is_in(s, file)]
-        if not own:
+        images = _images_in(file)
+        if file.series and not images:
             raise InputError(f"{path.name} has its planes in other files: open one of these.")
-        check_number("series", series, len(own), path.name)
-        names = [_described(file.series[i]) for i in own]
-        notes = series_notes(series, names)
-        series = own[series]
+        check_number("series", series, len(images), path.name)
+        notes = series_notes(series, [_described(file.series[i], p) for i, p in images])
+        series, position = images[series]
         whole = file.series[series]
         check_number("resolution", resolution, len(whole.levels), path.name)
         level = whole.levels[resolution]
@@ -84,22 +83,61 @@ def open_tiff(path: Path, largest: float, resolution: int = 0, series: int = 0) 
                 ) from error
         else:
             pixels = FileArray(path, resolution=resolution, series=series)
-        pixels, axes = _channels_once(pixels, level)
+        plain = _at_position(pixels, level.axes, position)
+        pixels, axes = _channels_once(*plain, level.keyframe)
         larger = dict(zip(whole.axes, np.divide(whole.shape, level.shape), strict=True))
         in_file = _lengths_of(file, series)
         lengths = {a: (n * float(larger.get(a, 1)), u) for a, (n, u) in in_file.items()}
         shape = dict(zip(whole.axes, level.shape, strict=True))
-        notes += resolution_notes(resolution, len(whole.levels), shape)
+        notes += resolution_notes(resolution, len(whole.levels), shape) + _notes_on_set(file)
         return ImageFile.of(pixels, axes, lengths, notes, _files(whole))
 
 
-def _is_in(series: Any, file: Any) -> bool:
-    """Whether a series has planes in a file: tifffile also lists those of a set's other files."""
-    return not file.is_ome or any(p.parent is file for p in series.pages if p is not None)
+def _images_in(file: Any) -> list[tuple[int, tuple[int, ...]]]:
+    """The images of a file: the number of each in tifffile, and its position there.
+
+    Of OME-TIFF sets, tifffile also lists images that are in other files.
+    """
+    images = []
+    for number, series in enumerate(file.series):
+        if file.is_ome and all(page is None or page.parent is not file for page in series.pages):
+            continue
+        sizes = [n for a, n in zip(series.axes, series.shape, strict=True) if a in _POSITIONS]
+        images += [(number, position) for position in np.ndindex(*sizes)]
+    return images
 
 
-def _described(series: Any) -> str:
-    return f"{series.name} ".lstrip() + " x ".join(map(str, series.shape))
+def _described(series: Any, position: tuple[int, ...]) -> str:
+    sizes = [n for a, n in zip(series.axes, series.shape, strict=True) if a not in _POSITIONS]
+    text = f"{series.name} ".lstrip() + " x ".join(map(str, sizes))
+    return f"{text}, position {', '.join(map(str, position))}" if position else text
+
+
+def _notes_on_set(file: Any) -> list[str]:
+    """Which file describes the image that this one is a part of, if it is not in the set."""
+    found = re.search(r'<BinaryOnly[^>]*MetadataFile="([^"]+)"', file.ome_metadata or "")
+    if found is None:
+        return []
+    text = f"It is a part of the image that {found[1]} describes: its own planes were taken."
+    return [sanitized(text)]
+
+
+def _in_dask(pixels: Any) -> Any:
+    """The same array; one that is not loaded as a dask array, of which any part can be taken."""
+    if not isinstance(pixels, FileArray):
+        return pixels
+    import dask.array as da
+
+    return da.from_array(pixels, chunks=pixels.chunks)  # type: ignore[no-untyped-call]
+
+
+def _at_position(pixels: Any, axes: str, position: tuple[int, ...]) -> tuple[Any, str]:
+    """Return one of the images that lie along axes of positions, and its axes."""
+    if not position:
+        return pixels, axes
+    left = iter(position)
+    index = tuple(next(left) if a in _POSITIONS else slice(None) for a in axes)
+    return _in_dask(pixels)[index], "".join(a for a in axes if a not in _POSITIONS)
 
 
 def _refuse_cut_off(file: Any, name: str) -> None:
@@ -164,21 +202,17 @@ def _refuse_missing_codec(page: Any, name: str) -> None:
         )
 
 
-def _channels_once(pixels: Any, series: Any) -> tuple[Any, str | None]:
+def _channels_once(pixels: Any, axes: str, page: Any) -> tuple[Any, str | None]:
     """Return pixels without transparency and with one channel axis, and their axes if understood.
 
     tifffile calls samples of a pixel, such as red, green and blue, S.
     """
-    axes = str(series.axes)
     sample = axes.find("S")
-    extra = series.keyframe.extrasamples
+    extra = page.extrasamples
     is_transparent = sample >= 0 and bool(extra) and int(extra[-1]) in _ALPHA
     twice = sample >= 0 and "C" in axes
     if is_transparent or twice:
-        if isinstance(pixels, FileArray):
-            import dask.array as da
-
-            pixels = da.from_array(pixels, chunks=pixels.chunks)  # type: ignore[no-untyped-call]
+        pixels = _in_dask(pixels)
         if is_transparent:  # it is no measurement
             pixels = pixels[(slice(None),) * sample + (slice(-1),)]
         if pixels.shape[sample] == 1:  # grey
