@@ -12,6 +12,7 @@ from napari_aeseg.images.parallel import one_blas_thread
 from napari_aeseg.regions.compare.descriptor import Descriptor, describe
 from napari_aeseg.regions.cuts.classes import class_tree
 from napari_aeseg.regions.cuts.smallest import without_small_regions
+from napari_aeseg.regions.tree.contrast import merged_by_contrast
 from napari_aeseg.regions.tree.merge_tree import (
     SMALLEST_THRESHOLD,
     MergeTree,
@@ -62,7 +63,9 @@ class ComparedPatches:
     def merged(self, stop: StopFlag | None = None) -> MergeTree:
         """Return the merge tree that regions are cut from; `stop` is checked while it is built."""
         if self._tree is None:
-            self._tree = self.merged_by_ward(stop).ordered_by_area()
+            ward = self.merged_by_ward(stop)
+            positions, graph = self.described().values, self.graph
+            self._tree = merged_by_contrast(ward, graph.edges, graph.border, positions, stop)
         return self._tree
 
     def merged_above(self, min_size: int) -> tuple[np.ndarray, MergeTree]:

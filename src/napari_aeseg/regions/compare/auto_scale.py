@@ -21,6 +21,11 @@ _FEWEST_PATCHES = 64
 _COLOUR_FALLS_SHORT = 0.28
 # Neighbours that are less correlated than this are nearly independent: colour shows nothing.
 _NO_COLOUR = 0.15
+# Of two directions with variances this near to each other, chance decides which one is the largest.
+_NEARLY_THE_LARGEST = 0.7
+# Skewness of an exponential distribution. Colours with a heavier tail are of few bright things on a
+# dark ground, or the reverse: small, so that neighbours differ, but plain to see.
+_HEAVY_TAIL = 2.0
 
 
 def auto_scale(level: np.ndarray, cache: MomentsCache, stop: StopFlag | None = None) -> float:
@@ -29,7 +34,8 @@ def auto_scale(level: np.ndarray, cache: MomentsCache, stop: StopFlag | None = N
     What is visible at a glance is alike in neighbouring patches. If neighbours are much more
     correlated by all whitened features than by the means of level 0 (one minus Geary's contiguity
     ratio [1]_, along the direction of the largest variance), or hardly at all by the latter, the
-    parts differ in texture, and a texture is known only from several patches.
+    parts differ in texture, and a texture is known only from several patches. Few patches far from
+    all others in colour are things of another colour, however small.
 
     References
     ----------
@@ -39,9 +45,13 @@ def auto_scale(level: np.ndarray, cache: MomentsCache, stop: StopFlag | None = N
     moments = cache.at(1.0, stop)
     if len(moments.centred) < _FEWEST_PATCHES:
         return 1.0
-    white = moments.full_noise.map(1.0, np.ones(len(moments.spread)))[:, :1]
-    by_all_features = _correlation(moments, white, cache.edges)
-    by_colour = _correlation(moments, colour_map(moments, level), cache.edges)
+    colour = _main_axes(moments, colour_map(moments, level))[0]
+    if _skewness(colour) > _HEAVY_TAIL:
+        return 1.0
+    features = _main_axes(moments, moments.full_noise.map(1.0, np.ones(len(moments.spread)))[:, :2])
+    clear = [x for x in features if x.var() >= _NEARLY_THE_LARGEST * features[0].var()]
+    by_all_features = max(_correlation(x, cache.edges) for x in clear)
+    by_colour = _correlation(colour, cache.edges)
     colour_is_enough = by_colour > max(_NO_COLOUR, by_all_features - _COLOUR_FALLS_SHORT)
     return 1.0 if colour_is_enough else _SCALE_OF_TEXTURES
 
@@ -62,15 +72,27 @@ def colour_map(moments: LogMoments, level: np.ndarray) -> np.ndarray:
     return white
 
 
-def _correlation(moments: LogMoments, white: np.ndarray, edges: np.ndarray) -> float:
-    """Correlation of neighbours along the direction of the largest variance; 0 without any."""
-    if not white.shape[1]:
-        return 0.0
+def _main_axes(moments: LogMoments, white: np.ndarray) -> np.ndarray:
+    """Positions along the directions of most variance, mean 0, the largest first, (1.., P)."""
     positions = moments.positions(white).astype(np.float64)
+    if not positions.shape[1]:
+        return np.zeros((1, len(positions)))
+    positions -= positions.mean(axis=0)
     covariance = np.atleast_2d(np.cov(positions, rowvar=False, bias=True))
-    along = positions @ np.linalg.eigh(covariance)[1][:, -1]
+    directions = np.linalg.eigh(covariance)[1][:, ::-1]
+    return np.asarray((positions @ directions[:, :2]).T)
+
+
+def _correlation(along: np.ndarray, edges: np.ndarray) -> float:
+    """Correlation of neighbours; 0 without any variance."""
     variance = float(along.var())
     if variance == 0:
         return 0.0
     edges = sampled_edges(edges)
     return 1 - float(((along[edges[:, 0]] - along[edges[:, 1]]) ** 2).mean()) / (2 * variance)
+
+
+def _skewness(along: np.ndarray) -> float:
+    """Magnitude of the skewness of values with mean 0; 0 without any variance."""
+    variance = float(along.var())
+    return abs(float((along**3).mean())) / variance**1.5 if variance else 0.0
