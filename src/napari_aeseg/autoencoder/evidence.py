@@ -138,7 +138,8 @@ class EvidenceMap:
         pixels = torch.from_numpy(np.ascontiguousarray(self._pixels[index]))
         pool: Any = F.avg_pool2d if len(self.step) == 2 else F.avg_pool3d
         # Cells at the end of an axis may have one pixel.
-        means: torch.Tensor = pool(pixels, self.step, ceil_mode=True, count_include_pad=False)
+        step = [min(s, n) for s, n in zip(self.step, pixels.shape[1:], strict=True)]  # of the last
+        means: torch.Tensor = pool(pixels, step, ceil_mode=True, count_include_pad=False)
         return means
 
     def _cells(self, encoded: EncodedTile) -> tuple[slice, ...]:
