@@ -333,6 +333,17 @@ def test_a_file_that_is_described_by_another_says_so(tmp_path):
     )
 
 
+def test_axes_of_metadata_that_do_not_fit_the_pages_are_not_used_and_it_is_said(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", TWO, imagej=True, metadata={"axes": "TYX"})
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(
+        content.replace(b"images=2", b"images=9").replace(b"frames=2", b"frames=9")
+    )
+    opened = open_file(tmp_path / "a.tif")
+    assert (opened.axes, opened.array.shape) == (None, TWO.shape)
+    assert opened.notes == ("The ImageJ metadata do not fit the pages: their axes were not used.",)
+
+
 def stk_of(planes, step, calibrated=True):
     """A MetaMorph stack of 8 bits: its planes lie one after the other, in a single page."""
     number, rows, columns = planes.shape

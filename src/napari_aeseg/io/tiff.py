@@ -46,6 +46,8 @@ _ZSTD = 50000
 _ALPHA = (1, 2)
 # Axes of tifffile along which images of their own lie: positions of LSM and Micro-Manager, mosaics.
 _POSITIONS = "PMR"
+# Kinds of series that tifffile makes of the pages alone.
+_PLAIN = ("uniform", "generic")
 # Side of a tile, and bytes of labels that are computed at once.
 _TILE, _BYTES = 512, 2**27
 
@@ -89,7 +91,8 @@ def open_tiff(path: Path, largest: float, resolution: int = 0, series: int = 0) 
         in_file = _lengths_of(file, series)
         lengths = {a: (n * float(larger.get(a, 1)), u) for a, (n, u) in in_file.items()}
         shape = dict(zip(whole.axes, level.shape, strict=True))
-        notes += resolution_notes(resolution, len(whole.levels), shape) + _notes_on_set(file)
+        notes += resolution_notes(resolution, len(whole.levels), shape)
+        notes += _notes_on_metadata(file, whole.kind)
         return ImageFile.of(pixels, axes, lengths, notes, _files(whole))
 
 
@@ -113,13 +116,16 @@ def _described(series: Any, position: tuple[int, ...]) -> str:
     return f"{text}, position {', '.join(map(str, position))}" if position else text
 
 
-def _notes_on_set(file: Any) -> list[str]:
-    """Which file describes the image that this one is a part of, if it is not in the set."""
+def _notes_on_metadata(file: Any, kind: str) -> list[str]:
+    """What of the metadata was not used, by the kind that tifffile takes an image for."""
     found = re.search(r'<BinaryOnly[^>]*MetadataFile="([^"]+)"', file.ome_metadata or "")
-    if found is None:
-        return []
-    text = f"It is a part of the image that {found[1]} describes: its own planes were taken."
-    return [sanitized(text)]
+    if found is not None:
+        text = f"It is a part of the image that {found[1]} describes: its own planes were taken."
+        return [sanitized(text)]
+    if kind in _PLAIN and (file.is_ome or file.is_imagej):
+        name = "OME" if file.is_ome else "ImageJ"
+        return [f"The {name} metadata do not fit the pages: their axes were not used."]
+    return []
 
 
 def _in_dask(pixels: Any) -> Any:

@@ -88,7 +88,10 @@ def image_input(layer: Image, axes: str | None = None, resolution: int = 0) -> I
     reading = layer_axes(layer, axes, resolution)
     path, sample = layer.source.path, layer.source.sample
     resolution = min(resolution, len(layer_levels(layer)) - 1)
-    in_file = axes_in_file(path, layer_pixels(layer).shape) if path else None
+    is_known = not reading.inferred and reading.voxel_size is not None
+    in_file = None
+    if path and not is_known:
+        in_file = axes_in_file(path, layer_pixels(layer).shape)
     if in_file is not None and reading.inferred and not in_file.inferred:
         reading = replace(layer_axes(layer, in_file.letters, resolution), source="file")
     if in_file is not None and reading.voxel_size is None and in_file.unit != "pixel":
