@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -325,29 +326,44 @@ class _CellPatches:
         which of these cells is the first of each run.
         """
         inner, margin, extra_ids, extra_cells = self._in_tile(plane, tile)
-        lengths = [i.stop - i.start for i in inner]
+        lengths = tuple(i.stop - i.start for i in inner)
         size = tuple(n // s for n, s in zip(tile.size, self.stride, strict=True))
         # Sides of squares in cells; a cell that is larger is a square of its own.
-        side = np.maximum(SQUARE // np.array(self.stride), 1)
-        n_squares = tuple(-(-n // int(s)) for n, s in zip(lengths, side, strict=True))
-        grid = [np.arange(n) for n in lengths]
-        in_tile = np.ix_(*(m + axis for m, axis in zip(margin, grid, strict=True)))
-        in_squares = np.ix_(*(axis // s for s, axis in zip(side, grid, strict=True)))
-        ids = np.append(self.ids[plane][inner].numpy(), extra_ids)
-        cells = np.append(
-            np.ravel_multi_index(in_tile, size),
-            np.ravel_multi_index(tuple(extra_cells + margin[:, np.newaxis]), size),
-        )
-        squares = np.append(
-            np.ravel_multi_index(in_squares, n_squares),
-            np.ravel_multi_index(tuple(extra_cells // side[:, np.newaxis]), n_squares),
-        )
-        order = _stable_order(squares)
-        order = order[_stable_order(ids[order])]
+        side = tuple(max(SQUARE // s, 1) for s in self.stride)
+        place, cells, squares = _cells_by_square(lengths, tuple(margin.tolist()), size, side)
+        ids = np.append(self.ids[plane][inner].numpy().ravel()[place], extra_ids)
+        # A patch with an extra cell has no other, so that these need not be in order.
+        extra_squares = extra_cells // np.array(side)[:, np.newaxis]
+        extra_cells = extra_cells + margin[:, np.newaxis]
+        n_squares = tuple(-(-n // s) for n, s in zip(lengths, side, strict=True))
+        cells = np.append(cells, np.ravel_multi_index(tuple(extra_cells), size).astype(np.int32))
+        squares = np.append(squares, np.ravel_multi_index(tuple(extra_squares), n_squares))
+        order = _stable_order(ids)
         ids, squares = ids[order], squares[order]
-        begins = (np.diff(ids, prepend=-1) != 0) | (np.diff(squares, prepend=-1) != 0)
-        starts = np.flatnonzero(begins)
+        begins = np.append(True, (ids[1:] != ids[:-1]) | (squares[1:] != squares[:-1]))
+        starts = np.flatnonzero(begins).astype(np.int32)
         return ids[starts], cells[order], starts
+
+
+@lru_cache(maxsize=12)
+def _cells_by_square(
+    lengths: tuple[int, ...],
+    margin: tuple[int, ...],
+    size: tuple[int, ...],
+    side: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the inner cells of a tile, those of each grid square together, and their squares.
+
+    They are flat indices without and with the margin, int32; most tiles of an image share them.
+    """
+    grid = [np.arange(n) for n in lengths]
+    n_squares = tuple(-(-n // s) for n, s in zip(lengths, side, strict=True))
+    in_tile = np.ix_(*(m + axis for m, axis in zip(margin, grid, strict=True)))
+    in_squares = np.ix_(*(axis // s for s, axis in zip(side, grid, strict=True)))
+    squares = np.ravel_multi_index(in_squares, n_squares).ravel()
+    place = _stable_order(squares)
+    cells = np.ravel_multi_index(in_tile, size).ravel()[place]
+    return place.astype(np.int32), cells.astype(np.int32), squares[place].astype(np.int32)
 
 
 def sums_of_runs(rows: torch.Tensor, cells: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:

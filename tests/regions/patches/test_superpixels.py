@@ -137,7 +137,7 @@ def test_patches_of_an_image_are_plain_waterpixels(engine, shape):
     which = [np.arange(n) * c // n for n, c in zip(shape[1:], cells, strict=True)]
     edges = [ndimage.gaussian_gradient_magnitude(c, 1.0, output=np.float32) ** 2 for c in pixels]
     height = np.sqrt(sum(edges))
-    distance = module._distance_to_centre(shape[1:], cells)
+    distance = module._distance_to_centre(shape[1:], cells, slice(0, shape[1]))
     height += np.float32(float(np.median(height))) * distance
     markers = module._lowest_pixels(height, which, cells)
     expected = (module._fast_watershed or watershed)(height, markers) - 1
@@ -189,3 +189,14 @@ def test_edges_do_not_depend_on_the_strips(monkeypatch, shape):
 def test_every_patch_shape_of_the_params_has_a_function():
     choices = get_args(SegmentationParams.model_fields["patches"].annotation)
     assert set(PATCHERS) == set(choices)
+
+
+def test_an_image_cut_in_strips_has_other_patches_only_at_their_ends(monkeypatch):
+    pixels = np.random.default_rng(0).random((1, 144, 72), np.float32)
+    whole = make_patches(pixels, 6)
+    monkeypatch.setattr(module, "_WATERSHED_PIXELS", 144 * 72 // 2)
+    strips = make_patches(pixels, 6)
+    assert_valid(strips)
+    assert strips[:72].max() < strips[72:].min()
+    changed = np.flatnonzero((strips != whole).any(axis=1))
+    assert 60 < changed.min() < 72 <= changed.max() < 84

@@ -29,18 +29,20 @@ def region_graph(patches: np.ndarray, stop: StopFlag | None = None) -> RegionGra
     Patches have ids 0 .. P-1 in an array of any shape.
     """
     number = int(patches.max()) + 1
+    # Narrow keys are sorted twice as fast.
+    dtype = np.uint32 if number <= 2**16 else np.int64
     keys = []
     for axis in range(patches.ndim):
         first = np.moveaxis(patches, axis, 0)[:-1]
         second = np.moveaxis(patches, axis, 0)[1:]
         differ = first != second
-        a, b = first[differ].astype(np.int64), second[differ].astype(np.int64)  # keys exceed int32
-        keys.append(np.minimum(a, b) * number + np.maximum(a, b))
+        a, b = first[differ].astype(dtype), second[differ].astype(dtype)
+        keys.append(np.minimum(a, b) * dtype(number) + np.maximum(a, b))
         raise_if_stopped(stop, "graph")
     # Sorted by hand: np.unique with counts takes several times as long.
     key = np.sort(np.concatenate(keys))
-    first = np.flatnonzero(np.diff(key, prepend=-1))
-    unique, border = key[first], np.diff(first, append=len(key))
+    first = np.flatnonzero(np.append(len(key) > 0, key[1:] != key[:-1]))
+    unique, border = key[first].astype(np.int64), np.diff(first, append=len(key))
     edges = np.stack([unique // number, unique % number], axis=1)
     return RegionGraph(number, edges, border.astype(np.float32))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
+from collections import deque
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ except ImportError:  # pragma: no cover
 _COMPACTNESS = 1.0
 # Standard deviations after which a Gaussian ends, and pixels that edges are found in together.
 _TRUNCATE, _STRIP_PIXELS = 4.0, 131_072  # in the cache: 0.24 instead of 0.52 s at 2048 x 2048
+# Pixels that are flooded together, and rows of cells at least: a strip in one call.
+_WATERSHED_PIXELS, _FEWEST_CELLS = 2**20, 8
 # Standard deviations in pixels below which an axis is not smoothed, and below which its slope is
 # the difference of neighbours: a Gaussian's derivative at so few points is far too small.
 _LEAST_SMOOTHING, _LEAST_DERIVATIVE = 0.3, 0.6
@@ -78,17 +81,35 @@ def _watershed(
     raise_if_stopped(stop, "patches")
     # The median is 0 where most of an image is flat.
     typical = float(np.median(height)) or float(height.mean()) or 1.0
-    height += np.float32(_COMPACTNESS * typical) * _distance_to_centre(shape, number)
-    raise_if_stopped(stop, "patches")
-    markers = _lowest_pixels(height, cell_of, number)
-    raise_if_stopped(stop, "patches")
-    if _fast_watershed is not None and len(shape) in (2, 3):
-        labels = _fast_watershed(height, markers)
-    else:  # pragma: no cover
-        from skimage.segmentation import watershed
+    patches = np.empty(shape, np.int32)
+    weight, per_row = np.float32(_COMPACTNESS * typical), int(np.prod(number[1:]))
 
-        labels = watershed(height, markers)
-    return np.asarray(labels - 1, np.int32)
+    def cut_strip(first_and_last: tuple[int, int]) -> None:
+        raise_if_stopped(stop, "patches")
+        first, last = first_and_last
+        rows = slice(*np.searchsorted(cell_of[0], first_and_last))
+        part = height[rows]
+        part += weight * _distance_to_centre(shape, number, rows)
+        cells = [cell_of[0][rows] - first, *cell_of[1:]]
+        markers = _lowest_pixels(part, cells, [last - first, *number[1:]])
+        raise_if_stopped(stop, "patches")
+        patches[rows] = _basins(part, markers)
+        patches[rows] += first * per_row - 1
+
+    # Strips of whole cells, the same for any number of threads; each is cut by itself.
+    strips = max(1, min(round(height.size / _WATERSHED_PIXELS), number[0] // _FEWEST_CELLS))
+    ends = [number[0] * i // strips for i in range(strips + 1)]
+    deque(in_threads(cut_strip, pairwise(ends), min(cores(), strips)), maxlen=0)
+    return patches
+
+
+def _basins(height: np.ndarray, markers: np.ndarray) -> np.ndarray:
+    """Flood a landscape from markers; return the marker of each pixel."""
+    if _fast_watershed is not None and height.ndim in (2, 3):
+        return np.asarray(_fast_watershed(height, markers))
+    from skimage.segmentation import watershed  # pragma: no cover
+
+    return np.asarray(watershed(height, markers))  # pragma: no cover
 
 
 def _slice_by_slice(
@@ -183,8 +204,7 @@ def edge_strength(
             squares += _squared_gradient(channel, sigma, densities)
         np.sqrt(squares[start - low : stop_row - low], out=total[start:stop_row])
 
-    for _ in in_threads(fill, range(0, rows, height), cores()):
-        pass
+    deque(in_threads(fill, range(0, rows, height), cores()), maxlen=0)
     return total
 
 
@@ -212,11 +232,12 @@ def _along(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
-def _distance_to_centre(shape: tuple[int, ...], cells: list[int]) -> np.ndarray:
+def _distance_to_centre(shape: tuple[int, ...], cells: list[int], rows: slice) -> np.ndarray:
     """Distance of each pixel to the centre of its cell, 0 to about 1 at the cell's border."""
-    squared = np.zeros(shape, np.float32)
+    squared = np.zeros((rows.stop - rows.start, *shape[1:]), np.float32)
     for axis, (n, c) in enumerate(zip(shape, cells, strict=True)):
         within = (np.arange(n) + 0.5) * c / n % 1  # centres of pixels: alike from both sides
+        within = within if axis else within[rows]
         squared += _along(((within - 0.5) * 2) ** 2, axis, len(shape)).astype(np.float32)
     return np.sqrt(squared)
 
