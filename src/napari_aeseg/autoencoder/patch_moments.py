@@ -125,8 +125,6 @@ class _MomentSums(ABC):
     are the features of each level, and the pixels that one cell of it stands for.
     """
 
-    _dtype: torch.dtype  # of the sums
-
     def __init__(
         self,
         patches: np.ndarray,
@@ -150,9 +148,7 @@ class _MomentSums(ABC):
         self._columns = {
             level: slice(a, b) for level, a, b in zip(channels, ends, ends[1:], strict=False)
         }
-        self._sums, self._squares = (
-            torch.zeros((number, ends[-1]), dtype=self._dtype, device=device) for _ in range(2)
-        )
+        self._shape = number, ends[-1]
 
     @abstractmethod
     def _ids(self, planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
@@ -162,13 +158,18 @@ class _MomentSums(ABC):
         """Return which of the N planes or volumes a tile is in."""
         return int(np.ravel_multi_index(encoded.plane, self._stacked)) if self._stacked else 0
 
+    @abstractmethod
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
-        for level, columns in self._columns.items():
-            count = self._cells[self._strides[level]].count[:, None]
-            self._sums[:, columns] /= count
-            self._squares[:, columns] /= count
-        return self._sums.float().cpu().numpy(), self._squares.float().cpu().numpy()
+
+
+class _TileSums(NamedTuple):
+    """What a tile contributes to the moments of one level."""
+
+    ids: np.ndarray  # patches in the tile
+    means: np.ndarray  # of features and squares in the tile, float32: final, but of open patches
+    open_ids: np.ndarray  # patches that lie in other tiles, too
+    open_sums: np.ndarray  # their sums, float64
 
 
 class CpuMoments(_MomentSums):
@@ -176,21 +177,28 @@ class CpuMoments(_MomentSums):
 
     The same bits for any tile size: no tile border runs through a square, and with 29 bits more
     than float32, float64 adds these sums exactly, or so nearly that the final float32 is the same.
+    Only patches that lie in more than one tile need float64 sums until the end.
     """
 
-    _dtype = torch.float64
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._mean, self._second = (np.zeros(self._shape, np.float32) for _ in range(2))
+        self._counts = {s: c.count.numpy() for s, c in self._cells.items()}
+        # Of each level, and of patches in several tiles: sums of features and squares.
+        self._open: dict[int, dict[int, np.ndarray]] = {level: {} for level in self._columns}
 
     def _ids(self, planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
         # torch shares the memory of arrays that are writable.
         return torch.from_numpy(np.require(planes, requirements=("C", "W")))
 
-    def prepare(self, encoded: EncodedTile) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return, per level, patches and float64 sums of their features and squares."""
+    def prepare(self, encoded: EncodedTile) -> dict[int, _TileSums]:
+        """Return the sums of each level."""
         plane = self._plane(encoded)
         runs = {stride: cells.runs(plane, encoded.tile) for stride, cells in self._cells.items()}
         summed = {}
         for level, features in encoded.features.items():
-            ids, cells, starts = runs[self._strides[level]]
+            stride = self._strides[level]
+            ids, cells, starts = runs[stride]
             # (F, *cells), channels last in memory: rows of features without a copy.
             rows = features.movedim(0, -1).flatten(0, -2).float()
             sums = sums_of_runs(rows, torch.from_numpy(cells), torch.from_numpy(starts)).double()
@@ -198,22 +206,43 @@ class CpuMoments(_MomentSums):
             if len(first) < len(ids):
                 all_rows = torch.arange(len(ids), device="cpu")
                 sums = F.embedding_bag(all_rows, sums, torch.from_numpy(first), mode="sum")
-            summed[level] = ids[first], sums.numpy()
+            ids, sums_of_ids, count = ids[first], sums.numpy(), self._counts[stride][ids[first]]
+            is_open = np.diff(starts[first], append=len(cells)) < count
+            means = (sums_of_ids / count[:, np.newaxis]).astype(np.float32)
+            summed[level] = _TileSums(ids, means, ids[is_open], sums_of_ids[is_open])
         return summed
 
-    def add(self, summed: dict[int, tuple[np.ndarray, np.ndarray]]) -> None:
+    def add(self, summed: dict[int, _TileSums]) -> None:
         """Add what `prepare` returned."""
-        for level, (ids, sums) in summed.items():
-            columns = self._columns[level]
-            features, squares = np.split(sums, 2, axis=1)
-            self._sums.numpy()[:, columns][ids] += features
-            self._squares.numpy()[:, columns][ids] += squares
+        for level, sums in summed.items():
+            self._put(level, sums.ids, sums.means)
+            parts = self._open[level]
+            for patch, row in zip(sums.open_ids.tolist(), sums.open_sums, strict=True):
+                parts[patch] = parts[patch] + row if patch in parts else row
+
+    def _put(self, level: int, ids: np.ndarray, means: np.ndarray) -> None:
+        columns = self._columns[level]
+        self._mean[:, columns][ids], self._second[:, columns][ids] = np.split(means, 2, axis=1)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
+        for level, parts in self._open.items():
+            ids = np.fromiter(parts, np.int64, len(parts))
+            if len(ids):
+                count = self._counts[self._strides[level]][ids]
+                self._put(level, ids, np.stack(list(parts.values())) / count[:, np.newaxis])
+        return self._mean, self._second
 
 
 class GpuMoments(_MomentSums):
     """Sums on a device; patch ids and sums stay there from the first tile to the last."""
 
-    _dtype = torch.float32
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        device = next(iter(self._cells.values())).ids.device
+        self._sums, self._squares = (
+            torch.zeros(self._shape, dtype=torch.float32, device=device) for _ in range(2)
+        )
 
     def _ids(self, planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
         ids = torch.empty(planes.shape, dtype=torch.int32, device=device)
@@ -246,6 +275,14 @@ class GpuMoments(_MomentSums):
                 rows = features[extra_cells].T.float()
                 sums.index_add_(0, extra_ids, rows)
                 squares.index_add_(0, extra_ids, rows * rows)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
+        for level, columns in self._columns.items():
+            count = self._cells[self._strides[level]].count[:, None]
+            self._sums[:, columns] /= count
+            self._squares[:, columns] /= count
+        return self._sums.cpu().numpy(), self._squares.cpu().numpy()
 
 
 class _TileCells(NamedTuple):
