@@ -9,7 +9,7 @@ PYTHON =
 ARGS =
 SOAK = files kills monkey rounds
 
-.PHONY: help demo test lint soak docs pictures bench-quality bench-strokes bench-speed bench-responsiveness bench-window bench-gpu bench-scale wheel clean FORCE
+.PHONY: help demo test lint soak docs pictures bench-quality bench-strokes bench-borders bench-speed bench-responsiveness bench-window bench-gpu bench-scale wheel clean FORCE
 # One pip at a time, also with -j
 .NOTPARALLEL:
 
@@ -44,6 +44,9 @@ bench-quality: $(VENV)/.bench ## compare results with other methods
 
 bench-strokes: $(VENV)/.bench ## classes from strokes beside a random forest: ARGS="FOLDER ..."
 	$(BIN)/python benchmarks/strokes.py $(ARGS)
+
+bench-borders: $(VENV)/.bench ## borders at pixel resolution beside those of patches: ARGS="FOLDER ..."
+	$(BIN)/python benchmarks/borders.py $(ARGS)
 
 bench-speed: $(VENV)/.bench ## compare times and memory with other methods
 	$(BIN)/python benchmarks/speed.py $(ARGS)

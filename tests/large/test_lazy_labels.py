@@ -9,6 +9,8 @@ import pytest
 
 import napari_aeseg as aeseg
 from napari_aeseg import samples
+from napari_aeseg.regions.lazy_labels import map_to_pixels_lazily, refined_lazily
+from napari_aeseg.regions.refine import Gaussians, PatchEvidence, band_of, refined
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def lazy(image):
 @pytest.fixture(scope="module")
 def whole(lazy):
     """The same patches and the same tree, in memory."""
-    return replace(lazy, patches=lazy.patches.compute())
+    return replace(lazy, patches=lazy.patches.compute(), evidence=lazy.evidence.compute())
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +197,49 @@ def test_labels_are_looked_up_by_patch_and_not_by_pixel(lazy):
     chunk = lazy.patches.blocks[0, 0]
     look_up_lazily(lazy.patches, look_up, np.zeros(1, np.int32)).blocks[0, 0].compute()
     assert 0 < sum(sizes) < chunk.size / 4
+
+
+def test_refined_chunks_have_no_seams_whatever_their_size():
+    rng = np.random.default_rng(0)
+    y, x = np.indices((88, 60))
+    patches = np.kron(np.arange(88 * 60).reshape(88, 60), np.ones((8, 8), np.int32))
+    of_patch = (1 + (y + 9 * np.sin(x / 7) > 44) + 2 * (x > 30)).ravel().astype(np.int32)
+    of_patch[rng.random(len(of_patch)) < 0.1] = 4
+    evidence = rng.normal(size=(352, 240, 3)) * 20
+    moved = np.roll(patches, (3, 5), axis=(0, 1))[::2, ::2]  # borders are beside those of patches
+    evidence += 40 * rng.normal(size=(5, 3))[of_patch[moved]]
+    evidence = evidence.clip(-127, 127).astype(np.int8)
+    band, count = band_of((8, 8)), np.full(len(of_patch), 64.0)
+    in_patches = PatchEvidence.of(patches, evidence, len(of_patch))
+    gaussians = Gaussians.of_patches(of_patch, count, in_patches)
+    expected = refined(of_patch[patches], evidence, band, gaussians=gaussians)
+    assert (expected != of_patch[patches]).mean() > 0.01
+    for side in (96, 104):
+        labels = map_to_pixels_lazily(da.from_array(patches, chunks=side), of_patch)
+        in_chunks = da.from_array(evidence, chunks=(70, 50, 3))
+        found = refined_lazily(labels, in_chunks, gaussians, band, 1)
+        assert found.chunks == labels.chunks
+        assert np.array_equal(found[200:400, 100:300].compute(), expected[200:400, 100:300])
+
+
+@pytest.mark.parametrize("mode", ["regions", "classes", "markers"])
+def test_refined_labels_are_those_of_the_whole_image(lazy, whole, markers, mode):
+    cut = aeseg.Cut(mode, 6 if mode == "regions" else None, n_classes=2)
+    of_patch = cut.of_patch(lazy, markers=markers)
+    in_patches = lazy.evidence_of_patches
+    gaussians = Gaussians.of_patches(of_patch, lazy.statistics.count, in_patches)
+    labels = whole.map_to_pixels(of_patch)
+    expected = refined(labels, whole.evidence, lazy.border_band, gaussians=gaussians)
+    assert (expected != labels).any()
+    if mode == "markers":
+        expected[markers > 0] = markers[markers > 0]
+    found = cut.labels(lazy, markers=markers)
+    assert isinstance(found, da.Array)
+    assert np.array_equal(found.compute(), expected)
+    assert len(lazy.table(lazy.refined(lazy.regions(6, refine=False)))) == 6
+
+
+def test_refined_labels_of_a_saved_hierarchy_are_the_same(lazy, tmp_path):
+    lazy.save(tmp_path / "a.aeseg.zarr")
+    loaded = aeseg.load_hierarchy(tmp_path / "a.aeseg.zarr")
+    assert np.array_equal(loaded.regions(6).compute(), lazy.regions(6).compute())

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from scipy.ndimage import distance_transform_cdt
 
-from napari_aeseg.regions.refine import MOST_LABELS, band_of, refined
+from napari_aeseg.regions.refine import MOST_LABELS, Gaussians, band_of, refined
 
 BAND = band_of((8, 8))
 
@@ -123,3 +123,26 @@ def test_few_pixels_of_any_shape():
         labels = np.arange(np.prod(shape)).reshape(shape) // 3 + 1
         found = refined(labels, noise(shape, (2, 2), 0), BAND)
         assert np.array_equal(np.unique(found), np.unique(labels))
+
+
+def test_slices_of_long_voxels_change_less_far():
+    labels = blobs((24, 48, 48), 4, 0)
+    evidence = noise(labels.shape, (1, 2, 2), 0)
+    found = refined(labels, evidence, band_of((1, 8, 8)))  # voxels 8 times as long
+    changed = np.flatnonzero((found != labels).any(axis=(1, 2)))
+    assert len(changed)
+    borders = np.pad(labels, ((3, 3), (16, 16), (16, 16)), mode="edge")
+    for z, y, x in np.argwhere(found != labels)[::50]:
+        around = borders[z + 3 - 2 : z + 3 + 3, y : y + 33, x : x + 33]
+        assert (around == found[z, y, x]).any()
+
+
+def test_a_frame_alone_is_refined_as_among_others():
+    labels = np.stack([blobs((48, 48), 4, seed) for seed in range(3)])
+    evidence, band = noise(labels.shape, (1, 2, 2), 0), band_of((0, 8, 8))
+    ids = np.arange(1, 5)
+    gaussians = Gaussians.of_cells(ids, labels[:, ::2, ::2] - 1, evidence, ids == 0)
+    together = refined(labels, evidence, band, gaussians=gaussians)
+    alone = refined(labels[1:2], evidence[1:2], band, gaussians=gaussians)
+    assert (alone != labels[1:2]).any()
+    assert np.array_equal(together[1:2], alone)

@@ -584,6 +584,7 @@ class DockState:
         coarse = self.patch_labels(image, cut, example)
         hierarchy = self.results[image].hierarchy
         is_final = cut.mode == "objects" or cut.learns_classes or hierarchy.evidence is None
+        is_final |= hierarchy.is_lazy  # what is looked at would be refined while the window waits
         is_final = is_final or self._learned_labels(image, cut) is not None
         if is_final or not cut.refine:
             return coarse, None

@@ -9,6 +9,7 @@ before the others, so that features need not be kept. Values are kept in 8 bits.
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from napari_aeseg.images.parallel import one_blas_thread
 from napari_aeseg.progress import raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_aeseg.autoencoder.encoding import EncodedTile, Source
     from napari_aeseg.autoencoder.network import Autoencoder
@@ -44,63 +45,62 @@ _LARGEST = 1e100
 _STEPS = 16
 
 
-class EvidenceMap:
-    """The evidence of an image, filled tile by tile.
+@dataclass(frozen=True, slots=True)
+class EvidenceProjection:
+    """The linear map from features to evidence."""
 
-    `pixels` are the image, (C, *space), planes or volumes stacked along the first axes of space;
-    `channels` and `strides` are the features of each level, and the pixels that one value of it
-    stands for. InputError if features are not finite.
-    """
+    weights: np.ndarray  # float32, shape (D, F)
+    offset: np.ndarray  # float32, shape (D,)
 
-    def __init__(
-        self,
+    @classmethod
+    def of_images(
+        cls,
         network: Autoencoder,
-        pixels: np.ndarray,
-        channels: Mapping[int, int],
+        images: Sequence[np.ndarray],
         strides: Mapping[int, tuple[int, ...]],
         source: Source,
         device: torch.device,
         stop: StopFlag | None = None,
-    ) -> None:
-        self.step = network.architecture.evidence_step
-        self._pixels, self._strides = pixels, {i: strides[i] for i in channels if i > 0}
-        stacked, space = np.split(pixels.shape[1:], [-len(self.step)])
-        cells = (-(-n // s) for n, s in zip(space, self.step, strict=True))
-        parts = self._sample(network, source, device, stop)
+    ) -> EvidenceProjection:
+        """Estimate it from small tiles of images (C, *space), or of parts of one.
+
+        `strides` are the pixels that one value of each level stands for. InputError if features are
+        not finite.
+        """
+        step = network.architecture.evidence_step
+        parts = []
+        for pixels in images:
+            fewest = -(-_FEWEST // len(images))
+            cells = _FeatureCells(pixels, strides, step)
+            parts += cells.sample(network, source, device, fewest, stop)
         with one_blas_thread():
-            maps, offset = _map_to_evidence(parts, len(pixels), self.step)
-        self._offset = torch.from_numpy(offset)
-        widths = [len(pixels), *(channels[level] for level in self._strides)]
-        self._maps = [m.to(device) for m in torch.from_numpy(maps).split(widths, dim=1)]
-        #: int8, shape (*cells, D)
-        self.values = np.empty((*stacked, *cells, len(offset)), np.int8)
+            return cls(*_map_to_evidence(parts, len(images[0]), step))
 
-    def add(self, encoded: EncodedTile) -> None:
-        """Compute the evidence of a tile; tiles may come from several threads."""
-        image, *levels = self._maps
-        with without_tf32(image.device):
-            total = self._offset + self._image(encoded).movedim(0, -1) @ image.T.cpu()
-            window: Any = (0, slice(None), *self._cells(encoded))
-            for (level, stride), weights in zip(self._strides.items(), levels, strict=True):
-                features = encoded.features[level].float()
-                values = weighted_windows(features, weights, self._ratio(self.step, stride))
-                ratio = self._ratio(stride, self.step)
-                if max(ratio) > 1:
-                    mode = "bilinear" if len(ratio) == 2 else "trilinear"
-                    values = F.interpolate(values, scale_factor=ratio, mode=mode)
-                total += values[window].movedim(0, -1).cpu()
-        total.round_().clamp_(-127, 127)
-        place: Any = zip(encoded.tile.inner, self.step, strict=True)
-        place = tuple(slice(i.start // s, -(-i.stop // s)) for i, s in place)
-        self.values[(*encoded.plane, *place)] = total.to(torch.int8).numpy()
 
-    def _sample(
-        self, network: Autoencoder, source: Source, device: torch.device, stop: StopFlag | None
+class _FeatureCells:
+    """Features of an image (C, *space), planes or volumes stacked along the first axes of space."""
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        strides: Mapping[int, tuple[int, ...]],
+        step: tuple[int, ...],
+    ) -> None:
+        self.step = step
+        self._pixels, self._strides = pixels, {i: s for i, s in strides.items() if i > 0}
+
+    def sample(
+        self,
+        network: Autoencoder,
+        source: Source,
+        device: torch.device,
+        fewest: int,
+        stop: StopFlag | None,
     ) -> list[np.ndarray]:
         """Encode small tiles; return the features of every second cell of each, (F, *cells)."""
         architecture, space = network.architecture, self._pixels.shape[1:]
         tiles = tiles_to_encode(architecture, space, _TILE_SIZE[architecture.dimensions])
-        number = min(len(tiles), max(_FEWEST, min(_MOST, round(_SHARE * len(tiles)))))
+        number = min(len(tiles), max(fewest, min(_MOST, round(_SHARE * len(tiles)))))
         # At random out of each of so many runs of tiles: no pattern of the image is met.
         within = np.random.default_rng(0).random(number)
         chosen = ((np.arange(number) + within) * len(tiles) / number).astype(int)
@@ -151,6 +151,48 @@ class EvidenceMap:
     def _ratio(large: tuple[int, ...], small: tuple[int, ...]) -> tuple[int, ...]:
         """How often a small cell fits into a large one along each axis, at least once."""
         return tuple(max(a // b, 1) for a, b in zip(large, small, strict=True))
+
+
+class EvidenceMap(_FeatureCells):
+    """The evidence of an image (C, *space), filled tile by tile."""
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        channels: Mapping[int, int],
+        strides: Mapping[int, tuple[int, ...]],
+        step: tuple[int, ...],
+        projection: EvidenceProjection,
+        device: torch.device,
+    ) -> None:
+        super().__init__(pixels, strides, step)
+        stacked, space = np.split(pixels.shape[1:], [-len(step)])
+        cells = (-(-n // s) for n, s in zip(space, step, strict=True))
+        self._offset = torch.from_numpy(projection.offset)
+        widths = [len(pixels), *(channels[level] for level in self._strides)]
+        weights = torch.from_numpy(projection.weights).split(widths, dim=1)
+        self._maps = [m.to(device) for m in weights]
+        #: int8, shape (*cells, D)
+        self.values = np.empty((*stacked, *cells, len(projection.offset)), np.int8)
+
+    def add(self, encoded: EncodedTile) -> None:
+        """Compute the evidence of a tile; tiles may come from several threads."""
+        image, *levels = self._maps
+        with without_tf32(image.device):
+            total = self._offset + self._image(encoded).movedim(0, -1) @ image.T.cpu()
+            window: Any = (0, slice(None), *self._cells(encoded))
+            for (level, stride), weights in zip(self._strides.items(), levels, strict=True):
+                features = encoded.features[level].float()
+                values = weighted_windows(features, weights, self._ratio(self.step, stride))
+                ratio = self._ratio(stride, self.step)
+                if max(ratio) > 1:
+                    mode = "bilinear" if len(ratio) == 2 else "trilinear"
+                    values = F.interpolate(values, scale_factor=ratio, mode=mode)
+                total += values[window].movedim(0, -1).cpu()
+        total.round_().clamp_(-127, 127)
+        place: Any = zip(encoded.tile.inner, self.step, strict=True)
+        place = tuple(slice(i.start // s, -(-i.stop // s)) for i, s in place)
+        self.values[(*encoded.plane, *place)] = total.to(torch.int8).numpy()
 
 
 def _map_to_evidence(

@@ -26,7 +26,7 @@ from napari_aeseg.autoencoder.encoding import (
     tiles_to_encode,
     to_device,
 )
-from napari_aeseg.autoencoder.evidence import EvidenceMap
+from napari_aeseg.autoencoder.evidence import EvidenceMap, EvidenceProjection
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 
@@ -65,6 +65,7 @@ def patch_moments_steps(
     precision: Precision = "float32",
     *,
     with_evidence: bool = False,
+    projection: EvidenceProjection | None = None,
 ) -> Generator[Progress, None, PatchMoments]:
     """Encode an image and sum its features per patch; a generator that returns the moments.
 
@@ -76,7 +77,8 @@ def patch_moments_steps(
     devices with free memory take larger tiles, and a device that runs out of memory smaller ones,
     down to 64 pixels, before the CPU takes over; an event says so. `precision` is that of weights
     and activations; sums are float32. In bfloat16 regions change: one pixel in ten or more on
-    texture mosaics (docs/performance.md). `with_evidence` keeps an `EvidenceMap`.
+    texture mosaics (docs/performance.md). `with_evidence` keeps an `EvidenceMap`,
+    by a `projection` that is estimated if none is given.
     InputError if features are not finite, or too large for their squares.
     """
     levels = model.levels(levels)
@@ -92,7 +94,11 @@ def patch_moments_steps(
         clock = Clock(total)
         pixels, evidence = image.pixels, None
         if with_evidence:
-            evidence = EvidenceMap(model.network, pixels, channels, strides, source, device, stop)
+            linear = projection or EvidenceProjection.of_images(
+                model.network, [pixels], strides, source, device, stop
+            )
+            step = model.architecture.evidence_step
+            evidence = EvidenceMap(pixels, channels, strides, step, linear, device)
 
         def work(encoded: EncodedTile) -> Any:
             if evidence is not None:

@@ -255,14 +255,21 @@ def read_array(
 
 def open_ids(path: Path, name: str, shape: tuple[int, ...], n_patches: int) -> Any:
     """Return the patch ids of a folder as a dask array of int32; chunks are checked when read."""
+    return open_lazily(path, name, shape, "int32", ids_below=n_patches)
+
+
+def open_lazily(
+    path: Path, name: str, shape: tuple[int, ...], dtype: str, ids_below: int | None = None
+) -> Any:
+    """Return an array of a folder as a dask array; chunks are checked when read."""
     import dask.array as da
 
     with wrapping_errors(path, name):
-        array = _opened(path, name, (shape, "int32"))
+        array = _opened(path, name, (shape, dtype))
         if array.nchunks_initialized != array.nchunks:  # zarr reads missing ones as zeros
             raise ValueError(f"{array.nchunks - array.nchunks_initialized} chunks are missing")
-    ids = _IdsOnDisk(array, path, name, n_patches)
-    return da.from_array(ids, chunks=array.chunks)  # type: ignore[no-untyped-call]
+    on_disk = _OnDisk(array, path, name, ids_below)
+    return da.from_array(on_disk, chunks=array.chunks)  # type: ignore[no-untyped-call]
 
 
 def _opened(path: Path, name: str, expected: tuple[tuple[int, ...], str] | None) -> Any:
@@ -274,17 +281,18 @@ def _opened(path: Path, name: str, expected: tuple[tuple[int, ...], str] | None)
     return array
 
 
-class _IdsOnDisk:
-    """Patch ids of an image that does not fit into memory."""
+class _OnDisk:
+    """An array that does not fit into memory, such as the patch ids of a large image."""
 
-    def __init__(self, array: Any, path: Path, name: str, n_patches: int) -> None:
-        self.array, self.path, self.name, self.n_patches = array, path, name, n_patches
+    def __init__(self, array: Any, path: Path, name: str, ids_below: int | None) -> None:
+        self.array, self.path, self.name, self.ids_below = array, path, name, ids_below
         self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
     def __getitem__(self, part: Any) -> np.ndarray:
         with wrapping_errors(self.path, self.name):
-            ids = np.asarray(self.array[part])
+            values = np.asarray(self.array[part])
+            most = self.ids_below
             # Look-ups clip: such an id would get the label of another patch.
-            if ids.size and (ids.min() < -1 or ids.max() >= self.n_patches):
-                raise ValueError(f"it has ids from {ids.min()} to {ids.max()}")
-        return ids
+            if most is not None and values.size and (values.min() < -1 or values.max() >= most):
+                raise ValueError(f"it has ids from {values.min()} to {values.max()}")
+        return values

@@ -18,11 +18,13 @@ from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
 from napari_aeseg.regions.patches.superpixels import make_patches, patch_shape, pixel_density
+from napari_aeseg.regions.refine import PatchEvidence
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from napari_aeseg.autoencoder.device import Precision
+    from napari_aeseg.autoencoder.evidence import EvidenceProjection
     from napari_aeseg.images.blocks import Block, BlockImage
     from napari_aeseg.large.block_store import BlockStore
     from napari_aeseg.params import SegmentationParams
@@ -47,6 +49,8 @@ class BlockWork:
     skip: bool = False
     coarsening: PatchCoarsening | None = None  # how patches are joined to larger ones
     precision: Precision = "float32"
+    # Of features to the evidence that borders follow; without it, they are those of patches.
+    projection: EvidenceProjection | None = None
 
     def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:
         """Process a block and save its patches; return why it was left out, if it was."""
@@ -62,7 +66,7 @@ class BlockWork:
             except InputError as error:
                 return f"{error} The block was left out."
         notes: list[str] = []
-        patches, statistics, graph = yield from collect_messages(
+        patches, statistics, graph, evidence = yield from collect_messages(
             self.patch_steps(raw, block, stop), notes
         )
         if self.coarsening is not None:
@@ -74,14 +78,19 @@ class BlockWork:
             (patches.take(0, axis).copy(), patches.take(-1, axis).copy())
             for axis in range(patches.ndim)
         )
-        block_patches = BlockPatches(block.index, statistics, graph, faces)
-        self.store.put(block, patches, block_patches, notes)
+        of_patches = None
+        if evidence is not None:
+            of_patches = PatchEvidence.of(patches, evidence, graph.number)
+        block_patches = BlockPatches(block.index, statistics, graph, faces, of_patches)
+        self.store.put(block, patches, block_patches, notes, evidence)
         return ""
 
     def patch_steps(
         self, raw: np.ndarray, block: Block, stop: StopFlag | None = None
-    ) -> Generator[Progress, None, tuple[np.ndarray, PatchStatistics, RegionGraph]]:
-        """Return the patches of a block's inner part, their statistics and their graph."""
+    ) -> Generator[
+        Progress, None, tuple[np.ndarray, PatchStatistics, RegionGraph, np.ndarray | None]
+    ]:
+        """Return the patches of a block's inner part, their statistics, graph and evidence."""
         image = self.image.scaled(raw)
         inside = (slice(None), *block.keep)
         params, axes = self.params, self.image.axes
@@ -107,7 +116,12 @@ class BlockWork:
             tile_size,
             stop,
             self.precision,
+            with_evidence=self.projection is not None,
+            projection=self.projection,
         )
+        evidence = moments.evidence
+        if evidence is not None:
+            evidence = evidence[_in_cells(block.keep, framed.shape, evidence.shape)]
         corner = np.array([s.start for s in block.inner], float)
         intensity = channel_means(patches, raw[inside], count)
         mean, second = moments.mean[: graph.number], moments.second[: graph.number]
@@ -115,7 +129,16 @@ class BlockWork:
             patches,
             PatchStatistics(count, mean, second, moments.level, centroid + corner, intensity),
             graph,
+            evidence,
         )
+
+
+def _in_cells(
+    part: Sequence[slice], shape: Sequence[int], cells: Sequence[int]
+) -> tuple[slice, ...]:
+    """The cells of a part of an array."""
+    step = [-(-n // c) for n, c in zip(shape, cells, strict=False)]
+    return tuple(slice(s.start // n, -(-s.stop // n)) for s, n in zip(part, step, strict=True))
 
 
 def _even_tile(shape: tuple[int, ...], wanted: int) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_aeseg.autoencoder.evidence import EvidenceProjection
 from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.io.atomic import atomic_write, check_writable, remove_folder, temporary_name
 from napari_aeseg.io.zarr_folder import chunks_of
@@ -19,6 +20,7 @@ from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.coarsening import PatchCoarsening
 from napari_aeseg.regions.patches.graph import RegionGraph
 from napari_aeseg.regions.patches.statistics import PatchStatistics
+from napari_aeseg.regions.refine import PatchEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +49,9 @@ _STATISTICS = {
 _ARRAYS = {**_STATISTICS, "edges": ("int64", "E2"), "border": ("float32", "E")}
 _COARSENING = ("pixels_per_patch", "projection", "single_floor", "single_projection")
 _CALIBRATION = "calibration/"
+# Of the V values of evidence, in blocks that have them.
+_EVIDENCE = {"evidence_mean": ("float32", "PV"), "evidence_within": ("float64", "VV")}
+_PROJECTION = ("weights", "offset")
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class BlockStore:
     It holds ``run.json`` (what the results depend on), ``patches`` (zarr, int32: 0 where there is
     no patch, else 1 + the patch's number in its block), ``patches_2``, ``patches_4``, ... (every
     second, fourth, ... row and column, for small magnifications) and ``blocks`` (a file for each
-    block that is done).
+    block that is done), and ``evidence`` (zarr, int8) with its projection in ``evidence.npz``.
     """
 
     folder: Path
@@ -177,7 +182,12 @@ class BlockStore:
         return self._file(block).is_file()
 
     def put(
-        self, block: Block, patches: np.ndarray, result: BlockPatches, notes: Sequence[str] = ()
+        self,
+        block: Block,
+        patches: np.ndarray,
+        result: BlockPatches,
+        notes: Sequence[str] = (),
+        evidence: np.ndarray | None = None,
     ) -> None:
         """Write the patches of a block; the block is done when its file is there.
 
@@ -187,6 +197,12 @@ class BlockStore:
             deep, plane = block.inner[:-2], block.inner[-2:]
             part = (slice(side.start // step, -(-side.stop // step)) for side in plane)
             self.patches(step)[(*deep, *part)] = patches[..., ::step, ::step] + 1
+        if evidence is not None:
+            array = self.evidence
+            sides = zip(patches.shape, evidence.shape[:-1], block.inner, strict=True)
+            first = [inner.start // -(-n // c) for n, c, inner in sides]
+            cells = zip(first, evidence.shape[:-1], strict=True)
+            array[tuple(slice(i, i + n) for i, n in cells)] = evidence
         faces = {
             f"face_{axis}_{end}": face
             for axis, pair in enumerate(result.faces)
@@ -194,6 +210,9 @@ class BlockStore:
         }
         arrays = {name: getattr(result.statistics, name) for name in _STATISTICS}
         arrays |= {"edges": result.graph.edges, "border": result.graph.border, **faces}
+        if result.evidence is not None:
+            arrays["evidence_mean"] = result.evidence.mean
+            arrays["evidence_within"] = result.evidence.within
         # Last, because this file says that the patch ids are written, too.
         _write_npz(self._file(block), arrays, notes)
 
@@ -202,11 +221,12 @@ class BlockStore:
         axes, file = range(len(block.inner)), self._file(block)
         arrays = _read_npz(file)
         faces = {f"face_{axis}_{end}": "int32" for axis in axes for end in (0, 1)}
-        expected = {name: dtype for name, (dtype, _) in _ARRAYS.items()} | faces
+        kinds = _ARRAYS | (_EVIDENCE if "evidence_mean" in arrays else {})
+        expected = {name: dtype for name, (dtype, _) in kinds.items()} | faces
         if {name: a.dtype.name for name, a in arrays.items() if name != _NOTES} != expected:
             raise _damaged(file, f"it holds {sanitized(sorted(arrays), 100)}")
         sizes = {"2": 2, "D": len(axes)}  # the same letter is the same size in all shapes
-        for name, (_, letters) in _ARRAYS.items():
+        for name, (_, letters) in kinds.items():
             shape = arrays[name].shape
             if len(shape) != len(letters) or any(
                 sizes.setdefault(a, n) != n for a, n in zip(letters, shape, strict=True)
@@ -217,7 +237,45 @@ class BlockStore:
             PatchStatistics(*(arrays[name] for name in _STATISTICS)),
             RegionGraph(len(arrays["count"]), arrays["edges"], arrays["border"]),
             tuple((arrays[f"face_{axis}_0"], arrays[f"face_{axis}_1"]) for axis in axes),
+            PatchEvidence(*(arrays[name] for name in _EVIDENCE)) if kinds != _ARRAYS else None,
         )
+
+    @property
+    def evidence(self) -> Any:
+        """The zarr array of the evidence, shape (*cells, V)."""
+        import zarr
+
+        return zarr.open_array(str(self.folder / "evidence"), mode="r+")
+
+    def put_projection(self, projection: EvidenceProjection, step: tuple[int, ...]) -> None:
+        """Make the array of the evidence, with a value for each cell of so many pixels."""
+        import zarr
+        from zarr.codecs import ZstdCodec
+
+        ids, number = self.patches(), len(projection.offset)
+        cells, chunks = (
+            tuple(-(-n // s) for n, s in zip(sides, step, strict=True))
+            for sides in (ids.shape, ids.chunks)
+        )
+        zarr.create_array(
+            store=str(self.folder / "evidence"),
+            shape=(*cells, number),
+            chunks=(*chunks, number),
+            dtype="int8",
+            compressors=ZstdCodec(level=0, checksum=True),
+            fill_value=0,
+            overwrite=True,
+        )
+        # Last, because this file says that the array is there.
+        arrays = {name: getattr(projection, name) for name in _PROJECTION}
+        _write_npz(self.folder / "evidence.npz", arrays, ())
+
+    def projection(self) -> EvidenceProjection | None:
+        """Return the projection of the evidence; None if it is not known yet."""
+        file = self.folder / "evidence.npz"
+        if not file.is_file():
+            return None
+        return EvidenceProjection(*_read_npz(file, _PROJECTION).values())
 
     def put_coarsening(self, coarsening: PatchCoarsening, notes: Sequence[str] = ()) -> None:
         """Write how patches are joined, so that all blocks are treated alike."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_aeseg.autoencoder.architecture import anisotropy_warning
+from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.autoencoder.encoding import SQUARE
+from napari_aeseg.autoencoder.evidence import EvidenceProjection
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
@@ -18,7 +20,7 @@ from napari_aeseg.images.memory import free_memory, trim_heap, unmap_large_array
 from napari_aeseg.large.block import BlockWork, process_block
 from napari_aeseg.large.block_store import BlockStore, saved_run
 from napari_aeseg.large.cluster import process_on_cluster
-from napari_aeseg.large.lazy_ids import lazy_ids
+from napari_aeseg.large.lazy_ids import lazy_evidence, lazy_ids
 from napari_aeseg.params import BlockParams, ComparisonParams, SegmentationParams, checked_params
 from napari_aeseg.progress import Clock, Progress, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.hierarchy import Hierarchy
@@ -149,6 +151,8 @@ def _build(
     todo = [block for block in plan.blocks if not store.has(block)]
     if plan.joins_patches:
         work = replace(work, coarsening=(yield from _coarsening(work, plan, comparison, stop)))
+    if len(todo) == len(plan.blocks) or store.projection() is not None:
+        work = replace(work, projection=_projection(work, plan, stop))
     notes = yield from (
         _process(work, todo, stop)
         if client is None
@@ -169,6 +173,11 @@ def _build(
     ids = lazy_ids(store, plan.size, stitched, temporary=temporary)
     # Blocks have axes TZYX; labels have those of the image, in its order.
     order = ["".join(a for a in "TZYX" if a in read.axes.space).index(a) for a in read.axes.space]
+    evidence = None
+    if stitched.evidence is not None:
+        evidence = lazy_evidence(store)
+        in_order = read.axes.to_image_order(np.moveaxis(evidence, -1, 0))
+        evidence = np.moveaxis(in_order, 0, -1)
     return Hierarchy(
         patches=read.axes.to_image_order(ids[0]),
         statistics=replace(stitched.statistics, centroid=stitched.statistics.centroid[:, order]),
@@ -177,6 +186,8 @@ def _build(
         params=work.params,
         comparison=comparison,
         brightness=None,
+        evidence=evidence,
+        evidence_of_patches=stitched.evidence,
         model_fingerprint=model.fingerprint,
         notes=tuple(notes),
         coarse=tuple(map(read.axes.to_image_order, ids[1:])),
@@ -315,7 +326,8 @@ def _coarsening(
             continue
         # Only its messages: progress of encoding is counted once.
         messages: list[str] = []
-        _, statistics, graph = drain(collect_messages(work.patch_steps(raw, block, stop), messages))
+        steps = collect_messages(work.patch_steps(raw, block, stop), messages)
+        _, statistics, graph, _ = drain(steps)
         parts.append((statistics, graph))
         trim_heap()
         notes += messages
@@ -326,6 +338,29 @@ def _coarsening(
     coarsening = PatchCoarsening.estimate(parts, plan.pixels_per_patch, comparison, time, stop)
     work.store.put_coarsening(coarsening, notes)
     return coarsening
+
+
+def _projection(work: BlockWork, plan: _Plan, stop: StopFlag | None) -> EvidenceProjection | None:
+    """Estimate the projection of the evidence from parts of an image, saved for later runs."""
+    saved = work.store.projection()
+    if saved is not None:
+        return saved
+    assert isinstance(work.model, Model)  # noqa: S101 - this process has the model, not its path
+    model, images = work.model.fitted(work.image.axes.channels), []
+    for block in _sample_parts(work, plan):
+        try:
+            images.append(work.image.scaled(work.image.raw(block.inner)).pixels)
+        except InputError:
+            if not work.skip:
+                raise
+    if not images:
+        return None
+    strides = {i: model.architecture.stride(i) for i in model.levels(work.params.levels)}
+    device, source = choose_device(work.device), work.params.source
+    projection = EvidenceProjection.of_images(model.network, images, strides, source, device, stop)
+    others = len(work.image.shape) - model.architecture.dimensions
+    work.store.put_projection(projection, (1,) * others + model.architecture.evidence_step)
+    return projection
 
 
 def _sample_parts(work: BlockWork, plan: _Plan) -> list[Block]:

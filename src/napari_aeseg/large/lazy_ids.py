@@ -33,6 +33,14 @@ def lazy_ids(
     ]
 
 
+def lazy_evidence(store: BlockStore) -> Any:
+    """Return the evidence of an image as a dask array of int8, shape (*cells, V)."""
+    import dask.array as da
+
+    array = store.evidence
+    return da.from_array(array, chunks=array.chunks)  # type: ignore[no-untyped-call]
+
+
 class _IdsOfBlocks:
     """Patches that are numbered from 1 in their block, 0 for none; see `StoredIds`."""
 

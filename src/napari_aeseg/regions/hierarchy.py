@@ -56,6 +56,8 @@ from napari_aeseg.regions.lazy_labels import (
     marks_lazily,
     marks_on_top_lazily,
     matches_image,
+    refined_lazily,
+    values_by_patch,
 )
 from napari_aeseg.regions.measure import (
     checked_labels,
@@ -67,7 +69,13 @@ from napari_aeseg.regions.measure import (
 from napari_aeseg.regions.patches.graph import averaging_matrix, contour_map
 from napari_aeseg.regions.patches.statistics import channel_means
 from napari_aeseg.regions.patches.superpixels import patch_shape
-from napari_aeseg.regions.refine import band_of, refined
+from napari_aeseg.regions.refine import (
+    MOST_LABELS,
+    Gaussians,
+    PatchEvidence,
+    band_of,
+    refined,
+)
 from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 if TYPE_CHECKING:
@@ -120,12 +128,13 @@ class Hierarchy:
     params: SegmentationParams  # how the image was cut into patches and encoded
     comparison: ComparisonParams  # how patches are compared
     brightness: np.ndarray | None  # float16: objects are found in it; None of images in blocks
-    # int8, shape (*cells, D): what borders of labels follow, see `refined`; None in blocks.
-    evidence: np.ndarray | None = None
+    # int8, shape (*cells, D): what borders of labels follow, see `refined`. A dask array in blocks.
+    evidence: Any = None
     model_fingerprint: str = ""  # hash of the model that encoded the image
     notes: tuple[str, ...] = ()  # differences from what was asked for, such as the CPU used
     coarse: tuple[Any, ...] = ()  # of images in blocks: ids at every 2nd, 4th ... row and column
     calibration: FeatureCalibration | None = None  # of patches in blocks, before they were joined
+    evidence_of_patches: PatchEvidence | None = None  # of images in blocks
     stain: np.ndarray | None = None  # float16: of RGB, the other map that objects are found in
     # Children and cost of the merge tree for `comparison`, where it was built before.
     merges: InitVar[tuple[np.ndarray, np.ndarray] | None] = None
@@ -281,14 +290,24 @@ class Hierarchy:
         ----------
         labels : ndarray of int, shape of the space axes
             Such as those that `map_to_pixels` makes of labels of patches. They are returned as
-            they are if there are more than 2,000 of them, or `evidence` is None: of images in
-            blocks, and of hierarchies saved by version 0.1.0 and before.
+            they are if there are more than 2,000 of them, or `evidence` is None: of segments that
+            were given, and of hierarchies saved by version 0.1.0 and before. Of an image in blocks,
+            labels that this hierarchy returned; they are refined where they are looked at, each
+            chunk with what is around it, so that there are no seams.
         min_size : int, optional
             Connected pieces of at least so many pixels keep as many.
         """
         least = checked_min_size(min_size)
         if self.evidence is None:
             return labels
+        if self.is_lazy:
+            of_patch = values_by_patch(labels, self.patches)
+            if of_patch is None or len(np.unique(of_patch)) > MOST_LABELS:
+                return labels
+            assert self.evidence_of_patches is not None  # noqa: S101 - lazy evidence has it
+            count = self.statistics.count
+            gaussians = Gaussians.of_patches(of_patch, count, self.evidence_of_patches)
+            return refined_lazily(labels, self.evidence, gaussians, self.border_band, least)
         return refined(labels, self.evidence, self.border_band, min_size=least)
 
     def regions(
@@ -939,6 +958,7 @@ class Hierarchy:
             labels = marks_on_top(labels, marks, self.patches, before, after)
             np.copyto(final, labels, where=marks != 0)
             return final
+        labels = self.refined(labels) if refine else labels
         _, ids = marks_lazily(markers, self.patches, self.n_patches)
         label_of_id = labels_of_marks(ids, before, after)
         return marks_on_top_lazily(labels, markers, self.patches, before, ids, label_of_id)

@@ -15,6 +15,7 @@ from napari_aeseg.io.zarr_folder import (
     ZarrFolderWriter,
     check_memory,
     open_ids,
+    open_lazily,
     read_array,
     read_header,
     saved_folder,
@@ -25,6 +26,7 @@ from napari_aeseg.regions.compare.moments import FeatureCalibration
 from napari_aeseg.regions.lazy_labels import is_lazy
 from napari_aeseg.regions.patches.graph import RegionGraph
 from napari_aeseg.regions.patches.statistics import PatchStatistics
+from napari_aeseg.regions.refine import PatchEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +53,11 @@ ARRAYS: dict[str, tuple[str, str]] = {
 }
 _STATISTICS = ("count", "mean", "second", "level", "centroid", "intensity")
 _CALIBRATION, _COARSE, _EVIDENCE = "calibration/", "coarse/", "evidence"
-_MEMBERS = {name.split("/")[0] for name in (*ARRAYS, _CALIBRATION, _COARSE, _EVIDENCE)}
+# Of images in blocks.
+_OF_PATCHES = ("evidence_of_patches/mean", "evidence_of_patches/within")
+_MEMBERS = {
+    name.split("/")[0] for name in (*ARRAYS, _CALIBRATION, _COARSE, _EVIDENCE, *_OF_PATCHES)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,14 @@ class HierarchyParts:
     params: SegmentationParams
     comparison: ComparisonParams
     brightness: np.ndarray | None
-    evidence: np.ndarray | None
+    evidence: Any
     model_fingerprint: str
     notes: tuple[str, ...]
     coarse: tuple[Any, ...]
     calibration: FeatureCalibration | None
     merges: tuple[np.ndarray, np.ndarray] | None
     stain: np.ndarray | None = None
+    evidence_of_patches: PatchEvidence | None = None
 
 
 def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAndType]:
@@ -80,8 +87,18 @@ def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAn
     sizes = {"P": n_patches, "F": header["features"], "E": header["edges"], "M": n_patches - 1}
     sizes |= {"C": axes.channels, "D": len(space), "2": 2}
     # Version 0.1.0 had none.
-    evidence = header.get("evidence")
-    expected = {} if evidence is None else {_EVIDENCE: (tuple(evidence), "int8")}
+    evidence, expected = header.get("evidence"), {}
+    if evidence is not None and header["steps"] is None:
+        expected[_EVIDENCE] = tuple(evidence), "int8"
+    elif evidence is not None:
+        sides = evidence[-1]
+        expected = dict(
+            zip(
+                _OF_PATCHES,
+                (((n_patches, sides), "float32"), ((sides, sides), "float64")),
+                strict=True,
+            )
+        )
     return expected | {
         name: (space if kind == "space" else tuple(sizes[letter] for letter in kind), dtype)
         for name, (dtype, kind) in ARRAYS.items()
@@ -114,6 +131,8 @@ def write_hierarchy(parts: HierarchyParts, path: str | PathLike[str]) -> None:
             names = _ids_shapes(parts.axes, header["steps"])
             for name, ids in zip(names, (parts.patches, *parts.coarse), strict=True):
                 folder.write_by_chunks(name, ids)
+            if parts.evidence is not None:
+                folder.write_by_chunks(_EVIDENCE, parts.evidence)
         folder.close(header)
 
 
@@ -125,7 +144,10 @@ def _arrays(parts: HierarchyParts) -> dict[str, np.ndarray]:
         arrays |= {"patches": parts.patches, "brightness": np.asarray(parts.brightness)}
     if parts.stain is not None:
         arrays["stain"] = parts.stain
-    if parts.evidence is not None:
+    if parts.evidence_of_patches is not None:
+        of_patches = parts.evidence_of_patches
+        arrays |= dict(zip(_OF_PATCHES, (of_patches.mean, of_patches.within), strict=True))
+    elif parts.evidence is not None:
         arrays[_EVIDENCE] = parts.evidence
     if parts.calibration is not None:
         arrays |= {_CALIBRATION + name: a for name, a in parts.calibration.arrays().items()}
@@ -201,6 +223,10 @@ def read_hierarchy(path: str | PathLike[str]) -> HierarchyParts:
     arrays = {name: read_array(folder, header, name, expected[name]) for name in expected}
     n_patches = len(arrays["statistics/count"])
     arrays |= {name: open_ids(folder, name, s, n_patches) for name, s in ids_shapes.items()}
+    of_patches = None
+    if ids_shapes and header.get("evidence") is not None:
+        of_patches = PatchEvidence(*(arrays[name] for name in _OF_PATCHES))
+        arrays[_EVIDENCE] = open_lazily(folder, _EVIDENCE, tuple(header["evidence"]), "int8")
     return HierarchyParts(
         arrays["patches"],
         PatchStatistics(*(arrays[f"statistics/{name}"] for name in _STATISTICS)),
@@ -216,6 +242,7 @@ def read_hierarchy(path: str | PathLike[str]) -> HierarchyParts:
         _calibration(folder, header),
         (arrays["tree/children"], arrays["tree/cost"]) if header["has_tree"] else None,
         arrays.get("stain"),
+        of_patches,
     )
 
 

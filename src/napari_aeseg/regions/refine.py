@@ -127,6 +127,19 @@ class PatchEvidence:
     mean: np.ndarray  # in each patch, float32, shape (P, D)
     within: np.ndarray  # covariance within patches, float64, shape (D, D)
 
+    @classmethod
+    def of(cls, patches: np.ndarray, evidence: np.ndarray, number: int) -> PatchEvidence:
+        """Measure it in patches 0 .. number - 1 by pixel; those without a cell have the mean."""
+        shape = evidence.shape[:-1]
+        step = [-(-n // c) for n, c in zip(patches.shape, shape, strict=True)]
+        patch = patches[tuple(slice(None, None, n) for n in step)].ravel()
+        values = evidence.reshape(len(patch), -1).astype(np.float64)
+        count = np.bincount(patch, minlength=number)[:, np.newaxis]
+        sums = np.stack([np.bincount(patch, v, number) for v in values.T], axis=1)
+        mean = np.where(count > 0, sums / count.clip(min=1), values.mean(axis=0))
+        residual = values - mean[patch]
+        return cls(mean.astype(np.float32), residual.T @ residual / len(patch))
+
 
 def refined(
     labels: np.ndarray,

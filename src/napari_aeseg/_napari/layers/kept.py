@@ -84,6 +84,9 @@ class KeptLayers:
         lazy = is_lazy(labels)
         # A copy: the preview may show the same array.
         data = state.layer_labels(image, cut, example)[0] if lazy else labels.astype(np.int32)
+        if lazy and cut.refine:
+            finest = result.hierarchy.refined(labels, cut.min_size)
+            data = [finest, *data[1:]] if isinstance(data, list) else finest
         shown, place = placed_on(image, result.hierarchy.axes, data)
         layer = Labels(
             shown,

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_aeseg.regions.patches.graph import RegionGraph
 from napari_aeseg.regions.patches.statistics import PatchStatistics
+from napari_aeseg.regions.refine import PatchEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,6 +26,7 @@ class BlockPatches:
     statistics: PatchStatistics  # centroids are those in the whole image
     graph: RegionGraph
     faces: tuple[tuple[np.ndarray, np.ndarray], ...]  # per axis, ids at both faces
+    evidence: PatchEvidence | None = None  # what borders at pixel resolution need
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class StitchedPatches:
     graph: RegionGraph
     first: dict[tuple[int, ...], int]
     number: np.ndarray
+    evidence: PatchEvidence | None = None  # if all blocks have it
 
 
 def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> StitchedPatches:
@@ -48,8 +51,8 @@ def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> StitchedPatches
     image was cut into blocks. Where blocks are missing and the rest is not connected, an edge is
     added between its components: a tree needs a connected graph.
 
-    `read` returns the blocks, at least one, in raster order; it is called twice, so that they need
-    not be in memory together.
+    `read` returns the blocks, at least one, in raster order; it is called a few times, so that they
+    need not be in memory together.
     """
     first: dict[tuple[int, ...], int] = {}
     last_faces: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
@@ -76,7 +79,8 @@ def stitch_blocks(read: Callable[[], Iterable[BlockPatches]]) -> StitchedPatches
     number = np.empty(total, np.int32)
     number[order] = np.arange(total, dtype=np.int32)
     graph = _graph(number[np.concatenate(edges)], np.concatenate(border), total)
-    return StitchedPatches(_statistics(read(), first, number), graph, first, number)
+    statistics, evidence = _statistics(read(), first, number), _evidence(read(), first, number)
+    return StitchedPatches(statistics, graph, first, number, evidence)
 
 
 def _touching(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,6 +106,22 @@ def _statistics(
                 merged[name] = np.empty((len(number), *values.shape[1:]), values.dtype)
             merged[name][rows] = values
     return PatchStatistics(level=statistics.level, **merged)
+
+
+def _evidence(
+    blocks: Iterable[BlockPatches], first: dict[tuple[int, ...], int], number: np.ndarray
+) -> PatchEvidence | None:
+    """Evidence of all patches, by their numbers in the image; None if a block has none."""
+    means, within, pixels = [], [], []
+    for block in blocks:
+        if block.evidence is None:
+            return None
+        means.append(block.evidence.mean)
+        within.append(block.evidence.within)
+        pixels.append(block.statistics.count.sum())
+    mean = np.empty((len(number), means[0].shape[1]), np.float32)
+    mean[number] = np.concatenate(means)
+    return PatchEvidence(mean, np.average(within, axis=0, weights=pixels))
 
 
 def _graph(edges: np.ndarray, border: np.ndarray, number: int) -> RegionGraph:
