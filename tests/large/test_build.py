@@ -543,9 +543,9 @@ def test_precision_reaches_the_blocks(image, monkeypatch):
     seen = []
     real = work.patch_moments_steps
 
-    def noted(*arguments):
+    def noted(*arguments, **named):
         seen.append(arguments[-1])
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(work, "patch_moments_steps", noted)
     blocks = aeseg.BlockParams(block_size=4096)
