@@ -204,14 +204,15 @@ def build_hierarchy(
     """Encode an image and build the tree of all its segmentations.
 
     Large dask and zarr arrays, and images that need more than half of the free memory, are
-    processed in blocks and never loaded whole; so is any image with one of the last three
-    parameters.
+    processed in blocks and never loaded whole; so is any image with `blocks`, `store` or
+    `client`.
 
     Parameters
     ----------
     image : array_like
-        Array (numpy, dask, zarr, HDF5, xarray, PyTorch, pandas ...) with the channels the model was
-        trained on; any for "base".
+        Array (numpy, dask, zarr, HDF5, xarray, PyTorch, pandas ...) or Image layer, with the
+        channels the model was trained on; any for "base". Of several levels, the finest is taken:
+        give ``layer.data[1]`` for another.
     model : Model or path_like or "base"
         From `train` or `load_model`; "base" is the model that ships with the package.
     params : SegmentationParams, optional
