@@ -131,10 +131,9 @@ def train_and_stop(widget, steps: int = 3, of: int = 40) -> None:
 
 def add_image(widget, data: np.ndarray, name: str, choose: bool = True, **more) -> Image:
     """Open another image; `choose` takes it instead of those before."""
-    image = Image(data, name=name, **more)
+    before, image = widget.images, Image(data, name=name, **more)
     widget.viewer_model.add_layer(image)
-    if choose:
-        widget.images = [image]
+    widget.images = [image] if choose else before
     return image
 
 

@@ -642,7 +642,7 @@ def test_a_click_on_a_name_shows_that_image_and_its_preview_only(segmented, qtbo
 
 def test_the_next_image_is_shown_with_its_preview_and_checked(segmented):
     first, preview = segmented.images[0], segmented.preview
-    second = add_image(segmented, halves(40, seed=1), "second", choose=False)
+    second = segmented.viewer_model.add_layer(Image(halves(40, seed=1), name="second"))
     assert segmented.images == [second]  # it lies on top
     segmented.segment()
     segmented.wait(20)

@@ -14,7 +14,7 @@ def tree(hierarchy_of):
     return hierarchy_of(IMAGE, patch_size=2)  # 4 x 5 patches
 
 
-MEASURED = ["index", "area", "centroid_y", "centroid_x", "mean_1", "mean_2"]
+MEASURED = ["index", "area", "area_share", "centroid_y", "centroid_x", "mean_1", "mean_2"]
 COLUMNS = [*MEASURED, "border_strength", "merge_height"]
 
 
@@ -24,7 +24,7 @@ def by_hand(labels: np.ndarray) -> pd.DataFrame:
     for label in np.unique(labels[labels > 0]):
         inside = labels == label
         y, x = np.argwhere(inside).mean(axis=0)
-        rows.append((label, inside.sum(), y, x, *IMAGE[:, inside].mean(axis=1)))
+        rows.append((label, inside.sum(), inside.mean(), y, x, *IMAGE[:, inside].mean(axis=1)))
     return pd.DataFrame(rows, columns=MEASURED)
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 from psygnal import Signal
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QMainWindow
 
 from napari_aeseg._napari.corrections import ManualCorrections
 from napari_aeseg._napari.drafts import Draft, read_draft, restore_settings
@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
+_TABLE_HEIGHT = 220  # pixels
 _MOST_AUTOSAVED = 5  # files in the list of models
 
 
@@ -194,7 +195,7 @@ class Controller:
             (segments.classes.recolored, corrections.recolor),
             (segments.classes.fixed, self.fix_classes),
             (segments.objects.detect_by_classes, self.detect_by_classes),
-            (dock.diagnostics.chosen, self.show_diagnostic),
+            (dock.diagnostics.chosen, self.toggle_diagnostic),
             (dock.color_box.textActivated, self.color_by),
         ):
             signal.connect(partial(self.reporter.run_showing_errors, handler))
@@ -564,6 +565,14 @@ class Controller:
         work = self.diagnostics.work(name)
         self.session.run([Task(name, f"Computing the {name}", work, lambda *_: [], announce=show)])
 
+    def toggle_diagnostic(self, name: str) -> None:
+        """Begin to compute a diagnostic layer, or remove those of this name."""
+        if name in self.state.diagnostics:
+            self.diagnostics.remove(name)
+            self.previews.show([image for image in self.state.images if image.visible])
+        else:
+            self.show_diagnostic(name)
+
     def _measured(self, layer: Labels | None) -> Labels:
         """Return a layer with an up-to-date table: the one given, the active, or the newest."""
         layer = measured_layer(self.viewer) if layer is None else unwrapped(layer)
@@ -575,7 +584,7 @@ class Controller:
     def color_by(self, column: str, layer: Labels | None = None) -> None:
         """Colour a Labels layer by a column of its features."""
         layer, column = self._measured(layer), column or LABEL
-        color_by(layer, column)
+        self.state.legend = color_by(layer, column)
         layer.visible = True
         self.previews.show_instead(layer)
         self.dock.color_box.setCurrentText(column)
@@ -585,9 +594,13 @@ class Controller:
         export_table(self._measured(layer), path)
 
     def show_table(self) -> None:
-        """Open napari's own features table on a kept layer."""
+        """Open napari's own features table on a kept layer, at the bottom of the window."""
         self.viewer.layers.selection.active = self._measured(None)
-        self.viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+        table, _ = self.viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+        if isinstance(window := table.window(), QMainWindow):  # not floating: wide, below all
+            window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, table)
+            table.show()
+            window.resizeDocks([table], [_TABLE_HEIGHT], Qt.Orientation.Vertical)
 
     @property
     def script(self) -> str:
@@ -639,6 +652,7 @@ class Controller:
         if removed := [image for image in state.results if image not in layers]:
             state.drop_results(removed)
         self.previews.release_removed()
+        self.diagnostics.update_names()
         for image, result in state.results.items():
             if result.markers is not None and result.markers not in layers:
                 state.change_result(image, markers=None)

@@ -249,6 +249,7 @@ class ManualCorrections:
                 strokes,
                 name=f"{image.name} strokes",
                 colormap=label_colors(),  # a stroke has the colour of the segment it grows to
+                opacity=1.0,  # and stands out from it
                 **place,
             )
         )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_aeseg._napari.examples import Examples
+    from napari_aeseg._napari.export.tables import Legend
     from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.images.axes import Axes
@@ -319,6 +320,8 @@ class DockState:
     # Layers whose tables are measured again when they are painted on.
     kept: Mapping[Labels, KeptLayer] = field(default_factory=dict)
     table_columns: tuple[str, ...] | None = None  # of the selected layer; None without a table
+    legend: Legend | None = None  # of the layer that was coloured last
+    diagnostics: frozenset[str] = frozenset()  # those that have a layer
     busy: str = ""  # what is being worked on; "" when nothing is
     progress: Progress | None = None  # the newest event of the running job
     autosave: Path | None = None  # the file that the running training is saved to

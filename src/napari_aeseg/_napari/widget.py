@@ -818,6 +818,10 @@ class AESegWidget(Container):
         """
         return self._controller.keep()
 
+    def press_keep(self) -> None:
+        """Keep as the button does: errors are shown, and `failed` is emitted."""
+        self._run(self._controller.keep)
+
     def look(self, what: str) -> None:
         """Begin to compute a layer that explains the segmentation; `looked` follows.
 

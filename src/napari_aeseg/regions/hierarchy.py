@@ -1000,6 +1000,7 @@ class Hierarchy:
             - "index": the label;
             - "area": pixels, or with a spacing their area (in a volume their volume: the name stays
               the one that napari and scikit-image use) and the pixels in "area_pixels";
+            - "area_share": the part of the image that it covers, from 0 to 1;
             - "centroid_y", "centroid_x" (and "centroid_z"): pixels, or with a spacing in `unit`;
             - of labels on a background, such as objects, in images and volumes: what
               `napari_aeseg.regions.shapes.shape_columns` returns;

@@ -123,6 +123,10 @@ def _area(labelled: LabelledImage) -> Columns:
     return {"area": area, "area_pixels": pixels.astype(np.int64)}
 
 
+def _share(labelled: LabelledImage) -> Columns:
+    return {"area_share": labelled.pixels / np.prod(labelled.patches.shape, dtype=float)}
+
+
 def _centroid(labelled: LabelledImage) -> Columns:
     shape = labelled.patches.shape
     columns = {}
@@ -215,6 +219,7 @@ def _majority_class(labelled: LabelledImage) -> Columns:
 #: The columns of a table, in order; a function returns none where they do not apply.
 COLUMNS: tuple[Callable[[LabelledImage], Columns], ...] = (
     _area,
+    _share,
     _centroid,
     _shape,
     _intensities,

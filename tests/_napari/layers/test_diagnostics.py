@@ -184,3 +184,16 @@ def test_an_error_enables_everything_again(segmented, monkeypatch):
 
     assert segmented._dock.diagnostics.isEnabled()
     assert segmented._dock.segments.segment_button.isEnabled()
+
+
+def test_a_second_click_removes_the_layer_and_shows_the_preview_again(segmented):
+    button = segmented._dock.diagnostics.buttons["features"]
+    button.click()
+    segmented.wait(20)
+    assert button.isChecked()
+    assert not segmented.preview.visible
+
+    button.click()
+    assert not button.isChecked()
+    assert segmented.preview.visible
+    assert [layer.name for layer in segmented.viewer_model.layers] == ["halves", "halves preview"]

@@ -8,8 +8,8 @@ import pytest
 from _napari.conftest import add_image, discs, halves, measured
 from napari_aeseg import InputError
 
-COLUMNS = ["index", "area", "area_pixels", "centroid_y", "centroid_x", "mean_1", "border_strength",
-           "merge_height", "class", "reconstruction_error"]  # fmt: skip
+COLUMNS = ["index", "area", "area_pixels", "area_share", "centroid_y", "centroid_x", "mean_1",
+           "border_strength", "merge_height", "class", "reconstruction_error"]  # fmt: skip
 
 
 def kept(widget, wait: bool = True):

@@ -184,3 +184,17 @@ def test_it_is_filled_or_has_outlines_or_is_hidden(state, show):
     state.display = "off"
     assert show(4).visible  # whoever changes a control wants to see what it does
     assert state.display == "fill"
+
+
+def test_the_status_bar_tells_name_area_and_share(segmented, qtbot):
+    segmented.mode, segmented.n_classes = "classes", 2
+    segmented.class_names = ("dark", "bright")
+    layer = segmented.preview
+    qtbot.waitUntil(lambda: "class" in layer.features, timeout=5000)
+    qtbot.wait(250)
+
+    said = layer.get_status((2.0, 3.0), world=True)["value"]
+    label = int(layer.data[1, 1])
+    assert segmented.class_names[label - 1] in said
+    assert layer.features["share"][label] == "50 %"
+    assert layer.features.iloc[label, 1] == (layer.data == label).sum() * 6

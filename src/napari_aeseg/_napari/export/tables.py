@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 
 from napari_aeseg._napari.layers.adapter import METADATA_KEY, unwrapped
-from napari_aeseg._napari.layers.colors import class_color, label_colors
+from napari_aeseg._napari.layers.colors import class_color, label_colors, to_hex
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.layers import unit_of
 
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 LABEL = "label"
+_STOPS = 5  # colours of the legend of numbers
 _MOST_ROWS = 1_000_000  # of a layer's features; a table with a row for each label may be shorter
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the colours of a column mean."""
+
+    colors: tuple[str, ...]  # as "#rrggbb", of the words, or from the lowest number to the highest
+    words: tuple[str, ...] = ()
+    ends: tuple[float, float] | None = None  # of numbers
 
 
 def by_label(table: pd.DataFrame) -> pd.DataFrame:
@@ -59,36 +70,40 @@ def measured_layer(viewer: Viewer) -> Labels | None:
     return next((layer for layer in map(unwrapped, layers) if columns_of(layer) is not None), None)
 
 
-def color_by(layer: Labels, column: str) -> None:
+def color_by(layer: Labels, column: str) -> Legend | None:
     """Colour labels by a column of their features, or by "label" as the preview does.
 
     Numbers are shown in viridis between their 1st and 99th percentile, words in colours of their
-    own.
+    own. Returned is what the colours mean; None for "label".
     """
     if column == LABEL:
         layer.colormap = label_colors()
-        return
+        return None
     table = with_pixels(_table(layer))
     if column not in table:
         raise InputError(f"column = {column!r}: choose one of {', '.join(map(str, table))}.")
-    colors = _colors(table[column])
+    colors, legend = _colors(table[column])
     colored = zip(table["index"].tolist(), colors, strict=True)
     layer.colormap = DirectLabelColormap(
         color_dict={None: "transparent", 0: "transparent", **dict(colored)}
     )
+    return legend
 
 
-def _colors(values: pd.Series) -> list[Any]:
+def _colors(values: pd.Series) -> tuple[list[Any], Legend]:
     if values.dtype.kind not in "biuf":
         words = {word: class_color(i) for i, word in enumerate(sorted(set(values)), 1)}
-        return [words[word] for word in values]
+        legend = Legend(tuple(words.values()), tuple(map(str, words)))
+        return [words[word] for word in values], legend
     numbers = values.to_numpy(float)
     finite = numbers[np.isfinite(numbers)]
     low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
     share = np.clip((numbers - low) / (high - low or 1.0), 0, 1)
     colors = ensure_colormap("viridis").map(np.nan_to_num(share))
     colors[~np.isfinite(numbers)] = (0.5, 0.5, 0.5, 1)  # grey
-    return list(colors)
+    stops = ensure_colormap("viridis").map(np.linspace(0, 1, _STOPS))
+    legend = Legend(tuple(map(to_hex, stops)), ends=(float(low), float(high)))
+    return list(colors), legend
 
 
 def export_table(layer: Labels, path: str | PathLike[str]) -> None:

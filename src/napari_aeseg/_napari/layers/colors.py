@@ -41,8 +41,12 @@ def class_color(number: int) -> str:
     if number <= len(_FIRST):
         return _FIRST[number - 1]
     # Then hues that step by the golden ratio, so that neighbours differ.
-    red, green, blue = colorsys.hsv_to_rgb((number * 0.618034 + 0.35) % 1, 0.75, 0.9)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+    return to_hex(colorsys.hsv_to_rgb((number * 0.618034 + 0.35) % 1, 0.75, 0.9))
+
+
+def to_hex(color: Sequence[float]) -> str:
+    """Return a colour of red, green and blue from 0 to 1 as "#rrggbb"."""
+    return "#" + "".join(f"{round(float(part) * 255):02x}" for part in color[:3])
 
 
 def check_colors(colors: Sequence[str]) -> None:

@@ -91,6 +91,20 @@ class DiagnosticLayers:
         """Return the layers that were made for an image."""
         return [layer for (other, _), layer in self._layers.items() if other is image]
 
+    def remove(self, name: str) -> None:
+        """Remove the layers of a diagnostic."""
+        layers = [layer for (_, other), layer in self._layers.items() if other == name]
+        for layer in layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self.update_names()
+
+    def update_names(self) -> None:
+        """Tell the state which diagnostics have a layer."""
+        there = {key: layer for key, layer in self._layers.items() if layer in self._viewer.layers}
+        self._layers = there
+        self._state.diagnostics = frozenset(name for _, name in there)
+
     def show(self, name: str, values: dict[Image, np.ndarray]) -> list[Layer]:
         """Show what was computed, each in a layer of its own; return the layers."""
         return [
@@ -129,6 +143,7 @@ class DiagnosticLayers:
             layers.move(layers.index(layer), layers.index(preview))
             preview.visible = False
         self._layers[image, name] = layer
+        self.update_names()
         return layer
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
@@ -17,6 +18,7 @@ from napari_aeseg._napari.layers.colors import (
     some_colors,
 )
 from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.hover import hover_table
 from napari_aeseg._napari.layers.placement import placed_on
 from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg._napari.work.worker import log_unexpected
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     )
     from napari_aeseg.regions.cuts.cut import Cut
 
+_MILLISECONDS_TO_DESCRIBE = 200
 _MILLISECONDS_TO_UPDATE = 15  # changes that come faster are shown together: the newest wins
 _OPACITY, _OUTLINE = 0.5, 2  # of filled labels; width of outlines in pixels of the image
 _KEY = "O"  # fill, outlines, off
@@ -75,6 +78,10 @@ class PreviewLayers:
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_TO_UPDATE)
         self._timer.timeout.connect(self._update_in_time)
+        self._hover_timer = QTimer()
+        self._hover_timer.setSingleShot(True)
+        self._hover_timer.setInterval(_MILLISECONDS_TO_DESCRIBE)
+        self._hover_timer.timeout.connect(self._describe)
         for image, layer in state.previews.items():  # of a dock that was closed
             self._connect(layer)
             self._colormaps[image] = self._colormap(state.cut, image)
@@ -94,8 +101,9 @@ class PreviewLayers:
 
     def close(self) -> None:
         """Leave all layers to napari."""
-        if isalive(self._timer):  # Qt deletes timers first when Python ends
-            self._timer.stop()
+        for timer in (self._timer, self._hover_timer):
+            if isalive(timer):  # Qt deletes timers first when Python ends
+                timer.stop()
         self._connections.disconnect_all()
         for layer in self._state.previews.values():
             layer.bind_key(_KEY, None)
@@ -136,6 +144,18 @@ class PreviewLayers:
         for image, (values, missing) in zip(images, labels, strict=True):
             self._show(image, values, self._colormap(cut, image))
             self._refine(image, missing)
+        self._hover_timer.start()
+
+    def _describe(self) -> None:
+        """Have napari say in its status bar what is under the pointer, once the controls rest."""
+        state, mode = self._state, self._state.cut.mode
+        kind = {"classes": "class", "markers": "segment"}.get(mode, mode.removesuffix("s"))
+        names = state.classes.names_of(state.n_classes) if mode == "classes" else ()
+        for image, layer in state.previews.items():
+            if image in state.results and isinstance(layer.data, np.ndarray):
+                axes = state.results[image].hierarchy.axes
+                table = hover_table(layer.data, kind, names, axes)
+                layer.features = {} if table is None else table
 
     def discard(self, image: Image) -> None:
         """Discard the result of an image, and leave its preview to the user, hidden."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.views.diagnostics import DiagnosticsView
 from napari_aeseg._napari.views.folder import FolderView
 from napari_aeseg._napari.views.images import ImagesView
+from napari_aeseg._napari.views.legend import LegendView
 from napari_aeseg._napari.views.model import ModelView
 from napari_aeseg._napari.views.segments import SegmentsView
 from napari_aeseg._napari.views.status import StatusView
@@ -25,6 +26,8 @@ from napari_aeseg._napari.views.widgets import (
 from napari_aeseg.params import HIERARCHY_SUFFIX, MODEL_SUFFIX
 
 if TYPE_CHECKING:
+    from qtpy.QtCore import QEvent
+
     from napari_aeseg._napari.state import DockState
 
 _MODEL_FILTER = f"AE Segment models (*{MODEL_SUFFIX})"
@@ -32,7 +35,17 @@ _OUTDATED_BY = (
     *("images", "model", "results", "segmentation", "axes", "resolution", "starting_segments"),
     "message",
 )
+_REPOSITORY = "https://github.com/napari-aeseg/napari-aeseg/blob/main"
+_GUIDE, _CITATION = f"{_REPOSITORY}/docs/user_guide.md", f"{_REPOSITORY}/CITATION.cff"
 _COLOUR_TIP = "Colour the selected Labels layer by a column of its features. Kept layers have them."
+
+
+def _links() -> QLabel:
+    """Return a line with links to the user guide and to how the plugin is cited."""
+    links = QLabel(f'<a href="{_GUIDE}">Help</a> &nbsp; <a href="{_CITATION}">How to cite</a>')
+    links.setOpenExternalLinks(True)
+    links.setToolTip("The user guide, and how to cite this plugin, in the browser.")
+    return links
 
 
 def _arrow(text: str, which: str, key: str) -> QPushButton:
@@ -52,7 +65,7 @@ class Dock(QWidget):
         self.images = ImagesView(state)
         self.model = ModelView(state)
         self.segments = SegmentsView(state)
-        self.diagnostics = DiagnosticsView()
+        self.diagnostics = DiagnosticsView(state)
         self.folder = FolderView(state)
         self.status = StatusView(state)
         self.tables = self._make_tables()
@@ -80,6 +93,7 @@ class Dock(QWidget):
         self.next_button = _arrow("▸", "next", "Alt+Right")
         self.folds["images"].add_to_title(self.previous_button, self.next_button)
         self._was_segmented = True
+        self._last_folder = ""  # of a dialog
         self._lay_out()
         fields = ("images", "open_images", "busy", "model", "results", "table_columns")
         state.on(*fields, draw=self._draw_enabled)
@@ -93,9 +107,11 @@ class Dock(QWidget):
         content = QWidget()
         column = QVBoxLayout(content)
         column.setSpacing(6)
-        images, model, *others = self.folds.values()
+        images, model, training, *others = self.folds.values()
+        self.model.layout().addWidget(training)
         for section in (images, model, self.segments, *others):
             column.addWidget(section)
+        column.addWidget(_links())
         fill_column(self, Scroll(content), self.status).addStretch(1)
         self.status.setContentsMargins(9, 3, 9, 6)  # in line with the column
         column.setContentsMargins(9, 6, 9, 6)
@@ -115,16 +131,25 @@ class Dock(QWidget):
         form = Form()
         form.add("Colour by", self.color_box, _COLOUR_TIP)
         tables = QWidget()
-        fill_column(tables, form, self.table_button, self.export_button, self.script_button)
+        self.legend = LegendView(self._state)
+        fill_column(
+            tables, form, self.legend, self.table_button, self.export_button, self.script_button
+        )
         return tables
 
     def _fold_sections(self) -> None:
         """Fold images and model when there is a segmentation: its controls need the room."""
         is_segmented = bool(self._state.results)
+        if is_segmented and self.underMouse():  # nothing moves under the pointer
+            return
         if is_segmented != self._was_segmented:
             for name in ("images", "model"):
                 self.folds[name].unfold(not is_segmented)
         self._was_segmented = is_segmented
+
+    def leaveEvent(self, event: QEvent) -> None:
+        super().leaveEvent(event)
+        self._fold_sections()
 
     def _draw_summaries(self) -> None:
         state = self._state
@@ -139,7 +164,7 @@ class Dock(QWidget):
         state = self._state
         is_idle, has_result = not state.busy, bool(state.hierarchies)
         has_table = state.table_columns is not None
-        has_others = len(state.open_images) > 1
+        has_others = any(image not in state.images for image in state.open_images)
         for control, is_enabled in (
             (self.model.train_button, bool(state.images) and is_idle),
             (self.model.resume_button, bool(state.images) and is_idle),
@@ -151,7 +176,7 @@ class Dock(QWidget):
             (self.segments.keep_button, has_result),
             (self.segments.open_button, is_idle),
             (self.segments.save_button, has_result and is_idle),
-            (self.segments.apply_button, bool(state.results) and is_idle),
+            (self.segments.apply_button, bool(state.results) and is_idle and has_others),
             (self.diagnostics, has_result and is_idle),
             (self.script_button, has_result),
             (self.folder.button, is_idle),
@@ -177,10 +202,22 @@ class Dock(QWidget):
             self.color_box.addItems(columns)
             self.color_box.setCurrentText(chosen)  # the column stays when others are added
 
+    @property
+    def _folder(self) -> str:
+        """Where dialogs open: where one was last, else where the image is."""
+        paths = [image.source.path for image in self._state.images if image.source.path]
+        return self._last_folder or (str(Path(paths[0]).parent) if paths else "")
+
+    def _remembered(self, path: str) -> str | None:
+        """Return a path, None when it is empty, and have the next dialog open there."""
+        if path:
+            self._last_folder = str(Path(path).parent)
+        return path or None
+
     def ask_model_to_load(self) -> str | None:
         """Ask for a model file; None when the user cancels."""
-        path, _ = QFileDialog.getOpenFileName(self, "Load a model", "", _MODEL_FILTER)
-        return path or None
+        path, _ = QFileDialog.getOpenFileName(self, "Load a model", self._folder, _MODEL_FILTER)
+        return self._remembered(path)
 
     def ask_where_to_save(self) -> str | None:
         """Ask for a file name; None when the user cancels."""
@@ -191,7 +228,7 @@ class Dock(QWidget):
     def ask_hierarchy_to_open(self) -> str | None:
         """Ask for the folder of a hierarchy; None when the user cancels."""
         title = f"Open a segmentation (a folder *{HIERARCHY_SUFFIX})"
-        return QFileDialog.getExistingDirectory(self, title) or None
+        return self._remembered(QFileDialog.getExistingDirectory(self, title, self._folder))
 
     def ask_where_to_save_hierarchy(self, name: str) -> str | None:
         """Ask for a folder that is to be made; None when the user cancels."""
@@ -205,8 +242,9 @@ class Dock(QWidget):
         return self._ask_where("Export the table", name, ".csv", "*.csv")
 
     def _ask_where(self, title: str, name: str, suffix: str, file_filter: str) -> str | None:
-        path, _ = QFileDialog.getSaveFileName(self, title, name + suffix, file_filter)
-        if not path or path.lower().endswith(suffix):
+        start = str(Path(self._folder) / (name + suffix))
+        path, _ = QFileDialog.getSaveFileName(self, title, start, file_filter)
+        if self._remembered(path) is None or path.lower().endswith(suffix):
             return path or None
         # Some dialogs leave the ending out, or its first half.
         return path.removesuffix(Path(suffix).suffix) + suffix

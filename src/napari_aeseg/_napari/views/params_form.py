@@ -39,6 +39,7 @@ class ParamsForm(QWidget):
         self._value = value
         self.controls: dict[str, ValueWidget] = {}
         self.errors: dict[str, str] = {}
+        self._defaults = type(value)().model_dump()  # which are shown in grey
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -88,12 +89,12 @@ class ParamsForm(QWidget):
         except InputError as error:
             self._mark(name, str(error))
             return
-        self._mark(name, "")
         if not isinstance(entry, str) and getattr(value, name) != entry:  # rounded
             with self.controls[name].changed.blocked():
                 self.controls[name].value = getattr(value, name)
-        if value != self._value:
-            self._value = value
+        is_new, self._value = value != self._value, value
+        self._mark(name, "")
+        if is_new:
             self.changed.emit(value)
 
     def _mark(self, name: str, error: str) -> None:
@@ -103,7 +104,9 @@ class ParamsForm(QWidget):
         control = self.controls[name]
         description = type(self._value).model_fields[name].description
         control.native.setToolTip(error or description)
-        control.native.setStyleSheet("border: 1px solid #d32f2f;" if error else "")
+        is_default = getattr(self._value, name) == self._defaults[name]
+        style = "color: gray;" if is_default else ""
+        control.native.setStyleSheet("border: 1px solid #d32f2f;" if error else style)
 
 
 def make_control(name: str, info: FieldInfo) -> ValueWidget:

@@ -75,6 +75,10 @@ _TIPS = {
     "border where the image is like the other side.",
 }
 _DISPLAY_TIP = "Fill the segments, draw their outlines, or hide the preview (O on the preview)."
+_PRIMARY = """
+QPushButton { font-weight: bold; }
+QPushButton:enabled { background: palette(highlight); }
+"""
 _LARGEST_SCALE = 1000  # patches averaged over, at the end of the slider
 #: Of what sizes of objects are: the text, the end of the slider, and where it begins when "auto" is
 #: unchecked, in pixels.
@@ -341,7 +345,7 @@ class SegmentsView(QWidget):
             "Save the segmentation",
         )
         self.session = in_a_row(self.open_button, self.save_button)
-        self.segment_button.setStyleSheet("font-weight: bold;")
+        self.segment_button.setStyleSheet(_PRIMARY)
         self.apply_button = push_button(
             "Apply to all open images",
             "Segment every open image like this one, with the same model, controls and classes.",

@@ -1,0 +1,46 @@
+"""What napari's status bar says of the segment of a preview that is under the pointer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from napari_aeseg.images.axes import Axes
+
+_MOST_PIXELS = 2**24  # that are counted while the window waits
+_MOST_LABELS = 100_000
+
+
+def hover_table(
+    labels: np.ndarray, kind: str, names: Sequence[str], axes: Axes
+) -> pd.DataFrame | None:
+    """Return a row for each label, with its name, area and share of all pixels; None if large.
+
+    Parameters
+    ----------
+    labels : ndarray of int
+    kind : str
+        What a label is called, such as "region".
+    names : sequence of str
+        Of labels 1, 2, ...; the others are called by their number.
+    axes : Axes
+        Of the image, with the size of a pixel if it is known.
+    """
+    import pandas as pd
+
+    if labels.size > _MOST_PIXELS or labels.max(initial=0) > _MOST_LABELS:
+        return None
+    pixels = np.bincount(labels.ravel())
+    kinds = ["", *names[: len(pixels) - 1]]
+    kinds += [f"{kind} {number}" for number in range(len(kinds), len(pixels))]
+    ndim = len(axes.space.replace("T", ""))
+    unit = "pixels" if axes.spacing is None else f"{axes.unit}{'²' if ndim == 2 else '³'}"
+    area = pixels if axes.spacing is None else pixels * float(np.prod(axes.spacing))
+    share = [f"{100 * n / labels.size:.3g} %" for n in pixels]
+    return pd.DataFrame({kind: kinds, f"area in {unit}": area, "share": share})
