@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_aeseg.images.parallel import one_blas_thread
-from napari_aeseg.regions.compare.descriptor import Descriptor, describe
+from napari_aeseg.regions.compare.descriptor import Descriptor, describe, is_coarse
 from napari_aeseg.regions.cuts.classes import class_tree
 from napari_aeseg.regions.cuts.smallest import without_small_regions
 from napari_aeseg.regions.tree.contrast import merged_by_contrast
@@ -65,7 +65,13 @@ class ComparedPatches:
         if self._tree is None:
             ward = self.merged_by_ward(stop)
             positions, graph = self.described().values, self.graph
-            self._tree = merged_by_contrast(ward, graph.edges, graph.border, positions, stop)
+            # Averages over many patches have no sharp borders; by what is left of contrast, single
+            # bricks would come before two textures.
+            self._tree = (
+                ward.ordered_by_area()
+                if is_coarse(self.described().scale)
+                else merged_by_contrast(ward, graph.edges, graph.border, positions, stop)
+            )
         return self._tree
 
     def merged_above(self, min_size: int) -> tuple[np.ndarray, MergeTree]:
