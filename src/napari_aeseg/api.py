@@ -46,7 +46,7 @@ from napari_aeseg.params import (
     checked_params,
 )
 from napari_aeseg.progress import Progress, StopFlag, collect_messages, drain, raise_if_stopped
-from napari_aeseg.regions.cuts.object_maps import brightness_of, stain_of
+from napari_aeseg.regions.cuts.object_maps import brightness_of, channels_of, stain_of
 from napari_aeseg.regions.hierarchy import Hierarchy, checked_number
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.segments import checked_segments, patches_with_segments
@@ -585,6 +585,8 @@ def _steps_in_memory(
     brightness = _in_image_order(axes, brightness_of(read.pixels))
     stain = stain_of(read.pixels)
     stain = None if stain is None else _in_image_order(axes, stain)
+    channels = channels_of(read.pixels)
+    channels = None if channels is None else axes.to_image_order(channels)
     del read, work  # the scaled image is large
     patches = _in_image_order(axes, patches)
     evidence = moments.evidence
@@ -614,6 +616,7 @@ def _steps_in_memory(
         model_fingerprint=model.fingerprint,
         notes=tuple(notes),
         stain=stain,
+        channels=channels,
     ).prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy

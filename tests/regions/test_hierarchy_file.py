@@ -180,6 +180,7 @@ def test_header_and_arrays_are_plain_zarr(saved, noisy):
             "notes",
             "has_tree",
             "has_stain",
+            "has_channels",
             "evidence",
             "steps",
             "calibration",

@@ -543,6 +543,15 @@ class AESegWidget(Container):
         self._controller.set_cut(exclude_borders=exclude_borders)
 
     @property
+    def channel(self) -> int | None:
+        """Channel in which objects are looked for, 1 for the first; None takes all together."""
+        return self.cut.channel
+
+    @channel.setter
+    def channel(self, channel: int | None) -> None:
+        self._controller.set_cut(channel=channel)
+
+    @property
     def class_ids(self) -> tuple[int, ...] | None:
         """Classes in which objects are detected; None detects them by brightness."""
         return self.cut.class_ids

@@ -157,6 +157,12 @@ def _add_objects(parser: argparse.ArgumentParser) -> None:
         help="0 finds clear objects only, 1 all that may be objects (default: 0.5)",
     )
     group.add_argument(
+        "--channel",
+        type=int,
+        metavar="NUMBER",
+        help="channel in which objects are looked for, 1 for the first (default: all together)",
+    )
+    group.add_argument(
         "--exclude-borders",
         action="store_true",
         default=None,

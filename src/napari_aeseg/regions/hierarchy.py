@@ -136,6 +136,7 @@ class Hierarchy:
     calibration: FeatureCalibration | None = None  # of patches in blocks, before they were joined
     evidence_of_patches: PatchEvidence | None = None  # of images in blocks
     stain: np.ndarray | None = None  # float16: of RGB, the other map that objects are found in
+    channels: np.ndarray | None = None  # float16, (C, *space): objects can be found in one of them
     # Children and cost of the merge tree for `comparison`, where it was built before.
     merges: InitVar[tuple[np.ndarray, np.ndarray] | None] = None
     # These two are shared with the hierarchies that `reweighted` returns.
@@ -152,7 +153,8 @@ class Hierarchy:
             moments = MomentsCache(self.statistics, self.graph, time, self.calibration)
         if search is None and self.brightness is not None:
             maps = [self.brightness, *([] if self.stain is None else [self.stain])]
-            search = object_search(maps, self.axes)
+            channels = () if self.channels is None else tuple(self.channels)
+            search = object_search(maps, channels, self.axes)
         size = self.statistics.count / prod(patch_shape(self.axes, self.params.patch_size))
         tree = None if merges is None else MergeTree.of(*merges, size)
         compared = ComparedPatches(
@@ -702,6 +704,7 @@ class Hierarchy:
         polarity: Polarity = "auto",
         sensitivity: float = 0.5,
         exclude_borders: bool = False,
+        channel: int | None = None,
         edits: Sequence[ObjectEdit] = (),
     ) -> np.ndarray:
         """Find separate objects such as nuclei, cells or particles.
@@ -726,6 +729,8 @@ class Hierarchy:
             0 finds clear objects only, 1 all that may be objects.
         exclude_borders : bool
             Whether objects at the image's edge are left out.
+        channel : int, optional
+            1, 2, ...: the channel in which objects are looked for, by default all together.
         edits : sequence of DeleteObject, TakeObject, MergeObjects and SplitObject, optional
             Corrections by hand, in order; see `napari_aeseg.regions.cuts.object_edits`.
 
@@ -745,7 +750,7 @@ class Hierarchy:
             When asked to stop.
         """
         settings = ObjectSettings(
-            diameter, min_size, max_size, polarity, sensitivity, exclude_borders
+            diameter, min_size, max_size, polarity, sensitivity, exclude_borders, channel
         )
         foreground = self._foreground(class_ids, n_classes, prototypes)
         return self._object_search.find(settings, foreground, stop, edits=tuple(edits))

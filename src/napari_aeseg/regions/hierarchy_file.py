@@ -40,6 +40,7 @@ ARRAYS: dict[str, tuple[str, str]] = {
     "patches": ("int32", "space"),
     "brightness": ("float16", "space"),
     "stain": ("float16", "space"),
+    "channels": ("float16", "C_space"),
     "statistics/count": ("float64", "P"),
     "statistics/mean": ("float32", "PF"),
     "statistics/second": ("float32", "PF"),
@@ -79,6 +80,7 @@ class HierarchyParts:
     merges: tuple[np.ndarray, np.ndarray] | None
     stain: np.ndarray | None = None
     evidence_of_patches: PatchEvidence | None = None
+    channels: np.ndarray | None = None
 
 
 def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAndType]:
@@ -99,12 +101,14 @@ def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAn
                 strict=True,
             )
         )
+    optional = {"stain": "has_stain", "channels": "has_channels"}  # not in files of older versions
+    whole = {"space": space, "C_space": (axes.channels, *space)}
     return expected | {
-        name: (space if kind == "space" else tuple(sizes[letter] for letter in kind), dtype)
+        name: (whole.get(kind) or tuple(sizes[letter] for letter in kind), dtype)
         for name, (dtype, kind) in ARRAYS.items()
         if (header["has_tree"] or not name.startswith("tree/"))
-        and (header["steps"] is None or kind != "space")
-        and (name != "stain" or header.get("has_stain", False))  # not in files of older versions
+        and (header["steps"] is None or kind not in whole)
+        and (name not in optional or header.get(optional[name], False))
     }
 
 
@@ -144,6 +148,8 @@ def _arrays(parts: HierarchyParts) -> dict[str, np.ndarray]:
         arrays |= {"patches": parts.patches, "brightness": np.asarray(parts.brightness)}
     if parts.stain is not None:
         arrays["stain"] = parts.stain
+    if parts.channels is not None:
+        arrays["channels"] = parts.channels
     if parts.evidence_of_patches is not None:
         of_patches = parts.evidence_of_patches
         arrays |= dict(zip(_OF_PATCHES, (of_patches.mean, of_patches.within), strict=True))
@@ -189,6 +195,7 @@ def _header(parts: HierarchyParts) -> dict[str, Any]:
         "notes": list(parts.notes),
         "has_tree": parts.merges is not None,
         "has_stain": parts.stain is not None,
+        "has_channels": parts.channels is not None,
         "evidence": None if parts.evidence is None else list(parts.evidence.shape),
         # Steps between the rows and columns at which there are patch ids.
         "steps": [2**i for i in range(1 + len(parts.coarse))] if is_lazy(parts.patches) else None,
@@ -243,6 +250,7 @@ def read_hierarchy(path: str | PathLike[str]) -> HierarchyParts:
         (arrays["tree/children"], arrays["tree/cost"]) if header["has_tree"] else None,
         arrays.get("stain"),
         of_patches,
+        arrays.get("channels"),
     )
 
 

@@ -214,6 +214,19 @@ def test_all_channels_are_looked_at(channels):
     assert_found(truth, objects_in(brightness_of(pixels)))
 
 
+def test_objects_are_looked_for_in_one_channel():
+    first, second = discs(PLACES[:2]), discs(PLACES[2:])
+    channels = [picture(first), picture(second, seed=1)]
+    search = ObjectSearch(np.mean(channels, axis=0), None, channels)
+    assert_found(discs(), search.find())
+    assert_found(first, search.find(ObjectSettings(channel=1)))
+    assert_found(second, search.find(ObjectSettings(channel=2)))
+    with pytest.raises(InputError, match="channel = 3: this image has 2"):
+        search.find(ObjectSettings(channel=3))
+    grey = ObjectSearch(channels[0])
+    assert np.array_equal(grey.find(ObjectSettings(channel=1)), grey.find())
+
+
 def test_nothing_is_smaller_than_min_size():
     truth = discs([(20, 20), (20, 70), (70, 30), (70, 70)])
     small = discs([(45, 45), (45, 80), (88, 50)], 3.0)

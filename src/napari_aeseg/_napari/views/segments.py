@@ -69,8 +69,8 @@ _TIPS = {
     "'auto' takes those that look more like objects.",
     "sensitivity": "0 finds clear objects only, 1 all that may be objects.",
     "exclude_borders": "Leave out objects that touch the edge of the image.",
-    "detect_by": "Detect objects that are brighter or darker than their surroundings, or objects "
-    "in the classes that are checked in the list of classes.",
+    "detect_by": "Detect objects that are brighter or darker than their surroundings, in all "
+    "channels together or in one, or objects in the classes that are checked below.",
     "refine": "Let borders follow the pixels instead of the patches: they change sides near a "
     "border where the image is like the other side.",
 }
@@ -87,6 +87,9 @@ _SIZES = {
     "min_size": ("Min. size", 10_000, 15),
     "max_size": ("Max. size", 1_000_000, 10_000),
 }
+
+
+_CLASSES = "classes"  # what objects are detected by, instead of a channel
 
 
 def auto_box(name: str) -> QCheckBox:
@@ -159,7 +162,6 @@ class ObjectsPanel(QWidget):
         self.exclude_borders.setToolTip(_TIPS["exclude_borders"])
         self.exclude_borders.clicked.connect(lambda on: state.change_cut(exclude_borders=on))
         self.detect_by = QComboBox()
-        self.detect_by.addItems(["brightness", "checked classes"])
         self.detect_by.activated.connect(self._choose_detection)
         ignore_wheel(self.detect_by)
         self.number = WrappedLabel()
@@ -211,11 +213,30 @@ class ObjectsPanel(QWidget):
         self.polarity.setCurrentIndex(self.polarity.findData(cut.polarity))
         self.sensitivity.value = cut.sensitivity
         self.exclude_borders.setChecked(cut.exclude_borders)
-        self.detect_by.setCurrentIndex(0 if cut.class_ids is None else 1)
+        self._draw_detection()
         self._draw_found()
 
+    def _draw_detection(self) -> None:
+        """Offer the channels of the first image, if it has several."""
+        cut, hierarchy = self._state.cut, self._state.hierarchy
+        number = 0 if hierarchy is None or hierarchy.channels is None else hierarchy.axes.channels
+        choices: dict[str, object] = {"brightness": None}
+        choices |= {f"channel {k}": k for k in range(1, max(number, cut.channel or 0) + 1)}
+        choices["checked classes"] = _CLASSES
+        if [self.detect_by.itemText(i) for i in range(self.detect_by.count())] != [*choices]:
+            self.detect_by.clear()
+            for text, value in choices.items():
+                self.detect_by.addItem(text, value)
+        chosen = cut.channel if cut.class_ids is None else _CLASSES
+        self.detect_by.setCurrentIndex([*choices.values()].index(chosen))
+
     def _choose_detection(self, index: int) -> None:
-        self.detect_by_classes.emit(bool(index))
+        channel = self.detect_by.itemData(index)
+        by_classes = channel == _CLASSES
+        if by_classes != (self._state.cut.class_ids is not None):
+            self.detect_by_classes.emit(by_classes)
+        if not by_classes:
+            self._state.change_cut(channel=channel)
         self._draw()  # it may have been refused
 
     def _draw_found(self) -> None:

@@ -46,7 +46,7 @@ class Cut:
         Whether each marker grows into one segment, or is an example of a class.
     min_size : int or None
         Pixels of the smallest region, object or connected piece of a class.
-    diameter, max_size, polarity, sensitivity, exclude_borders : optional
+    diameter, max_size, polarity, sensitivity, exclude_borders, channel : optional
         What objects are looked for; see `napari_aeseg.regions.cuts.object_settings`.
     refine : bool
         Whether borders follow the pixels, not the patches; see `Hierarchy.refined`. Objects always
@@ -80,6 +80,7 @@ class Cut:
     polarity: Polarity = "auto"
     sensitivity: float = 0.5
     exclude_borders: bool = False
+    channel: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

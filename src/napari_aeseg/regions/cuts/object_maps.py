@@ -41,3 +41,8 @@ def stain_of(pixels: np.ndarray) -> np.ndarray | None:
     for channel in range(3):
         stain -= np.float32(axis[channel]) * density(flat[channel], channel)
     return stain.reshape(pixels.shape[1:]).astype(np.float16)
+
+
+def channels_of(pixels: np.ndarray) -> np.ndarray | None:
+    """Return all channels of (C, *space), float16; None of an image that has one."""
+    return pixels.astype(np.float16) if len(pixels) > 1 else None

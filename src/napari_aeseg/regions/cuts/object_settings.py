@@ -30,6 +30,9 @@ class ObjectSettings:
         0 finds clear objects only, 1 all that may be objects.
     exclude_borders : bool
         Whether objects that touch the edge of the image are left out.
+    channel : int, optional
+        1, 2, ...: the channel in which objects are seen. By default, the mean of all channels, and
+        in RGB brightness and stain.
 
     A value that is out of range raises InputError.
 
@@ -45,14 +48,16 @@ class ObjectSettings:
     polarity: Polarity = "auto"
     sensitivity: float = 0.5
     exclude_borders: bool = False
+    channel: int | None = None
 
     def __post_init__(self) -> None:
         if self.diameter is not None and not (_is_number(self.diameter) and self.diameter > 0):
             raise InputError(f"diameter = {self.diameter!r}: give a number of pixels above 0.")
-        for name in ("min_size", "max_size"):
+        for name in ("min_size", "max_size", "channel"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and value >= 1 and value % 1 == 0):
-                raise InputError(f"{name} = {value!r}: give a whole number of pixels, 1 or more.")
+                unit = "" if name == "channel" else " of pixels"
+                raise InputError(f"{name} = {value!r}: give a whole number{unit}, 1 or more.")
         if (self.min_size or 1) > (self.max_size or np.inf):
             raise InputError(
                 f"min_size = {self.min_size} is larger than max_size = {self.max_size}: swap them."
@@ -66,6 +71,7 @@ class ObjectSettings:
         if not isinstance(self.exclude_borders, bool):
             raise InputError(f"exclude_borders = {self.exclude_borders!r}: give True or False.")
         plain = {"diameter": float, "min_size": int, "max_size": int, "sensitivity": float}
+        plain["channel"] = int
         for name, kind in plain.items():  # numbers of numpy cannot be written to JSON
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else kind(value))

@@ -63,9 +63,9 @@ _FILL, _GAIN = 0.85, 1.2
 # Least score of an object at a sensitivity of 0.5: a share of the score of clear objects (their
 # weighted 70 % quantile), within these bounds.
 _SHARE, _LEAST_SCORE = 0.35, (0.15, 0.35)
-# Objects may be so many times smaller or larger than a given diameter; beyond that, their score
+# Objects may be this many times smaller or larger than a given diameter; beyond that, their score
 # falls with this standard deviation of log(diameter).
-_DIAMETER_RANGE, _DIAMETER_SPREAD = 1.5, 0.3
+_DIAMETER_RANGE, _DIAMETER_SPREAD = 2.0, 0.25
 # Outlines of objects are this much steeper (log) than is usual in the image, at a sensitivity of
 # 0.5. In noise and shading, gradients are alike everywhere: outlines along the steepest have .6.
 _LEAST_CONTRAST = float(np.log(2))
@@ -120,6 +120,8 @@ class ObjectSearch:
         objects are seen; two or three space axes.
     spacing : sequence of float, optional
         Sides of a pixel, in any unit; by default all are equal.
+    channels : sequence of ndarray
+        Further maps, which are searched only where `ObjectSettings.channel` asks for one.
 
     Examples
     --------
@@ -131,9 +133,14 @@ class ObjectSearch:
     """
 
     def __init__(
-        self, maps: np.ndarray | Sequence[np.ndarray], spacing: Sequence[float] | None = None
+        self,
+        maps: np.ndarray | Sequence[np.ndarray],
+        spacing: Sequence[float] | None = None,
+        channels: Sequence[np.ndarray] = (),
     ) -> None:
         maps = [maps] if isinstance(maps, np.ndarray) else list(maps)
+        self._n_channels = len(channels)
+        maps += channels
         self.shape = maps[0].shape
         sides = [1.0] * len(self.shape) if spacing is None else list(spacing)
         # A single slice is an image: how deep its objects are cannot be seen.
@@ -261,9 +268,16 @@ class ObjectSearch:
         return options
 
     def _sources(self, settings: ObjectSettings) -> list[Source]:
-        """All maps, with the polarities that are looked for."""
+        """The maps to search, with the polarities that are looked for."""
         signs = {"bright": (1,), "dark": (-1,)}.get(settings.polarity, (1, -1))
-        return [(which, sign) for which in range(len(self._maps)) for sign in signs]
+        first, channel = len(self._maps) - self._n_channels, settings.channel
+        if channel is None:
+            maps = range(first)
+        elif channel <= max(self._n_channels, 1):  # that of a grey image is its brightness
+            maps = range(at := first + channel - 1 if self._n_channels else 0, at + 1)
+        else:
+            raise InputError(f"channel = {channel}: this image has {max(self._n_channels, 1)}.")
+        return [(which, sign) for which in maps for sign in signs]
 
     def evidence(
         self, settings: ObjectSettings = _DEFAULTS, stop: StopFlag | None = None
@@ -389,11 +403,18 @@ class ObjectSearchInTime:
         maps: np.ndarray | Sequence[np.ndarray],
         axis: int,
         spacing: Sequence[float] | None = None,
+        channels: Sequence[np.ndarray] = (),
     ) -> None:
         maps = [maps] if isinstance(maps, np.ndarray) else maps
         self._axis, self.shape = axis, maps[0].shape
-        frames = zip(*(np.moveaxis(image, axis, 0) for image in maps), strict=True)
-        self._searches = [ObjectSearch(frame, spacing) for frame in frames]
+        self._searches = [
+            ObjectSearch(
+                [np.take(image, i, axis) for image in maps],
+                spacing,
+                [np.take(channel, i, axis) for channel in channels],
+            )
+            for i in range(self.shape[axis])
+        ]
 
     def find(
         self,
@@ -481,15 +502,17 @@ def _check(space: tuple[int, ...], foreground: np.ndarray | None) -> None:
         )
 
 
-def object_search(maps: list[np.ndarray], axes: Axes) -> ObjectSearch | ObjectSearchInTime:
+def object_search(
+    maps: list[np.ndarray], channels: Sequence[np.ndarray], axes: Axes
+) -> ObjectSearch | ObjectSearchInTime:
     """Return the search in an image with these axes."""
     # Sides of pixels matter where slices are farther apart; images are taken as they are.
     spacing = axes.spacing if "Z" in axes.space else None
     if "T" not in axes.space:
-        return ObjectSearch(maps, spacing)
+        return ObjectSearch(maps, spacing, channels)
     time = axes.space.index("T")
     in_frame = None if spacing is None else spacing[:time] + spacing[time + 1 :]
-    return ObjectSearchInTime(maps, time, in_frame)
+    return ObjectSearchInTime(maps, time, in_frame, channels)
 
 
 @dataclass(frozen=True, slots=True)
