@@ -155,6 +155,10 @@ class Score:
     lower_is_better: bool = False
 
 
+#: Lower is better, as for the variation of information.
+BORDERS = Score(lambda s, found: scores.border_distance(s.truths[0], found), True)
+
+
 def _objects() -> dict[str, Score]:
     return {
         "AP50": Score(lambda s, found: scores.average_precision(s.truths[0], found, 0.5)),
@@ -165,8 +169,14 @@ def _objects() -> dict[str, Score]:
 
 #: The first score of a kind is the one that methods are ranked by.
 SCORES: dict[str, dict[str, Score]] = {
-    "classes": {"mIoU": Score(lambda s, found: scores.mean_iou(s.truths[0], found, s.ignore))},
-    "textures": {"covering": Score(lambda s, found: scores.covering(s.truths, found))},
+    "classes": {
+        "mIoU": Score(lambda s, found: scores.mean_iou(s.truths[0], found, s.ignore)),
+        "border distance": BORDERS,
+    },
+    "textures": {
+        "covering": Score(lambda s, found: scores.covering(s.truths, found)),
+        "border distance": BORDERS,
+    },
     "partitions": {
         "covering": Score(lambda s, found: scores.covering(s.truths, found)),
         "PRI": Score(lambda s, found: scores.probabilistic_rand_index(s.truths, found)),

@@ -2,7 +2,8 @@
 
 All of them start from the table of overlaps of two label arrays, so that a score costs one pass
 over the pixels. ``labels`` is what a method found, ``truth`` one annotation and ``truths`` several,
-one per annotator. Higher is better, except for the variation of information.
+one per annotator. Higher is better, except for the variation of information and the distance of
+borders.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.optimize import linear_sum_assignment
 from skimage.metrics import variation_of_information as _skimage_voi
+from skimage.segmentation import find_boundaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,6 +109,24 @@ def variation_of_information(truths: Iterable[NDArray], labels: NDArray) -> floa
         table = overlap_table(truth, labels)
         scores.append(_skimage_voi(truth, labels, table=table / table.sum()).sum())
     return float(np.mean(scores))
+
+
+# -- borders -------------------------------------------------------------------------------------
+
+
+def border_distance(truth: NDArray, labels: NDArray, most: float = 20) -> float:
+    """Mean distance in pixels of found borders to true ones and back, each at most `most`.
+
+    Examples
+    --------
+    >>> border_distance(np.array([[1, 1, 2, 2, 2]]), np.array([[1, 1, 1, 2, 2]]))
+    0.5
+    """
+    borders = [find_boundaries(array, mode="thick") for array in (truth, labels)]
+    if not all(border.any() for border in borders):
+        return 0.0 if not any(border.any() for border in borders) else most
+    distances = [ndimage.distance_transform_edt(~border).clip(max=most) for border in borders]
+    return float(np.mean([distances[0][borders[1]].mean(), distances[1][borders[0]].mean()]))
 
 
 # -- objects -------------------------------------------------------------------------------------

@@ -116,6 +116,15 @@ def test_variation_of_information_in_bits() -> None:
 # -- objects
 
 
+def test_border_distance_is_that_of_a_moved_border() -> None:
+    truth, moved, one = (np.repeat([[1] * n + [2] * (20 - n)], 5, axis=0) for n in (10, 13, 20))
+    assert scores.border_distance(truth, truth) == 0
+    # Borders are two pixels thick: of 3 and 2 pixels
+    assert scores.border_distance(truth, moved) == pytest.approx(2.5)
+    assert scores.border_distance(truth, one, most=7) == 7
+    assert scores.border_distance(one, one) == 0
+
+
 def test_dice_of_the_foreground() -> None:
     truth, labels = np.array([0, 1, 1, 2]), np.array([0, 0, 5, 5])
     assert scores.dice(truth, labels) == pytest.approx(2 * 2 / (3 + 2))
