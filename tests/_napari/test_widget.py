@@ -125,6 +125,16 @@ def test_segment_uses_the_base_model_where_there_is_none(widget):
     assert np.array_equal(widget.preview.scale, (2, 3))
 
 
+def test_segmenting_with_another_model_says_how_alike_the_classes_are(widget, model):
+    widget.mode = "classes"
+    for other, says_so in ((aeseg.load_model("base"), False), (model, True), (model, False)):
+        widget.model = other
+        widget.segment()
+        widget.wait(30)
+        text = "% of the pixels have the same class as with the model before."
+        assert (text in widget._state.message) is says_so
+
+
 def test_several_images_train_one_model_and_are_segmented_each(widget):
     viewer = widget.viewer_model
     viewer.add_layer(Image(np.stack([halves(), halves()]), name="two", axis_labels=("c", "y", "x")))

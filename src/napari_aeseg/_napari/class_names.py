@@ -1,4 +1,4 @@
-"""Names and colours of classes stay on what they were given to when classes are found anew."""
+"""Classes found anew beside those before: names and colours stay on what they were given to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from napari_aeseg._napari.state import Result
+    from napari_aeseg.regions.cuts.cut import Cut
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
@@ -15,13 +17,45 @@ def class_pairs(before: Hierarchy, after: Hierarchy, number: int) -> list[int]:
 
     Every old class is given once. Without common pixels to count, each is itself.
     """
+    common = _in_common(before, after, number)
+    return list(range(number)) if common is None else _pairs(common)
+
+
+def share_in_common(before: Hierarchy, after: Hierarchy, number: int) -> float | None:
+    """Return the share of pixels in the class of `class_pairs`; None if pixels are not compared."""
+    common = _in_common(before, after, number)
+    if common is None:
+        return None
+    return float(common[np.arange(number), _pairs(common)].sum() / common.sum())
+
+
+def other_model_lines(before: Result | None, after: Result, cut: Cut) -> list[str]:
+    """Say how alike the classes of two models are; nothing if there was no other model before."""
+    if before is None or before.model in (None, after.model):
+        return []
+    number = cut.classes_in(after.hierarchy)
+    if number > before.hierarchy.max_classes:
+        return []
+    share = share_in_common(before.hierarchy, after.hierarchy, number)
+    if share is None:
+        return []
+    text = f"{share:.0%} of the pixels have the same class as with the model before."
+    return [f"{text} Choose the better model in the list."]
+
+
+def _pairs(common: np.ndarray) -> list[int]:
     from scipy.optimize import linear_sum_assignment  # a window opens sooner without it
 
+    return [int(i) for i in linear_sum_assignment(-common)[1]]
+
+
+def _in_common(before: Hierarchy, after: Hierarchy, number: int) -> np.ndarray | None:
+    """Pixels of each new class in each old one; None for images in blocks or of other sizes."""
     if before.patches is after.patches:
         old, new = before.class_of_patch(number), after.class_of_patch(number)
         weight = after.statistics.count
     elif before.is_lazy or after.is_lazy or before.patches.shape != after.patches.shape:
-        return list(range(number))
+        return None
     else:
         old, new = (
             tree.map_to_pixels(tree.class_of_patch(number)).ravel() for tree in (before, after)
@@ -29,7 +63,7 @@ def class_pairs(before: Hierarchy, after: Hierarchy, number: int) -> list[int]:
         weight = np.ones(old.size)
     common = np.zeros((number, number))
     np.add.at(common, (new - 1, old - 1), weight)
-    return [int(i) for i in linear_sum_assignment(-common)[1]]
+    return common
 
 
 def names_on(pairs: list[int], names: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from psygnal import Signal
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow
 
+from napari_aeseg._napari.class_names import other_model_lines
 from napari_aeseg._napari.corrections import ManualCorrections
 from napari_aeseg._napari.drafts import Draft, read_draft, restore_settings
 from napari_aeseg._napari.export.script import script_of
@@ -364,6 +365,8 @@ class Controller:
             lines = list(hierarchy.notes)
             segments, labels = start
             result = Result(hierarchy, model, read, segments=segments, labels=labels)
+            if total == 1 and self.state.cut.mode == "classes":
+                lines += other_model_lines(self.state.results.get(image), result, self.state.cut)
             if not self.state.add_result(image, result):
                 lines.append(EDITS_DISCARDED)
             classes = self.state.classes
