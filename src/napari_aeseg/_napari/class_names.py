@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from napari_aeseg._napari.state import Result
-    from napari_aeseg.regions.cuts.cut import Cut
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
@@ -29,14 +27,11 @@ def share_in_common(before: Hierarchy, after: Hierarchy, number: int) -> float |
     return float(common[np.arange(number), _pairs(common)].sum() / common.sum())
 
 
-def other_model_lines(before: Result | None, after: Result, cut: Cut) -> list[str]:
-    """Say how alike the classes of two models are; nothing if there was no other model before."""
-    if before is None or before.model in (None, after.model):
+def alike_lines(before: Hierarchy, after: Hierarchy, number: int) -> list[str]:
+    """Say how alike the classes of two models are, if they can be compared."""
+    if number > before.max_classes:
         return []
-    number = cut.classes_in(after.hierarchy)
-    if number > before.hierarchy.max_classes:
-        return []
-    share = share_in_common(before.hierarchy, after.hierarchy, number)
+    share = share_in_common(before, after, number)
     if share is None:
         return []
     text = f"{share:.0%} of the pixels have the same class as with the model before."

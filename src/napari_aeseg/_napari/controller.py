@@ -17,7 +17,7 @@ from psygnal import Signal
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow
 
-from napari_aeseg._napari.class_names import other_model_lines
+from napari_aeseg._napari.class_names import alike_lines
 from napari_aeseg._napari.corrections import ManualCorrections
 from napari_aeseg._napari.drafts import Draft, read_draft, restore_settings
 from napari_aeseg._napari.export.script import script_of
@@ -365,8 +365,10 @@ class Controller:
             lines = list(hierarchy.notes)
             segments, labels = start
             result = Result(hierarchy, model, read, segments=segments, labels=labels)
-            if total == 1 and self.state.cut.mode == "classes":
-                lines += other_model_lines(self.state.results.get(image), result, self.state.cut)
+            before, cut = self.state.results.get(image), self.state.cut
+            other = before is not None and before.model not in (None, model)
+            if before is not None and other and total == 1 and cut.mode == "classes":
+                lines += alike_lines(before.hierarchy, hierarchy, cut.classes_in(hierarchy))
             if not self.state.add_result(image, result):
                 lines.append(EDITS_DISCARDED)
             classes = self.state.classes
