@@ -140,6 +140,14 @@ def write_draft(draft: Draft, path: Path) -> None:
         np.savez_compressed(part, values=np.array(json.dumps(values)), **arrays)
 
 
+def has_work_by_hand(path: Path) -> bool:
+    """Whether a file has more than settings; nothing of it is read."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return any(f"{name}.npy" in file.namelist() for name in _ARRAYS)
+
+
 def read_draft(path: Path) -> Draft:
     """Read what `write_draft` wrote; raise InputError if it is damaged, OSError if it is gone."""
     try:

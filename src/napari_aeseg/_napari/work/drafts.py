@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
-from napari_aeseg._napari.drafts import SUFFIX, digest_of, draft_of, write_draft
+from napari_aeseg._napari.drafts import (
+    SUFFIX,
+    digest_of,
+    draft_of,
+    has_work_by_hand,
+    write_draft,
+)
 from napari_aeseg._napari.manifest.settings import new_path
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.worker import Failed, Job
@@ -75,8 +81,9 @@ class DraftKeeper(Background):
         if self._settings().autosave and new and self._folder.is_dir():
             for image in new:
                 files = [] if (name := digest_of(image)) is None else self._files(f"{name} *")
-                if files:
-                    drafts[image] = files[-1]
+                if files:  # a slider that was moved since must not hide an hour of painting
+                    by_hand = filter(has_work_by_hand, reversed(files))
+                    drafts[image] = next(by_hand, files[-1])
         state.drafts = drafts
 
     def _files(self, pattern: str = "*") -> list[Path]:
