@@ -42,7 +42,10 @@ _COLOUR_TIP = "Colour the selected Labels layer by a column of its features. Kep
 
 def _links() -> QLabel:
     """Return a line with links to the user guide and to how the plugin is cited."""
-    links = QLabel(f'<a href="{_GUIDE}">Help</a> &nbsp; <a href="{_CITATION}">How to cite</a>')
+    # Qt's own colour of links, dark blue, cannot be read on napari's dark theme.
+    link = '<a href="{}" style="color: gray">{}</a>'
+    texts = link.format(_GUIDE, "Help"), link.format(_CITATION, "How to cite")
+    links = QLabel(" &nbsp; ".join(texts))
     links.setOpenExternalLinks(True)
     links.setToolTip("The user guide, and how to cite this plugin, in the browser.")
     return links
