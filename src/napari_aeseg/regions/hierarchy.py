@@ -310,7 +310,12 @@ class Hierarchy:
             count = self.statistics.count
             gaussians = Gaussians.of_patches(of_patch, count, self.evidence_of_patches)
             return refined_lazily(labels, self.evidence, gaussians, self.border_band, least)
-        return refined(labels, self.evidence, self.border_band, min_size=least)
+        # Ties are decided in raster order: the same whatever the order of the image's axes.
+        order = [self.axes.space.index(a) for a in "TZYX" if a in self.axes.space]
+        evidence = self.evidence.transpose(*order, len(order))
+        band = tuple(self.border_band[i] for i in order)
+        found = refined(labels.transpose(order), evidence, band, min_size=least)
+        return np.ascontiguousarray(self.axes.to_image_order(found))
 
     def regions(
         self,
