@@ -790,10 +790,11 @@ class Hierarchy:
         Examples
         --------
         >>> import napari_aeseg as aeseg
-        >>> y, x = np.indices((64, 64))
-        >>> distance = np.hypot(y - 32, x - 32)
-        >>> tree = aeseg.build_hierarchy(1.0 * (distance < 20) + (distance < 8), "base")
-        >>> sizes = tree.object_sizes_at((32, 32))
+        >>> y, x = np.indices((96, 96))
+        >>> distance = np.hypot(y - 48, x - 48)
+        >>> image = 1 / (1 + np.exp(distance - 20)) + 1 / (1 + np.exp(distance - 8))
+        >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
+        >>> sizes = tree.object_sizes_at((48, 48))
         >>> [round((size / np.pi) ** 0.5) for size in sizes]
         [8, 20]
         """

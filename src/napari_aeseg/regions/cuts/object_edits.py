@@ -27,6 +27,8 @@ _COVERED = 0.5
 _OVERLAP, _LEAST_SCORE = 0.2, 0.02
 # Of candidates whose sizes differ by less than this factor, that with the clearest outline counts.
 _SAME_SIZE = 1.3
+# An outline that is this much flatter (log) than the steepest around a place is noise.
+_FLAT = float(np.log(8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,17 @@ def sizes_on_offer(place: Place, options_at: OptionFinder) -> list[int]:
     """Return sizes of the candidates at a place with the clearest outlines, smallest first."""
     for nearby in (False, True):
         options = [o for o in options_at(place, nearby) if o.score > _LEAST_SCORE]
+        options.sort(key=lambda option: option.size)
+        steepest = max((o.contrast for o in options), default=0)
         clearest = [
-            o.size
-            for o in options
-            if all(o.contrast >= other.contrast for other in options if _similar(o, other.size))
+            option.size
+            for k, option in enumerate(options)
+            if option.contrast > steepest - _FLAT
+            and all(
+                option.contrast >= other.contrast
+                for i, other in enumerate(options)
+                if abs(i - k) == 1 or _similar(option, other.size)
+            )
         ]
         if clearest:
             break
