@@ -65,6 +65,16 @@ def test_kept_labels_are_those_shown(large):
     assert sorted(measured(kept)["index"]) == [1, 2, 3, 4]
 
 
+def test_kept_labels_follow_the_pixels(large):
+    large.refine, large.n_regions = True, 4
+    large.wait(60)
+    (kept,) = large.keep()
+    labels = kept.data[0].compute()
+    assert np.array_equal(labels, large.hierarchy.regions(4).compute())
+    assert (labels != large.preview.data[0].compute()).any()
+    assert sorted(measured(kept)["index"]) == [1, 2, 3, 4]
+
+
 def test_objects_say_why_they_are_not_there(large):
     large.mode = "objects"
     with pytest.raises(InputError, match="in blocks"):

@@ -188,6 +188,7 @@ class _PatchValues:
 # The values of each array of `map_to_pixels_lazily` that is in use, by the array's name: a dask
 # array has no place for them.
 _VALUES: WeakValueDictionary[str, _PatchValues] = WeakValueDictionary()
+_LOOK_UPS: WeakValueDictionary[str, _PatchValues] = WeakValueDictionary()
 
 
 def is_lazy(patches: Any) -> bool:
@@ -197,7 +198,11 @@ def is_lazy(patches: Any) -> bool:
 
 def map_to_pixels_lazily(patches: Any, values: np.ndarray) -> Any:
     """Return a dask array with the value, (P,) or (P, C), of each pixel's patch; 0 for id -1."""
+    from dask.base import tokenize
+
     look_up = _PatchValues(patches, values)
+    # Equal arrays have one name: if each had its own, the first to go would take it along.
+    look_up = _LOOK_UPS.setdefault(tokenize(look_up), look_up)
     labels = look_up_lazily(patches, look_up, values)
     _VALUES[labels.name] = look_up
     return labels

@@ -159,7 +159,8 @@ class KeptLayers:
         error = self._state.errors.get(kept.result.input)
         maps = {} if error is None else {"reconstruction_error": error}
         spacing = axes.spacing or (1.0,) * labels.ndim
-        image = self._pixels(kept.result) if (labels == 0).any() else None
+        has_background = not is_lazy(labels) and (labels == 0).any()  # lazy: no pixel is computed
+        image = self._pixels(kept.result) if has_background else None
         table = hierarchy.table(labels, classes, spacing, axes.unit, image, **maps)
         if axes.spacing is None:
             table = table.drop(columns="area_pixels")  # the area is the same number
