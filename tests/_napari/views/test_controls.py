@@ -413,7 +413,12 @@ def ready(segmented, model, tmp_path, monkeypatch):
     segmented.opened = []
     segmented.clipboard = lambda: QApplication.clipboard().text()
     QApplication.clipboard().clear()
-    window = SimpleNamespace(add_plugin_dock_widget=lambda *asked: segmented.opened.append(asked))
+
+    def open_dock(*asked):
+        segmented.opened.append(asked)
+        return segmented.native, None
+
+    window = SimpleNamespace(add_plugin_dock_widget=open_dock)
     monkeypatch.setattr(ViewerModel, "window", window, raising=False)
     answers = {
         "getOpenFileName": (str(path), ""),

@@ -43,7 +43,9 @@ class StatusView(QWidget):
         row.addWidget(self.stop_button)
         fill_column(self, row, self.text)
         self.bring_button = push_button(
-            "", "Segment the image as it was, with the strokes, merges, splits and locks of then."
+            "",
+            "Segment the image as it was, with the strokes, merges, splits and locks of then.",
+            "Bring back earlier work",
         )
         self.dismiss_button = push_button("×", "Leave the earlier work.", "Leave the earlier work")
         self.dismiss_button.setFixedWidth(28)
