@@ -35,6 +35,7 @@ from napari_aeseg.images.intensity import (
     read_image,
 )
 from napari_aeseg.images.layers import is_layer
+from napari_aeseg.images.memory import trim_heap
 from napari_aeseg.images.windows import window_sample_steps
 from napari_aeseg.large.build import block_hierarchy_steps, needs_blocks
 from napari_aeseg.large.cluster import active_client
@@ -588,6 +589,7 @@ def _steps_in_memory(
     channels = channels_of(read.pixels)
     channels = None if channels is None else axes.to_image_order(channels)
     del read, work  # the scaled image is large
+    trim_heap()  # threads that encode leave much behind
     patches = _in_image_order(axes, patches)
     evidence = moments.evidence
     if evidence is not None:

@@ -30,7 +30,7 @@ def test_loss_of_an_event_is_the_mean_squared_error_of_the_clean_crops(
     steps = [event for event in events if event.stage == "train"]
     assert len(steps) == len(clean) == len(made) == tiny_params.steps
     expected = [
-        np.mean((m.detach().numpy().astype(float) - c.numpy()) ** 2)
+        np.mean((m.detach().double().numpy() - c.numpy()) ** 2)
         for m, c in zip(made, clean, strict=True)
     ]
     assert [event.loss for event in steps] == pytest.approx(expected, rel=1e-5)

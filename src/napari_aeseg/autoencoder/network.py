@@ -124,6 +124,8 @@ class Autoencoder(nn.Module):
         )
         readout = _CONVOLUTION[architecture.dimensions]
         self.readout = readout(widths[1], architecture.channels, 1, **placed)
+        if device == "meta":  # for "meta", torch would import a thousand modules: 2 s
+            return
         for module in self.modules():
             _initialise(module, generator)
         nn.init.normal_(self.readout.weight, std=0.1 / widths[1] ** 0.5, generator=generator)

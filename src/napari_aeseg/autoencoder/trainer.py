@@ -21,6 +21,7 @@ from napari_aeseg.autoencoder.device import (
     oom_as_device_error,
     precision_used,
     training_modes,
+    training_precision,
     unless_out_of_memory,
 )
 from napari_aeseg.autoencoder.diagnosis import training_warnings
@@ -49,7 +50,8 @@ class Trainer:
     `init` gives architecture and weights to start from. With `resume`, its unfinished training goes
     on, on the same images; on the CPU, the result is that of a training that was never stopped, bit
     for bit. `intensity` is stored in the model: the range by which every later image is to be
-    scaled. `precision` is that of activations; weights are float32 in any case.
+    scaled. `precision` is that of activations, by default `training_precision` or that in which a
+    resumed training began; weights are float32 in any case.
     """
 
     @training_modes()
@@ -62,7 +64,7 @@ class Trainer:
         intensity: IntensityRange | None = None,
         *,
         resume: bool = False,
-        precision: Precision = "float32",
+        precision: Precision | None = None,
         voxel_size: Sequence[float] | None = None,
     ) -> None:
         params = params or TrainingParams()
@@ -75,9 +77,11 @@ class Trainer:
         # What is recorded is what was built: with `init`, its architecture.
         self.params = params.updated(**{name: getattr(architecture, name) for name in PARAM_FIELDS})
         self.voxel_size = None if voxel_size is None else tuple(map(float, voxel_size))
-        self.images, self.intensity, self.precision = images, intensity, precision
+        self.images, self.intensity = images, intensity
         self.device = choose_device(device)
-        dtype_of(precision, self.device)  # raises before images take memory
+        began = init.record.precision if resume and init is not None else ""
+        self.precision = training_precision(self.device, began) if precision is None else precision
+        dtype_of(self.precision, self.device)  # raises before images take memory
         self.network = Autoencoder(
             architecture, torch.Generator("cpu").manual_seed(self.params.seed)
         )
