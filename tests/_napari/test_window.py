@@ -103,9 +103,9 @@ def test_from_the_image_to_labels_that_are_kept(viewer):
     # Layers that come, go and are renamed reach the list without any help.
     image.name = "renamed"
     viewer.add_image(halves(), name="second")
+    assert [layer.name for layer in widget.images] == ["second"]  # the one in sight
+    viewer.layers.remove(widget.images[0])
     assert [layer.name for layer in widget.images] == ["renamed"]
-    viewer.layers.remove(image)
-    assert [layer.name for layer in widget.images] == ["second"]
 
 
 def test_keys_on_the_preview_and_the_features_table(viewer, model, tmp_path, qtbot):

@@ -16,7 +16,7 @@ from napari_aeseg._napari.drafts import (
 )
 from napari_aeseg._napari.manifest.settings import new_path
 from napari_aeseg._napari.work.background import Background
-from napari_aeseg._napari.work.worker import Failed, Job
+from napari_aeseg._napari.work.worker import Failed, Job, log_unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -68,9 +68,12 @@ class DraftKeeper(Background):
             self._timer.stop()
         super().close()
         if is_due:
-            for path, draft in self._drafts().items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_draft(draft, path)
+            try:
+                for path, draft in self._drafts().items():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_draft(draft, path)
+            except OSError as error:  # the dock closes all the same
+                log_unexpected(error, "saving the work by hand")
 
     def _find(self) -> None:
         """Look for drafts of images that were opened."""
