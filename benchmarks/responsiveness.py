@@ -25,8 +25,8 @@ import napari_aeseg as aeseg
 from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
 from napari_aeseg.errors import StoppedError
 from napari_aeseg.progress import drain
-from napari_aeseg.regions.cuts.object_maps import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.objects.maps import brightness_of
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
 from napari_aeseg.regions.patches.superpixels import make_patches

@@ -1,4 +1,4 @@
-"""Fit the weights of `napari_aeseg.regions.cuts.object_score`, and print them with their scores.
+"""Fit the weights of `napari_aeseg.regions.objects.score`, and print them with their scores.
 
     python tools/fit_object_score.py FOLDER [FOLDER ...]
 
@@ -20,9 +20,9 @@ from skimage.transform import resize
 
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.regions.cuts import objects
-from napari_aeseg.regions.cuts.object_candidates import CONTRAST
-from napari_aeseg.regions.cuts.object_maps import brightness_of, stain_of
-from napari_aeseg.regions.cuts.object_score import agreement_of, regressors
+from napari_aeseg.regions.objects.candidates import CONTRAST
+from napari_aeseg.regions.objects.maps import brightness_of, stain_of
+from napari_aeseg.regions.objects.score import agreement_of, regressors
 
 _ROWS = 1000  # of each image, for objects and for other candidates
 _RIDGE = 1.0

@@ -14,8 +14,8 @@ from .params import BlockParams, ComparisonParams, SegmentationParams, TrainingP
 from .prototypes import Prototypes
 from .regions.cuts.cut import Cut
 from .regions.cuts.edits import Merge, Split
-from .regions.cuts.object_edits import DeleteObject, MergeObjects, SplitObject, TakeObject
 from .regions.hierarchy import Hierarchy, load_hierarchy
+from .regions.objects.edits import DeleteObject, MergeObjects, SplitObject, TakeObject
 
 __all__ = [
     "AesegError",

@@ -47,8 +47,8 @@ from napari_aeseg.params import (
     checked_params,
 )
 from napari_aeseg.progress import Progress, StopFlag, collect_messages, drain, raise_if_stopped
-from napari_aeseg.regions.cuts.object_maps import brightness_of, channels_of, stain_of
 from napari_aeseg.regions.hierarchy import Hierarchy, checked_number
+from napari_aeseg.regions.objects.maps import brightness_of, channels_of, stain_of
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.segments import checked_segments, patches_with_segments
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry

@@ -5,8 +5,8 @@ import pytest
 
 from napari_aeseg.images.axes import read_axes
 from napari_aeseg.params import ComparisonParams, SegmentationParams
-from napari_aeseg.regions.cuts.object_maps import brightness_of
 from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.objects.maps import brightness_of
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
 from napari_aeseg.regions.patches.superpixels import make_patches

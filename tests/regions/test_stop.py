@@ -5,8 +5,8 @@ import pytest
 
 from napari_aeseg.errors import StoppedError
 from napari_aeseg.regions.compare import moments
-from napari_aeseg.regions.cuts.objects import ObjectSearch
 from napari_aeseg.regions.hierarchy import Hierarchy
+from napari_aeseg.regions.objects.detection import ObjectSearch
 from napari_aeseg.regions.patches.graph import region_graph
 from napari_aeseg.regions.patches.superpixels import make_patches
 from napari_aeseg.regions.tree import ward

@@ -18,7 +18,7 @@ from napari_aeseg._napari.object_corrections import ObjectCorrections
 from napari_aeseg._napari.state import edits_of
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.cuts.edits import Merge, Split
-from napari_aeseg.regions.cuts.object_edits import ObjectEdit
+from napari_aeseg.regions.objects.edits import ObjectEdit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

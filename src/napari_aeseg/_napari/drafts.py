@@ -17,7 +17,7 @@ from napari_aeseg.io.atomic import atomic_write
 from napari_aeseg.params import ComparisonParams, SegmentationParams
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import Merge, Split, edit_of, edits_on
-from napari_aeseg.regions.cuts.object_edits import object_edit_of
+from napari_aeseg.regions.objects.edits import object_edit_of
 
 if TYPE_CHECKING:
     from pathlib import Path

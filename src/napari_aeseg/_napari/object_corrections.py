@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_aeseg._napari.layers.placement import checked_place
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.cuts.object_edits import (
+from napari_aeseg.regions.objects.edits import (
     DeleteObject,
     MergeObjects,
     ObjectEdit,

@@ -22,8 +22,8 @@ from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, T
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import edits_on
 from napari_aeseg.regions.cuts.locked import with_locked
-from napari_aeseg.regions.cuts.object_edits import ObjectEdit
 from napari_aeseg.regions.cuts.smallest import without_small_pieces_of_pixels
+from napari_aeseg.regions.objects.edits import ObjectEdit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import Existing
     from napari_aeseg.regions.cuts.cut import Cut, MarkersAre, Mode
-    from napari_aeseg.regions.cuts.object_settings import Polarity
     from napari_aeseg.regions.hierarchy import Hierarchy
+    from napari_aeseg.regions.objects.settings import Polarity
 
 
 class AESegWidget(Container):

@@ -251,7 +251,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _cut(options: argparse.Namespace) -> Cut:
     from napari_aeseg.regions.cuts.cut import Cut
-    from napari_aeseg.regions.cuts.object_settings import ObjectSettings
+    from napari_aeseg.regions.objects.settings import ObjectSettings
 
     names = [field.name for field in fields(ObjectSettings)]
     settings = {n: getattr(options, n) for n in names if getattr(options, n) is not None}

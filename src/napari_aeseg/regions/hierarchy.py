@@ -31,8 +31,6 @@ from napari_aeseg.regions.cuts.markers import (
     marks_on_top,
     spread,
 )
-from napari_aeseg.regions.cuts.object_settings import ObjectSettings, Polarity
-from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime, object_search
 from napari_aeseg.regions.cuts.pixels import BrightnessFeatures, scores_of_pixels
 from napari_aeseg.regions.cuts.similar import patches_of_labels, similarity
 from napari_aeseg.regions.cuts.smallest import (
@@ -66,6 +64,8 @@ from napari_aeseg.regions.measure import (
     merge_heights,
     region_table,
 )
+from napari_aeseg.regions.objects.detection import ObjectSearch, ObjectSearchInTime, object_search
+from napari_aeseg.regions.objects.settings import ObjectSettings, Polarity
 from napari_aeseg.regions.patches.graph import averaging_matrix, contour_map
 from napari_aeseg.regions.patches.statistics import channel_means
 from napari_aeseg.regions.patches.superpixels import patch_shape
@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.alternatives import Alternative, AlternativeMode
     from napari_aeseg.regions.compare.descriptor import Descriptor
     from napari_aeseg.regions.compare.moments import FeatureCalibration
-    from napari_aeseg.regions.cuts.object_edits import ObjectEdit
+    from napari_aeseg.regions.objects.edits import ObjectEdit
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
 
@@ -737,13 +737,13 @@ class Hierarchy:
         channel : int, optional
             1, 2, ...: the channel in which objects are looked for, by default all together.
         edits : sequence of DeleteObject, TakeObject, MergeObjects and SplitObject, optional
-            Corrections by hand, in order; see `napari_aeseg.regions.cuts.object_edits`.
+            Corrections by hand, in order; see `napari_aeseg.regions.objects.edits`.
 
         Returns
         -------
         ndarray of int32, shape of the space axes
             0 for background, 1 .. n for objects, each connected. They follow the pixels, not the
-            patches: see `napari_aeseg.regions.cuts.objects.ObjectSearch`. In time, an object has
+            patches: see `napari_aeseg.regions.objects.detection.ObjectSearch`. In time, an object has
             the same label in successive frames where it overlaps itself. After edits, there can be
             gaps between the labels.
 

@@ -32,7 +32,7 @@ from napari_aeseg._napari.layers.diagnostics import DIAGNOSTICS
 from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg.params import PRESETS
 from napari_aeseg.regions.cuts.cut import MODES
-from napari_aeseg.regions.cuts.object_settings import POLARITIES
+from napari_aeseg.regions.objects.settings import POLARITIES
 
 KINDS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget)
 

@@ -38,7 +38,7 @@ from napari_aeseg._napari.views.widgets import (
 )
 from napari_aeseg.params import ComparisonParams
 from napari_aeseg.regions.cuts.cut import MODES, Mode
-from napari_aeseg.regions.cuts.object_settings import POLARITIES
+from napari_aeseg.regions.objects.settings import POLARITIES
 from napari_aeseg.regions.shapes import object_diameters
 
 if TYPE_CHECKING:

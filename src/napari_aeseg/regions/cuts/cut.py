@@ -11,8 +11,8 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.cuts.edits import Edit, Merge, Split, edit_of, edited
-from napari_aeseg.regions.cuts.object_edits import ObjectEdit, object_edit_of
-from napari_aeseg.regions.cuts.object_settings import ObjectSettings, Polarity
+from napari_aeseg.regions.objects.edits import ObjectEdit, object_edit_of
+from napari_aeseg.regions.objects.settings import ObjectSettings, Polarity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,14 +47,14 @@ class Cut:
     min_size : int or None
         Pixels of the smallest region, object or connected piece of a class.
     diameter, max_size, polarity, sensitivity, exclude_borders, channel : optional
-        What objects are looked for; see `napari_aeseg.regions.cuts.object_settings`.
+        What objects are looked for; see `napari_aeseg.regions.objects.settings`.
     refine : bool
         Whether borders follow the pixels, not the patches; see `Hierarchy.refined`. Objects always
         follow the pixels.
     edits : tuple
         Changes by hand, in order, of one image. `Merge` and `Split` change the patches' labels of
         regions, classes or markers (see `napari_aeseg.regions.cuts.edits.edited`), the others
-        change objects (see `napari_aeseg.regions.cuts.object_edits`).
+        change objects (see `napari_aeseg.regions.objects.edits`).
 
     Examples
     --------

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from napari_aeseg.regions.cuts import component_tree as module
-from napari_aeseg.regions.cuts.component_tree import component_tree, large_parts
-from napari_aeseg.regions.cuts.object_settings import ObjectSettings
-from napari_aeseg.regions.cuts.objects import ObjectSearch
+from napari_aeseg.regions.objects.component_tree import component_tree, large_parts
+from napari_aeseg.regions.objects.detection import ObjectSearch
+from napari_aeseg.regions.objects.settings import ObjectSettings
 
 IMAGES = arrays.arrays(
     np.int32,
@@ -76,7 +76,7 @@ def test_a_search_is_made_once_for_all_settings_and_foregrounds(monkeypatch):
     def again(*_: object) -> None:
         pytest.fail("candidates were searched again")
 
-    monkeypatch.setattr("napari_aeseg.regions.cuts.objects.candidates_of", again)
+    monkeypatch.setattr("napari_aeseg.regions.objects.detection.candidates_of", again)
     for setting, labels in zip(settings, expected, strict=True):
         assert np.array_equal(search.find(setting), labels)
     assert expected[3].max() == 1 < expected[0].max() == 3

@@ -18,7 +18,7 @@ AGREEMENT = (
 # Features are limited to these values.
 _LIMIT = 8.0
 
-# In images and volumes, weights of the features (`object_candidates.FEATURES`), of their squares,
+# In images and volumes, weights of the features (`candidates.FEATURES`), of their squares,
 # and a constant.
 FROM_LOOKS = {
     2: np.array(

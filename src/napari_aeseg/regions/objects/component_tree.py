@@ -9,7 +9,7 @@ import numpy as np
 from skimage.morphology import max_tree
 
 from napari_aeseg.progress import StopFlag, raise_if_stopped
-from napari_aeseg.regions.cuts.nested_parts import NestedParts
+from napari_aeseg.regions.objects.nested_parts import NestedParts
 
 # No wheels for Linux aarch64. Imported where it is used: a window opens half a second sooner.
 HAS_HIGRA = find_spec("higra") is not None

@@ -6,9 +6,9 @@ from scipy import ndimage
 
 from napari_aeseg import DeleteObject, InputError, MergeObjects, SplitObject, TakeObject
 from napari_aeseg.regions.cuts.edits import edit_of
-from napari_aeseg.regions.cuts.object_edits import object_edit_of
-from napari_aeseg.regions.cuts.object_settings import ObjectSettings
-from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime
+from napari_aeseg.regions.objects.detection import ObjectSearch, ObjectSearchInTime
+from napari_aeseg.regions.objects.edits import object_edit_of
+from napari_aeseg.regions.objects.settings import ObjectSettings
 
 SHAPE = (96, 128)
 CELLS = [(24, 24), (24, 64), (24, 104), (70, 24), (70, 64), (70, 104)]

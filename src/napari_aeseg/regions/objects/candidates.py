@@ -12,8 +12,8 @@ from skimage.filters import threshold_multiotsu, threshold_otsu
 from skimage.segmentation import watershed
 
 from napari_aeseg.progress import StopFlag, raise_if_stopped
-from napari_aeseg.regions.cuts.component_tree import component_tree, large_parts
-from napari_aeseg.regions.cuts.nested_parts import NestedParts
+from napari_aeseg.regions.objects.component_tree import component_tree, large_parts
+from napari_aeseg.regions.objects.nested_parts import NestedParts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from skimage.measure import label as connected_components
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import StopFlag, raise_if_stopped
-from napari_aeseg.regions.cuts.object_candidates import (
+from napari_aeseg.regions.objects.candidates import (
     CONTRAST,
     THIN,
     Candidates,
@@ -23,7 +23,7 @@ from napari_aeseg.regions.cuts.object_candidates import (
     filled,
     nested_basins,
 )
-from napari_aeseg.regions.cuts.object_edits import (
+from napari_aeseg.regions.objects.edits import (
     DeleteObject,
     Option,
     check_places,
@@ -32,19 +32,19 @@ from napari_aeseg.regions.cuts.object_edits import (
     sizes_on_offer,
     with_object_edits,
 )
-from napari_aeseg.regions.cuts.object_score import (
+from napari_aeseg.regions.objects.score import (
     FROM_BOTH,
     FROM_LOOKS,
     agreement_of,
     score_of,
 )
-from napari_aeseg.regions.cuts.object_settings import ObjectSettings
+from napari_aeseg.regions.objects.settings import ObjectSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.regions.cuts.object_edits import ObjectEdit, OptionFinder
+    from napari_aeseg.regions.objects.edits import ObjectEdit, OptionFinder
 
     #: Which map, and whether objects are bright (1) or dark (-1) in it.
     Source = tuple[int, int]
@@ -106,8 +106,8 @@ class ObjectSearch:
     """Finds objects such as nuclei, cells or particles, at pixel resolution and without labels.
 
     Candidates are parts of each map, bright or dark: connected parts above some level, and basins
-    of what is above a threshold (see `object_candidates.candidates_of`). Each has a score: how much
-    it looks like an object, and agrees in size and contrast with the others (see `object_score`).
+    of what is above a threshold (see `candidates.candidates_of`). Each has a score: how much
+    it looks like an object, and agrees in size and contrast with the others (see `score`).
     Of the candidates that overlap, the best are taken. Map and polarity are those in which the
     scores are best in total, so that a few very bright things cannot hide the others.
 
@@ -116,7 +116,7 @@ class ObjectSearch:
     Parameters
     ----------
     maps : ndarray or sequence of ndarray
-        The brightness, from `object_maps.brightness_of`, and other maps of the same shape in which
+        The brightness, from `maps.brightness_of`, and other maps of the same shape in which
         objects are seen; two or three space axes.
     spacing : sequence of float, optional
         Sides of a pixel, in any unit; by default all are equal.
@@ -172,7 +172,7 @@ class ObjectSearch:
         Objects are clipped to the `foreground`, a mask of the space. When objects seen in the image
         cover less than half of it, its own connected components are taken, split at their necks.
         `sources` are those to take; by default `best_sources` of the `evidence`. At last, objects
-        are edited (see `object_edits`).
+        are edited (see `edits`).
         """
         _check(self.shape, foreground)
         found = self._found_for(settings, foreground, stop, sources)

@@ -5,9 +5,9 @@ from scipy import ndimage
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.regions.cuts import component_tree
-from napari_aeseg.regions.cuts.object_maps import brightness_of, stain_of
-from napari_aeseg.regions.cuts.object_settings import ObjectSettings
-from napari_aeseg.regions.cuts.objects import ObjectSearch, ObjectSearchInTime, link_frames
+from napari_aeseg.regions.objects.detection import ObjectSearch, ObjectSearchInTime, link_frames
+from napari_aeseg.regions.objects.maps import brightness_of, stain_of
+from napari_aeseg.regions.objects.settings import ObjectSettings
 
 SIDE = 96
 PLACES = [(20, 20), (20, 70), (50, 45), (75, 20), (75, 75)]

@@ -1,0 +1,1 @@
+"""Objects: things on a background, found among nested parts of several maps."""
