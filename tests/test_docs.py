@@ -1,6 +1,5 @@
 """Code of the README and the docs runs; their commands exist."""
 
-import functools
 import inspect
 import re
 import shlex
@@ -100,9 +99,13 @@ def test_code_about_large_images_runs(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     zarr.create_array("slide.zarr", data=tissue()[:400, :300])
+
     # Workers as threads: processes are tested elsewhere, and take seconds to start.
-    client = functools.partial(distributed.Client, processes=False, dashboard_address=":0")
-    monkeypatch.setattr(distributed, "Client", client)
+    class InThreads(distributed.Client):
+        def __init__(self, **options):
+            super().__init__(processes=False, dashboard_address=":0", **options)
+
+    monkeypatch.setattr(distributed, "Client", InThreads)
     codes = blocks(LARGE, "python")
     here = [code for code in codes if "dask_" not in code]
     assert len(codes) - len(here) == 2  # SLURM and GPUs

@@ -52,6 +52,12 @@ class Example:
         return cls(kind, truth, search, overlaps)
 
 
+def forget_scores(examples: list[Example]) -> None:
+    """Have candidates scored again: searches keep the scores with other weights."""
+    for example in examples:
+        example.search._scored_for = example.search._found = None
+
+
 def sets_of(search: objects.ObjectSearch, source: tuple[int, int]) -> list:
     """All candidates of a source."""
     return search._candidates_of(source, objects.ObjectSettings(), 1, None)
@@ -120,6 +126,7 @@ def fit(examples: list[Example]) -> tuple[np.ndarray, np.ndarray]:
     tables = [rows(e, list(e.overlaps), False) for e in examples]
     ndim = examples[0].truth.ndim
     objects.FROM_LOOKS[ndim] = fitted(*map(np.concatenate, zip(*tables, strict=True)))
+    forget_scores(examples)
     tables = [
         rows(e, objects.best_sources(e.search.evidence(), objects.ObjectSettings()), True)
         for e in examples
@@ -159,6 +166,7 @@ def examples_of(folder: Path) -> list[Example]:
 
 def scores(examples: list[Example]) -> str:
     """Mean average precision of each kind."""
+    forget_scores(examples)
     kinds = dict.fromkeys(example.kind for example in examples)
     of_kind = {
         kind: np.mean(

@@ -743,9 +743,9 @@ class Hierarchy:
         -------
         ndarray of int32, shape of the space axes
             0 for background, 1 .. n for objects, each connected. They follow the pixels, not the
-            patches: see `napari_aeseg.regions.objects.detection.ObjectSearch`. In time, an object has
-            the same label in successive frames where it overlaps itself. After edits, there can be
-            gaps between the labels.
+            patches: see `napari_aeseg.regions.objects.detection`. In time, an object has the same
+            label in successive frames where it overlaps itself. After edits, there can be gaps
+            between the labels.
 
         Raises
         ------

@@ -47,7 +47,7 @@ def tools():
     state = DockState(images=(image,), results={image: result}, previews={image: layer})
     tools = EditTools(viewer, state)
     sent = []
-    for name in ("merged", "clicked", "undo", "redo"):
+    for name in ("merged", "clicked", "undo", "redo", "split_between"):
         getattr(tools, name).connect(lambda *values, name=name: sent.append((name, *values)))
     state.events.message.connect(lambda text: "Now click" in text and sent.append(("waiting",)))
     return SimpleNamespace(
@@ -139,6 +139,42 @@ def test_a_new_preview_takes_over_from_the_old_one(tools):
     assert not new.mouse_pan
     drag(new, (1, 1))
     assert tools.sent == [("clicked", "split", tools.image, (1, 1))]
+
+
+@pytest.mark.parametrize("tool", ["add", "delete", "larger", "smaller"])
+def test_a_click_uses_a_tool_for_objects(tools, tool):
+    tools.state.change_cut(mode="objects")
+    tools.state.tool = tool
+    drag(tools.layer, (2, 4))
+
+    assert tools.sent == [("clicked", tool, tools.image, (2, 4))]
+
+
+def test_a_drag_inside_an_object_splits_it_between_its_ends(tools):
+    tools.layer.data = np.ones((20, 20), int)
+    tools.state.tool = "split"
+    drag(tools.layer, (2, 2), (12, 14))
+    tools.state.change_cut(mode="objects")
+    tools.state.tool = "split"
+    drag(tools.layer, (2, 2), (12, 14))
+    drag(tools.layer, (2, 2), (3, 3))  # a click is seldom quite still
+
+    names = [name for name, *_ in tools.sent]
+    assert names == ["clicked", "split_between", "clicked"]
+    assert tools.sent[1][1:] == (tools.image, (2, 2), (12, 14))
+
+
+def test_keys_take_a_larger_or_smaller_object_at_the_pointer(tools):
+    keys = {str(key): action for key, action in tools.layer.keymap.items()}
+    tools.viewer.cursor.position = tuple(np.multiply((1, 4), SCALE))
+    keys["Shift+Up"](tools.layer)
+    assert tools.sent == []  # there are no objects
+    tools.state.change_cut(mode="objects")
+    keys["Shift+Up"](tools.layer)
+    keys["Shift+Down"](tools.layer)
+
+    assert [sent[1] for sent in tools.sent] == ["larger", "smaller"]
+    assert tools.sent[0][2:] == (tools.image, (1, 4))
 
 
 # On the preview of the dock
