@@ -18,6 +18,7 @@ from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.images.axes import checked_voxel_size
 from napari_aeseg.images.units import unit_name
 from napari_aeseg.io.atomic import atomic_write, check_writable, refuse_existing
+from napari_aeseg.io.bioio_reader import bioio_suffixes
 from napari_aeseg.io.contact_sheet import contact_sheet
 from napari_aeseg.io.images import (
     OTHER_SUFFIXES,
@@ -62,7 +63,8 @@ Existing = Literal["refuse", "skip", "replace"]
 # Pixels of the longer side of a picture on a contact sheet: three fill the width of a screen.
 _ALTERNATIVE_SIDE = 480
 
-#: Suffixes of the image files that are taken from a folder. Arrays of numpy may be anything.
+#: Suffixes of the image files that are taken from a folder, but for those of `bioio_suffixes`.
+# Arrays of numpy may be anything.
 SUFFIXES = (*(s for s in READERS if s not in (".npy", ".npz")), *OTHER_SUFFIXES)
 
 # Endings of the names of label files, after the name of the image.
@@ -664,17 +666,18 @@ def image_files(folder: str | PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {str(folder)!r}.")
+    suffixes = (*SUFFIXES, *bioio_suffixes())
     files = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in suffixes
         and (path.is_file() or is_zarr(path))
         and not path.name.startswith(".")
         and not is_hierarchy(path)
         and not stem_of(path).endswith(("_labels", "_overlay", "_alternatives"))
     )
     if not files:
-        raise InputError(f"There is no image ({', '.join(SUFFIXES)}) in {str(folder)!r}.")
+        raise InputError(f"There is no image ({', '.join(suffixes)}) in {str(folder)!r}.")
     return files
 
 

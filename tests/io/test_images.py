@@ -148,7 +148,8 @@ def test_16_bits_of_ppm_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "suffix", [".czi", ".nd2", ".lif", ".h5", ".zarr.zip", ".nii", ".fits", ""]
 )
-def test_formats_that_are_not_supported_say_what_to_do(tmp_path, suffix):
+def test_formats_that_are_not_supported_say_what_to_do(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr("napari_aeseg.io.bioio_reader.find_spec", lambda _name: None)
     (tmp_path / f"a{suffix}").write_bytes(b"ZISRAWFILE" + bytes(range(200)))
     with pytest.raises(InputError, match=r"not supported\. Open it in napari with a reader plugin"):
         open_file(tmp_path / f"a{suffix}")

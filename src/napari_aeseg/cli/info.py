@@ -124,12 +124,14 @@ def _image_rows(path: Path) -> dict[str, str]:
         )
     opened = open_file(path, largest=0)
     array = opened.array
+    # Those of dask arrays have many sizes, of which the largest is shown.
+    chunks = getattr(array, "chunksize", getattr(array, "chunks", array.shape))
     axes = opened.read_axes()
     size = ", ".join(f"{axis} {length:g}" for axis, length in opened.voxel_size.items())
     rows = {
         "image": str(axes),
         "type": f"{array.dtype}, {array.size * array.dtype.itemsize / 1e6:.4g} MB",
-        "chunks": " x ".join(map(str, getattr(array, "chunks", array.shape))),
+        "chunks": " x ".join(map(str, chunks)),
         "pixel size": f"{size} {opened.unit}".strip() if size else "not known",
         "processed": "in blocks" if needs_blocks(array) else "as a whole",
         "notes": "; ".join(opened.notes) or "none",

@@ -176,3 +176,36 @@ def _open_array(path: Path, resolution: int, series: int) -> tuple[Any, Any]:
         return tifffile.memmap(path, mode="r", series=series), None
     store = tifffile.imread(path, aszarr=True, series=series, level=resolution)
     return zarr.open_array(store, mode="r"), store
+
+
+def in_dask(pixels: Any) -> Any:
+    """Return the same array; a `FileArray` as a dask array, of which any part can be taken."""
+    if not isinstance(pixels, FileArray):
+        return pixels
+    import dask.array as da
+
+    return da.from_array(pixels, chunks=pixels.chunks)  # type: ignore[no-untyped-call]
+
+
+def channels_once(pixels: Any, axes: str, is_transparent: bool) -> tuple[Any, str | None]:
+    """Return pixels without transparency and with one channel axis, and their axes if understood.
+
+    S are the samples of a pixel, such as red, green and blue; the last one may be transparency.
+    """
+    sample = axes.find("S")
+    is_transparent = sample >= 0 and is_transparent
+    twice = sample >= 0 and "C" in axes
+    if is_transparent or twice:
+        pixels = in_dask(pixels)
+        if is_transparent:  # it is no measurement
+            pixels = pixels[(slice(None),) * sample + (slice(-1),)]
+        if pixels.shape[sample] == 1:  # grey
+            pixels, axes = pixels[(slice(None),) * sample + (0,)], axes.replace("S", "")
+        elif twice:  # each channel has colours
+            order = [i for i, a in enumerate(axes) if a not in "CS"]
+            stacked = pixels.transpose((axes.index("C"), sample, *order))
+            pixels = stacked.reshape((-1, *stacked.shape[2:]))
+            axes = "C" + "".join(axes[i] for i in order)
+    axes = axes.replace("S", "C").upper()
+    # Other letters (I, Q) are unknown axes.
+    return pixels, axes if set(axes) <= set("TCZYX") else None

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.images.intensity import as_array, read_image
+from napari_aeseg.io.bioio_reader import bioio_advice, is_for_bioio, open_with_bioio
 from napari_aeseg.io.file_array import ImageFile, check_only_image
 from napari_aeseg.io.ome_zarr import is_zarr, open_zarr
 from napari_aeseg.io.tiff import TIFF_SUFFIXES, is_tiff, open_tiff
@@ -102,7 +103,8 @@ def _open_numpy(path: Path, _largest: float, resolution: int = 0, series: int = 
 
 #: Functions that open a file, by its suffix: they get the path, the number of values above which
 #: the file is not loaded if that can be avoided, the resolution, 0 for the finest, and the series.
-#: Of others, TIFF is known by its content, and imageio opens the rest.
+#: Of others, TIFF is known by its content; bioio, if it is installed, opens what it has a reader
+#: for, and imageio the rest.
 READERS: dict[str, Callable[[Path, float, int, int], ImageFile]] = {
     ".zarr": open_zarr,
     ".npy": _open_numpy,
@@ -121,7 +123,8 @@ def open_file(
 
     TIFF of any name (with the axes of ImageJ, OME, LSM ...), PNG, JPEG, any other format of
     imageio, .npy, .npz with one array, or the folder of a zarr array or OME-Zarr image (versions
-    0.1 to 0.5). Transparency is left out. A TIFF file is not loaded if it has more values than
+    0.1 to 0.5); with the package bioio and its readers also .czi, .nd2, .lif and others.
+    Transparency is left out. A TIFF file is not loaded if it has more values than
     `largest`. `resolution` chooses one of a pyramid; 0 is the finest. `series` chooses one of
     several images in the file (scenes); 0 is the first. `notes` of the result say what was taken
     and what was not. Raises InputError if the file is missing, is no image, holds several, or
@@ -140,10 +143,11 @@ def open_file(
         is_common = reader is not _open_with_imageio or path.suffix.lower() in OTHER_SUFFIXES
         if is_common or path.stat().st_size == 0:
             text = sanitized(error)  # of values in the file, which may be long
-            raise InputError(f"{path.name} is damaged or no image ({text}).") from error
+            other = "no image" if reader is not open_with_bioio else "nothing that bioio reads"
+            raise InputError(f"{path.name} is damaged or {other} ({text}).") from error
         raise InputError(
             f"{path.name} is damaged or of a kind that is not supported. Open it in napari with a "
-            "reader plugin for it, or convert it to OME-TIFF or OME-Zarr."
+            f"reader plugin for it, or convert it to OME-TIFF or OME-Zarr{bioio_advice(path)}."
         ) from error
 
 
@@ -152,7 +156,11 @@ def _reader(path: Path) -> Callable[[Path, float, int, int], ImageFile]:
     if is_zarr(path):
         return open_zarr
     reader = READERS.get(path.suffix.lower())
-    return reader or (open_tiff if is_tiff(path) else _open_with_imageio)
+    if reader is not None:
+        return reader
+    if is_tiff(path):
+        return open_tiff
+    return open_with_bioio if is_for_bioio(path) else _open_with_imageio
 
 
 def read_file(path: str | PathLike[str]) -> tuple[np.ndarray, str | None]:

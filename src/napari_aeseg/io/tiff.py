@@ -21,7 +21,9 @@ from napari_aeseg.io.atomic import atomic_write
 from napari_aeseg.io.file_array import (
     FileArray,
     ImageFile,
+    channels_once,
     check_number,
+    in_dask,
     resolution_notes,
     series_notes,
 )
@@ -86,7 +88,9 @@ def open_tiff(path: Path, largest: float, resolution: int = 0, series: int = 0) 
         else:
             pixels = FileArray(path, resolution=resolution, series=series)
         plain = _at_position(pixels, level.axes, position)
-        pixels, axes = _channels_once(*plain, level.keyframe)
+        extra = level.keyframe.extrasamples
+        is_transparent = bool(extra) and int(extra[-1]) in _ALPHA
+        pixels, axes = channels_once(*plain, is_transparent)
         larger = dict(zip(whole.axes, np.divide(whole.shape, level.shape), strict=True))
         in_file = _lengths_of(file, series)
         lengths = {a: (n * float(larger.get(a, 1)), u) for a, (n, u) in in_file.items()}
@@ -128,22 +132,13 @@ def _notes_on_metadata(file: Any, kind: str) -> list[str]:
     return []
 
 
-def _in_dask(pixels: Any) -> Any:
-    """The same array; one that is not loaded as a dask array, of which any part can be taken."""
-    if not isinstance(pixels, FileArray):
-        return pixels
-    import dask.array as da
-
-    return da.from_array(pixels, chunks=pixels.chunks)  # type: ignore[no-untyped-call]
-
-
 def _at_position(pixels: Any, axes: str, position: tuple[int, ...]) -> tuple[Any, str]:
     """Return one of the images that lie along axes of positions, and its axes."""
     if not position:
         return pixels, axes
     left = iter(position)
     index = tuple(next(left) if a in _POSITIONS else slice(None) for a in axes)
-    return _in_dask(pixels)[index], "".join(a for a in axes if a not in _POSITIONS)
+    return in_dask(pixels)[index], "".join(a for a in axes if a not in _POSITIONS)
 
 
 def _refuse_cut_off(file: Any, name: str) -> None:
@@ -206,31 +201,6 @@ def _refuse_missing_codec(page: Any, name: str) -> None:
             f"{name} is compressed ({page.compression.name}), which needs the package imagecodecs: "
             "install it (pip install imagecodecs), or save the image without compression."
         )
-
-
-def _channels_once(pixels: Any, axes: str, page: Any) -> tuple[Any, str | None]:
-    """Return pixels without transparency and with one channel axis, and their axes if understood.
-
-    tifffile calls samples of a pixel, such as red, green and blue, S.
-    """
-    sample = axes.find("S")
-    extra = page.extrasamples
-    is_transparent = sample >= 0 and bool(extra) and int(extra[-1]) in _ALPHA
-    twice = sample >= 0 and "C" in axes
-    if is_transparent or twice:
-        pixels = _in_dask(pixels)
-        if is_transparent:  # it is no measurement
-            pixels = pixels[(slice(None),) * sample + (slice(-1),)]
-        if pixels.shape[sample] == 1:  # grey
-            pixels, axes = pixels[(slice(None),) * sample + (0,)], axes.replace("S", "")
-        elif twice:  # each channel has colours
-            order = [i for i, a in enumerate(axes) if a not in "CS"]
-            stacked = pixels.transpose((axes.index("C"), sample, *order))
-            pixels = stacked.reshape((-1, *stacked.shape[2:]))
-            axes = "C" + "".join(axes[i] for i in order)
-    axes = axes.replace("S", "C").upper()
-    # Other letters (I, Q) are unknown axes.
-    return pixels, axes if set(axes) <= set("TCZYX") else None
 
 
 def _lengths_of(file: Any, series: int) -> dict[str, tuple[float, str]]:
