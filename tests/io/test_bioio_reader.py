@@ -26,7 +26,7 @@ def test_without_its_reader_a_file_is_refused_with_what_to_install(
 
 
 @of_readers
-def test_czi_has_the_pixels_axes_and_voxel_size_of_the_file(tmp_path):
+def test_czi_has_the_pixels_axes_and_voxel_size_of_the_file_and_is_stitched(tmp_path):
     pytest.importorskip("bioio_czi")
     czi = pytest.importorskip("pylibCZIrw.czi")
     with czi.create_czi(str(tmp_path / "a.czi")) as file:
@@ -48,6 +48,14 @@ def test_czi_has_the_pixels_axes_and_voxel_size_of_the_file(tmp_path):
         opened = open_file(tmp_path / "b.czi", largest)
         assert np.array_equal(opened.array, colours[..., ::-1])  # the file has blue first
     assert (opened.axes, opened.voxel_size) == ("YXC", {})
+    with czi.create_czi(str(tmp_path / "m.czi")) as file:
+        for y, x in ((0, 0), (0, 25), (20, 0), (20, 25)):
+            tile = np.ascontiguousarray(STACK[0, 0, y : y + 20, x : x + 25, None])
+            file.write(tile, plane={"C": 0, "Z": 0, "T": 0}, location=(x, y))
+    opened = open_file(tmp_path / "m.czi")
+    assert np.array_equal(opened.array, STACK[0, 0])
+    assert (opened.axes, opened.notes) == ("YX", ())
+    (tmp_path / "m.czi").unlink()
     assert [f.name for f in image_files(tmp_path)] == ["a.czi", "b.czi"]
     (tmp_path / "c.czi").write_bytes(b"ZISRAWFILE" + bytes(range(200)))
     with pytest.raises(InputError, match=r"c\.czi is damaged"):

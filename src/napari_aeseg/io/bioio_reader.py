@@ -80,7 +80,7 @@ def open_with_bioio(path: Path, largest: float, resolution: int = 0, series: int
     notes += [
         f"Of {size} planes along its axis {axis}, the first was taken."
         for axis, size in _sizes(image.reader.dims).items()
-        if size > 1 and axis not in sizes
+        if size > 1 and axis not in sizes and axis != "M"  # tiles, which were stitched
     ]
     # bioio-czi gives colours as they lie in the file, blue first, and all of them as blue if they
     # are not loaded.
