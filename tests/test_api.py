@@ -78,6 +78,7 @@ def rgb_model(stripes, tiny_params):
                 "classes": None,
                 "spacing": None,
                 "unit": "pixel",
+                "image": None,
                 "maps": inspect.Parameter.empty,
             },
         ),

@@ -10,7 +10,6 @@ from napari_aeseg.autoencoder.device import (
     choose_device,
     dtype_of,
     precision_used,
-    training_precision,
     without_tf32,
 )
 from napari_aeseg.errors import DeviceError, InputError
@@ -119,20 +118,3 @@ def test_torch_has_the_setting():
     with without_tf32(torch.device("cuda:0")):
         assert getattr(holder, name) == off != before
     assert getattr(holder, name) == before
-
-
-@pytest.mark.parametrize(
-    ("device", "capabilities", "began", "expected"),
-    [
-        ("cpu", {"avx512_bf16": True}, "", "bfloat16"),
-        ("cpu", {"avx512_bf16": False}, "", "float32"),
-        ("cpu", {"amx_bf16": True}, "float32", "float32"),
-        ("cpu", {}, "bfloat16", "bfloat16"),
-        ("cuda", {"amx_bf16": True}, "bfloat16", "float32"),
-    ],
-)
-def test_training_rounds_on_processors_made_for_it(
-    monkeypatch, device, capabilities, began, expected
-):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert training_precision(torch.device(device), began) == expected

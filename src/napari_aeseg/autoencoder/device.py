@@ -69,20 +69,6 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def training_precision(device: torch.device, began: str = "") -> Precision:
-    """Return the precision of activations in training: bfloat16 on CPUs that are made for it.
-
-    A training takes two thirds of the time then, and models are as good (docs/performance.md). On
-    a CPU, one that `began` in another precision keeps it.
-    """
-    if device.type != "cpu" or began == "float32":
-        return "float32"
-    # Not in older versions of torch.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    is_fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return "bfloat16" if is_fast or began == "bfloat16" else "float32"
-
-
 def precision_used(precision: Precision, device: torch.device) -> str:
     """Return what convolutions compute in: "float32", "bfloat16" or, rounded on the way, "tf32"."""
     if precision != "float32" or device.type != "cuda":

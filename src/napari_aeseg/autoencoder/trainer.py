@@ -21,7 +21,6 @@ from napari_aeseg.autoencoder.device import (
     oom_as_device_error,
     precision_used,
     training_modes,
-    training_precision,
     unless_out_of_memory,
 )
 from napari_aeseg.autoencoder.diagnosis import training_warnings
@@ -50,8 +49,8 @@ class Trainer:
     `init` gives architecture and weights to start from. With `resume`, its unfinished training goes
     on, on the same images; on the CPU, the result is that of a training that was never stopped, bit
     for bit. `intensity` is stored in the model: the range by which every later image is to be
-    scaled. `precision` is that of activations, by default `training_precision` or that in which a
-    resumed training began; weights are float32 in any case.
+    scaled. `precision` is that of activations, by default float32 or that in which a resumed
+    training began; weights are float32 in any case.
     """
 
     @training_modes()
@@ -80,7 +79,7 @@ class Trainer:
         self.images, self.intensity = images, intensity
         self.device = choose_device(device)
         began = init.record.precision if resume and init is not None else ""
-        self.precision = training_precision(self.device, began) if precision is None else precision
+        self.precision = precision or ("bfloat16" if began == "bfloat16" else "float32")
         dtype_of(self.precision, self.device)  # raises before images take memory
         self.network = Autoencoder(
             architecture, torch.Generator("cpu").manual_seed(self.params.seed)
