@@ -174,7 +174,7 @@ def test_edits_follow_to_another_model_and_to_other_patches(cut):
     assert cut.undo()
 
 
-def test_edits_without_a_meaning_in_the_new_patches_are_dropped_with_a_word(cut):
+def test_edits_without_a_meaning_in_the_new_patches_are_dropped_with_a_word_and_a_way_back(cut):
     before = cut.hierarchy
     cut.n_regions = before.n_patches
     cut.merge((1, 1), (1, 9))
@@ -182,7 +182,7 @@ def test_edits_without_a_meaning_in_the_new_patches_are_dropped_with_a_word(cut)
     cut.segment()
     cut.wait(20)
 
-    assert "were discarded" in cut._dock.status.text.text()
+    assert "do not fit the new patches" in cut._dock.status.text.text()
     assert cut.undo()  # the way back
     assert cut.hierarchy is before
 
