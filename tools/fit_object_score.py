@@ -19,7 +19,7 @@ from skimage.io import imread
 from skimage.transform import resize
 
 from napari_aeseg.images.intensity import read_image
-from napari_aeseg.regions.cuts import objects
+from napari_aeseg.regions.objects import detection as objects
 from napari_aeseg.regions.objects.candidates import CONTRAST
 from napari_aeseg.regions.objects.maps import brightness_of, stain_of
 from napari_aeseg.regions.objects.score import agreement_of, regressors

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from napari_aeseg.regions.cuts import component_tree as module
+from napari_aeseg.regions.objects import component_tree as module
 from napari_aeseg.regions.objects.component_tree import component_tree, large_parts
 from napari_aeseg.regions.objects.detection import ObjectSearch
 from napari_aeseg.regions.objects.settings import ObjectSettings

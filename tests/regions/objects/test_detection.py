@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import read_image
-from napari_aeseg.regions.cuts import component_tree
+from napari_aeseg.regions.objects import component_tree
 from napari_aeseg.regions.objects.detection import ObjectSearch, ObjectSearchInTime, link_frames
 from napari_aeseg.regions.objects.maps import brightness_of, stain_of
 from napari_aeseg.regions.objects.settings import ObjectSettings
