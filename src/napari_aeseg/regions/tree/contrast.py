@@ -14,6 +14,8 @@ from napari_aeseg.regions.tree.merge_tree import MergeTree
 _REGIONS = 256
 # What area and the contrast of a border count beside the squared distance, as exponents.
 _AREA, _CONTRAST = 0.75, 1.5
+# A region of less than half an average patch is a speck, whatever its contrast: it merges first.
+_SPECK, _OF_A_SPECK = 0.5, 1e-6
 
 
 def merged_by_contrast(
@@ -33,7 +35,7 @@ def merged_by_contrast(
     border, by which other trees merge alone [1]_. See `MergeTree.ordered_by_area` for the order.
 
     `edges` (E, 2) are the patches that touch, `border` (E,) the lengths of their borders,
-    `positions` (P, D) what the tree was built from.
+    `positions` (P, D) what the tree was built from. Weights of the tree are in average patches.
 
     References
     ----------
@@ -116,7 +118,9 @@ class _Pairs:
         """Return what pairs of regions that touch cost to merge."""
         area, squared = self._areas_and_distances(a, b)
         contrast = self.contrast[a, b] / self.length[a, b]
-        return np.asarray(area**_AREA * squared * contrast**_CONTRAST)
+        is_speck = np.minimum(self.weight[a], self.weight[b]) < _SPECK
+        factor = np.where(is_speck, _OF_A_SPECK, 1.0)
+        return np.asarray(factor * area**_AREA * squared * contrast**_CONTRAST)
 
     def merge_next(self) -> tuple[int, int, float]:
         """Merge the cheapest pair into the first of the two; return them, and Ward's cost."""
