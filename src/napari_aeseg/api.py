@@ -543,6 +543,16 @@ def _in_image_order(axes: Axes, values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(axes.to_image_order(values))
 
 
+def _maps_for_objects(pixels: np.ndarray, axes: Axes) -> dict[str, Any]:
+    """Fields of a hierarchy that objects are detected in, in the order of the image's axes."""
+    stain, channels = stain_of(pixels), channels_of(pixels)
+    return {
+        "brightness": _in_image_order(axes, brightness_of(pixels)),
+        "stain": None if stain is None else _in_image_order(axes, stain),
+        "channels": None if channels is None else axes.to_image_order(channels),
+    }
+
+
 def _steps_in_memory(
     array: Any,
     model: Model,
@@ -583,11 +593,7 @@ def _steps_in_memory(
     )
     moments = yield from collect_messages(work, notes)
     # From here on in the order of the image's axes, as the labels will be.
-    brightness = _in_image_order(axes, brightness_of(read.pixels))
-    stain = stain_of(read.pixels)
-    stain = None if stain is None else _in_image_order(axes, stain)
-    channels = channels_of(read.pixels)
-    channels = None if channels is None else axes.to_image_order(channels)
+    maps = _maps_for_objects(read.pixels, axes)
     del read, work  # the scaled image is large
     trim_heap()  # threads that encode leave much behind
     patches = _in_image_order(axes, patches)
@@ -613,12 +619,10 @@ def _steps_in_memory(
         axes=axes,
         params=params,
         comparison=comparison,
-        brightness=brightness,
         evidence=evidence,
         model_fingerprint=model.fingerprint,
         notes=tuple(notes),
-        stain=stain,
-        channels=channels,
+        **maps,
     ).prepare(stop)
     yield Progress("tree", 1, 1)
     return hierarchy

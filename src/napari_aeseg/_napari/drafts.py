@@ -115,9 +115,9 @@ def digest_of(image: Image) -> str | None:
         return None
     step = -(-pixels.size // _MOST_VALUES)
     values = pixels.reshape(-1)[::step] if pixels.flags.c_contiguous else pixels.ravel()[::step]
-    found = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.str}".encode(), digest_size=8)
-    found.update(np.ascontiguousarray(values).tobytes())
-    return found.hexdigest()
+    digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.str}".encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def write_draft(draft: Draft, path: Path) -> None:

@@ -55,25 +55,25 @@ class Similarities:
         self, image: Any, tree: Hierarchy, labels: np.ndarray, examples: Examples, least: float
     ) -> np.ndarray:
         """Return the ids of the labels that have this similarity at least."""
-        found = self._newest.get(image)
-        is_known = found is not None and found[0] is tree and found[1] == examples
-        if found is None or not is_known or not np.array_equal(found[2], labels):
+        newest = self._newest.get(image)
+        is_known = newest is not None and newest[0] is tree and newest[1] == examples
+        if newest is None or not is_known or not np.array_equal(newest[2], labels):
             wanted, unwanted = (
                 sorted({int(labels[place]) for place in places} - {0})
                 for places in (examples.wanted, examples.unwanted)
             )
             if not wanted:  # it is background now
                 return np.zeros(0, int)
-            found = (tree, examples, labels, *tree.similarity_to(labels, wanted, unwanted))
-            self._newest[image] = found
-        *_, ids, similarity = found
+            newest = (tree, examples, labels, *tree.similarity_to(labels, wanted, unwanted))
+            self._newest[image] = newest
+        *_, ids, similarity = newest
         return np.asarray(ids[(similarity >= least) & (similarity > 0)])
 
 
 def only(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Return the labels with these ids, and 0 for all others."""
     largest = int(labels.max(initial=0))
-    kept = np.zeros(largest + 1, labels.dtype)
+    new = np.zeros(largest + 1, labels.dtype)  # by old label
     ids = ids[ids <= largest]
-    kept[ids] = ids
-    return kept[labels]
+    new[ids] = ids
+    return new[labels]

@@ -596,8 +596,10 @@ class DockState:
             return coarse, None
         prototypes = self.prototypes_for(image, example, cut) if cut.mode == "classes" else None
         request = BorderRequest(hierarchy, self.cut_of(image, cut), prototypes, strokes, coarse)
-        known = self.refined.get(image)
-        return (known[1], None) if known and known[0].gives_same(request) else (coarse, request)
+        refined = self.refined.get(image)
+        if refined is not None and refined[0].gives_same(request):
+            return refined[1], None
+        return coarse, request
 
     def patch_labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         """Return labels with the borders of patches; those of objects follow the pixels."""

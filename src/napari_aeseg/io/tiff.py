@@ -122,9 +122,11 @@ def _described(series: Any, position: tuple[int, ...]) -> str:
 
 def _notes_on_metadata(file: Any, kind: str) -> list[str]:
     """What of the metadata was not used, by the kind that tifffile takes an image for."""
-    found = re.search(r'<BinaryOnly[^>]*MetadataFile="([^"]+)"', file.ome_metadata or "")
-    if found is not None:
-        text = f"It is a part of the image that {found[1]} describes: its own planes were taken."
+    reference = re.search(r'<BinaryOnly[^>]*MetadataFile="([^"]+)"', file.ome_metadata or "")
+    if reference is not None:
+        text = (
+            f"It is a part of the image that {reference[1]} describes: its own planes were taken."
+        )
         return [sanitized(text)]
     if kind in _PLAIN and (file.is_ome or file.is_imagej):
         name = "OME" if file.is_ome else "ImageJ"

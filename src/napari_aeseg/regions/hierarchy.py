@@ -314,8 +314,8 @@ class Hierarchy:
         order = [self.axes.space.index(a) for a in "TZYX" if a in self.axes.space]
         evidence = self.evidence.transpose(*order, len(order))
         band = tuple(self.border_band[i] for i in order)
-        found = refined(labels.transpose(order), evidence, band, min_size=least)
-        return np.ascontiguousarray(self.axes.to_image_order(found))
+        new = refined(labels.transpose(order), evidence, band, min_size=least)
+        return np.ascontiguousarray(self.axes.to_image_order(new))
 
     def regions(
         self,

@@ -101,9 +101,9 @@ class DiagnosticLayers:
 
     def update_names(self) -> None:
         """Tell the state which diagnostics have a layer."""
-        there = {key: layer for key, layer in self._layers.items() if layer in self._viewer.layers}
-        self._layers = there
-        self._state.diagnostics = frozenset(name for _, name in there)
+        layers = self._viewer.layers
+        self._layers = {key: layer for key, layer in self._layers.items() if layer in layers}
+        self._state.diagnostics = frozenset(name for _, name in self._layers)
 
     def show(self, name: str, values: dict[Image, np.ndarray]) -> list[Layer]:
         """Show what was computed, each in a layer of its own; return the layers."""
