@@ -13,7 +13,8 @@ from _napari.conftest import halves
 from napari_aeseg import ComparisonParams, Cut, InputError, Merge, TrainingParams
 from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.colors import class_color
-from napari_aeseg._napari.state import ClassStyle, DockState, ObjectRequest, Origin, Result
+from napari_aeseg._napari.requests import ObjectRequest
+from napari_aeseg._napari.state import ClassStyle, DockState, Origin, Result
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ Views draw it and write what the user chooses, jobs write what they made, layers
 from __future__ import annotations
 
 import operator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,16 @@ from psygnal import SignalGroupDescriptor
 from napari_aeseg._napari.class_names import class_pairs, colors_on, names_on
 from napari_aeseg._napari.examples import Similarities, only
 from napari_aeseg._napari.layers.colors import class_color
+from napari_aeseg._napari.requests import (
+    AlternativesRequest,
+    BorderRequest,
+    LearnedClasses,
+    ObjectRequest,
+    StrokesRequest,
+    Thumbnails,
+    are_same_examples,
+    narrow,
+)
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.layers import labels_in, layer_pixels
 from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
@@ -36,9 +46,9 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.layers.adapter import ImageInput
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.progress import Progress, StopFlag
+    from napari_aeseg.progress import Progress
     from napari_aeseg.prototypes import Prototypes
-    from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
+    from napari_aeseg.regions.alternatives import AlternativeSettings
     from napari_aeseg.regions.cuts.cut import Mode
     from napari_aeseg.regions.cuts.edits import Edit
     from napari_aeseg.regions.hierarchy import Hierarchy
@@ -143,128 +153,6 @@ class ClassStyle:
             return None
         same = model is self.model or model.fingerprint == self.model.fingerprint
         return self.prototypes if same and _describe(self.prototypes, result.hierarchy) else None
-
-
-@dataclass(frozen=True, eq=False)
-class ObjectRequest:
-    """Which objects are to be detected, and in which hierarchy."""
-
-    hierarchy: Hierarchy
-    cut: Cut
-    prototypes: Prototypes | None
-
-    def labels(self, stop: StopFlag | None = None) -> np.ndarray:
-        """Return the objects."""
-        return self.cut.labels(self.hierarchy, self.prototypes, stop=stop)
-
-    def sizes_at(self, place: tuple[int, ...]) -> list[int]:
-        """Return pixels of what may be an object at a place."""
-        cut, hierarchy = self.cut, self.hierarchy
-        settings = asdict(cut.object_settings)
-        n_classes = cut.classes_in(hierarchy)
-        return hierarchy.object_sizes_at(
-            place, cut.class_ids, n_classes, self.prototypes, **settings
-        )
-
-    def gives_same(self, other: ObjectRequest) -> bool:
-        """Whether both find the same objects."""
-        mine, theirs = self.cut, other.cut
-        if (mine.object_settings, mine.class_ids) != (theirs.object_settings, theirs.class_ids):
-            return False
-        if mine.edits_used != theirs.edits_used:
-            return False
-        if mine.class_ids is None:  # objects by brightness depend on the image only
-            return self.hierarchy.brightness is other.hierarchy.brightness
-        if self.hierarchy is not other.hierarchy or self.prototypes is not other.prototypes:
-            return False
-        return self.prototypes is not None or mine.n_classes == theirs.n_classes
-
-
-@dataclass(frozen=True, eq=False)
-class StrokesRequest:
-    """Classes that are learned from strokes, and the images in which they are looked for."""
-
-    hierarchies: Mapping[Image, Hierarchy]
-    strokes: Mapping[Image, np.ndarray]
-    prototypes: Prototypes | None = None  # stored classes; None learns them from the strokes
-
-    def gives_same(self, other: StrokesRequest | None) -> bool:
-        """Whether both give the same classes in the same images."""
-        if other is None or not _are_same_examples(self.prototypes, other.prototypes):
-            return False
-        if self.strokes.keys() != other.strokes.keys():
-            return False
-        same = {i: id(h) for i, h in self.hierarchies.items()} == {
-            i: id(h) for i, h in other.hierarchies.items()
-        }
-        return same and all(np.array_equal(s, other.strokes[i]) for i, s in self.strokes.items())
-
-
-@dataclass(frozen=True, eq=False)
-class LearnedClasses:
-    """What was learned from strokes, and the classes of each image."""
-
-    request: StrokesRequest
-    prototypes: Prototypes
-    labels: Mapping[Image, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class BorderRequest:
-    """Labels whose borders are to follow the pixels."""
-
-    hierarchy: Hierarchy
-    cut: Cut  # with edits
-    prototypes: Prototypes | None
-    markers: np.ndarray | None
-    coarse: np.ndarray  # the same labels with the borders of patches
-
-    def gives_same(self, other: BorderRequest) -> bool:
-        """Whether both give the same labels."""
-        if self.hierarchy.evidence is not other.hierarchy.evidence:
-            return False
-        if not np.array_equal(self.coarse, other.coarse):
-            return False
-        if self.cut.mode != "markers" and self.cut.min_size != other.cut.min_size:
-            return False
-        one, two = self.markers, other.markers
-        return (one is two) or (one is not None and two is not None and np.array_equal(one, two))
-
-    def labels(self, stop: StopFlag | None = None) -> np.ndarray:
-        """Return the labels."""
-        return _narrow(self.cut.labels(self.hierarchy, self.prototypes, self.markers, stop))
-
-
-@dataclass(frozen=True, eq=False)
-class AlternativesRequest:
-    """Alternatives to what is to be found."""
-
-    hierarchy: Hierarchy
-    mode: AlternativeMode
-    number: int  # of classes or regions
-    image: np.ndarray | None  # to draw them over, if it is in memory
-
-    def gives_same(self, other: AlternativesRequest | None) -> bool:
-        """Whether both find the same alternatives."""
-        if other is None or self.hierarchy is not other.hierarchy:
-            return False
-        return (self.mode, self.number) == (other.mode, other.number)
-
-
-@dataclass(frozen=True, eq=False)
-class Thumbnails:
-    """Alternatives that were found, drawn small; the first is what was shown then."""
-
-    patches: Any  # of their hierarchy
-    mode: AlternativeMode
-    number: int  # of classes or regions
-    settings: tuple[AlternativeSettings, ...]
-    picture: np.ndarray  # of the image, from 0 to 1, shape (Y, X, 3)
-    labels: tuple[np.ndarray, ...]  # of each, shape (Y, X)
-
-    def are_of(self, hierarchy: Hierarchy) -> bool:
-        """Whether they are of these patches, however these are compared now."""
-        return self.patches is hierarchy.patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -608,17 +496,17 @@ class DockState:
             objects = self.objects_of(image, cut)
             if objects is None:
                 raise InputError("Objects are still being detected: wait until they are shown.")
-            return _narrow(objects)
+            return narrow(objects)
         learned = self._learned_labels(image, cut)
         if learned is not None:
             if cut.mode == "classes" and not result.hierarchy.is_lazy:
                 learned = without_small_pieces_of_pixels(learned, cut.min_size or 1)
-            return _narrow(learned)
+            return narrow(learned)
         if cut.mode == "markers":
             strokes = None if cut.learns_classes else self._strokes(image)
             if strokes is None:  # nothing painted yet
                 return np.zeros(result.hierarchy.patches.shape, np.uint16)
-            return _narrow(replace(cut, refine=False).labels(result.hierarchy, markers=strokes))
+            return narrow(replace(cut, refine=False).labels(result.hierarchy, markers=strokes))
         return result.hierarchy.map_to_pixels(self._label_of_patch(image, cut, example))
 
     def summary(self, image: Image) -> str:
@@ -648,7 +536,7 @@ class DockState:
     def _label_of_patch(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         prototypes = self.prototypes_for(image, example, cut) if cut.mode == "classes" else None
         hierarchy = self.results[image].hierarchy
-        return _narrow(self.cut_of(image, cut).of_patch(hierarchy, prototypes))
+        return narrow(self.cut_of(image, cut).of_patch(hierarchy, prototypes))
 
     def prototypes_for(self, image: Image, example: Image, cut: Cut) -> Prototypes | None:
         """Return the fixed classes or those of an example; None where the image has its own."""
@@ -703,7 +591,7 @@ class DockState:
             return None
         labels = self.learned.labels[image]
         is_same = labels.shape == self.results[image].hierarchy.patches.shape
-        is_same &= _are_same_examples(self.learned.request.prototypes, wanted)
+        is_same &= are_same_examples(self.learned.request.prototypes, wanted)
         return labels if is_same else None
 
     def object_request(self, image: Image, cut: Cut) -> ObjectRequest:
@@ -732,11 +620,6 @@ class DockState:
         size = np.bincount(classes.ravel())
         inside = np.bincount(classes[objects > 0], minlength=len(size))
         return int(np.argmax(inside / np.maximum(size, 1)))
-
-
-def _are_same_examples(one: Prototypes | None, other: Prototypes | None) -> bool:
-    """Whether both stand for the same strokes, whatever their names and colours are."""
-    return (one and one.examples) is (other and other.examples)
 
 
 def model_of(hierarchy: Hierarchy, model: Model | None) -> Model | None:
@@ -783,8 +666,3 @@ def _carried_over(
     of_patches = [edit for edit in edits if not isinstance(edit, ObjectEdit)]
     moved, lost = edits_on(patches, of_patches, made_on)
     return (*moved, *of_objects), bool(lost)
-
-
-def _narrow(labels: np.ndarray) -> np.ndarray:
-    """Labels in 16 bits if possible: napari draws them in little more than half the time."""
-    return labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels

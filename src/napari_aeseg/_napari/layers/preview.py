@@ -29,14 +29,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.state import (
-        BorderRequest,
-        ClassStyle,
-        DockState,
-        ObjectRequest,
-        Result,
-        StrokesRequest,
-    )
+    from napari_aeseg._napari.requests import BorderRequest, ObjectRequest, StrokesRequest
+    from napari_aeseg._napari.state import ClassStyle, DockState, Result
     from napari_aeseg.regions.cuts.cut import Cut
 
 _MILLISECONDS_TO_DESCRIBE = 200

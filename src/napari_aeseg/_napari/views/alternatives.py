@@ -15,7 +15,8 @@ from napari_aeseg.io.images import tinted
 from napari_aeseg.params import ComparisonParams
 
 if TYPE_CHECKING:
-    from napari_aeseg._napari.state import DockState, Thumbnails
+    from napari_aeseg._napari.requests import Thumbnails
+    from napari_aeseg._napari.state import DockState
     from napari_aeseg.regions.alternatives import AlternativeSettings
 
 _COLUMNS = 3

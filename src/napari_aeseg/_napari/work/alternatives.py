@@ -12,7 +12,8 @@ from napari_aeseg._napari.work.jobs import finding_alternatives
 from napari_aeseg._napari.work.worker import Done, Failed, Job
 
 if TYPE_CHECKING:
-    from napari_aeseg._napari.state import AlternativesRequest, DockState
+    from napari_aeseg._napari.requests import AlternativesRequest
+    from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Outcome
 
 _MILLISECONDS_OF_REST = 400  # a slider that is being dragged pauses for less

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.drafts import read_draft, write_draft
 from napari_aeseg._napari.manifest.settings import prepare_folder
-from napari_aeseg._napari.state import LearnedClasses, Thumbnails
+from napari_aeseg._napari.requests import LearnedClasses, Thumbnails
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.params import BASE_MODEL
 from napari_aeseg.progress import Progress, autosaved
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from napari_aeseg._napari.drafts import Draft
     from napari_aeseg._napari.layers.adapter import ImageInput
-    from napari_aeseg._napari.state import (
+    from napari_aeseg._napari.requests import (
         AlternativesRequest,
         BorderRequest,
-        DockState,
         ObjectRequest,
         StrokesRequest,
     )
+    from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing

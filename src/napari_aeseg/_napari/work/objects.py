@@ -11,7 +11,8 @@ from napari_aeseg._napari.work.worker import Done, Failed, Job
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_aeseg._napari.state import DockState, ObjectRequest
+    from napari_aeseg._napari.requests import ObjectRequest
+    from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Outcome
 
 

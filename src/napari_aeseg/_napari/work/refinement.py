@@ -14,7 +14,8 @@ from napari_aeseg._napari.work.worker import Done, Failed, Job
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_aeseg._napari.state import BorderRequest, DockState
+    from napari_aeseg._napari.requests import BorderRequest
+    from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Outcome
 
 _MILLISECONDS_OF_REST = 50  # a slider that is dragged changes labels more often

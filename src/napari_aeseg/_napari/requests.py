@@ -1,0 +1,151 @@
+"""What threads work out for the dock: what it depends on, and when two give the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari.layers import Image
+
+    from napari_aeseg.progress import StopFlag
+    from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
+    from napari_aeseg.regions.cuts.cut import Cut
+    from napari_aeseg.regions.hierarchy import Hierarchy
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectRequest:
+    """Which objects are to be detected, and in which hierarchy."""
+
+    hierarchy: Hierarchy
+    cut: Cut
+    prototypes: Prototypes | None
+
+    def labels(self, stop: StopFlag | None = None) -> np.ndarray:
+        """Return the objects."""
+        return self.cut.labels(self.hierarchy, self.prototypes, stop=stop)
+
+    def sizes_at(self, place: tuple[int, ...]) -> list[int]:
+        """Return pixels of what may be an object at a place."""
+        cut, hierarchy = self.cut, self.hierarchy
+        settings = asdict(cut.object_settings)
+        n_classes = cut.classes_in(hierarchy)
+        return hierarchy.object_sizes_at(
+            place, cut.class_ids, n_classes, self.prototypes, **settings
+        )
+
+    def gives_same(self, other: ObjectRequest) -> bool:
+        """Whether both find the same objects."""
+        mine, theirs = self.cut, other.cut
+        if (mine.object_settings, mine.class_ids) != (theirs.object_settings, theirs.class_ids):
+            return False
+        if mine.edits_used != theirs.edits_used:
+            return False
+        if mine.class_ids is None:  # objects by brightness depend on the image only
+            return self.hierarchy.brightness is other.hierarchy.brightness
+        if self.hierarchy is not other.hierarchy or self.prototypes is not other.prototypes:
+            return False
+        return self.prototypes is not None or mine.n_classes == theirs.n_classes
+
+
+@dataclass(frozen=True, eq=False)
+class StrokesRequest:
+    """Classes that are learned from strokes, and the images in which they are looked for."""
+
+    hierarchies: Mapping[Image, Hierarchy]
+    strokes: Mapping[Image, np.ndarray]
+    prototypes: Prototypes | None = None  # stored classes; None learns them from the strokes
+
+    def gives_same(self, other: StrokesRequest | None) -> bool:
+        """Whether both give the same classes in the same images."""
+        if other is None or not are_same_examples(self.prototypes, other.prototypes):
+            return False
+        if self.strokes.keys() != other.strokes.keys():
+            return False
+        same = {i: id(h) for i, h in self.hierarchies.items()} == {
+            i: id(h) for i, h in other.hierarchies.items()
+        }
+        return same and all(np.array_equal(s, other.strokes[i]) for i, s in self.strokes.items())
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedClasses:
+    """What was learned from strokes, and the classes of each image."""
+
+    request: StrokesRequest
+    prototypes: Prototypes
+    labels: Mapping[Image, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class BorderRequest:
+    """Labels whose borders are to follow the pixels."""
+
+    hierarchy: Hierarchy
+    cut: Cut  # with edits
+    prototypes: Prototypes | None
+    markers: np.ndarray | None
+    coarse: np.ndarray  # the same labels with the borders of patches
+
+    def gives_same(self, other: BorderRequest) -> bool:
+        """Whether both give the same labels."""
+        if self.hierarchy.evidence is not other.hierarchy.evidence:
+            return False
+        if not np.array_equal(self.coarse, other.coarse):
+            return False
+        if self.cut.mode != "markers" and self.cut.min_size != other.cut.min_size:
+            return False
+        one, two = self.markers, other.markers
+        return (one is two) or (one is not None and two is not None and np.array_equal(one, two))
+
+    def labels(self, stop: StopFlag | None = None) -> np.ndarray:
+        """Return the labels."""
+        return narrow(self.cut.labels(self.hierarchy, self.prototypes, self.markers, stop))
+
+
+@dataclass(frozen=True, eq=False)
+class AlternativesRequest:
+    """Alternatives to what is to be found."""
+
+    hierarchy: Hierarchy
+    mode: AlternativeMode
+    number: int  # of classes or regions
+    image: np.ndarray | None  # to draw them over, if it is in memory
+
+    def gives_same(self, other: AlternativesRequest | None) -> bool:
+        """Whether both find the same alternatives."""
+        if other is None or self.hierarchy is not other.hierarchy:
+            return False
+        return (self.mode, self.number) == (other.mode, other.number)
+
+
+@dataclass(frozen=True, eq=False)
+class Thumbnails:
+    """Alternatives that were found, drawn small; the first is what was shown then."""
+
+    patches: Any  # of their hierarchy
+    mode: AlternativeMode
+    number: int  # of classes or regions
+    settings: tuple[AlternativeSettings, ...]
+    picture: np.ndarray  # of the image, from 0 to 1, shape (Y, X, 3)
+    labels: tuple[np.ndarray, ...]  # of each, shape (Y, X)
+
+    def are_of(self, hierarchy: Hierarchy) -> bool:
+        """Whether they are of these patches, however these are compared now."""
+        return self.patches is hierarchy.patches
+
+
+def are_same_examples(one: Prototypes | None, other: Prototypes | None) -> bool:
+    """Whether both stand for the same strokes, whatever their names and colours are."""
+    return (one and one.examples) is (other and other.examples)
+
+
+def narrow(labels: np.ndarray) -> np.ndarray:
+    """Labels in 16 bits if possible: napari draws them in little more than half the time."""
+    return labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels
