@@ -145,6 +145,9 @@ class Hierarchy:
         default=None, repr=False, compare=False
     )
     _compared: ComparedPatches = field(init=False, repr=False, compare=False)
+    _foregrounds: dict[bytes, np.ndarray] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self, merges: tuple[np.ndarray, np.ndarray] | None) -> None:
         time = self.axes.space.index("T") if "T" in self.axes.space else None
@@ -717,8 +720,9 @@ class Hierarchy:
         Parameters
         ----------
         class_ids : int or sequence of int, optional
-            Which classes the objects are made of, of ``classes(n_classes, prototypes)``. By
-            default, objects are detected by brightness, and in RGB by stain.
+            Objects are the connected parts of these classes of ``classes(n_classes, prototypes)``,
+            split at clear necks; with a diameter, those seen inside the classes. By default,
+            objects are detected by brightness, and in RGB by stain.
         n_classes : int
         prototypes : Prototypes, optional
         min_size, max_size : int, optional
@@ -823,7 +827,12 @@ class Hierarchy:
             raise InputError("class_ids is empty: give at least one class, or None.")
         for k in ids:
             checked_number("class_ids", k, most, "classes")
-        return self.map_to_pixels(np.isin(classes, ids))
+        chosen = np.isin(classes, ids)
+        key = chosen.tobytes()
+        if key not in self._foregrounds:  # only the newest is kept
+            self._foregrounds.clear()
+            self._foregrounds[key] = self.pixels_of(chosen + 1, refine=True) == 2
+        return self._foregrounds[key]
 
     def from_markers(self, markers: np.ndarray, *, refine: bool = True) -> np.ndarray:
         """Divide the image among markers: every marker id becomes one segment.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu, threshold_otsu
+from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 from napari_aeseg.progress import StopFlag, raise_if_stopped
@@ -332,16 +333,24 @@ def depth_of(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
 
 
 def basins_of(
-    mask: np.ndarray, spacing: tuple[float, ...], stop: StopFlag | None = None
+    mask: np.ndarray,
+    spacing: tuple[float, ...],
+    stop: StopFlag | None = None,
+    widest_neck: float = 1.0,
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Return basins 1 .. n of the depth inside a mask, and how they merge, shallow ones first.
 
-    Basin i is node i - 1, merge k makes node n + k of two others.
+    Basin i is node i - 1, merge k makes node n + k of two others. Necks between basins are at most
+    `widest_neck` times as wide as the narrower of the two.
     """
     raise_if_stopped(stop, "objects")
     depth = depth_of(mask, spacing)
     raise_if_stopped(stop, "objects")
-    peaks, _ = ndimage.label((depth == ndimage.maximum_filter(depth, 3)) & mask)
+    if widest_neck < 1:
+        peaks = h_maxima(np.log(np.maximum(depth, _DEPTH)), -np.log(widest_neck))
+    else:
+        peaks = depth == ndimage.maximum_filter(depth, 3)
+    peaks, _ = ndimage.label(peaks & mask)
     raise_if_stopped(stop, "objects")
     basins = watershed(-depth, peaks, mask=mask)
     raise_if_stopped(stop, "objects")

@@ -71,6 +71,9 @@ _DIAMETER_RANGE, _DIAMETER_SPREAD = 2.0, 0.25
 _LEAST_CONTRAST = float(np.log(2))
 # Misfit at which a part of a given foreground is worth 1/e as one object.
 _FOREGROUND_MISFIT = 0.1
+# It is split at necks of at most this share of the width of the narrower part; parts of at most
+# this share of the pixels of a typical one are specks.
+_NECK, _SPECK = 0.6, 0.01
 # Pixels of maps from which on every second one is searched, 2D and 3D; sides of the windows that
 # tell map and polarity in maps that are larger than four of them.
 _LARGE = {2: 1_500_000, 3: 3_000_000}
@@ -169,8 +172,8 @@ class ObjectSearch:
     ) -> np.ndarray:
         """Find objects: 0 for background, 1 .. n for objects, each connected along pixel faces.
 
-        Objects are clipped to the `foreground`, a mask of the space. When objects seen in the image
-        cover less than half of it, its own connected components are taken, split at their necks.
+        With a `foreground`, a mask of the space, they are its connected components, split at clear
+        necks; with a diameter too, they are what is seen in the image, clipped to the foreground.
         `sources` are those to take; by default `best_sources` of the `evidence`. At last, objects
         are edited (see `edits`).
         """
@@ -214,17 +217,15 @@ class ObjectSearch:
         if last is not None and last.is_for(settings, foreground, sources):
             return last
         given = sources
-        if foreground is None:
+        if foreground is not None and settings.diameter is None:
+            sources, mask = (), foreground.reshape(self._maps[0].shape)
+            labels = whole_parts(mask, settings.min_size, self._spacing, stop)
+        else:
             sources = sources or best_sources(self.evidence(settings, stop), settings)
             sources = [s for s in sources if self._stands_out(s, settings, stop)]
             labels = filled(self._best_of(sources, settings, stop))
-        else:
-            evidence = self.evidence(settings, stop)
-            sources = [source for sign in (1, -1) for source in _best_source(evidence, sign)]
-            options = [self._best_of([source], settings, stop) for source in sources]
-            mask = foreground.reshape(self._maps[0].shape)
-            smallest = settings.min_size or _SMALLEST
-            labels = _within(mask, options, smallest, self._spacing, stop)
+            if foreground is not None:
+                labels = _mostly_inside(labels, foreground.reshape(labels.shape))
         # Only now: else small objects would be taken at a lower level, to be large enough.
         keep = np.bincount(labels.ravel())[1:] >= (settings.min_size or 1)
         if settings.exclude_borders:
@@ -742,37 +743,39 @@ def _selected(labels: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return new_label.astype(np.int32)[labels]
 
 
-def _within(
+def _mostly_inside(labels: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+    """Objects that have at least half of their pixels in a foreground, clipped to it."""
+    shared = np.bincount(labels.ravel(), foreground.ravel())
+    keep = shared[1:] >= np.bincount(labels.ravel())[1:] / 2
+    parts = connected_components(np.where(foreground, _selected(labels, keep), 0), connectivity=1)
+    return _selected(parts, np.bincount(parts.ravel())[1:] >= _SMALLEST)
+
+
+def whole_parts(
     foreground: np.ndarray,
-    options: list[np.ndarray],
-    smallest: int,
+    smallest: int | None,
     spacing: tuple[float, ...],
     stop: StopFlag | None,
 ) -> np.ndarray:
-    """The objects that cover the foreground best, clipped to it; else its own components."""
-    best, best_cover = None, 0.5
-    for labels in options:
-        area, shared = np.bincount(labels.ravel()), np.bincount(labels.ravel(), foreground.ravel())
-        mostly_inside = shared >= area / 2
-        mostly_inside[0] = False
-        outside = (area - shared)[mostly_inside].sum()
-        cover = shared[mostly_inside].sum() / max(foreground.sum() + outside, 1)
-        if cover > best_cover:
-            best, best_cover = np.where(mostly_inside[labels] & foreground, labels, 0), cover
-    if best is None:
-        if not foreground.any():
-            return np.zeros(foreground.shape, np.int32)
-        best = split_at_necks(foreground, spacing, stop)
-    components = connected_components(best, connectivity=1)
-    return _selected(components, np.bincount(components.ravel())[1:] >= smallest)
+    """Return the connected parts of a foreground, split at clear necks.
+
+    Of fewer pixels than `smallest`, by default a hundredth of a typical one, they are specks.
+    """
+    if not foreground.any():
+        return np.zeros(foreground.shape, np.int32)
+    parts = connected_components(split_at_necks(foreground, spacing, stop), connectivity=1)
+    size = np.bincount(parts.ravel())[1:]
+    least = max(_SMALLEST, _SPECK * _quantile(size, size.astype(float), 0.5))
+    return _selected(parts, size >= (smallest or least))
 
 
 def split_at_necks(
     mask: np.ndarray, spacing: tuple[float, ...], stop: StopFlag | None = None
 ) -> np.ndarray:
-    """Split a mask at its necks where the parts are clearly more elliptic than the whole."""
-    parts, _ = nested_basins(*basins_of(mask, spacing, stop))
+    """Split a mask at clear necks where the parts are clearly more elliptic than the whole."""
+    whole = filled(ndimage.label(mask)[0]) > 0  # a hole makes no neck
+    parts, _ = nested_basins(*basins_of(whole, spacing, stop, _NECK))
     moments = np.stack([parts.sums(i) for i in coordinate_powers(mask.shape, spacing)], axis=1)
     misfit, _ = ellipse_fit(moments, spacing)
     value = moments[:, 0] * np.exp(-((misfit / _FOREGROUND_MISFIT) ** 2)) + 1e-9
-    return parts.best_cut(value)[1]
+    return np.where(mask, parts.best_cut(value)[1], 0)
