@@ -9,7 +9,7 @@ PYTHON =
 ARGS =
 SOAK = files kills monkey rounds
 
-.PHONY: help demo test lint soak docs pictures bench-quality bench-strokes bench-borders bench-speed bench-responsiveness bench-window bench-gpu bench-scale wheel clean FORCE
+.PHONY: help demo test lint soak docs pictures bench-quality bench-strokes bench-borders bench-speed bench-window bench-gpu bench-scale wheel clean FORCE
 # One pip at a time, also with -j
 .NOTPARALLEL:
 
@@ -19,9 +19,10 @@ help: ## list the targets
 demo: $(VENV)/.demo ## train on real images, segment them, write out/demo (and open napari)
 	$(BIN)/napari-aeseg demo --output out/demo $(ARGS)
 
-# One process per core; tests of a file stay in one process. ARGS="-n 0" for a debugger.
+# One process per core; ARGS="-n 0" for a debugger. Bytecode is always written: without it, every
+# process compiles the tests and napari again, which takes longer than most tests.
 test: $(VENV)/.test ## run all tests (in Xvfb without a display)
-	$(BIN)/python tools/with_display $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python tools/with_display $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check . tools/with_display
@@ -50,9 +51,6 @@ bench-borders: $(VENV)/.bench ## borders at pixel resolution beside those of pat
 
 bench-speed: $(VENV)/.bench ## compare times and memory with other methods
 	$(BIN)/python benchmarks/speed.py $(ARGS)
-
-bench-responsiveness: $(VENV)/.bench ## how long work blocks a window, how soon it stops
-	$(BIN)/python benchmarks/responsiveness.py $(ARGS)
 
 bench-window: $(VENV)/.bench ## how responsive a real window is during work
 	$(BIN)/python tools/with_display $(BIN)/python benchmarks/window.py $(ARGS)

@@ -393,19 +393,6 @@ def test_the_button_copies_it(segmented):
     assert "on the clipboard" in segmented._dock.status.text.text()
 
 
-def test_it_runs_in_a_process_of_its_own(segmented, tmp_path):
-    segmented.n_regions = 5
-    path = tmp_path / "script.py"
-    path.write_text(segmented.script)
-
-    done = subprocess.run(
-        [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert np.array_equal(tifffile.imread(tmp_path / "halves_labels.tif"), segmented.preview.data)
-
-
 @pytest.mark.parametrize("shown", ["regions", "fixed classes", "weights", "strokes", "edits"])
 def test_what_was_opened_is_opened_again(segmented, run, tmp_path, saved, shown):
     path = tmp_path / "halves.aeseg.zarr"
