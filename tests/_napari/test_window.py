@@ -91,7 +91,7 @@ def test_from_the_image_to_labels_that_are_kept(viewer):
     widget._dock.segments.regions.n_regions.slider.setValue(700)
     widget.wait(5)
     assert widget.preview.data.max() == widget.n_regions > 2
-    widget._dock.segments.modes["classes"].click()
+    widget._dock.segments.modes.buttons["classes"].click()
     widget.wait(5)
     assert widget.preview.data.max() == widget.n_classes == 3
     widget._dock.segments.keep_button.click()

@@ -797,7 +797,8 @@ class Controller:
         ):
             part.close()
         state.busy, state.results, state.kept, state.objects, state.previews = "", {}, {}, {}, {}
-        state.alternatives, state.learned, state.refined = None, None, {}
+        state.alternatives, state.mode_pictures, state.learned = None, None, None
+        state.refined = {}
 
 
 def _listed(inputs: Sequence[ImageInput]) -> str:

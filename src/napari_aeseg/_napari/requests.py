@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
-    from napari_aeseg.regions.cuts.cut import Cut
+    from napari_aeseg.regions.cuts.cut import Cut, Mode
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
@@ -139,6 +139,32 @@ class Thumbnails:
     def are_of(self, hierarchy: Hierarchy) -> bool:
         """Whether they are of these patches, however these are compared now."""
         return self.patches is hierarchy.patches
+
+
+@dataclass(frozen=True, eq=False)
+class ModesRequest:
+    """What each mode shows of an image."""
+
+    hierarchy: Hierarchy
+    cut: Cut  # with edits of regions; its mode does not matter
+    prototypes: Prototypes | None  # of the classes, if they are fixed
+    objects: np.ndarray | None  # the newest that are known
+    image: np.ndarray | None  # to draw them over, if it is in memory
+
+    def gives_same(self, other: ModesRequest) -> bool:
+        """Whether both give the same pictures."""
+        fields = "hierarchy", "prototypes", "objects"
+        is_same = all(getattr(self, field) is getattr(other, field) for field in fields)
+        return is_same and replace(self.cut, mode="regions") == replace(other.cut, mode="regions")
+
+
+@dataclass(frozen=True, eq=False)
+class ModePictures:
+    """What each mode shows of an image, small."""
+
+    request: ModesRequest
+    picture: np.ndarray  # of the image, from 0 to 1, shape (Y, X, 3)
+    labels: Mapping[Mode, np.ndarray]  # of the modes that have any, shape (Y, X)
 
 
 def are_same_examples(one: Prototypes | None, other: Prototypes | None) -> bool:

@@ -20,6 +20,8 @@ from napari_aeseg._napari.requests import (
     AlternativesRequest,
     BorderRequest,
     LearnedClasses,
+    ModePictures,
+    ModesRequest,
     ObjectRequest,
     StrokesRequest,
     Thumbnails,
@@ -62,6 +64,7 @@ EDITS_DISCARDED = (
 OWN_CLASSES = (
     "The stored classes are of other channels or another model: this image has classes of its own."
 )
+_MOST_PIXELS = 2**22  # of an image whose objects are looked for before anybody asks
 _MOST_MODELS = 8  # of a session that are kept in memory
 Start = Literal["new", "base", "current"]
 Tool = Literal["add", "delete", "merge", "split", "larger", "smaller", "lock", "similar"]
@@ -115,6 +118,12 @@ class Result:
         if self.markers is None:
             return None
         return np.asarray(labels_in(self.markers.data, self.hierarchy.axes))
+
+    @property
+    def pixels(self) -> np.ndarray | None:
+        """The image, if it is open and in memory."""
+        data = self.input.data
+        return data if self.has_image and isinstance(data, np.ndarray) else None
 
     @property
     def can_encode(self) -> bool:
@@ -203,6 +212,7 @@ class DockState:
     # The newest labels of each image with borders that follow the pixels.
     refined: Mapping[Image, tuple[BorderRequest, np.ndarray]] = field(default_factory=dict)
     alternatives: Thumbnails | None = None  # of the first image
+    mode_pictures: ModePictures | None = None  # of the first image
     previews: Mapping[Image, Labels] = field(default_factory=dict)
     drafts: Mapping[Image, Path] = field(default_factory=dict)  # of earlier work, on offer
     # Layers whose tables are measured again when they are painted on.
@@ -414,10 +424,9 @@ class DockState:
             return None
         if cut.mode == "classes" and self.classes.fixed_for(result) is not None:
             return None  # fixed classes say how patches are compared
-        hierarchy, data = result.hierarchy, result.input.data
         count = cut.classes_in if cut.mode == "classes" else cut.regions_in
-        image = data if result.has_image and isinstance(data, np.ndarray) else None
-        return AlternativesRequest(hierarchy, cut.mode, count(hierarchy), image)
+        number = count(result.hierarchy)
+        return AlternativesRequest(result.hierarchy, cut.mode, number, result.pixels)
 
     @property
     def alternatives_fit(self) -> bool:
@@ -428,6 +437,34 @@ class DockState:
         if (thumbnails.mode, thumbnails.number) != (request.mode, request.number):
             return False
         return any(settings.comparison == self.comparison for settings in thumbnails.settings)
+
+    @property
+    def modes_request(self) -> ModesRequest | None:
+        """What each mode shows of the first image; None where nothing is segmented."""
+        image, result = self.first_image, self.first_result
+        if image is None or result is None:
+            return None
+        request, objects = self.objects.get(image, (None, None))
+        if request is not None and request.hierarchy.brightness is not result.hierarchy.brightness:
+            objects = None  # of earlier pixels
+        cut = self.cut_of(image, replace(self.cut, mode="regions"))
+        fixed = self.classes.fixed_for(result)
+        return ModesRequest(result.hierarchy, cut, fixed, objects, result.pixels)
+
+    @property
+    def objects_to_picture(self) -> ObjectRequest | None:
+        """Objects of the first image, if none are known and they are not too much work."""
+        image, request = self.first_image, self.modes_request
+        if image is None or request is None or request.objects is not None:
+            return None
+        hierarchy = request.hierarchy
+        if (
+            hierarchy.is_lazy
+            or hierarchy.brightness is None
+            or hierarchy.patches.size > _MOST_PIXELS
+        ):
+            return None
+        return self.object_request(image, self.cut)
 
     # Labels of a cut
 

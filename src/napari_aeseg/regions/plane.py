@@ -40,13 +40,8 @@ def plane_of(hierarchy: Hierarchy, image: Any, longest: int) -> Plane:
         if min(coarse.shape[hierarchy.axes.space.index(a)] for a in "YX") < longest:
             break
         patches = coarse
-    patches = np.asarray(_middle(patches, hierarchy.axes.space))
-    height, width = (max(1, round(n * longest / max(patches.shape))) for n in patches.shape)
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int)
-        for new, old in zip((height, width), patches.shape, strict=True)
-    )
-    small = patches[np.ix_(rows, columns)]
+    small = small_labels(patches, hierarchy.axes.space, longest)
+    height, width = small.shape
     if image is not None and not hierarchy.is_lazy:
         channels = channels_first(np.asarray(image), hierarchy.axes)
         order = "".join(a for a in "TZYX" if a in hierarchy.axes.letters)
@@ -61,6 +56,17 @@ def plane_of(hierarchy: Hierarchy, image: Any, longest: int) -> Plane:
     picture = Image.fromarray((ground * 255).astype(np.uint8))
     picture = picture.resize((width, height), Image.Resampling.BOX)
     return Plane(np.asarray(picture, np.float32) / 255, small)
+
+
+def small_labels(labels: Any, axes: str, longest: int) -> np.ndarray:
+    """Return the pixels of labels in the middle slice and time point as `plane_of` takes them."""
+    plane = np.asarray(_middle(labels, axes))
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for old in plane.shape
+        for new in [max(1, round(old * longest / max(plane.shape)))]
+    )
+    return plane[np.ix_(rows, columns)]
 
 
 def _middle(array: Any, axes: str) -> Any:

@@ -291,7 +291,7 @@ CONTROLS = {
     "segments.save_button": (nothing, click, files),
     "segments.apply_button": (second_image, click, value("len(widget.previews)")),
     **{
-        f"segments.modes[{mode!r}]": (
+        f"segments.modes.buttons[{mode!r}]": (
             classes if mode == "regions" else nothing, click, value("widget.mode")
         )
         for mode in MODES
@@ -563,12 +563,13 @@ def test_every_part_of_a_cut_has_a_control_that_reaches_the_core(ready, monkeypa
         monkeypatch.setattr(Cut, name, spy)
     view = ready._dock.segments
     acts = {
-        "mode": lambda: click(view.modes["classes"]),
+        "mode": lambda: click(view.modes.buttons["classes"]),
         "n_regions": lambda: (ready._controller.set_cut(mode="regions"),
                               step(view.regions.n_regions.number)),
         "threshold": lambda: step(view.regions.threshold.number),
         "n_classes": lambda: step(view.classes.n_classes.number),
-        "min_size": lambda: (click(view.modes["objects"]), click(view.objects.auto["min_size"])),
+        "min_size": lambda: (click(view.modes.buttons["objects"]),
+                             click(view.objects.auto["min_size"])),
         "max_size": lambda: click(view.objects.auto["max_size"]),
         "diameter": lambda: click(view.objects.auto["diameter"]),
         "polarity": lambda: choose(POLARITIES.index("dark"))(view.objects.polarity),
@@ -586,7 +587,7 @@ def test_every_part_of_a_cut_has_a_control_that_reaches_the_core(ready, monkeypa
         seen.clear()
         before = ready.cut
         if name == "n_classes":
-            click(view.modes["classes"])
+            click(view.modes.buttons["classes"])
         act()
         ready.wait(30)
         assert any(getattr(cut, name) != getattr(before, name) for cut in seen), name

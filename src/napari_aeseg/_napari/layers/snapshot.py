@@ -36,6 +36,7 @@ def save_state(viewer: Viewer, state: DockState) -> None:
         tool=None,
         report="",
         alternatives=None,
+        mode_pictures=None,
     )
     connections = Connections()
 

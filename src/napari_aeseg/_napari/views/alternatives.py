@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QIcon, QImage, QPixmap
-from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QToolButton, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
 from napari_aeseg._napari.layers.colors import colors_of_labels
+from napari_aeseg._napari.views.thumbnails import GAP, STYLE, ThumbnailButton, fit_thumbnails
 from napari_aeseg._napari.views.widgets import fill_column
-from napari_aeseg.io.images import tinted
 from napari_aeseg.params import ComparisonParams
 
 if TYPE_CHECKING:
+    import numpy as np
+    from qtpy.QtCore import QEvent
+
     from napari_aeseg._napari.requests import Thumbnails
     from napari_aeseg._napari.state import DockState
     from napari_aeseg.regions.alternatives import AlternativeSettings
 
 _COLUMNS = 3
 _SIDES = 60, 140  # pixels: smallest and largest width of a thumbnail; they share that of the dock
-_FRAME, _GAP = 3, 2  # pixels around a thumbnail, and between two frames
-_STRENGTH = 0.5  # of the colours, as on the preview
-_STYLE = """
-QToolButton { margin: 0; padding: 1px; border: 2px solid transparent; background: transparent; }
-QToolButton:hover { border-color: gray; }
-QToolButton:checked { border-color: palette(highlight); }
-QToolButton:focus { border-style: dashed; border-color: gray; }
-QToolButton:checked:focus { border-color: palette(highlight); }
-"""
 
 
 class AlternativesView(QWidget):
@@ -39,13 +30,13 @@ class AlternativesView(QWidget):
         super().__init__()
         self._state = state
         self._drawn: tuple[Thumbnails, tuple[str, ...] | None] | None = None
-        self.buttons: list[QToolButton] = []
+        self.buttons: list[ThumbnailButton] = []
         self._grid = QGridLayout()
-        self._grid.setSpacing(_GAP)
+        self._grid.setSpacing(GAP)
         for column in range(_COLUMNS):
             self._grid.setColumnStretch(column, 1)
         fill_column(self, QLabel("Which looks right?"), self._grid)
-        self.setStyleSheet(_STYLE)
+        self.setStyleSheet(STYLE)
         state.on(
             "alternatives", "cut", "images", "results", "comparison", "classes", draw=self._draw
         )
@@ -72,8 +63,7 @@ class AlternativesView(QWidget):
         for i, button in enumerate(self.buttons):
             button.setVisible(i < len(thumbnails.settings))
             if i < len(thumbnails.settings):
-                picture = tinted(thumbnails.picture, thumbnails.labels[i], colors, _STRENGTH)
-                button.setIcon(_icon(picture))
+                button.show_labels(thumbnails.picture, thumbnails.labels[i], colors)
                 text = _text_of(thumbnails.settings[i])
                 button.setToolTip(text)
                 button.setAccessibleName(f"Alternative {i + 1}: {text}")
@@ -85,25 +75,12 @@ class AlternativesView(QWidget):
 
     def _fit(self) -> None:
         """Let the thumbnails fill the width of the dock."""
-        thumbnails = self._state.alternatives
-        if thumbnails is None:
-            return
-        height, width, _ = thumbnails.picture.shape
-        column = (self.width() - (_COLUMNS - 1) * _GAP) // _COLUMNS - 2 * _FRAME
-        side = min(max(column, _SIDES[0]), _SIDES[1])
-        size = QSize(width, height).scaled(side, side, Qt.AspectRatioMode.KeepAspectRatio)
-        for button in self.buttons:
-            button.setIconSize(size)
-            button.setFixedHeight(size.height() + 2 * _FRAME)
+        if (thumbnails := self._state.alternatives) is not None:
+            fit_thumbnails(self.buttons, thumbnails.picture, self.width(), _COLUMNS, _SIDES)
 
     def _add_button(self) -> None:
         number = len(self.buttons)
-        button = QToolButton()
-        button.setCheckable(True)
-        button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        # Without a minimum of its own, a button is never narrower than its icon.
-        button.setMinimumWidth(_SIDES[0] + 2 * _FRAME)
-        button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        button = ThumbnailButton(_SIDES[0])
         button.clicked.connect(lambda *_: self._choose(number))
         self.buttons.append(button)
         self._grid.addWidget(button, *divmod(number, _COLUMNS))
@@ -121,14 +98,6 @@ class AlternativesView(QWidget):
         ):
             in_use = settings.comparison == self._state.comparison
             button.setChecked(in_use and self._state.alternatives_fit)
-
-
-def _icon(picture: np.ndarray) -> QIcon:
-    """An icon of (Y, X, 3) uint8."""
-    picture = np.ascontiguousarray(picture)
-    height, width, _ = picture.shape
-    image = QImage(picture.data, width, height, 3 * width, QImage.Format.Format_RGB888)
-    return QIcon(QPixmap.fromImage(image))  # which copies the pixels
 
 
 def _text_of(settings: AlternativeSettings) -> str:

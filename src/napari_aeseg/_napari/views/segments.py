@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
-    QButtonGroup,
     QCheckBox,
     QComboBox,
     QLabel,
     QPushButton,
-    QRadioButton,
     QWidget,
 )
 from superqt.utils import signals_blocked
@@ -23,6 +21,7 @@ from napari_aeseg._napari.views.alternatives import AlternativesView
 from napari_aeseg._napari.views.classes import ClassesPanel
 from napari_aeseg._napari.views.histogram import SizeHistogram
 from napari_aeseg._napari.views.markers import MarkersPanel
+from napari_aeseg._napari.views.modes import ModesView
 from napari_aeseg._napari.views.params_form import ParamsForm
 from napari_aeseg._napari.views.tools import ToolsPanel
 from napari_aeseg._napari.views.widgets import (
@@ -37,21 +36,12 @@ from napari_aeseg._napari.views.widgets import (
     push_button,
 )
 from napari_aeseg.params import ComparisonParams
-from napari_aeseg.regions.cuts.cut import MODES, Mode
 from napari_aeseg.regions.objects.settings import POLARITIES
 from napari_aeseg.regions.shapes import object_diameters
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import Display, DockState
 
-_MODE_TIPS = {
-    "regions": "Connected segments: every connected part of the image has its own label.",
-    "classes": "The same texture has the same label wherever it is in the image.",
-    "objects": "Separate objects such as nuclei, cells or particles that differ from their "
-    "surroundings, each with its own label; 0 is background.",
-    "markers": "Paint a few strokes: all that looks like them gets their class, or every colour "
-    "grows into one segment.",
-}
 _TIPS = {
     "n_regions": "How many regions. The slider is logarithmic, and the suggested number is marked.",
     "starting_segments": "What Segment starts from: small patches, or the segments of a Labels "
@@ -330,10 +320,9 @@ class SegmentsView(QWidget):
         self.form.changed.connect(lambda params: setattr(state, "segmentation", params))
         self.regions, self.objects = RegionsPanel(state), ObjectsPanel(state)
         self.classes, self.markers = ClassesPanel(state), MarkersPanel(state)
-        self.tools = ToolsPanel(state)
+        self.tools, self.modes = ToolsPanel(state), ModesView(state)
         self.comparison, self.alternatives = ComparisonPanel(state), AlternativesView(state)
         self._make_buttons()
-        self._make_modes()
         self.smallest = SmallestPanel(state)
         self.smooth_borders = QCheckBox("Smooth borders")
         self.smooth_borders.setToolTip(_TIPS["refine"])
@@ -416,23 +405,13 @@ class SegmentsView(QWidget):
         for display, button in self.displays.items():
             button.setChecked(display == self._state.display)
 
-    def _make_modes(self) -> None:
-        self.modes: dict[Mode, QRadioButton] = {}
-        self._mode_group = QButtonGroup(self)
-        for mode in MODES:
-            button = QRadioButton(mode.capitalize())
-            button.setToolTip(_MODE_TIPS[mode])
-            button.clicked.connect(lambda *_, mode=mode: self._state.change_cut(mode=mode))
-            self._mode_group.addButton(button)
-            self.modes[mode] = button
-
     def _lay_out(self) -> None:
         fill_column(
             self,
             heading("3  Segments"),
             in_a_row(self.segment_button, self.keep_button),
             self._make_start(),
-            in_a_row(*self.modes.values(), spacing=0),
+            self.modes,
             self._make_display(),
             *(self.regions, self.objects, self.tools, self.classes, self.markers, self.comparison),
             self.smallest,
@@ -447,7 +426,6 @@ class SegmentsView(QWidget):
 
     def _draw_mode(self) -> None:
         cut = self._state.cut
-        self.modes[cut.mode].setChecked(True)
         self.regions.setVisible(cut.mode == "regions")
         self.objects.setVisible(cut.mode == "objects")
         self.classes.setVisible(cut.needs_classes)

@@ -1,40 +1,56 @@
-"""Finds alternatives to what is shown, in a thread, when the controls have come to rest."""
+"""Finds what could be shown instead, in a thread, when the controls have come to rest."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
+from napari_aeseg._napari.requests import (
+    AlternativesRequest,
+    ModePictures,
+    ModesRequest,
+    ObjectRequest,
+    Thumbnails,
+)
 from napari_aeseg._napari.work.background import Background
-from napari_aeseg._napari.work.jobs import finding_alternatives
+from napari_aeseg._napari.work.jobs import (
+    detecting_objects,
+    finding_alternatives,
+    picturing_modes,
+)
 from napari_aeseg._napari.work.worker import Done, Failed, Job
 
 if TYPE_CHECKING:
-    from napari_aeseg._napari.requests import AlternativesRequest
     from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Outcome
 
+    Request = AlternativesRequest | ModesRequest | ObjectRequest
+
 _MILLISECONDS_OF_REST = 400  # a slider that is being dragged pauses for less
+_FEW_PIXELS = 2**20  # of an image whose objects are found in a second or two
 
 
 class AlternativesFinder(Background):
-    """Writes thumbnails of alternatives to the state; the newest request wins."""
+    """Writes pictures of each mode and of alternatives to the state; the newest request wins.
+
+    Objects of the first image are detected on the way, which no other mode needs.
+    """
 
     def __init__(self, state: DockState) -> None:
         super().__init__(state)
-        self._running: AlternativesRequest | None = None
+        self._running: Request | None = None
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_OF_REST)
         self._timer.timeout.connect(self._start)
-        fields = ("cut", "images", "results", "comparison", "classes", "busy")
-        state.on(*fields, draw=self._update)
+        fields = ("cut", "images", "results", "comparison", "classes", "objects", "busy", "shown")
+        state.on(*fields, "mode_pictures", "alternatives", draw=self._update)
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether no alternatives are being found, nor will be in a moment."""
+        """Whether nothing is being found, nor will be in a moment."""
         return not (self.busy or self._timer.isActive())
 
     def close(self) -> None:
@@ -42,18 +58,31 @@ class AlternativesFinder(Background):
         self._stop()
         super().close()
 
+    def _missing(self) -> Request | None:
+        """What is to be found next; None where all is known, or other work comes first."""
+        state, modes = self._state, self._state.modes_request
+        # While a task of the user runs, or patches are being compared, these come first.
+        if modes is None or state.busy or modes.hierarchy.comparison != state.comparison:
+            return None
+        if state.mode_pictures is None or not modes.gives_same(state.mode_pictures.request):
+            return modes
+        objects = state.objects_to_picture
+        if objects is not None and objects.hierarchy.patches.size <= _FEW_PIXELS:
+            return objects
+        request = state.alternatives_request
+        return objects if request is None or state.alternatives_fit else request
+
     def _update(self) -> None:
-        state = self._state
-        request, thumbnails = state.alternatives_request, state.alternatives
-        if thumbnails is not None and (request is None or not thumbnails.are_of(request.hierarchy)):
+        state, missing = self._state, self._missing()
+        alternatives, request = state.alternatives, state.alternatives_request
+        if alternatives and not (request and alternatives.are_of(request.hierarchy)):
             state.alternatives = None
-        if self.busy and request is not None and request.gives_same(self._running):
+        if state.mode_pictures is not None and not state.hierarchies:
+            state.mode_pictures = None
+        if self.busy and _give_same(missing, self._running):
             return
         self._stop()
-        if request is None or state.alternatives_fit:
-            return
-        # While a task of the user runs, or patches are being compared, these come first.
-        if not state.busy and request.hierarchy.comparison == state.comparison:
+        if missing is not None:
             self._timer.start()
 
     def _stop(self) -> None:
@@ -63,13 +92,31 @@ class AlternativesFinder(Background):
         self._running = None
 
     def _start(self) -> None:
-        self._running = self._state.alternatives_request
-        if self._running is not None:
-            self._runner.start(Job("finding alternatives", finding_alternatives(self._running)))
+        self._running = request = self._missing()
+        if isinstance(request, ModesRequest):
+            self._runner.start(Job("drawing each mode", picturing_modes(request)))
+        elif isinstance(request, ObjectRequest):
+            work = detecting_objects({self._state.first_image: request})
+            self._runner.start(Job("detecting objects", work))
+        elif request is not None:
+            self._runner.start(Job("finding alternatives", finding_alternatives(request)))
 
     def _on_ended(self, outcome: Outcome) -> None:
-        self._running = None
-        if isinstance(outcome, Done):
-            self._state.alternatives = outcome.result
-        elif isinstance(outcome, Failed):
+        request, self._running = self._running, None
+        state = self._state
+        if isinstance(outcome, Failed):
             self.failed.emit(outcome.error)
+        elif not isinstance(outcome, Done):
+            return
+        elif isinstance(request, ObjectRequest):
+            objects = {image: (request, labels) for image, labels in outcome.result.items()}
+            state.objects = {**state.objects, **objects}
+        elif isinstance(outcome.result, ModePictures):
+            state.mode_pictures = outcome.result
+        else:
+            assert isinstance(outcome.result, Thumbnails)  # noqa: S101 - for mypy
+            state.alternatives = outcome.result
+
+
+def _give_same(one: Any, other: Any) -> bool:
+    return one is not None and type(one) is type(other) and bool(one.gives_same(other))

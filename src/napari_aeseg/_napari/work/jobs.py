@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.drafts import read_draft, write_draft
 from napari_aeseg._napari.manifest.settings import prepare_folder
-from napari_aeseg._napari.requests import LearnedClasses, Thumbnails
+from napari_aeseg._napari.requests import LearnedClasses, ModePictures, Thumbnails
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.params import BASE_MODEL
 from napari_aeseg.progress import Progress, autosaved
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.requests import (
         AlternativesRequest,
         BorderRequest,
+        ModesRequest,
         ObjectRequest,
         StrokesRequest,
     )
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
     from napari_aeseg.prototypes import Prototypes
+    from napari_aeseg.regions.cuts.cut import Mode
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _SECONDS_BETWEEN_SAVES = 30.0
@@ -197,6 +199,28 @@ def finding_alternatives(request: AlternativesRequest) -> Work:
             plane.picture,
             tuple(plane.labels(a.label_of_patch) for a in alternatives),
         )
+
+    return work
+
+
+def picturing_modes(request: ModesRequest) -> Work:
+    """Draw what each mode shows small; the result is `ModePictures`."""
+
+    def work(stop: Event) -> Generator[Progress, None, ModePictures]:
+        yield from ()
+        from napari_aeseg.regions.plane import plane_of, small_labels
+
+        hierarchy, prototypes, objects = request.hierarchy, request.prototypes, request.objects
+        plane = plane_of(hierarchy, request.image, _THUMBNAIL)
+        regions = replace(request.cut, mode="regions")
+        classes = replace(request.cut, mode="classes", edits=())
+        labels: dict[Mode, np.ndarray] = {
+            "regions": plane.labels(regions.of_patch(hierarchy)),
+            "classes": plane.labels(classes.of_patch(hierarchy, prototypes)),
+        }
+        if objects is not None:
+            labels["objects"] = small_labels(objects, hierarchy.axes.space, _THUMBNAIL)
+        return ModePictures(request, plane.picture, labels)
 
     return work
 
