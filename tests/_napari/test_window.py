@@ -235,7 +235,7 @@ from vispy.app.canvas import MouseEvent
 from napari_aeseg._napari.work import jobs, worker
 from napari_aeseg.progress import Progress
 
-worker._import_core = lambda: None  # torch would take longer than all the rest
+worker.import_core = lambda: None  # torch would take longer than all the rest
 
 def training(*_):
     def work(stop):

@@ -17,11 +17,11 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.state import DISPLAYS
-from napari_aeseg._napari.views.alternatives import AlternativesView
+from napari_aeseg._napari.views.choices.alternatives import AlternativesView
+from napari_aeseg._napari.views.choices.modes import ModesView
 from napari_aeseg._napari.views.classes import ClassesPanel
 from napari_aeseg._napari.views.histogram import SizeHistogram
 from napari_aeseg._napari.views.markers import MarkersPanel
-from napari_aeseg._napari.views.modes import ModesView
 from napari_aeseg._napari.views.params_form import ParamsForm
 from napari_aeseg._napari.views.tools import ToolsPanel
 from napari_aeseg._napari.views.widgets import (

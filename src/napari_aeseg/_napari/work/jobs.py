@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_aeseg._napari.drafts import read_draft, write_draft
 from napari_aeseg._napari.manifest.settings import prepare_folder
 from napari_aeseg._napari.requests import LearnedClasses, ModePictures, Thumbnails
+from napari_aeseg._napari.work.imports import garbage_left_alone
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.params import BASE_MODEL
 from napari_aeseg.progress import Progress, autosaved
@@ -287,11 +288,12 @@ def finding_devices() -> Work:
 
     def work(stop: Event) -> Generator[Progress, None, list[str]]:
         yield from ()
-        import pyqtgraph  # noqa: F401
+        with garbage_left_alone():
+            import pyqtgraph  # noqa: F401
 
-        from napari_aeseg.autoencoder.device import available_devices, warm_up
+            from napari_aeseg.autoencoder.device import available_devices, warm_up
 
-        warm_up()
+            warm_up()
         return available_devices()
 
     return work

@@ -21,7 +21,6 @@ import time
 import traceback
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from threading import Event
@@ -32,6 +31,7 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from psygnal import EmitLoopError, Signal
 from qtpy.QtCore import QEventLoop, QThreadPool, QTimer
 
+from napari_aeseg._napari.work.imports import import_core
 from napari_aeseg.errors import AesegError, DeviceError, StoppedError, is_out_of_memory
 from napari_aeseg.progress import Progress, TrainingProgress
 
@@ -100,7 +100,7 @@ class Job:
             return Stopped("")
         try:
             with ThreadPoolExecutor(1) as thread:
-                thread.submit(_import_core).result()
+                thread.submit(import_core).result()
             events, last_time, stage = work(self.stop), 0.0, ""
             while True:
                 event = next(events)
@@ -115,19 +115,6 @@ class Job:
             return Stopped(str(error))
         except Exception as error:  # noqa: BLE001 - what escapes here is swallowed
             return Failed(log_unexpected(error, self.title))
-
-
-def _import_core() -> None:
-    """Import what is written in C++, in a thread that ends with that.
-
-    pybind11, as torch 2.9 still has it, keeps the state of the thread that first imports it. One of
-    Qt's has another state for each piece of work: the next tensor that was freed in it ended the
-    process.
-    """
-    import napari_aeseg.api  # noqa: F401 - brings in torch
-
-    with suppress(ImportError):  # there are platforms without it
-        import higra  # noqa: F401
 
 
 def log_unexpected(error: Exception, title: str) -> Exception:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
 from napari_aeseg._napari.layers.colors import colors_of_labels
-from napari_aeseg._napari.views.thumbnails import GAP, STYLE, ThumbnailButton, fit_thumbnails
+from napari_aeseg._napari.views.choices.thumbnails import (
+    GAP,
+    STYLE,
+    ThumbnailButton,
+    fit_thumbnails,
+)
 from napari_aeseg._napari.views.widgets import fill_column
 from napari_aeseg.params import ComparisonParams
 

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_aeseg._napari.layers.colors import class_color
-from napari_aeseg._napari.views import alternatives as module
+from napari_aeseg._napari.views.choices import alternatives as module
 
 
 @pytest.fixture

@@ -9,7 +9,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QWidget
 
 from napari_aeseg._napari.layers.colors import colors_of_labels
-from napari_aeseg._napari.views.thumbnails import GAP, STYLE, ThumbnailButton, fit_thumbnails
+from napari_aeseg._napari.views.choices.thumbnails import (
+    GAP,
+    STYLE,
+    ThumbnailButton,
+    fit_thumbnails,
+)
 from napari_aeseg.regions.cuts.cut import MODES, Mode
 
 if TYPE_CHECKING:
