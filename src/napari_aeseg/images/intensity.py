@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first
 from napari_aeseg.images.checks import check_not_masked, image_axes, plain_array
 from napari_aeseg.images.illumination import illumination
+from napari_aeseg.images.parallel import cores, in_threads
 
 # Percentiles that are mapped to 0 and 1: robust against a few hot pixels.
 _LOW, _HIGH = 0.5, 99.5
@@ -20,6 +23,8 @@ _LARGEST = 2.0**100
 _NARROW = 1e-30
 # A range of fewer steps of double precision cannot show an image.
 _FEWEST_STEPS = 256
+# Pixels that are scaled together: they stay in the processor's cache.
+_TOGETHER = 131_072
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +47,27 @@ class IntensityRange:
         high = np.where(flat_channels, flat.max(axis=1), high)
         return cls(tuple(low.tolist()), tuple(high.tolist()))
 
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
+    def apply(self, pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Scale (C, *space) pixels to float32, `low` to 0 and `high` to 1.
 
         A constant channel becomes 0. Values beyond the range are compressed smoothly into
-        (-1, 2), so that one hot pixel cannot drown the rest.
+        (-1, 2), so that one hot pixel cannot drown the rest. `out` may be `pixels` itself.
         """
-        out = np.empty(pixels.shape, np.float32)
-        for channel, low, high, into in zip(pixels, self.low, self.high, out, strict=True):
-            scaled = _scaled(channel, low, high)
+        out = np.empty(pixels.shape, np.float32) if out is None else out
+        rows = max(1, _TOGETHER * pixels.shape[1] // max(pixels[0].size, 1))
+
+        def fill(part: tuple[int, int]) -> None:
+            c, start = part
+            scaled = _scaled(pixels[c, start : start + rows], self.low[c], self.high[c])
+            into = out[c, start : start + rows]
             np.clip(scaled, 0, 1, out=into)
             # About 1 %: tanh of all takes long.
             beyond = np.flatnonzero((scaled < 0) | (scaled > 1))
             further = scaled.ravel()[beyond]
             into.ravel()[beyond] += np.tanh(further - np.clip(further, 0, 1))
+
+        parts = product(range(len(pixels)), range(0, pixels.shape[1], rows))
+        deque(in_threads(fill, parts, cores() if out.size > _TOGETHER else 1), maxlen=0)
         return out
 
     def undo(self, scaled: np.ndarray) -> np.ndarray:
@@ -129,6 +141,8 @@ def float_pixels(array: np.ndarray, name: str) -> np.ndarray:
     is_wide = array.dtype.itemsize > (4 if array.dtype.kind == "f" else 2)
     with np.errstate(over="ignore"):  # of numbers wider than float64, which are refused below
         pixels = array.astype(np.float64 if is_wide else np.float32, order="C")
+    if array.dtype.kind != "f":
+        return np.asarray(pixels)
     widest = array if array.dtype.itemsize > pixels.dtype.itemsize else pixels
     bad = int(pixels.size - np.count_nonzero(np.isfinite(widest)))
     if bad:
@@ -136,7 +150,7 @@ def float_pixels(array: np.ndarray, name: str) -> np.ndarray:
             f"{name} has {bad} NaN or infinite value(s) among {pixels.size}; replace them first, "
             "for example with np.nan_to_num(image), or crop them away."
         )
-    if array.dtype.kind == "f" and max(pixels.max(), -pixels.min()) > _LARGEST:
+    if max(pixels.max(), -pixels.min()) > _LARGEST:
         raise InputError(
             f"{name} has values beyond {_LARGEST:.1e}, too large for float32: divide it first, for "
             "example by its largest value, or replace values that are invalid."
@@ -172,13 +186,15 @@ class LoadedImage:
         return intensity
 
     def scaled(self, intensity: IntensityRange, light: np.ndarray | None = None) -> Image:
-        """Scale intensities; `light` is the illumination that was divided out."""
+        """Scale intensities, in place if they are float32; `light` was divided out before."""
         if len(intensity.low) != len(self.pixels):
             raise InputError(
                 f"{self.name} has {len(self.pixels)} channel(s), read as {self.axes}; "
                 f"{len(intensity.low)} are expected."
             )
-        return Image(intensity.apply(self.pixels), self.axes, intensity, self.name, light)
+        into = self.pixels if self.pixels.dtype == np.float32 else None
+        pixels = intensity.apply(self.pixels, into)
+        return Image(pixels, self.axes, intensity, self.name, light)
 
 
 def load_image(image: Any, axes: str | Axes | None = None, name: str = "image") -> LoadedImage:
