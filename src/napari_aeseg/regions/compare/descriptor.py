@@ -147,8 +147,10 @@ def resolve_comparison(
     contrast = contrast_of(cache, stop)
     tolerance = (contrast / _CONTRAST) ** 2  # no fixed tolerance suits all images
     if scale == "auto":
-        joined = cache.calibration
-        scale = auto_scale(level, cache, stop) if joined is None else joined.scale
+        if cache.auto_scale is None:
+            joined = cache.calibration
+            cache.auto_scale = auto_scale(level, cache, stop) if joined is None else joined.scale
+        scale = cache.auto_scale
     if contrast > _NO_TEXTURE and balance < 1:
         weight[len(level) :] = 0  # pure colours: 1.06 of the clean score instead of .85
     return float(scale), tolerance, weight

@@ -275,6 +275,8 @@ class MomentsCache:
     ) -> None:
         self._statistics, self._graph = statistics, graph
         self.calibration = calibration
+        #: What "auto" chose; it depends on the moments alone.
+        self.auto_scale: float | None = None
         #: Neighbours; in time series, those of one frame.
         self.edges = graph.edges if time is None else _within_frames(statistics, graph, time)
         self._by_scale: dict[float, LogMoments] = {}

@@ -58,17 +58,16 @@ def merged_by_contrast(
     pairs.add_borders(*_contrasts(region, edges, border, positions))
     made, node = ward.children[: leaves - number], _nodes(ward, region, number)
     children, cost = np.empty((number - 1, 2), np.int64), np.empty(number - 1)
+    size = ward.size.copy()
     for merge in range(number - 1):
         raise_if_stopped(stop, "tree")
         a, b, cost[merge] = pairs.merge_next()
         children[merge] = node[a], node[b]
-        node[a] = leaves + len(made) + merge
-    unsorted = MergeTree.of(
-        np.concatenate([made, children]),
-        np.concatenate([ward.cost[: len(made)], cost]),
-        ward.size[:leaves],
-    )
-    return unsorted.ordered_by_area()
+        joined = leaves + len(made) + merge
+        size[joined] = size[node[a]] + size[node[b]]
+        node[a] = joined
+    costs = np.concatenate([ward.cost[: len(made)], cost])
+    return MergeTree(np.concatenate([made, children]), costs, size).ordered_by_area()
 
 
 def _nodes(tree: MergeTree, region: np.ndarray, number: int) -> np.ndarray:
