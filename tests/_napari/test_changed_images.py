@@ -54,6 +54,16 @@ def test_an_image_of_another_shape_does_not_keep_the_others_from_being_segmented
     assert "halves has another shape now" in widget._dock.status.text.text()
 
 
+def test_a_line_on_what_was_shown_goes_and_one_on_changed_pixels_stays(segmented):
+    text = segmented._dock.status.text
+    segmented._state.message = "2 regions, 1.7 s."
+    segmented.mode = "classes"
+    assert text.text() == ""
+    segmented.images[0].data = halves(seed=5)
+    segmented.n_classes = 2
+    assert "Press Segment" in text.text()
+
+
 def test_a_result_of_pixels_that_changed_comes_with_a_message(widget, model):
     widget.model = model
     widget.segment()

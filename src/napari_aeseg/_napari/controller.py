@@ -59,7 +59,7 @@ from napari_aeseg._napari.views.dock import Dock
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
 from napari_aeseg._napari.work.comparison import Comparer
-from napari_aeseg._napari.work.devices import DeviceFinder
+from napari_aeseg._napari.work.devices import LOADING, DeviceFinder
 from napari_aeseg._napari.work.drafts import DraftKeeper
 from napari_aeseg._napari.work.errors import Reporter
 from napari_aeseg._napari.work.hierarchies import HierarchyIO
@@ -144,6 +144,8 @@ class Controller:
         self.kept.measured.connect(self._update_columns)
         self.state.events.busy.connect(self._update_columns)
         self.state.events.open_images.connect(self._connect_images)
+        for name in ("cut", "comparison", "model", "similarity"):
+            self.state.events[name].connect(self._on_choice)
         self._connections.connect(self._on_active_layer, self.viewer.layers.selection.events.active)
         corrections, tools = self.corrections, self.tools
         for signal, action in (
@@ -164,7 +166,7 @@ class Controller:
             (model.resume_button, self.train, True),
             (model.load_button, self._ask_and, self.load, dock.ask_model_to_load),
             (model.save_button, self._ask_and, self.save, dock.ask_where_to_save),
-            (segments.segment_button, self.segment),
+            (segments.segment_button, self.segment, True),
             (segments.keep_button, self.keep),
             (segments.open_button, self._ask_and, self.open_hierarchy, dock.ask_hierarchy_to_open),
             (segments.save_button, self._ask_and_save_hierarchy),
@@ -316,12 +318,13 @@ class Controller:
 
     # Segment
 
-    def segment(self) -> None:
-        """Begin to segment the chosen images."""
+    def segment(self, choose_mode: bool = False) -> None:
+        """Begin to segment the chosen images; show objects afterwards where these stand out."""
         self.session.check_free()
         self.dock.segments.form.check()
         inputs = self._read_images()
         self.session.run(self._segmenting(list(zip(self.state.images, inputs, strict=True))))
+        self.state.mode_is_open = choose_mode and not self.state.results
 
     def _segmenting(self, images: list[tuple[Image, ImageInput]]) -> Iterator[Task]:
         """Yield a task for each image, all with the model of the beginning or the base model."""
@@ -710,6 +713,13 @@ class Controller:
             text = shape_changed_text(image)
         if not self.state.busy:
             self.state.message = text
+
+    def _on_choice(self) -> None:
+        """Take back a line on what was shown before; images that have changed are still so."""
+        state = self.state
+        if not state.busy and state.message not in ("", LOADING):
+            changed = (i for i, result in state.results.items() if not result.input.has_data_of(i))
+            state.message = "\n".join(pixels_changed_text(image) for image in changed)
 
     def _on_painted(self, image: Image, layer: Labels) -> None:
         self.kept.adopt(image, layer)

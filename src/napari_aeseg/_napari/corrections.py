@@ -11,7 +11,7 @@ import numpy as np
 from napari_aeseg._napari.drafts import by_hand
 from napari_aeseg._napari.examples import Examples
 from napari_aeseg._napari.layers.adapter import unwrapped
-from napari_aeseg._napari.layers.colors import check_colors, label_colors
+from napari_aeseg._napari.layers.colors import check_colors, stroke_colors
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.placement import checked_place, placed_on
 from napari_aeseg._napari.object_corrections import ObjectCorrections
@@ -248,8 +248,8 @@ class ManualCorrections:
             self._viewer.add_labels(
                 strokes,
                 name=f"{image.name} strokes",
-                colormap=label_colors(),  # a stroke has the colour of the segment it grows to
-                opacity=1.0,  # and stands out from it
+                colormap=stroke_colors(image),
+                opacity=1.0,
                 **place,
             )
         )

@@ -36,6 +36,7 @@ from napari_aeseg.regions.cuts.edits import edits_on
 from napari_aeseg.regions.cuts.locked import with_locked
 from napari_aeseg.regions.cuts.smallest import without_small_pieces_of_pixels
 from napari_aeseg.regions.objects.edits import ObjectEdit
+from napari_aeseg.regions.shapes import objects_stand_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -213,6 +214,7 @@ class DockState:
     refined: Mapping[Image, tuple[BorderRequest, np.ndarray]] = field(default_factory=dict)
     alternatives: Thumbnails | None = None  # of the first image
     mode_pictures: ModePictures | None = None  # of the first image
+    mode_is_open: bool = False  # whether objects may be shown if they stand out
     previews: Mapping[Image, Labels] = field(default_factory=dict)
     drafts: Mapping[Image, Path] = field(default_factory=dict)  # of earlier work, on offer
     # Layers whose tables are measured again when they are painted on.
@@ -270,6 +272,14 @@ class DockState:
     def change_cut(self, **changes: Any) -> None:
         """Change fields of the cut."""
         self.cut = replace(self.cut, **changes)
+
+    def choose_mode(self, image: Image) -> None:
+        """Show objects where they stand out and nobody has changed a control."""
+        is_open, self.mode_is_open = self.mode_is_open and self.cut == Cut(), False
+        labels, brightness = self.objects[image][1], self.results[image].hierarchy.brightness
+        if is_open and brightness is not None and objects_stand_out(labels, brightness):
+            self.change_cut(mode="objects")
+            self.message = "Objects stand out here, so they are shown. Regions are a click away."
 
     def change_comparison(self, **changes: Any) -> None:
         """Change how patches are compared."""

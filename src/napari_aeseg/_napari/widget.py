@@ -291,12 +291,14 @@ class AESegWidget(Container):
             raise InputError(f"{layer!r} is no Labels layer of this viewer, or a preview.")
         self._state.starting_segments = layer
 
-    def segment(self) -> None:
+    def segment(self, choose_mode: bool = False) -> None:
         """Begin to segment the chosen images; without a model, with the base model.
 
-        `segmented` follows for each image, or `stopped`, or `failed`.
+        `segmented` follows for each image, or `stopped`, or `failed`. With `choose_mode`, as by
+        the button, the mode becomes "objects" a moment after the first segmentation, if many
+        objects stand out and no control was changed.
         """
-        self._run(self._controller.segment)
+        self._run(self._controller.segment, choose_mode)
 
     def apply_to_all(self) -> None:
         """Choose all open images and begin to segment them like the current one.

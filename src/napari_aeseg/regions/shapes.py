@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from napari_aeseg.images.axes import Axes
 
+# An image is one of objects if there are so many, and they explain more of the variance than this.
+_MANY, _EXPLAINED = 10, 0.5
+
 
 def equivalent_diameters(sizes: np.ndarray, ndim: int) -> np.ndarray:
     """Return the diameters of circles (balls) of some areas (volumes)."""
@@ -36,6 +39,25 @@ def object_diameters(labels: np.ndarray, axes: Axes) -> np.ndarray:
     pixel = np.array([sides[letter] for letter in letters])
     volume = float(np.prod(pixel / pixel.min())) if "Z" in letters else 1.0
     return equivalent_diameters(sizes[sizes > 0] * volume, len(letters))
+
+
+def objects_stand_out(labels: np.ndarray, brightness: np.ndarray) -> bool:
+    """Return whether an image is one of objects: ten or more explain most of its brightness.
+
+    That is, more than half of the variance of brightness lies between pixels in objects and others.
+
+    Examples
+    --------
+    >>> squares = np.kron(np.arange(16).reshape(4, 4), np.pad(np.ones((6, 6), int), 2))
+    >>> objects_stand_out(squares, squares > 0), objects_stand_out(squares, np.eye(40))
+    (True, False)
+    """
+    inside = labels > 0
+    if np.count_nonzero(np.bincount(labels.ravel())[1:]) < _MANY or inside.all():
+        return False
+    values, share = np.asarray(brightness, np.float32), float(inside.mean())
+    difference = float(values[inside].mean()) - float(values[~inside].mean())
+    return share * (1 - share) * difference**2 > _EXPLAINED * float(values.var())
 
 
 def shape_columns(rows: np.ndarray, number: int, sides: Sequence[float]) -> dict[str, np.ndarray]:

@@ -25,11 +25,12 @@ def test_classes_have_the_colours_that_were_set(segmented):
     assert np.allclose(segmented.preview.get_color(2), (0, 1, 0, 1))
 
 
-def test_a_stroke_has_the_colour_of_its_segment(segmented):
+def test_a_stroke_has_the_colour_of_its_segment_and_stands_out_from_it(segmented):
     segmented.mode = "markers"
     strokes = segmented.paint()
     for label in (1, 2, 3, 12):
-        assert np.array_equal(strokes.get_color(label), segmented.preview.get_color(label))
+        stroke, segment = strokes.get_color(label), segmented.preview.get_color(label)
+        assert np.allclose(stroke[:3], 0.6 * segment[:3], atol=0.01)  # half of the image is white
 
 
 def test_a_kept_layer_has_the_colours_of_the_preview(segmented):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from napari.layers import Image
@@ -68,6 +70,30 @@ def test_what_is_shown_comes_first(state, hierarchy, found):
     assert (
         np.abs(thumbnails.picture[..., 0] - (halves() > 0.5)[np.ix_(pixels, pixels)]).mean() < 0.2
     )
+
+
+def test_each_mode_is_pictured_and_objects_are_found_on_the_way(state, found):
+    found()
+    pictures, (image,) = state.mode_pictures, state.images
+    assert set(pictures.labels) == {"regions", "classes", "objects"}
+    for labels in pictures.labels.values():
+        assert labels.shape == pictures.picture.shape[:2]
+    assert len(np.unique(pictures.labels["classes"])) == 4
+    assert pictures.request.objects is state.objects[image][1]
+
+
+@pytest.mark.parametrize("changes", [{}, {"n_classes": 2}])
+def test_objects_are_shown_where_they_stand_out_and_no_control_was_changed(
+    state, hierarchy, changes
+):
+    (image,) = state.images
+    squares = np.kron(np.arange(16).reshape(4, 4), np.pad(np.ones((10, 10), int), 1))
+    state.objects = {image: (None, squares)}
+    state.change_result(image, hierarchy=replace(hierarchy, brightness=squares > 0))
+    state.cut, state.mode_is_open = Cut(**changes), True
+    state.choose_mode(image)
+    assert state.cut.mode == ("regions" if changes else "objects")
+    assert bool(state.message) != bool(changes)
 
 
 def test_another_number_and_mode_are_found_once_the_controls_rest(state, found, starts):

@@ -27,6 +27,7 @@ _FIRST = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc
 _SEED = 0.74
 # Of outlines: hues to choose from, how many are used, part of the pixels that are most like a hue.
 _N_HUES, _N_OUTLINES, _LIKE_IT = 12, 5, 0.05
+_STAND_OUT = 0.4  # how far strokes go to black or white
 _MOST_ROWS = 50  # along each axis, that are looked at
 
 
@@ -83,6 +84,20 @@ def label_colors() -> CyclicLabelColormap:
 def cyclic_colormap() -> CyclicLabelColormap:
     """Return `label_colors`, always the same object."""
     return label_colors()
+
+
+def stroke_colors(image: Image) -> CyclicLabelColormap:
+    """Return `label_colors`, darker on a bright image and brighter on a dark one.
+
+    A stroke then stands out from the segment around it, which has its colour half transparent.
+    """
+    shown = image.thumbnail[image.thumbnail[..., 3] > 0]
+    colormap, end = label_colors(), float(shown[:, :3].mean() < 128) if len(shown) else 1.0
+    colors = colormap.colors.copy()
+    colors[1:, :3] += _STAND_OUT * (end - colors[1:, :3])
+    return CyclicLabelColormap(
+        colors=colors, controls=colormap.controls, interpolation=colormap.interpolation
+    )
 
 
 def some_colors(image: Image) -> np.ndarray:

@@ -25,7 +25,7 @@ def _dock() -> AESegWidget:
 
 def segment() -> None:
     """Press Segment."""
-    _dock().segment()
+    _dock().segment(choose_mode=True)
 
 
 def train() -> None:

@@ -53,6 +53,7 @@ class ClassRow(QWidget):
         self.name = QLineEdit()
         self.name.setToolTip("The name of this class, for tables and kept layers.")
         self.name.setAccessibleName(f"Name of class {number}")
+        self.name.setPlaceholderText(f"class {number}")  # what tables have without a name
         self.name.editingFinished.connect(lambda: self.renamed.emit(number, self.name.text()))
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -65,12 +66,12 @@ class ClassRow(QWidget):
             self.color = color
             self.swatch.setStyleSheet(f"background: {color}; border: none; border-radius: 2px;")
         if not self.name.hasFocus():
-            self.name.setText(name)
+            self.name.setText("" if name == self.name.placeholderText() else name)
         self.box.setVisible(checked is not None)
         self.box.setChecked(bool(checked))
 
     def _ask_color(self, *_: Any) -> None:
-        title = f"Colour of {self.name.text()}"
+        title = f"Colour of {self.name.text() or self.name.placeholderText()}"
         color = QColorDialog.getColor(QColor(self.color), self, title)
         if color.isValid():
             self.recolored.emit(self._number, color.name())

@@ -87,9 +87,6 @@ class Dock(QWidget):
                 "Layers that explain a segmentation: features, reconstruction, boundaries.",
             ),
             "tables": Fold("Tables and script", self.tables, "Measurements of kept layers."),
-            "session": Fold(
-                "Session", self.segments.session, "Save a segmentation, and go on another day."
-            ),
             "folder": Fold("Folder", self.folder, "Segment all images of a folder."),
         }
         self.previous_button = _arrow("◂", "previous", "Alt+Left")
@@ -112,10 +109,10 @@ class Dock(QWidget):
         column.setSpacing(6)
         images, model, training, *others = self.folds.values()
         self.model.layout().addWidget(training)
-        for section in (images, model, self.segments, *others):
+        for section in (images, model, self.segments, *others, self.segments.session, _links()):
             column.addWidget(section)
-        column.addWidget(_links())
-        fill_column(self, Scroll(content), self.status).addStretch(1)
+        column.addStretch(1)
+        fill_column(self, Scroll(content), self.status)
         self.status.setContentsMargins(9, 3, 9, 6)  # in line with the column
         column.setContentsMargins(9, 6, 9, 6)
 

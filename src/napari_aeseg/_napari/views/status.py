@@ -34,7 +34,7 @@ class StatusView(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)
-        self.text = WrappedLabel()
+        self.text = WrappedLabel(least_lines=1)
         self.stop_button = push_button(
             "Stop", "Stop what is running. A training that is stopped keeps the model so far."
         )
@@ -76,7 +76,6 @@ class StatusView(QWidget):
 
     def _draw_message(self) -> None:
         self.text.setText(self._state.message)
-        self.text.setVisible(bool(self._state.message))
 
     def _draw_busy(self) -> None:
         is_busy = bool(self._state.busy)

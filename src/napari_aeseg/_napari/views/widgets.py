@@ -138,8 +138,9 @@ class Form(QFormLayout):
 class WrappedLabel(QLabel):
     """A label that breaks its lines instead of widening the dock, and takes the height it needs."""
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", least_lines: int = 0) -> None:
         super().__init__(text)
+        self._least_lines = least_lines  # of height, also without a text
         self.setWordWrap(True)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -149,7 +150,8 @@ class WrappedLabel(QLabel):
         return False
 
     def sizeHint(self) -> QSize:
-        return QSize(0, self.heightForWidth(max(self.width(), 100)))
+        least = self._least_lines * self.fontMetrics().lineSpacing()
+        return QSize(0, max(self.heightForWidth(max(self.width(), 100)), least))
 
     def minimumSizeHint(self) -> QSize:
         return self.sizeHint()
@@ -160,7 +162,7 @@ class WrappedLabel(QLabel):
 
 
 class Scroll(QScrollArea):
-    """Scrolls its content where there is too little room, and takes no more than it needs."""
+    """Scrolls its content where there is too little room, and keeps it as wide as without a bar."""
 
     def __init__(self, content: QWidget) -> None:
         super().__init__()
@@ -168,7 +170,7 @@ class Scroll(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         content.installEventFilter(self)
 
     def sizeHint(self) -> QSize:
@@ -178,6 +180,11 @@ class Scroll(QScrollArea):
         # Nothing is cut off at the side, with the bar for the height or without.
         bar = self.verticalScrollBar().sizeHint().width()
         return QSize(self.widget().minimumSizeHint().width() + bar, _LEAST_HEIGHT)
+
+    def resizeEvent(self, event: QEvent) -> None:
+        bar = self.verticalScrollBar().sizeHint().width()
+        self.widget().setMaximumWidth(max(self.width() - bar, 1))
+        super().resizeEvent(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.LayoutRequest:

@@ -111,6 +111,7 @@ class AlternativesFinder(Background):
         elif isinstance(request, ObjectRequest):
             objects = {image: (request, labels) for image, labels in outcome.result.items()}
             state.objects = {**state.objects, **objects}
+            state.choose_mode(next(iter(objects)))
         elif isinstance(outcome.result, ModePictures):
             state.mode_pictures = outcome.result
         else:
