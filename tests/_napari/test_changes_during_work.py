@@ -187,14 +187,22 @@ def layers_are_reordered(scene):
     scene.viewer.layers.selection = {scene.mine}
 
 
+def all_is_renamed_moved_and_painted(scene):
+    """What leaves all layers where they are."""
+    for change in (
+        *(image_is_renamed, image_gets_another_scale, preview_is_renamed, preview_is_painted),
+        *(kept_layer_is_painted, controls_are_moved, layers_are_reordered),
+    ):
+        change(scene)
+
+
 CHANGES = [
     *(nothing, work_fails, memory_runs_out, work_is_stopped, image_is_removed),
-    *(all_layers_are_removed, image_is_renamed, image_is_edited_in_place, image_gets_other_pixels),
+    *(all_layers_are_removed, image_is_edited_in_place, image_gets_other_pixels),
     *(image_gets_another_dtype, image_gets_another_shape, image_becomes_a_stack),
-    *(image_gets_another_scale, second_dock_is_opened, other_work_is_begun, dock_is_closed),
-    *(preview_is_removed, preview_is_painted, preview_is_renamed, kept_layer_is_removed),
-    *(kept_layer_is_painted, controls_are_moved, strokes_are_painted, model_is_taken_away),
-    layers_are_reordered,
+    *(second_dock_is_opened, other_work_is_begun, dock_is_closed, preview_is_removed),
+    *(kept_layer_is_removed, strokes_are_painted, model_is_taken_away),
+    all_is_renamed_moved_and_painted,
 ]
 
 

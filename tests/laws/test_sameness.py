@@ -59,7 +59,7 @@ def build(image, params=FINE, model=MODEL, axes=None):
     st.sampled_from(["YX", "CYX", "ZYX", "TYX", "CZYX", "TCYX", "TZYX"]),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_the_order_of_axes(letters, random):
     image = texture([SIZES[a] for a in letters])
     turned = "".join(random.sample(letters, len(letters)))
@@ -73,7 +73,7 @@ def test_the_order_of_axes(letters, random):
 
 
 @given(st.integers(-60, 60), st.sampled_from(["f4", "f8", ">f8"]))
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_a_power_of_two_as_factor(power, dtype):
     image = texture((30, 33)).astype(dtype)
     found, expected = build(image * 2.0**power), build(image)

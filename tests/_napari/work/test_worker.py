@@ -249,6 +249,14 @@ class Spy:
             print(name, threading.current_thread().name, flush=True)
 
 sys.meta_path.insert(0, Spy())
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication
+from napari_aeseg._napari.widget import AESegWidget
+
+application = QApplication([])
+widget = AESegWidget(ViewerModel())
+widget.native.show()
+assert "torch" not in sys.modules  # the window opens without it
 from napari_aeseg._napari.work.jobs import finding_devices
 from napari_aeseg._napari.work.worker import Job
 
