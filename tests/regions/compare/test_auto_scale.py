@@ -34,6 +34,18 @@ def test_halves_of_other_texture_are_averaged(hierarchy_of):
     assert scale_of(hierarchy_of(image, levels=[0, 1])) == 16
 
 
+def test_textures_in_parts_smaller_than_the_average_are_not_averaged(hierarchy_of):
+    rng = np.random.default_rng(0)
+    strength = np.kron(rng.random((11, 11)) < 0.5, np.ones((12, 12)))[:128, :128]  # spots
+    noise = rng.normal(0, 1, strength.shape)
+    feature = ndimage.gaussian_filter(np.abs(noise * (0.1 + strength)), 2)
+    image = np.stack([rng.normal(0, 1, strength.shape), feature])
+    assert scale_of(hierarchy_of(image, levels=[0, 1])) == 1
+    halves = np.kron([[0, 1]], np.ones((128, 64)))
+    image[1] = ndimage.gaussian_filter(np.abs(noise * (0.1 + halves)), 2)
+    assert scale_of(hierarchy_of(image, levels=[0, 1])) == 16
+
+
 def test_without_brightness_among_the_features_patches_are_averaged(hierarchy_of):
     rng = np.random.default_rng(0)
     feature = ndimage.gaussian_filter(np.abs(halves(rng, 0.1, 1)), 2)

@@ -298,6 +298,11 @@ class MomentsCache:
     def _scale(self, scale: float) -> float:
         return scale if self.calibration is None else self.calibration.scale
 
+    @property
+    def centroid(self) -> np.ndarray:
+        """Centre of each patch in pixels, shape (P, ndim)."""
+        return self._statistics.centroid
+
     @cached_property
     def _averaging(self) -> sparse.csr_array:
         return averaging_matrix(self._graph, self._statistics.count, np.float32)
