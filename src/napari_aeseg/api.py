@@ -592,10 +592,11 @@ def _steps_in_memory(
         with_evidence=segments is None,  # borders that were given stay
     )
     moments = yield from collect_messages(work, notes)
+    del work
+    trim_heap()  # threads that encode leave much behind
     # From here on in the order of the image's axes, as the labels will be.
     maps = _maps_for_objects(read.pixels, axes)
-    del read, work  # the scaled image is large
-    trim_heap()  # threads that encode leave much behind
+    del read  # the scaled image is large
     patches = _in_image_order(axes, patches)
     evidence = moments.evidence
     if evidence is not None:
@@ -624,5 +625,6 @@ def _steps_in_memory(
         notes=tuple(notes),
         **maps,
     ).prepare(stop)
+    trim_heap()
     yield Progress("tree", 1, 1)
     return hierarchy

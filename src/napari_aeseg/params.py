@@ -267,14 +267,14 @@ class SegmentationParams(_Params):
         "level. None uses all.",
     )
     tile_size: int = Field(
-        512,
+        384,
         ge=32,
         le=8192,
         multiple_of=8,
         title="Tile size",
-        description="Side in pixels of the tiles that are encoded one by one (in 3D, cubes of 3/16 "
-        "of it); larger on a CUDA device with free memory. Changes memory and speed, not the "
-        "result.",
+        description="Side in pixels of the tiles that are encoded one by one (in 3D, cubes of a "
+        "quarter of it); larger on a CUDA device with free memory. Changes memory and speed, not "
+        "the result.",
     )
 
     @field_validator("levels", mode="after")

@@ -321,7 +321,7 @@ def error_steps(
     model: Model,
     image: Image,
     device: str = "auto",
-    tile_size: int = 512,
+    tile_size: int = 384,
     stop: StopFlag | None = None,
 ) -> Generator[Progress, None, np.ndarray]:
     """Compare an image (from `model.read`) with its reconstruction; a generator of events.
@@ -348,7 +348,7 @@ def feature_steps(
     levels: tuple[int, ...],
     source: Source = "encoder",
     device: str = "auto",
-    tile_size: int = 512,
+    tile_size: int = 384,
     stop: StopFlag | None = None,
 ) -> Generator[Progress, None, np.ndarray]:
     """Encode an image at its own resolution; a generator of events that returns the features.

@@ -60,7 +60,7 @@ def patch_moments_steps(
     levels: tuple[int, ...] | None = None,
     source: Source = "encoder",
     device: str = "auto",
-    tile_size: int = 512,
+    tile_size: int = 384,
     stop: StopFlag | None = None,
     precision: Precision = "float32",
     *,

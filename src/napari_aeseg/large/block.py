@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 # Side of the tiles that are encoded: on the CPU, larger ones take more memory than the block.
-_TILE = 256
+_TILE = {2: 256, 3: 192}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class BlockWork:
         framed[block.keep] = patches
         model = fitted_model(self.model, axes.channels)
         levels = model.levels(params.levels)
-        tile_size = _even_tile(framed.shape[-2:], min(params.tile_size, _TILE))
+        tile_size = min(params.tile_size, _TILE[model.architecture.dimensions])
         moments = yield from patch_moments_steps(
             model,
             image,
@@ -139,11 +139,6 @@ def _in_cells(
     """The cells of a part of an array."""
     step = [-(-n // c) for n, c in zip(shape, cells, strict=False)]
     return tuple(slice(s.start // n, -(-s.stop // n)) for s, n in zip(part, step, strict=True))
-
-
-def _even_tile(shape: tuple[int, ...], wanted: int) -> int:
-    """Side of tiles of about the wanted size that leave no thin rest: margins cost most there."""
-    return max(-(-n // max(1, round(n / wanted))) for n in shape)
 
 
 def process_block(work: BlockWork, block: Block, stop: StopFlag | None = None) -> list[str]:

@@ -10,12 +10,18 @@ _LUMINANCE = (0.2125, 0.7154, 0.0721)
 _LEAST_LIGHT = 0.02
 # Pixels from which the axis is estimated.
 _SAMPLE = 100_000
+# Pixels that are computed together: wide numbers in the processor's cache only.
+_TOGETHER = 65_536
 
 
 def brightness_of(pixels: np.ndarray) -> np.ndarray:
     """Return the brightness of each pixel of (C, *space), float16: three channels are RGB."""
     weight = _LUMINANCE if len(pixels) == 3 else [1 / len(pixels)] * len(pixels)
-    return np.tensordot(np.asarray(weight, np.float32), pixels, 1).astype(np.float16)
+    flat = pixels.reshape(len(pixels), -1)
+    brightness = np.empty(flat.shape[1], np.float16)
+    for part in _parts(flat.shape[1]):
+        brightness[part] = np.asarray(weight, np.float32) @ flat[:, part]
+    return brightness.reshape(pixels.shape[1:])
 
 
 def stain_of(pixels: np.ndarray) -> np.ndarray | None:
@@ -37,10 +43,17 @@ def stain_of(pixels: np.ndarray) -> np.ndarray | None:
 
     _, axes = np.linalg.eigh(np.cov(np.stack([density(sample[c], c) for c in range(3)])))
     axis = axes[:, -1] * (1 if axes[:, -1].sum() > 0 else -1)
-    stain = np.zeros(flat.shape[1], np.float32)
-    for channel in range(3):
-        stain -= np.float32(axis[channel]) * density(flat[channel], channel)
-    return stain.reshape(pixels.shape[1:]).astype(np.float16)
+    stain = np.empty(flat.shape[1], np.float16)
+    for part in _parts(flat.shape[1]):
+        total = np.zeros(len(flat[0, part]), np.float32)
+        for channel in range(3):
+            total -= np.float32(axis[channel]) * density(flat[channel, part], channel)
+        stain[part] = total
+    return stain.reshape(pixels.shape[1:])
+
+
+def _parts(number: int) -> list[slice]:
+    return [slice(i, i + _TOGETHER) for i in range(0, number, _TOGETHER)]
 
 
 def channels_of(pixels: np.ndarray) -> np.ndarray | None:
