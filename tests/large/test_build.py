@@ -22,7 +22,7 @@ GRID = aeseg.SegmentationParams(patches="grid", patch_size=8)
 
 @pytest.fixture(scope="module")
 def image():
-    return samples.tissue()[:256, :320]
+    return samples.tissue()[:192, :256]
 
 
 def built(image, size=64, store=None, params=GRID, stop=None, comparison=None, **blocks):
@@ -131,8 +131,8 @@ def test_a_plane_is_refused_by_a_model_of_volumes(make_model, image):
 def test_watershed_patches_do_not_cross_blocks(image):
     tree = built(image, 64, params=aeseg.SegmentationParams())
     ids = tree.patches.compute()
-    for y in range(0, 256, 64):
-        for x in range(0, 320, 64):
+    for y in range(0, 192, 64):
+        for x in range(0, 256, 64):
             inside = np.unique(ids[y : y + 64, x : x + 64])
             outside = ids.copy()
             outside[y : y + 64, x : x + 64] = -1
@@ -145,7 +145,7 @@ def test_labels_are_computed_where_they_are_looked_at(image):
     assert isinstance(labels, da.Array)
     assert labels.dtype == np.int32
     assert labels.shape == image.shape[:2]
-    assert np.array_equal(labels[70:90, 5:300].compute(), labels.compute()[70:90, 5:300])
+    assert np.array_equal(labels[70:90, 5:250].compute(), labels.compute()[70:90, 5:250])
 
 
 class Watched:
@@ -163,7 +163,7 @@ class Watched:
 
 def test_a_lazy_image_is_never_read_whole():
     rng = np.random.default_rng(0)
-    watched = Watched(rng.integers(0, 4000, (1200, 1100)).astype(np.uint16))
+    watched = Watched(rng.integers(0, 4000, (500, 600)).astype(np.uint16))
     image = da.from_array(watched, chunks=(100, 100))
     tree = built(image, 128, params=aeseg.SegmentationParams(patch_size=16))
     tree.regions(n_regions=5, refine=False)[:50, :50].compute()
@@ -180,8 +180,8 @@ def test_large_lazy_images_are_worked_on_in_blocks_by_themselves():
 
 def test_patches_beyond_the_most_are_joined_within_blocks(image):
     params = aeseg.SegmentationParams(patch_size=4)
-    tree = built(image, 64, params=params, max_patches=400)
-    assert 300 <= tree.n_patches <= 400
+    tree = built(image, 64, params=params, max_patches=240)
+    assert 180 <= tree.n_patches <= 240
     whole = aeseg.build_hierarchy(image, "base", params, device="cpu")
     np.testing.assert_allclose(
         np.average(tree.statistics.mean, axis=0, weights=tree.statistics.count),
@@ -192,7 +192,7 @@ def test_patches_beyond_the_most_are_joined_within_blocks(image):
     assert np.array_equal(np.bincount(ids.ravel()), tree.statistics.count)
     # Joined patches follow the image: brightness varies less within them than within squares.
     grey = image.mean(axis=2)
-    square = np.arange(256 * 320).reshape(256, 320) // (320 * 16) * 20 + np.arange(320) // 16
+    square = np.arange(192 * 256).reshape(192, 256) // (256 * 16) * 16 + np.arange(256) // 16
 
     def within(labels):
         count = np.bincount(labels.ravel())
@@ -308,7 +308,7 @@ def test_work_goes_on_when_a_part_can_be_read_again(image, tmp_path):
     chunks = da.from_array(image, chunks=(64, 64, 3))
     lazy = da.concatenate([chunks[:64].map_blocks(read, dtype=image.dtype), chunks[64:]])
     first = built(lazy, store=tmp_path / "s", unreadable="skip")
-    assert len(first.notes) == 5
+    assert len(first.notes) == 4
     ill["yes"] = False
     again = built(lazy, store=tmp_path / "s", unreadable="skip")
     assert again.notes == ()
@@ -370,7 +370,7 @@ def test_work_that_was_stopped_goes_on(image, tmp_path):
     with pytest.raises(aeseg.StoppedError):
         built(image, store=store, stop=Later(60))
     done = list((store / "blocks").glob("*.npz"))
-    assert 0 < len(done) < 20
+    assert 0 < len(done) < 12
     before = {f: f.stat().st_mtime_ns for f in done}
     tree = built(image, store=store)
     assert {f: f.stat().st_mtime_ns for f in done} == before
@@ -443,20 +443,24 @@ def test_objects_are_refused_with_a_reason(image):
         built(image).objects()
 
 
-def test_every_second_row_and_column_is_there_to_look_at_from_afar():
-    image = np.random.default_rng(0).normal(size=(1100, 2100))
-    tree = built(image, 512, params=aeseg.SegmentationParams(patch_size=32))
-    ids = tree.patches.compute()
-    assert [level.shape for level in tree.coarse] == [(550, 1050), (275, 525)]
-    for step, level in zip((2, 4), tree.coarse, strict=True):
+@pytest.fixture(scope="module")
+def wide():
+    """A hierarchy that a viewer would look at from afar."""
+    image = np.random.default_rng(0).normal(size=(300, 2100))
+    return built(image, 512, params=aeseg.SegmentationParams(patch_size=32))
+
+
+def test_every_second_row_and_column_is_there_to_look_at_from_afar(wide):
+    ids = wide.patches.compute()
+    assert [level.shape for level in wide.coarse] == [(150, 1050), (75, 525)]
+    for step, level in zip((2, 4), wide.coarse, strict=True):
         assert np.array_equal(level.compute(), ids[::step, ::step])
-    labels = tree.map_to_pyramid(tree.region_of_patch(7))
+    labels = wide.map_to_pyramid(wide.region_of_patch(7))
     assert np.array_equal(labels[2].compute(), labels[0].compute()[::4, ::4])
 
 
-def test_a_hierarchy_is_saved_and_goes_on_tomorrow(tmp_path):
-    image = np.random.default_rng(0).normal(size=(1100, 2100))
-    tree = built(image, 512, params=aeseg.SegmentationParams(patch_size=32))
+def test_a_hierarchy_is_saved_and_goes_on_tomorrow(wide, tmp_path):
+    tree = wide
     path = tmp_path / "slide.aeseg.zarr"
     tree.save(path)
     again = aeseg.load_hierarchy(path)
