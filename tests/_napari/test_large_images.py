@@ -10,6 +10,7 @@ from napari.utils import interactions
 from napari.utils._proxies import ReadOnlyWrapper
 
 from _napari.conftest import measured
+from napari_aeseg._napari.drafts import digest_of, draft_of
 from napari_aeseg.errors import InputError
 from napari_aeseg.large import build as building
 
@@ -52,6 +53,20 @@ def test_the_preview_follows_the_controls_in_the_same_layer(large):
     large.n_classes = 2
     large.wait(60)
     assert set(np.unique(large.preview.data[0].compute())) == {1, 2}
+
+
+def test_work_by_hand_is_in_the_draft(large):
+    large.n_regions = 6
+    large.merge((4, 4), (4, 150))
+    strokes = large.paint()
+    strokes.data[10:12, 10:20] = 2
+    (image,) = large.images
+    draft = draft_of(large._state, image)
+    assert len(draft.cut.edits) == 1
+    assert np.array_equal(draft.strokes, strokes.data)
+    assert draft.patches is None  # which are on disk
+    same, other = Image(image.data, name="large"), Image(image.data, name="other")
+    assert digest_of(image) == digest_of(same) != digest_of(other)
 
 
 def test_kept_labels_are_those_shown(large):

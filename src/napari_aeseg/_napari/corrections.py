@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from napari_aeseg._napari.drafts import by_hand
+from napari_aeseg._napari.drafts import MOST_STROKES, by_hand
 from napari_aeseg._napari.examples import Examples
 from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import check_colors, stroke_colors
@@ -38,6 +38,9 @@ _ONE_PATCH = (
 )
 _LOCKED = "This region is locked: click it with Lock to unlock it first."
 _IN_BLOCKS = "This image is processed in blocks: open a part of it that fits into memory."
+_UNSAVED = (
+    "Strokes on an image of this size do not save themselves: press Save session now and then."
+)
 _ONE_REGION = "These places are in the same region: choose places in two regions."
 
 
@@ -220,6 +223,8 @@ class ManualCorrections:
         if layer is None or layer not in self._viewer.layers:
             layer = self._new_strokes(image, np.zeros(result.hierarchy.patches.shape, np.uint8))
         layer.visible = True
+        if layer.data.size > MOST_STROKES:
+            self._state.message = _UNSAVED
         self._viewer.layers.selection.active = layer
         layer.mode = "paint"
         return layer

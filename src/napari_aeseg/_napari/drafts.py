@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
 
 SUFFIX = ".draft.npz"
+MOST_STROKES = 2**27  # pixels of an image whose strokes are saved
 _MOST_VALUES = 1_000_000  # of an image that are looked at to know it again
 _ARRAYS = ("strokes", "locked", "patches")
 
@@ -70,7 +71,11 @@ def draft_of(state: DockState, image: Image) -> Draft:
     origin = state.models.get(result.model) if result.model is not None else None
     if result.model is state.model:
         origin = state.origin
-    strokes = None if result.hierarchy.is_lazy else result.strokes
+    patches, strokes = result.hierarchy.patches, result.strokes
+    if strokes is not None and (strokes.size > MOST_STROKES or not strokes.any()):
+        strokes = None
+    if result.hierarchy.is_lazy or not (result.edits or result.undone):
+        patches = None  # those of blocks are on disk, and come out the same again
     return Draft(
         axes=state.axes,
         model_path=str(origin.path or "") if origin is not None else "",
@@ -82,9 +87,9 @@ def draft_of(state: DockState, image: Image) -> Draft:
         colors=state.classes.colors,
         similarity=state.similarity,
         examples=result.examples,
-        strokes=strokes.astype(np.uint8) if strokes is not None and strokes.any() else None,
+        strokes=None if strokes is None else strokes.astype(np.uint8),
         locked=result.locked,
-        patches=result.hierarchy.patches if result.edits or result.undone else None,
+        patches=patches,
     )
 
 
@@ -108,15 +113,19 @@ def by_hand(draft: Draft, patches: np.ndarray) -> dict[str, Any]:
     return {**edits, "examples": draft.examples, "locked": draft.locked if fits else None}
 
 
-def digest_of(image: Image) -> str | None:
-    """Return what an image in memory is known by: its shape, and values all over it."""
+def digest_of(image: Image) -> str:
+    """Return what an image is known by: its shape, and values all over it.
+
+    Of an image that is not in memory, the path or the name stands for the values.
+    """
     pixels = layer_pixels(image)
-    if not isinstance(pixels, np.ndarray):
-        return None
-    step = -(-pixels.size // _MOST_VALUES)
-    values = pixels.reshape(-1)[::step] if pixels.flags.c_contiguous else pixels.ravel()[::step]
     digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype.str}".encode(), digest_size=8)
-    digest.update(np.ascontiguousarray(values).tobytes())
+    if isinstance(pixels, np.ndarray):
+        step = -(-pixels.size // _MOST_VALUES)
+        flat = pixels.reshape(-1) if pixels.flags.c_contiguous else pixels.ravel()
+        digest.update(np.ascontiguousarray(flat[::step]).tobytes())
+    else:
+        digest.update(str(image.source.path or image.name).encode())
     return digest.hexdigest()
 
 

@@ -463,9 +463,11 @@ class DockState:
 
     @property
     def objects_to_picture(self) -> ObjectRequest | None:
-        """Objects of the first image, if none are known and they are not too much work."""
+        """Objects of the first image, if nobody looks for them and they are not too much work."""
         image, request = self.first_image, self.modes_request
         if image is None or request is None or request.objects is not None:
+            return None
+        if self.cut.mode == "objects":  # they are being detected for the preview
             return None
         hierarchy = request.hierarchy
         if (

@@ -381,7 +381,7 @@ CONTROLS = {
             nothing, click, value(f"dock.folds[{name!r}].content.isHidden()")
         )
         for name in (
-            "images", "model", "training", "patches", "diagnostics", "tables", "session", "folder"
+            "images", "model", "training", "patches", "diagnostics", "tables", "folder"
         )
     },
     **{f"diagnostics.buttons[{what!r}]": (nothing, click, layers) for what in DIAGNOSTICS},

@@ -83,7 +83,7 @@ class DraftKeeper(Background):
         self._known = set(images)
         if self._settings().autosave and new and self._folder.is_dir():
             for image in new:
-                files = [] if (name := digest_of(image)) is None else self._files(f"{name} *")
+                files = self._files(f"{digest_of(image)} *")
                 if files:  # a slider that was moved since must not hide an hour of painting
                     by_hand = filter(has_work_by_hand, reversed(files))
                     drafts[image] = next(by_hand, files[-1])
@@ -98,10 +98,10 @@ class DraftKeeper(Background):
         """The drafts to write now."""
         drafts = {}
         for image in self._state.results if self._settings().autosave else ():
-            draft, name = draft_of(self._state, image), digest_of(image)
-            if name is not None and (draft.has_work or image in self._paths):
+            draft = draft_of(self._state, image)
+            if draft.has_work or image in self._paths:
                 if image not in self._paths:
-                    self._paths[image] = new_path(self._folder, name, SUFFIX)
+                    self._paths[image] = new_path(self._folder, digest_of(image), SUFFIX)
                 drafts[self._paths[image]] = draft
         return drafts
 
