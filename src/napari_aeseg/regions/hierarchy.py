@@ -336,7 +336,7 @@ class Hierarchy:
             1 to the number of patches.
         threshold : float, optional
             0 leaves every patch on its own, 1 gives one region. Merges are done while
-            ``h / (h + 8) < threshold``, where ``h**2`` is area times distance of the two parts,
+            ``h / (h + 8) < threshold``, where ``h**2`` is area times contrast of the two parts,
             counted in patches and in units of the encoder's features. The same threshold therefore
             asks for the same dissimilarity in every image of one model.
         min_size : int, optional

@@ -25,14 +25,15 @@ def merged_by_contrast(
     positions: np.ndarray,
     stop: StopFlag | None = None,
 ) -> MergeTree:
-    """Return a tree whose merges of the last 256 regions are made anew, sorted by area.
+    """Return a tree whose merges of the last 256 regions are made anew, by area and contrast.
 
     Ward's criterion knows regions by their area and mean alone. A small thing that stands out
     clearly costs little to merge, because it is small: on images of cells it is gone before the
     ground is whole. So of the regions that Ward's criterion leaves, the next merge is the pair of
     neighbours with the smallest ``area**0.75 * distance**2 * contrast**1.5``: the harmonic area of
     both, the distance of their means, and the mean distance of patches on both sides of their
-    border, by which other trees merge alone [1]_. See `MergeTree.ordered_by_area` for the order.
+    border, by which other trees merge alone [1]_. They are sorted by area times contrast, as those
+    below them by area times distance; see `MergeTree.ordered_by_area`.
 
     `edges` (E, 2) are the patches that touch, `border` (E,) the lengths of their borders,
     `positions` (P, D) what the tree was built from. Weights of the tree are in average patches.
@@ -122,9 +123,10 @@ class _Pairs:
         return np.asarray(factor * area**_AREA * squared * contrast**_CONTRAST)
 
     def merge_next(self) -> tuple[int, int, float]:
-        """Merge the cheapest pair into the first of the two; return them, and Ward's cost."""
+        """Merge the cheapest pair into the first of the two; return them, and area x contrast^2."""
         a, b = divmod(int(self.cost.argmin()), len(self.cost))
-        area, squared = self._areas_and_distances(a, b)
+        area, _ = self._areas_and_distances(a, b)
+        contrast = self.contrast[a, b] / self.length[a, b]
         share = self.weight[b] / (self.weight[a] + self.weight[b])
         self.means[a] += share * (self.means[b] - self.means[a])
         self.weight[a] += self.weight[b]
@@ -136,4 +138,4 @@ class _Pairs:
         self.cost[[a, b]] = self.cost[:, [a, b]] = np.inf
         beside = np.flatnonzero(self.length[a])
         self.cost[a, beside] = self.cost[beside, a] = self._costs(a, beside)
-        return a, b, float(area * squared)
+        return a, b, float(area * contrast**2)

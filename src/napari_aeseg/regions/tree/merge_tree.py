@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-# Square root of area times distance, in units of the features, at which the threshold is 0.5.
+# Square root of area times contrast, in units of the features, at which the threshold is 0.5.
 _HALF_WAY = 8.0  # the best cut of photographs is then in the middle of the slider
 #: Smallest threshold above 0: below it, squares underflow and no cost lies between two thresholds.
 SMALLEST_THRESHOLD = 1e-9
@@ -213,7 +213,7 @@ def _range_maxima(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np
 def threshold_of(cost: np.ndarray, unit: float) -> np.ndarray:
     """Return the thresholds up to which merges of such costs are not done yet.
 
-    Thresholds bring area times distance to 0 .. 1, alike in every image of one model: `unit` is one
+    Thresholds bring area times contrast to 0 .. 1, alike in every image of one model: `unit` is one
     unit of the positions in units of the encoder's features.
 
     >>> threshold_of(np.array([0.0, 64.0, 576.0]), unit=1.0)
