@@ -27,7 +27,7 @@ def discs():
         (lambda stop: ObjectSearch(discs()).find(stop=stop), 20),
         (
             lambda stop: ObjectSearch(discs()).find(foreground=np.ones((64, 64), bool), stop=stop),
-            20,
+            4,
         ),
     ],
     ids=["patches", "graph", "objects", "objects inside"],

@@ -343,3 +343,9 @@ def test_a_division_gives_one_label_on_and_a_new_one():
         [1, 1, 0, 2, 0, 0],
     ]
     assert link_frames([after, before])[1].tolist() == before.tolist()
+
+
+def test_single_pixels_of_a_class_are_no_objects():
+    foreground = np.zeros((9, 9), bool)
+    foreground[::3, ::3] = True
+    assert not ObjectSearch(np.zeros((9, 9), np.float16)).find(foreground=foreground).any()

@@ -765,6 +765,8 @@ def whole_parts(
         return np.zeros(foreground.shape, np.int32)
     parts = connected_components(split_at_necks(foreground, spacing, stop), connectivity=1)
     size = np.bincount(parts.ravel())[1:]
+    if not size.size:  # single pixels alone
+        return np.zeros(foreground.shape, np.int32)
     least = max(_SMALLEST, _SPECK * _quantile(size, size.astype(float), 0.5))
     return _selected(parts, size >= (smallest or least))
 
