@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,15 @@ def part_of(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix("").parts[0]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports_of(path: Path) -> list[tuple[str, int, bool]]:
     """Every imported module of a file: dotted name, line, and whether it is inside a function."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     lazy = {
         child
         for node in ast.walk(tree)
@@ -112,9 +119,8 @@ def test_heavy_libraries_stay_in_their_part(libraries, home):
 
 def modules_imported_by(path: Path, names: dict[str, Path]) -> set[str]:
     """Modules of the package that a file imports anywhere, under TYPE_CHECKING too."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -155,4 +155,4 @@ def join_workers(qtbot) -> None:
     from napari.qt.threading import WorkerBase
 
     WorkerBase.await_workers(10_000)
-    qtbot.wait(10)
+    qtbot.wait(1)

@@ -13,14 +13,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is looke
 
 def test_damaged_files_are_refused_or_usable():
     shares = {"model": 0.4, "image": 0.45, "hierarchy": 0.1, "blocks": 0.05}
-    report = read_damaged_files(60, seed=3, shares=shares)
+    report = read_damaged_files(36, seed=3, shares=shares)
     assert report["failures"] == []
     assert report["processes"] == 1
     counts = report["counts"]
-    assert counts["model refused"] > 15
-    assert counts["image refused"] > 12
-    assert counts["image read"] > 3
-    assert counts["hierarchy refused"] > 2
+    assert counts["model refused"] > 8
+    assert counts["image refused"] > 6
+    assert counts["image read"] > 1
+    assert counts["hierarchy refused"] > 0
 
 
 def test_writing_elsewhere_a_program_and_memory_are_noticed(tmp_path):
