@@ -1,10 +1,12 @@
 """Fit the weights of `napari_aeseg.regions.objects.score`, and print them with their scores.
 
     python tools/fit_object_score.py FOLDER [FOLDER ...]
+    python tools/fit_object_score.py --volumes [FOLDER ...]
 
 Each folder is one kind of image, or of volume: images/NAME.* and labels/NAME.*, 0 for background.
 Only images whose licence allows it may be used. The score of a kind is the mean average
 precision at IoU 0.5 with the weights of all other kinds ("left out") and of all ("fitted").
+Weights of volumes are fitted to drawn ones alone; the volumes in folders are all left out.
 """
 
 from __future__ import annotations
@@ -14,19 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from drawn_volumes import drawn_volume
 from scipy.optimize import minimize
 from skimage.io import imread
 from skimage.transform import resize
 
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.regions.objects import detection as objects
-from napari_aeseg.regions.objects.candidates import CONTRAST
+from napari_aeseg.regions.objects.candidates import CONTRAST, FEATURES
 from napari_aeseg.regions.objects.maps import brightness_of, stain_of
 from napari_aeseg.regions.objects.score import agreement_of, regressors
 
 _ROWS = 1000  # of each image, for objects and for other candidates
 _RIDGE = 1.0
 _LONGEST = 640
+_DRAWN = 24
+# Features that volumes are not scored by: they depend on size and blur.
+_NOT_IN_VOLUMES = [FEATURES.index(name) for name in ("contrast_radius", "blur", "step")]
 
 
 @dataclass
@@ -39,12 +45,13 @@ class Example:
     overlaps: dict  # source -> the best IoU of each candidate, one array for each set
 
     @classmethod
-    def of(cls, kind: str, pixels: np.ndarray, truth: np.ndarray) -> Example:
+    def of(cls, kind: str, pixels: np.ndarray, truth: np.ndarray, spacing=None) -> Example:
         """Find the candidates of an image (C, *space)."""
         stain = stain_of(pixels)
         maps = [brightness_of(pixels), *([] if stain is None else [stain])]
-        search = objects.ObjectSearch(maps)
-        sources = search.evidence()
+        search = objects.ObjectSearch(maps, spacing)
+        # Drawn blobs are bright.
+        sources = search.evidence() if kind != "drawn" else [(0, 1)]
         overlaps = {
             source: [best_overlap(c.parts, c.pixels, truth) for c in sets_of(search, source)]
             for source in sources
@@ -76,10 +83,12 @@ def best_overlap(parts, pixels: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return best
 
 
-def fitted(features: np.ndarray, overlap: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def fitted(features: np.ndarray, overlap: np.ndarray, weight: np.ndarray, ndim: int) -> np.ndarray:
     """Weights of a logistic regression with a ridge on standardised regressors."""
     target = np.clip((overlap - 0.4) / 0.4, 0, 1)
-    values = regressors(features)
+    values = regressors(features, ndim)
+    if ndim == 3:
+        values[:, _NOT_IN_VOLUMES] = 0
     mean, deviation = values.mean(axis=0), values.std(axis=0) + 1e-9
     mean[-1], deviation[-1] = 0, 1
     values = (values - mean) / deviation
@@ -121,18 +130,21 @@ def rows(example: Example, sources: list, both: bool) -> tuple[np.ndarray, ...]:
     return features[chosen], overlap[chosen], np.concatenate(weights)
 
 
+def best_sources(example: Example) -> list:
+    """The sources that objects are taken from."""
+    if example.kind == "drawn":
+        return list(example.overlaps)
+    return objects.best_sources(example.search.evidence(), objects.ObjectSettings())
+
+
 def fit(examples: list[Example]) -> tuple[np.ndarray, np.ndarray]:
     """Weights of both scores."""
     tables = [rows(e, list(e.overlaps), False) for e in examples]
     ndim = examples[0].truth.ndim
-    objects.FROM_LOOKS[ndim] = fitted(*map(np.concatenate, zip(*tables, strict=True)))
+    objects.FROM_LOOKS[ndim] = fitted(*map(np.concatenate, zip(*tables, strict=True)), ndim)
     forget_scores(examples)
-    tables = [
-        rows(e, objects.best_sources(e.search.evidence(), objects.ObjectSettings()), True)
-        for e in examples
-        if e.truth.any()
-    ]
-    objects.FROM_BOTH[ndim] = fitted(*map(np.concatenate, zip(*tables, strict=True)))
+    tables = [rows(e, best_sources(e), True) for e in examples if e.truth.any()]
+    objects.FROM_BOTH[ndim] = fitted(*map(np.concatenate, zip(*tables, strict=True)), ndim)
     return objects.FROM_LOOKS[ndim], objects.FROM_BOTH[ndim]
 
 
@@ -179,12 +191,28 @@ def scores(examples: list[Example]) -> str:
 
 def main(folders: list[str]) -> None:
     """Fit images or volumes, and print scores and weights."""
+    if folders[0] == "--volumes":
+        volumes = [drawn_volume(seed) for seed in range(_DRAWN)]
+        drawn = [
+            Example.of("drawn", read_image(volume, "ZYX").pixels, labels, spacing)
+            for volume, labels, spacing in volumes
+        ]
+        print_weights(fit(drawn))
+        for folder in folders[1:]:
+            print("left out:", scores(examples_of(Path(folder))))
+        print("fitted:", scores(drawn))
+        return
     examples = [example for folder in folders for example in examples_of(Path(folder))]
     for kind in dict.fromkeys(example.kind for example in examples):
         fit([example for example in examples if example.kind != kind])
         print("left out:", scores([example for example in examples if example.kind == kind]))
     weights = fit(examples)
     print("fitted:", scores(examples))
+    print_weights(weights)
+
+
+def print_weights(weights: tuple[np.ndarray, np.ndarray]) -> None:
+    """Print the weights of both scores as they are in the source."""
     for name, values in zip(("FROM_LOOKS", "FROM_BOTH"), weights, strict=True):
         print(name, ", ".join(f"{value:.3g}" for value in values))
 

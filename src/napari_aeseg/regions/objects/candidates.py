@@ -26,6 +26,9 @@ _LEVELS = 64
 # Standard deviation in pixels of the Gaussian that levels are smoothed by, of the gradient, and of
 # depths: fewer peaks.
 _SMOOTHING, _GRADIENT, _DEPTH = 0.7, 1.0, 1.0
+# Volumes are smoothed more where noise asks for it: until it is this share of the step between
+# bright and dark; but with at most this standard deviation, in pixels.
+_NOISE_LEFT, _WIDEST = 0.06, 3.0
 # Of a local threshold, as a share of the longest side.
 _SURROUNDINGS = 1 / 16
 # No object is larger (share of the image), or has more of its outline cut off by the image's edge.
@@ -65,19 +68,35 @@ class Surface:
     @classmethod
     def of(cls, view: np.ndarray, spacing: tuple[float, ...]) -> Surface:
         """Smooth a map and compute its gradient."""
+        smoothing = _SMOOTHING if view.ndim == 2 else smoothing_of(view, spacing)
         # Along long sides of pixels, the derivative needs a Gaussian of half a pixel all the same.
-        widths = [max(_GRADIENT / side, 0.5) for side in spacing]
+        widths = [max(_GRADIENT / side, smoothing / side, 0.5) for side in spacing]
         gradient = np.zeros(view.shape, np.float32)
         for axis, side in enumerate(spacing):
             order = [int(a == axis) for a in range(view.ndim)]
             gradient += (ndimage.gaussian_filter(view, widths, order) / np.float32(side)) ** 2
         gradient = np.sqrt(gradient)
-        values = ndimage.gaussian_filter(view, [_SMOOTHING / s for s in spacing])
+        values = ndimage.gaussian_filter(view, [smoothing / s for s in spacing])
         low, high = np.percentile(values, [0.1, 99.9])
         # In crowded volumes, most of the gradient is that of objects.
         usual = float(np.percentile(gradient, 50 if view.ndim == 2 else 25))
         noise = max(usual, _LEAST_NOISE * float(high - low), 1e-6)
         return cls(values, gradient, noise, _dense_levels(values, gradient, usual), spacing)
+
+
+def smoothing_of(view: np.ndarray, spacing: tuple[float, ...]) -> float:
+    """Standard deviation of the Gaussian that leaves little of the noise of a volume."""
+    along = np.moveaxis(view, int(np.argmax(view.shape)), 0)
+    if len(along) < 3:
+        return _SMOOTHING
+    # Of a pixel and the mean of its neighbours; the median leaves out what is in the image.
+    noise = np.median(np.abs(along[1:-1] - (along[2:] + along[:-2]) / 2)) / 0.6745 / np.sqrt(1.5)
+    smooth = ndimage.gaussian_filter(view, [2 / side for side in spacing])
+    bright = smooth > threshold_otsu(smooth)
+    step = smooth[bright].mean() - smooth[~bright].mean() if bright.any() else 0
+    # A Gaussian leaves noise (2 sqrt(pi) width) ** (-3 / 2) of it.
+    width = (noise / max(step, 1e-6) / _NOISE_LEFT) ** (2 / 3) / (2 * np.sqrt(np.pi))
+    return float(np.clip(width, _SMOOTHING, _WIDEST))
 
 
 def _dense_levels(values: np.ndarray, gradient: np.ndarray, usual: float) -> np.ndarray:
@@ -283,7 +302,7 @@ def _described(
     at_edge = parts.sums(_edge_faces(parts.shape, spacing))
     pixels = moments[:, 0]
     size = np.maximum(pixels, 1) * np.prod(spacing)
-    radius = np.sqrt(size / np.pi) if ndim == 2 else (size * 3 / 4 / np.pi) ** (1 / 3)
+    radius = radius_of(size, ndim)
     length, log_sum, square_sum, lower_sum = along
     seen = np.maximum(length, 1)
     log_gradient = log_sum / seen
@@ -311,6 +330,11 @@ def _described(
     possible &= at_edge <= _CUT_OFF * (seen + at_edge)
     possible[0] = False
     return Candidates(parts, features, pixels, radius, possible)
+
+
+def radius_of(size: np.ndarray, ndim: int) -> np.ndarray:
+    """Radius of circles (balls) of these sizes."""
+    return np.sqrt(size / np.pi) if ndim == 2 else np.cbrt(size * 3 / 4 / np.pi)
 
 
 def _edge_faces(shape: tuple[int, ...], spacing: tuple[float, ...]) -> np.ndarray:
@@ -357,8 +381,8 @@ def basins_of(
     return basins, _basin_merges(basins, depth)
 
 
-def _basin_merges(basins: np.ndarray, depth: np.ndarray) -> list[tuple[int, int]]:
-    """Merges of basins, in the order of how far the lower peak rises above the neck between."""
+def necks_of(basins: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of basins that touch, each minus 1, (N, 2), and the depth of their neck (N,)."""
     number = int(basins.max())
     pairs, necks = [], []
     for pixel, neighbour in neighbour_slices(basins.ndim):
@@ -370,12 +394,17 @@ def _basin_merges(basins: np.ndarray, depth: np.ndarray) -> list[tuple[int, int]
     pair, neck = np.concatenate(pairs), np.concatenate(necks)
     order = np.lexsort((-neck, pair))
     pair, widest = np.unique(pair[order], return_index=True)
-    if not len(pair):
+    return np.stack([pair // number, pair % number], axis=1), neck[order][widest]
+
+
+def _basin_merges(basins: np.ndarray, depth: np.ndarray) -> list[tuple[int, int]]:
+    """Merges of basins, in the order of how far the lower peak rises above the neck between."""
+    number = int(basins.max())
+    if not number:
         return []
-    neck = neck[order][widest]
+    ends, neck = necks_of(basins, depth)
     top = np.zeros(number + 1, np.float32)  # an order of magnitude faster than ndimage.maximum
     np.maximum.at(top, basins.ravel(), depth.ravel())
-    ends = np.stack([pair // number, pair % number], axis=1)
     rise = top[1:][ends].min(axis=1) - neck
     parent = list(range(number))
 

@@ -22,6 +22,7 @@ from napari_aeseg.regions.objects.candidates import (
     ellipse_fit,
     filled,
     nested_basins,
+    radius_of,
 )
 from napari_aeseg.regions.objects.edits import (
     DeleteObject,
@@ -39,6 +40,7 @@ from napari_aeseg.regions.objects.score import (
     score_of,
 )
 from napari_aeseg.regions.objects.settings import ObjectSettings
+from napari_aeseg.regions.objects.walls import cells_between_walls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,6 +116,8 @@ class ObjectSearch:
     Of the candidates that overlap, the best are taken. Map and polarity are those in which the
     scores are best in total, so that a few very bright things cannot hide the others.
 
+    Where cells fill the image and touch at walls, these are the objects (see `walls`).
+
     Candidates are kept: other settings are answered quickly.
 
     Parameters
@@ -155,6 +159,7 @@ class ObjectSearch:
         self._searched = (_SMALLEST, 1)
         self._candidates: dict[Source, list[Candidates]] = {}
         self._samples: dict[Source, list[list[Candidates]]] = {}
+        self._walled: dict[Source, np.ndarray | None] = {}
         # The newest scores, evidence and objects, and the settings that they are of.
         self._scored_for = _DEFAULTS
         self._scored: dict[Source, Scored] = {}
@@ -220,6 +225,9 @@ class ObjectSearch:
         if foreground is not None and settings.diameter is None:
             sources, mask = (), foreground.reshape(self._maps[0].shape)
             labels = whole_parts(mask, settings.min_size, self._spacing, stop)
+        elif foreground is None and (cells := self._cells(settings, stop)) is not None:
+            source, labels = cells
+            sources = [source]
         else:
             sources = sources or best_sources(self.evidence(settings, stop), settings)
             sources = [s for s in sources if self._stands_out(s, settings, stop)]
@@ -304,11 +312,33 @@ class ObjectSearch:
         scored = [of_set for s in sources for of_set in self._scores(s, settings, stop)]
         raise_if_stopped(stop, "objects")
         least = least_score(scored, settings.sensitivity)
-        shape = self._maps[0].shape
-        labels = without_overlaps(scored, least, _coarse_shape(shape, step))[0]
-        for axis, n in enumerate(shape):
+        shape = _coarse_shape(self._maps[0].shape, step)
+        return self._at_full_size(without_overlaps(scored, least, shape)[0], step)
+
+    def _at_full_size(self, labels: np.ndarray, step: int) -> np.ndarray:
+        for axis, n in enumerate(self._maps[0].shape):
             labels = labels if step == 1 else np.repeat(labels, step, axis).take(range(n), axis)
         return labels
+
+    def _cells(
+        self, settings: ObjectSettings, stop: StopFlag | None
+    ) -> tuple[Source, np.ndarray] | None:
+        """Cells that fill the image between walls, and their source, where it shows such cells."""
+        step = self._step(settings)
+        self._forget_others(settings, step)
+        for source in self._sources(settings):
+            if source not in self._walled:
+                view = self._view(source, step)
+                self._walled[source] = cells_between_walls(view, self._spacing, stop)
+            if (cells := self._walled[source]) is None:
+                continue
+            size = np.bincount(cells.ravel())[1:] * step**cells.ndim
+            keep = (size >= _SMALLEST) & (size <= (settings.max_size or np.inf))
+            radius = radius_of(size * np.prod(self._spacing), cells.ndim)
+            usual = 2 * _quantile(radius, size.astype(float), 0.5)
+            if 1 / _DIAMETER_RANGE <= (settings.diameter or usual) / usual <= _DIAMETER_RANGE:
+                return source, self._at_full_size(_selected(cells, keep), step)
+        return None
 
     def _stands_out(self, source: Source, settings: ObjectSettings, stop: StopFlag | None) -> bool:
         """Whether clear objects have steeper outlines than the image has everywhere."""
@@ -384,6 +414,7 @@ class ObjectSearch:
         searched = (min(settings.min_size or _SMALLEST, _SMALLEST), step)
         if searched != self._searched:
             self._searched, self._candidates, self._samples = searched, {}, {}
+            self._walled = {}
 
     def _candidates_of(
         self, source: Source, settings: ObjectSettings, step: int, stop: StopFlag | None

@@ -1,7 +1,8 @@
 """How likely a candidate is an object: from its looks, and from agreement with the others.
 
-Both scores are logistic regressions on features and their squares. They were fitted by
-tools/fit_object_score.py to the overlap of candidates with labelled objects.
+Both scores are logistic regressions on features, and in images on their squares. They were fitted
+by tools/fit_object_score.py to the overlap of candidates with labelled objects: in images, and in
+volumes drawn by this tool.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ AGREEMENT = (
 # Features are limited to these values.
 _LIMIT = 8.0
 
-# In images and volumes, weights of the features (`candidates.FEATURES`), of their squares,
-# and a constant.
+# Weights of the features (`candidates.FEATURES`), in images of their squares too, and a constant.
 FROM_LOOKS = {
     2: np.array(
         [
@@ -28,13 +28,7 @@ FROM_LOOKS = {
             -7.49,
         ]
     ),
-    3: np.array(
-        [
-            *[1.09, 0.652, 2.8, -4.61, -17.2, -0.686, 6.39, 1.22, 8.89, 2.95],
-            *[-0.349, -0.523, -4.98, -1.55, 11.2, -0.594, -1.82, -0.22, 5.91, 0.0521],
-            -4.35,
-        ]
-    ),
+    3: np.array([0, 0.945, -0.938, -0.0151, -14.3, -0.936, 4.52, 0, 10.5, 0, -0.256]),
 }
 # The same with the agreement after the features.
 FROM_BOTH = {
@@ -48,26 +42,22 @@ FROM_BOTH = {
         ]
     ),
     3: np.array(
-        [
-            *[-0.618, 0.674, -0.0783, -3.9, -17.1, -1.17, 6.5, 5.26, 7.73, 1.27],
-            *[0.692, -1.06, 1.28, -0.865],
-            *[0.132, -0.409, -0.168, -1.47, 11.1, -0.244, -1.7, 0.613, 12.8, -0.22],
-            *[-0.813, -0.813, 0.531, -2.16],
-            4.99,
-        ]
+        [0, 0.423, -0.41, -0.193, -7.83, -1.24, 1.47, 0, 6.4, 0, 1.54, -3.24, -0.0829, 0.939, 1.29]
     ),
 }
 
 
-def regressors(features: np.ndarray) -> np.ndarray:
-    """What the score is a weighted sum of: features (N, F), their squares, and 1."""
+def regressors(features: np.ndarray, ndim: int) -> np.ndarray:
+    """What the score is a weighted sum of: features (N, F), their squares in 2D, and 1."""
     limited = np.clip(features, -_LIMIT, _LIMIT)
-    return np.concatenate([limited, limited**2, np.ones((len(features), 1))], axis=1)
+    squares = limited[:, : limited.shape[1] * (ndim == 2)] ** 2
+    return np.concatenate([limited, squares, np.ones((len(features), 1))], axis=1)
 
 
 def score_of(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the score of each candidate, 0 to 1, shape (N,)."""
-    return 1 / (1 + np.exp(-(regressors(features) @ weights).clip(-50, 50)))
+    ndim = 2 if len(weights) > features.shape[1] + 1 else 3
+    return 1 / (1 + np.exp(-(regressors(features, ndim) @ weights).clip(-50, 50)))
 
 
 def agreement_of(
