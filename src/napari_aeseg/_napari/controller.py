@@ -595,6 +595,7 @@ class Controller:
         self.state.legend = color_by(layer, column)
         layer.visible = True
         self.previews.show_instead(layer)
+        self.state.message = ""  # which may say that the layer is hidden
         self.dock.color_box.setCurrentText(column)
 
     def export_table(self, path: str | PathLike[str], layer: Labels | None = None) -> None:

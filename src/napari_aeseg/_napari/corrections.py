@@ -253,7 +253,7 @@ class ManualCorrections:
             self._viewer.add_labels(
                 strokes,
                 name=f"{image.name} strokes",
-                colormap=stroke_colors(image),
+                colormap=stroke_colors(),
                 opacity=1.0,
                 **place,
             )

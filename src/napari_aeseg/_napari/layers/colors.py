@@ -27,7 +27,7 @@ _FIRST = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc
 _SEED = 0.74
 # Of outlines: hues to choose from, how many are used, part of the pixels that are most like a hue.
 _N_HUES, _N_OUTLINES, _LIKE_IT = 12, 5, 0.05
-_STAND_OUT = 0.4  # how far strokes go to black or white
+_VIVID = 0.8  # least saturation of strokes
 _MOST_ROWS = 50  # along each axis, that are looked at
 
 
@@ -86,15 +86,16 @@ def cyclic_colormap() -> CyclicLabelColormap:
     return label_colors()
 
 
-def stroke_colors(image: Image) -> CyclicLabelColormap:
-    """Return `label_colors`, darker on a bright image and brighter on a dark one.
+def stroke_colors() -> CyclicLabelColormap:
+    """Return `label_colors` as bright and vivid as can be.
 
     A stroke then stands out from the segment around it, which has its colour half transparent.
     """
-    shown = image.thumbnail[image.thumbnail[..., 3] > 0]
-    colormap, end = label_colors(), float(shown[:, :3].mean() < 128) if len(shown) else 1.0
+    colormap = label_colors()
     colors = colormap.colors.copy()
-    colors[1:, :3] += _STAND_OUT * (end - colors[1:, :3])
+    for color in colors[1:]:
+        hue, saturation, _ = colorsys.rgb_to_hsv(*color[:3])
+        color[:3] = colorsys.hsv_to_rgb(hue, max(saturation, _VIVID), 1)
     return CyclicLabelColormap(
         colors=colors, controls=colormap.controls, interpolation=colormap.interpolation
     )

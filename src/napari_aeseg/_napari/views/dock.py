@@ -78,7 +78,7 @@ class Dock(QWidget):
             "training": Fold("More: training", self.model.more, "All training parameters."),
             "patches": Fold(
                 "More: patches and features",
-                self.segments.form,
+                self.segments.more,
                 "How images are cut into patches and encoded. Press Segment to apply changes.",
             ),
             "diagnostics": Fold(

@@ -323,6 +323,8 @@ class SegmentsView(QWidget):
         self.tools, self.modes = ToolsPanel(state), ModesView(state)
         self.comparison, self.alternatives = ComparisonPanel(state), AlternativesView(state)
         self._make_buttons()
+        self.more = QWidget()
+        fill_column(self.more, self._make_start(), self.form)
         self.smallest = SmallestPanel(state)
         self.smooth_borders = QCheckBox("Smooth borders")
         self.smooth_borders.setToolTip(_TIPS["refine"])
@@ -410,7 +412,6 @@ class SegmentsView(QWidget):
             self,
             heading("3  Segments"),
             in_a_row(self.segment_button, self.keep_button),
-            self._make_start(),
             self.modes,
             self._make_display(),
             *(self.regions, self.objects, self.tools, self.classes, self.markers, self.comparison),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QWidget
 
 from napari_aeseg._napari.layers.colors import colors_of_labels
@@ -64,13 +63,14 @@ class ModesView(QWidget):
         """Draw what each mode shows; strokes have nothing to show, nor have unknown objects."""
         pictures = self._state.mode_pictures
         if pictures is None:
+            for button in self.buttons.values():
+                button.show_nothing()
             return
         for mode, button in self.buttons.items():
             labels = pictures.labels.get(mode, np.zeros(pictures.picture.shape[:2], int))
             number = int(labels.max(initial=0))
             colors = self._state.classes.colors_of(number) if mode == "classes" else None
             button.show_labels(pictures.picture, labels, colors_of_labels(number, colors))
-            button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
         self._fit()
 
     def resizeEvent(self, event: QEvent) -> None:

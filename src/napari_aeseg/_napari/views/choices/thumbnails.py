@@ -42,6 +42,13 @@ class ThumbnailButton(QToolButton):
         height, width, _ = pixels.shape
         image = QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888)
         self.setIcon(QIcon(QPixmap.fromImage(image)))  # which copies the pixels
+        if self.text():
+            self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+
+    def show_nothing(self) -> None:
+        """Show the text alone."""
+        self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+        self.setFixedHeight(self.sizeHint().height())
 
 
 def fit_thumbnails(
