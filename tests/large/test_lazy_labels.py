@@ -212,12 +212,12 @@ def test_refined_chunks_have_no_seams_whatever_their_size():
     band, count = band_of((8, 8)), np.full(len(of_patch), 64.0)
     in_patches = PatchEvidence.of(patches, evidence, len(of_patch))
     gaussians = Gaussians.of_patches(of_patch, count, in_patches)
-    expected = refined(of_patch[patches], evidence, band, gaussians=gaussians)
+    expected = refined(of_patch[patches], evidence, band, gaussians=gaussians, channels=1)
     assert (expected != of_patch[patches]).mean() > 0.01
     for side in (96, 104):
         labels = map_to_pixels_lazily(da.from_array(patches, chunks=side), of_patch)
         in_chunks = da.from_array(evidence, chunks=(70, 50, 3))
-        found = refined_lazily(labels, in_chunks, gaussians, band, 1)
+        found = refined_lazily(labels, in_chunks, gaussians, band, 1, 1)
         assert found.chunks == labels.chunks
         assert np.array_equal(found[200:400, 100:300].compute(), expected[200:400, 100:300])
 
@@ -229,7 +229,10 @@ def test_refined_labels_are_those_of_the_whole_image(lazy, whole, markers, mode)
     in_patches = lazy.evidence_of_patches
     gaussians = Gaussians.of_patches(of_patch, lazy.statistics.count, in_patches)
     labels = whole.map_to_pixels(of_patch)
-    expected = refined(labels, whole.evidence, lazy.border_band, gaussians=gaussians)
+    channels = whole.statistics.intensity.shape[1]
+    expected = refined(
+        labels, whole.evidence, lazy.border_band, gaussians=gaussians, channels=channels
+    )
     assert (expected != labels).any()
     if mode == "markers":
         expected[markers > 0] = markers[markers > 0]

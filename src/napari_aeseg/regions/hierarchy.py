@@ -287,8 +287,9 @@ class Hierarchy:
     def refined(self, labels: np.ndarray, min_size: int | None = None) -> np.ndarray:
         """Return labels whose borders follow the pixels; see `napari_aeseg.regions.refine`.
 
-        Pixels within two sides of a patch of a border may change to the label beside them: where
-        their features and brightness are alike, or where the border becomes smoother. No label
+        Pixels within four sides of a patch of a border may change to the label beside them: where
+        their features and brightness are alike, or where the border becomes smoother. Borders on
+        clear steps of brightness stay. No label
         vanishes, connected labels stay connected, and pixels of 0 stay.
 
         Parameters
@@ -302,7 +303,7 @@ class Hierarchy:
         min_size : int, optional
             Connected pieces of at least so many pixels keep as many.
         """
-        least = checked_min_size(min_size)
+        least, channels = checked_min_size(min_size), self.statistics.intensity.shape[1]
         if self.evidence is None:
             return labels
         if self.is_lazy:
@@ -312,12 +313,14 @@ class Hierarchy:
             assert self.evidence_of_patches is not None  # noqa: S101 - lazy evidence has it
             count = self.statistics.count
             gaussians = Gaussians.of_patches(of_patch, count, self.evidence_of_patches)
-            return refined_lazily(labels, self.evidence, gaussians, self.border_band, least)
+            return refined_lazily(
+                labels, self.evidence, gaussians, self.border_band, least, channels
+            )
         # Ties are decided in raster order: the same whatever the order of the image's axes.
         order = [self.axes.space.index(a) for a in "TZYX" if a in self.axes.space]
         evidence = self.evidence.transpose(*order, len(order))
         band = tuple(self.border_band[i] for i in order)
-        new = refined(labels.transpose(order), evidence, band, min_size=least)
+        new = refined(labels.transpose(order), evidence, band, min_size=least, channels=channels)
         return np.ascontiguousarray(self.axes.to_image_order(new))
 
     def regions(

@@ -20,7 +20,7 @@ from napari_aeseg.regions.cuts.markers import (
     pixels_of_pairs,
 )
 from napari_aeseg.regions.patches.graph import RegionGraph, contour_map
-from napari_aeseg.regions.refine import HALO, Gaussians, refined
+from napari_aeseg.regions.refine import HALO, JOINED, Gaussians, refined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -212,10 +212,16 @@ class _RefinedChunk:
     """Refines a chunk of labels, with so much around it that it fits to its neighbours."""
 
     def __init__(
-        self, labels: Any, evidence: Any, gaussians: Gaussians, band: Sequence[int], min_size: int
+        self,
+        labels: Any,
+        evidence: Any,
+        gaussians: Gaussians,
+        band: Sequence[int],
+        min_size: int,
+        channels: int,
     ) -> None:
         self.labels, self.evidence, self.gaussians = labels, evidence, gaussians
-        self.band, self.min_size = tuple(band), min_size
+        self.band, self.min_size, self.channels = tuple(band), min_size, channels
         sides = zip(labels.shape, evidence.shape[:-1], strict=True)
         self.step = [-(-n // c) for n, c in sides]
 
@@ -226,7 +232,8 @@ class _RefinedChunk:
             chunk, self.band, self.step, self.evidence.shape[:-1], strict=True
         ):
             first, end = s.start - HALO * band, s.stop + HALO * band
-            cells.append(slice(max(first // step, 0), min(-(-end // step), size)))
+            start = max(first // step, 0) // JOINED * JOINED
+            cells.append(slice(start, min(-(-end // step), size)))
         part = tuple(slice(c.start * n, c.stop * n) for c, n in zip(cells, self.step, strict=True))
         # In this thread: all others may be waiting for a chunk like this one.
         labels, evidence = (
@@ -234,7 +241,7 @@ class _RefinedChunk:
             for array in (self.labels[part], self.evidence[tuple(cells)])
         )
         found = refined(
-            labels, evidence, self.band, min_size=self.min_size, gaussians=self.gaussians
+            labels, evidence, self.band, 0, self.min_size, self.gaussians, self.channels
         )
         inside = zip(chunk, part, strict=True)
         return found[tuple(slice(s.start - p.start, s.stop - p.start) for s, p in inside)]
@@ -247,13 +254,18 @@ class _RefinedChunk:
 
 
 def refined_lazily(
-    labels: Any, evidence: Any, gaussians: Gaussians, band: Sequence[int], min_size: int
+    labels: Any,
+    evidence: Any,
+    gaussians: Gaussians,
+    band: Sequence[int],
+    min_size: int,
+    channels: int,
 ) -> Any:
     """Return `refined` labels of `map_to_pixels_lazily`; chunks are computed when looked at."""
     import dask.array as da
     from dask.base import tokenize
 
-    chunk = _RefinedChunk(labels, evidence, gaussians, band, min_size)
+    chunk = _RefinedChunk(labels, evidence, gaussians, band, min_size, channels)
     result: Any = da.map_blocks(  # type: ignore[no-untyped-call]
         chunk,
         name=f"aeseg-{tokenize(chunk)}",

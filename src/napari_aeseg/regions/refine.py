@@ -3,8 +3,9 @@
 Pixels near a border take the label that the evidence speaks for: features of the encoder and the
 image, see `napari_aeseg.regions.evidence`. Labels are those of an iterative thresholding method
 [1]_: in turn, each label has a Gaussian likelihood of the evidence, and pixels take the label that
-is most likely there and common around them. All is computed on the cells of the evidence; only the
-border between two cells is then placed between their pixels.
+is most likely there and common around them: close by, and where all parts are thick, also far
+around. A border that lies on a step of brightness stays. All is computed on the cells of the
+evidence; only the border between two cells is then placed between their pixels.
 
 What holds for any labels and any evidence:
 
@@ -29,6 +30,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from napari_aeseg.regions.pieces import connected_as_before, pieces_of
 
@@ -36,14 +38,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Pixels may change up to so many sides of a patch from the border.
-_BAND = 2
+_BAND = 4
 # How much a cell's log-likelihood counts (cells are correlated), how much the labels around it, and
 # how much the label it had.
-_LIKELIHOOD, _AROUND, _BEFORE = 0.45, 4.0, 0.5
+_LIKELIHOOD, _AROUND, _BEFORE = 0.6, 4.0, 0.5
+# The same of the labels around where all parts are thick: close by, and far around.
+_CLOSE, _FAR = 1.6, 11.0
+# Parts are thick from this share of the depth on that lets borders move farthest. How far around a
+# cell they must be thick, and what is "far around", as shares of the band.
+_THICK, _WIDE, _SIZE = 0.85, 0.8, 0.4
 # How much the logarithm of the share of the image that a label has.
 _PRIOR = 0.8
 # Labels are exchanged so many times.
-_EXCHANGES = 8
+_EXCHANGES = 10
+# A border stays where brightness changes by this share of what two labels differ by, if that is at
+# least so many times the sum of their standard deviations.
+_STEP, _APART = 0.5, 1.5
 # Share of the depth of a part of a label from which on its cells stay.
 _CORE = 0.5
 # Share of the diagonal in covariances: they can be inverted then.
@@ -52,8 +62,10 @@ _SHRINKAGE = 0.05
 _SAMPLE = 50_000
 # Labels with fewer cells in the sample have all of theirs in it.
 _FEW = 30
+#: Cells along an axis that are joined to look far around.
+JOINED = 4
 #: Bands around a pixel in which labels and evidence count for it.
-HALO = 11
+HALO = 10
 #: With more labels, they stay as they are: hardly more than a patch each, and many to look at.
 MOST_LABELS = 2_000
 
@@ -70,17 +82,25 @@ class Gaussians:
     labels: np.ndarray  # ascending, shape (K,)
     weights: np.ndarray  # float32, shape (K, D)
     offsets: np.ndarray  # float32, shape (K,)
+    mean: np.ndarray  # float64, shape (K, D)
+    deviation: np.ndarray  # each label's own, float64, shape (K, D)
 
     @classmethod
     def of(
-        cls, labels: np.ndarray, share: np.ndarray, mean: np.ndarray, covariance: np.ndarray
+        cls,
+        labels: np.ndarray,
+        share: np.ndarray,
+        mean: np.ndarray,
+        covariance: np.ndarray,
+        own: np.ndarray,
     ) -> Gaussians:
-        """Return them of means (K, D) and of the share of the image that each label has, (K,)."""
+        """Return them of means and variances (K, D), and of the share of the image they have."""
         variance = np.diag(covariance)
         ridge = _SHRINKAGE * variance + 1e-6 * variance.mean() + 1e-12
         weights = np.linalg.solve((1 - _SHRINKAGE) * covariance + np.diag(ridge), mean.T).T
         offsets = _PRIOR * np.log(share) - 0.5 * _LIKELIHOOD * (weights * mean).sum(axis=1)
-        return cls(labels, (_LIKELIHOOD * weights).astype(np.float32), offsets.astype(np.float32))
+        weights, offsets = (_LIKELIHOOD * weights).astype(np.float32), offsets.astype(np.float32)
+        return cls(labels, weights, offsets, mean, np.sqrt(own))
 
     @classmethod
     def of_cells(
@@ -95,11 +115,12 @@ class Gaussians:
         sample &= ~is_empty[flat]
         at = np.flatnonzero(sample)
         values, label = evidence.reshape(flat.size, -1)[at].astype(np.float64), flat[at]
-        sums = np.stack([np.bincount(label, v, number) for v in values.T], axis=1)
-        mean = sums / np.bincount(label, minlength=number).clip(min=1)[:, np.newaxis]
+        sampled = np.bincount(label, minlength=number).clip(min=1)
+        mean = _sums(label, values, number) / sampled[:, np.newaxis]
         residual = values - mean[label]
-        count = np.bincount(flat, minlength=number)
-        return cls.of(labels, count / flat.size, mean, residual.T @ residual / len(at))
+        own = _sums(label, residual**2, number) / sampled[:, np.newaxis]
+        share = np.bincount(flat, minlength=number) / flat.size
+        return cls.of(labels, share, mean, residual.T @ residual / len(at), own)
 
     @classmethod
     def of_patches(
@@ -107,17 +128,23 @@ class Gaussians:
     ) -> Gaussians:
         """Estimate them from the patches of an image, which need not be in memory."""
         labels, row = np.unique(label_of_patch, return_inverse=True)
-        pixels = np.bincount(row, count)
-        sums = np.stack([np.bincount(row, count * v) for v in evidence.mean.T], axis=1)
-        mean = sums / pixels[:, np.newaxis]
+        pixels, weight = np.bincount(row, count)[:, np.newaxis], count[:, np.newaxis]
+        mean = _sums(row, weight * evidence.mean, len(labels)) / pixels
         between = evidence.mean - mean[row]
-        covariance = evidence.within + (between * count[:, np.newaxis]).T @ between / count.sum()
-        return cls.of(labels, pixels / pixels.sum(), mean, covariance)
+        own = np.diag(evidence.within) + _sums(row, weight * between**2, len(labels)) / pixels
+        covariance = evidence.within + (between * weight).T @ between / count.sum()
+        return cls.of(labels, pixels[:, 0] / pixels.sum(), mean, covariance, own)
 
     def of_labels(self, labels: np.ndarray) -> Gaussians:
         """Return those of some of the labels, ascending."""
         at = np.searchsorted(self.labels, labels).clip(max=len(self.labels) - 1)
-        return Gaussians(labels, self.weights[at], self.offsets[at])
+        values = (self.weights, self.offsets, self.mean, self.deviation)
+        return Gaussians(labels, *(v[at] for v in values))
+
+
+def _sums(row: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
+    """Sum the rows of values, (N, D), that belong to each of so many numbers; float64 (K, D)."""
+    return np.stack([np.bincount(row, v, number) for v in values.T], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +162,7 @@ class PatchEvidence:
         patch = patches[tuple(slice(None, None, n) for n in step)].ravel()
         values = evidence.reshape(len(patch), -1).astype(np.float64)
         count = np.bincount(patch, minlength=number)[:, np.newaxis]
-        sums = np.stack([np.bincount(patch, v, number) for v in values.T], axis=1)
+        sums = _sums(patch, values, number)
         mean = np.where(count > 0, sums / count.clip(min=1), values.mean(axis=0))
         residual = values - mean[patch]
         return cls(mean.astype(np.float32), residual.T @ residual / len(patch))
@@ -148,6 +175,7 @@ def refined(
     empty: int = 0,
     min_size: int = 1,
     gaussians: Gaussians | None = None,
+    channels: int = 0,
 ) -> np.ndarray:
     """Return labels whose pixels near borders follow the evidence; those of other pixels stay.
 
@@ -165,6 +193,8 @@ def refined(
         Connected pieces of at least so many pixels keep as many.
     gaussians : Gaussians, optional
         Of the whole image, if this is a part of it.
+    channels : int
+        The last values of a cell are so many channels of the image.
 
     Examples
     --------
@@ -181,12 +211,14 @@ def refined(
     reach = tuple(b // s - (s > 1) for b, s in zip(band, step, strict=True))
     depth, limit = _depths(cells, reach)
     is_empty = values == empty
-    stays = (depth >= limit) | is_empty[cells]
     if gaussians is None:
         gaussians = Gaussians.of_cells(values, cells, evidence, is_empty)
     else:
         gaussians = gaussians.of_labels(values)
-    exchange = _Exchange(cells, stays, limit, evidence, reach, is_empty, gaussians)
+    is_wide = _amid_thick_parts(limit, reach)
+    on_step = _on_steps(cells, evidence, reach, gaussians, channels)
+    stays = (depth >= limit) | is_empty[cells] | (on_step & ~is_wide)
+    exchange = _Exchange(cells, stays, limit, is_wide, evidence, reach, is_empty, gaussians)
     new = _without_specks(exchange.run(), stays)
     by_pixel = values[exchange.between_pixels(new, step, labels.shape)].astype(labels.dtype)
     untouched = _enlarged(stays, step, labels.shape) | (labels == empty) | (by_pixel == empty)
@@ -270,6 +302,49 @@ def _grown(mask: np.ndarray, reach: Sequence[int]) -> np.ndarray:
     return ~outside
 
 
+def _amid_thick_parts(limit: np.ndarray, reach: Sequence[int]) -> np.ndarray:
+    """Mark cells around which all parts are thick."""
+    most = max(reach)
+    thin = (limit < _THICK * most) | (most < 1)
+    distance = round(_WIDE * most)
+    for i in range(1, distance + 1):
+        thin = _grown(thin, [i * n // most > (i - 1) * n // most for n in reach])
+    return ~thin
+
+
+def _on_steps(
+    cells: np.ndarray,
+    evidence: np.ndarray,
+    reach: Sequence[int],
+    gaussians: Gaussians,
+    channels: int,
+) -> np.ndarray:
+    """Mark cells at borders where brightness changes as from one of the two labels to the other."""
+    found = np.zeros(cells.shape, bool)
+    if channels < 1:
+        return found
+    mean, deviation = gaussians.mean[:, -channels:], gaussians.deviation[:, -channels:]
+    for axis in np.flatnonzero(reach).tolist():
+        low, high = _shifted(axis)
+        at = np.nonzero(cells[low] != cells[high])
+        beside = tuple(a + (i == axis) for i, a in enumerate(at))
+        one, other = cells[at], cells[beside]
+        differ = mean[one] - mean[other]
+        spread = deviation[one] + deviation[other] + 1e-9
+        # The channel that tells the two apart best, a cell further on either side.
+        rows, best = np.arange(len(one)), np.abs(differ / spread).argmax(axis=1)
+        before, after = list(at), list(beside)
+        before[axis] = (before[axis] - 1).clip(min=0)
+        after[axis] = (after[axis] + 1).clip(max=cells.shape[axis] - 1)
+        channel = best - channels
+        step = evidence[(*before, channel)].astype(float) - evidence[(*after, channel)]
+        differ, spread = differ[rows, best], spread[rows, best]
+        clear = (np.abs(differ) > _APART * spread) & (step * differ > _STEP * differ**2)
+        found[tuple(a[clear] for a in at)] = True
+        found[tuple(a[clear] for a in beside)] = True
+    return found
+
+
 # -- which labels they change to ----------------------------------------------------------------
 
 
@@ -281,12 +356,13 @@ class _Exchange:
         cells: np.ndarray,
         stays: np.ndarray,
         limit: np.ndarray,
+        is_wide: np.ndarray,
         evidence: np.ndarray,
         reach: Sequence[int],
         is_empty: np.ndarray,
         gaussians: Gaussians,
     ) -> None:
-        self.cells, self.limit, self.reach = cells, limit, reach
+        self.cells, self.limit, self.reach, self.is_wide = cells, limit, reach, is_wide
         self.labels = np.flatnonzero(~is_empty).tolist()
         self.values = evidence.reshape(-1, evidence.shape[-1])
         self.active = np.flatnonzero(~stays)
@@ -315,7 +391,7 @@ class _Exchange:
             label = cells.ravel()[active]
             padded = self._padded(cells)
             for k, at, row, fit in zip(self.labels, in_box, rows, fits, strict=True):
-                share = self._share(padded, k).ravel()[at]
+                share = self._share(padded, k, at)
                 score = np.where(share > 0, fit + share, -np.inf)
                 better = score > best[row]
                 best[row[better]] = score[better]
@@ -341,20 +417,46 @@ class _Exchange:
         """Cells with as many more around them as the sums of neighbours need."""
         return np.pad(cells, [(n, n) for n in self.sums], mode="edge")
 
-    def _share(self, padded: np.ndarray, k: int) -> np.ndarray:
-        """How much of a label there is around each cell of its box: the score for it."""
-        box = tuple(
-            slice(s.start, s.stop + 2 * n) for s, n in zip(self.boxes[k], self.sums, strict=True)
-        )
-        total = 3 ** sum(self.sums)
-        share = (padded[box] == k).astype(np.uint8 if total < 256 else np.uint16)
+    def _share(self, padded: np.ndarray, k: int, at: np.ndarray) -> np.ndarray:
+        """Return how much of a label is around cells of its box: the score for it."""
+        box = self.boxes[k]
+        sides = zip(box, self.sums, strict=True)
+        share = padded[tuple(slice(s.start, s.stop + 2 * n) for s, n in sides)] == k
+        inner = tuple(slice(n, size - n) for n, size in zip(self.sums, share.shape, strict=True))
+        total, is_label = 3 ** sum(self.sums), share[inner]
+        share = share.astype(np.uint8 if total < 256 else np.uint16)
         for axis, n in enumerate(self.sums):
             along = (slice(None),) * axis
             for _ in range(n):
                 three = share[(*along, slice(None, -2))] + share[(*along, slice(1, -1))]
                 three += share[(*along, slice(2, None))]
                 share = three
-        return share * np.float32(_AROUND / total)
+        close = share.ravel()[at] * np.float32(1 / total)
+        is_wide = self.is_wide[box].ravel()[at]
+        if not is_wide.any():
+            return _AROUND * close
+        mixed = _CLOSE * close + _FAR * self._far(is_label).ravel()[at]
+        return np.where(is_wide & (close > 0), mixed, _AROUND * close)
+
+    def _far(self, is_label: np.ndarray) -> np.ndarray:
+        """Return the share of a label far around the cells of its box."""
+        joined = [JOINED if n >= JOINED else 1 for n in self.reach]
+        count = is_label.astype(np.uint8)
+        for axis, n in enumerate(joined):
+            missing = [(0, -size % n * (i == axis)) for i, size in enumerate(count.shape)]
+            if any(missing[axis]):
+                count = np.pad(count, missing, mode="edge")
+            along = (slice(None),) * axis
+            count = sum(
+                (count[(*along, slice(i, None, n))] for i in range(1, n)),
+                count[(*along, slice(0, None, n))],
+            )
+        far = count * np.float32(1 / np.prod(joined))
+        for axis, (reach, n) in enumerate(zip(self.reach, joined, strict=True)):
+            size = 2 * round(_SIZE * reach / n) + 1
+            for _ in range(2 * (size > 1)):
+                uniform_filter1d(far, size, axis, far, "nearest")
+        return _enlarged(far, joined, is_label.shape)
 
     def between_pixels(
         self, cells: np.ndarray, step: tuple[int, ...], shape: tuple[int, ...]
@@ -379,9 +481,10 @@ class _Exchange:
             box = self.boxes[k]
             inside = np.flatnonzero(_in_box(at_scored, box))
             here = tuple(a[inside] - s.start for a, s in zip(at_scored, box, strict=True))
+            flat = np.ravel_multi_index(here, [s.stop - s.start for s in box])
             score.fill(-np.inf)
             share.fill(0)
-            share[inside] = self._share(padded, k)[here]
+            share[inside] = self._share(padded, k, flat)
             score[inside] = values[inside] @ self.weights[k] + self.offsets[k] + share[inside]
             rows = np.flatnonzero(share[place.ravel()[strip]] > 0)
             for c, corner in enumerate(corners):
@@ -408,7 +511,10 @@ def _boxes(cells: np.ndarray, number: int, reach: Sequence[int]) -> list[tuple[s
         np.minimum.at(low, runs.label, first[axis])
         np.maximum.at(high, runs.label, last[axis])
         for k in range(number):
-            boxes[k][axis] = slice(max(int(low[k]) - n - 2, 0), min(int(high[k]) + n + 3, size))
+            # At a multiple: cells are joined.
+            boxes[k][axis] = slice(
+                max(int(low[k]) - n - 2, 0) // JOINED * JOINED, min(int(high[k]) + n + 3, size)
+            )
     return [tuple(box) for box in boxes]
 
 
