@@ -73,15 +73,15 @@ def run_with_progress(work: Generator[Progress, None, _T]) -> _T:
 
 
 @contextmanager
-def stop_at_interrupt(kept: str) -> Iterator[Event]:
-    """Let Ctrl-C set an event, so that results can be kept; a second Ctrl-C interrupts."""
+def stop_at_interrupt(message: str) -> Iterator[Event]:
+    """Let Ctrl-C set an event and print a message; a second Ctrl-C interrupts."""
     stop = Event()
 
     def on_interrupt(*_: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        print(f"stopping; {kept} (Ctrl-C again to end at once)", file=sys.stderr)
+        print(f"stopping; {message} (Ctrl-C again to end at once)", file=sys.stderr)
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:

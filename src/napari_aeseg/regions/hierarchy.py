@@ -444,8 +444,8 @@ class Hierarchy:
         if self.is_lazy or prototypes is None or prototypes.examples is None:
             of_patch = self.class_of_patch(n_classes, prototypes, min_size)
             return self.pixels_of(of_patch, refine, min_size)
-        least, found = checked_min_size(min_size), prototypes.examples.classes
-        labels = self._from_scores(prototypes, lambda scores: found[scores.argmax(axis=-1)])
+        least, classes = checked_min_size(min_size), prototypes.examples.classes
+        labels = self._from_scores(prototypes, lambda scores: classes[scores.argmax(axis=-1)])
         return without_small_pieces_of_pixels(labels, least)
 
     def classes_from(self, strokes: np.ndarray, prototypes: Prototypes | None = None) -> np.ndarray:
@@ -687,19 +687,17 @@ class Hierarchy:
         n = checked_number("n", n)
         if mode not in ALTERNATIVE_MODES:
             raise InputError(f"mode = {mode!r}: choose one of {', '.join(ALTERNATIVE_MODES)}.")
+        number, unused = (n_classes, n_regions) if mode == "classes" else (n_regions, n_classes)
+        if unused is not None:
+            name = "n_regions" if mode == "classes" else "n_classes"
+            raise InputError(f"{name} = {unused!r} is not of mode = {mode!r}: leave it out.")
         if mode == "classes":
-            unused, name, of_what = ("n_regions", n_regions), "n_classes", "distinct regions"
-            number = 3 if n_classes is None else n_classes
-            most = self.max_classes
+            most, of_what = self.max_classes, "distinct regions"
         else:
-            unused, name, of_what = ("n_classes", n_classes), "n_regions", "patches"
-            number = self.suggest_n_regions() if n_regions is None else n_regions
-            most = self.n_patches
-        if unused[1] is not None:
-            raise InputError(
-                f"{unused[0]} = {unused[1]!r} is not of mode = {mode!r}: leave it out."
-            )
-        number = checked_number(name, number, most, of_what)
+            most, of_what = self.n_patches, "patches"
+        if number is None:
+            number = 3 if mode == "classes" else self.suggest_n_regions()
+        number = checked_number(f"n_{mode}", number, most, of_what)
         return drain(alternatives_steps(self, n, mode, number, stop), progress)
 
     def objects(
@@ -947,11 +945,11 @@ class Hierarchy:
         if not is_number or not 0 <= similarity <= 1:
             raise InputError(f"similarity = {similarity!r}: give a number from 0 to 1.")
         ids, alike = self.similarity_to(labels, example_ids, other_ids)
-        kept = ids[(alike >= similarity) & (alike > 0)]  # 0: nearer to one of the others
+        similar = ids[(alike >= similarity) & (alike > 0)]  # 0: nearer to one of the others
         _, of_patch = checked_labels(labels, self.patches, self.n_patches, self.axes.space)
         if of_patch is not None:
-            return self.map_to_pixels(np.where(np.isin(of_patch, kept), of_patch, 0))
-        return np.where(np.isin(labels, kept), labels, 0)
+            return self.map_to_pixels(np.where(np.isin(of_patch, similar), of_patch, 0))
+        return np.where(np.isin(labels, similar), labels, 0)
 
     def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
         """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
@@ -1120,8 +1118,10 @@ class Hierarchy:
         members = np.arange(1, self.n_patches + 1)
         if labels is not None:
             labels = labels_of_layer(labels, self.axes)
-            found = checked_labels(labels, self.patches, self.n_patches, self.axes.space)
-            members = found[0] if found[1] is None else found[1]
+            by_pixel, by_patch = checked_labels(
+                labels, self.patches, self.n_patches, self.axes.space
+            )
+            members = by_pixel if by_patch is None else by_patch
         index, group = np.unique(members, return_inverse=True)
         follows_patches = members.shape == (self.n_patches,)
         of_patch = group

@@ -240,11 +240,9 @@ class _RefinedChunk:
             array.compute(scheduler="synchronous")
             for array in (self.labels[part], self.evidence[tuple(cells)])
         )
-        found = refined(
-            labels, evidence, self.band, 0, self.min_size, self.gaussians, self.channels
-        )
+        new = refined(labels, evidence, self.band, 0, self.min_size, self.gaussians, self.channels)
         inside = zip(chunk, part, strict=True)
-        return found[tuple(slice(s.start - p.start, s.stop - p.start) for s, p in inside)]
+        return new[tuple(slice(s.start - p.start, s.stop - p.start) for s, p in inside)]
 
     def __dask_tokenize__(self) -> Any:
         from dask.base import normalize_token

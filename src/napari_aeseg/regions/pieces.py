@@ -47,9 +47,9 @@ class Pieces:
 
     def any_in_piece(self, mask: np.ndarray) -> np.ndarray:
         """Return for each piece whether one of its pixels is in the mask."""
-        found = np.zeros(self.number, bool)
-        found[self.piece[np.logical_or.reduceat(mask.ravel(), self.start)]] = True
-        return found
+        is_in_mask = np.zeros(self.number, bool)
+        is_in_mask[self.piece[np.logical_or.reduceat(mask.ravel(), self.start)]] = True
+        return is_in_mask
 
     def pixels(self, chosen: np.ndarray) -> np.ndarray:
         """Return flat indices of all pixels of the chosen pieces, ascending."""
@@ -114,8 +114,8 @@ def connected_as_before(
             continue
         broken = np.isin(label, connected) & ~_largest(pieces, label)
         if (too_small := pieces.size < min_size).any():
-            kept = (new == old) & before.by_pixel(was_large, new.shape)
-            broken |= too_small & pieces.any_in_piece(kept)
+            large_before = (new == old) & before.by_pixel(was_large, new.shape)
+            broken |= too_small & pieces.any_in_piece(large_before)
         if not broken.any():
             return new
         attempts += 1

@@ -87,13 +87,13 @@ class BrightnessFeatures:
     def at(self, place: np.ndarray) -> np.ndarray:
         """Return the features, float64, of pixels at flat indices, ascending, shape (N, F)."""
         row = self._brightness.size // len(self._brightness)
-        found = [np.empty((0, N_FEATURES))]
+        features = [np.empty((0, N_FEATURES))]
         for rows in self.strips:
             inside = place[(place >= rows.start * row) & (place < rows.stop * row)]
             if len(inside):
                 flat = self.of_strip(rows, self.mean, self.spread).reshape(-1, N_FEATURES)
-                found.append(flat[inside - rows.start * row].astype(np.float64))
-        return np.concatenate(found)
+                features.append(flat[inside - rows.start * row].astype(np.float64))
+        return np.concatenate(features)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean (F,) and covariance (F, F) of the features, from pixels of each strip."""
