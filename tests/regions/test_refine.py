@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -78,6 +80,32 @@ def test_a_staircase_becomes_the_straight_border_of_the_evidence():
     evidence = (evidence + noise((96, 96), (2, 2), 2, 1) * 0.1).astype(np.int8)
     found = refined(coarse, evidence, BAND)
     assert (found != truth).mean() < 0.15 * (coarse != truth).mean()
+
+
+def test_bumps_go_between_thick_parts_alone():
+    labels = np.ones((256, 256), int)
+    labels[128:] = 2
+    labels[112:128, 120:136] = 2
+    blind = np.zeros((128, 128, 1), np.int8)
+    assert (refined(labels, blind, BAND)[:124] == 1).all()
+    beside_thin = labels.copy()
+    beside_thin[90:98] = 3
+    assert (refined(beside_thin, blind, BAND)[112:124, 124:132] == 2).all()
+
+
+def test_a_border_on_a_step_of_brightness_stays():
+    labels = np.ones((96, 96), int)
+    labels[40:56] = 2
+    evidence = noise((96, 96), (2, 2), 0, 2) // 20
+    evidence[20:28, :, 1] += 90  # brightness
+    evidence[18:30, :, 0] += 90  # a feature that sees across the border
+    ids = np.array([1, 2])
+    gaussians = Gaussians.of_cells(ids, labels[::2, ::2] - 1, evidence, ids == 0)
+    gaussians = replace(
+        gaussians, weights=np.float32([[0, 0], [1, 0]]), offsets=np.float32([0, -45])
+    )
+    assert np.array_equal(refined(labels, evidence, BAND, gaussians=gaussians, channels=1), labels)
+    assert (refined(labels, evidence, BAND, gaussians=gaussians)[36:60] == 2).all()
 
 
 def test_thin_parts_stay_where_the_evidence_is_blind():
