@@ -122,10 +122,12 @@ class _FeatureCells:
 
     def _features(self, encoded: EncodedTile) -> np.ndarray:
         """Features of every second cell of a tile, the image first, float64, (F, *cells)."""
-        parts = [self._image(encoded)]
-        window: Any = (0, slice(None), *self._cells(encoded))
+        parts, cells = [self._image(encoded)], self._cells(encoded)
+        window: Any = (0, slice(None), *(slice(c.stop - c.start) for c in cells))
         for level, stride in self._strides.items():
-            values = encoded.features[level].float()[None]
+            sides = zip(cells, self.step, stride, strict=True)  # no margin is pooled
+            inner: Any = (slice(c.start * n // s, -(-c.stop * n // s)) for c, n, s in sides)
+            values = encoded.features[level][(slice(None), *inner)].float()[None]
             pool: Any = F.avg_pool2d if len(stride) == 2 else F.avg_pool3d
             values = pool(values, self._ratio(self.step, stride))
             values = F.interpolate(values, scale_factor=self._ratio(stride, self.step))
