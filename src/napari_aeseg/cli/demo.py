@@ -22,7 +22,7 @@ _CUTS: dict[str, tuple[str, int | None]] = {
     "coins": ("objects", None),
     "textures": ("regions", 7),
 }
-_STEPS = 150
+_STEPS = 50  # as good as 150 without the base model
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,9 @@ def _segment_sample(name: str, folder: Path, device: str) -> None:
     image = SAMPLES[name]()
     print(f"\n{name}: {image.shape} {image.dtype}")
     params = TrainingParams(steps=_STEPS)
-    model = run_with_progress(train_steps([image], params, device=device, names=[name]))
+    model = run_with_progress(
+        train_steps([image], params, device=device, init="base", names=[name])
+    )
     print_training(model, [name])
     model.save(folder / f"{name}{MODEL_SUFFIX}")
     start = time.perf_counter()
