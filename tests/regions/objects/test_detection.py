@@ -127,6 +127,13 @@ def test_dark_objects_are_found_beside_bright_gaps():
     assert worst_overlap(truth, objects_in(pixels, polarity="both")) > 0.7
 
 
+def test_shading_hides_no_few_objects():
+    shape = (400, 500)
+    truth = discs([(20, 40), (90, 120), (150, 60), (185, 180)], 9.0, shape)
+    shading = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 1, shape), 8)
+    assert_found(truth, objects_in(picture(truth, 0.01) + 0.6 * shading.astype(np.float32)))
+
+
 def test_stained_objects_are_found_by_colour():
     truth = discs()
     rgb = np.stack([picture(truth * 0, 0.02, seed) + 0.7 for seed in range(3)])

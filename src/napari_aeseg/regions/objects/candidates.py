@@ -35,6 +35,8 @@ _SURROUNDINGS = 1 / 16
 _LARGEST, _CUT_OFF = 0.25, 0.4
 #: Volumes with fewer slices are thin: their objects are cut off above and below.
 THIN = 8
+# In images, outlines of candidates are at least this much steeper (log) than gradients usually are.
+_LEAST_CONTRAST = 0.25
 # The noise of a map is at least this share of its range: images without noise are rounded.
 _LEAST_NOISE = 1 / 500
 
@@ -328,6 +330,8 @@ def _described(
     )
     possible = (pixels >= smallest) & (pixels <= _LARGEST * pixels[0])
     possible &= at_edge <= _CUT_OFF * (seen + at_edge)
+    if ndim == 2:
+        possible &= contrast > _LEAST_CONTRAST
     possible[0] = False
     return Candidates(parts, features, pixels, radius, possible)
 

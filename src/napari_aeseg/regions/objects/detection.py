@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     Source = tuple[int, int]
     #: Sets of candidates with the score of each.
     Scored = list[tuple[Candidates, np.ndarray]]
+    OfSource = dict[Source, list[Candidates]]
+    OfSamples = dict[Source, list[list[Candidates]]]
 
 # Candidates have at least so many pixels; `min_size` replaces it where it is smaller.
 _SMALLEST = 15
@@ -76,6 +78,8 @@ _FOREGROUND_MISFIT = 0.1
 # It is split at necks of at most this share of the width of the narrower part; parts of at most
 # this share of the pixels of a typical one are specks.
 _NECK, _SPECK = 0.6, 0.01
+# Objects are looked for in maps whose evidence is at least this share of that of the best.
+_AS_CLEAR = 0.5
 # Pixels of maps from which on every second one is searched, 2D and 3D; sides of the windows that
 # tell map and polarity in maps that are larger than four of them.
 _LARGE = {2: 1_500_000, 3: 3_000_000}
@@ -155,11 +159,9 @@ class ObjectSearch:
         sides = [side for axis, side in enumerate(sides) if axis not in self._single]
         self._maps = [image.squeeze(tuple(self._single)) for image in maps]
         self._spacing = tuple(side / min(sides) for side in sides)
-        # What was searched last: the smallest size and the step between pixels; its results.
-        self._searched = (_SMALLEST, 1)
-        self._candidates: dict[Source, list[Candidates]] = {}
-        self._samples: dict[Source, list[list[Candidates]]] = {}
-        self._walled: dict[Source, np.ndarray | None] = {}
+        # Of each smallest size and step between pixels: candidates of sources, and of samples.
+        self._searched: dict[tuple[int, int], tuple[OfSource, OfSamples]] = {}
+        self._walled: dict[tuple[Source, int], np.ndarray | None] = {}
         # The newest scores, evidence and objects, and the settings that they are of.
         self._scored_for = _DEFAULTS
         self._scored: dict[Source, Scored] = {}
@@ -231,7 +233,7 @@ class ObjectSearch:
         else:
             sources = sources or best_sources(self.evidence(settings, stop), settings)
             sources = [s for s in sources if self._stands_out(s, settings, stop)]
-            labels = filled(self._best_of(sources, settings, stop))
+            labels = self._best_of(sources, settings, stop)
             if foreground is not None:
                 labels = _mostly_inside(labels, foreground.reshape(labels.shape))
         # Only now: else small objects would be taken at a lower level, to be large enough.
@@ -266,7 +268,7 @@ class ObjectSearch:
             for at, n in zip(place, self._maps[0].shape, strict=True)
         )
         corner = tuple(s.start for s in window)
-        smallest = min(settings.min_size or _SMALLEST, _SMALLEST)
+        smallest = _smallest(settings)
         options = []
         for source in self._sources(settings):
             view = self._view(source, 1, window)
@@ -313,7 +315,7 @@ class ObjectSearch:
         raise_if_stopped(stop, "objects")
         least = least_score(scored, settings.sensitivity)
         shape = _coarse_shape(self._maps[0].shape, step)
-        return self._at_full_size(without_overlaps(scored, least, shape)[0], step)
+        return self._at_full_size(filled(without_overlaps(scored, least, shape)[0]), step)
 
     def _at_full_size(self, labels: np.ndarray, step: int) -> np.ndarray:
         for axis, n in enumerate(self._maps[0].shape):
@@ -325,12 +327,11 @@ class ObjectSearch:
     ) -> tuple[Source, np.ndarray] | None:
         """Cells that fill the image between walls, and their source, where it shows such cells."""
         step = self._step(settings)
-        self._forget_others(settings, step)
         for source in self._sources(settings):
-            if source not in self._walled:
+            if (source, step) not in self._walled:
                 view = self._view(source, step)
-                self._walled[source] = cells_between_walls(view, self._spacing, stop)
-            if (cells := self._walled[source]) is None:
+                self._walled[source, step] = cells_between_walls(view, self._spacing, stop)
+            if (cells := self._walled[source, step]) is None:
                 continue
             size = np.bincount(cells.ravel())[1:] * step**cells.ndim
             keep = (size >= _SMALLEST) & (size <= (settings.max_size or np.inf))
@@ -399,32 +400,34 @@ class ObjectSearch:
         self, source: Source, settings: ObjectSettings, step: int, stop: StopFlag | None
     ) -> list[list[Candidates]]:
         """Candidates in some windows of a large map, which tell whether it is the one to search."""
-        self._forget_others(settings, step)
-        if source not in self._samples:
+        samples = self._searched_with(settings, step)[1]
+        if source not in samples:
             view, side = self._view(source, step), _WINDOW[self._maps[0].ndim]
             windows = _windows(view, side) if view.size > 4 * side**view.ndim else []
-            smallest, spacing = self._searched[0], self._spacing
-            self._samples[source] = [
+            smallest, spacing = _smallest(settings), self._spacing
+            samples[source] = [
                 candidates_of(view[window], smallest, spacing, stop) for window in windows
             ]
-        return self._samples[source]
+        return samples[source]
 
-    def _forget_others(self, settings: ObjectSettings, step: int) -> None:
-        """Discard candidates that were searched with other limits."""
-        searched = (min(settings.min_size or _SMALLEST, _SMALLEST), step)
-        if searched != self._searched:
-            self._searched, self._candidates, self._samples = searched, {}, {}
-            self._walled = {}
+    def _searched_with(self, settings: ObjectSettings, step: int) -> tuple[OfSource, OfSamples]:
+        """What was searched with the same limits; that with the last two limits is kept."""
+        limits = (_smallest(settings), step)
+        if limits not in self._searched:
+            for oldest in list(self._searched)[:-1]:
+                del self._searched[oldest]
+            self._searched[limits] = ({}, {})
+        return self._searched[limits]
 
     def _candidates_of(
         self, source: Source, settings: ObjectSettings, step: int, stop: StopFlag | None
     ) -> list[Candidates]:
         """Candidates of one source, from the last search where that had the same limits."""
-        self._forget_others(settings, step)
-        if source not in self._candidates:
+        candidates = self._searched_with(settings, step)[0]
+        if source not in candidates:
             view = self._view(source, step)
-            self._candidates[source] = candidates_of(view, self._searched[0], self._spacing, stop)
-        return self._candidates[source]
+            candidates[source] = candidates_of(view, _smallest(settings), self._spacing, stop)
+        return candidates[source]
 
 
 class ObjectSearchInTime:
@@ -557,16 +560,19 @@ class Typical:
 
 
 def best_sources(evidence: dict[Source, float], settings: ObjectSettings) -> list[Source]:
-    """Return the source with the most evidence, for both polarities the best of each."""
+    """Return the sources with the most evidence: of one polarity, or the best of both.
+
+    Objects are looked for in all maps in which they are seen nearly as well as in the best.
+    """
     if settings.polarity == "both":
-        return [source for sign in (1, -1) for source in _best_source(evidence, sign)]
-    return [max(evidence, key=evidence.__getitem__)]
-
-
-def _best_source(evidence: dict[Source, float], sign: int) -> list[Source]:
-    """The source of a sign with the most evidence, in a list; an empty one if there is none."""
-    sources = [source for source in evidence if source[1] == sign]
-    return sorted(sources, key=evidence.__getitem__)[-1:]
+        signs: tuple[int, ...] = (1, -1)
+    else:
+        signs = (max(evidence, key=evidence.__getitem__)[1],)
+    sources = []
+    for sign in signs:
+        of_sign = {source: e for source, e in evidence.items() if source[1] == sign}
+        sources += [s for s, e in of_sign.items() if e >= _AS_CLEAR * max(of_sign.values())]
+    return sources
 
 
 def _binned(view: np.ndarray, step: int) -> np.ndarray:
@@ -590,6 +596,11 @@ def _windows(view: np.ndarray, side: int) -> list[tuple[slice, ...]]:
     windows.sort(key=lambda window: -float(view[window].std()))
     ranks = [round(share * (len(windows) - 1)) for share in (0, 0.1, 0.25, 0.5)]
     return [windows[rank] for rank in sorted(set(ranks))]
+
+
+def _smallest(settings: ObjectSettings) -> int:
+    """Pixels of the smallest candidates."""
+    return min(settings.min_size or _SMALLEST, _SMALLEST)
 
 
 def _options(
