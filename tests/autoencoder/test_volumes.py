@@ -268,8 +268,7 @@ def expected_moments(model, patches, level, source):
 
 @pytest.mark.parametrize("source", ["encoder", "decoder"])
 @pytest.mark.parametrize("z_levels", [0, 1])
-@pytest.mark.parametrize("tile_size", [64, 512])
-@pytest.mark.parametrize("accelerator", [False, True])
+@pytest.mark.parametrize(("tile_size", "accelerator"), [(64, False), (512, True)])
 def test_a_cell_belongs_to_the_patch_at_its_centre(
     monkeypatch, make_volume_model, source, z_levels, tile_size, accelerator
 ):

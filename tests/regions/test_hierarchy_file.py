@@ -87,7 +87,7 @@ def assert_same(one, other):
     scale=st.sampled_from([1.0, 7.5, "auto"]),
     built=st.booleans(),
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_a_loaded_hierarchy_gives_the_same_bits(
     tmp_path_factory, hierarchy_of, height, width, channels, seed, patch_size, balance, scale, built
 ):
