@@ -31,7 +31,7 @@ from napari_aeseg.io.images import (
 )
 from napari_aeseg.io.labels import WRITERS, write_label_image, write_labels_steps
 from napari_aeseg.io.ome_zarr import aeseg_attributes, is_zarr
-from napari_aeseg.large.build import needs_blocks, pixels_in_memory
+from napari_aeseg.large.build import pixels_in_memory
 from napari_aeseg.params import (
     HIERARCHY_SUFFIX,
     BlockParams,
@@ -42,7 +42,8 @@ from napari_aeseg.params import (
 from napari_aeseg.progress import Progress, drain
 from napari_aeseg.regions.alternatives import ALTERNATIVE_MODES, alternatives_steps
 from napari_aeseg.regions.cuts.cut import Cut
-from napari_aeseg.regions.hierarchy import OBJECTS_NEED_PIXELS, checked_number, load_hierarchy
+from napari_aeseg.regions.hierarchy import checked_number, load_hierarchy
+from napari_aeseg.regions.measure import object_table
 from napari_aeseg.regions.plane import plane_of
 
 if TYPE_CHECKING:
@@ -478,9 +479,6 @@ class Batch:
         opened = open_file(path, pixels_in_memory(), self.resolution, self.series)
         fits = self.axes is not None and (self.axes_must_fit or len(self.axes) == opened.array.ndim)
         axes = opened.read_axes(self.axes if fits else None, self.voxel_size)
-        in_blocks = self.blocks is not None or self.store is not None or needs_blocks(opened.array)
-        if in_blocks and self.cut.mode == "objects":
-            raise InputError(OBJECTS_NEED_PIXELS)
         store = self.store
         if store is not None and not self.is_one_file:
             store = store / stem_of(path)
@@ -530,7 +528,8 @@ class Batch:
         """Segment a file and write its results; return its outcome and the classes."""
         image, tree = yield from self._build(path, stop)
         labels = self.cut.labels(tree, prototypes=prototypes, stop=stop)
-        per_patch = self.cut.of_patch(tree, prototypes) if tree.is_lazy else labels
+        by_patch = tree.is_lazy and self.cut.mode != "objects"
+        values = self.cut.of_patch(tree, prototypes) if by_patch else labels
         results, written = self.results(path), []
         if results.overlay is not None and tree.axes.space == "YX" and not tree.is_lazy:
             pixels, axes = (
@@ -541,7 +540,8 @@ class Batch:
                 write_picture(picture, part)
             written.append(results.overlay)
         if results.table is not None:
-            given = None if image is None or self.cut.mode != "objects" else image.array
+            with_pixels = image is not None and self.cut.mode == "objects" and not tree.is_lazy
+            given = image.array if image is not None and with_pixels else None
             measurements = self._table(tree, labels, prototypes, given, stop)
             with atomic_write(results.table) as part:
                 measurements.to_csv(part, index=False)
@@ -560,7 +560,7 @@ class Batch:
             path,
             "done",
             str(tree.axes),
-            labels=int(per_patch.max()),
+            labels=int(values.max()),
             written=(labels_path, *written),
             notes=tree.notes if image is None else (*image.notes, *tree.notes),
             files=() if image is None else image.files,
@@ -595,7 +595,9 @@ class Batch:
         stop: StopFlag | None,
     ) -> pd.DataFrame:
         """Measure labels; with their class if the cut depends on classes, and with the unit."""
-        if not self.cut.needs_classes:
+        if tree.is_lazy and self.cut.mode == "objects":
+            table = object_table(labels, tree.axes)
+        elif not self.cut.needs_classes:
             table = tree.table(labels, image=image)
         else:
             classes = replace(self.cut, mode="classes").labels(tree, prototypes, stop=stop)

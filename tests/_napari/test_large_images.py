@@ -90,10 +90,13 @@ def test_kept_labels_follow_the_pixels(large):
     assert sorted(measured(kept)["index"]) == [1, 2, 3, 4]
 
 
-def test_objects_say_why_they_are_not_there(large):
+def test_objects_are_shown_and_kept(large):
     large.mode = "objects"
-    with pytest.raises(InputError, match="in blocks"):
-        large.wait(60)
+    large.wait(60)
+    (kept,) = large.keep()
+    labels = kept.data[0] if kept.multiscale else kept.data
+    assert np.array_equal(np.asarray(labels), np.asarray(large.hierarchy.objects()))
+    assert len(measured(kept)) == np.asarray(labels).max()
 
 
 @pytest.mark.parametrize("what", ["features", "border strength", "reconstruction error"])

@@ -80,15 +80,10 @@ def test_one_label_file_takes_one_image_and_is_never_replaced(run, big, tmp_path
 
 
 @pytest.mark.parametrize("output", ["labels.ome.zarr", "results"])
-def test_objects_of_blocks_are_refused_before_the_work(run, big, tmp_path, monkeypatch, output):
-    def worked(*_, **__):
-        pytest.fail("the image was worked on")
-
-    monkeypatch.setattr("napari_aeseg.api.hierarchy_steps", worked)
-    monkeypatch.setattr("napari_aeseg.batch.hierarchy_steps", worked)
+def test_objects_of_blocks_are_written(run, big, tmp_path, output):
     done = run("segment", big, "--output", tmp_path / output, "--model=base", "--objects", *BLOCKS)
-    assert done.code == 1
-    assert "Objects are not available for images in blocks" in done.err
+    assert done.code == 0, done.err
+    assert "objects" in done.out
 
 
 def test_labels_are_not_written_as_png(run, big, tmp_path):

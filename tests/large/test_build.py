@@ -438,9 +438,14 @@ def test_any_size_of_image_is_labelled_everywhere(height, width, size, seed):
     assert np.array_equal(np.unique(labels), np.arange(1, min(3, tree.n_patches) + 1))
 
 
-def test_objects_are_refused_with_a_reason(image):
-    with pytest.raises(aeseg.InputError, match="in blocks"):
-        built(image).objects()
+def test_objects_are_found_and_those_of_classes_lie_in_these(image):
+    tree = built(image)
+    labels = tree.objects()
+    assert labels.dtype == np.int32
+    assert labels.shape == np.asarray(labels).shape == tree.axes.space_shape
+    inside = np.asarray(tree.objects(class_ids=1, n_classes=2)) > 0
+    assert inside.any()
+    assert (np.asarray(tree.classes(2, refine=True))[inside] == 1).all()
 
 
 @pytest.fixture(scope="module")

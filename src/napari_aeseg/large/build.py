@@ -21,6 +21,7 @@ from napari_aeseg.large.block import BlockWork, process_block
 from napari_aeseg.large.block_store import BlockStore, saved_run
 from napari_aeseg.large.cluster import process_on_cluster
 from napari_aeseg.large.lazy_ids import lazy_evidence, lazy_ids
+from napari_aeseg.large.objects import ObjectSearchInBlocks
 from napari_aeseg.params import BlockParams, ComparisonParams, SegmentationParams, checked_params
 from napari_aeseg.progress import Clock, Progress, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.hierarchy import Hierarchy
@@ -192,6 +193,7 @@ def _build(
         notes=tuple(notes),
         coarse=tuple(map(read.axes.to_image_order, ids[1:])),
         calibration=None if work.coarsening is None else work.coarsening.calibration,
+        _search=ObjectSearchInBlocks(read),
     )
 
 

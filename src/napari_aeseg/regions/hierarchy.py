@@ -64,7 +64,7 @@ from napari_aeseg.regions.measure import (
     merge_heights,
     region_table,
 )
-from napari_aeseg.regions.objects.detection import ObjectSearch, ObjectSearchInTime, object_search
+from napari_aeseg.regions.objects.detection import FindsObjects, object_search
 from napari_aeseg.regions.objects.settings import ObjectSettings, Polarity
 from napari_aeseg.regions.patches.graph import averaging_matrix, contour_map
 from napari_aeseg.regions.patches.statistics import channel_means
@@ -95,9 +95,8 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
 
-#: What errors say where objects are asked for in an image that was processed in blocks.
-OBJECTS_NEED_PIXELS = (
-    "Objects are not available for images in blocks. Use regions or classes, or crop the image."
+_OBJECTS_NEED_PIXELS = (
+    "This hierarchy has no pixels to find objects in. Build it from the image again."
 )
 # More classes than these are seldom meant.
 _MOST_CLASSES_SUGGESTED = 8
@@ -141,9 +140,7 @@ class Hierarchy:
     merges: InitVar[tuple[np.ndarray, np.ndarray] | None] = None
     # These two are shared with the hierarchies that `reweighted` returns.
     _moments: MomentsCache | None = field(default=None, repr=False, compare=False)
-    _search: ObjectSearch | ObjectSearchInTime | None = field(
-        default=None, repr=False, compare=False
-    )
+    _search: FindsObjects | None = field(default=None, repr=False, compare=False)
     _compared: ComparedPatches = field(init=False, repr=False, compare=False)
     _foregrounds: dict[bytes, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -807,9 +804,9 @@ class Hierarchy:
         return self._object_search.sizes_at(place, ObjectSettings(**settings), foreground)
 
     @property
-    def _object_search(self) -> ObjectSearch | ObjectSearchInTime:
+    def _object_search(self) -> FindsObjects:
         if self._search is None:
-            raise InputError(OBJECTS_NEED_PIXELS)
+            raise InputError(_OBJECTS_NEED_PIXELS)
         return self._search
 
     def _foreground(

@@ -7,6 +7,7 @@ function.
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.images.layers import labels_of_layer
 from napari_aeseg.regions.lazy_labels import is_lazy, labels_by_patch
+from napari_aeseg.regions.objects.candidates import radius_of
 from napari_aeseg.regions.shapes import shape_columns
 
 if TYPE_CHECKING:
@@ -379,3 +381,27 @@ def feature_colors(statistics: PatchStatistics) -> np.ndarray:
     low, high = np.percentile(components, (_LOW, _HIGH), axis=0)
     span = np.where(high - low > _LEAST_SPAN, high - low, np.inf)
     return (255 * np.clip((components - low) / span, 0, 1)).round().astype(np.uint8)
+
+
+def object_table(labels: Any, axes: Axes) -> pd.DataFrame:
+    """Measure objects of an image in blocks chunk by chunk: area (volume), centre and diameter."""
+    import dask.array as da
+    import pandas as pd
+
+    labels = da.asarray(labels)  # type: ignore[no-untyped-call]
+    number = int(labels.max())
+    sums = np.zeros((1 + labels.ndim, number + 1))
+    starts = [np.cumsum((0, *along))[:-1] for along in labels.chunks]
+    for index in product(*map(range, labels.numblocks)):
+        chunk = np.asarray(labels.blocks[index])
+        at = np.nonzero(chunk)
+        ids = chunk[at]
+        sums[0] += np.bincount(ids, minlength=number + 1)
+        for axis, places in enumerate(at):
+            sums[1 + axis] += np.bincount(ids, places + starts[axis][index[axis]], number + 1)
+    spacing = axes.spacing or (1.0,) * labels.ndim
+    area = sums[0, 1:] * np.prod(spacing)
+    table = pd.DataFrame({"index": np.arange(1, number + 1), "area": area})
+    for axis, letter in enumerate(axes.space):
+        table[f"centroid_{letter.lower()}"] = sums[1 + axis, 1:] / sums[0, 1:] * spacing[axis]
+    return table.assign(equivalent_diameter=2 * radius_of(area, labels.ndim))

@@ -20,6 +20,7 @@ from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.layers import labels_in, with_voxels_of
 from napari_aeseg.regions.lazy_labels import is_lazy
+from napari_aeseg.regions.measure import object_table
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -159,11 +160,14 @@ class KeptLayers:
         error = self._state.errors.get(kept.result.input)
         maps = {} if error is None else {"reconstruction_error": error}
         spacing = axes.spacing or (1.0,) * labels.ndim
-        has_background = not is_lazy(labels) and (labels == 0).any()  # lazy: no pixel is computed
-        image = self._pixels(kept.result) if has_background else None
-        table = hierarchy.table(labels, classes, spacing, axes.unit, image, **maps)
-        if axes.spacing is None:
-            table = table.drop(columns="area_pixels")  # the area is the same number
+        if hierarchy.is_lazy and not is_lazy(labels):
+            table = object_table(labels, axes).assign(**{"class": 0})  # not known
+        else:
+            has_background = not is_lazy(labels) and (labels == 0).any()  # lazy: not computed
+            image = self._pixels(kept.result) if has_background else None
+            table = hierarchy.table(labels, classes, spacing, axes.unit, image, **maps)
+            if axes.spacing is None:
+                table = table.drop(columns="area_pixels")  # the area is the same number
         numbers = [int(n) for n in (table["index"] if classes is None else table["class"])]
         names = self._state.classes.names_of(max(numbers, default=0))
         table["class"] = [names[number - 1] if number else "0" for number in numbers]

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_aeseg._napari.drafts import read_draft, write_draft
 from napari_aeseg._napari.manifest.settings import prepare_folder
 from napari_aeseg._napari.requests import LearnedClasses, ModePictures, Thumbnails
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from os import PathLike
     from threading import Event
-
-    import numpy as np
 
     from napari_aeseg._napari.drafts import Draft
     from napari_aeseg._napari.layers.adapter import ImageInput
@@ -144,7 +144,8 @@ def detecting_objects(requests: Mapping[Any, ObjectRequest]) -> Work:
 
     def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
         yield from ()
-        return {key: request.labels(stop) for key, request in requests.items()}
+        # Of images in blocks, they are in memory from here on: the window counts and edits them.
+        return {key: np.asarray(request.labels(stop)) for key, request in requests.items()}
 
     return work
 
@@ -175,7 +176,8 @@ def refining(requests: Mapping[Any, BorderRequest]) -> Work:
 
     def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
         yield from ()
-        return {key: request.labels(stop) for key, request in requests.items()}
+        # Of images in blocks, they are in memory from here on: the window counts and edits them.
+        return {key: np.asarray(request.labels(stop)) for key, request in requests.items()}
 
     return work
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -85,6 +85,25 @@ _AS_CLEAR = 0.5
 _LARGE = {2: 1_500_000, 3: 3_000_000}
 _WINDOW = {2: 256, 3: 64}
 _DEFAULTS = ObjectSettings()
+
+
+class FindsObjects(Protocol):
+    """What finds the objects of a hierarchy: in all of its image, by frame or by block."""
+
+    def find(
+        self,
+        settings: ObjectSettings,
+        foreground: Any = None,
+        stop: StopFlag | None = None,
+        *,
+        edits: Sequence[ObjectEdit] = (),
+    ) -> Any:
+        """Return labels of the objects."""
+
+    def sizes_at(
+        self, place: tuple[int, ...], settings: ObjectSettings, foreground: Any = None
+    ) -> list[int]:
+        """Return pixels of the candidates that a place lies in."""
 
 
 @dataclass(frozen=True, slots=True)
