@@ -47,8 +47,6 @@ _CLOSE, _FAR = 1.6, 11.0
 # Parts are thick from this share of the depth on that lets borders move farthest. How far around a
 # cell they must be thick, and what is "far around", as shares of the band.
 _THICK, _WIDE, _SIZE = 0.85, 0.8, 0.4
-# How much the logarithm of the share of the image that a label has.
-_PRIOR = 0.8
 # Labels are exchanged so many times.
 _EXCHANGES = 10
 # A border stays where brightness changes by this share of what two labels differ by, if that is at
@@ -87,18 +85,16 @@ class Gaussians:
 
     @classmethod
     def of(
-        cls,
-        labels: np.ndarray,
-        share: np.ndarray,
-        mean: np.ndarray,
-        covariance: np.ndarray,
-        own: np.ndarray,
+        cls, labels: np.ndarray, mean: np.ndarray, covariance: np.ndarray, own: np.ndarray
     ) -> Gaussians:
-        """Return them of means and variances (K, D), and of the share of the image they have."""
+        """Return them of means and variances, (K, D).
+
+        No label is likelier for being common: dim nuclei on a large ground would shrink.
+        """
         variance = np.diag(covariance)
         ridge = _SHRINKAGE * variance + 1e-6 * variance.mean() + 1e-12
         weights = np.linalg.solve((1 - _SHRINKAGE) * covariance + np.diag(ridge), mean.T).T
-        offsets = _PRIOR * np.log(share) - 0.5 * _LIKELIHOOD * (weights * mean).sum(axis=1)
+        offsets = -0.5 * _LIKELIHOOD * (weights * mean).sum(axis=1)
         weights, offsets = (_LIKELIHOOD * weights).astype(np.float32), offsets.astype(np.float32)
         return cls(labels, weights, offsets, mean, np.sqrt(own))
 
@@ -119,8 +115,7 @@ class Gaussians:
         mean = _sums(label, values, number) / sampled[:, np.newaxis]
         residual = values - mean[label]
         own = _sums(label, residual**2, number) / sampled[:, np.newaxis]
-        share = np.bincount(flat, minlength=number) / flat.size
-        return cls.of(labels, share, mean, residual.T @ residual / len(at), own)
+        return cls.of(labels, mean, residual.T @ residual / len(at), own)
 
     @classmethod
     def of_patches(
@@ -133,7 +128,7 @@ class Gaussians:
         between = evidence.mean - mean[row]
         own = np.diag(evidence.within) + _sums(row, weight * between**2, len(labels)) / pixels
         covariance = evidence.within + (between * weight).T @ between / count.sum()
-        return cls.of(labels, pixels[:, 0] / pixels.sum(), mean, covariance, own)
+        return cls.of(labels, mean, covariance, own)
 
     def of_labels(self, labels: np.ndarray) -> Gaussians:
         """Return those of some of the labels, ascending."""
