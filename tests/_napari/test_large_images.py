@@ -81,13 +81,13 @@ def test_kept_labels_are_those_shown(large):
 
 
 def test_kept_labels_follow_the_pixels(large):
-    large.refine, large.n_regions = True, 4
+    large.refine, large.n_regions = True, 9
     large.wait(60)
     (kept,) = large.keep()
     labels = kept.data[0].compute()
-    assert np.array_equal(labels, large.hierarchy.regions(4).compute())
+    assert np.array_equal(labels, large.hierarchy.regions(9).compute())
     assert (labels != large.preview.data[0].compute()).any()
-    assert sorted(measured(kept)["index"]) == [1, 2, 3, 4]
+    assert sorted(measured(kept)["index"]) == [*range(1, 10)]
 
 
 def test_objects_are_shown_and_kept(large):
@@ -148,3 +148,23 @@ def test_regions_of_a_large_image_are_merged_by_dragging(large):
     merged = large.preview.data[0].compute()
     assert merged[one] == merged[other]
     assert large.undo()
+
+
+def test_borders_follow_the_pixels_where_they_are_seen(large):
+    large.refine, large.n_regions = True, 9
+    large.wait(60)
+    preview, tree = large.preview, large.hierarchy
+    coarse, expected = tree.regions(9, refine=False).compute(), tree.regions(9).compute()
+    assert np.array_equal(preview.data[0].compute(), coarse)  # a coarser level is shown
+    y = np.argwhere(coarse != expected)[0][0] // 64 * 64
+    preview.data_level, preview.corner_pixels = 0, np.array([[y, 0], [y + 63, 191]])
+    large.wait(60)
+    found = preview.data[0].compute()
+    assert np.array_equal(found[y : y + 64], expected[y : y + 64])
+    assert np.array_equal(
+        np.delete(found, slice(y, y + 64), 0), np.delete(coarse, slice(y, y + 64), 0)
+    )
+    assert preview.data_level == 0
+    large.refine = False
+    large.wait(60)
+    assert np.array_equal(preview.data[0].compute(), coarse)

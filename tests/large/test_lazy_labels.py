@@ -9,8 +9,9 @@ import pytest
 
 import napari_aeseg as aeseg
 from napari_aeseg import samples
-from napari_aeseg.regions.lazy_labels import map_to_pixels_lazily, refined_lazily
+from napari_aeseg.regions.lazy_labels import map_to_pixels_lazily
 from napari_aeseg.regions.refine import Gaussians, PatchEvidence, band_of, refined
+from napari_aeseg.regions.refined_chunks import RefinedChunks, refined_lazily
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +221,11 @@ def test_refined_chunks_have_no_seams_whatever_their_size():
         found = refined_lazily(labels, in_chunks, gaussians, band, 1, 1)
         assert found.chunks == labels.chunks
         assert np.array_equal(found[200:400, 100:300].compute(), expected[200:400, 100:300])
+        some = RefinedChunks(labels, found).and_those_in((slice(200, 400), slice(100, 300)))
+        assert some.has((slice(200, 400), slice(100, 300)))
+        assert not some.has((slice(200, 600), slice(100, 300)))
+        assert np.array_equal(some.array[200:400, 100:300].compute(), expected[200:400, 100:300])
+        assert np.array_equal(some.array[500:].compute(), labels[500:].compute())
 
 
 @pytest.mark.parametrize("mode", ["regions", "classes", "markers"])

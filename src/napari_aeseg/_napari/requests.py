@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
     from napari_aeseg.regions.cuts.cut import Cut, Mode
     from napari_aeseg.regions.hierarchy import Hierarchy
+    from napari_aeseg.regions.refined_chunks import RefinedChunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +94,10 @@ class BorderRequest:
     markers: np.ndarray | None
     coarse: np.ndarray  # the same labels with the borders of patches
 
-    def gives_same(self, other: BorderRequest) -> bool:
+    def gives_same(self, other: BorderRequest | ViewRequest) -> bool:
         """Whether both give the same labels."""
+        if isinstance(other, ViewRequest):
+            return False
         if self.hierarchy.evidence is not other.hierarchy.evidence:
             return False
         if not np.array_equal(self.coarse, other.coarse):
@@ -107,6 +110,40 @@ class BorderRequest:
     def labels(self, stop: StopFlag | None = None) -> np.ndarray:
         """Return the labels."""
         return narrow(self.cut.labels(self.hierarchy, self.prototypes, self.markers, stop))
+
+
+@dataclass(frozen=True, eq=False)
+class ViewRequest:
+    """Labels of an image in blocks whose borders are to follow the pixels where they are seen."""
+
+    hierarchy: Hierarchy
+    coarse: Any  # dask array with the borders of patches
+    min_size: int | None
+    part: tuple[slice, ...] = ()  # what is seen
+    known: RefinedChunks | None = None  # that were refined before
+
+    def gives_same(self, other: BorderRequest | ViewRequest) -> bool:
+        """Whether both give the same labels for the same part."""
+        return isinstance(other, ViewRequest) and self.continues(other) and self.part == other.part
+
+    def continues(self, other: BorderRequest | ViewRequest) -> bool:
+        """Whether chunks of the other request belong to these labels."""
+        return (
+            isinstance(other, ViewRequest)
+            and self.hierarchy.evidence is other.hierarchy.evidence
+            and self.coarse.name == other.coarse.name
+            and self.min_size == other.min_size
+        )
+
+    def labels(self, stop: StopFlag | None = None) -> RefinedChunks:
+        """Return chunks, refined if they are seen; some of them once `stop` is set."""
+        from napari_aeseg.regions.refined_chunks import RefinedChunks
+
+        known = self.known
+        if known is None:
+            refined = self.hierarchy.refined(self.coarse, self.min_size)
+            known = RefinedChunks(self.coarse, refined)
+        return known.and_those_in(self.part, stop)
 
 
 @dataclass(frozen=True, eq=False)

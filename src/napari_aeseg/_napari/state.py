@@ -25,6 +25,7 @@ from napari_aeseg._napari.requests import (
     ObjectRequest,
     StrokesRequest,
     Thumbnails,
+    ViewRequest,
     are_same_examples,
     narrow,
 )
@@ -211,7 +212,7 @@ class DockState:
     objects: Mapping[Image, tuple[ObjectRequest, np.ndarray]] = field(default_factory=dict)
     learned: LearnedClasses | None = None  # the newest classes from strokes
     # The newest labels of each image with borders that follow the pixels.
-    refined: Mapping[Image, tuple[BorderRequest, np.ndarray]] = field(default_factory=dict)
+    refined: Mapping[Image, tuple[BorderRequest | ViewRequest, Any]] = field(default_factory=dict)
     alternatives: Thumbnails | None = None  # of the first image
     mode_pictures: ModePictures | None = None  # of the first image
     mode_is_open: bool = False  # whether objects may be shown if they stand out
@@ -575,12 +576,23 @@ class DockState:
 
     def layer_labels(
         self, image: Image, cut: Cut, example: Image
-    ) -> tuple[Any, BorderRequest | None]:
-        """Return `preview_labels`, of a large image as a list of dask arrays, the finest first."""
+    ) -> tuple[Any, BorderRequest | ViewRequest | None]:
+        """Return `preview_labels`, of a large image as a list of dask arrays, the finest first.
+
+        In the finest, chunks that were refined before have borders that follow the pixels.
+        """
         hierarchy = self.results[image].hierarchy
         if not hierarchy.coarse or cut.mode in ("objects", "markers"):
             return self.preview_labels(image, cut, example)
-        return hierarchy.map_to_pyramid(self._label_of_patch(image, cut, example)), None
+        levels = hierarchy.map_to_pyramid(self._label_of_patch(image, cut, example))
+        # The surroundings of a chunk of a volume are too many pixels for a view.
+        if not cut.refine or hierarchy.evidence is None or "Z" in hierarchy.axes.space:
+            return levels, None
+        request = ViewRequest(hierarchy, levels[0], cut.min_size)
+        before = self.refined.get(image)
+        if before is None or not request.continues(before[0]):
+            return levels, request
+        return [before[1].array, *levels[1:]], replace(request, known=before[1])
 
     def _label_of_patch(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         prototypes = self.prototypes_for(image, example, cut) if cut.mode == "classes" else None

@@ -54,7 +54,6 @@ from napari_aeseg.regions.lazy_labels import (
     marks_lazily,
     marks_on_top_lazily,
     matches_image,
-    refined_lazily,
     values_by_patch,
 )
 from napari_aeseg.regions.measure import (
@@ -76,6 +75,7 @@ from napari_aeseg.regions.refine import (
     band_of,
     refined,
 )
+from napari_aeseg.regions.refined_chunks import refined_lazily
 from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 if TYPE_CHECKING:

@@ -20,10 +20,9 @@ from napari_aeseg.regions.cuts.markers import (
     pixels_of_pairs,
 )
 from napari_aeseg.regions.patches.graph import RegionGraph, contour_map
-from napari_aeseg.regions.refine import HALO, JOINED, Gaussians, refined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 
 # Pixels along Y and X of a part that is compared: of flat images, and of volumes.
@@ -208,71 +207,10 @@ def map_to_pixels_lazily(patches: Any, values: np.ndarray) -> Any:
     return labels
 
 
-class _RefinedChunk:
-    """Refines a chunk of labels, with so much around it that it fits to its neighbours."""
-
-    def __init__(
-        self,
-        labels: Any,
-        evidence: Any,
-        gaussians: Gaussians,
-        band: Sequence[int],
-        min_size: int,
-        channels: int,
-    ) -> None:
-        self.labels, self.evidence, self.gaussians = labels, evidence, gaussians
-        self.band, self.min_size, self.channels = tuple(band), min_size, channels
-        sides = zip(labels.shape, evidence.shape[:-1], strict=True)
-        self.step = [-(-n // c) for n, c in sides]
-
-    def __call__(self, block_info: Any = None) -> np.ndarray:
-        chunk = [slice(*along) for along in block_info[None]["array-location"]]
-        cells = []
-        for s, band, step, size in zip(
-            chunk, self.band, self.step, self.evidence.shape[:-1], strict=True
-        ):
-            first, end = s.start - HALO * band, s.stop + HALO * band
-            start = max(first // step, 0) // JOINED * JOINED
-            cells.append(slice(start, min(-(-end // step), size)))
-        part = tuple(slice(c.start * n, c.stop * n) for c, n in zip(cells, self.step, strict=True))
-        # In this thread: all others may be waiting for a chunk like this one.
-        labels, evidence = (
-            array.compute(scheduler="synchronous")
-            for array in (self.labels[part], self.evidence[tuple(cells)])
-        )
-        new = refined(labels, evidence, self.band, 0, self.min_size, self.gaussians, self.channels)
-        inside = zip(chunk, part, strict=True)
-        return new[tuple(slice(s.start - p.start, s.stop - p.start) for s, p in inside)]
-
-    def __dask_tokenize__(self) -> Any:
-        from dask.base import normalize_token
-
-        arrays = self.labels.name, self.evidence.name, self.band, self.min_size
-        return "aeseg-refined", *arrays, normalize_token(self.gaussians.weights)
-
-
-def refined_lazily(
-    labels: Any,
-    evidence: Any,
-    gaussians: Gaussians,
-    band: Sequence[int],
-    min_size: int,
-    channels: int,
-) -> Any:
-    """Return `refined` labels of `map_to_pixels_lazily`; chunks are computed when looked at."""
-    import dask.array as da
-    from dask.base import tokenize
-
-    chunk = _RefinedChunk(labels, evidence, gaussians, band, min_size, channels)
-    result: Any = da.map_blocks(  # type: ignore[no-untyped-call]
-        chunk,
-        name=f"aeseg-{tokenize(chunk)}",
-        chunks=labels.chunks,
-        dtype=labels.dtype,
-        meta=np.empty((0,) * labels.ndim, labels.dtype),  # dask would refine a chunk to guess it
-    )
-    _VALUES[result.name] = _VALUES[labels.name]
-    return result
+def with_values_of(labels: Any, changed: Any) -> Any:
+    """Return changed labels of `map_to_pixels_lazily`: their values by patch are the same."""
+    _VALUES[changed.name] = _VALUES[labels.name]
+    return changed
 
 
 def values_by_patch(labels: Any, patches: Any) -> np.ndarray | None:

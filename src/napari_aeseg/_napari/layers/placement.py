@@ -18,7 +18,8 @@ from napari_aeseg.images.layers import letters_of, level_factors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari.layers import Image, Layer
+    from napari.layers import Image, Labels, Layer
+    from napari.viewer import Viewer
 
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.regions.hierarchy import Hierarchy
@@ -94,6 +95,22 @@ def label_place(place: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
     if len(place) == len(axes.space) or len(place) != len(axes.letters):
         return place
     return tuple(i for i, letter in zip(place, axes.letters, strict=True) if letter != "C")
+
+
+def part_in_view(viewer: Viewer, layer: Labels, axes: Axes) -> tuple[slice, ...] | None:
+    """Return the part of labels that is read for the view; None where a coarser level is."""
+    if layer.data_level or viewer.dims.ndisplay > 2:
+        return None
+    before = viewer.dims.ndim - layer.ndim
+    shown = [axis - before for axis in viewer.dims.displayed]
+    here = np.round(layer.world_to_data(viewer.dims.point)).astype(int)
+    first = here.clip(0, np.array(layer.data.shape) - 1)
+    last = first.copy()
+    first[shown], last[shown] = layer.corner_pixels[:, shown]
+    sides = [slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
+    if len(sides) > len(axes.space):
+        sides = [s for s, a in zip(sides, axes.letters, strict=True) if a != "C"]
+    return tuple(sides)
 
 
 def layer_place(place: tuple[int, ...], shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -19,7 +20,8 @@ from napari_aeseg._napari.layers.colors import (
 )
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.hover import hover_table
-from napari_aeseg._napari.layers.placement import placed_on
+from napari_aeseg._napari.layers.placement import part_in_view, placed_on
+from napari_aeseg._napari.requests import ViewRequest
 from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg._napari.work.worker import log_unexpected
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 _MILLISECONDS_TO_DESCRIBE = 200
 _MILLISECONDS_TO_UPDATE = 15  # changes that come faster are shown together: the newest wins
+_MILLISECONDS_TO_LOOK = 100  # until the view rests
 _OPACITY, _OUTLINE = 0.5, 2  # of filled labels; width of outlines in pixels of the image
 _KEY = "O"  # fill, outlines, off
 _MOST_CLASSES = 30  # with one colormap for all, a slider for their number leaves it alone
@@ -57,7 +60,7 @@ class PreviewLayers:
         state: DockState,
         find_objects: Callable[[Image, ObjectRequest], object],
         learn_classes: Callable[[StrokesRequest], object],
-        refine: Callable[[Image, BorderRequest | None], object],
+        refine: Callable[[Image, BorderRequest | ViewRequest | None], object],
     ) -> None:
         self._viewer = viewer
         self._state = state
@@ -72,6 +75,11 @@ class PreviewLayers:
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_TO_UPDATE)
         self._timer.timeout.connect(self._update_in_time)
+        self._views: dict[Image, ViewRequest] = {}  # whose borders are refined where they are seen
+        self._view_timer = QTimer()
+        self._view_timer.setSingleShot(True)
+        self._view_timer.setInterval(_MILLISECONDS_TO_LOOK)
+        self._view_timer.timeout.connect(self._refine_views)
         self._hover_timer = QTimer()
         self._hover_timer.setSingleShot(True)
         self._hover_timer.setInterval(_MILLISECONDS_TO_DESCRIBE)
@@ -91,11 +99,11 @@ class PreviewLayers:
     @property
     def is_up_to_date(self) -> bool:
         """Whether no update is due."""
-        return not self._timer.isActive()
+        return not (self._timer.isActive() or self._view_timer.isActive())
 
     def close(self) -> None:
         """Leave all layers to napari."""
-        for timer in (self._timer, self._hover_timer):
+        for timer in (self._timer, self._view_timer, self._hover_timer):
             if isalive(timer):  # Qt deletes timers first when Python ends
                 timer.stop()
         self._connections.disconnect_all()
@@ -137,8 +145,29 @@ class PreviewLayers:
         labels = [state.layer_labels(image, cut, example or image) for image in images]
         for image, (values, missing) in zip(images, labels, strict=True):
             self._show(image, values, self._colormap(cut, image))
-            self._refine(image, missing)
+            if isinstance(missing, ViewRequest):
+                self._views[image] = missing
+                self._view_timer.start()
+            else:
+                self._views.pop(image, None)
+                self._refine(image, missing)
         self._hover_timer.start()
+
+    def _refine_views(self) -> None:
+        """Have what is seen of large images refined."""
+        for image, request in self._views.items():
+            layer, result = self.layer_of(image), self._state.results.get(image)
+            part = None
+            if layer is not None and layer.visible and result is not None:
+                part = part_in_view(self._viewer, layer, result.hierarchy.axes)
+            if part is None or (request.known is not None and request.known.has(part)):
+                self._refine(image, None)
+            else:
+                self._refine(image, replace(request, part=part))
+
+    def _on_looked(self) -> None:
+        if self._views:
+            self._view_timer.start()
 
     def _describe(self) -> None:
         """Have napari say in its status bar what is under the pointer, once the controls rest."""
@@ -249,8 +278,10 @@ class PreviewLayers:
         if is_new:
             return
         self._is_writing = True  # else the change would be taken for the user's
+        level = layer.data_level
         try:
             layer.data = labels
+            layer.data_level = level  # napari would draw the coarsest once
         finally:
             self._is_writing = False
 
@@ -276,6 +307,8 @@ class PreviewLayers:
         layer.bind_key(_KEY, self._next_display, overwrite=True)
         # Painting, filling and erasing send the one, being given an array the other.
         self._connections.connect(self._on_painted, layer.events.paint, layer.events.data)
+        # Sent when the view moved to other pixels, or was zoomed to another level.
+        self._connections.connect(self._on_looked, layer.events.set_data)
 
     def _release(self, images: Sequence[Image]) -> None:
         """Leave the previews of some images to the user."""
@@ -284,8 +317,9 @@ class PreviewLayers:
             if image in previews:
                 events = previews[image].events
                 previews[image].bind_key(_KEY, None)
-                self._connections.disconnect(events.paint, events.data)
+                self._connections.disconnect(events.paint, events.data, events.set_data)
             self._colormaps.pop(image, None)
+            self._views.pop(image, None)
         self._state.previews = {i: layer for i, layer in previews.items() if i not in images}
 
     def _on_painted(self, event: Any) -> None:

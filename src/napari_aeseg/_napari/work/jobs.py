@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ModesRequest,
         ObjectRequest,
         StrokesRequest,
+        ViewRequest,
     )
     from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Work
@@ -171,13 +172,12 @@ def learning_classes(request: StrokesRequest) -> Work:
     return work
 
 
-def refining(requests: Mapping[Any, BorderRequest]) -> Work:
+def refining(requests: Mapping[Any, BorderRequest | ViewRequest]) -> Work:
     """Refine the borders of labels; the result is a dict of labels with the same keys."""
 
-    def work(stop: Event) -> Generator[Progress, None, dict[Any, np.ndarray]]:
+    def work(stop: Event) -> Generator[Progress, None, dict[Any, Any]]:
         yield from ()
-        # Of images in blocks, they are in memory from here on: the window counts and edits them.
-        return {key: np.asarray(request.labels(stop)) for key, request in requests.items()}
+        return {key: request.labels(stop) for key, request in requests.items()}
 
     return work
 

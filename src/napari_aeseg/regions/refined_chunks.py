@@ -1,0 +1,203 @@
+"""Refined labels of images in blocks: chunks are refined when they are looked at.
+
+A chunk is refined with `napari_aeseg.regions.refine.HALO` bands around it, so that it fits to its
+neighbours. That is five times a chunk of 512 x 512: chunks beside each other are refined together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from napari_aeseg.regions.lazy_labels import with_values_of
+from napari_aeseg.regions.refine import HALO, JOINED, Gaussians, refined
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_aeseg.progress import StopFlag
+
+#: Chunks along an axis that are refined together; work is stopped between such groups.
+TOGETHER = 3
+#: Bytes of refined chunks that are kept: 256 chunks of 512 x 512 in 16 bits. The newest stay.
+MOST_BYTES = 2**27
+
+
+class _Refiner:
+    """Refines parts of labels, with so much around them that they fit to their neighbours."""
+
+    def __init__(
+        self,
+        labels: Any,
+        evidence: Any,
+        gaussians: Gaussians,
+        band: Sequence[int],
+        min_size: int,
+        channels: int,
+    ) -> None:
+        self.labels, self.evidence, self.gaussians = labels, evidence, gaussians
+        self.band, self.min_size, self.channels = tuple(band), min_size, channels
+        sides = zip(labels.shape, evidence.shape[:-1], strict=True)
+        self.step = [-(-n // c) for n, c in sides]
+
+    def __call__(self, block_info: Any = None) -> np.ndarray:
+        return self.part([slice(*along) for along in block_info[None]["array-location"]])
+
+    def part(self, place: Sequence[slice]) -> np.ndarray:
+        """Return the refined labels of a part of the image."""
+        cells = []
+        for s, band, step, size in zip(
+            place, self.band, self.step, self.evidence.shape[:-1], strict=True
+        ):
+            first, end = s.start - HALO * band, s.stop + HALO * band
+            start = max(first // step, 0) // JOINED * JOINED
+            cells.append(slice(start, min(-(-end // step), size)))
+        part = tuple(slice(c.start * n, c.stop * n) for c, n in zip(cells, self.step, strict=True))
+        # In this thread: all others may be waiting for a chunk like this one.
+        labels, evidence = (
+            array.compute(scheduler="synchronous")
+            for array in (self.labels[part], self.evidence[tuple(cells)])
+        )
+        new = refined(labels, evidence, self.band, 0, self.min_size, self.gaussians, self.channels)
+        inside = zip(place, part, strict=True)
+        return new[tuple(slice(s.start - p.start, s.stop - p.start) for s, p in inside)]
+
+    def __dask_tokenize__(self) -> Any:
+        from dask.base import normalize_token
+
+        arrays = self.labels.name, self.evidence.name, self.band, self.min_size
+        return "aeseg-refined", *arrays, normalize_token(self.gaussians.weights)
+
+
+# The refiner of each array of `refined_lazily` that is in use, by the array's name.
+_REFINERS: WeakValueDictionary[str, _Refiner] = WeakValueDictionary()
+
+
+def refined_lazily(
+    labels: Any,
+    evidence: Any,
+    gaussians: Gaussians,
+    band: Sequence[int],
+    min_size: int,
+    channels: int,
+) -> Any:
+    """Return `refined` labels of `map_to_pixels_lazily`; chunks are computed when looked at."""
+    from dask.base import tokenize
+
+    refiner = _Refiner(labels, evidence, gaussians, band, min_size, channels)
+    result = _by_chunk(refiner, f"aeseg-{tokenize(refiner)}", labels)
+    _REFINERS[result.name] = refiner
+    return result
+
+
+def _by_chunk(function: Any, name: str, labels: Any, *arrays: Any) -> Any:
+    import dask.array as da
+
+    result: Any = da.map_blocks(  # type: ignore[no-untyped-call]
+        function,
+        *arrays,
+        name=name,
+        chunks=labels.chunks,
+        dtype=labels.dtype,
+        meta=np.empty((0,) * labels.ndim, labels.dtype),  # dask would refine a chunk to guess it
+    )
+    return with_values_of(labels, result)
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedChunks:
+    """Those chunks of labels whose borders follow the pixels already; the others do not.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from napari_aeseg.regions.lazy_labels import map_to_pixels_lazily
+    >>> patches = da.from_array(np.arange(16).reshape(4, 4), chunks=2)
+    >>> labels = map_to_pixels_lazily(patches, np.arange(16))
+    >>> found = RefinedChunks(labels, labels + 100).and_those_in((slice(0, 1), slice(2, 3)))
+    >>> found.array[0].compute().tolist()
+    [0, 1, 102, 103]
+    """
+
+    labels: Any  # of `map_to_pixels_lazily`
+    refined: Any  # the same, refined where they are looked at
+    chunks: Mapping[tuple[int, ...], np.ndarray] = field(default_factory=dict)  # the newest last
+
+    @cached_property
+    def array(self) -> Any:
+        """The labels as a dask array."""
+        # No two have one name: viewers keep computed chunks by it.
+        return _by_chunk(_Known(self.chunks), f"aeseg-{uuid4()}", self.labels, self.labels)
+
+    def has(self, part: Sequence[slice]) -> bool:
+        """Whether all of a part is refined."""
+        return all(place in self.chunks for place in self._places(part))
+
+    def and_those_in(self, part: Sequence[slice], stop: StopFlag | None = None) -> RefinedChunks:
+        """Return more chunks: those in a part, or fewer once `stop` is set."""
+        places = self._places(part)
+        chunks = {k: v for k, v in self.chunks.items() if k not in places}
+        chunks |= {k: self.chunks[k] for k in places if k in self.chunks}
+        groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        for place in places:
+            if place not in chunks:
+                groups.setdefault(tuple(i // TOGETHER for i in place), []).append(place)
+        for group in groups.values():
+            if stop is not None and stop.is_set():
+                break
+            chunks |= self._together(group)
+        size = sum(chunk.nbytes for chunk in chunks.values())
+        for oldest in list(chunks):
+            if size <= MOST_BYTES or oldest in places:
+                break
+            size -= chunks.pop(oldest).nbytes
+        return RefinedChunks(self.labels, self.refined, chunks)
+
+    def _places(self, part: Sequence[slice]) -> list[tuple[int, ...]]:
+        """Return which chunks have pixels in a part."""
+        along = []
+        for ends, s in zip(self._ends, part, strict=True):
+            first, last = np.searchsorted(ends, (s.start, s.stop - 1), "right")
+            along.append(range(first, min(last, len(ends) - 1) + 1))
+        return list(product(*along))
+
+    @property
+    def _ends(self) -> list[np.ndarray]:
+        return [np.cumsum(sizes) for sizes in self.labels.chunks]
+
+    def _together(self, places: list[tuple[int, ...]]) -> dict[tuple[int, ...], np.ndarray]:
+        """Refine chunks at once, with all that is between them."""
+        parts = {
+            place: [
+                slice(int(e[i] - n[i]), int(e[i]))
+                for i, e, n in zip(place, self._ends, self.labels.chunks, strict=True)
+            ]
+            for place in places
+        }
+        sides = zip(*parts.values(), strict=True)
+        box = [slice(min(s.start for s in x), max(s.stop for s in x)) for x in sides]
+        refiner = _REFINERS.get(self.refined.name)
+        new = self.refined[tuple(box)].compute() if refiner is None else refiner.part(box)
+        inside = {
+            place: tuple(
+                slice(s.start - b.start, s.stop - b.start) for s, b in zip(part, box, strict=True)
+            )
+            for place, part in parts.items()
+        }
+        return {place: new[part].copy() for place, part in inside.items()}
+
+
+class _Known:
+    """Replaces chunks of labels by those that are known."""
+
+    def __init__(self, chunks: Mapping[tuple[int, ...], np.ndarray]) -> None:
+        self.chunks = chunks
+
+    def __call__(self, labels: np.ndarray, block_info: Any = None) -> np.ndarray:
+        return self.chunks.get(tuple(block_info[0]["chunk-location"]), labels)
