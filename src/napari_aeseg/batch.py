@@ -137,6 +137,7 @@ def segment_files(
     comparison: ComparisonParams | None = None,
     axes_must_fit: bool = True,
     table: bool = True,
+    pieces: bool = False,
     save_hierarchy: bool = False,
     existing: Existing = "refuse",
     prototypes: Prototypes | None = None,
@@ -178,6 +179,8 @@ def segment_files(
         is read as without `axes`.
     table : bool
         Write tables too.
+    pieces : bool
+        Have a row of the table for each connected piece of a label, instead of one per label.
     save_hierarchy : bool
         Write ``NAME.aeseg.zarr`` too, for other cuts later.
     existing : {"refuse", "skip", "replace"}
@@ -254,6 +257,7 @@ def segment_files(
         device=device,
         axes_must_fit=axes_must_fit,
         table=table,
+        pieces=pieces,
         save_hierarchy=save_hierarchy,
         existing=existing,
         prototypes=prototypes,
@@ -287,6 +291,7 @@ class Batch:
     device: str = "auto"
     axes_must_fit: bool = True
     table: bool = True
+    pieces: bool = False
     save_hierarchy: bool = False
     existing: Existing = "refuse"
     prototypes: Prototypes | None = None
@@ -598,10 +603,10 @@ class Batch:
         if tree.is_lazy and self.cut.mode == "objects":
             table = object_table(labels, tree.axes)
         elif not self.cut.needs_classes:
-            table = tree.table(labels, image=image)
+            table = tree.table(labels, image=image, pieces=self.pieces)
         else:
             classes = replace(self.cut, mode="classes").labels(tree, prototypes, stop=stop)
-            table = tree.table(labels, classes, image=image)
+            table = tree.table(labels, classes, image=image, pieces=self.pieces)
             if prototypes is not None and prototypes.names:
                 table["class"] = [prototypes.names[class_id - 1] for class_id in table["class"]]
         return table if tree.voxel_size is None else table.assign(unit=tree.axes.unit)

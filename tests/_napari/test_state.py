@@ -14,7 +14,7 @@ from napari_aeseg import ComparisonParams, Cut, InputError, Merge, TrainingParam
 from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.colors import class_color
 from napari_aeseg._napari.requests import ObjectRequest
-from napari_aeseg._napari.state import ClassStyle, DockState, Origin, Result
+from napari_aeseg._napari.state import FIRST_CUT, ClassStyle, DockState, Origin, Result
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_refused_value_changes_nothing():
     with pytest.raises(InputError, match="balance"):
         state.change_comparison(balance=2)
 
-    assert (state.cut, state.comparison) == (Cut(), ComparisonParams())
+    assert (state.cut, state.comparison) == (FIRST_CUT, ComparisonParams())
 
 
 def test_a_message_is_emitted_each_time():

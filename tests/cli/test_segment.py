@@ -53,7 +53,7 @@ def test_segment_writes_what_the_api_returns(
 def test_segment_without_a_model_trains_and_keeps_one(
     run, files, tmp_path, stripes, quick_training, name, stem
 ):
-    done = run("segment", files / name, "--output", tmp_path, "--regions=4", "--table", *SMALL)
+    done = run("segment", files / name, "--output", tmp_path, "--regions=4", "--pieces", *SMALL)
     assert done.code == 0, done.err
     assert names_in(tmp_path) == sorted(
         ["model.aeseg.safetensors"]

@@ -38,6 +38,18 @@ def test_regions_are_measured_exactly(tree, n_regions):
     assert found["area"].sum() == 80
 
 
+def test_each_connected_piece_has_a_row_with_its_shape(tree):
+    labels = np.zeros((8, 10), int)
+    labels[:4, :4], labels[6:, :4], labels[:2, 8:] = 3, 1, 1
+    found = tree.table(labels, pieces=True, spacing=(2, 2))
+    assert found["index"].tolist() == [1, 2, 3]
+    assert found["label"].tolist() == [1, 1, 3]
+    assert found["area_pixels"].tolist() == [4, 8, 16]
+    assert found["area_share"].tolist() == [0.05, 0.1, 0.2]
+    assert found["perimeter"].is_monotonic_increasing
+    assert {"label", "perimeter"}.isdisjoint(tree.table(np.ones((8, 10), int)))
+
+
 @given(seed=st.integers(0, 200), most=st.integers(1, 5))
 def test_unions_of_patches_are_measured_exactly(tree, seed, most):
     labels = np.random.default_rng(seed).integers(0, most + 1, 20)[tree.patches]

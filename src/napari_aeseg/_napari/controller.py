@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_aeseg._napari.layers.adapter import ImageInput
+    from napari_aeseg._napari.requests import ObjectRequest
     from napari_aeseg._napari.state import Tool
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing
@@ -113,7 +114,7 @@ class Controller:
         self.alternatives = AlternativesFinder(state)
         self.learner, self.refiner = StrokeLearner(state), BorderRefiner(state)
         self.previews = PreviewLayers(
-            viewer, state, self.finder.find, self.learner.learn, self.refiner.refine
+            viewer, state, self._find_objects, self.learner.learn, self.refiner.refine
         )
         self.tools = EditTools(viewer, state)
         self.kept = KeptLayers(viewer, state)
@@ -554,6 +555,10 @@ class Controller:
             class_ids = (foreground or 1,)
         self.state.change_cut(class_ids=class_ids)
 
+    def _find_objects(self, image: Image, request: ObjectRequest) -> None:
+        if not self.alternatives.detects(image, request):  # for its picture
+            self.finder.find(image, request)
+
     # Keep, look, export
 
     def keep(self) -> list[Labels]:
@@ -583,6 +588,7 @@ class Controller:
 
     def _measured(self, layer: Labels | None) -> Labels:
         """Return a layer with an up-to-date table: the one given, the active, or the newest."""
+        self.kept.wait()
         layer = measured_layer(self.viewer) if layer is None else unwrapped(layer)
         if layer is None:
             raise InputError("There is no Labels layer with measurements: press Keep to make one.")
@@ -598,9 +604,12 @@ class Controller:
         self.state.message = ""  # which may say that the layer is hidden
         self.dock.color_box.setCurrentText(column)
 
-    def export_table(self, path: str | PathLike[str], layer: Labels | None = None) -> None:
-        """Write the features of a Labels layer as CSV."""
-        export_table(self._measured(layer), path)
+    def export_table(
+        self, path: str | PathLike[str], layer: Labels | None = None, pieces: bool = False
+    ) -> None:
+        """Write the features of a Labels layer as CSV, or a row for each connected piece."""
+        layer = self._measured(layer)
+        export_table(layer, path, self.kept.table_of_pieces(layer) if pieces else None)
 
     def show_table(self) -> None:
         """Open napari's own features table on a kept layer, at the bottom of the window."""
@@ -648,7 +657,7 @@ class Controller:
     def _ask_and_export(self) -> None:
         layer = self._measured(None)
         if path := self.dock.ask_where_to_export(layer.name):
-            self.export_table(path, layer)
+            self.export_table(path, layer, self.dock.pieces_box.isChecked())
             self.state.message = f"Wrote {Path(path).name}."
 
     # What happens in the viewer and in jobs
@@ -759,7 +768,7 @@ class Controller:
         """Whether nothing runs and the previews are up to date."""
         parts = (self.finder, self.learner, self.refiner, self.comparer, self.kept)
         is_busy = self.state.busy or any(part.busy for part in parts)
-        return not is_busy and self.previews.is_up_to_date
+        return not (is_busy or self.alternatives.is_awaited) and self.previews.is_up_to_date
 
     def wait(self, timeout: float | None = None) -> None:
         """Let Qt work until nothing runs and nothing waits; then raise the last error."""

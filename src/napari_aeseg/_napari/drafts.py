@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg._napari.examples import Examples
+from napari_aeseg._napari.state import FIRST_CUT
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.layers import layer_pixels
 from napari_aeseg.io.atomic import atomic_write
@@ -61,7 +62,7 @@ class Draft:
     @property
     def has_work(self) -> bool:
         """Whether anything differs from what Segment shows by itself."""
-        is_tuned = self.cut != Cut() or self.comparison != ComparisonParams()
+        is_tuned = self.cut != FIRST_CUT or self.comparison != ComparisonParams()
         return self.is_by_hand or is_tuned or bool(self.names or self.colors)
 
 

@@ -66,6 +66,7 @@ EDITS_DISCARDED = (
 OWN_CLASSES = (
     "The stored classes are of other channels or another model: this image has classes of its own."
 )
+FIRST_CUT = Cut(markers_are="classes")  # of a new dock
 _MOST_PIXELS = 2**22  # of an image whose objects are looked for before anybody asks
 _MOST_MODELS = 8  # of a session that are kept in memory
 Start = Literal["new", "base", "current"]
@@ -174,6 +175,7 @@ class KeptLayer:
     image: Image
     result: Result
     classes: np.ndarray | None
+    on_disk: Any = None  # labels of an image in blocks, whose layer cannot be painted on
 
 
 @dataclass(eq=False)
@@ -197,7 +199,7 @@ class DockState:
     watch: bool = False  # whether a layer shows the reconstruction while training goes on
     segmentation: SegmentationParams = field(default_factory=SegmentationParams)  # next time
     comparison: ComparisonParams = field(default_factory=ComparisonParams)  # results follow it
-    cut: Cut = field(default_factory=Cut)  # what previews show, without edits by hand
+    cut: Cut = FIRST_CUT  # what previews show, without edits by hand
     display: Display = "fill"  # how previews are drawn
     tool: Tool | None = None  # what clicks on a preview do
     similarity: float = 0.7  # the least of segments that are shown as similar to examples
@@ -276,7 +278,7 @@ class DockState:
 
     def choose_mode(self, image: Image) -> None:
         """Show objects where they stand out and nobody has changed a control."""
-        is_open, self.mode_is_open = self.mode_is_open and self.cut == Cut(), False
+        is_open, self.mode_is_open = self.mode_is_open and self.cut == FIRST_CUT, False
         labels, brightness = self.objects[image][1], self.results[image].hierarchy.brightness
         if is_open and brightness is not None and objects_stand_out(labels, brightness):
             self.change_cut(mode="objects")

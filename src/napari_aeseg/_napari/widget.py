@@ -819,15 +819,17 @@ class AESegWidget(Container):
     def keep(self) -> list[Labels]:
         """Copy the previews to new layers, which are hidden at first, and return these.
 
-        Their `features` hold measurements of every label; the column "reconstruction_error" comes
-        from a thread a moment later.
+        Their `features` hold measurements of every label, which a thread makes while the window
+        works; the column "reconstruction_error" comes a moment later.
 
         Raises
         ------
         InputError
             If nothing is segmented yet, or no pixel has a label.
         """
-        return self._controller.keep()
+        layers = self._controller.keep()
+        self._controller.kept.wait()
+        return layers
 
     def press_keep(self) -> None:
         """Keep as the button does: errors are shown, and `failed` is emitted."""
@@ -860,9 +862,14 @@ class AESegWidget(Container):
         """
         self._controller.color_by(column, layer)
 
-    def export_table(self, path: str | PathLike[str], layer: Labels | None = None) -> None:
-        """Write the features of a Labels layer, chosen as for `color_by`, as CSV."""
-        self._controller.export_table(path, layer)
+    def export_table(
+        self, path: str | PathLike[str], layer: Labels | None = None, pieces: bool = False
+    ) -> None:
+        """Write the features of a Labels layer, chosen as for `color_by`, as CSV.
+
+        With `pieces`, a layer that was kept has a row for each connected piece of a label.
+        """
+        self._controller.export_table(path, layer, pieces)
 
     @property
     def script(self) -> str:

@@ -174,6 +174,11 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("Results")
     group.add_argument("--table", action="store_true", help="write measurements (CSV)")
     group.add_argument(
+        "--pieces",
+        action="store_true",
+        help="write measurements with a row for each connected piece of a label",
+    )
+    group.add_argument(
         "--save-hierarchy",
         action="store_true",
         help=f"write NAME{HIERARCHY_SUFFIX}, for other cuts later",
@@ -225,7 +230,8 @@ def run(options: argparse.Namespace) -> int:
         comparison=params_of(options, ComparisonParams),
         axes=options.axes,
         device=options.device,
-        table=options.table,
+        table=options.table or options.pieces,
+        pieces=options.pieces,
         save_hierarchy=options.save_hierarchy,
         existing=options.existing,
         voxel_size=options.voxel_size,

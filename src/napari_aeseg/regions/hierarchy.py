@@ -988,6 +988,7 @@ class Hierarchy:
         spacing: Sequence[float] | None = None,
         unit: str = "pixel",
         image: Any = None,
+        pieces: bool = False,
         **maps: Any,
     ) -> pd.DataFrame:
         """Measure labelled segments.
@@ -1007,20 +1008,23 @@ class Hierarchy:
             Of `spacing`; kept in ``attrs["unit"]`` of the table.
         image : array_like, optional
             The image, as it was given to `napari_aeseg.build_hierarchy`: to measure its pixels.
+        pieces : bool
+            Have a row for each connected piece of a label, joined by faces, instead of one per
+            label; not of an image processed in blocks.
         **maps : ndarray of float, shape of the space axes
             Images to average over each label, such as ``reconstruction_error=error``.
 
         Returns
         -------
         pandas.DataFrame
-            One row per label:
+            One row per label (or piece):
 
-            - "index": the label;
+            - "index": the label; of pieces a number, and their label in "label";
             - "area": pixels, or with a spacing their area (in a volume their volume: the name stays
               the one that napari and scikit-image use) and the pixels in "area_pixels";
             - "area_share": the part of the image that it covers, from 0 to 1;
             - "centroid_y", "centroid_x" (and "centroid_z"): pixels, or with a spacing in `unit`;
-            - of labels on a background, such as objects, in images and volumes: what
+            - of pieces, and of labels on a background, such as objects, in images and volumes: what
               `napari_aeseg.regions.shapes.shape_columns` returns;
             - "mean_1" ...: mean of each channel in the units of the image; exact for unions of
               patches, else from the patches that the label overlaps. With `image` it is exact, and
@@ -1060,7 +1064,16 @@ class Hierarchy:
                 )
             pixels = self.axes.to_image_order(channels_first(np.asarray(image), self.axes))
         return region_table(
-            self.patches, self.axes, self._compared, labels, classes, spacing, unit, maps, pixels
+            self.patches,
+            self.axes,
+            self._compared,
+            labels,
+            classes,
+            spacing,
+            unit,
+            maps,
+            pixels,
+            pieces,
         )
 
     def border_strength(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from napari_aeseg.images.checks import check_rectangular
 from napari_aeseg.images.layers import labels_of_layer
 from napari_aeseg.regions.lazy_labels import is_lazy, labels_by_patch
 from napari_aeseg.regions.objects.candidates import radius_of
+from napari_aeseg.regions.pieces import pieces_of
 from napari_aeseg.regions.shapes import shape_columns
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class LabelledImage:
         pixel_size: np.ndarray | None,
         class_of: np.ndarray | None,
         pixels_of_image: np.ndarray | None = None,
+        pieces: bool = False,
     ) -> None:
         self.patches, self.axes, self.compared = patches, axes, compared
         self.statistics, self.pixel_size, self.class_of = compared.statistics, pixel_size, class_of
@@ -63,6 +65,10 @@ class LabelledImage:
         number = compared.graph.number
         # Label of each patch, shape (P,); None where patches have several.
         labels = labels_of_layer(labels, axes)
+        # Label of each piece where these are rows, else None.
+        self.label_of_piece: np.ndarray | None = None
+        if pieces:
+            labels, self.label_of_piece = _numbered_pieces(labels, patches, axes)
         labels, self.of_patch = checked_labels(labels, patches, number, axes.space)
         members = (labels if self.of_patch is None else self.of_patch).ravel().astype(np.int64)
         # A number for the label of each member; which numbers are rows of the table: all but that
@@ -117,6 +123,10 @@ class LabelledImage:
         return self.total(values) / self.pixels
 
 
+def _label(labelled: LabelledImage) -> Columns:
+    return {} if labelled.label_of_piece is None else {"label": labelled.label_of_piece}
+
+
 def _area(labelled: LabelledImage) -> Columns:
     pixels = labelled.pixels
     if labelled.pixel_size is None:
@@ -144,8 +154,10 @@ def _centroid(labelled: LabelledImage) -> Columns:
 
 
 def _shape(labelled: LabelledImage) -> Columns:
-    """Shapes of labels that stand on a background; those of parts of a partition say little."""
-    if is_lazy(labelled.patches) or "T" in labelled.axes.space or labelled.row_of_pixel.all():
+    """Shapes of pieces, and of labels on a background; of parts of a partition they say little."""
+    if is_lazy(labelled.patches) or "T" in labelled.axes.space:
+        return {}
+    if labelled.label_of_piece is None and labelled.row_of_pixel.all():
         return {}
     rows = labelled.row_of_pixel
     single = tuple(axis for axis, n in enumerate(rows.shape) if n == 1)[: rows.ndim - 2]
@@ -220,6 +232,7 @@ def _majority_class(labelled: LabelledImage) -> Columns:
 
 #: The columns of a table, in order; a function returns none where they do not apply.
 COLUMNS: tuple[Callable[[LabelledImage], Columns], ...] = (
+    _label,
     _area,
     _share,
     _centroid,
@@ -241,6 +254,7 @@ def region_table(
     unit: str,
     maps: Mapping[str, Any],
     pixels: np.ndarray | None = None,
+    pieces: bool = False,
 ) -> pd.DataFrame:
     """Measure each label; see `Hierarchy.table`. Without `spacing`, pixels are counted."""
     import pandas as pd
@@ -251,7 +265,7 @@ def region_table(
             f"{', '.join(maps)}: images in blocks have tables without maps. Leave them out."
         )
     class_of = None if classes is None else _checked_classes(classes, patches, compared)
-    labelled = LabelledImage(patches, axes, compared, labels, pixel_size, class_of, pixels)
+    labelled = LabelledImage(patches, axes, compared, labels, pixel_size, class_of, pixels, pieces)
     images = {name: _checked_map(name, m, patches.shape) for name, m in maps.items()}
     columns: Columns = {"index": labelled.index}
     for column in COLUMNS:
@@ -262,6 +276,19 @@ def region_table(
     table = pd.DataFrame(columns)
     table.attrs["unit"] = unit
     return table
+
+
+def _numbered_pieces(labels: np.ndarray, patches: Any, axes: Axes) -> tuple[Any, np.ndarray]:
+    """Number the connected pieces of labels from 1, and return the label of each."""
+    if is_lazy(patches):
+        raise InputError("Images in blocks have tables of labels only: leave out pieces.")
+    labels = _whole_numbers(labels, patches.shape, axes.space)
+    found = pieces_of(labels)
+    chosen = np.flatnonzero(found.label_of_piece)
+    chosen = chosen[np.argsort(found.label_of_piece[chosen], kind="stable")]
+    number = np.zeros(found.number, np.int64)
+    number[chosen] = np.arange(1, len(chosen) + 1)
+    return found.by_pixel(number, labels.shape), found.label_of_piece[chosen]
 
 
 def checked_labels(

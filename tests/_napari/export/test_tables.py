@@ -276,6 +276,11 @@ def test_coloring_and_exporting_by_method(segmented, kept, tmp_path):
     assert kept.colormap == cyclic_colormap()
     segmented.export_table(tmp_path / "kept.csv")
     assert len(pd.read_csv(tmp_path / "kept.csv")) == 4
+    kept.data[:2, :2] = kept.data[-2:, -2:] = 9
+    segmented.export_table(tmp_path / "pieces.csv", kept, pieces=True)
+    table = pd.read_csv(tmp_path / "pieces.csv")
+    assert table.loc[table["label"] == 9, "area_pixels"].tolist() == [4, 4]
+    assert list(kept.features["index"]) == list(range(5))  # its own table stays
     with pytest.raises(InputError, match="column = 'volume'"):
         segmented.color_by("volume")
 

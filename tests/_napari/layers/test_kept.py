@@ -142,7 +142,9 @@ def test_a_layer_that_is_removed_before_the_column_comes_is_left_alone(segmented
 def test_a_layer_that_is_painted_on_meanwhile_is_measured_as_it_is(segmented):
     segmented.n_regions = 3
     layer = kept(segmented, wait=False)
-    layer.data[20:30, 20:30] = 9
+    painted = layer.data.copy()
+    painted[20:30, 20:30] = 9
+    layer.data = painted
     segmented.wait(30)
 
     table = layer.features

@@ -388,6 +388,7 @@ CONTROLS = {
     "color_box": (kept, choose(1), value("widget.viewer_model.layers[-2].colormap")),
     "table_button": (kept, click, value("list(widget.opened)")),
     "export_button": (kept, click, files),
+    "pieces_box": (kept, click, value("dock.pieces_box.isChecked()")),
     "script_button": (nothing, click, value("widget.clipboard()")),
     "folder.folder.line": (nothing, write("here"), value("dock.folder.folder.folder")),
     "folder.folder.button": (nothing, click, value("dock.folder.folder.folder")),

@@ -10,7 +10,7 @@ from napari.layers import Image
 
 from _napari.conftest import halves, join_workers
 from napari_aeseg._napari.layers.adapter import image_input
-from napari_aeseg._napari.state import ClassStyle, DockState, Result
+from napari_aeseg._napari.state import FIRST_CUT, ClassStyle, DockState, Result
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
 from napari_aeseg.regions import alternatives
@@ -82,6 +82,18 @@ def test_each_mode_is_pictured_and_objects_are_found_on_the_way(state, found):
     assert pictures.request.objects is state.objects[image][1]
 
 
+def test_objects_on_the_way_are_those_of_the_preview(state, finder, qtbot):
+    (image,) = state.images
+    qtbot.waitUntil(lambda: finder._image is not None, timeout=20_000)
+    assert not finder.is_awaited
+    state.change_cut(mode="objects")
+    assert finder.is_awaited
+    assert finder.detects(image, state.object_request(image, state.cut))
+    state.change_cut(min_size=50)
+    assert not finder.detects(image, state.object_request(image, state.cut))
+    assert not finder.busy
+
+
 @pytest.mark.parametrize("changes", [{}, {"n_classes": 2}])
 def test_objects_are_shown_where_they_stand_out_and_no_control_was_changed(
     state, hierarchy, changes
@@ -90,7 +102,7 @@ def test_objects_are_shown_where_they_stand_out_and_no_control_was_changed(
     squares = np.kron(np.arange(16).reshape(4, 4), np.pad(np.ones((10, 10), int), 1))
     state.objects = {image: (None, squares)}
     state.change_result(image, hierarchy=replace(hierarchy, brightness=squares > 0))
-    state.cut, state.mode_is_open = Cut(**changes), True
+    state.cut, state.mode_is_open = replace(FIRST_CUT, **changes), True
     state.choose_mode(image)
     assert state.cut.mode == ("regions" if changes else "objects")
     assert bool(state.message) != bool(changes)

@@ -10,8 +10,9 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from _napari.conftest import halves, join_workers
-from napari_aeseg import Cut, InputError
+from napari_aeseg import InputError
 from napari_aeseg._napari.drafts import read_draft, write_draft
+from napari_aeseg._napari.state import FIRST_CUT
 from napari_aeseg._napari.work import drafts
 
 
@@ -71,7 +72,7 @@ def test_the_work_comes_back_as_it_was(worked_on, saved, another, qtbot):
 
     assert not another(halves(seed=7)).drafts
     # A slider that was moved on another day does not hide it.
-    tuned = replace(read_draft(file), cut=Cut(), strokes=None, locked=None, patches=None)
+    tuned = replace(read_draft(file), cut=FIRST_CUT, strokes=None, locked=None, patches=None)
     write_draft(tuned, file.with_name(file.name.replace("draft", "later.draft")))
     widget = another(halves())
     assert list(widget.drafts.values()) == [file]

@@ -106,12 +106,16 @@ def _colors(values: pd.Series) -> tuple[list[Any], Legend]:
     return list(colors), legend
 
 
-def export_table(layer: Labels, path: str | PathLike[str]) -> None:
-    """Write the features of a Labels layer as CSV; a file of that name is replaced.
+def export_table(
+    layer: Labels, path: str | PathLike[str], table: pd.DataFrame | None = None
+) -> None:
+    """Write a table of a Labels layer, by default its features, as CSV; a file is replaced.
 
     The last column, "unit", is the unit of lengths.
     """
-    _write(_table(layer), _unit_of_table(layer.metadata, layer.units), path)
+    _write(
+        _table(layer) if table is None else table, _unit_of_table(layer.metadata, layer.units), path
+    )
 
 
 def _table(layer: Labels) -> pd.DataFrame:

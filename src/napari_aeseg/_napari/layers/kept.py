@@ -15,14 +15,17 @@ from napari_aeseg._napari.layers.colors import class_colormap, label_colors
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.placement import placed_on
 from napari_aeseg._napari.state import KeptLayer
-from napari_aeseg._napari.work.jobs import measuring_error
-from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner
+from napari_aeseg._napari.work.jobs import measuring, measuring_error
+from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner, wait_until
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.layers import labels_in, with_voxels_of
 from napari_aeseg.regions.lazy_labels import is_lazy
 from napari_aeseg.regions.measure import object_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
     from napari.layers import Image
     from napari.viewer import Viewer
 
@@ -32,19 +35,20 @@ if TYPE_CHECKING:
 
 
 class KeptLayers:
-    """Makes layers of cuts, and measures them.
+    """Makes layers of cuts, and measures them in a thread.
 
     The reconstruction error needs the decoder, which takes seconds: that column of the table comes
-    a little later, from a thread.
+    after all others.
     """
 
-    measured = Signal(object)  # Labels layer whose last column has come
+    measured = Signal(object)  # Labels layer whose table has come
     failed = Signal(object)  # Exception
 
     def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer
         self._state = state
-        self._waiting: list[KeptLayer] = []  # for the reconstruction error
+        # Layers to measure, and whether with the reconstruction error; the first is at work.
+        self._waiting: list[tuple[KeptLayer, bool]] = []
         self._outdated: set[Labels] = set()
         self._connections = Connections()
         self._runner = JobRunner()
@@ -58,6 +62,10 @@ class KeptLayers:
     def busy(self) -> bool:
         """Whether a table still waits for a column."""
         return self._runner.busy
+
+    def wait(self) -> None:
+        """Let Qt work until every layer has its table, with or without the last column."""
+        wait_until(lambda: all(with_error for _, with_error in self._waiting))
 
     def close(self) -> None:
         """Stop, and leave all layers to napari."""
@@ -77,9 +85,11 @@ class KeptLayers:
         if not labels:
             names = " and ".join(image.name for image in images)
             raise InputError(f"There is nothing to keep of {names}: no pixel has a label.")
-        return [self._keep(image, array, example) for image, array in labels.items()]
+        kept = [self._keep(image, array, example) for image, array in labels.items()]
+        self._measure_first(*kept)
+        return [each.layer for each in kept]
 
-    def _keep(self, image: Image, labels: np.ndarray, example: Image) -> Labels:
+    def _keep(self, image: Image, labels: np.ndarray, example: Image) -> KeptLayer:
         state, cut = self._state, self._state.cut
         result, edited = state.results[image], state.cut_of(image, cut)
         lazy = is_lazy(labels)
@@ -101,15 +111,12 @@ class KeptLayers:
             layer.colormap = class_colormap(state.classes.colors_of(number))
         else:
             layer.colormap = label_colors()
-        kept = KeptLayer(layer, image, result, self._classes(image, cut, example))
-        self._measure(kept, labels if lazy else data)
+        on_disk = labels if lazy else None if isinstance(data, np.ndarray) else data
+        classes = self._classes(image, cut, example)
+        kept = KeptLayer(layer, image, result, classes, on_disk)
         self._put_under_preview(layer, image)
         self._follow(kept)
-        if result.input not in state.errors and result.can_encode and not lazy:
-            self._waiting.append(kept)
-            if not self._runner.busy:
-                self._measure_next()
-        return layer
+        return kept
 
     def _classes(self, image: Image, cut: Cut, example: Image) -> np.ndarray | None:
         """The class of each pixel, for the column of the table; None where labels are classes."""
@@ -134,8 +141,10 @@ class KeptLayers:
     def remeasure(self, layer: Labels) -> None:
         """Measure a layer again if it was painted on since; raise InputError if it cannot be."""
         if layer in self._outdated and layer in self._state.kept:
-            self._complete(self._state.kept[layer])
-            self._outdated.discard(layer)
+            kept = self._state.kept[layer]
+            self._table_of(kept)
+            self._measure_first(kept)
+            self.wait()
 
     def _follow(self, kept: KeptLayer) -> None:
         layers, events = self._viewer.layers, kept.layer.events
@@ -148,33 +157,61 @@ class KeptLayers:
     def _on_changed(self, event: Any) -> None:
         self._outdated.add(event.source)
 
-    def _measure(self, kept: KeptLayer, labels: np.ndarray) -> None:
-        """Put a table into a layer, with lengths as the layer itself lies now."""
-        layer, hierarchy, classes = kept.layer, kept.result.hierarchy, kept.classes
+    def table_of_pieces(self, layer: Labels) -> pd.DataFrame:
+        """Return a table with a row for each connected piece, while Qt works; or raise."""
+        if layer not in self._state.kept:
+            raise InputError(f"{layer.name} was not kept with this window open: press Keep again.")
+        outcomes: list[Outcome] = []
+        kept, runner = self._state.kept[layer], JobRunner()
+        work = measuring(self._table_of(kept, True), self._state.errors.get(kept.result.input))
+        runner.ended.connect(outcomes.append)
+        runner.start(Job("measuring", work))
+        wait_until(lambda: bool(outcomes))
+        (outcome,) = outcomes
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        assert isinstance(outcome, Done), "nothing stops it"  # noqa: S101
+        table: pd.DataFrame = outcome.result[1]
+        return table
+
+    def _table_of(
+        self, kept: KeptLayer, pieces: bool = False
+    ) -> Callable[[np.ndarray | None], pd.DataFrame]:
+        """Return what makes the table of a layer from the error of each pixel, for a thread.
+
+        Lengths are as the layer itself lies now.
+        """
+        layer, hierarchy, given = kept.layer, kept.result.hierarchy, kept.classes
+        labels = kept.on_disk
+        if labels is None:
+            labels = labels_in(np.asarray(layer.data), hierarchy.axes)
         if labels.shape != hierarchy.axes.space_shape:
             raise InputError(
                 f"{layer.name} has another shape now, {labels.shape}: it cannot be measured on an "
                 f"image of {hierarchy.axes.space_shape}."
             )
         axes = with_voxels_of(layer, hierarchy.axes)
-        error = self._state.errors.get(kept.result.input)
-        maps = {} if error is None else {"reconstruction_error": error}
         spacing = axes.spacing or (1.0,) * labels.ndim
-        if hierarchy.is_lazy and not is_lazy(labels):
-            table = object_table(labels, axes).assign(**{"class": 0})  # not known
-        else:
-            has_background = not is_lazy(labels) and (labels == 0).any()  # lazy: not computed
-            image = self._pixels(kept.result) if has_background else None
-            table = hierarchy.table(labels, classes, spacing, axes.unit, image, **maps)
-            if axes.spacing is None:
-                table = table.drop(columns="area_pixels")  # the area is the same number
-        numbers = [int(n) for n in (table["index"] if classes is None else table["class"])]
-        names = self._state.classes.names_of(max(numbers, default=0))
-        table["class"] = [names[number - 1] if number else "0" for number in numbers]
-        layer.features = by_label(table)
-        # The layer may be moved to other units, and napari keeps no attributes of a table.
-        record = {**layer.metadata.get(METADATA_KEY, {}), "unit": axes.unit}
-        layer.metadata = {**layer.metadata, METADATA_KEY: record}
+        pixels, classes = self._pixels(kept.result), self._state.classes
+
+        def table_of(error: np.ndarray | None) -> pd.DataFrame:
+            maps = {} if error is None else {"reconstruction_error": error}
+            if hierarchy.is_lazy and not is_lazy(labels):
+                table = object_table(labels, axes).assign(**{"class": 0})  # not known
+            else:
+                has_background = not is_lazy(labels) and (labels == 0).any()  # lazy: on disk
+                image = pixels if has_background else None
+                table = hierarchy.table(labels, given, spacing, axes.unit, image, pieces, **maps)
+                if axes.spacing is None:
+                    table = table.drop(columns="area_pixels")  # the area is the same number
+            of_label = "label" if pieces else "index"
+            numbers = [int(n) for n in table[of_label if given is None else "class"]]
+            names = classes.names_of(max(numbers, default=0))
+            table["class"] = [names[number - 1] if number else "0" for number in numbers]
+            table.attrs["unit"] = axes.unit
+            return by_label(table)
+
+        return table_of
 
     @staticmethod
     def _pixels(result: Result) -> np.ndarray | None:
@@ -188,34 +225,54 @@ class KeptLayers:
         layers.insert(layers.index(preview) if preview in layers else len(layers), layer)
         layers.selection = selected  # a hidden layer is not what anybody wants to work on next
 
-    def _measure_next(self) -> None:
-        """Measure layers whose last column has come; begin to compute the next one's."""
-        while self._waiting:
-            result = self._waiting[0].result
-            if result.input not in self._state.errors:
-                assert result.model is not None, "it can encode"  # noqa: S101
-                work = measuring_error(result.input, result.model, self._state.device)
-                self._runner.start(Job("measuring", work))
-                return
-            try:
-                self._complete(self._waiting.pop(0))
-            except InputError as error:  # of another shape by now
-                self.failed.emit(error)
+    def _measure_first(self, *kept: KeptLayer) -> None:
+        """Measure layers before all that wait; what is at work begins again later."""
+        self._waiting = [*((each, False) for each in kept), *self._waiting]
+        self._measure_next()
 
-    def _complete(self, kept: KeptLayer) -> None:
-        if kept.layer in self._viewer.layers:
-            labels = labels_in(np.asarray(kept.layer.data), kept.result.hierarchy.axes)
-            self._measure(kept, labels)  # painted on meanwhile or not
-            self.measured.emit(kept.layer)
+    def _measure_next(self) -> None:
+        """Begin to measure the first layer that waits and is there."""
+        while self._waiting:
+            kept, with_error = self._waiting[0]
+            read, model = kept.result.input, kept.result.model
+            try:
+                if kept.layer in self._viewer.layers:
+                    table_of, error = self._table_of(kept), self._state.errors.get(read)
+                    first = None
+                    if with_error and error is None and model is not None:
+                        first = measuring_error(read, model, self._state.device)
+                    self._outdated.discard(kept.layer)
+                    self._runner.start(Job("measuring", measuring(table_of, error, first)))
+                    return
+            except InputError as failure:  # of another shape by now
+                self.failed.emit(failure)
+            del self._waiting[0]
+
+    def _take_table(self, kept: KeptLayer, table: pd.DataFrame) -> None:
+        kept.layer.features = table
+        # The layer may be moved to other units, and napari keeps no attributes of a table.
+        record = {**kept.layer.metadata.get(METADATA_KEY, {}), "unit": table.attrs["unit"]}
+        kept.layer.metadata = {**kept.layer.metadata, METADATA_KEY: record}
+        has_error = kept.result.input in self._state.errors
+        if not has_error and kept.result.can_encode and not kept.result.hierarchy.is_lazy:
+            self._waiting.append((kept, True))
+        elif kept.layer in self._outdated:  # it was painted on meanwhile
+            self._waiting.append((kept, False))
+        self.measured.emit(kept.layer)
 
     def _on_ended(self, outcome: Outcome) -> None:
-        if not self._waiting:
-            return
-        read = self._waiting[0].result.input
+        kept, with_error = self._waiting.pop(0)
         if isinstance(outcome, Done):
-            self._state.errors[read] = outcome.result
-        else:
-            self._waiting = [kept for kept in self._waiting if kept.result.input is not read]
+            error, table = outcome.result
+            if error is not None:
+                self._state.errors[kept.result.input] = error
+            if kept.layer in self._viewer.layers:
+                self._take_table(kept, table)
+        elif with_error:
+            read = kept.result.input
+            self._waiting = [
+                (k, e) for k, e in self._waiting if not e or k.result.input is not read
+            ]
         self._measure_next()
         if isinstance(outcome, Failed):
             self.failed.emit(outcome.error)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt.utils import signals_blocked
 
 from napari_aeseg._napari.views.diagnostics import DiagnosticsView
@@ -125,6 +133,11 @@ class Dock(QWidget):
         self.export_button = push_button(
             "Export table as CSV…", "Write the features of the selected Labels layer to a file."
         )
+        self.pieces_box = QCheckBox("A row for each connected piece")
+        self.pieces_box.setToolTip(
+            "Export a row for each connected piece of a segment, with its shape, instead of one "
+            "per segment."
+        )
         self.script_button = push_button(
             "Copy as script", "Copy Python code that repeats the current result, without a window."
         )
@@ -133,7 +146,13 @@ class Dock(QWidget):
         tables = QWidget()
         self.legend = LegendView(self._state)
         fill_column(
-            tables, form, self.legend, self.table_button, self.export_button, self.script_button
+            tables,
+            form,
+            self.legend,
+            self.table_button,
+            self.pieces_box,
+            self.export_button,
+            self.script_button,
         )
         return tables
 
@@ -183,6 +202,7 @@ class Dock(QWidget):
             (self.color_box, has_table),
             (self.table_button, has_table),
             (self.export_button, has_table),
+            (self.pieces_box, has_table),
         ):
             control.setEnabled(is_enabled)
         self.segments.apply_button.setVisible(has_others)

@@ -23,6 +23,8 @@ from napari_aeseg._napari.work.jobs import (
 from napari_aeseg._napari.work.worker import Done, Failed, Job
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Outcome
 
@@ -41,6 +43,7 @@ class AlternativesFinder(Background):
     def __init__(self, state: DockState) -> None:
         super().__init__(state)
         self._running: Request | None = None
+        self._image: Image | None = None  # whose objects are being detected
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MILLISECONDS_OF_REST)
@@ -52,6 +55,20 @@ class AlternativesFinder(Background):
     def is_up_to_date(self) -> bool:
         """Whether nothing is being found, nor will be in a moment."""
         return not (self.busy or self._timer.isActive())
+
+    def detects(self, image: Image, request: ObjectRequest) -> bool:
+        """Whether these objects of an image are being detected."""
+        running = self._running
+        is_same = isinstance(running, ObjectRequest) and running.gives_same(request)
+        return is_same and image is self._image
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the preview waits for the objects that are being detected."""
+        image, state = self._image, self._state
+        if state.cut.mode != "objects" or image not in state.images or image not in state.results:
+            return False
+        return self.detects(image, state.object_request(image, state.cut))
 
     def close(self) -> None:
         """Stop, and ignore the outcome."""
@@ -79,7 +96,7 @@ class AlternativesFinder(Background):
             state.alternatives = None
         if state.mode_pictures is not None and not state.hierarchies:
             state.mode_pictures = None
-        if self.busy and _give_same(missing, self._running):
+        if self.busy and (_give_same(missing, self._running) or self.is_awaited):
             return
         self._stop()
         if missing is not None:
@@ -96,7 +113,8 @@ class AlternativesFinder(Background):
         if isinstance(request, ModesRequest):
             self._runner.start(Job("drawing each mode", picturing_modes(request)))
         elif isinstance(request, ObjectRequest):
-            work = detecting_objects({self._state.first_image: request})
+            self._image = self._state.first_image
+            work = detecting_objects({self._image: request})
             self._runner.start(Job("detecting objects", work))
         elif request is not None:
             self._runner.start(Job("finding alternatives", finding_alternatives(request)))

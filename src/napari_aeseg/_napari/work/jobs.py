@@ -21,9 +21,11 @@ from napari_aeseg.progress import Progress, autosaved
 from napari_aeseg.regions.cuts.cut import Cut
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from os import PathLike
     from threading import Event
+
+    import pandas as pd
 
     from napari_aeseg._napari.drafts import Draft
     from napari_aeseg._napari.layers.adapter import ImageInput
@@ -237,6 +239,23 @@ def measuring_error(image: ImageInput, model: Model, device: str) -> Work:
         read = model.read(image.data, image.axes, image.name)
         fitted = model.fitted(len(read.pixels))
         return (yield from error_steps(fitted, read, device, stop=stop))
+
+    return work
+
+
+def measuring(
+    table_of: Callable[[np.ndarray | None], pd.DataFrame],
+    error: np.ndarray | None,
+    error_work: Work | None = None,
+) -> Work:
+    """Make a table from the reconstruction error, which is computed first if there is work for it.
+
+    The result is that error, None where it is not known, and the table.
+    """
+
+    def work(stop: Event) -> Generator[Progress, None, tuple[np.ndarray | None, pd.DataFrame]]:
+        known = error if error_work is None else (yield from error_work(stop))
+        return known, table_of(known)
 
     return work
 
