@@ -459,7 +459,7 @@ def test_notes_of_a_fallback_are_kept(monkeypatch, stripes, model):
         return map_tiles(*arguments)
 
     monkeypatch.setattr(patch_moments, "map_tiles", fails_once)
-    assert build(stripes, model).notes == ("cpu ran out of memory: going on with tiles of 256.",)
+    assert build(stripes, model).notes == ("cpu ran out of memory: going on with tiles of 192.",)
 
 
 # -- input that cannot be used: each error names the value and the fix

@@ -254,7 +254,7 @@ def test_blocks_that_needed_smaller_tiles_say_so_after_work_went_on(tmp_path, mo
         with pytest.raises(aeseg.StoppedError), TorchFaults(first):
             aeseg.build_hierarchy(image, model, progress=look, stop=stop, **options)
         told = [event.message for event in events if event.message]
-        assert told == ["cpu:0 ran out of memory: going on with the CPU."]
+        assert told == ["cpu:0 ran out of memory: going on with tiles of 128."]
         tree = aeseg.build_hierarchy(image, model, **options)
     assert tree.notes == tuple(told)
     tree.save(tmp_path / "a.aeseg.zarr")

@@ -25,8 +25,10 @@ _NO_COLOUR = 0.15
 _NEARLY_THE_LARGEST = 0.7
 # What 16 averaged patches are to tell apart is larger than the average, which is five sides of a
 # patch wide: of the correlation of neighbours, this share is left so far apart. Measured: up to .25
-# in electron micrographs of nerves, .38 and more wherever averages are better.
+# in electron micrographs of nerves, .35 and more wherever averages are better.
 _SIDES_APART, _STILL_ALIKE, _DIRECTIONS = 6, 0.3, 8
+# In small images, parts cannot be wider than a few patches: this share of the image is far enough.
+_SHARE_APART = 0.25
 # Patches that are compared with one so far away.
 _FAR_PAIRS = 4096
 # Skewness of an exponential distribution. Colours with a heavier tail are of few bright things on a
@@ -106,7 +108,7 @@ def _correlation(along: np.ndarray, edges: np.ndarray) -> float:
 
 
 def _alike_far_apart(along: np.ndarray, cache: MomentsCache) -> float:
-    """Return how much of the correlation of neighbours is left six sides apart in a slice.
+    """Return how much of the correlation of neighbours is left far apart in a slice.
 
     1 where neighbours are not correlated, or no patches are so far apart.
     """
@@ -119,7 +121,8 @@ def _alike_far_apart(along: np.ndarray, cache: MomentsCache) -> float:
     first = np.arange(0, len(centroid), -(-len(centroid) // _FAR_PAIRS))
     moved = centroid[first].astype(np.float64)
     rows, sign = np.arange(len(first)), np.array([1, -1])
-    moved[rows, rows // 2 % 2 - 2] += _SIDES_APART * side * sign[rows % 2]
+    far = min(_SIDES_APART * side, _SHARE_APART * np.ptp(centroid[:, -2:], axis=0).min())
+    moved[rows, rows // 2 % 2 - 2] += far * sign[rows % 2]
     distance, second = cKDTree(centroid).query(moved)
     pairs = np.stack([first, second], axis=1)[distance < side]
     near = _largest_correlation(along, edges)

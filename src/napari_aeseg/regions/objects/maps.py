@@ -52,7 +52,9 @@ def stain_of(pixels: np.ndarray) -> np.ndarray | None:
     densities = np.stack([density(sample[c], c) for c in range(3)])
     axes = np.linalg.eigh(np.cov(densities))[1][:, :0:-1]  # of the plane
     axes = axes * np.sign([axes[:, 0].sum(), axes[0, 1] - axes[2, 1]])  # the second one bluer
-    in_plane = (axes.T @ densities)[:, densities.sum(axis=0) > np.percentile(densities.sum(0), 30)]
+    together = densities.sum(axis=0)
+    is_stained = together > np.percentile(together, 30)
+    in_plane = (axes.T @ densities)[:, is_stained if is_stained.any() else slice(None)]
     red, blue = np.percentile(np.arctan2(in_plane[1], in_plane[0]), [1, 99])
     # Densities that the other stain alone has are 0, and a pixel of this one alone has its own.
     direction = np.array([-np.sin(red), np.cos(red)]) / max(np.sin(blue - red), _LEAST_ANGLE)

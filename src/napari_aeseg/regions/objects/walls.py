@@ -30,8 +30,8 @@ def cells_between_walls(
 
     Examples
     --------
-    >>> view = np.ones((33, 33), np.float32)
-    >>> view[::8] = view[:, ::8] = 0
+    >>> view = np.ones((65, 65), np.float32)
+    >>> view[::16] = view[:, ::16] = 0
     >>> int(cells_between_walls(view, (1.0, 1.0)).max())
     16
     """
