@@ -342,7 +342,8 @@ CONTROLS = {
     ),
     "segments.objects.sizes['diameter'].slider": (objects_of_a_diameter, slide, shown),
     "segments.objects.polarity": (objects, choose(POLARITIES.index("dark")), shown),
-    "segments.objects.sensitivity.slider": (objects, lambda slider: slider.setValue(0), shown),
+    # Clear discs are objects at any sensitivity.
+    "segments.objects.sensitivity.slider": (objects, slide, value("widget.sensitivity")),
     "segments.objects.sensitivity.number": (objects, step, value("widget.sensitivity")),
     "segments.objects.exclude_borders": (objects_at_the_edge, click, shown),
     "segments.smallest.min_size.slider": (
