@@ -1,7 +1,8 @@
 """Refined labels of images in blocks: chunks are refined when they are looked at.
 
 A chunk is refined with `napari_aeseg.regions.refine.HALO` bands around it, so that it fits to its
-neighbours. That is five times a chunk of 512 x 512: chunks beside each other are refined together.
+neighbours. Chunks are not joined to be refined faster: where a connection has to be mended, the
+labels depend a little on how much is refined at once, and would change as the view moves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
     from napari_aeseg.progress import StopFlag
 
-#: Chunks along an axis that are refined together; work is stopped between such groups.
-TOGETHER = 3
-#: Bytes of refined chunks that are kept: 256 chunks of 512 x 512 in 16 bits. The newest stay.
+#: Bytes of refined chunks that are kept, such as 256 of 512 x 512 in 16 bits. The newest stay.
 MOST_BYTES = 2**27
 
 
@@ -47,13 +45,10 @@ class _Refiner:
         self.step = [-(-n // c) for n, c in sides]
 
     def __call__(self, block_info: Any = None) -> np.ndarray:
-        return self.part([slice(*along) for along in block_info[None]["array-location"]])
-
-    def part(self, place: Sequence[slice]) -> np.ndarray:
-        """Return the refined labels of a part of the image."""
+        chunk = [slice(*along) for along in block_info[None]["array-location"]]
         cells = []
         for s, band, step, size in zip(
-            place, self.band, self.step, self.evidence.shape[:-1], strict=True
+            chunk, self.band, self.step, self.evidence.shape[:-1], strict=True
         ):
             first, end = s.start - HALO * band, s.stop + HALO * band
             start = max(first // step, 0) // JOINED * JOINED
@@ -65,7 +60,7 @@ class _Refiner:
             for array in (self.labels[part], self.evidence[tuple(cells)])
         )
         new = refined(labels, evidence, self.band, 0, self.min_size, self.gaussians, self.channels)
-        inside = zip(place, part, strict=True)
+        inside = zip(chunk, part, strict=True)
         return new[tuple(slice(s.start - p.start, s.stop - p.start) for s, p in inside)]
 
     def __dask_tokenize__(self) -> Any:
@@ -73,10 +68,6 @@ class _Refiner:
 
         arrays = self.labels.name, self.evidence.name, self.band, self.min_size
         return "aeseg-refined", *arrays, normalize_token(self.gaussians.weights)
-
-
-# The refiner of each array of `refined_lazily` that is in use, by the array's name.
-_REFINERS: WeakValueDictionary[str, _Refiner] = WeakValueDictionary()
 
 
 def refined_lazily(
@@ -91,9 +82,7 @@ def refined_lazily(
     from dask.base import tokenize
 
     refiner = _Refiner(labels, evidence, gaussians, band, min_size, channels)
-    result = _by_chunk(refiner, f"aeseg-{tokenize(refiner)}", labels)
-    _REFINERS[result.name] = refiner
-    return result
+    return _by_chunk(refiner, f"aeseg-{tokenize(refiner)}", labels)
 
 
 def _by_chunk(function: Any, name: str, labels: Any, *arrays: Any) -> Any:
@@ -144,14 +133,12 @@ class RefinedChunks:
         places = self._places(part)
         chunks = {k: v for k, v in self.chunks.items() if k not in places}
         chunks |= {k: self.chunks[k] for k in places if k in self.chunks}
-        groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         for place in places:
-            if place not in chunks:
-                groups.setdefault(tuple(i // TOGETHER for i in place), []).append(place)
-        for group in groups.values():
             if stop is not None and stop.is_set():
                 break
-            chunks |= self._together(group)
+            if place not in chunks:
+                # In this thread, with one chunk in memory at a time.
+                chunks[place] = self.refined.blocks[place].compute(scheduler="synchronous")
         size = sum(chunk.nbytes for chunk in chunks.values())
         for oldest in list(chunks):
             if size <= MOST_BYTES or oldest in places:
@@ -162,35 +149,10 @@ class RefinedChunks:
     def _places(self, part: Sequence[slice]) -> list[tuple[int, ...]]:
         """Return which chunks have pixels in a part."""
         along = []
-        for ends, s in zip(self._ends, part, strict=True):
-            first, last = np.searchsorted(ends, (s.start, s.stop - 1), "right")
-            along.append(range(first, min(last, len(ends) - 1) + 1))
+        for sizes, s in zip(self.labels.chunks, part, strict=True):
+            first, last = np.searchsorted(np.cumsum(sizes), (s.start, s.stop - 1), "right")
+            along.append(range(first, min(last, len(sizes) - 1) + 1))
         return list(product(*along))
-
-    @property
-    def _ends(self) -> list[np.ndarray]:
-        return [np.cumsum(sizes) for sizes in self.labels.chunks]
-
-    def _together(self, places: list[tuple[int, ...]]) -> dict[tuple[int, ...], np.ndarray]:
-        """Refine chunks at once, with all that is between them."""
-        parts = {
-            place: [
-                slice(int(e[i] - n[i]), int(e[i]))
-                for i, e, n in zip(place, self._ends, self.labels.chunks, strict=True)
-            ]
-            for place in places
-        }
-        sides = zip(*parts.values(), strict=True)
-        box = [slice(min(s.start for s in x), max(s.stop for s in x)) for x in sides]
-        refiner = _REFINERS.get(self.refined.name)
-        new = self.refined[tuple(box)].compute() if refiner is None else refiner.part(box)
-        inside = {
-            place: tuple(
-                slice(s.start - b.start, s.stop - b.start) for s, b in zip(part, box, strict=True)
-            )
-            for place, part in parts.items()
-        }
-        return {place: new[part].copy() for place, part in inside.items()}
 
 
 class _Known:
