@@ -79,6 +79,7 @@ def rgb_model(stripes, tiny_params):
                 "spacing": None,
                 "unit": "pixel",
                 "image": None,
+                "pieces": False,
                 "maps": inspect.Parameter.empty,
             },
         ),

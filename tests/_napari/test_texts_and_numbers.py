@@ -39,7 +39,7 @@ def rest(widget) -> None:
 @pytest.mark.parametrize(
     ("target", "act"),
     [
-        ("layers.kept.KeptLayers._measure", lambda dock: dock.segments.keep_button.click()),
+        ("layers.kept.KeptLayers._keep", lambda dock: dock.segments.keep_button.click()),
         (
             "corrections.ManualCorrections.fix_classes",
             lambda dock: dock.segments.classes.fix_box.click(),

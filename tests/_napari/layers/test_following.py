@@ -82,7 +82,7 @@ def test_layers_of_an_image_whose_channels_are_not_first(widget):
         assert shown(layer, 1) == [2, 1]
     assert kept.features["area_pixels"].sum() == stack[:, 0].size
 
-    widget.mode = "markers"
+    widget.mode, widget.markers_are = "markers", "segments"
     assert shown(widget.preview, 1) == [2, 1]
     image.scale = (1, 3, 1, 1)
     assert np.array_equal(widget.preview.scale, (1, 6, 1, 1))

@@ -591,7 +591,7 @@ def test_every_part_of_a_cut_has_a_control_that_reaches_the_core(ready, monkeypa
         "class_ids": lambda: choose(1)(view.objects.detect_by),
         "channel": lambda: setattr(ready, "channel", 1),
         "edits": lambda: (ready._controller.set_cut(mode="regions"), edited(ready)),
-        "markers_are": lambda: examples(ready),
+        "markers_are": lambda: (setattr(ready, "markers_are", "segments"), examples(ready)),
         "refine": lambda: (ready._controller.set_cut(mode="regions"),
                            click(view.smooth_borders)),
     }  # fmt: skip

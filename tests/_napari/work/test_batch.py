@@ -136,7 +136,7 @@ def test_classes_mean_the_same_in_all_files(segmented, folder, mode):
 
 
 def test_strokes_belong_to_one_image(segmented, folder):
-    segmented.mode = "markers"
+    segmented.mode, segmented.markers_are = "markers", "segments"
     segmented.segment_folder(folder)
     with pytest.raises(InputError, match="belong to one image"):
         segmented.wait(30)
