@@ -48,7 +48,7 @@ GALLERY = {
     "cell": Piece(data.cell, "regions", {"n_regions": 4}),
     "textures": Piece(SAMPLES["textures"], "regions", {"n_regions": 7}, trained=True),
     "galaxies": Piece(lambda: data.hubble_deep_field()[60:360, 100:400], "objects", {}),
-    "rocket": Piece(data.rocket, "regions", {"n_regions": 5}),
+    "rocket": Piece(data.rocket, "regions", {"n_regions": 8}),
     "retina": Piece(SAMPLES["retina"], "classes", {"n_classes": 4}),
     "page": Piece(data.page, "classes", {"n_classes": 2}),
 }

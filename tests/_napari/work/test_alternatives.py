@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Event
 
 import numpy as np
 import pytest
@@ -82,8 +83,18 @@ def test_each_mode_is_pictured_and_objects_are_found_on_the_way(state, found):
     assert pictures.request.objects is state.objects[image][1]
 
 
-def test_objects_on_the_way_are_those_of_the_preview(state, finder, qtbot):
+def test_objects_on_the_way_are_those_of_the_preview(state, finder, qtbot, monkeypatch):
     (image,) = state.images
+    looked = Event()
+
+    def detecting(requests, detect=jobs.detecting_objects):
+        def work(stop):
+            looked.wait(10)  # not done before the test has looked
+            return (yield from detect(requests)(stop))
+
+        return work
+
+    monkeypatch.setattr("napari_aeseg._napari.work.alternatives.detecting_objects", detecting)
     qtbot.waitUntil(lambda: finder._image is not None, timeout=20_000)
     assert not finder.is_awaited
     state.change_cut(mode="objects")
@@ -92,6 +103,7 @@ def test_objects_on_the_way_are_those_of_the_preview(state, finder, qtbot):
     state.change_cut(min_size=50)
     assert not finder.detects(image, state.object_request(image, state.cut))
     assert not finder.busy
+    looked.set()
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_classes": 2}])

@@ -28,6 +28,9 @@ _SEED = 0.74
 # Of outlines: hues to choose from, how many are used, part of the pixels that are most like a hue.
 _N_HUES, _N_OUTLINES, _LIKE_IT = 12, 5, 0.05
 _VIVID = 0.8  # least saturation of strokes
+# Pale colours have less saturation than this; their strokes are as dark as that, as vivid ones of
+# the same hue exist.
+_PALE, _DARK = 0.4, 0.45
 _MOST_ROWS = 50  # along each axis, that are looked at
 
 
@@ -87,7 +90,7 @@ def cyclic_colormap() -> CyclicLabelColormap:
 
 
 def stroke_colors() -> CyclicLabelColormap:
-    """Return `label_colors` as bright and vivid as can be.
+    """Return `label_colors` as bright and vivid as can be, pale ones dark.
 
     A stroke then stands out from the segment around it, which has its colour half transparent.
     """
@@ -95,7 +98,8 @@ def stroke_colors() -> CyclicLabelColormap:
     colors = colormap.colors.copy()
     for color in colors[1:]:
         hue, saturation, _ = colorsys.rgb_to_hsv(*color[:3])
-        color[:3] = colorsys.hsv_to_rgb(hue, max(saturation, _VIVID), 1)
+        value = _DARK if saturation < _PALE else 1
+        color[:3] = colorsys.hsv_to_rgb(hue, max(saturation, _VIVID), value)
     return CyclicLabelColormap(
         colors=colors, controls=colormap.controls, interpolation=colormap.interpolation
     )
