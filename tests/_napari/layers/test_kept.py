@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import numpy as np
 import pytest
 
 from _napari.conftest import add_image, discs, halves, measured
 from napari_aeseg import InputError
+from napari_aeseg._napari.widget import AESegWidget
+from napari_aeseg._napari.work import jobs
 
 COLUMNS = ["index", "area", "area_pixels", "area_share", "centroid_y", "centroid_x", "mean_1",
            "border_strength", "merge_height", "class", "reconstruction_error"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _late_error(monkeypatch):
+    """The reconstruction error comes while a test waits, not before."""
+    waits = Event()
+
+    def measuring_error(*arguments, error_of=jobs.measuring_error):
+        def work(stop):
+            while not (waits.wait(0.01) or stop.is_set()):
+                pass
+            return (yield from error_of(*arguments)(stop))
+
+        return work
+
+    def wait(widget, timeout=None, original=AESegWidget.wait):
+        waits.set()
+        try:
+            original(widget, timeout)
+        finally:
+            waits.clear()
+
+    monkeypatch.setattr("napari_aeseg._napari.layers.kept.measuring_error", measuring_error)
+    monkeypatch.setattr(AESegWidget, "wait", wait)
 
 
 def kept(widget, wait: bool = True):
