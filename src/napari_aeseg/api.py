@@ -543,6 +543,13 @@ def _in_image_order(axes: Axes, values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(axes.to_image_order(values))
 
 
+def _evidence_in_image_order(axes: Axes, evidence: np.ndarray | None) -> np.ndarray | None:
+    if evidence is None:
+        return None
+    by_direction = axes.to_image_order(np.moveaxis(evidence, -1, 0))
+    return np.ascontiguousarray(np.moveaxis(by_direction, 0, -1))
+
+
 def _maps_for_objects(pixels: np.ndarray, axes: Axes) -> dict[str, Any]:
     """Fields of a hierarchy that objects are detected in, in the order of the image's axes."""
     stain, channels = stain_of(pixels), channels_of(pixels)
@@ -598,10 +605,7 @@ def _steps_in_memory(
     maps = _maps_for_objects(read.pixels, axes)
     del read  # the scaled image is large
     patches = _in_image_order(axes, patches)
-    evidence = moments.evidence
-    if evidence is not None:
-        by_direction = axes.to_image_order(np.moveaxis(evidence, -1, 0))
-        evidence = np.ascontiguousarray(np.moveaxis(by_direction, 0, -1))
+    evidence = _evidence_in_image_order(axes, moments.evidence)
     pixels = axes.to_image_order(channels_first(array, axes))
     raise_if_stopped(stop, "graph")
     graph = region_graph(patches, stop)

@@ -120,7 +120,7 @@ class ViewRequest:
     coarse: Any  # dask array with the borders of patches
     min_size: int | None
     part: tuple[slice, ...] = ()  # what is seen
-    known: RefinedChunks | None = None  # that were refined before
+    refined: RefinedChunks | None = None  # before
 
     def gives_same(self, other: BorderRequest | ViewRequest) -> bool:
         """Whether both give the same labels for the same part."""
@@ -139,11 +139,11 @@ class ViewRequest:
         """Return chunks, refined if they are seen; some of them once `stop` is set."""
         from napari_aeseg.regions.refined_chunks import RefinedChunks
 
-        known = self.known
-        if known is None:
+        chunks = self.refined
+        if chunks is None:
             refined = self.hierarchy.refined(self.coarse, self.min_size)
-            known = RefinedChunks(self.coarse, refined)
-        return known.and_those_in(self.part, stop)
+            chunks = RefinedChunks(self.coarse, refined)
+        return chunks.and_those_in(self.part, stop)
 
 
 @dataclass(frozen=True, eq=False)

@@ -594,7 +594,7 @@ class DockState:
         before = self.refined.get(image)
         if before is None or not request.continues(before[0]):
             return levels, request
-        return [before[1].array, *levels[1:]], replace(request, known=before[1])
+        return [before[1].array, *levels[1:]], replace(request, refined=before[1])
 
     def _label_of_patch(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         prototypes = self.prototypes_for(image, example, cut) if cut.mode == "classes" else None

@@ -67,8 +67,8 @@ class ObjectSearchInBlocks:
             foreground = foreground.transpose(order)
         labels, number = _labels_on_disk(shape, side), 0
         for block in blocks:
-            found = self._objects_of(block, settings, foreground, sources, stop)
-            number = _write(labels, *found, number)
+            of_block, part = self._objects_of(block, settings, foreground, sources, stop)
+            number = _write(labels, of_block, part, number)
         weakref.finalize(labels.array, shutil.rmtree, labels.folder, ignore_errors=True)
         lazy = da.from_array(labels.array, labels.array.chunks)  # type: ignore[no-untyped-call]
         return axes.to_image_order(lazy)
@@ -121,10 +121,10 @@ class ObjectSearchInBlocks:
             raise_if_stopped(stop, "objects")
             outer = _widened(block, doubling, self.image.shape)
             mask = None if foreground is None else np.asarray(foreground[outer])
-            found = self._search(outer).find(
+            all_objects = self._search(outer).find(
                 replace(settings, exclude_borders=False), mask, stop, sources
             )
-            labels = _with_centre_inside(found, block, outer)
+            labels = _with_centre_inside(all_objects, block, outer)
             edges = list(_edges(labels, outer, self.image.shape))
             cut_off = np.concatenate(
                 [labels[place].ravel() for place, at_end in edges if not at_end]

@@ -283,12 +283,12 @@ def _numbered_pieces(labels: np.ndarray, patches: Any, axes: Axes) -> tuple[Any,
     if is_lazy(patches):
         raise InputError("Images in blocks have tables of labels only: leave out pieces.")
     labels = _whole_numbers(labels, patches.shape, axes.space)
-    found = pieces_of(labels)
-    chosen = np.flatnonzero(found.label_of_piece)
-    chosen = chosen[np.argsort(found.label_of_piece[chosen], kind="stable")]
-    number = np.zeros(found.number, np.int64)
-    number[chosen] = np.arange(1, len(chosen) + 1)
-    return found.by_pixel(number, labels.shape), found.label_of_piece[chosen]
+    pieces = pieces_of(labels)
+    labelled = np.flatnonzero(pieces.label_of_piece)
+    labelled = labelled[np.argsort(pieces.label_of_piece[labelled], kind="stable")]
+    number = np.zeros(pieces.number, np.int64)
+    number[labelled] = np.arange(1, len(labelled) + 1)
+    return pieces.by_pixel(number, labels.shape), pieces.label_of_piece[labelled]
 
 
 def checked_labels(

@@ -1,7 +1,7 @@
 """Borders at pixel resolution: labels of patches whose border pixels change sides.
 
 Pixels near a border take the label that the evidence speaks for: features of the encoder and the
-image, see `napari_aeseg.regions.evidence`. Labels are those of an iterative thresholding method
+image, see `napari_aeseg.autoencoder.evidence`. Labels are those of an iterative thresholding method
 [1]_: in turn, each label has a Gaussian likelihood of the evidence, and pixels take the label that
 is most likely there and common around them: close by, and where all parts are thick, also far
 around. A border that lies on a step of brightness stays. All is computed on the cells of the
@@ -315,9 +315,9 @@ def _on_steps(
     channels: int,
 ) -> np.ndarray:
     """Mark cells at borders where brightness changes as from one of the two labels to the other."""
-    found = np.zeros(cells.shape, bool)
+    on_step = np.zeros(cells.shape, bool)
     if channels < 1:
-        return found
+        return on_step
     mean, deviation = gaussians.mean[:, -channels:], gaussians.deviation[:, -channels:]
     for axis in np.flatnonzero(reach).tolist():
         low, high = _shifted(axis)
@@ -335,9 +335,9 @@ def _on_steps(
         step = evidence[(*before, channel)].astype(float) - evidence[(*after, channel)]
         differ, spread = differ[rows, best], spread[rows, best]
         clear = (np.abs(differ) > _APART * spread) & (step * differ > _STEP * differ**2)
-        found[tuple(a[clear] for a in at)] = True
-        found[tuple(a[clear] for a in beside)] = True
-    return found
+        on_step[tuple(a[clear] for a in at)] = True
+        on_step[tuple(a[clear] for a in beside)] = True
+    return on_step
 
 
 # -- which labels they change to ----------------------------------------------------------------

@@ -109,8 +109,8 @@ class RefinedChunks:
     >>> from napari_aeseg.regions.lazy_labels import map_to_pixels_lazily
     >>> patches = da.from_array(np.arange(16).reshape(4, 4), chunks=2)
     >>> labels = map_to_pixels_lazily(patches, np.arange(16))
-    >>> found = RefinedChunks(labels, labels + 100).and_those_in((slice(0, 1), slice(2, 3)))
-    >>> found.array[0].compute().tolist()
+    >>> seen = RefinedChunks(labels, labels + 100).and_those_in((slice(0, 1), slice(2, 3)))
+    >>> seen.array[0].compute().tolist()
     [0, 1, 102, 103]
     """
 
@@ -122,7 +122,7 @@ class RefinedChunks:
     def array(self) -> Any:
         """The labels as a dask array."""
         # No two have one name: viewers keep computed chunks by it.
-        return _by_chunk(_Known(self.chunks), f"aeseg-{uuid4()}", self.labels, self.labels)
+        return _by_chunk(_WithChunks(self.chunks), f"aeseg-{uuid4()}", self.labels, self.labels)
 
     def has(self, part: Sequence[slice]) -> bool:
         """Whether all of a part is refined."""
@@ -155,8 +155,8 @@ class RefinedChunks:
         return list(product(*along))
 
 
-class _Known:
-    """Replaces chunks of labels by those that are known."""
+class _WithChunks:
+    """Replaces chunks of labels by refined ones, where there are any."""
 
     def __init__(self, chunks: Mapping[tuple[int, ...], np.ndarray]) -> None:
         self.chunks = chunks

@@ -160,7 +160,7 @@ class PreviewLayers:
             part = None
             if layer is not None and layer.visible and result is not None:
                 part = part_in_view(self._viewer, layer, result.hierarchy.axes)
-            if part is None or (request.known is not None and request.known.has(part)):
+            if part is None or (request.refined is not None and request.refined.has(part)):
                 self._refine(image, None)
             else:
                 self._refine(image, replace(request, part=part))

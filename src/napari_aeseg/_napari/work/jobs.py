@@ -254,8 +254,8 @@ def measuring(
     """
 
     def work(stop: Event) -> Generator[Progress, None, tuple[np.ndarray | None, pd.DataFrame]]:
-        known = error if error_work is None else (yield from error_work(stop))
-        return known, table_of(known)
+        by_pixel = error if error_work is None else (yield from error_work(stop))
+        return by_pixel, table_of(by_pixel)
 
     return work
 

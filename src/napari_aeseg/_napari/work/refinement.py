@@ -78,7 +78,7 @@ class BorderRefiner(Background):
         """Add what has been refined since a request was made."""
         before = self._state.refined.get(image)
         if isinstance(request, ViewRequest) and before and request.continues(before[0]):
-            return replace(request, known=before[1])
+            return replace(request, refined=before[1])
         return request
 
     def _on_ended(self, outcome: Outcome) -> None:
