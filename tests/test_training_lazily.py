@@ -10,9 +10,9 @@ import zarr
 import napari_aeseg as aeseg
 from napari_aeseg import InputError, samples
 from napari_aeseg import api as pipeline
-from napari_aeseg.images import windows
+from napari_aeseg.images import training_windows
 from napari_aeseg.images.blocks import BlockImage
-from napari_aeseg.images.windows import WindowSample, window_sample_steps
+from napari_aeseg.images.training_windows import WindowSample, window_sample_steps
 from napari_aeseg.io.images import open_file
 
 BLOCKS = aeseg.BlockParams()
@@ -26,7 +26,7 @@ def image():
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch):
     """Fewer windows: filling 64 MB takes most of the time of a short training."""
-    monkeypatch.setattr(windows, "_BYTES", 2**23)
+    monkeypatch.setattr(training_windows, "_BYTES", 2**23)
 
 
 def pool_of(image, **options):
@@ -54,7 +54,7 @@ def test_windows_are_parts_of_the_image(image):
 def test_memory_is_bounded():
     huge = da.zeros((50_000, 60_000), chunks=4096, dtype=np.uint8)
     pool = pool_of(huge, crop=64)
-    assert windows._BYTES / 2 < pool.pixels.nbytes <= windows._BYTES
+    assert training_windows._BYTES / 2 < pool.pixels.nbytes <= training_windows._BYTES
     assert pool_of(huge, crop=64, images=64).pixels.nbytes <= 4 * 2**20
 
 

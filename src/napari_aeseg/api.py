@@ -34,9 +34,9 @@ from napari_aeseg.images.intensity import (
     load_image,
     read_image,
 )
-from napari_aeseg.images.layers import is_layer
 from napari_aeseg.images.memory import trim_heap
-from napari_aeseg.images.windows import window_sample_steps
+from napari_aeseg.images.napari_layers import is_layer
+from napari_aeseg.images.training_windows import window_sample_steps
 from napari_aeseg.large.build import block_hierarchy_steps, needs_blocks
 from napari_aeseg.large.cluster import active_client
 from napari_aeseg.params import (

@@ -17,7 +17,7 @@ from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.images.axes import checked_voxel_size
 from napari_aeseg.images.units import unit_name
-from napari_aeseg.io.atomic import atomic_write, check_writable, refuse_existing
+from napari_aeseg.io.atomic_write import atomic_write, check_writable, refuse_existing
 from napari_aeseg.io.bioio_reader import bioio_suffixes
 from napari_aeseg.io.contact_sheet import contact_sheet
 from napari_aeseg.io.images import (
@@ -44,7 +44,7 @@ from napari_aeseg.regions.alternatives import ALTERNATIVE_MODES, alternatives_st
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.hierarchy import checked_number, load_hierarchy
 from napari_aeseg.regions.measure import object_table
-from napari_aeseg.regions.plane import plane_of
+from napari_aeseg.regions.small_plane import plane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

@@ -14,7 +14,7 @@ from napari_aeseg.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Features of a pixel; see `napari_aeseg.regions.cuts.pixels`.
+#: Features of a pixel; see `napari_aeseg.regions.cuts.pixel_classifier`.
 N_FEATURES = 9
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -39,7 +39,7 @@ class StrokeExamples:
     pixel_class : ndarray, shape (N,)
         The class of each of N pixels; none are known of images in blocks.
     pixels : ndarray, shape (N, F)
-        Features of these pixels (`napari_aeseg.regions.cuts.pixels`).
+        Features of these pixels (`napari_aeseg.regions.cuts.pixel_classifier`).
     brightness : ndarray, shape (2,)
         Mean of the image, and the standard deviation, in which the features are measured.
     pixel_mean, pixel_covariance : ndarray, shapes (F,) and (F, F)

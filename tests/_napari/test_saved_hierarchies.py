@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, halves, heard, measured
 from napari_aeseg import HierarchyFileError, InputError, load_hierarchy
-from napari_aeseg.images.layers import labels_in
+from napari_aeseg.images.napari_layers import labels_in
 
 
 @pytest.fixture

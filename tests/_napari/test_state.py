@@ -11,10 +11,10 @@ from napari.layers import Image
 
 from _napari.conftest import halves
 from napari_aeseg import ComparisonParams, Cut, InputError, Merge, TrainingParams
-from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.colors import class_color
-from napari_aeseg._napari.requests import ObjectRequest
+from napari_aeseg._napari.layers.image_input import image_input
 from napari_aeseg._napari.state import FIRST_CUT, ClassStyle, DockState, Origin, Result
+from napari_aeseg._napari.work_requests import ObjectRequest
 
 
 @pytest.fixture

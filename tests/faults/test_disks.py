@@ -9,7 +9,7 @@ from injected import nothing_left_behind
 
 import napari_aeseg as aeseg
 from napari_aeseg.errors import InputError
-from napari_aeseg.io.atomic import atomic_write
+from napari_aeseg.io.atomic_write import atomic_write
 from napari_aeseg.io.labels import write_labels
 from napari_aeseg.io.zarr_folder import ZarrFolderWriter
 from napari_aeseg.large.block_store import BlockStore

@@ -28,7 +28,11 @@ from napari_aeseg._napari.export.tables import (
     export_table,
     measured_layer,
 )
-from napari_aeseg._napari.layers.adapter import (
+from napari_aeseg._napari.layers.alignment import LayerAlignment
+from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.diagnostics import UNCERTAINTY, DiagnosticLayers
+from napari_aeseg._napari.layers.edit_tools import EditTools
+from napari_aeseg._napari.layers.image_input import (
     METADATA_KEY,
     camera_of,
     copied_segments,
@@ -37,17 +41,13 @@ from napari_aeseg._napari.layers.adapter import (
     shape_changed_text,
     unwrapped,
 )
-from napari_aeseg._napari.layers.clicks import EditTools
-from napari_aeseg._napari.layers.connections import Connections
-from napari_aeseg._napari.layers.diagnostics import UNCERTAINTY, DiagnosticLayers
-from napari_aeseg._napari.layers.following import FollowingLayers
-from napari_aeseg._napari.layers.kept import KeptLayers
+from napari_aeseg._napari.layers.kept_layers import KeptLayers
 from napari_aeseg._napari.layers.placement import layer_place
 from napari_aeseg._napari.layers.preview import PreviewLayers
-from napari_aeseg._napari.layers.sight import Sight
-from napari_aeseg._napari.layers.snapshot import restored_state, save_state
-from napari_aeseg._napari.layers.training import TrainingLayer
+from napari_aeseg._napari.layers.training_preview import TrainingLayer
+from napari_aeseg._napari.layers.visibility import ImageVisibility
 from napari_aeseg._napari.manifest.settings import read_settings
+from napari_aeseg._napari.saved_state import restored_state, save_state
 from napari_aeseg._napari.state import (
     EDITS_DISCARDED,
     OWN_CLASSES,
@@ -63,9 +63,9 @@ from napari_aeseg._napari.work.devices import LOADING, DeviceFinder
 from napari_aeseg._napari.work.drafts import DraftKeeper
 from napari_aeseg._napari.work.errors import Reporter
 from napari_aeseg._napari.work.hierarchies import HierarchyIO
+from napari_aeseg._napari.work.job_queue import JobQueue, Task
 from napari_aeseg._napari.work.objects import ObjectFinder
 from napari_aeseg._napari.work.refinement import BorderRefiner
-from napari_aeseg._napari.work.session import Session, Task
 from napari_aeseg._napari.work.strokes import StrokeLearner
 from napari_aeseg._napari.work.worker import wait_until
 from napari_aeseg.errors import InputError
@@ -79,9 +79,9 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.layers.adapter import ImageInput
-    from napari_aeseg._napari.requests import ObjectRequest
+    from napari_aeseg._napari.layers.image_input import ImageInput
     from napari_aeseg._napari.state import Tool
+    from napari_aeseg._napari.work_requests import ObjectRequest
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.progress import Progress
@@ -108,7 +108,7 @@ class Controller:
             device=settings.device, training=TrainingParams.preset(settings.preset)
         )
         self.reporter = Reporter(state)
-        self.session = Session(state, self.reporter)
+        self.queue = JobQueue(state, self.reporter)
         self.finder = ObjectFinder(state)
         self.comparer = Comparer(state)
         self.alternatives = AlternativesFinder(state)
@@ -121,8 +121,8 @@ class Controller:
         self.drafts = DraftKeeper(state, lambda: read_settings())
         self.corrections = ManualCorrections(viewer, state, self._on_strokes)
         self.diagnostics = DiagnosticLayers(viewer, state)
-        self.sight = Sight(viewer, state, self._layers_on)
-        self.following = FollowingLayers(state, self._layers_on)
+        self.visibility = ImageVisibility(viewer, state, self._layers_on)
+        self.alignment = LayerAlignment(state, self._layers_on)
         self.training_layer = TrainingLayer(viewer, state)
         self.hierarchy_io = HierarchyIO(viewer, state, self.corrections.restore)
         self.devices = DeviceFinder(state)
@@ -140,7 +140,7 @@ class Controller:
         finders = (self.finder, self.learner, self.refiner, self.comparer, self.alternatives)
         for part in (*finders, self.previews, self.kept, self.drafts):
             part.failed.connect(self.reporter.report)
-        self.session.progressed.connect(self._on_progress)
+        self.queue.progressed.connect(self._on_progress)
         self.previews.painted.connect(self._on_painted)
         self.kept.measured.connect(self._update_columns)
         self.state.events.busy.connect(self._update_columns)
@@ -185,8 +185,8 @@ class Controller:
             (dock.script_button, self.copy_script),
             (dock.status.stop_button, self.stop),
             (dock.status.bring_button, self.bring_back),
-            (dock.previous_button, self.sight.show_next, -1),
-            (dock.next_button, self.sight.show_next),
+            (dock.previous_button, self.visibility.show_next, -1),
+            (dock.next_button, self.visibility.show_next),
             (dock.status.dismiss_button, setattr, state, "drafts", {}),
         ):
             button.clicked.connect(slot(action, *arguments))
@@ -194,7 +194,7 @@ class Controller:
         model.model_box.opened.connect(slot(self._find_autosaved))
         for signal, handler in (
             (model.model_chosen, self.choose_model),
-            (dock.images.looked_at, self.sight.show_only),
+            (dock.images.looked_at, self.visibility.show_only),
             (segments.classes.renamed, corrections.rename),
             (segments.classes.recolored, corrections.recolor),
             (segments.classes.fixed, self.fix_classes),
@@ -209,7 +209,7 @@ class Controller:
     def train(self, resume: bool = False) -> None:
         """Begin to train on the chosen images, or to resume the training of the current model."""
         state = self.state
-        self.session.check_free()
+        self.queue.check_free()
         self.dock.model.form.check()
         if resume and (state.model is None or not state.model.unfinished):
             raise InputError("There is no training to resume: press Train.")
@@ -219,7 +219,7 @@ class Controller:
         names, announce = _listed(inputs), self.trained.emit
         work = jobs.training(inputs, params, state.device, init, resume, state.watch, path)
         finish = partial(self._take_trained, self._origin(inputs, init, resume, path))
-        self.session.run([Task(names, f"Training on {names}", work, finish, announce)])
+        self.queue.run([Task(names, f"Training on {names}", work, finish, announce)])
         state.autosave = path
         self.training_layer.begin(state.images[0], inputs[0])
 
@@ -274,7 +274,7 @@ class Controller:
             if isinstance(model, str | Path):
                 self.load(model)
             else:
-                self.session.check_free()
+                self.queue.check_free()
                 state.assign_model(model, state.models[model])
         finally:
             state.models = dict(state.models)  # the list shows what is in use
@@ -286,7 +286,7 @@ class Controller:
 
     def load(self, path: str | PathLike[str]) -> None:
         """Begin to load a model file, or "base"."""
-        self.session.run([self._loading(path)])
+        self.queue.run([self._loading(path)])
 
     def _loading(self, path: str | PathLike[str], before_segmenting: bool = False) -> Task:
         name = "the base model" if path == BASE_MODEL else Path(path).name
@@ -321,10 +321,10 @@ class Controller:
 
     def segment(self, choose_mode: bool = False) -> None:
         """Begin to segment the chosen images; show objects afterwards where these stand out."""
-        self.session.check_free()
+        self.queue.check_free()
         self.dock.segments.form.check()
         inputs = self._read_images()
-        self.session.run(self._segmenting(list(zip(self.state.images, inputs, strict=True))))
+        self.queue.run(self._segmenting(list(zip(self.state.images, inputs, strict=True))))
         self.state.mode_is_open = choose_mode and not self.state.results
 
     def _segmenting(self, images: list[tuple[Image, ImageInput]]) -> Iterator[Task]:
@@ -397,13 +397,13 @@ class Controller:
         images = self.state.images if image in self.state.images else (image,)
         self.reporter.run_showing_errors(self.previews.update, images, self.state.cut)
         shown = self.state.first_image
-        if shown in self.state.results and self.sight.is_covered(shown):
-            self.sight.show_only(shown)
+        if shown in self.state.results and self.visibility.is_covered(shown):
+            self.visibility.show_only(shown)
         self.previews.show([image for image in images if image.visible])
 
     def apply_to_all(self) -> None:
         """Segment every open image like the current one, whose classes the others have."""
-        self.session.check_free()
+        self.queue.check_free()
         state = self.state
         # An image that was opened since is checked instead of the one that was tuned.
         earlier = [image for image in state.results if image in state.open_images]
@@ -414,7 +414,7 @@ class Controller:
     def bring_back(self) -> None:
         """Begin to segment the images of earlier work as they were, and bring that back."""
         state = self.state
-        self.session.check_free()
+        self.queue.check_free()
         if not state.drafts:
             raise InputError("There is no earlier work on the open images.")
         files = sorted(state.drafts.items(), key=lambda item: item[1].stat().st_mtime)
@@ -423,7 +423,7 @@ class Controller:
         restore_settings(state, newest)
         state.images = tuple(image for image in state.open_images if image in drafts)
         inputs = self._read_images()
-        self.session.run(self._bringing_back(newest, list(zip(state.images, inputs, strict=True))))
+        self.queue.run(self._bringing_back(newest, list(zip(state.images, inputs, strict=True))))
         self._restoring, state.drafts = drafts, {}
 
     def _bringing_back(
@@ -443,7 +443,7 @@ class Controller:
         """Begin to segment all images of a folder."""
         from napari_aeseg.batch import image_files
 
-        self.session.check_free()
+        self.queue.check_free()
         self.dock.segments.form.check()
         files = image_files(folder)
         output = Path(folder) / "segments" if output is None else Path(output)
@@ -451,7 +451,7 @@ class Controller:
         work = jobs.segmenting_files(files, output, self.state, prototypes, existing)
         subject = f"{len(files)} files"
         title, finish = f"Segmenting {subject}", self._take_batch_report
-        self.session.run([Task(subject, title, work, finish, announce=self.batch_done.emit)])
+        self.queue.run([Task(subject, title, work, finish, announce=self.batch_done.emit)])
 
     def _segment_chosen_folder(self) -> None:
         view = self.dock.folder
@@ -468,7 +468,7 @@ class Controller:
         """Ask the running task to stop."""
         if self.state.busy:
             self.dock.status.show_stopping()
-            self.session.stop()
+            self.queue.stop()
 
     # Tune and correct
 
@@ -576,7 +576,7 @@ class Controller:
             self.diagnostic_shown.emit(self.diagnostics.show(name, values))
 
         work = self.diagnostics.work(name)
-        self.session.run([Task(name, f"Computing the {name}", work, lambda *_: [], announce=show)])
+        self.queue.run([Task(name, f"Computing the {name}", work, lambda *_: [], announce=show)])
 
     def toggle_diagnostic(self, name: str) -> None:
         """Begin to compute a diagnostic layer, or remove those of this name."""
@@ -632,7 +632,7 @@ class Controller:
 
     def save_hierarchy(self, path: str | PathLike[str], image: Image | None = None) -> None:
         """Begin to write the hierarchy of an image to a folder."""
-        self.session.run([self.hierarchy_io.saving(path, self.current_image(image))])
+        self.queue.run([self.hierarchy_io.saving(path, self.current_image(image))])
 
     def open_hierarchy(self, path: str | PathLike[str]) -> None:
         """Begin to read a hierarchy, and show it on its image if that is open."""
@@ -641,7 +641,7 @@ class Controller:
             self._show_result(self.state.images[0])
             self.segmented.emit(loaded[0])
 
-        self.session.run([replace(self.hierarchy_io.opening(path), announce=announce)])
+        self.queue.run([replace(self.hierarchy_io.opening(path), announce=announce)])
 
     # Dialogs
 
@@ -803,9 +803,9 @@ class Controller:
         for part in (
             self.devices,
             self.kept,
-            self.sight,
+            self.visibility,
             self.tools,
-            self.following,
+            self.alignment,
             self.corrections,
             self.previews,
             self.alternatives,
@@ -813,7 +813,7 @@ class Controller:
             self.learner,
             self.finder,
             self.refiner,
-            self.session,
+            self.queue,
         ):
             part.close()
         state.busy, state.results, state.kept, state.objects, state.previews = "", {}, {}, {}, {}

@@ -9,10 +9,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from napari_aeseg._napari.drafts import MOST_STROKES, by_hand
-from napari_aeseg._napari.examples import Examples
-from napari_aeseg._napari.layers.adapter import unwrapped
+from napari_aeseg._napari.find_similar import Examples
 from napari_aeseg._napari.layers.colors import check_colors, stroke_colors
 from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.image_input import unwrapped
 from napari_aeseg._napari.layers.placement import checked_place, placed_on
 from napari_aeseg._napari.object_corrections import ObjectCorrections
 from napari_aeseg._napari.state import edits_of

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg._napari.examples import Examples
+from napari_aeseg._napari.find_similar import Examples
 from napari_aeseg._napari.state import FIRST_CUT
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import layer_pixels
-from napari_aeseg.io.atomic import atomic_write
+from napari_aeseg.images.napari_layers import layer_pixels
+from napari_aeseg.io.atomic_write import atomic_write
 from napari_aeseg.params import ComparisonParams, SegmentationParams
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import Merge, Split, edit_of, edits_on

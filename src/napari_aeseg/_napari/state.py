@@ -14,9 +14,9 @@ import numpy as np
 from psygnal import SignalGroupDescriptor
 
 from napari_aeseg._napari.class_names import class_pairs, colors_on, names_on
-from napari_aeseg._napari.examples import Similarities, only
+from napari_aeseg._napari.find_similar import Similarities, only
 from napari_aeseg._napari.layers.colors import class_color
-from napari_aeseg._napari.requests import (
+from napari_aeseg._napari.work_requests import (
     AlternativesRequest,
     BorderRequest,
     LearnedClasses,
@@ -30,12 +30,12 @@ from napari_aeseg._napari.requests import (
     narrow,
 )
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import labels_in, layer_pixels
+from napari_aeseg.images.napari_layers import labels_in, layer_pixels
 from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import edits_on
-from napari_aeseg.regions.cuts.locked import with_locked
-from napari_aeseg.regions.cuts.smallest import without_small_pieces_of_pixels
+from napari_aeseg.regions.cuts.locked_segments import with_locked
+from napari_aeseg.regions.cuts.minimum_size import without_small_pieces_of_pixels
 from napari_aeseg.regions.objects.edits import ObjectEdit
 from napari_aeseg.regions.shapes import objects_stand_out
 
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Labels
 
-    from napari_aeseg._napari.examples import Examples
     from napari_aeseg._napari.export.tables import Legend
-    from napari_aeseg._napari.layers.adapter import ImageInput
+    from napari_aeseg._napari.find_similar import Examples
+    from napari_aeseg._napari.layers.image_input import ImageInput
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.progress import Progress

@@ -8,8 +8,8 @@ from magicgui.widgets import Container
 from qtpy.QtWidgets import QSizePolicy
 
 from napari_aeseg._napari.controller import Controller
-from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.colors import check_colors
+from napari_aeseg._napari.layers.image_input import unwrapped
 from napari_aeseg._napari.state import DISPLAYS, TOOLS, Origin
 from napari_aeseg._napari.views.model import STARTS
 from napari_aeseg.errors import InputError
@@ -100,7 +100,7 @@ class AESegWidget(Container):
     @property
     def stopped(self) -> SignalInstance:
         """Emits a text when the user has stopped what was running: it says what is kept."""
-        return self._controller.session.stopped
+        return self._controller.queue.stopped
 
     @property
     def failed(self) -> SignalInstance:
@@ -110,7 +110,7 @@ class AESegWidget(Container):
     @property
     def progressed(self) -> SignalInstance:
         """Emits `Progress`, at most ten times a second."""
-        return self._controller.session.progressed
+        return self._controller.queue.progressed
 
     @property
     def looked(self) -> SignalInstance:
@@ -142,11 +142,11 @@ class AESegWidget(Container):
 
         The controls show its numbers. Where a single image is chosen, this one is.
         """
-        self._controller.sight.show_only(image)
+        self._controller.visibility.show_only(image)
 
     def show_next(self, step: int = 1) -> None:
         """Show the next image as `show_only` does; with -1 the previous one."""
-        self._controller.sight.show_next(step)
+        self._controller.visibility.show_next(step)
 
     @property
     def axes(self) -> str | None:

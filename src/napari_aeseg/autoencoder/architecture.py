@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, z_ratio
-from napari_aeseg.images.windows import WindowSample
+from napari_aeseg.images.training_windows import WindowSample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

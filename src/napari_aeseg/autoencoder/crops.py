@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from napari_aeseg.autoencoder.network import channels_last
-from napari_aeseg.images.windows import WindowSample
+from napari_aeseg.images.training_windows import WindowSample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

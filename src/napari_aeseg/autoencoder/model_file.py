@@ -21,7 +21,7 @@ from napari_aeseg.autoencoder.network import Autoencoder, from_weights
 from napari_aeseg.autoencoder.resume import ADAM_STATE, Checkpoint, TrainingRecord
 from napari_aeseg.errors import ModelFileError, sanitized
 from napari_aeseg.images.intensity import IntensityRange
-from napari_aeseg.io.atomic import atomic_write
+from napari_aeseg.io.atomic_write import atomic_write
 from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX, TrainingParams
 from napari_aeseg.prototypes import Prototypes, StrokeExamples
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from napari_aeseg.autoencoder.border_evidence import EvidenceMap, EvidenceProjection
 from napari_aeseg.autoencoder.device import Precision, choose_device, dtype_of, is_accelerator
 from napari_aeseg.autoencoder.encoding import (
     NOT_FINITE,
@@ -26,7 +27,6 @@ from napari_aeseg.autoencoder.encoding import (
     tiles_to_encode,
     to_device,
 )
-from napari_aeseg.autoencoder.evidence import EvidenceMap, EvidenceProjection
 from napari_aeseg.errors import InputError
 from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 

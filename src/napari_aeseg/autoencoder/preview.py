@@ -9,7 +9,7 @@ import torch
 
 from napari_aeseg.autoencoder.network import Autoencoder, channels_last
 from napari_aeseg.images.tiles import plan_tiles, read_tile
-from napari_aeseg.images.windows import WindowSample
+from napari_aeseg.images.training_windows import WindowSample
 from napari_aeseg.progress import TrainingPreview
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _segment_sample(name: str, folder: Path, device: str) -> None:
     from napari_aeseg.api import hierarchy_steps, train_steps
-    from napari_aeseg.io.atomic import atomic_write
+    from napari_aeseg.io.atomic_write import atomic_write
     from napari_aeseg.io.images import overlay, write_picture
     from napari_aeseg.io.labels import write_label_image
     from napari_aeseg.samples import SAMPLES

@@ -21,7 +21,7 @@ from napari_aeseg.cli.options import (
 from napari_aeseg.cli.progress import run_with_progress, save_trained, stop_at_interrupt
 from napari_aeseg.cli.train import train_on_files
 from napari_aeseg.errors import InputError
-from napari_aeseg.io.atomic import refuse_existing
+from napari_aeseg.io.atomic_write import refuse_existing
 from napari_aeseg.params import (
     HIERARCHY_SUFFIX,
     MODEL_SUFFIX,

@@ -23,7 +23,7 @@ from napari_aeseg.cli.progress import (
 )
 from napari_aeseg.errors import InputError, ModelFileError
 from napari_aeseg.images.axes import common_voxel_size
-from napari_aeseg.io.atomic import check_writable, refuse_existing
+from napari_aeseg.io.atomic_write import check_writable, refuse_existing
 from napari_aeseg.params import MODEL_SUFFIX, PRESETS, TrainingParams
 from napari_aeseg.progress import autosaved
 

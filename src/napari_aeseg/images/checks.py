@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, letters_of_names, read_axes
-from napari_aeseg.images.layers import is_layer, layer_axes, layer_pixels
+from napari_aeseg.images.napari_layers import is_layer, layer_axes, layer_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

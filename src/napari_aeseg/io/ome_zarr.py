@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import letters_of_names
-from napari_aeseg.io.atomic import remove_folder, temporary_name
+from napari_aeseg.io.atomic_write import remove_folder, temporary_name
 from napari_aeseg.io.file_array import (
     FileArray,
     ImageFile,

@@ -17,7 +17,7 @@ import numpy as np
 from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.images.memory import check_fits
 from napari_aeseg.images.units import unit_name, unit_symbol
-from napari_aeseg.io.atomic import atomic_write
+from napari_aeseg.io.atomic_write import atomic_write
 from napari_aeseg.io.file_array import (
     FileArray,
     ImageFile,

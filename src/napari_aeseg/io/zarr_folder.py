@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_aeseg.errors import HierarchyFileError, InputError, sanitized
 from napari_aeseg.images.memory import free_memory
-from napari_aeseg.io.atomic import remove_folder, temporary_name, with_file_name
+from napari_aeseg.io.atomic_write import remove_folder, temporary_name, with_file_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -23,8 +23,8 @@ from napari_aeseg.regions.refine import PatchEvidence
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from napari_aeseg.autoencoder.border_evidence import EvidenceProjection
     from napari_aeseg.autoencoder.device import Precision
-    from napari_aeseg.autoencoder.evidence import EvidenceProjection
     from napari_aeseg.images.blocks import Block, BlockImage
     from napari_aeseg.large.block_store import BlockStore
     from napari_aeseg.params import SegmentationParams

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg.autoencoder.evidence import EvidenceProjection
+from napari_aeseg.autoencoder.border_evidence import EvidenceProjection
 from napari_aeseg.errors import InputError, sanitized
-from napari_aeseg.io.atomic import atomic_write, check_writable, remove_folder, temporary_name
+from napari_aeseg.io.atomic_write import atomic_write, check_writable, remove_folder, temporary_name
 from napari_aeseg.io.zarr_folder import chunks_of
 from napari_aeseg.regions.compare.moments import FeatureCalibration
 from napari_aeseg.regions.patches.blocks import BlockPatches

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_aeseg.autoencoder.architecture import anisotropy_warning
+from napari_aeseg.autoencoder.border_evidence import EvidenceProjection
 from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.autoencoder.encoding import SQUARE
-from napari_aeseg.autoencoder.evidence import EvidenceProjection
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks

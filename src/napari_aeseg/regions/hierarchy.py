@@ -11,11 +11,11 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import channels_first
-from napari_aeseg.images.layers import labels_of_layer
+from napari_aeseg.images.napari_layers import labels_of_layer
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.alternatives import ALTERNATIVE_MODES, alternatives_steps
 from napari_aeseg.regions.compare.moments import MomentsCache
-from napari_aeseg.regions.comparison import ComparedPatches
+from napari_aeseg.regions.compared_patches import ComparedPatches
 from napari_aeseg.regions.cuts.classes import (
     BASE_REGIONS,
     check_prototypes,
@@ -31,13 +31,13 @@ from napari_aeseg.regions.cuts.markers import (
     marks_on_top,
     spread,
 )
-from napari_aeseg.regions.cuts.pixels import BrightnessFeatures, scores_of_pixels
-from napari_aeseg.regions.cuts.similar import patches_of_labels, similarity
-from napari_aeseg.regions.cuts.smallest import (
+from napari_aeseg.regions.cuts.minimum_size import (
     checked_min_size,
     without_small_pieces,
     without_small_pieces_of_pixels,
 )
+from napari_aeseg.regions.cuts.pixel_classifier import BrightnessFeatures, scores_of_pixels
+from napari_aeseg.regions.cuts.similarity import patches_of_labels, similarity
 from napari_aeseg.regions.cuts.strokes import (
     learned_prototypes,
     log_probabilities,

@@ -14,10 +14,10 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_rectangular
-from napari_aeseg.images.layers import labels_of_layer
+from napari_aeseg.images.napari_layers import labels_of_layer
+from napari_aeseg.regions.connected_pieces import connected_pieces
 from napari_aeseg.regions.lazy_labels import is_lazy, labels_by_patch
 from napari_aeseg.regions.objects.candidates import radius_of
-from napari_aeseg.regions.pieces import pieces_of
 from napari_aeseg.regions.shapes import shape_columns
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.regions.comparison import ComparedPatches
+    from napari_aeseg.regions.compared_patches import ComparedPatches
     from napari_aeseg.regions.patches.statistics import PatchStatistics
 
     Columns = dict[str, np.ndarray]
@@ -283,7 +283,7 @@ def _numbered_pieces(labels: np.ndarray, patches: Any, axes: Axes) -> tuple[Any,
     if is_lazy(patches):
         raise InputError("Images in blocks have tables of labels only: leave out pieces.")
     labels = _whole_numbers(labels, patches.shape, axes.space)
-    pieces = pieces_of(labels)
+    pieces = connected_pieces(labels)
     labelled = np.flatnonzero(pieces.label_of_piece)
     labelled = labelled[np.argsort(pieces.label_of_piece[labelled], kind="stable")]
     number = np.zeros(pieces.number, np.int64)

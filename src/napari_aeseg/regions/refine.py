@@ -1,11 +1,11 @@
 """Borders at pixel resolution: labels of patches whose border pixels change sides.
 
 Pixels near a border take the label that the evidence speaks for: features of the encoder and the
-image, see `napari_aeseg.autoencoder.evidence`. Labels are those of an iterative thresholding method
-[1]_: in turn, each label has a Gaussian likelihood of the evidence, and pixels take the label that
-is most likely there and common around them: close by, and where all parts are thick, also far
-around. A border that lies on a step of brightness stays. All is computed on the cells of the
-evidence; only the border between two cells is then placed between their pixels.
+image, see `napari_aeseg.autoencoder.border_evidence`. Labels are those of an iterative thresholding
+method [1]_: in turn, each label has a Gaussian likelihood of the evidence, and pixels take the
+label that is most likely there and common around them: close by, and where all parts are thick,
+also far around. A border that lies on a step of brightness stays. All is computed on the cells of
+the evidence; only the border between two cells is then placed between their pixels.
 
 What holds for any labels and any evidence:
 
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from napari_aeseg.regions.pieces import connected_as_before, pieces_of
+from napari_aeseg.regions.connected_pieces import connected_as_before, connected_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -496,7 +496,7 @@ class _Exchange:
 
 def _boxes(cells: np.ndarray, number: int, reach: Sequence[int]) -> list[tuple[slice, ...]]:
     """Return the box of each label, with all cells that may get it."""
-    runs = pieces_of(cells)
+    runs = connected_pieces(cells)
     boxes = [[slice(0, 0)] * cells.ndim for _ in range(number)]
     first = np.array(np.unravel_index(runs.start, cells.shape))
     last = first.copy()
@@ -555,7 +555,7 @@ def _enlarged(cells: np.ndarray, step: Sequence[int], shape: tuple[int, ...]) ->
 
 def _without_specks(cells: np.ndarray, stays: np.ndarray) -> np.ndarray:
     """Give pieces without a cell that stays to what is beside them, cell by cell."""
-    pieces = pieces_of(cells)
+    pieces = connected_pieces(cells)
     specks = pieces.pixels(~pieces.any_in_piece(stays))
     cells, is_speck = cells.copy(), np.zeros(cells.size, bool)
     is_speck[specks] = True

@@ -7,13 +7,13 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
-from napari_aeseg._napari.layers.adapter import image_input
+from napari_aeseg._napari.layers.image_input import image_input
 from napari_aeseg._napari.layers.placement import (
     arguments_on,
     label_place,
     placed_on,
 )
-from napari_aeseg.images.layers import labels_in
+from napari_aeseg.images.napari_layers import labels_in
 
 SHAPES = {
     "YX": (3, 4),

@@ -11,8 +11,8 @@ from napari.layers import Image
 
 from _napari.conftest import halves
 from napari_aeseg import Cut
-from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.colors import class_colormap, cyclic_colormap
+from napari_aeseg._napari.layers.image_input import image_input
 from napari_aeseg._napari.layers.preview import PreviewLayers
 from napari_aeseg._napari.state import ClassStyle, DockState, Result
 

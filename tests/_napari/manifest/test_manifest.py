@@ -11,7 +11,7 @@ from napari.layers import Layer
 from npe2 import PluginManifest
 
 from napari_aeseg import AesegError, samples
-from napari_aeseg._napari.layers.adapter import image_input
+from napari_aeseg._napari.layers.image_input import image_input
 from napari_aeseg._napari.manifest import samples as sample_layers
 from napari_aeseg._napari.manifest.reader import get_reader
 

@@ -27,8 +27,8 @@ from qtpy.QtWidgets import (
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, discs, halves, train_and_stop
 from napari_aeseg import ComparisonParams, Cut, InputError, SegmentationParams, TrainingParams
-from napari_aeseg._napari.layers.adapter import camera_of
 from napari_aeseg._napari.layers.diagnostics import DIAGNOSTICS
+from napari_aeseg._napari.layers.image_input import camera_of
 from napari_aeseg._napari.state import DISPLAYS
 from napari_aeseg.params import PRESETS
 from napari_aeseg.regions.cuts.cut import MODES

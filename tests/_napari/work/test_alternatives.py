@@ -10,7 +10,7 @@ import pytest
 from napari.layers import Image
 
 from _napari.conftest import halves, join_workers
-from napari_aeseg._napari.layers.adapter import image_input
+from napari_aeseg._napari.layers.image_input import image_input
 from napari_aeseg._napari.state import FIRST_CUT, ClassStyle, DockState, Result
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder

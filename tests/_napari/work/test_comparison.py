@@ -7,7 +7,7 @@ from napari.layers import Image
 
 from _napari.conftest import halves, join_workers
 from napari_aeseg import Hierarchy
-from napari_aeseg._napari.layers.adapter import image_input
+from napari_aeseg._napari.layers.image_input import image_input
 from napari_aeseg._napari.state import DockState, Result
 from napari_aeseg._napari.work.comparison import Comparer
 

@@ -7,7 +7,7 @@ import tifffile
 
 from _napari.conftest import add_image, halves, heard
 from napari_aeseg import InputError
-from napari_aeseg._napari.work.session import Task
+from napari_aeseg._napari.work.job_queue import Task
 from napari_aeseg._napari.work.worker import JobRunner
 
 
@@ -146,5 +146,5 @@ def test_closing_the_dock_leaves_nothing_running(segmented, monkeypatch):
     controller.close()
 
     parts = [part for part in vars(controller).values() if hasattr(part, "_runner")]
-    assert {controller.session, controller.finder, controller.refiner} <= set(parts)
+    assert {controller.queue, controller.finder, controller.refiner} <= set(parts)
     assert set(left) == {part._runner for part in parts}

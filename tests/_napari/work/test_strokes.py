@@ -7,7 +7,7 @@ import tifffile
 import napari_aeseg as aeseg
 from _napari.conftest import add_image, halves, heard
 from napari_aeseg import InputError
-from napari_aeseg._napari.layers.adapter import camera_of
+from napari_aeseg._napari.layers.image_input import camera_of
 
 
 @pytest.fixture

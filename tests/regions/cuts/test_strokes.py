@@ -6,7 +6,7 @@ import pytest
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.cuts.cut import Cut
 from napari_aeseg.regions.cuts.edits import Split
-from napari_aeseg.regions.cuts.pixels import BrightnessFeatures
+from napari_aeseg.regions.cuts.pixel_classifier import BrightnessFeatures
 from napari_aeseg.regions.cuts.strokes import (
     probabilities,
     strokes_of_patches,
@@ -163,7 +163,7 @@ def test_strokes_are_what_hangs_together_of_one_class():
 def test_features_of_strips_are_those_of_the_whole_image(monkeypatch):
     image = np.random.default_rng(0).random((90, 20)).astype(np.float16)
     whole = BrightnessFeatures(image, (0, 1))
-    monkeypatch.setattr("napari_aeseg.regions.cuts.pixels._STRIP", 200)
+    monkeypatch.setattr("napari_aeseg.regions.cuts.pixel_classifier._STRIP", 200)
     strips = BrightnessFeatures(image, (0, 1))
     assert len(strips.strips) == 9
     (all_rows,) = whole.strips

@@ -19,7 +19,7 @@ from napari_aeseg.samples import SAMPLES
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_aeseg._napari.layers.adapter import ImageInput
+    from napari_aeseg._napari.layers.image_input import ImageInput
     from napari_aeseg._napari.state import DockState, Origin, Result
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
@@ -200,7 +200,7 @@ class _Writer:
             self.imports.add("import numpy as np")
             lines.append(f"{labels} = np.where(np.isin({labels}, {similar.tolist()}), {labels}, 0)")
         if result.locked is not None and state.cut.mode == "regions":
-            self.imports.add("from napari_aeseg.regions.cuts.locked import with_locked")
+            self.imports.add("from napari_aeseg.regions.cuts.locked_segments import with_locked")
             locked = self._saved(result.locked, f"{result.input.name} locked")
             lines.append(f"{labels} = with_locked({labels}, {locked})")
         return lines

@@ -10,10 +10,10 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 
-from napari_aeseg._napari.layers.adapter import METADATA_KEY, unwrapped
 from napari_aeseg._napari.layers.colors import class_color, label_colors, to_hex
+from napari_aeseg._napari.layers.image_input import METADATA_KEY, unwrapped
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import unit_of
+from napari_aeseg.images.napari_layers import unit_of
 
 if TYPE_CHECKING:
     from os import PathLike

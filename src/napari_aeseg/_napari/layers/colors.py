@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap, label_colormap
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import layer_pixels
+from napari_aeseg.images.napari_layers import layer_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg._napari.layers.adapter import (
+from napari_aeseg._napari.layers.image_input import (
     METADATA_KEY,
     as_layer_dtype,
     unwrapped,

@@ -13,7 +13,7 @@ import numpy as np
 from napari.utils.transforms import Affine
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import letters_of, level_factors
+from napari_aeseg.images.napari_layers import letters_of, level_factors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

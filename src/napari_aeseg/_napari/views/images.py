@@ -19,15 +19,15 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_aeseg._napari.layers.adapter import image_input
 from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.image_input import image_input
 from napari_aeseg._napari.views.widgets import (
     WrappedLabel,
     fill_column,
     ignore_wheel,
 )
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import layer_levels
+from napari_aeseg.images.napari_layers import layer_levels
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState

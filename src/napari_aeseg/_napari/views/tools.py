@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QPushButton, QShortcut, QWidget
 
-from napari_aeseg._napari.layers.clicks import MODES_OF_TOOL
+from napari_aeseg._napari.layers.edit_tools import MODES_OF_TOOL
 from napari_aeseg._napari.state import edits_of
 from napari_aeseg._napari.views.widgets import (
     Form,

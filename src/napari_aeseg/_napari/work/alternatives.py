@@ -7,13 +7,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
-from napari_aeseg._napari.requests import (
-    AlternativesRequest,
-    ModePictures,
-    ModesRequest,
-    ObjectRequest,
-    Thumbnails,
-)
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.jobs import (
     detecting_objects,
@@ -21,6 +14,13 @@ from napari_aeseg._napari.work.jobs import (
     picturing_modes,
 )
 from napari_aeseg._napari.work.worker import Done, Failed, Job
+from napari_aeseg._napari.work_requests import (
+    AlternativesRequest,
+    ModePictures,
+    ModesRequest,
+    ObjectRequest,
+    Thumbnails,
+)
 
 if TYPE_CHECKING:
     from napari.layers import Image

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg._napari.drafts import draft_of, restore_settings
-from napari_aeseg._napari.layers.adapter import image_input, unwrapped
+from napari_aeseg._napari.layers.image_input import image_input, unwrapped
 from napari_aeseg._napari.state import EDITS_DISCARDED, Result, model_of
 from napari_aeseg._napari.work import jobs
-from napari_aeseg._napari.work.session import Task
+from napari_aeseg._napari.work.job_queue import Task
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import layer_levels
+from napari_aeseg.images.napari_layers import layer_levels
 from napari_aeseg.params import HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 
 from napari_aeseg._napari.drafts import read_draft, write_draft
 from napari_aeseg._napari.manifest.settings import prepare_folder
-from napari_aeseg._napari.requests import LearnedClasses, ModePictures, Thumbnails
 from napari_aeseg._napari.work.imports import garbage_left_alone
+from napari_aeseg._napari.work_requests import LearnedClasses, ModePictures, Thumbnails
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.params import BASE_MODEL
 from napari_aeseg.progress import Progress, autosaved
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_aeseg._napari.drafts import Draft
-    from napari_aeseg._napari.layers.adapter import ImageInput
-    from napari_aeseg._napari.requests import (
+    from napari_aeseg._napari.layers.image_input import ImageInput
+    from napari_aeseg._napari.state import DockState
+    from napari_aeseg._napari.work.worker import Work
+    from napari_aeseg._napari.work_requests import (
         AlternativesRequest,
         BorderRequest,
         ModesRequest,
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
         StrokesRequest,
         ViewRequest,
     )
-    from napari_aeseg._napari.state import DockState
-    from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
@@ -189,7 +189,7 @@ def finding_alternatives(request: AlternativesRequest) -> Work:
 
     def work(stop: Event) -> Generator[Progress, None, Thumbnails]:
         from napari_aeseg.regions.alternatives import alternatives_steps
-        from napari_aeseg.regions.plane import plane_of
+        from napari_aeseg.regions.small_plane import plane_of
 
         hierarchy = request.hierarchy
         alternatives = yield from alternatives_steps(
@@ -213,7 +213,7 @@ def picturing_modes(request: ModesRequest) -> Work:
 
     def work(stop: Event) -> Generator[Progress, None, ModePictures]:
         yield from ()
-        from napari_aeseg.regions.plane import plane_of, small_labels
+        from napari_aeseg.regions.small_plane import plane_of, small_labels
 
         hierarchy, prototypes, objects = request.hierarchy, request.prototypes, request.objects
         plane = plane_of(hierarchy, request.image, _THUMBNAIL)

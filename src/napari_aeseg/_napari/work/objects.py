@@ -11,9 +11,9 @@ from napari_aeseg._napari.work.worker import Done, Failed, Job
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_aeseg._napari.requests import ObjectRequest
     from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Outcome
+    from napari_aeseg._napari.work_requests import ObjectRequest
 
 
 class ObjectFinder(Background):

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
-from napari_aeseg._napari.requests import ViewRequest
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.jobs import refining
 from napari_aeseg._napari.work.worker import Done, Failed, Job
+from napari_aeseg._napari.work_requests import ViewRequest
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_aeseg._napari.requests import BorderRequest
     from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Outcome
+    from napari_aeseg._napari.work_requests import BorderRequest
 
 _MILLISECONDS_OF_REST = 50  # a slider that is dragged changes labels more often
 

@@ -9,9 +9,9 @@ from napari_aeseg._napari.work.jobs import learning_classes
 from napari_aeseg._napari.work.worker import Done, Failed, Job
 
 if TYPE_CHECKING:
-    from napari_aeseg._napari.requests import StrokesRequest
     from napari_aeseg._napari.state import DockState
     from napari_aeseg._napari.work.worker import Outcome
+    from napari_aeseg._napari.work_requests import StrokesRequest
 
 
 class StrokeLearner(Background):

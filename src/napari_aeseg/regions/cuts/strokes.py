@@ -9,7 +9,7 @@ import numpy as np
 from napari_aeseg.errors import InputError
 from napari_aeseg.prototypes import N_FEATURES, Prototypes, StrokeExamples, centres_of
 from napari_aeseg.regions.compare.whitening import edge_differences, sampled_edges
-from napari_aeseg.regions.cuts.pixels import BrightnessFeatures, spread_out
+from napari_aeseg.regions.cuts.pixel_classifier import BrightnessFeatures, spread_out
 from napari_aeseg.regions.patches.statistics import region_means
 
 if TYPE_CHECKING:

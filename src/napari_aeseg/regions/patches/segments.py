@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_not_masked, plain_array
-from napari_aeseg.images.layers import labels_of_layer
+from napari_aeseg.images.napari_layers import labels_of_layer
 
 if TYPE_CHECKING:
     from napari_aeseg.images.axes import Axes

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from qtpy.QtCore import QEvent
 
-    from napari_aeseg._napari.requests import Thumbnails
     from napari_aeseg._napari.state import DockState
+    from napari_aeseg._napari.work_requests import Thumbnails
     from napari_aeseg.regions.alternatives import AlternativeSettings
 
 _COLUMNS = 3

@@ -10,15 +10,15 @@ from napari.layers import Labels
 from psygnal import Signal
 
 from napari_aeseg._napari.export.tables import by_label
-from napari_aeseg._napari.layers.adapter import METADATA_KEY
 from napari_aeseg._napari.layers.colors import class_colormap, label_colors
 from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.image_input import METADATA_KEY
 from napari_aeseg._napari.layers.placement import placed_on
 from napari_aeseg._napari.state import KeptLayer
 from napari_aeseg._napari.work.jobs import measuring, measuring_error
 from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner, wait_until
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.layers import labels_in, with_voxels_of
+from napari_aeseg.images.napari_layers import labels_in, with_voxels_of
 from napari_aeseg.regions.lazy_labels import is_lazy
 from napari_aeseg.regions.measure import object_table
 

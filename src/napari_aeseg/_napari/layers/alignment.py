@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.placement import arguments_on, lies_at, move
-from napari_aeseg.images.layers import layer_levels
+from napari_aeseg.images.napari_layers import layer_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
-class FollowingLayers:
+class LayerAlignment:
     """Moves layers with the image that they lie on; one that the user has moved stays there."""
 
     def __init__(self, state: DockState, layers_on: Callable[[Image], Iterable[Layer]]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg._napari.manifest.settings import PLUGIN
-from napari_aeseg.images.layers import (
+from napari_aeseg.images.napari_layers import (
     labels_in,
     layer_axes,
     layer_levels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_aeseg._napari.layers.adapter import unwrapped
+from napari_aeseg._napari.layers.image_input import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ _KEYS = {"Alt-Right": 1, "Alt-Left": -1}
 _SEE_THROUGH = ("additive", "minimum", "multiplicative")  # blending
 
 
-class Sight:
+class ImageVisibility:
     """Shows one image with its layers and hides the others with theirs."""
 
     def __init__(

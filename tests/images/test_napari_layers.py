@@ -8,7 +8,7 @@ from napari.layers import Image, Labels, Points, Shapes
 
 import napari_aeseg as aeseg
 from napari_aeseg import InputError
-from napari_aeseg.images.layers import labels_of_layer, layer_axes
+from napari_aeseg.images.napari_layers import labels_of_layer, layer_axes
 
 PARAMS = aeseg.SegmentationParams(patch_size=4)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import napari_aeseg as aeseg
-from napari_aeseg.regions.plane import plane_of
+from napari_aeseg.regions.small_plane import plane_of
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from napari.utils._proxies import ReadOnlyWrapper
 
 from _napari.conftest import halves
 from napari_aeseg import InputError
-from napari_aeseg._napari.layers.clicks import EditTools
+from napari_aeseg._napari.layers.edit_tools import EditTools
 from napari_aeseg._napari.state import DockState
 
 SCALE = np.array((2.0, 3.0))

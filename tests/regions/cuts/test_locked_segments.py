@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.cuts.locked import with_locked
+from napari_aeseg.regions.cuts.locked_segments import with_locked
 
 
 def test_locked_pixels_stay_and_others_of_their_label_get_a_new_one():

@@ -60,7 +60,7 @@ class Pieces:
         return np.repeat(self.start[runs], length) + within
 
 
-def pieces_of(labels: np.ndarray) -> Pieces:
+def connected_pieces(labels: np.ndarray) -> Pieces:
     """Return the pieces of equal labels that are connected by faces."""
     flat, shape = labels.ravel(), labels.shape
     begins = np.empty(flat.size, bool)
@@ -97,13 +97,13 @@ def connected_as_before(
     label lies where the label was not. `reach` is how far around a break changes are undone. Where
     pieces of `min_size` pixels or more were, no piece has fewer.
     """
-    before = pieces_of(old)
+    before = connected_pieces(old)
     was_large = before.size >= min_size
     all_labels, n_pieces = np.unique(before.label_of_piece, return_counts=True)
     connected = all_labels[n_pieces == 1]
     attempts = 0
     while True:
-        pieces = pieces_of(new)
+        pieces = connected_pieces(new)
         label = pieces.label_of_piece
         is_old = pieces.any_in_piece(new == old)
         missing = np.setdiff1d(all_labels, label[is_old])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_aeseg._napari.layers.adapter import unwrapped
 from napari_aeseg._napari.layers.connections import Connections
+from napari_aeseg._napari.layers.image_input import unwrapped
 from napari_aeseg.progress import TrainingProgress
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_aeseg.regions.pieces import connected_as_before, pieces_of
+from napari_aeseg.regions.connected_pieces import connected_as_before, connected_pieces
 
 
 def by_pixel(pieces, shape):
@@ -14,7 +14,7 @@ def by_pixel(pieces, shape):
 @pytest.mark.parametrize("shape", [(7,), (9, 8), (5, 6, 7), (3, 4, 5, 6)])
 def test_pieces_are_the_connected_components_of_each_label(shape):
     labels = np.random.default_rng(0).integers(0, 3, shape)
-    piece = by_pixel(pieces_of(labels), shape)
+    piece = by_pixel(connected_pieces(labels), shape)
     for label in range(3):
         expected, number = ndimage.label(labels == label)
         found = piece[labels == label]
@@ -25,7 +25,7 @@ def test_pieces_are_the_connected_components_of_each_label(shape):
 
 def test_pixels_of_chosen_pieces_are_all_their_pixels():
     labels = np.random.default_rng(1).integers(0, 2, (6, 7))
-    pieces = pieces_of(labels)
+    pieces = connected_pieces(labels)
     chosen = np.arange(pieces.number) % 2 == 0
     expected = np.flatnonzero(chosen[by_pixel(pieces, labels.shape)])
     assert np.array_equal(pieces.pixels(chosen), expected)

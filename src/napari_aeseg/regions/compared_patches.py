@@ -11,7 +11,7 @@ import numpy as np
 from napari_aeseg.images.parallel import one_blas_thread
 from napari_aeseg.regions.compare.descriptor import Descriptor, describe, is_coarse
 from napari_aeseg.regions.cuts.classes import class_tree
-from napari_aeseg.regions.cuts.smallest import without_small_regions
+from napari_aeseg.regions.cuts.minimum_size import without_small_regions
 from napari_aeseg.regions.tree.contrast import merged_by_contrast
 from napari_aeseg.regions.tree.merge_tree import (
     SMALLEST_THRESHOLD,

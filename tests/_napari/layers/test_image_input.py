@@ -9,7 +9,7 @@ from napari.layers._source import layer_source
 
 import napari_aeseg as aeseg
 from napari_aeseg import InputError
-from napari_aeseg._napari.layers.adapter import image_input
+from napari_aeseg._napari.layers.image_input import image_input
 
 
 def test_grey_image_is_read_from_its_shape():

@@ -36,7 +36,7 @@ def _late_error(monkeypatch):
         finally:
             waits.clear()
 
-    monkeypatch.setattr("napari_aeseg._napari.layers.kept.measuring_error", measuring_error)
+    monkeypatch.setattr("napari_aeseg._napari.layers.kept_layers.measuring_error", measuring_error)
     monkeypatch.setattr(AESegWidget, "wait", wait)
 
 

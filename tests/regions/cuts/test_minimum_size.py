@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_aeseg.regions.cuts.smallest import (
+from napari_aeseg.regions.cuts.minimum_size import (
     without_small_pieces,
     without_small_pieces_of_pixels,
     without_small_regions,

@@ -42,7 +42,7 @@ class Task:
     independent: bool = False  # whether the tasks after it go on when it has failed
 
 
-class Session:
+class JobQueue:
     """Runs tasks one after the other, and tells the state how they go."""
 
     progressed = Signal(object)  # Progress

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import sparse
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.regions.connected_pieces import connected_pieces
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
-from napari_aeseg.regions.pieces import pieces_of
 from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 
@@ -138,7 +138,7 @@ def without_small_pieces_of_pixels(labels: np.ndarray, min_size: int) -> np.ndar
     """Return `without_small_pieces` of labels by pixel."""
     if min_size == 1:
         return labels
-    pieces = pieces_of(labels)
+    pieces = connected_pieces(labels)
     by_pixel = pieces.by_pixel(np.arange(pieces.number), labels.shape)
     of_piece, graph = pieces.label_of_piece, region_graph(by_pixel)
     return without_small_pieces(of_piece, graph, pieces.size, min_size)[by_pixel]
