@@ -119,7 +119,7 @@ def train_and_stop(widget, steps: int = 3, of: int = 40) -> None:
     def step_and_stop(trainer):
         step(trainer)
         if trainer.done == steps:
-            widget._controller.session.stop()
+            widget._controller.queue.stop()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", step_and_stop)

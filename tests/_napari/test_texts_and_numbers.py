@@ -39,7 +39,7 @@ def rest(widget) -> None:
 @pytest.mark.parametrize(
     ("target", "act"),
     [
-        ("layers.kept.KeptLayers._keep", lambda dock: dock.segments.keep_button.click()),
+        ("layers.kept_layers.KeptLayers._keep", lambda dock: dock.segments.keep_button.click()),
         (
             "corrections.ManualCorrections.fix_classes",
             lambda dock: dock.segments.classes.fix_box.click(),
@@ -222,7 +222,7 @@ def test_a_training_that_ended_before_stop_offers_no_resume(widget, monkeypatch)
     def step_and_stop(trainer):
         step(trainer)
         if trainer.ended:
-            widget._controller.session.stop()
+            widget._controller.queue.stop()
 
     monkeypatch.setattr(Trainer, "step", step_and_stop)
     widget.training_params = QUICK

@@ -182,7 +182,7 @@ def test_closing_the_dock_while_it_trains_ends_the_training(viewer, qtbot):
     dock, widget = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
     widget.training_params = QUICK.updated(steps=1_000_000)
     widget.train()
-    job = widget._controller.session._runner._job
+    job = widget._controller.queue._runner._job
     events = []
     widget.trained.connect(events.append)
 

@@ -108,7 +108,7 @@ def test_while_a_task_runs_no_other_begins(segmented, tmp_path, monkeypatch, sta
     segmented.folder = tmp_path
     tifffile.imwrite(tmp_path / "a.tif", halves())
     task = Task("something", "Waiting", waiting, lambda *_: [])
-    segmented._controller.session.run([task])
+    segmented._controller.queue.run([task])
     assert not any(list(enabled(segmented).values())[:3])
     events = heard(segmented)
 
