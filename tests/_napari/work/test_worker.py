@@ -52,6 +52,19 @@ def test_work_runs_in_another_thread_and_reports_in_this_one(qtbot, runner):
     assert threads[1] is here
 
 
+def test_the_window_gets_the_lock_of_python_soon_while_there_is_work(qtbot, runner):
+    before = sys.getswitchinterval()
+
+    def work(stop):
+        yield Progress("read", 1, 1)
+        return sys.getswitchinterval()
+
+    outcome, _ = run(qtbot, runner, work)
+
+    assert outcome.result <= before / 5
+    qtbot.waitUntil(lambda: sys.getswitchinterval() == before)
+
+
 def test_warnings_go_where_they_went_before_after_work_that_overlapped(qtbot, runner):
     other, ends = type(runner)(), []
     before, first_is_on = warnings.showwarning, Event()

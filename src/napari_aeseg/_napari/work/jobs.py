@@ -304,17 +304,21 @@ def opening_hierarchy(path: str | PathLike[str], images: Sequence[Any]) -> Work:
 def finding_devices() -> Work:
     """Ask torch for its devices; the result is a list of str.
 
-    What takes long to load is loaded on the way: torch, and the library of the loss curve.
+    What takes long to load is loaded on the way: torch, the library of the loss curve, and what
+    napari loads and computes for its first layer of labels.
     """
 
     def work(stop: Event) -> Generator[Progress, None, list[str]]:
         yield from ()
         with garbage_left_alone():
+            import pandas  # noqa: F401
             import pyqtgraph  # noqa: F401
+            from vispy.visuals.line.dash_atlas import DashAtlas
 
             from napari_aeseg.autoencoder.device import available_devices, warm_up
 
             warm_up()
+            DashAtlas()  # its patterns are remembered
         return available_devices()
 
     return work

@@ -9,6 +9,9 @@ and the job gives up what it holds when it ends. At last, a worker runs in `catc
 is not for threads: of two that overlap, one sets what the other had set when it began, and from
 then on Python's warnings go to a worker that has ended. Here they go where they always do.
 
+The window waits for Python's lock at each of the hundreds of calls that draw a layer, by default up
+to 5 ms each time; while there is work, a tenth of that.
+
 Besides, a worker begins a moment after it was started, and at its end napari waits only for workers
 that have begun: the others are waited for here.
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Callable, Generator
@@ -40,6 +44,8 @@ Work = Callable[[Event], Generator[Progress, None, Any]]
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_EVENTS = 0.1
 _MILLISECONDS_BETWEEN_CHECKS = 10
+_SECONDS_WITH_THE_LOCK = 5e-4  # after which a thread gives it up if another one waits
+_SECONDS_BY_DEFAULT = sys.getswitchinterval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +177,12 @@ class _Worker(GeneratorWorker):
         return partial(_abandon, ref(self.aeseg_job))
 
 
+def _forget(key: object) -> None:
+    _UNFINISHED.pop(key, None)
+    if not _UNFINISHED:
+        sys.setswitchinterval(_SECONDS_BY_DEFAULT)
+
+
 def _abandon(job: ref[Job]) -> None:
     running = job()
     if running is not None:
@@ -222,10 +234,11 @@ class JobRunner:
                 "yielded": partial(self._on_progress, job),
                 "returned": partial(self._on_ended, job),
                 "errored": lambda error: self._on_ended(job, Failed(error)),
-                "finished": partial(_UNFINISHED.pop, key, None),
+                "finished": partial(_forget, key),
             },
         )
         _UNFINISHED[key] = self._worker
+        sys.setswitchinterval(_SECONDS_WITH_THE_LOCK)
         if self._worker.pbar is not None:
             self._worker.pbar.leave = False  # no line on the terminal where there is no dock
 
