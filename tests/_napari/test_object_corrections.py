@@ -34,6 +34,18 @@ def text(widget) -> str:
     return widget._dock.segments.objects.number.text()
 
 
+def test_sizes_that_auto_took_are_shown_in_grey_and_a_change_begins_there(objects):
+    panel = objects._dock.segments.objects
+    smallest = np.bincount(objects.preview.data.ravel())[1:].min()
+    assert panel.sizes["min_size"].value == smallest
+    assert not panel.sizes["min_size"].isEnabled()
+    assert objects.min_size is None
+
+    panel.auto["min_size"].click()
+    assert number(objects) == 5
+    assert objects.min_size == smallest
+
+
 def test_corrections_are_undone_and_done_again_one_by_one(objects):
     before = objects.preview.data.copy()
     objects.delete(LARGE)

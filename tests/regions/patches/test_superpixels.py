@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 from napari_aeseg.params import SegmentationParams
+from napari_aeseg.regions import flooding
 from napari_aeseg.regions.patches import superpixels as module
 from napari_aeseg.regions.patches.superpixels import PATCHERS, edge_strength, make_patches
 
@@ -18,8 +18,8 @@ KINDS = ["watershed", "grid"]
 def engine(request, monkeypatch):
     """Both watersheds: the fast one, and that of machines without it."""
     if request.param == "fallback":
-        monkeypatch.setattr(module, "_fast_watershed", None)
-    elif module._fast_watershed is None:
+        monkeypatch.setattr(flooding, "fast_watershed", None)
+    elif flooding.fast_watershed is None:
         pytest.skip("there are no wheels of bioimage-cpp for this machine")
 
 
@@ -111,7 +111,7 @@ def test_stack_is_cut_into_blocks(engine):
 def test_both_watersheds_cut_alike(monkeypatch):
     pixels = np.random.default_rng(0).random((1, 40, 50)).astype(np.float32)
     fast = make_patches(pixels, 8)
-    monkeypatch.setattr(module, "_fast_watershed", None)
+    monkeypatch.setattr(flooding, "fast_watershed", None)
     # Ties and queue order may move a border by a pixel.
     assert np.mean(make_patches(pixels, 8) == fast) > 0.9
 
@@ -140,7 +140,7 @@ def test_patches_of_an_image_are_plain_waterpixels(engine, shape):
     distance = module._distance_to_centre(shape[1:], cells, slice(0, shape[1]))
     height += np.float32(float(np.median(height))) * distance
     markers = module._lowest_pixels(height, which, cells)
-    expected = (module._fast_watershed or watershed)(height, markers) - 1
+    expected = flooding.flood(height, markers) - 1
     np.testing.assert_array_equal(make_patches(pixels, 8), expected)
 
 

@@ -139,6 +139,7 @@ class ObjectsPanel(QWidget):
         self._state = state
         self.sizes: dict[str, NumberSlider] = {}
         self.auto: dict[str, QCheckBox] = {}
+        self._found_sizes: dict[str, float] = {}  # typical, smallest and largest
         form = Form()
         for name in _SIZES:
             self._add_size(form, name)
@@ -176,7 +177,7 @@ class ObjectsPanel(QWidget):
 
     def _choose_size(self, name: str, is_auto: bool) -> None:
         smallest, largest = self._range(name)
-        start = min(max(_SIZES[name][2], smallest), largest)
+        start = min(max(self._found_sizes.get(name, _SIZES[name][2]), smallest), largest)
         self._state.change_cut(**{name: None if is_auto else start})
 
     def _range(self, name: str) -> tuple[float, float]:
@@ -234,12 +235,24 @@ class ObjectsPanel(QWidget):
         image, cut = self._state.first_image, self._state.cut
         is_shown = image is not None and cut.mode == "objects"
         objects = self._state.objects_of(image, cut) if is_shown else None
+        self._found_sizes = {}
         if objects is None:  # still being detected
             self.number.setText("")
             return
         axes = self._state.results[image].hierarchy.axes
         diameters = object_diameters(objects, axes)
-        number = int(np.count_nonzero(np.bincount(objects.ravel())[1:]))
+        pixels = np.bincount(objects.ravel())[1:]
+        pixels = pixels[pixels > 0]
+        number = len(pixels)
+        if number:
+            self._found_sizes["diameter"] = float(np.median(diameters))
+            if "T" not in axes.space:
+                self._found_sizes |= {"min_size": int(pixels.min()), "max_size": int(pixels.max())}
+        for name, size in self._found_sizes.items():
+            if getattr(cut, name) is None:
+                smallest, largest = self._range(name)
+                self.sizes[name].set_range(smallest, max(largest, size))
+                self.sizes[name].value = size
         text = "1 object" if number == 1 else f"{number} objects"
         if number > 1:
             low, usual, high = np.percentile(diameters, [10, 50, 90])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import chain, combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu, threshold_otsu
 from skimage.morphology import h_maxima
-from skimage.segmentation import watershed
 
+from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.progress import StopFlag, raise_if_stopped
+from napari_aeseg.regions.flooding import distance_inside, flood
 from napari_aeseg.regions.objects.component_tree import component_tree, large_parts
 from napari_aeseg.regions.objects.nested_parts import NestedParts
 
@@ -158,17 +159,22 @@ def candidates_of(
     surface = Surface.of(view, spacing)
     if not surface.levels.any():
         return []
-    parts = large_parts(*component_tree(surface.levels, stop), surface.levels, smallest)
-    along = [parts.sums(image) for image in _outline_images(surface)]
-    found = [_described(parts, along, surface, smallest, stop)]
-    for mask in _masks(surface):
+
+    def candidates_in(mask: np.ndarray | None) -> Candidates | None:
         raise_if_stopped(stop, "objects")
-        basins, merges = basins_of(filled(ndimage.label(mask)[0]) > 0, spacing, stop)
-        if basins.any():
+        if mask is None:
+            parts = large_parts(*component_tree(surface.levels, stop), surface.levels, smallest)
+            along = [parts.sums(image) for image in _outline_images(surface)]
+        else:
+            basins, merges = basins_of(filled(ndimage.label(mask)[0]) > 0, spacing, stop)
+            if not basins.any():
+                return None
             parts, part_of_basin = nested_basins(basins, merges)
             along = _sums_along_outlines(basins, parts, part_of_basin, surface)
-            found.append(_described(parts, along, surface, smallest, stop))
-    return found
+        return _described(parts, along, surface, smallest, stop)
+
+    of_sets = in_threads(candidates_in, chain([None], _masks(surface)), cores())
+    return [candidates for candidates in of_sets if candidates is not None]
 
 
 def _masks(surface: Surface) -> Iterator[np.ndarray]:
@@ -355,8 +361,8 @@ def _edge_faces(shape: tuple[int, ...], spacing: tuple[float, ...]) -> np.ndarra
 def depth_of(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     """Return how far inside a mask each pixel is, smoothed, float32."""
     inside = np.pad(mask, 1, mode="edge")  # the edge of the image makes no neck
-    depth = ndimage.distance_transform_edt(inside, sampling=spacing)
-    depth = np.maximum(depth[(slice(1, -1),) * mask.ndim] - 1, 0).astype(np.float32)
+    depth = distance_inside(inside, spacing)[(slice(1, -1),) * mask.ndim]
+    depth = np.maximum(depth - 1, 0)
     return ndimage.gaussian_filter(depth, [_DEPTH / s for s in spacing])
 
 
@@ -380,7 +386,7 @@ def basins_of(
         peaks = depth == ndimage.maximum_filter(depth, 3)
     peaks, _ = ndimage.label(peaks & mask)
     raise_if_stopped(stop, "objects")
-    basins = watershed(-depth, peaks, mask=mask)
+    basins = flood(-depth, peaks, mask)
     raise_if_stopped(stop, "objects")
     return basins, _basin_merges(basins, depth)
 

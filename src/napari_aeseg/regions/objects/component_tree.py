@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 from skimage.morphology import max_tree
@@ -110,15 +112,23 @@ def _tree_of_tile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The component tree of a small image."""
     import higra
 
-    if levels.ndim == 2:
-        graph = higra.get_4_adjacency_graph(levels.shape)
-    else:
-        steps = np.concatenate([np.eye(levels.ndim), -np.eye(levels.ndim)]).astype(int)
-        graph = higra.get_nd_regular_graph(levels.shape, steps.tolist())
-    tree, _ = higra.component_tree_max_tree(graph, levels.ravel())
+    tree, _ = higra.component_tree_max_tree(_face_graph(levels.shape), levels.ravel())
     last = tree.num_vertices() - 1
     parents = last - np.asarray(tree.parents())
     return parents[levels.size :][::-1], parents[: levels.size]
+
+
+@lru_cache(maxsize=8)  # most tiles of an image have the same shape
+def _face_graph(shape: tuple[int, ...]) -> Any:
+    """Pixels as nodes, with edges between those that share a face."""
+    import higra
+
+    if len(shape) == 2:
+        graph = higra.get_4_adjacency_graph(shape)
+    else:
+        steps = np.concatenate([np.eye(len(shape)), -np.eye(len(shape))]).astype(int)
+        graph = higra.get_nd_regular_graph(shape, steps.tolist())
+    return graph
 
 
 def _component_tree_skimage(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

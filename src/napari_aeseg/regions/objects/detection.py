@@ -180,6 +180,7 @@ class ObjectSearch:
         self._spacing = tuple(side / min(sides) for side in sides)
         # Of each smallest size and step between pixels: candidates of sources, and of samples.
         self._searched: dict[tuple[int, int], tuple[OfSource, OfSamples]] = {}
+        self._coarse: dict[tuple[int, int], np.ndarray] = {}  # maps at every n-th pixel
         self._walled: dict[tuple[Source, int], np.ndarray | None] = {}
         # The newest scores, evidence and objects, and the settings that they are of.
         self._scored_for = _DEFAULTS
@@ -256,10 +257,10 @@ class ObjectSearch:
             if foreground is not None:
                 labels = _mostly_inside(labels, foreground.reshape(labels.shape))
         # Only now: else small objects would be taken at a lower level, to be large enough.
-        keep = np.bincount(labels.ravel())[1:] >= (settings.min_size or 1)
+        if settings.min_size is not None:
+            labels = _selected(labels, np.bincount(labels.ravel())[1:] >= settings.min_size)
         if settings.exclude_borders:
-            keep &= ~_touches_edge(labels)
-        labels = labels if keep.all() else _selected(labels, keep)
+            labels = _selected(labels, ~_touches_edge(labels))
         self._found = _Found(settings, foreground, given, tuple(sources), labels)
         return self._found
 
@@ -412,8 +413,11 @@ class ObjectSearch:
     def _view(self, source: Source, step: int, window: tuple[slice, ...] = ()) -> np.ndarray:
         """A map, or a window of it, in which the objects of a source are bright."""
         which, sign = source
-        view = self._maps[which][window].astype(np.float32) * np.float32(sign)
-        return view if step == 1 else _binned(view, step)
+        if step == 1:
+            return self._maps[which][window].astype(np.float32) * np.float32(sign)
+        if (which, step) not in self._coarse:
+            self._coarse[which, step] = _binned(self._maps[which].astype(np.float32), step)
+        return self._coarse[which, step][window] * np.float32(sign)
 
     def _samples_of(
         self, source: Source, settings: ObjectSettings, step: int, stop: StopFlag | None
@@ -540,10 +544,9 @@ def link_frames(frames: list[np.ndarray]) -> list[np.ndarray]:
 
 def _mutual_overlaps(labels: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels of two frames that overlap each other most, the first of equals."""
-    both = (labels > 0) & (before > 0)
-    pairs, pixels = np.unique(np.stack([labels[both], before[both]]), axis=1, return_counts=True)
+    *pairs, pixels = _overlaps(labels, before)
     order = np.argsort(-pixels, kind="stable")
-    pairs = pairs[:, order]
+    pairs = np.stack(pairs)[:, order]
     first = [np.isin(np.arange(len(order)), np.unique(row, return_index=True)[1]) for row in pairs]
     return tuple(pairs[:, first[0] & first[1]])
 
@@ -700,8 +703,17 @@ def without_overlaps(
         images.append((len(selected), labels))
         places = ndimage.find_objects(labels)
         selected += [
-            _Selection(k, int(part), float(score[part]) - least, labels, i, places[i - 1])
-            for i, part in enumerate(chosen, 1)
+            _Selection(k, part, value, labels, i, pixels, place)
+            for i, (part, value, pixels, place) in enumerate(
+                zip(
+                    chosen.tolist(),
+                    (score[chosen] - least).tolist(),
+                    candidates.pixels[chosen].tolist(),
+                    places,
+                    strict=True,
+                ),
+                1,
+            )
         ]
     result = np.zeros(shape, np.int32)
     taken = _painted(result, sorted(selected, key=lambda f: -f.value))
@@ -724,6 +736,7 @@ class _Selection:
     value: float
     labels: np.ndarray
     label: int
+    pixels: float
     place: tuple[slice, ...]
 
 
@@ -732,14 +745,14 @@ def _painted(result: np.ndarray, candidates: list[_Selection]) -> list[_Selectio
     taken = []
     for candidate in candidates:
         inside = candidate.labels[candidate.place] == candidate.label
-        behind = result[candidate.place] > 0
-        overlap = np.count_nonzero(inside & behind)
-        if overlap > _OVERLAP * np.count_nonzero(inside):
+        behind = result[candidate.place]
+        overlap = np.count_nonzero(behind[inside])
+        if overlap > _OVERLAP * candidate.pixels:
             continue
         taken.append(candidate)
         if overlap:
-            inside = _largest_component(inside & ~behind)
-        result[candidate.place][inside] = len(taken)
+            inside = _largest_component(inside & (behind == 0))
+        behind[inside] = len(taken)
     return taken
 
 
@@ -752,25 +765,32 @@ def _better_parts(
     """Which taken candidates have several inside them of a larger total, and which these are."""
     best = np.array([f.value for f in taken])
     parts: list[list[int]] = [[] for _ in taken]
-    covered = result > 0
+    value = np.array([f.value for f in candidates])
+    size = np.array([f.pixels for f in candidates])
+    size_of_whole = np.bincount(result.ravel())[1:]
     for first, labels in images:
-        if not labels.any():
-            continue
-        inside = covered & (labels > 0)
-        number = int(labels.max()) + 1
-        pairs, shared = np.unique(
-            result[inside].astype(np.int64) * number + labels[inside], return_counts=True
-        )
-        whole, part = pairs // number - 1, pairs % number
-        mostly = shared > (1 - _OVERLAP) * np.bincount(labels.ravel())[part]
-        whole, part, shared = whole[mostly], part[mostly] + first - 1, shared[mostly]
-        value = np.array([candidates[i].value for i in part])
-        total = np.bincount(whole, value, len(taken))
-        fill = np.bincount(whole, shared, len(taken)) > _FILL * np.bincount(result.ravel())[1:]
+        whole, part, shared = _overlaps(result, labels)
+        whole, part = whole - 1, part - 1 + first
+        mostly = shared > (1 - _OVERLAP) * size[part]
+        whole, part, shared = whole[mostly], part[mostly], shared[mostly]
+        total = np.bincount(whole, value[part], len(taken))
+        fill = np.bincount(whole, shared, len(taken)) > _FILL * size_of_whole
         several = np.bincount(whole, minlength=len(taken)) > 1
         for k in np.flatnonzero(several & fill & (total > _GAIN * best)).tolist():
             best[k], parts[k] = total[k], part[whole == k].tolist()
     yield from ((k, chosen) for k, chosen in enumerate(parts) if chosen)
+
+
+def _overlaps(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of labels that overlap, of two images, and how many pixels they share."""
+    number = int(other.max(initial=0)) + 1
+    pair = (one * np.int64(number) + other).ravel()
+    start = np.flatnonzero(np.diff(pair, prepend=-1))  # runs of one pair, many times fewer
+    length = np.diff(start, append=pair.size)
+    both = (one.ravel()[start] > 0) & (other.ravel()[start] > 0)
+    pairs, of_run = np.unique(pair[start[both]], return_inverse=True)
+    shared = np.bincount(of_run, length[both], len(pairs)).astype(np.int64)
+    return pairs // number, pairs % number, shared
 
 
 def _largest_component(mask: np.ndarray) -> np.ndarray:

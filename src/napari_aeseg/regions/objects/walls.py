@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 from napari_aeseg.progress import StopFlag, raise_if_stopped
+from napari_aeseg.regions.flooding import flood
 from napari_aeseg.regions.objects.candidates import necks_of, neighbour_slices, smoothing_of
 
 # Standard deviation of the Gaussian in pixels, at least. Two cells are one where the wall between
@@ -51,7 +51,7 @@ def _cells(
     smooth = ndimage.gaussian_filter(view, [width / side for side in spacing])
     peaks, _ = ndimage.label(smooth == ndimage.maximum_filter(smooth, 3))
     raise_if_stopped(stop, "objects")
-    basins = watershed(-smooth, peaks)
+    basins = flood(-smooth, peaks)
     raise_if_stopped(stop, "objects")
     low, high = np.percentile(smooth, [1, 99])
     cells = _persistent(basins, smooth, float(high - low) * _GAP)

@@ -11,16 +11,12 @@ import numpy as np
 
 from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.progress import StopFlag, raise_if_stopped
+from napari_aeseg.regions.flooding import flood
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_aeseg.images.axes import Axes
-
-try:  # no wheels for Linux aarch64
-    from bioimage_cpp.segmentation import watershed as _fast_watershed
-except ImportError:  # pragma: no cover
-    _fast_watershed = None
 
 # How much the distance from the cell's centre counts against the edge strength (as a multiple of
 # its median): enough to keep patches compact where there is no edge, too little to cross one.
@@ -93,7 +89,7 @@ def _watershed(
         cells = [cell_of[0][rows] - first, *cell_of[1:]]
         markers = _lowest_pixels(part, cells, [last - first, *number[1:]])
         raise_if_stopped(stop, "patches")
-        patches[rows] = _basins(part, markers)
+        patches[rows] = flood(part, markers)
         patches[rows] += first * per_row - 1
 
     # Strips of whole cells, the same for any number of threads; each is cut by itself.
@@ -101,15 +97,6 @@ def _watershed(
     ends = [number[0] * i // strips for i in range(strips + 1)]
     deque(in_threads(cut_strip, pairwise(ends), min(cores(), strips)), maxlen=0)
     return patches
-
-
-def _basins(height: np.ndarray, markers: np.ndarray) -> np.ndarray:
-    """Flood a landscape from markers; return the marker of each pixel."""
-    if _fast_watershed is not None and height.ndim in (2, 3):
-        return np.asarray(_fast_watershed(height, markers))
-    from skimage.segmentation import watershed  # pragma: no cover
-
-    return np.asarray(watershed(height, markers))  # pragma: no cover
 
 
 def _slice_by_slice(
