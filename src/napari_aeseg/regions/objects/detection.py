@@ -544,10 +544,9 @@ def link_frames(frames: list[np.ndarray]) -> list[np.ndarray]:
 
 def _mutual_overlaps(labels: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels of two frames that overlap each other most, the first of equals."""
-    *pairs, pixels = _overlaps(labels, before)
-    order = np.argsort(-pixels, kind="stable")
-    pairs = np.stack(pairs)[:, order]
-    first = [np.isin(np.arange(len(order)), np.unique(row, return_index=True)[1]) for row in pairs]
+    current, earlier, pixels = _overlaps(labels, before)
+    pairs = np.stack([current, earlier])[:, np.argsort(-pixels, kind="stable")]
+    first = [np.isin(np.arange(len(pixels)), np.unique(row, return_index=True)[1]) for row in pairs]
     return tuple(pairs[:, first[0] & first[1]])
 
 
