@@ -55,7 +55,7 @@ def auto_scale(level: np.ndarray, cache: MomentsCache, stop: StopFlag | None = N
            Technical Report 6, Department of Statistics, Stanford University, 1984.
     """
     moments = cache.at(1.0, stop)
-    if len(moments.centred) < _FEWEST_PATCHES:
+    if moments.number < _FEWEST_PATCHES:
         return 1.0
     colour = _main_axes(moments, colour_map(moments, level), 1)[0]
     if _skewness(colour) > _HEAVY_TAIL:

@@ -67,17 +67,16 @@ _NOISE_PARTS = tuple(f.name for f in fields(NoiseModel))
 class LogMoments:
     """Mean and log-variance (energy) of each feature at one scale, not standardised yet.
 
-    Nothing in it depends on how features are weighted. Standardised values are never stored: they
-    are a linear map of `centred` and the centroids of patches, combined with the map that follows.
+    Nothing in it depends on how features are weighted. Energies and standardised values are never
+    stored: they are computed for some rows at a time, and mapped to positions at once.
 
-    `mean_and_second`, float32, shape (P, D), D = 2 F, are mean features and mean squared features,
-    averaged over `scale` patches; overwritten: becomes `centred`. `calibration` is of patches that
-    were joined to these.
+    `mean` and `second`, float32, shape (P, F), are mean features and mean squared features,
+    averaged over `scale` patches. `calibration` is of patches that were joined to these.
 
     Attributes
     ----------
-    centred : ndarray of float32, shape (P, D)
-        Mean and log-energy of each feature, less its average over the image, `offset`.
+    offset : ndarray of float32, shape (D,), D = 2 F
+        Average over the image of the mean and the log-energy of each feature.
     spread : ndarray of float64, shape (D,)
         Standard deviation of each over the image; infinite where it is the same everywhere.
     shallow : ndarray of bool, shape (D,)
@@ -95,42 +94,43 @@ class LogMoments:
         level: np.ndarray,
         centroid: np.ndarray,
         edges: np.ndarray,
-        mean_and_second: np.ndarray,
+        mean: np.ndarray,
+        second: np.ndarray,
         scale: float,
         stop: StopFlag | None = None,
         calibration: FeatureCalibration | None = None,
     ) -> None:
         self.scale = float(scale)
-        self._centroid = centroid
+        self.number = len(mean)
+        self._mean, self._second, self._centroid = mean, second, centroid
         self.shallow = np.tile(is_shallow(level), 2)
-        floor = None if calibration is None else calibration.floor
-        flat, self.floor = _mean_and_energy(mean_and_second, floor)
-        self.centred = mean_and_second
+        flat, usual = _flat_and_usual(mean, second)
         raise_if_stopped(stop, "tree")
         # An odd step: most images have an even number of patches per row, and an even step would
         # sample the same columns only.
-        sample = slice(None, None, (len(mean_and_second) // _ENOUGH_PATCHES) | 1)
+        sample = slice(None, None, (self.number // _ENOUGH_PATCHES) | 1)
         if calibration is None:
-            self.offset = self.centred[sample].mean(axis=0)
-            self.centred -= self.offset
-            spread = self.centred[sample].std(axis=0, dtype=np.float64)
+            self.floor = (_FLOOR * usual + np.finfo(np.float32).tiny).astype(np.float32)
+            self.offset = np.zeros(2 * len(level), np.float32)
+            self.offset = self.centred(sample).mean(axis=0)
+            spread = self.centred(sample).std(axis=0, dtype=np.float64)
             spread[np.tile(flat, 2) | (spread == 0)] = np.inf
         else:
+            self.floor = calibration.floor
             self.offset = calibration.offset.astype(np.float32)
-            self.centred -= self.offset
             spread = np.full(len(calibration.gain), np.inf)
             np.divide(1, calibration.gain, out=spread, where=calibration.gain > 0)
         self.spread = spread
         raise_if_stopped(stop, "tree")
         edges = sampled_edges(edges)
-        difference = edge_differences(self.centred, edges)
+        difference = self.differences(edges)
         if calibration is None:
             of_means = difference[:, : len(level)][:, self.shallow[: len(level)]]
             self.unit = float(np.exp(np.log(noise_variance(quietest(of_means))).mean() / 2))
         else:
             self.unit = calibration.unit
         difference /= spread
-        values = self.centred[sample] * (1 / spread).astype(np.float32)
+        values = self.centred(sample) * (1 / spread).astype(np.float32)
         step = edge_differences(centroid, edges)
         self._slope = gradient_of(difference, step, values, centroid[sample])
         if calibration is not None:
@@ -145,10 +145,33 @@ class LogMoments:
             raise_if_stopped(stop, "tree")
             self.local_noise = NoiseModel.of(difference[:, self.shallow], values[:, self.shallow])
 
+    def centred(
+        self, rows: np.ndarray | slice = slice(None), columns: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return values of some patches, less `offset`, float32, shape (P', D); all by default.
+
+        `columns`, bool, shape (D,), are the values that are needed.
+        """
+        columns = np.ones_like(self.shallow) if columns is None else columns
+        of_mean, of_energy = np.split(columns, 2)
+        mean = self._mean[rows]
+        energy = self._second[rows].compress(of_energy, axis=1)
+        energy -= np.square(mean.compress(of_energy, axis=1))
+        np.maximum(energy, 0, out=energy)
+        energy += self.floor[of_energy]
+        np.log(energy, out=energy)
+        values = np.concatenate([mean.compress(of_mean, axis=1), energy], axis=1)
+        values -= self.offset[columns]
+        return values
+
+    def differences(self, edges: np.ndarray) -> np.ndarray:
+        """Return differences of values across edges, float64, shape (E, D)."""
+        return (self.centred(edges[:, 0]) - self.centred(edges[:, 1])).astype(np.float64)
+
     @property
     def raw(self) -> np.ndarray:
         """Mean and log-energy of each feature, shape (P, D)."""
-        return self.centred + self.offset
+        return self.centred() + self.offset
 
     def map_of(self, white: np.ndarray) -> np.ndarray:
         """Turn a linear map on standardised values into the same map on `raw`.
@@ -166,27 +189,32 @@ class LogMoments:
 
     def mapped(self, matrix: np.ndarray, origin: np.ndarray) -> np.ndarray:
         """Return ``(raw - origin) @ matrix``, float32, shape (P, E), without computing `raw`."""
-        mapped = self.centred @ matrix.astype(np.float32)
+        mapped = self._times(matrix)
         mapped += ((self.offset - origin) @ matrix).astype(np.float32)
-        return np.asarray(mapped)
+        return mapped
 
     def positions(self, white: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return standardised values (the chosen ones) times `white`, float32, shape (P, E)."""
         full = np.zeros((len(self.spread), white.shape[1]))
         full[chosen] = white
-        matrix = self.map_of(full).astype(np.float32)
-        slope = (self._slope @ full).astype(np.float32)
-        positions = np.empty((len(self.centred), white.shape[1]), np.float32)
+        positions, slope = self._times(self.map_of(full)), (self._slope @ full).astype(np.float32)
+        if slope.any():
+            positions -= self._centroid.astype(np.float32) @ slope
+        return positions
+
+    def _times(self, matrix: np.ndarray) -> np.ndarray:
+        """Return ``centred() @ matrix``, float32, shape (P, E), some rows at a time."""
+        columns = np.asarray(matrix.any(axis=1))
+        needed = matrix[columns].astype(np.float32)
+        product = np.empty((self.number, matrix.shape[1]), np.float32)
 
         def fill(rows: slice) -> None:
-            np.matmul(self.centred[rows], matrix, out=positions[rows])
-            if slope.any():
-                positions[rows] -= self._centroid[rows].astype(np.float32) @ slope
+            np.matmul(self.centred(rows, columns), needed, out=product[rows])
 
-        parts = (slice(i, i + _ROWS) for i in range(0, len(positions), _ROWS))
-        threads = min(2, cores()) if len(positions) > _ROWS else 1
+        parts = (slice(i, i + _ROWS) for i in range(0, self.number, _ROWS))
+        threads = min(2, cores()) if self.number > _ROWS else 1
         deque(in_threads(fill, parts, threads), maxlen=0)
-        return positions
+        return product
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,26 +371,23 @@ class MomentsCache:
         n_averagings = 0.0
         if self.calibration is None:
             n_averagings = averagings_for_scale(self._graph, scale, is_volume(centroid))
-        mean_and_second = np.empty((len(mean), 2 * len(level)), np.float32)
-        halves = np.split(mean_and_second, 2, axis=1)
         if n_averagings and len(self._graph.edges):
-            matrix = self._averaging
+            mean = self._averaged(mean, n_averagings, stop)
+            second = self._averaged(second, n_averagings, stop)
+        return LogMoments(level, centroid, self.edges, mean, second, scale, stop, self.calibration)
 
-            def fill(part: tuple[np.ndarray, np.ndarray]) -> None:
-                part[0][:] = averaged(matrix, part[1], n_averagings, stop)
+    def _averaged(
+        self, values: np.ndarray, n_averagings: float, stop: StopFlag | None
+    ) -> np.ndarray:
+        matrix, result = self._averaging, np.empty(values.shape, np.float32)
 
-            # A few features at a time: averaging copies them.
-            parts = (
-                (half[:, i : i + _FEATURES], values[:, i : i + _FEATURES])
-                for half, values in zip(halves, (mean, second), strict=True)
-                for i in range(0, len(level), _FEATURES)
-            )
-            deque(in_threads(fill, parts, min(2, cores())), maxlen=0)
-        else:
-            halves[0][:], halves[1][:] = mean, second
-        return LogMoments(
-            level, centroid, self.edges, mean_and_second, scale, stop, self.calibration
-        )
+        def fill(features: slice) -> None:
+            result[:, features] = averaged(matrix, values[:, features], n_averagings, stop)
+
+        # A few features at a time: averaging copies them.
+        parts = (slice(i, i + _FEATURES) for i in range(0, values.shape[1], _FEATURES))
+        deque(in_threads(fill, parts, min(2, cores())), maxlen=0)
+        return result
 
 
 def _within_frames(statistics: PatchStatistics, graph: RegionGraph, time: int) -> np.ndarray:
@@ -378,24 +403,14 @@ def is_shallow(level: np.ndarray) -> np.ndarray:
     return level <= max(_DEEPEST_SHALLOW_LEVEL, int(level.min()))
 
 
-def _mean_and_energy(
-    mean_and_second: np.ndarray, floor: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Turn second moments into log-variances, in place; return flat features and the floor."""
-    mean, second = np.split(mean_and_second, 2, axis=1)
-    usual, square = np.zeros(mean.shape[1]), np.zeros(mean.shape[1])
-    parts = [slice(i, i + _PATCHES_TOGETHER) for i in range(0, len(mean), _PATCHES_TOGETHER)]
-    for rows in parts:  # parts stay in the processor's cache
-        variance = second[rows]
-        square += variance.sum(axis=0)
-        variance -= mean[rows] * mean[rows]
-        np.maximum(variance, 0, out=variance)
-        usual += variance.sum(axis=0)
-    usual /= len(mean)
-    flat = usual + mean.var(axis=0) <= _FLAT * square / len(mean)
-    if floor is None:
-        floor = (_FLOOR * usual + np.finfo(np.float32).tiny).astype(np.float32)
-    for rows in parts:
-        second[rows] += floor
-        np.log(second[rows], out=second[rows])
-    return np.asarray(flat), floor
+def _flat_and_usual(mean: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which features are flat, and the mean variance of each within patches, (F,)."""
+    usual, square, between = np.zeros((3, mean.shape[1]))
+    centre = mean[:: len(mean) // _ENOUGH_PATCHES | 1].mean(axis=0)
+    for start in range(0, len(mean), _PATCHES_TOGETHER):  # parts stay in the processor's cache
+        rows = slice(start, start + _PATCHES_TOGETHER)
+        square += second[rows].sum(axis=0)
+        variance = second[rows] - mean[rows] * mean[rows]
+        usual += np.maximum(variance, 0, out=variance).sum(axis=0)
+        between += ((mean[rows] - centre) ** 2).sum(axis=0)
+    return usual + between <= _FLAT * square, usual / len(mean)

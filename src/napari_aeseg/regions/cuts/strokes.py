@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.prototypes import N_FEATURES, Prototypes, StrokeExamples, centres_of
-from napari_aeseg.regions.compare.whitening import edge_differences, sampled_edges
+from napari_aeseg.regions.compare.whitening import sampled_edges
 from napari_aeseg.regions.cuts.pixel_classifier import BrightnessFeatures, spread_out
 from napari_aeseg.regions.patches.statistics import region_means
 
@@ -72,10 +72,10 @@ def learned_prototypes(
     fine, whitening = descriptor.cache.at(1.0), whitening_of_patches(descriptor)
     means, scatter = [], []
     for moments, white in ((fine, whitening), (descriptor.moments, descriptor.whitening)):
-        raw = moments.centred[rows].astype(np.float64) + moments.offset
+        raw = moments.centred(rows).astype(np.float64) + moments.offset
         mean = region_means(raw, stroke, np.ones(len(rows)))
         within = (((raw - mean[stroke]) @ white) ** 2).sum()
-        difference = edge_differences(moments.centred, sampled_edges(edges)) @ white
+        difference = moments.differences(sampled_edges(edges)) @ white
         typical = np.median((difference**2).sum(axis=1)) / 2 if len(difference) else 1.0
         number = len(rows) - len(stroke_class) + _TYPICAL
         scatter.append(max((within + _TYPICAL * typical) / number, 1e-6))
