@@ -222,7 +222,7 @@ def test_gradient_that_is_not_finite_counts_as_loss_of_the_weights(stripes, tiny
     from napari_aeseg.autoencoder.network import Autoencoder
 
     network = Autoencoder(Architecture(1, 2, 4))
-    optimizer = torch.optim.AdamW(network.parameters())
+    optimizer = trainer.AdamW(network)
     crops = torch.rand(2, 1, 16, 16)
     assert np.isfinite(trainer._optimise(network, optimizer, crops, crops))
     network.readout.weight.register_hook(lambda gradient: gradient * torch.nan)

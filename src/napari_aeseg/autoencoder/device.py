@@ -29,11 +29,6 @@ def available_devices() -> list[str]:
     return [*devices, "cpu"]
 
 
-def warm_up() -> None:
-    """Import what torch imports when the first optimizer is made: 800 modules, a second."""
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1, device="cpu"))])
-
-
 def choose_device(device: str = "auto") -> torch.device:
     """Return the torch device of a name; "auto" takes CUDA, else MPS, else the CPU.
 

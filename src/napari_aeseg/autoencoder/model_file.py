@@ -16,9 +16,10 @@ import safetensors
 import safetensors.torch
 import torch
 
+from napari_aeseg.autoencoder.adamw import ADAM_STATE
 from napari_aeseg.autoencoder.architecture import PARAM_FIELDS, Architecture
 from napari_aeseg.autoencoder.network import Autoencoder, from_weights
-from napari_aeseg.autoencoder.resume import ADAM_STATE, Checkpoint, TrainingRecord
+from napari_aeseg.autoencoder.resume import Checkpoint, TrainingRecord
 from napari_aeseg.errors import ModelFileError, sanitized
 from napari_aeseg.images.intensity import IntensityRange
 from napari_aeseg.io.atomic_write import atomic_write

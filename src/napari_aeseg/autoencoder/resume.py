@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import TrainingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    import torch
 
     from napari_aeseg.autoencoder.architecture import Architecture
-    from napari_aeseg.autoencoder.network import Autoencoder
-
-#: What AdamW keeps for each weight: means of its gradients and of their squares.
-ADAM_STATE = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +42,6 @@ class Checkpoint:
     batch_size: int  # crops a step; less than asked for where memory was short
     # What AdamW keeps, named "exp_avg.<weight>" and "exp_avg_sq.<weight>"; on the CPU.
     moments: dict[str, torch.Tensor]
-
-
-def set_moments(
-    network: Autoencoder,
-    optimizer: torch.optim.Optimizer,
-    steps: int = 0,
-    moments: Mapping[str, torch.Tensor] | None = None,
-) -> None:
-    """Give AdamW its moments after so many steps, by default the zeros with which it begins.
-
-    AdamW would make them in its first step: if memory ran out in the middle, it would take half of
-    them for the whole.
-    """
-    for name, weight in network.named_parameters():
-        # Laid out in memory as the weights are, so that sums are rounded alike.
-        values = {key: torch.zeros_like(weight, requires_grad=False) for key in ADAM_STATE}
-        if moments is not None:
-            for key, value in values.items():
-                value.copy_(moments[f"{key}.{name}"])
-        # AdamW counts its steps in a tensor.
-        optimizer.state[weight] = {
-            "step": torch.tensor(float(steps), dtype=torch.float32, device="cpu"),
-            **values,
-        }
 
 
 def params_to_resume(

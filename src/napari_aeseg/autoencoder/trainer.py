@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from napari_aeseg.autoencoder.adamw import AdamW
 from napari_aeseg.autoencoder.architecture import PARAM_FIELDS, architecture_for
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.device import (
@@ -26,7 +27,7 @@ from napari_aeseg.autoencoder.device import (
 from napari_aeseg.autoencoder.diagnosis import training_warnings
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.network import Autoencoder, inference_copy, move_to
-from napari_aeseg.autoencoder.resume import ADAM_STATE, Checkpoint, TrainingRecord, set_moments
+from napari_aeseg.autoencoder.resume import Checkpoint, TrainingRecord
 from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.params import TrainingParams
 
@@ -86,11 +87,6 @@ class Trainer:
         )
         if init is not None:
             self.network.load_state_dict(init.network.state_dict())
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=self.params.learning_rate,
-            weight_decay=self.params.weight_decay,
-        )
         self.losses: list[float] = []
         self.diverged = False
         self._start = time.perf_counter()
@@ -100,7 +96,7 @@ class Trainer:
         with oom_as_device_error("the images", "Train on fewer or smaller ones."):
             self.sampler = CropSampler(images, self.params, architecture)
             self.batch_size = self.sampler.batch_size
-            set_moments(self.network, self.optimizer)
+            self.optimizer = AdamW(self.network, self.params.weight_decay)
             if resume and init is not None and init.checkpoint is not None:
                 self._resume(init.record, init.checkpoint)
             if unless_out_of_memory(lambda: self._place(self.device)) is None:
@@ -109,7 +105,8 @@ class Trainer:
 
     def _resume(self, record: TrainingRecord, checkpoint: Checkpoint) -> None:
         """Take over an unfinished training whose weights are in the network."""
-        set_moments(self.network, self.optimizer, record.steps, checkpoint.moments)
+        decay = self.params.weight_decay
+        self.optimizer = AdamW(self.network, decay, record.steps, checkpoint.moments)
         self.batch_size = checkpoint.batch_size
         self.losses = list(record.losses)
         self.notes = [*record.notes, f"Resumed after {record.steps} steps."]
@@ -139,8 +136,8 @@ class Trainer:
         """
         advice = "Choose smaller crops or a smaller width."
         with oom_as_device_error("a training step", advice), training_modes(self.device.type):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.params.learning_rate * _schedule(self.done, self.params.steps)
+            share = _schedule(self.done, self.params.steps)
+            self.optimizer.learning_rate = self.params.learning_rate * share
             while (loss := unless_out_of_memory(self._try_step)) is None:
                 self._need_less_memory()
             if math.isfinite(loss):
@@ -172,10 +169,7 @@ class Trainer:
 
     def _need_less_memory(self) -> None:
         """Halve the batch, or go on with the CPU; raise DeviceError if neither is left."""
-        self.optimizer.zero_grad(set_to_none=True)
-        for state in self.optimizer.state.values():
-            # Memory may have run out while AdamW was half done.
-            state["step"].fill_(float(self.done))
+        self.network.zero_grad(set_to_none=True)
         reason = f"{self.device} ran out of memory"
         if self.batch_size > 1:
             self.batch_size //= 2
@@ -194,8 +188,7 @@ class Trainer:
     def _place(self, device: torch.device) -> bool:
         """Bring network, optimiser and images to a device; return True."""
         move_to(self.network, device).train()
-        for state in self.optimizer.state.values():
-            state |= {key: state[key].to(device) for key in ADAM_STATE}
+        self.optimizer.move_to(device)
         self.sampler.move_to(device)
         self.device = device
         return True
@@ -243,17 +236,14 @@ class Trainer:
             checkpoint = unless_out_of_memory(self._checkpoint)
             if checkpoint is None:
                 self.note("There was no memory for what is needed to resume the training.")
-        self.optimizer.zero_grad(set_to_none=True)  # gradients take as much memory as weights
+        self.network.zero_grad(set_to_none=True)  # gradients take as much memory as weights
         return self._model(move_to(self.network, _CPU), checkpoint)
 
     def _checkpoint(self) -> Checkpoint:
         """Copy the state of the training."""
-        moments = {
-            f"{key}.{name}": self.optimizer.state[weight][key].detach().to("cpu", copy=True)
-            for name, weight in self.network.named_parameters()
-            for key in ADAM_STATE
-        }
-        return Checkpoint(self.batch_size, moments)
+        moments = self.optimizer.moments.items()
+        copies = {name: values.to("cpu", copy=True) for name, values in moments}
+        return Checkpoint(self.batch_size, copies)
 
     def _model(self, network: Autoencoder, checkpoint: Checkpoint | None) -> Model:
         record = TrainingRecord(
@@ -283,13 +273,13 @@ def _schedule(step: int, steps: int) -> float:
 
 def _optimise(
     network: Autoencoder,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     clean: torch.Tensor,
     noisy: torch.Tensor,
     precision: Precision = "float32",
 ) -> float:
     """Take one optimisation step on a batch and return its loss: NaN if the weights are lost."""
-    optimizer.zero_grad(set_to_none=True)
+    network.zero_grad(set_to_none=True)
     # Weights, and what AdamW makes of them, are float32 in any case.
     rounded = precision == "bfloat16"
     with torch.autocast(clean.device.type, torch.bfloat16) if rounded else nullcontext():

@@ -25,6 +25,7 @@ for line in sys.stdin:
     try:
         runpy.run_path(line.strip(), run_name="__main__")
         assert not {"napari", "qtpy"} & set(sys.modules), "it needs no window"
+        assert "torch._dynamo" not in sys.modules, "it takes a second to import"
         print("done", flush=True)
     except BaseException:
         print(repr(traceback.format_exc()), flush=True)

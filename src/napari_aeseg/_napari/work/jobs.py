@@ -315,9 +315,8 @@ def finding_devices() -> Work:
             import pyqtgraph  # noqa: F401
             from vispy.visuals.line.dash_atlas import DashAtlas
 
-            from napari_aeseg.autoencoder.device import available_devices, warm_up
+            from napari_aeseg.autoencoder.device import available_devices
 
-            warm_up()
             DashAtlas()  # its patterns are remembered
         return available_devices()
 
