@@ -32,7 +32,7 @@ from unittest.mock import patch
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Rng = np.random.Generator
 
@@ -198,9 +198,9 @@ def replaced(file: Path, data: bytes, outside: Path, way: int) -> str:
 
 
 class GoodFiles:
-    """Files of all kinds, made once in a folder."""
+    """Files of some kinds, made once in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kinds: Iterable[str] = tuple(SHARES)) -> None:
         import napari_aeseg as aeseg
 
         self.image = np.random.default_rng(0).random((64, 1056)).astype(np.float32)
@@ -225,19 +225,24 @@ class GoodFiles:
         self.model = aeseg.train(self.image, params, device="cpu")
         tree = aeseg.build_hierarchy(self.image[:, :64], model, self.grid, device="cpu")
         model.prototypes = tree.prototypes(2)
-        self.paths: dict[str, list[Path]] = {kind: [] for kind in SHARES}
-        for number, part in enumerate(parts):
-            self.paths["model"].append(folder / f"{number}.aeseg.safetensors")
-            part.save(self.paths["model"][-1])
-        self.paths["blocks"] = [folder / "store"]
-        self.go_on(folder / "store")
-        large = aeseg.build_hierarchy(
-            self.image, model, self.grid, device="cpu", blocks=aeseg.BlockParams(block_size=64)
-        )
-        for name, hierarchy in {"small": tree, "large": large}.items():
-            self.paths["hierarchy"].append(folder / f"{name}.aeseg.zarr")
-            hierarchy.save(self.paths["hierarchy"][-1])
-        self.paths["image"] = write_images(folder)
+        self.paths: dict[str, list[Path]] = {kind: [] for kind in kinds}
+        trees = {"small": tree}
+        if "model" in kinds:
+            for number, part in enumerate(parts):
+                self.paths["model"].append(folder / f"{number}.aeseg.safetensors")
+                part.save(self.paths["model"][-1])
+        if "blocks" in kinds:
+            self.paths["blocks"] = [folder / "store"]
+            self.go_on(folder / "store")
+            trees["large"] = aeseg.build_hierarchy(
+                self.image, model, self.grid, device="cpu", blocks=aeseg.BlockParams(block_size=64)
+            )
+        if "hierarchy" in kinds:
+            for name, hierarchy in trees.items():
+                self.paths["hierarchy"].append(folder / f"{name}.aeseg.zarr")
+                hierarchy.save(self.paths["hierarchy"][-1])
+        if "image" in kinds:
+            self.paths["image"] = write_images(folder)
 
     def go_on(self, path: Path) -> Any:
         """Take up the work in a folder of blocks; return the hierarchy."""
@@ -405,11 +410,11 @@ def peak_memory() -> Iterator[list[int]]:
 class Reader:
     """Damages copies of good files and reads them, all in one folder."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, kinds: Iterable[str] = tuple(SHARES)) -> None:
         self.case = home / "case"
         for name in ("good", "outside"):
             (home / name).mkdir()
-        self.good = GoodFiles(home / "good")
+        self.good = GoodFiles(home / "good", kinds)
         self.watch = Watch()
         # What is imported once, and memory that stays, is no fault of a file.
         for kind, paths in self.good.paths.items():
@@ -457,7 +462,7 @@ class Reader:
         return "read", ""
 
 
-def read_files(connection: Any, errors: str) -> None:
+def read_files(connection: Any, errors: str, kinds: tuple[str, ...]) -> None:
     """Answer each (kind, seed) until the connection is closed."""
     import torch
 
@@ -469,7 +474,7 @@ def read_files(connection: Any, errors: str) -> None:
     logging.disable(logging.CRITICAL)  # tifffile reports all that it finds
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory(prefix="aeseg-files-") as home, contextlib.suppress(EOFError):
-        reader = Reader(Path(home))
+        reader = Reader(Path(home), kinds)
         tempfile.tempdir = str(reader.case)
         connection.send({})
         while True:
@@ -482,8 +487,9 @@ def read_files(connection: Any, errors: str) -> None:
 class ReaderProcess:
     """A process that reads files, and the next one when it died or hung."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Iterable[str]) -> None:
         self.started = 0
+        self._kinds = tuple(kinds)
         self._process: Any = None
 
     def read(self, kind: str, seed: int) -> dict[str, Any]:
@@ -503,7 +509,8 @@ class ReaderProcess:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         with patch.dict(os.environ, {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}):
-            self._process = context.Process(target=read_files, args=(other, self._errors.name))
+            arguments = other, self._errors.name, self._kinds
+            self._process = context.Process(target=read_files, args=arguments)
             self._process.start()
         other.close()
         if self._receive(_SECONDS_TO_START) is None:
@@ -545,7 +552,7 @@ def read_damaged_files(
     failures: list[dict[str, Any]] = []
     most: Counter[str] = Counter()
     start = time.perf_counter()
-    process = ReaderProcess()
+    process = ReaderProcess(shares)
     for done, (_, kind, i) in enumerate(turns, 1):
         answer = process.read(kind, seed * 10**6 + i + 1)
         counts[f"{kind} {answer['outcome']}"] += 1

@@ -12,8 +12,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is looke
 
 
 def test_damaged_files_are_refused_or_usable():
-    shares = {"model": 0.4, "image": 0.45, "hierarchy": 0.1, "blocks": 0.05}
-    report = read_damaged_files(36, seed=3, shares=shares)
+    # Folders of blocks take ten times as long: tests/large/test_block_store.py damages these.
+    shares = {"model": 0.4, "image": 0.45, "hierarchy": 0.15}
+    report = read_damaged_files(32, seed=3, shares=shares)
     assert report["failures"] == []
     assert report["processes"] == 1
     counts = report["counts"]
