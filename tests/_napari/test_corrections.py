@@ -604,7 +604,7 @@ def test_objects_made_of_classes(segmented):
     assert view.objects.number.text().startswith(f"{expected.max()} objects, diameter ")
     segmented.min_size = 4000
     segmented.wait(30)
-    assert "No objects found" in view.objects.number.text()
+    assert "No objects stand out" in view.objects.number.text()
 
 
 def test_classes_that_do_not_exist_are_an_error(segmented):

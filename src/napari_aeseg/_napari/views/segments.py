@@ -257,7 +257,8 @@ class ObjectsPanel(QWidget):
         if number > 1:
             low, usual, high = np.percentile(diameters, [10, 50, 90])
             text += f", diameter {usual:.3g} ({low:.3g} to {high:.3g}) pixels"
-        self.number.setText(text if number else "No objects found. Try a higher sensitivity.")
+        nothing = "No objects stand out. Give a diameter, or raise the sensitivity."
+        self.number.setText(text if number else nothing)
         self.sizes_shown.show_values(diameters)
 
 
