@@ -37,7 +37,7 @@ _DIRECTIONS = 8
 _APART = 24
 # Tiles that directions are estimated from: size (of planes, of volumes), share of the image, number
 # at least and at most. Every second cell of them counts.
-_TILE_SIZE, _SHARE, _FEWEST, _MOST = {2: 64, 3: 192}, 1 / 24, 16, 96
+_TILE_SIZE, _SHARE, _FEWEST, _MOST = {2: 64, 3: 192}, 1 / 48, 16, 96
 _EVERY_SECOND: Any = (..., slice(None, None, 2), slice(None, None, 2))
 # Squares of larger features leave double precision.
 _LARGEST = 1e100

@@ -24,7 +24,7 @@ from napari_aeseg.autoencoder.device import (
 from napari_aeseg.autoencoder.network import Autoencoder, channels_last, inference_copy
 from napari_aeseg.errors import DeviceError, is_out_of_memory
 from napari_aeseg.images.parallel import cores, in_threads
-from napari_aeseg.images.tiles import Tile, plan_tiles, planes, read_tile, tile_view
+from napari_aeseg.images.tiles import Tile, plan_tiles, planes, tile_view
 from napari_aeseg.progress import Progress
 
 if TYPE_CHECKING:
@@ -112,19 +112,19 @@ def map_tiles(
             features[0] = x  # float32 in every precision: it is the image itself
         return work(EncodedTile(*place, {i: features[i][0] for i in levels}))
 
-    def read(place: tuple[tuple[int, ...], Tile], how: Callable[..., np.ndarray]) -> np.ndarray:
+    def read(place: tuple[tuple[int, ...], Tile]) -> np.ndarray:
         plane, tile = place
         # An index of slices and numbers is more than numpy's stubs can follow.
         index: Any = (slice(None), *plane)
-        return how(pixels[index], tile)
+        return tile_view(pixels[index], tile)
 
     if is_accelerator(device):
-        return _map_ahead(encode, partial(read, how=tile_view), tiles, device)
+        return _map_ahead(encode, read, tiles, device)
     threads = number_of_threads()
     # Each tile to a thread scales better than all threads to each tile, and suffers less when other
     # programs take a core.
     return in_threads(
-        lambda place: encode(place, torch.from_numpy(read(place, read_tile))),
+        lambda place: encode(place, torch.from_numpy(np.array(read(place)))),
         tiles,
         min(threads, len(tiles)),
         partial(use_one_thread, threads),

@@ -215,7 +215,7 @@ def refined(
     stays = (depth >= limit) | is_empty[cells] | (on_step & ~is_wide)
     exchange = _Exchange(cells, stays, limit, is_wide, evidence, reach, is_empty, gaussians)
     new = _without_specks(exchange.run(), stays)
-    by_pixel = values[exchange.between_pixels(new, step, labels.shape)].astype(labels.dtype)
+    by_pixel = values.astype(labels.dtype)[exchange.between_pixels(new, step, labels.shape)]
     untouched = _enlarged(stays, step, labels.shape) | (labels == empty) | (by_pixel == empty)
     np.copyto(by_pixel, labels, where=untouched)
     return connected_as_before(by_pixel, labels, band, min_size)
@@ -369,7 +369,6 @@ class _Exchange:
     def run(self) -> np.ndarray:
         """Return the new label of each cell."""
         cells, active = self.cells, self.active
-        values = self.values[active].astype(np.float32)
         place = np.full(cells.shape, -1, np.int32)
         place.flat[active] = np.arange(len(active))
         # For each label the active cells that may get it: in its box, and in `active`.
@@ -377,23 +376,27 @@ class _Exchange:
         rows = [place[self.boxes[k]].ravel()[at] for k, at in zip(self.labels, in_box, strict=True)]
         before = cells.ravel()[active]
         fits = [
-            values[row] @ self.weights[k]
+            self.values[active[row]].astype(np.float32) @ self.weights[k]
             + (self.offsets[k] + np.float32(_BEFORE) * (before[row] == k))
             for k, row in zip(self.labels, rows, strict=True)
         ]
+        scores, moved = list(fits), set(self.labels)  # labels that lost or gained cells
         for _ in range(_EXCHANGES):
             best = np.full(len(active), -np.inf, np.float32)
             label = cells.ravel()[active]
             padded = self._padded(cells)
-            for k, at, row, fit in zip(self.labels, in_box, rows, fits, strict=True):
-                share = self._share(padded, k, at)
-                score = np.where(share > 0, fit + share, -np.inf)
-                better = score > best[row]
-                best[row[better]] = score[better]
+            for i, (k, at, row) in enumerate(zip(self.labels, in_box, rows, strict=True)):
+                if k in moved:
+                    share = self._share(padded, k, at)
+                    scores[i] = np.where(share > 0, fits[i] + share, -np.inf)
+                better = scores[i] > best[row]
+                best[row[better]] = scores[i][better]
                 label[row[better]] = k
             changed = cells.copy()
             changed.flat[active] = label
-            if np.array_equal(changed, cells):
+            differ = changed != cells
+            moved = {*cells[differ].tolist(), *changed[differ].tolist()}
+            if not moved:
                 break
             cells = changed
         return cells
@@ -464,7 +467,6 @@ class _Exchange:
         place = np.zeros(cells.shape, np.int32)
         place.flat[scored] = np.arange(len(scored))
         at = np.unravel_index(strip, cells.shape)
-        values = self.values[scored].astype(np.float32)
         padded = self._padded(cells)
         corners = list(product(*((-1, 1) if s > 1 else (0,) for s in step)))
         best = np.full((len(corners), len(strip)), -np.inf, np.float32)
@@ -480,7 +482,8 @@ class _Exchange:
             score.fill(-np.inf)
             share.fill(0)
             share[inside] = self._share(padded, k, flat)
-            score[inside] = values[inside] @ self.weights[k] + self.offsets[k] + share[inside]
+            values = self.values[scored[inside]].astype(np.float32)
+            score[inside] = values @ self.weights[k] + self.offsets[k] + share[inside]
             rows = np.flatnonzero(share[place.ravel()[strip]] > 0)
             for c, corner in enumerate(corners):
                 of_pixel = _interpolated(score, beside, corner, rows)
