@@ -213,6 +213,14 @@ def test_replace_writes_existing_results_again(files, output, model):
     assert [tifffile.imread(output / f"{s}_labels.tif").max() for s in "abc"] == [7, 7, 7]
 
 
+def test_replaced_labels_leave_nothing_that_fits_only_those_before(files, output, model):
+    run(files[:1], output, model, alternatives=2, save_hierarchy=True)
+    assert len(names(output)) == 5
+    run(files[:1], output, model, table=False, existing="replace")
+
+    assert names(output) == ["a.aeseg.zarr", "a_labels.tif", "a_overlay.png"]
+
+
 def test_skip_segments_files_without_labels(files, output, model):
     run(files, output, model)
     (output / "b_labels.tif").unlink()  # written last

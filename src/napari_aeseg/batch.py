@@ -17,7 +17,12 @@ from napari_aeseg.autoencoder.device import choose_device, oom_as_device_error
 from napari_aeseg.errors import AesegError, InputError, StoppedError
 from napari_aeseg.images.axes import checked_voxel_size
 from napari_aeseg.images.units import unit_name
-from napari_aeseg.io.atomic_write import atomic_write, check_writable, refuse_existing
+from napari_aeseg.io.atomic_write import (
+    atomic_write,
+    check_writable,
+    refuse_existing,
+    remove_folder,
+)
 from napari_aeseg.io.bioio_reader import bioio_suffixes
 from napari_aeseg.io.contact_sheet import contact_sheet
 from napari_aeseg.io.images import (
@@ -397,13 +402,18 @@ class Batch:
         folder, stem = self.output, stem_of(path)
         if self.is_one_file:
             folder, stem = self.output.parent, stem_of(self.output)
+        labels = self.output if self.is_one_file else folder / f"{stem}_labels.tif"
+        of_blocks = self.output if self.is_one_file else folder / f"{stem}_labels.ome.zarr"
+        picture, table = folder / f"{stem}_overlay.png", folder / f"{stem}_table.csv"
+        alternatives = folder / f"{stem}_alternatives.png"
         return Results(
-            self.output if self.is_one_file else folder / f"{stem}_labels.tif",
-            self.output if self.is_one_file else folder / f"{stem}_labels.ome.zarr",
-            None if self.is_one_file else folder / f"{stem}_overlay.png",
-            folder / f"{stem}_table.csv" if self.table else None,
+            labels,
+            of_blocks,
+            None if self.is_one_file else picture,
+            table if self.table else None,
             folder / f"{stem}{HIERARCHY_SUFFIX}" if self.save_hierarchy else None,
-            folder / f"{stem}_alternatives.png" if self.alternatives else None,
+            alternatives if self.alternatives else None,
+            frozenset({labels, of_blocks, picture, table, alternatives}),
         )
 
     def steps(self, stop: StopFlag | None = None) -> Generator[Progress, None, BatchReport]:
@@ -536,6 +546,7 @@ class Batch:
         by_patch = tree.is_lazy and self.cut.mode != "objects"
         values = self.cut.of_patch(tree, prototypes) if by_patch else labels
         results, written = self.results(path), []
+        of_earlier_labels = results.of_labels if results.are_done else frozenset()
         if results.overlay is not None and tree.axes.space == "YX" and not tree.is_lazy:
             pixels, axes = (
                 (tree.brightness, "YX") if image is None else (image.array, tree.axes.letters)
@@ -559,6 +570,8 @@ class Batch:
             written.append(results.alternatives)
         # Labels last: they mean that a file is done.
         labels_path = yield from self._write_labels(results, tree, labels, stop)
+        for outdated in of_earlier_labels - {labels_path, *written}:
+            remove_folder(outdated) if outdated.is_dir() else outdated.unlink(missing_ok=True)
         if prototypes is None and self.cut.needs_classes:
             prototypes = self.cut.prototypes_of(tree)
         outcome = FileOutcome(
@@ -643,6 +656,7 @@ class Results:
     table: Path | None
     hierarchy: Path | None
     alternatives: Path | None
+    of_labels: frozenset[Path]  # all that fits only these labels, wanted or not
 
     def __iter__(self) -> Iterator[Path]:
         pictures = (self.overlay, self.alternatives)
