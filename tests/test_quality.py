@@ -8,7 +8,7 @@ from skimage import data
 import napari_aeseg as aeseg
 from napari_aeseg.regions.tree.ward import ward_tree
 
-SIDE = 256
+SIDE = 192
 
 
 def covering(truth: np.ndarray, labels: np.ndarray) -> float:
@@ -44,7 +44,7 @@ def mosaic(truth) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def tree(mosaic) -> aeseg.Hierarchy:
-    params = aeseg.TrainingParams(steps=60)
+    params = aeseg.TrainingParams(steps=60, batch_size=2)
     return aeseg.build_hierarchy(mosaic, aeseg.train(mosaic, params, device="cpu"), device="cpu")
 
 
