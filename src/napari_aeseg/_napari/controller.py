@@ -90,6 +90,7 @@ if TYPE_CHECKING:
 
 _TABLE_HEIGHT = 220  # pixels
 _MOST_AUTOSAVED = 5  # files in the list of models
+_UNCERTAIN = "The class is least certain in the middle of the view: paint there."
 
 
 class Controller:
@@ -177,7 +178,7 @@ class Controller:
             (segments.tools.forget_button, corrections.forget_examples),
             (segments.markers.button, self.paint),
             (segments.markers.next_button, self.show_uncertain_place),
-            (segments.markers.uncertainty_button, self.show_diagnostic, UNCERTAINTY),
+            (segments.markers.uncertainty_button, self.toggle_diagnostic, UNCERTAINTY),
             (segments.markers.keep_button, corrections.store_learned),
             (dock.folder.button, self._segment_chosen_folder),
             (dock.table_button, self.show_table),
@@ -515,6 +516,8 @@ class Controller:
         self.correct(actions.get(tool, corrections.split), image, place)
 
     def _on_strokes(self) -> None:
+        if self.state.message == _UNCERTAIN:
+            self.state.message = ""
         self.previews.request_update()
         self.drafts.request()
 
@@ -535,6 +538,7 @@ class Controller:
         shown = self.viewer.dims.displayed[-2:]
         first = self.viewer.dims.ndim - len(world)
         camera_of(self.viewer).center = (0.0, *(world[axis - first] for axis in shown))
+        self.state.message = _UNCERTAIN
         return place
 
     def fix_classes(self, fixed: bool) -> None:

@@ -61,7 +61,9 @@ class ManualCorrections:
         for result in state.results.values():  # of a dock that was closed
             if result.markers is not None:
                 self._follow(result.markers)
+        self._class_colors: tuple[str, ...] | None = None
         state.on("cut", draw=self._show_strokes)
+        state.on("cut", "classes", "learned", draw=self._color_strokes)
 
     def close(self) -> None:
         """Leave the strokes to napari."""
@@ -239,6 +241,16 @@ class ManualCorrections:
             if result.markers is not None:
                 result.markers.visible = mode == "markers"
 
+    def _color_strokes(self) -> None:
+        """Give strokes the colours of classes where they are these."""
+        cut = self._state.cut
+        if cut.mode != "markers" or self._state.class_colors(cut) == self._class_colors:
+            return
+        self._class_colors = self._state.class_colors(cut)
+        for result in self._state.results.values():
+            if result.markers is not None:
+                result.markers.colormap = stroke_colors(self._class_colors)
+
     def restore(self, image: Image, draft: Draft) -> None:
         """Bring back what was done by hand on a segmented image."""
         patches = self._state.results[image].hierarchy.patches
@@ -253,7 +265,7 @@ class ManualCorrections:
             self._viewer.add_labels(
                 strokes,
                 name=f"{image.name} strokes",
-                colormap=stroke_colors(),
+                colormap=stroke_colors(self._class_colors),
                 opacity=1.0,
                 **place,
             )

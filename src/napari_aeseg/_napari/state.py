@@ -66,6 +66,8 @@ EDITS_DISCARDED = (
 OWN_CLASSES = (
     "The stored classes are of other channels or another model: this image has classes of its own."
 )
+# Of classes, at least: with the same ones for all, a slider for their number leaves them alone.
+_COLORS = 30
 FIRST_CUT = Cut(markers_are="classes")  # of a new dock
 _MOST_PIXELS = 2**22  # of an image whose objects are looked for before anybody asks
 _MOST_MODELS = 8  # of a session that are kept in memory
@@ -644,6 +646,13 @@ class DockState:
             return None if self.learned is None else self.learned.prototypes
         fixed = self.classes.prototypes
         return None if fixed is None or fixed.examples is None else fixed
+
+    def class_colors(self, cut: Cut) -> tuple[str, ...] | None:
+        """Return the colours of labels where these are classes; None where they are not."""
+        if cut.mode != "classes" and not cut.learns_classes:
+            return None
+        learned = 0 if self.learned is None else len(self.learned.prototypes.centres)
+        return self.classes.colors_of(max(self.n_classes, cut.n_classes, _COLORS, learned))
 
     def _learned_labels(self, image: Image, cut: Cut) -> Any:
         """The newest classes from strokes of an image; None where the cut shows none."""

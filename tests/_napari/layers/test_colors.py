@@ -30,6 +30,8 @@ def test_classes_have_the_colours_that_were_set(segmented):
 def test_a_stroke_has_the_colour_of_its_segment_and_stands_out_from_it(segmented):
     segmented.mode = "markers"
     strokes = segmented.paint()
+    segmented.markers_are = "segments"
+    segmented.wait(10)
     for label in (1, 2, 3, 12):
         stroke, segment = strokes.get_color(label), segmented.preview.get_color(label)
         hues = [rgb_to_hsv(*color[:3])[0] for color in (stroke, segment)]
@@ -40,6 +42,19 @@ def test_a_stroke_has_the_colour_of_its_segment_and_stands_out_from_it(segmented
         assert stroke[:3].min() < 0.21
     colors = [strokes.get_color(label)[:3] for label in (1, 2, 3)]
     assert min(abs(colors[i] - colors[i - 1]).max() for i in range(3)) > 0.3
+
+
+def test_strokes_and_what_is_learned_from_them_have_the_colours_of_classes(segmented):
+    segmented.class_colors = ("#ff0000", "#00ff00", "#0000ff")
+    segmented.mode = "markers"
+    strokes = segmented.paint()
+    strokes.data[2:4, 2:6] = 2
+    strokes.refresh()
+    segmented.wait(10)
+    (kept,) = segmented.keep()
+    for layer in (strokes, segmented.preview, kept):
+        assert np.allclose(layer.get_color(2), (0, 1, 0, 1))
+        assert np.allclose(layer.get_color(3), (0, 0, 1, 1))
 
 
 def test_a_kept_layer_has_the_colours_of_the_preview(segmented):

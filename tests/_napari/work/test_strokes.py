@@ -111,6 +111,10 @@ def test_where_next_shows_an_uncertain_place(learning):
     row, column = widget.show_uncertain_place()
     centre = camera_of(widget.viewer_model).center[-2:]
     np.testing.assert_allclose(centre, layer.data_to_world((row, column)))
+    assert "in the middle of the view" in widget._dock.status.text.text()
+    layer.data[row, column] = 1
+    layer.refresh()
+    assert "in the middle of the view" not in widget._dock.status.text.text()
 
 
 def test_uncertainty_is_a_layer(learning):

@@ -89,11 +89,14 @@ def cyclic_colormap() -> CyclicLabelColormap:
     return label_colors()
 
 
-def stroke_colors() -> CyclicLabelColormap:
-    """Return `label_colors` as bright and vivid as can be, pale ones dark.
+def stroke_colors(class_colors: Sequence[str] | None = None) -> CyclicLabelColormap:
+    """Return the colours of strokes: those of classes, as "#rrggbb", if strokes are classes.
 
-    A stroke then stands out from the segment around it, which has its colour half transparent.
+    Others are `label_colors` as bright and vivid as can be, pale ones dark. A stroke then stands
+    out from the segment around it, which has its colour half transparent.
     """
+    if class_colors is not None:
+        return CyclicLabelColormap(colors=["transparent", *class_colors])
     colormap = label_colors()
     colors = colormap.colors.copy()
     for color in colors[1:]:

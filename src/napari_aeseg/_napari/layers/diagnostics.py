@@ -126,6 +126,7 @@ class DiagnosticLayers:
         if layer is not None and layer in self._viewer.layers and layer.data.shape == values.shape:
             layer.data = values
             return layer
+        selected = set(self._viewer.layers.selection)
         layer = unwrapped(
             self._viewer.add_image(
                 values,
@@ -142,6 +143,8 @@ class DiagnosticLayers:
         ):  # it stays on top, hidden until a control is changed
             layers.move(layers.index(layer), layers.index(preview))
             preview.visible = False
+        if name == UNCERTAINTY:  # painting goes on
+            layers.selection = selected
         self._layers[image, name] = layer
         self.update_names()
         return layer

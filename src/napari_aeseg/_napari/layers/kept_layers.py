@@ -106,11 +106,8 @@ class KeptLayers:
             visible=False,  # it would shine through the preview once that moves on
             **place,
         )
-        if cut.mode == "classes":
-            number = max(state.n_classes, cut.n_classes)
-            layer.colormap = class_colormap(state.classes.colors_of(number))
-        else:
-            layer.colormap = label_colors()
+        colors = state.class_colors(cut)
+        layer.colormap = label_colors() if colors is None else class_colormap(colors)
         on_disk = labels if lazy else None if isinstance(data, np.ndarray) else data
         classes = self._classes(image, cut, example)
         kept = KeptLayer(layer, image, result, classes, on_disk)

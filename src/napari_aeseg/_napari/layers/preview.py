@@ -40,7 +40,6 @@ _MILLISECONDS_TO_UPDATE = 15  # changes that come faster are shown together: the
 _MILLISECONDS_TO_LOOK = 100  # until the view rests
 _OPACITY, _OUTLINE = 0.5, 2  # of filled labels; width of outlines in pixels of the image
 _KEY = "O"  # fill, outlines, off
-_MOST_CLASSES = 30  # with one colormap for all, a slider for their number leaves it alone
 
 
 class PreviewLayers:
@@ -172,7 +171,8 @@ class PreviewLayers:
     def _describe(self) -> None:
         """Have napari say in its status bar what is under the pointer, once the controls rest."""
         state, mode = self._state, self._state.cut.mode
-        kind = {"classes": "class", "markers": "segment"}.get(mode, mode.removesuffix("s"))
+        kind = "segment" if mode == "markers" else mode.removesuffix("s")
+        kind = kind if state.class_colors(state.cut) is None else "class"
         names = state.classes.names_of(state.n_classes) if mode == "classes" else ()
         for image, layer in state.previews.items():
             if image in state.results and isinstance(layer.data, np.ndarray):
@@ -254,14 +254,14 @@ class PreviewLayers:
             self.request_update()
 
     def _colormap(self, cut: Cut, image: Image) -> Any:
-        if cut.mode != "classes":
+        class_colors = self._state.class_colors(cut)
+        if class_colors is None:
             if self._state.display != "outlines" or not image.rgb:
                 return cyclic_colormap()
             if image not in self._outline_colors:
                 self._outline_colors[image] = outline_colors(some_colors(image))
             return self._outline_colors[image]
-        number = max(self._state.n_classes, cut.n_classes, _MOST_CLASSES)
-        return class_colormap(self._state.classes.colors_of(number))
+        return class_colormap(class_colors)
 
     def _show(self, image: Image, labels: Any, colormap: Any) -> None:
         layer, axes = self.layer_of(image), self._state.results[image].hierarchy.axes

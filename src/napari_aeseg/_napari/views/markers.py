@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 from qtpy.QtWidgets import QButtonGroup, QRadioButton, QWidget
 
+from napari_aeseg._napari.layers.diagnostics import UNCERTAINTY
 from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column, in_a_row, push_button
 from napari_aeseg.regions.cuts.cut import MarkersAre
 
@@ -53,9 +54,9 @@ class MarkersPanel(QWidget):
         )
         self.uncertainty_button = push_button(
             "Uncertainty",
-            "Add a layer that is bright where the class is uncertain. Press again after the "
-            "strokes have changed.",
+            "Add a layer that is bright where the class is uncertain, or remove it.",
         )
+        self.uncertainty_button.setCheckable(True)
         self.keep_button = push_button(
             "Store classes",
             "Store the classes in the model, for other images and another day; go on in Classes, "
@@ -70,7 +71,7 @@ class MarkersPanel(QWidget):
             self.keep_button,
             self.hint,
         )
-        state.on("cut", "images", "results", "learned", draw=self._draw)
+        state.on("cut", "images", "results", "learned", "diagnostics", "busy", draw=self._draw)
 
     def _draw(self) -> None:
         state, choice = self._state, self._state.cut.markers_are
@@ -80,3 +81,4 @@ class MarkersPanel(QWidget):
         for button in (self.next_button, self.uncertainty_button, self.keep_button):
             button.setVisible(choice == "classes")
             button.setEnabled(state.learned_prototypes is not None)
+        self.uncertainty_button.setChecked(UNCERTAINTY in state.diagnostics)
