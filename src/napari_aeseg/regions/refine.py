@@ -369,8 +369,7 @@ class _Exchange:
     def run(self) -> np.ndarray:
         """Return the new label of each cell."""
         cells, active = self.cells, self.active
-        place = np.full(cells.shape, -1, np.int32)
-        place.flat[active] = np.arange(len(active))
+        place = _places(cells.shape, active)
         # For each label the active cells that may get it: in its box, and in `active`.
         in_box = [self._near(k, place) for k in self.labels]
         rows = [place[self.boxes[k]].ravel()[at] for k, at in zip(self.labels, in_box, strict=True)]
@@ -381,16 +380,21 @@ class _Exchange:
             for k, row in zip(self.labels, rows, strict=True)
         ]
         scores, moved = list(fits), set(self.labels)  # labels that lost or gained cells
+        label = before.copy()
         for _ in range(_EXCHANGES):
-            best = np.full(len(active), -np.inf, np.float32)
-            label = cells.ravel()[active]
-            padded = self._padded(cells)
+            padded, is_new = self._padded(cells), np.zeros(len(active), bool)
             for i, (k, at, row) in enumerate(zip(self.labels, in_box, rows, strict=True)):
                 if k in moved:
                     share = self._share(padded, k, at)
-                    scores[i] = np.where(share > 0, fits[i] + share, -np.inf)
-                better = scores[i] > best[row]
-                best[row[better]] = scores[i][better]
+                    score = np.where(share > 0, fits[i] + share, -np.inf)
+                    is_new[row[score != scores[i]]] = True
+                    scores[i] = score
+            best = np.full(len(active), -np.inf, np.float32)
+            for k, row, score in zip(self.labels, rows, scores, strict=True):
+                to_compare = np.flatnonzero(is_new[row])
+                row, score = row[to_compare], score[to_compare]
+                better = score > best[row]
+                best[row[better]] = score[better]
                 label[row[better]] = k
             changed = cells.copy()
             changed.flat[active] = label
@@ -464,27 +468,25 @@ class _Exchange:
         near_border = _grown(_at_border(cells, self.reach), self.reach)
         strip = np.flatnonzero(near_border)
         scored = np.flatnonzero(_grown(near_border, step))
-        place = np.zeros(cells.shape, np.int32)
-        place.flat[scored] = np.arange(len(scored))
-        at = np.unravel_index(strip, cells.shape)
+        place, in_strip = _places(cells.shape, scored), _places(cells.shape, strip)
+        own, at = place.ravel()[strip], np.unravel_index(strip, cells.shape)
         padded = self._padded(cells)
         corners = list(product(*((-1, 1) if s > 1 else (0,) for s in step)))
         best = np.full((len(corners), len(strip)), -np.inf, np.float32)
         label = np.repeat(cells.ravel()[strip][np.newaxis], len(corners), axis=0)
         score, share = np.empty(len(scored), np.float32), np.empty(len(scored), np.float32)
-        at_scored = np.unravel_index(scored, cells.shape)
         beside = _rows_beside(place, at, step)
         for k in self.labels:
             box = self.boxes[k]
-            inside = np.flatnonzero(_in_box(at_scored, box))
-            here = tuple(a[inside] - s.start for a, s in zip(at_scored, box, strict=True))
-            flat = np.ravel_multi_index(here, [s.stop - s.start for s in box])
+            flat = np.flatnonzero(place[box] >= 0)
+            inside, rows = place[box].ravel()[flat], in_strip[box].ravel()
             score.fill(-np.inf)
             share.fill(0)
             share[inside] = self._share(padded, k, flat)
             values = self.values[scored[inside]].astype(np.float32)
             score[inside] = values @ self.weights[k] + self.offsets[k] + share[inside]
-            rows = np.flatnonzero(share[place.ravel()[strip]] > 0)
+            rows = rows[rows >= 0]
+            rows = rows[share[own[rows]] > 0]
             for c, corner in enumerate(corners):
                 of_pixel = _interpolated(score, beside, corner, rows)
                 better = of_pixel > best[c, rows]
@@ -516,11 +518,11 @@ def _boxes(cells: np.ndarray, number: int, reach: Sequence[int]) -> list[tuple[s
     return [tuple(box) for box in boxes]
 
 
-def _in_box(at: Sequence[np.ndarray], box: Sequence[slice]) -> np.ndarray:
-    inside = np.ones(len(at[0]), bool)
-    for a, s in zip(at, box, strict=True):
-        inside &= (a >= s.start) & (a < s.stop)
-    return inside
+def _places(shape: tuple[int, ...], cells: np.ndarray) -> np.ndarray:
+    """Return where in a list of cells each cell is, int32; -1 for others."""
+    place = np.full(shape, -1, np.int32)
+    place.flat[cells] = np.arange(len(cells))
+    return place
 
 
 def _rows_beside(
