@@ -242,10 +242,11 @@ def test_nothing_is_smaller_than_min_size():
     assert_found(truth, objects_in(pixels, min_size=60))
 
 
-def test_min_size_lets_tiny_objects_through():
+@pytest.mark.parametrize("settings", [{"min_size": 4}, {"diameter": 4}])
+def test_tiny_objects_are_found_where_they_are_asked_for(settings):
     truth = discs(radius=2.0)  # 9 pixels
     pixels = picture(truth, 0.0)
-    assert objects_in(pixels, min_size=4).max() == 5
+    assert objects_in(pixels, **settings).max() == 5
 
 
 def test_parts_of_the_foreground_stay_whole_unless_they_have_a_clear_neck():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     OfSource = dict[Source, list[Candidates]]
     OfSamples = dict[Source, list[list[Candidates]]]
 
-# Candidates have at least so many pixels; `min_size` replaces it where it is smaller.
-_SMALLEST = 15
+# Candidates have at least so many pixels, fewer if `min_size` or `diameter` asks for smaller ones.
+_SMALLEST, _FEWEST = 15, 4
 # Least score of objects that tell what is typical of the image.
 _TYPICAL = 0.4
 # An object may lie in better ones with at most this share of its pixels.
@@ -183,10 +183,11 @@ class ObjectSearch:
         self._coarse: dict[tuple[int, int], np.ndarray] = {}  # maps at every n-th pixel
         self._walled: dict[tuple[Source, int], np.ndarray | None] = {}
         # The newest scores, evidence and objects, and the settings that they are of.
-        self._scored_for = _DEFAULTS
+        self._scored_for: tuple[float | None, ...] | None = None
         self._scored: dict[Source, Scored] = {}
         self._contrast: dict[Source, float] = {}
         self._evidence: dict[Source, float] = {}
+        self._chosen: tuple[Any, np.ndarray] | None = None
         self._found: _Found | None = None
 
     def find(
@@ -251,7 +252,9 @@ class ObjectSearch:
             source, labels = cells
             sources = [source]
         else:
-            sources = sources or best_sources(self.evidence(settings, stop), settings)
+            sources = sources or self._sources(settings)
+            if given is None and len(sources) > 1:
+                sources = best_sources(self.evidence(settings, stop), settings)
             sources = [s for s in sources if self._stands_out(s, settings, stop)]
             labels = self._best_of(sources, settings, stop)
             if foreground is not None:
@@ -315,27 +318,32 @@ class ObjectSearch:
     ) -> dict[Source, float]:
         """Return how much like objects those of each source look, all together."""
         self._forget_scores(settings)
-        if self._evidence:
-            return self._evidence
-        total = dict.fromkeys(self._sources(settings), 0.0)
-        step = self._step(settings)
-        for source in total:
-            samples = self._samples_of(source, settings, step, stop)
-            for sample in samples or [self._candidates_of(source, settings, step, stop)]:
-                total[source] += self._typical(sample, settings, step, stop).evidence
-        self._evidence = total
-        return total
+        sources, step = self._sources(settings), self._step(settings)
+        for source in sources:
+            if source not in self._evidence:
+                samples = self._samples_of(source, settings, step, stop)
+                samples = samples or [self._candidates_of(source, settings, step, stop)]
+                self._evidence[source] = sum(
+                    self._typical(sample, settings, step, stop).evidence for sample in samples
+                )
+        return {source: self._evidence[source] for source in sources}
 
     def _best_of(
         self, sources: Sequence[Source], settings: ObjectSettings, stop: StopFlag | None
     ) -> np.ndarray:
         """The best candidates of some sources that do not overlap."""
+        self._forget_scores(settings)
+        chosen_for = (tuple(sources), settings.sensitivity)
+        if self._chosen is not None and self._chosen[0] == chosen_for:
+            return self._chosen[1]
         step = self._step(settings)
         scored = [of_set for s in sources for of_set in self._scores(s, settings, stop)]
         raise_if_stopped(stop, "objects")
         least = least_score(scored, settings.sensitivity)
         shape = _coarse_shape(self._maps[0].shape, step)
-        return self._at_full_size(filled(without_overlaps(scored, least, shape)[0]), step)
+        labels = self._at_full_size(filled(without_overlaps(scored, least, shape)[0]), step)
+        self._chosen = chosen_for, labels
+        return labels
 
     def _at_full_size(self, labels: np.ndarray, step: int) -> np.ndarray:
         for axis, n in enumerate(self._maps[0].shape):
@@ -387,10 +395,16 @@ class ObjectSearch:
         return self._scored[source]
 
     def _forget_scores(self, settings: ObjectSettings) -> None:
-        """Discard scores and evidence for other settings; some do not change them."""
-        settings = replace(settings, sensitivity=0.5, exclude_borders=False)
-        if settings != self._scored_for:
-            self._scored_for, self._scored, self._evidence = settings, {}, {}
+        """Discard scores, evidence and choice for other settings; some do not change them."""
+        scored_for = (
+            settings.diameter,
+            settings.max_size,
+            _smallest(settings),
+            self._step(settings),
+        )
+        if scored_for != self._scored_for:
+            self._scored_for, self._scored, self._evidence = scored_for, {}, {}
+            self._chosen = None
 
     def _typical(
         self, of_parts: list[Candidates], settings: ObjectSettings, step: int, stop: StopFlag | None
@@ -620,8 +634,9 @@ def _windows(view: np.ndarray, side: int) -> list[tuple[slice, ...]]:
 
 
 def _smallest(settings: ObjectSettings) -> int:
-    """Pixels of the smallest candidates."""
-    return min(settings.min_size or _SMALLEST, _SMALLEST)
+    """Pixels of the smallest candidates: a third of a given diameter is possible."""
+    third = np.pi / 4 * ((settings.diameter or np.inf) / 3) ** 2
+    return int(min(settings.min_size or _SMALLEST, _SMALLEST, max(third, _FEWEST)))
 
 
 def _options(
@@ -679,8 +694,8 @@ def least_score(scored: Scored, sensitivity: float) -> float:
     """Return the score that objects must exceed."""
     of_sets = []
     for candidates, score in scored:
-        chosen, _ = candidates.parts.best_cut(np.maximum(score - 0.1, 0))
-        of_sets.append(score[chosen])
+        outermost = candidates.parts.best_parts(np.maximum(score - 0.1, 0))
+        of_sets.append(score[np.unique(outermost[outermost > 0])])
     of_all = np.concatenate(of_sets) if of_sets else np.zeros(0)
     clear = _quantile(of_all, of_all**2, 0.7) if of_all.any() else 0.0
     return float(np.clip(_SHARE * clear, *_LEAST_SCORE)) * 2 * (1 - sensitivity)

@@ -91,7 +91,15 @@ class NestedParts:
         return running[self._last] - running[self._first]
 
     def best_cut(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Non-overlapping parts of the largest total value, and their image of labels 1 .. n.
+        """Non-overlapping parts of the largest total value, and their image of labels 1 .. n."""
+        outermost = self.best_parts(value)
+        chosen = np.unique(outermost[outermost > 0])
+        label = np.zeros(len(self), np.int32)
+        label[chosen] = np.arange(1, len(chosen) + 1)
+        return chosen, label[outermost][self.part_of_pixel].reshape(self.shape)
+
+    def best_parts(self, value: np.ndarray) -> np.ndarray:
+        """For each part, which of non-overlapping parts of the largest total it lies in, or 0.
 
         Parts of a value of 0 are not taken; a part is preferred to parts inside it of the same
         total. Part 0 is never taken.
@@ -106,7 +114,4 @@ class NestedParts:
             above = outermost[self.parents[parts]]
             own = np.where(taken[parts], np.arange(parts.start, parts.stop), 0)
             outermost[parts] = np.where(above > 0, above, own)
-        chosen = np.unique(outermost[outermost > 0])
-        label = np.zeros(len(self), np.int32)
-        label[chosen] = np.arange(1, len(chosen) + 1)
-        return chosen, label[outermost][self.part_of_pixel].reshape(self.shape)
+        return outermost
