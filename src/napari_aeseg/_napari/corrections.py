@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.cuts.edits import Edit
 
-_BRUSH = 10  # pixels; napari's own is 10 as well, set here because strokes need it
+# In pixels, and as part of the image's shorter side: in small images, more covers whole parts.
+_BRUSH, _PART_OF_SIDE = 10, 40
 _ONE_PATCH = (
     "This region is a single patch, which cannot be split: choose a larger one, or segment again "
     "with smaller patches."
@@ -163,7 +164,11 @@ class ManualCorrections:
         examples = before.clicked(place, labels, np.zeros(0) if similar is None else similar)
         state.change_result(image, examples=examples if examples.wanted else None)
         similar = state.similar_ids(image, state.cut, example)
-        state.message = "" if similar is None else f"{len(similar)} similar {mode}."
+        if similar is None:
+            state.message = ""
+        else:
+            noun = mode.removesuffix("s") if len(similar) == 1 else mode
+            state.message = f"{len(similar)} similar {noun}."
 
     def forget_examples(self) -> None:
         """Show all segments of all images again."""
@@ -270,7 +275,8 @@ class ManualCorrections:
                 **place,
             )
         )
-        layer.brush_size = _BRUSH
+        side = min(self._state.results[image].hierarchy.axes.space_shape[-2:])
+        layer.brush_size = min(_BRUSH, max(1, side // _PART_OF_SIDE))
         self._follow(layer)
         self._state.change_result(image, markers=layer)
         return layer

@@ -12,6 +12,7 @@ from napari.layers import Image
 from _napari.conftest import halves, join_workers
 from napari_aeseg._napari.layers.image_input import image_input
 from napari_aeseg._napari.state import FIRST_CUT, ClassStyle, DockState, Result
+from napari_aeseg._napari.views.choices.modes import ModesView
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
 from napari_aeseg.regions import alternatives
@@ -106,18 +107,25 @@ def test_objects_on_the_way_are_those_of_the_preview(state, finder, qtbot, monke
     looked.set()
 
 
-@pytest.mark.parametrize("changes", [{}, {"n_classes": 2}])
+@pytest.mark.parametrize(
+    ("changes", "is_clicked"), [({}, False), ({"n_classes": 2}, False), ({}, True)]
+)
 def test_objects_are_shown_where_they_stand_out_and_no_control_was_changed(
-    state, hierarchy, changes
+    state, hierarchy, changes, is_clicked, qtbot
 ):
     (image,) = state.images
     squares = np.kron(np.arange(16).reshape(4, 4), np.pad(np.ones((10, 10), int), 1))
     state.objects = {image: (None, squares)}
     state.change_result(image, hierarchy=replace(hierarchy, brightness=squares > 0))
     state.cut, state.mode_is_open = replace(FIRST_CUT, **changes), True
+    if is_clicked:
+        modes = ModesView(state)
+        qtbot.addWidget(modes)
+        modes.buttons["regions"].click()
     state.choose_mode(image)
-    assert state.cut.mode == ("regions" if changes else "objects")
-    assert bool(state.message) != bool(changes)
+    is_chosen = bool(changes) or is_clicked
+    assert state.cut.mode == ("regions" if is_chosen else "objects")
+    assert bool(state.message) != is_chosen
 
 
 def test_another_number_and_mode_are_found_once_the_controls_rest(state, found, starts):

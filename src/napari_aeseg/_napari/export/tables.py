@@ -97,7 +97,10 @@ def _colors(values: pd.Series) -> tuple[list[Any], Legend]:
         return [words[word] for word in values], legend
     numbers = values.to_numpy(float)
     finite = numbers[np.isfinite(numbers)]
-    low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
+    low, high = 0.0, 1.0
+    if finite.size:  # values that there are: of a few, the smallest and the largest
+        low = np.percentile(finite, 1, method="lower")
+        high = np.percentile(finite, 99, method="higher")
     share = np.clip((numbers - low) / (high - low or 1.0), 0, 1)
     colors = ensure_colormap("viridis").map(np.nan_to_num(share))
     colors[~np.isfinite(numbers)] = (0.5, 0.5, 0.5, 1)  # grey

@@ -40,7 +40,8 @@ def hover_table(
     kinds = ["", *names[: len(pixels) - 1]]
     kinds += [f"{kind} {number}" for number in range(len(kinds), len(pixels))]
     ndim = len(axes.space.replace("T", ""))
-    unit = "pixels" if axes.spacing is None else f"{axes.unit}{'²' if ndim == 2 else '³'}"
+    size, pixel, power = ("area", "pixels", "²") if ndim == 2 else ("volume", "voxels", "³")
+    unit = pixel if axes.spacing is None else f"{axes.unit}{power}"
     area = pixels if axes.spacing is None else pixels * float(np.prod(axes.spacing))
     share = [f"{100 * n / labels.size:.3g} %" for n in pixels]
-    return pd.DataFrame({kind: kinds, f"area in {unit}": area, "share": share})
+    return pd.DataFrame({kind: kinds, f"{size} in {unit}": area, "share": share})

@@ -48,13 +48,17 @@ class ModesView(QWidget):
             button = ThumbnailButton(_SIDES[0])
             button.setText(mode.capitalize())
             button.setToolTip(_TIPS[mode])
-            button.clicked.connect(lambda *_, mode=mode: state.change_cut(mode=mode))
+            button.clicked.connect(lambda *_, mode=mode: self._choose(mode))
             self._group.addButton(button)
             self.buttons[mode] = button
             row.addWidget(button, stretch=1)
         self.setStyleSheet(STYLE)
         state.on("cut", draw=self._draw_chosen)
         state.on("mode_pictures", "classes", draw=self._draw_pictures)
+
+    def _choose(self, mode: Mode) -> None:
+        self._state.mode_is_open = False  # also where it is shown already
+        self._state.change_cut(mode=mode)
 
     def _draw_chosen(self) -> None:
         self.buttons[self._state.cut.mode].setChecked(True)
