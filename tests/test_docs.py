@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from napari_aeseg import api as pipeline
+from napari_aeseg import samples
 from napari_aeseg.cli import parse
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +19,7 @@ PAGES = [
 SCRIPTING = (ROOT / "docs" / "scripting.md").read_text(encoding="utf-8")
 LARGE = (ROOT / "docs" / "large_images.md").read_text(encoding="utf-8")
 BOUNDARY = "\n## Through the widget\n"
+SIDE = 320  # of samples: as far as the pages name pixels
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -40,7 +42,7 @@ def run(codes, page, **names):
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    """Let trainings take four steps, and files be written to a folder of their own."""
+    """Let trainings take four steps, samples be small, and files go to a folder of their own."""
     train_steps = pipeline.train_steps
 
     def quick_steps(images, params=None, *arguments, **options):
@@ -48,6 +50,8 @@ def quick(monkeypatch, tmp_path):
             params = (params or pipeline.TrainingParams()).updated(steps=4, batch_size=2)
         return train_steps(images, params, *arguments, **options)
 
+    small = {name: lambda of=of: of()[:SIDE, :SIDE] for name, of in samples.SAMPLES.items()}
+    monkeypatch.setattr(samples, "SAMPLES", small)
     monkeypatch.setattr(pipeline, "train_steps", quick_steps)
     monkeypatch.setattr("napari_aeseg.autoencoder.training_loop._SECONDS_BETWEEN_EVENTS", 0)
     monkeypatch.chdir(tmp_path)
@@ -81,7 +85,7 @@ def test_code_through_the_widget_runs(quick, monkeypatch, make_napari_viewer, qt
     names = run(blocks(through_the_widget, "python"), "scripting.md")
     widget = names["widget"]
     assert widget.model.prototypes.names == ("gland", "edge", "stroma")
-    assert names["kept"].features["area"].sum() == 512 * 512
+    assert names["kept"].features["area"].sum() == SIDE**2
     assert Path("tissue.csv").exists()
     # As it was trained, and with its classes for the script.
     assert len(list(Path("saved").glob("*.aeseg.safetensors"))) == 2
