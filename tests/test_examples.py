@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tifffile
 
-from napari_aeseg import load_model
+from napari_aeseg import load_model, samples
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -82,10 +82,12 @@ def test_batch(run, tmp_path):
 
 
 @pytest.mark.viewer
-def test_drive_the_widget(run, tmp_path, make_napari_viewer):
+def test_drive_the_widget(run, tmp_path, monkeypatch, make_napari_viewer):
+    tissue = samples.tissue()[:256, :256]
+    monkeypatch.setitem(samples.SAMPLES, "tissue", lambda: tissue)
     out = tmp_path / "out"
     printed = run(EXAMPLES / "drive_the_widget.py", "--close", "--output", out)
-    assert "3 channels, 512 x 512 pixels" in printed
+    assert "3 channels, 256 x 256 pixels" in printed
     table = pd.read_csv(out / "regions.csv")
     assert len(table) == 11  # 12, two of them merged
     assert table["reconstruction_error"].notna().all()
