@@ -5,8 +5,15 @@ from scipy import ndimage
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import read_image
 from napari_aeseg.regions.objects import component_tree
-from napari_aeseg.regions.objects.detection import ObjectSearch, ObjectSearchInTime, link_frames
+from napari_aeseg.regions.objects.candidates import Candidates, smoothing_of
+from napari_aeseg.regions.objects.detection import (
+    ObjectSearch,
+    ObjectSearchInTime,
+    link_frames,
+    without_overlaps,
+)
 from napari_aeseg.regions.objects.maps import brightness_of, stain_of
+from napari_aeseg.regions.objects.nested_parts import NestedParts
 from napari_aeseg.regions.objects.settings import ObjectSettings
 
 SIDE = 96
@@ -276,6 +283,28 @@ def test_an_empty_foreground_has_no_objects():
 def test_objects_of_three_dimensions():
     truth = discs([(12, 14, 14), (12, 14, 30), (12, 36, 26)], 8.5, (24, 48, 44))
     assert_found(truth, objects_in(picture(truth)), 0.55)
+
+
+def test_outlines_in_volumes_are_those_that_most_sets_agree_on():
+    def one_object(size, score):
+        inside = np.zeros((8, 8, 8), int)
+        inside[:size, :size, :size] = 1
+        pixels = np.array([512.0, size**3])
+        parts = NestedParts(np.zeros(2, int), inside)
+        candidates = Candidates(parts, np.zeros((2, 10)), pixels, pixels, pixels > 0)
+        return candidates, np.array([0, score])
+
+    sets = [one_object(4, 0.9), one_object(6, 0.8), one_object(6, 0.8)]
+    labels, _ = without_overlaps(sets, 0.3, (8, 8, 8))
+    assert (labels > 0).sum() == 6**3
+
+
+def test_volumes_are_smoothed_for_the_noise_where_they_are_bright():
+    volume = np.zeros((24, 24, 24), np.float32)
+    volume[4:14, 4:14, 4:14] = 1
+    quiet = smoothing_of(volume, (1, 1, 1))
+    noise = np.random.default_rng(0).normal(0, 0.4, volume.shape)
+    assert smoothing_of(volume + (noise * volume).astype(np.float32), (1, 1, 1)) > 1.2 * quiet
 
 
 @pytest.mark.parametrize("min_size", [0, -3, 2.5, True, "5"])

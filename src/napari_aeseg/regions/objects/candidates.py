@@ -89,14 +89,19 @@ class Surface:
 
 def smoothing_of(view: np.ndarray, spacing: tuple[float, ...]) -> float:
     """Standard deviation of the Gaussian that leaves little of the noise of a volume."""
-    along = np.moveaxis(view, int(np.argmax(view.shape)), 0)
+    longest = int(np.argmax(view.shape))
+    along = np.moveaxis(view, longest, 0)
     if len(along) < 3:
         return _SMOOTHING
     # Of a pixel and the mean of its neighbours; the median leaves out what is in the image.
-    noise = np.median(np.abs(along[1:-1] - (along[2:] + along[:-2]) / 2)) / 0.6745 / np.sqrt(1.5)
+    noise = np.abs(along[1:-1] - (along[2:] + along[:-2]) / 2) / 0.6745 / np.sqrt(1.5)
     smooth = ndimage.gaussian_filter(view, [2 / side for side in spacing])
     bright = smooth > threshold_otsu(smooth)
-    step = smooth[bright].mean() - smooth[~bright].mean() if bright.any() else 0
+    inside = np.moveaxis(bright, longest, 0)[1:-1]
+    if not inside.any():
+        return _SMOOTHING
+    step = smooth[bright].mean() - smooth[~bright].mean()
+    noise = np.median(noise[inside])  # of photons, it is stronger where it is bright
     # A Gaussian leaves noise (2 sqrt(pi) width) ** (-3 / 2) of it.
     width = (noise / max(step, 1e-6) / _NOISE_LEFT) ** (2 / 3) / (2 * np.sqrt(np.pi))
     return float(np.clip(width, _SMOOTHING, _WIDEST))
