@@ -144,7 +144,7 @@ class TrainingParams(_Params):
         "in Z is the same.",
     )
     batch_size: int = Field(
-        16,
+        8,
         ge=1,
         le=1024,
         title="Batch size",
@@ -223,13 +223,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "fast": Preset(
             "Fast",
-            "Four crops per step: a third of the time on a CPU, slightly worse reconstructions.",
+            "Four crops per step: two thirds of the time on a CPU, slightly worse reconstructions.",
             {"batch_size": 4},
         ),
         "balanced": Preset("Balanced", "Good for most images.", {}),
         "thorough": Preset(
             "Thorough",
-            "Four times the steps and the time of balanced, for fine textures and final results.",
+            "Four times the steps and the time of balanced, for finer reconstructions.",
             {"steps": 1600},
         ),
     }
