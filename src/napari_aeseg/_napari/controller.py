@@ -46,7 +46,7 @@ from napari_aeseg._napari.layers.placement import layer_place
 from napari_aeseg._napari.layers.preview import PreviewLayers
 from napari_aeseg._napari.layers.training_preview import TrainingLayer
 from napari_aeseg._napari.layers.visibility import ImageVisibility
-from napari_aeseg._napari.manifest.settings import read_settings
+from napari_aeseg._napari.manifest.settings import read_settings, times_of
 from napari_aeseg._napari.saved_state import restored_state, save_state
 from napari_aeseg._napari.state import (
     EDITS_DISCARDED,
@@ -282,8 +282,7 @@ class Controller:
 
     def _find_autosaved(self) -> None:
         files = read_settings().folder.glob(f"*{MODEL_SUFFIX}")
-        newest = sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
-        self.state.autosaved = tuple(newest[:_MOST_AUTOSAVED])
+        self.state.autosaved = tuple(reversed(times_of(files)))[:_MOST_AUTOSAVED]
 
     def load(self, path: str | PathLike[str]) -> None:
         """Begin to load a model file, or "base"."""
@@ -416,10 +415,12 @@ class Controller:
         """Begin to segment the images of earlier work as they were, and bring that back."""
         state = self.state
         self.queue.check_free()
-        if not state.drafts:
-            raise InputError("There is no earlier work on the open images.")
-        files = sorted(state.drafts.items(), key=lambda item: item[1].stat().st_mtime)
+        times = times_of(state.drafts.values())
+        files = [item for item in state.drafts.items() if item[1] in times]
+        files.sort(key=lambda item: times[item[1]])
         drafts = {image: read_draft(path) for image, path in files}
+        if not drafts:
+            raise InputError("There is no earlier work on the open images.")
         newest = list(drafts.values())[-1]
         restore_settings(state, newest)
         state.images = tuple(image for image in state.open_images if image in drafts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Event
 
 import numpy as np
 import pytest
@@ -123,3 +124,24 @@ def test_what_is_due_is_saved_when_the_dock_is_closed_and_nothing_without_work(
     widget.n_regions = 3
     widget._controller.close()
     assert len(files(saved)) == 1
+
+
+def test_work_that_another_window_removed_is_not_offered(worked_on, saved, another, qtbot):
+    keeper = worked_on._controller.drafts
+    qtbot.waitUntil(lambda: not (keeper._timer.isActive() or keeper.busy), timeout=10_000)
+    widget = another(halves())
+    (file,) = widget.drafts.values()
+    file.unlink()
+    widget._state.busy = "training"
+    widget._state.busy = ""
+    assert widget._dock.status.offer.isHidden()
+    with pytest.raises(InputError, match="no earlier work"):
+        widget._controller.bring_back()
+
+
+def test_of_too_many_files_those_without_work_by_hand_go_first(tmp_path):
+    painted, *moved = (tmp_path / f"{name}.draft.npz" for name in "abc")
+    for file in (painted, *moved):
+        np.savez(file, **{"strokes" if file is painted else "values": np.zeros(1)})
+    list(drafts._saving({}, [painted, *moved], 2)(Event()))
+    assert list(tmp_path.iterdir()) == [painted]

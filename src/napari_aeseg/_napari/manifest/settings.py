@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import MODEL_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PLUGIN = "napari-aeseg"
 
@@ -48,6 +52,18 @@ def new_path(folder: Path, name: str, suffix: str) -> Path:
         number += 1
         path = folder / f"{stem} ({number}){suffix}"
     return path
+
+
+def times_of(paths: Iterable[Path]) -> dict[Path, float]:
+    """Return when each file was changed last, the oldest first; files that are gone are left out.
+
+    Another window may remove old files of the same folder at any time.
+    """
+    times = {}
+    for path in paths:
+        with suppress(FileNotFoundError):
+            times[path] = path.stat().st_mtime
+    return dict(sorted(times.items(), key=lambda item: item[1]))
 
 
 def prepare_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 
+from napari_aeseg._napari.manifest.settings import times_of
 from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column, in_a_row, push_button
 from napari_aeseg.progress import TrainingProgress
 
@@ -59,11 +60,11 @@ class StatusView(QWidget):
 
     def _draw_offer(self) -> None:
         """Offer to bring back the work that was saved last."""
-        drafts = self._state.drafts
-        self.offer.setVisible(bool(drafts))
+        times = times_of(self._state.drafts.values())
+        self.offer.setVisible(bool(times))
         self.offer.setEnabled(not self._state.busy)
-        if drafts:
-            saved = max(datetime.fromtimestamp(p.stat().st_mtime) for p in drafts.values())
+        if times:
+            saved = datetime.fromtimestamp(max(times.values()))
             is_today = saved.date() == datetime.now().date()
             self.bring_button.setText(
                 f"Bring back work of {saved:{'%H:%M' if is_today else '%b %d, %H:%M'}}"

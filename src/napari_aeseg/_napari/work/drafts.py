@@ -14,7 +14,7 @@ from napari_aeseg._napari.drafts import (
     has_work_by_hand,
     write_draft,
 )
-from napari_aeseg._napari.manifest.settings import new_path
+from napari_aeseg._napari.manifest.settings import new_path, times_of
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.worker import Failed, Job, log_unexpected
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_aeseg.progress import Progress
 
 _MILLISECONDS = 2000  # from a change to its file
-_MOST_FILES = 20
+_MOST_FILES = 100
 
 
 class DraftKeeper(Background):
@@ -91,8 +91,7 @@ class DraftKeeper(Background):
 
     def _files(self, pattern: str = "*") -> list[Path]:
         """Drafts of other docks, the newest last."""
-        files = set(self._folder.glob(pattern + SUFFIX)) - set(self._paths.values())
-        return sorted(files, key=lambda path: path.stat().st_mtime)
+        return list(times_of(set(self._folder.glob(pattern + SUFFIX)) - set(self._paths.values())))
 
     def _drafts(self) -> dict[Path, Draft]:
         """The drafts to write now."""
@@ -110,8 +109,9 @@ class DraftKeeper(Background):
             self._timer.start()
         elif drafts := self._drafts():
             files = self._files()
-            oldest = files[: max(len(files) + len(self._paths) - _MOST_FILES, 0)]
-            self._runner.start(Job("saving the work by hand", _saving(drafts, oldest)))
+            surplus = max(len(files) + len(self._paths) - _MOST_FILES, 0)
+            others = [path for path in files if path not in self._state.drafts.values()]
+            self._runner.start(Job("saving the work by hand", _saving(drafts, others, surplus)))
 
     def _on_ended(self, outcome: Outcome) -> None:
         if isinstance(outcome, Failed) and not self._has_failed:
@@ -119,13 +119,15 @@ class DraftKeeper(Background):
             self.failed.emit(outcome.error)
 
 
-def _saving(drafts: Mapping[Path, Draft], oldest: list[Path]) -> Work:
+def _saving(drafts: Mapping[Path, Draft], others: list[Path], surplus: int) -> Work:
+    """Write drafts, and remove so many others: first those with nothing but moved controls."""
+
     def work(stop: Event) -> Generator[Progress, None, None]:
         yield from ()
         for path, draft in drafts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_draft(draft, path)
-        for path in oldest:
+        for path in sorted(others, key=has_work_by_hand)[:surplus]:
             path.unlink(missing_ok=True)
 
     return work
