@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QPalette
 
 from napari_aeseg._napari.views.widgets import NumberSlider
 
@@ -37,3 +38,11 @@ def test_a_number_that_is_not_known_is_not_shown(slider):
 
     slider.value = 1
     assert slider.number.text() == "1"
+
+
+def test_the_number_of_a_disabled_slider_is_legible(slider):
+    slider.setStyleSheet("* { color: #f0f0f0; } :disabled { color: rgba(240, 240, 240, 90); }")
+    slider.setEnabled(False)
+    slider.number.ensurePolished()
+    text = slider.number.palette().color(QPalette.ColorGroup.Disabled, QPalette.ColorRole.Text)
+    assert text.getRgb() == (240, 240, 240, 160)

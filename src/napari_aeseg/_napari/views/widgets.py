@@ -363,6 +363,13 @@ class NumberSlider(QWidget):
         self._show(self.number, self._kind(value))
         self._show(self.slider, self._position(value))
 
+    def changeEvent(self, event: QEvent) -> None:
+        """Keep the number of a disabled slider legible: napari's grey is too faint to read."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            ink = self.palette().color(QPalette.ColorGroup.Active, QPalette.ColorRole.WindowText)
+            self.number.setStyleSheet(f":disabled {{ color: rgba{(*ink.getRgb()[:3], 160)}; }}")
+
     def show_unknown(self) -> None:
         """Show no number, since it is not known."""
         self.value = self._ends[0]
