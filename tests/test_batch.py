@@ -303,6 +303,8 @@ def test_classes_are_learned_from_strokes_of_several_images(files, output, model
 def test_strokes_are_of_classes(files, output, model, stripes):
     with pytest.raises(InputError, match="not of regions"):
         run(files, output, model, Cut("regions"), strokes=[np.ones_like(stripes)])
+    with pytest.raises(InputError, match=r"strokes on a\.tif .* \(3, 3\)"):
+        run(files, output, model, Cut("classes"), strokes=[np.ones((3, 3), int)])
 
 
 @pytest.mark.parametrize("cut", [Cut("classes"), Cut("objects", class_ids=(2,), min_size=4)])

@@ -466,7 +466,10 @@ class Batch:
         learned: Prototypes | None = None
         for path, strokes in zip(self.files, self.strokes, strict=False):
             self._built[path] = yield from self._build(path, stop)
-            learned = self._built[path][1].prototypes_from(strokes, others=learned)
+            try:
+                learned = self._built[path][1].prototypes_from(strokes, others=learned)
+            except InputError as error:
+                raise InputError(f"The strokes on {path.name} cannot be used: {error}") from error
         return learned
 
     def _classes_of_first(

@@ -570,7 +570,7 @@ class Controller:
         """Copy what the previews show to layers that are the user's."""
         layers = self.kept.keep()
         names = " and ".join(f'"{layer.name}"' for layer in layers)
-        self.state.message = f"Saved as {names} (hidden below the preview)."
+        self.state.message = f"Kept as {names} (hidden below the preview)."
         self._update_columns()
         return layers
 

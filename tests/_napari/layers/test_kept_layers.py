@@ -244,7 +244,7 @@ def test_the_button_keeps_and_says_so(segmented):
 
     (layer,) = [one for one in segmented.viewer_model.layers if "regions" in one.name]
     assert not layer.visible
-    assert f'Saved as "{layer.name}"' in segmented._dock.status.text.text()
+    assert f'Kept as "{layer.name}"' in segmented._dock.status.text.text()
 
 
 def test_a_volume_is_segmented_by_its_voxels_and_says_how_it_was_read(widget):

@@ -17,7 +17,7 @@ _CHOICES: dict[MarkersAre, tuple[str, str, str]] = {
     "classes": (
         "Classes",
         "All that looks like a stroke gets its class, in every checked image.",
-        "Paint a stroke of another colour on each class; a second one where the preview is wrong. "
+        "Paint a stroke on each class, in a colour of its own; more where the preview is wrong. "
         "Press M for a new colour, 1 to erase, 2 to paint.",
     ),
     "segments": (

@@ -26,7 +26,10 @@ def array_of_markers(markers: Any, shape: tuple[int, ...]) -> Any:
     check_rectangular(markers, "markers")
     markers = markers if hasattr(markers, "shape") else np.asarray(markers)
     if tuple(markers.shape) != tuple(shape):
-        raise InputError(f"markers have shape {tuple(markers.shape)}, the image has {shape}.")
+        raise InputError(
+            f"markers (strokes) have shape {tuple(markers.shape)}, the image has {shape}: "
+            "give one label for each of its pixels."
+        )
     if markers.dtype.kind not in "bui":
         raise InputError(f"markers are of dtype {markers.dtype}: give whole numbers, 0 = unmarked.")
     return markers
