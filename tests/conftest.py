@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Arrays are tiny: on a busy machine several threads mostly wait for each other.
@@ -20,6 +21,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("tests")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections():
+    """Spare `gc.collect` what was there before: torch and napari alone take half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -171,6 +171,7 @@ def nothing_left_behind(folder: Path | None = None) -> Iterator[Path]:
         ]
         assert not new, f"threads left: {new}"
         gc.collect()  # temporary folders may be held by a cycle
+        gc.freeze()  # the next collection need not look again at what is still there
         left = [p for p in Path(own).rglob("*") if _is_temporary(p)]
         if folder is not None:
             left += [p for p in folder.rglob("*") if _is_temporary(p)]

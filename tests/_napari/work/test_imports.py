@@ -12,6 +12,7 @@ from napari_aeseg._napari.work import imports
 
 
 def test_garbage_is_left_alone_while_modules_are_imported():
+    gc.unfreeze()  # see quick_collections
     with imports.garbage_left_alone():
         new = [[i] for i in range(10_000)]  # lists are what the collector looks at
         assert not gc.isenabled()
