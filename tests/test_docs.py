@@ -19,7 +19,7 @@ PAGES = [
 SCRIPTING = (ROOT / "docs" / "scripting.md").read_text(encoding="utf-8")
 LARGE = (ROOT / "docs" / "large_images.md").read_text(encoding="utf-8")
 BOUNDARY = "\n## Through the widget\n"
-SIDE = 320  # of samples: as far as the pages name pixels
+SIDES = {"script": 208, "widget": 320}  # of samples: as far as the pages name pixels
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -41,7 +41,7 @@ def run(codes, page, **names):
 
 
 @pytest.fixture
-def quick(monkeypatch, tmp_path):
+def quick(request, monkeypatch, tmp_path):
     """Let trainings take four steps, samples be small, and files go to a folder of their own."""
     train_steps = pipeline.train_steps
 
@@ -50,7 +50,10 @@ def quick(monkeypatch, tmp_path):
             params = (params or pipeline.TrainingParams()).updated(steps=4, batch_size=2)
         return train_steps(images, params, *arguments, **options)
 
-    small = {name: lambda of=of: of()[:SIDE, :SIDE] for name, of in samples.SAMPLES.items()}
+    side = SIDES["widget" if "widget" in request.node.name else "script"]
+    small = {name: lambda of=of: of()[:side, :side] for name, of in samples.SAMPLES.items()}
+    tissue = samples.tissue()[:side, :side]
+    monkeypatch.setattr("skimage.data.immunohistochemistry", lambda: tissue)
     monkeypatch.setattr(samples, "SAMPLES", small)
     monkeypatch.setattr(pipeline, "train_steps", quick_steps)
     monkeypatch.setattr("napari_aeseg.autoencoder.training_loop._SECONDS_BETWEEN_EVENTS", 0)
@@ -85,7 +88,7 @@ def test_code_through_the_widget_runs(quick, monkeypatch, make_napari_viewer, qt
     names = run(blocks(through_the_widget, "python"), "scripting.md")
     widget = names["widget"]
     assert widget.model.prototypes.names == ("gland", "edge", "stroma")
-    assert names["kept"].features["area"].sum() == SIDE**2
+    assert names["kept"].features["area"].sum() == SIDES["widget"] ** 2
     assert Path("tissue.csv").exists()
     # As it was trained, and with its classes for the script.
     assert len(list(Path("saved").glob("*.aeseg.safetensors"))) == 2
