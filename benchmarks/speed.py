@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_REGIONS = 50
+CUTS = 200
 #: Superpixels of 2048 x 2048 pixels, as users of scikit-image set them.
 SUPERPIXELS = 8_000
 #: Default training before it was made faster.
@@ -151,7 +152,7 @@ def _tree(args: argparse.Namespace) -> Any:
 def cut(args: argparse.Namespace) -> Iterator[Row]:
     """Cut and labels: what a slider does."""
     tree, rng = _tree(args), np.random.default_rng(0)
-    numbers = rng.integers(2, tree.n_patches, 200).tolist()
+    numbers = rng.integers(2, tree.n_patches, CUTS).tolist()
     seconds = [timed(lambda n=n: tree.regions(n_regions=n)) for n in numbers]  # type: ignore[misc]
     ours = float(np.percentile(seconds, 95)) * 1e3
     note = f"median {_median(seconds) * 1e3:.1f} ms"
