@@ -285,18 +285,21 @@ def test_objects_of_three_dimensions():
     assert_found(truth, objects_in(picture(truth)), 0.55)
 
 
-def test_outlines_in_volumes_are_those_that_most_sets_agree_on():
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_outlines_are_those_that_most_sets_agree_on(n_axes):
+    shape = (8,) * n_axes
+
     def one_object(size, score):
-        inside = np.zeros((8, 8, 8), int)
-        inside[:size, :size, :size] = 1
-        pixels = np.array([512.0, size**3])
+        inside = np.zeros(shape, int)
+        inside[(slice(size),) * n_axes] = 1
+        pixels = np.array([8.0**n_axes, size**n_axes])
         parts = NestedParts(np.zeros(2, int), inside)
         candidates = Candidates(parts, np.zeros((2, 10)), pixels, pixels, pixels > 0)
         return candidates, np.array([0, score])
 
     sets = [one_object(4, 0.9), one_object(6, 0.8), one_object(6, 0.8)]
-    labels, _ = without_overlaps(sets, 0.3, (8, 8, 8))
-    assert (labels > 0).sum() == 6**3
+    labels, _ = without_overlaps(sets, 0.3, shape)
+    assert (labels > 0).sum() == 6**n_axes
 
 
 def test_volumes_are_smoothed_for_the_noise_where_they_are_bright():

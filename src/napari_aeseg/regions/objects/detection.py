@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -61,6 +61,8 @@ _SMALLEST, _FEWEST = 15, 4
 _TYPICAL = 0.4
 # An object may lie in better ones with at most this share of its pixels.
 _OVERLAP = 0.2
+# Candidates of two sets are the same object if they overlap by this much (IoU).
+_SAME = 0.5
 # One object may be several if these have this share of its pixels (spots inside it have less), and
 # this many times its value; each is inside with this share of its own pixels, 2D and 3D.
 _FILL, _GAIN, _INSIDE = 0.85, 1.2, {2: 0.8, 3: 0.5}
@@ -676,7 +678,8 @@ def typical_object(scored: Scored, settings: ObjectSettings, step: int = 1) -> T
         return Typical(1.0, 0.0, 0.0)
     best = max(float(score.max()) for _, score in scored)
     least = _TYPICAL if best > _TYPICAL else 0.7 * best
-    _, chosen = without_overlaps(scored, least, scored[0][0].parts.shape)
+    shape = scored[0][0].parts.shape
+    _, chosen = without_overlaps(scored, least, shape, agreed=len(shape) == 3)
     if not chosen:
         return Typical(1.0, 0.0, 0.0)
     score = np.array([scored[k][1][part] for k, part in chosen])
@@ -702,13 +705,13 @@ def least_score(scored: Scored, sensitivity: float) -> float:
 
 
 def without_overlaps(
-    scored: Scored, least: float, shape: tuple[int, ...]
+    scored: Scored, least: float, shape: tuple[int, ...], agreed: bool = True
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Return the best candidates above a score that do not overlap: labels; the set and part.
 
     The best of each set are those of the largest total score above `least`. Of all sets together,
-    the best are taken one by one: in volumes, those that most sets agree on. Then one is given up
-    for several that fill it, all of one set, and have a larger total.
+    those that most sets agree on are taken one by one, or else those of the best score. Then one is
+    given up for several that fill it, all of one set, and have a larger total.
     """
     selected: list[_Selection] = []
     images = []
@@ -729,7 +732,7 @@ def without_overlaps(
                 1,
             )
         ]
-    worth = [f.value for f in selected] if len(shape) == 2 else _agreed(selected, images, least)
+    worth = _agreed(selected, images, least) if agreed else [f.value for f in selected]
     rank = {id(f): -value for f, value in zip(selected, worth, strict=True)}
     result = np.zeros(shape, np.int32)
     taken = _painted(result, sorted(selected, key=lambda f: rank[id(f)]))
@@ -763,19 +766,26 @@ def _agreed(
 
     An outline that is found at one threshold alone is often that of noise. Sets count by the total
     score of their objects: a threshold at which there are few says little about the others.
+    In images, only objects count that are mostly the same one, and the own score once more.
     """
-    score = np.array([f.value for f in selected]) + least
+    value = np.array([f.value for f in selected])
     size = np.array([f.pixels for f in selected])
     of_set = np.array([f.set for f in selected], int)
+    score = value + least
     score *= np.bincount(of_set, score)[of_set]
     total = score.copy()
-    for (i, one), (j, other) in permutations(images, 2):
+    is_flat = all(labels.ndim == 2 for _, labels in images)
+    for (i, one), (j, other) in combinations(images, 2):
         a, b, shared = _overlaps(one, other)
         a, b = a - 1 + i, b - 1 + j
-        best = np.zeros(len(selected))
-        np.maximum.at(best, a, shared / (size[a] + size[b] - shared) * score[b])
-        total += best
-    return total
+        overlap = shared / (size[a] + size[b] - shared)
+        if is_flat:
+            overlap[overlap < _SAME] = 0
+        for of, by in ((a, b), (b, a)):
+            best = np.zeros(len(selected))
+            np.maximum.at(best, of, overlap * score[by])
+            total += best
+    return total * value if is_flat else total
 
 
 def _painted(result: np.ndarray, candidates: list[_Selection]) -> list[_Selection]:
