@@ -60,6 +60,15 @@ def test_what_is_not_known_is_grey(layer):
     assert not np.allclose(layer.get_color(1), layer.get_color(5))
 
 
+def test_the_legend_says_where_there_are_numbers_beyond_its_ends():
+    layer = Labels(np.arange(400).reshape(20, 20))
+    area = np.arange(1000, 1400)
+    layer.features = {"index": np.arange(400), "area": area, "two": area % 2}
+
+    assert color_by(layer, "area").ends == ("≤ 1003", "≥ 1396")
+    assert color_by(layer, "two").ends == ("0", "1")
+
+
 def test_equal_numbers_have_one_color(layer):
     color_by(layer, "same")
 

@@ -32,7 +32,7 @@ class Legend:
 
     colors: tuple[str, ...]  # as "#rrggbb", of the words, or from the lowest number to the highest
     words: tuple[str, ...] = ()
-    ends: tuple[float, float] | None = None  # of numbers
+    ends: tuple[str, str] | None = None  # of numbers; "≤" or "≥" where there are some beyond
 
 
 def by_label(table: pd.DataFrame) -> pd.DataFrame:
@@ -105,7 +105,10 @@ def _colors(values: pd.Series) -> tuple[list[Any], Legend]:
     colors = ensure_colormap("viridis").map(np.nan_to_num(share))
     colors[~np.isfinite(numbers)] = (0.5, 0.5, 0.5, 1)  # grey
     stops = ensure_colormap("viridis").map(np.linspace(0, 1, _STOPS))
-    legend = Legend(tuple(map(to_hex, stops)), ends=(float(low), float(high)))
+    beyond = bool((finite < low).any()), bool((finite > high).any())
+    texts = [f"{x:.4g}" if abs(x) < 1e4 else f"{x:.0f}" for x in (low, high)]
+    ends = ("≤ " * beyond[0] + texts[0], "≥ " * beyond[1] + texts[1])
+    legend = Legend(tuple(map(to_hex, stops)), ends=ends)
     return list(colors), legend
 
 

@@ -36,7 +36,7 @@ class LegendView(QWidget):
                 f"stop:{i / (len(legend.colors) - 1):.2f} {color}"
                 for i, color in enumerate(legend.colors)
             )
-            low, high = (f"{x:.4g}" if abs(x) < 1e4 else f"{x:.0f}" for x in legend.ends)
+            low, high = legend.ends
             gradient = f"background: qlineargradient(x1:0, x2:1, {stops});"
             for column, label in enumerate((QLabel(low), _swatch(gradient), QLabel(high))):
                 self._grid.addWidget(label, 0, column)
