@@ -422,11 +422,16 @@ class Controller:
         if not drafts:
             raise InputError("There is no earlier work on the open images.")
         newest = list(drafts.values())[-1]
+        # Work with another model stays on offer: the model may not fit the channels of its image.
+        later = {
+            image: path for image, path in files if drafts[image].model_path != newest.model_path
+        }
+        drafts = {image: draft for image, draft in drafts.items() if image not in later}
         restore_settings(state, newest)
         state.images = tuple(image for image in state.open_images if image in drafts)
         inputs = self._read_images()
         self.queue.run(self._bringing_back(newest, list(zip(state.images, inputs, strict=True))))
-        self._restoring, state.drafts = drafts, {}
+        self._restoring, state.drafts = drafts, later
 
     def _bringing_back(
         self, draft: Draft, images: list[tuple[Image, ImageInput]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from threading import Event
 
@@ -77,6 +78,12 @@ def test_the_work_comes_back_as_it_was(worked_on, saved, another, qtbot):
     write_draft(tuned, file.with_name(file.name.replace("draft", "later.draft")))
     widget = another(halves())
     assert list(widget.drafts.values()) == [file]
+    # Work with another model is not segmented with this one, and stays on offer.
+    other = file.with_name("other 2020-01-01 10.00.00.draft.npz")
+    write_draft(replace(read_draft(file), model_path="base"), other)
+    os.utime(other, (0, 0))
+    layer = widget.viewer_model.add_image(halves(seed=7), name="other")
+    widget._state.drafts = {layer: other, **widget.drafts}
     button = widget._dock.status.bring_button
     assert button.text().startswith("Bring back work of ")
     button.click()
@@ -88,7 +95,7 @@ def test_the_work_comes_back_as_it_was(worked_on, saved, another, qtbot):
     strokes = widget._state.first_result.markers
     assert np.array_equal(strokes.data, worked_on._state.first_result.markers.data)
     assert widget.undo()
-    assert not widget.drafts
+    assert list(widget.drafts.values()) == [other]
 
 
 def test_the_newest_files_are_kept_and_damaged_ones_refused(
