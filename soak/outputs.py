@@ -24,7 +24,7 @@ PARAMS = aeseg.TrainingParams(
     levels=2, width=4, convolutions=1, crop_size=16, batch_size=2, steps=2
 )
 SEGMENTATION = aeseg.SegmentationParams(patch_size=4)
-BLOCKS = aeseg.BlockParams(block_size=32, max_patches=60)
+BLOCKS = aeseg.BlockParams(block_size=40, max_patches=60)
 _ENDS_WITH_THIS_PROCESS = tempfile.TemporaryDirectory(prefix="outputs-")
 _FOLDER = Path(_ENDS_WITH_THIS_PROCESS.name)
 LABELS = np.random.default_rng(0).integers(0, 99, (300, 410)).astype(np.int32)

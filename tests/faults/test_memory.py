@@ -29,7 +29,7 @@ from napari_aeseg.images.parallel import in_threads
 from outputs import image
 
 SEGMENTATION = aeseg.SegmentationParams(patch_size=4, tile_size=128)
-BLOCKS = aeseg.BlockParams(block_size=32, max_patches=60)
+BLOCKS = aeseg.BlockParams(block_size=40, max_patches=60)
 
 
 class Reported:
