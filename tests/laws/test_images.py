@@ -7,6 +7,6 @@ MODEL = random_images.any_model()
 
 
 @given(random_images.cases())
-@settings(max_examples=10)
+@settings(max_examples=14)
 def test_every_image_gives_right_labels_or_a_clear_error(case):
     random_images.try_image(case, MODEL)
