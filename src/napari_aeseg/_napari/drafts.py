@@ -31,6 +31,7 @@ SUFFIX = ".draft.npz"
 MOST_STROKES = 2**27  # pixels of an image whose strokes are saved
 _MOST_VALUES = 1_000_000  # of an image that are looked at to know it again
 _ARRAYS = ("strokes", "locked", "patches")
+_BY_HAND = "by_hand"  # says in a file that there is more than settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,16 +147,20 @@ def write_draft(draft: Draft, path: Path) -> None:
         "undone": [edit.record for edit in draft.undone],
     }
     values["cut"]["edits"] = [edit.record for edit in draft.cut.edits]
+    if draft.is_by_hand:  # edits of images in blocks and examples have no array of their own
+        arrays[_BY_HAND] = np.array(True)
     with atomic_write(path) as part:
         np.savez_compressed(part, values=np.array(json.dumps(values)), **arrays)
 
 
 def has_work_by_hand(path: Path) -> bool:
-    """Whether a file has more than settings; nothing of it is read."""
-    if not zipfile.is_zipfile(path):
+    """Whether a file has more than settings; of one that is damaged or gone, False."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+    except (OSError, zipfile.BadZipFile):
         return False
-    with zipfile.ZipFile(path) as file:
-        return any(f"{name}.npy" in file.namelist() for name in _ARRAYS)
+    return any(f"{name}.npy" in names for name in (*_ARRAYS, _BY_HAND))
 
 
 def read_draft(path: Path) -> Draft:

@@ -12,8 +12,8 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from _napari.conftest import halves, join_workers
-from napari_aeseg import InputError
-from napari_aeseg._napari.drafts import read_draft, write_draft
+from napari_aeseg import InputError, Merge
+from napari_aeseg._napari.drafts import draft_of, read_draft, write_draft
 from napari_aeseg._napari.state import FIRST_CUT
 from napari_aeseg._napari.work import drafts
 
@@ -146,9 +146,12 @@ def test_work_that_another_window_removed_is_not_offered(worked_on, saved, anoth
         widget._controller.bring_back()
 
 
-def test_of_too_many_files_those_without_work_by_hand_go_first(tmp_path):
-    painted, *moved = (tmp_path / f"{name}.draft.npz" for name in "abc")
-    for file in (painted, *moved):
-        np.savez(file, **{"strokes" if file is painted else "values": np.zeros(1)})
-    list(drafts._saving({}, [painted, *moved], 2)(Event()))
-    assert list(tmp_path.iterdir()) == [painted]
+def test_of_too_many_files_those_without_work_by_hand_go_first(segmented, tmp_path):
+    tuned = draft_of(segmented._state, segmented._state.first_image)
+    edited = replace(tuned, cut=replace(tuned.cut, edits=(Merge((0, 1)),)))  # of an image in blocks
+    painted = replace(tuned, strokes=np.ones((2, 2), np.uint8))
+    paths = [tmp_path / f"{name}.draft.npz" for name in "abcd"]
+    for path, draft in zip(paths, (edited, painted, tuned, tuned), strict=True):
+        write_draft(draft, path)
+    list(drafts._saving({}, [*paths, tmp_path / "gone.draft.npz"], 3)(Event()))
+    assert sorted(tmp_path.iterdir()) == paths[:2]

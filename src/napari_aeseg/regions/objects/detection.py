@@ -766,7 +766,7 @@ def _agreed(
 
     An outline that is found at one threshold alone is often that of noise. Sets count by the total
     score of their objects: a threshold at which there are few says little about the others.
-    In images, only objects count that are mostly the same one, and the own score once more.
+    In 2D, an overlap counts from an IoU of 0.5, and the sum is multiplied by the own score.
     """
     value = np.array([f.value for f in selected])
     size = np.array([f.pixels for f in selected])
