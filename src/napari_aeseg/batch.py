@@ -577,13 +577,17 @@ class Batch:
             remove_folder(outdated) if outdated.is_dir() else outdated.unlink(missing_ok=True)
         if prototypes is None and self.cut.needs_classes:
             prototypes = self.cut.prototypes_of(tree)
+        notes = tree.notes if image is None else (*image.notes, *tree.notes)
+        number = int(values.max())
+        if self.cut.mode == "objects" and not number:
+            notes = (*notes, self.cut.object_settings.if_none_found)
         outcome = FileOutcome(
             path,
             "done",
             str(tree.axes),
-            labels=int(values.max()),
+            labels=number,
             written=(labels_path, *written),
-            notes=tree.notes if image is None else (*image.notes, *tree.notes),
+            notes=notes,
             files=() if image is None else image.files,
         )
         return outcome, prototypes

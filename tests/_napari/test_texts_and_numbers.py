@@ -256,8 +256,8 @@ def test_the_dock_shows_the_numbers_of_the_events_and_of_the_model(widget, monke
     record, losses = widget.model.record, widget.model.losses
     assert losses == tuple(widget._dock.model.curve.losses)
     loss = sum(losses[-20:]) / 20
-    expected = f"1 channel, 30 steps, loss {loss:.4f}, trained on {record.device}."
-    assert widget._dock.model.description.text().endswith(expected)
+    expected = f"1 channel, 30 steps, loss {loss:.4f} (mean of the last 20), trained on"
+    assert widget._dock.model.description.text().endswith(f"{expected} {record.device}.")
 
 
 def kept(widget):

@@ -268,6 +268,13 @@ def test_min_size_limits_objects(run, files, grey_model, tmp_path, stripes):
     assert not np.array_equal(labels, tree.objects(min_size=10_000))
 
 
+def test_no_objects_are_told(run, files, grey_model, tmp_path):
+    options = ["--objects", "--diameter=9000", "--model", grey_model, "--output", tmp_path, *SMALL]
+    done = run("segment", files / "grey.png", *options)
+    assert "0 labels" in done.out
+    assert "No objects of about 9000 pixels stand out. Give another diameter" in done.out
+
+
 def test_interrupted_run_keeps_images_that_are_done(run, three, tmp_path, grey_model, monkeypatch):
     def interrupted(*arguments, write=batch_job.write_label_image):
         interrupt()

@@ -193,7 +193,9 @@ def _file(path: str | PathLike[str]) -> Path:
 def _read_metadata(path: Path) -> str | None:
     """Return the text of the header, None if a safetensors file has none."""
     if not path.exists():
-        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+        raise FileNotFoundError(
+            f"There is no model file {str(path)!r}. {BASE_MODEL!r} is the model of the package."
+        )
     if not path.is_file():
         raise ModelFileError(f"{path.name} is not a file. {_EXPECTED}")
     try:

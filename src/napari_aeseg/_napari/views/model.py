@@ -235,7 +235,7 @@ def model_text(model: Model, source: str) -> str:
     parts.append(f"{done} steps")
     if model.losses:
         recent = model.losses[-20:]
-        parts.append(f"loss {sum(recent) / len(recent):.4f}")
+        parts.append(f"loss {sum(recent) / len(recent):.4f} (mean of the last {len(recent)})")
     if model.record.device:
         parts.append(f"trained on {model.record.device}")
     return f"{source}: {', '.join(parts)}."

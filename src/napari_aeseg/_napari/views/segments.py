@@ -257,8 +257,7 @@ class ObjectsPanel(QWidget):
         if number > 1:
             low, usual, high = np.percentile(diameters, [10, 50, 90])
             text += f", diameter {usual:.3g} ({low:.3g} to {high:.3g}) pixels"
-        nothing = "No objects stand out. Give a diameter, or raise the sensitivity."
-        self.number.setText(text if number else nothing)
+        self.number.setText(text if number else cut.object_settings.if_none_found)
         self.sizes_shown.show_values(diameters)
 
 

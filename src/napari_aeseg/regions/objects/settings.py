@@ -82,6 +82,16 @@ class ObjectSettings:
         values = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
         return {name: value for name, (value, default) in values.items() if value != default}
 
+    @property
+    def if_none_found(self) -> str:
+        """What the user is told, and advised, where no object was found."""
+        if self.diameter is None:
+            return "No objects stand out. Give a diameter, or raise the sensitivity."
+        return (
+            f"No objects of about {self.diameter:g} pixels stand out. Give another diameter, or "
+            "raise the sensitivity."
+        )
+
 
 def _is_number(value: Any) -> bool:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
