@@ -20,3 +20,9 @@ def test_size_is_an_area_or_a_volume_in_the_unit_of_the_image(axes, column):
     table = hover_table(labels, "region", (), axes)
     assert list(table.columns) == ["region", column, "share"]
     assert table[column][1] == (12 if axes.spacing is None else 6)
+
+
+def test_locked_segments_are_called_so():
+    labels = np.repeat([1, 2, 3], 4)[np.newaxis]
+    table = hover_table(labels, "region", (), Axes("YX", (1, 12)), np.where(labels == 2, 2, 0))
+    assert list(table["region"]) == ["", "region 1", "region 2, locked", "region 3"]

@@ -18,7 +18,11 @@ _MOST_LABELS = 100_000
 
 
 def hover_table(
-    labels: np.ndarray, kind: str, names: Sequence[str], axes: Axes
+    labels: np.ndarray,
+    kind: str,
+    names: Sequence[str],
+    axes: Axes,
+    locked: np.ndarray | None = None,
 ) -> pd.DataFrame | None:
     """Return a row for each label, with its name, area and share of all pixels; None if large.
 
@@ -31,6 +35,8 @@ def hover_table(
         Of labels 1, 2, ...; the others are called by their number.
     axes : Axes
         Of the image, with the size of a pixel if it is known.
+    locked : ndarray of int, optional
+        Labels of locked segments, 0 elsewhere.
     """
     import pandas as pd
 
@@ -39,6 +45,10 @@ def hover_table(
     pixels = np.bincount(labels.ravel())
     kinds = ["", *names[: len(pixels) - 1]]
     kinds += [f"{kind} {number}" for number in range(len(kinds), len(pixels))]
+    if locked is not None:
+        # The labels may be those of a moment before.
+        for number in np.unique(locked[(locked > 0) & (locked < len(kinds))]):
+            kinds[number] += ", locked"
     ndim = len(axes.space.replace("T", ""))
     size, pixel, power = ("area", "pixels", "²") if ndim == 2 else ("volume", "voxels", "³")
     unit = pixel if axes.spacing is None else f"{axes.unit}{power}"

@@ -176,8 +176,9 @@ class PreviewLayers:
         names = state.classes.names_of(state.n_classes) if mode == "classes" else ()
         for image, layer in state.previews.items():
             if image in state.results and isinstance(layer.data, np.ndarray):
-                axes = state.results[image].hierarchy.axes
-                table = hover_table(layer.data, kind, names, axes)
+                result = state.results[image]
+                locked = result.locked if mode == "regions" else None
+                table = hover_table(layer.data, kind, names, result.hierarchy.axes, locked)
                 layer.features = {} if table is None else table
 
     def discard(self, image: Image) -> None:
