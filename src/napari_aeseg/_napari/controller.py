@@ -58,15 +58,13 @@ from napari_aeseg._napari.state import (
 from napari_aeseg._napari.views.dock import Dock
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
+from napari_aeseg._napari.work.answers import Answerer, BorderRefiner, StrokeLearner
 from napari_aeseg._napari.work.comparison import Comparer
 from napari_aeseg._napari.work.devices import LOADING, DeviceFinder
 from napari_aeseg._napari.work.drafts import DraftKeeper
 from napari_aeseg._napari.work.errors import Reporter
 from napari_aeseg._napari.work.hierarchies import HierarchyIO
 from napari_aeseg._napari.work.job_queue import JobQueue, Task
-from napari_aeseg._napari.work.objects import ObjectFinder
-from napari_aeseg._napari.work.refinement import BorderRefiner
-from napari_aeseg._napari.work.strokes import StrokeLearner
 from napari_aeseg._napari.work.worker import wait_until
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX, TrainingParams
@@ -110,12 +108,12 @@ class Controller:
         )
         self.reporter = Reporter(state)
         self.queue = JobQueue(state, self.reporter)
-        self.finder = ObjectFinder(state)
+        self.finder = Answerer(state, "objects")
         self.comparer = Comparer(state)
         self.alternatives = AlternativesFinder(state)
         self.learner, self.refiner = StrokeLearner(state), BorderRefiner(state)
         self.previews = PreviewLayers(
-            viewer, state, self._find_objects, self.learner.learn, self.refiner.refine
+            viewer, state, self._find_objects, self.learner.learn, self.refiner.ask
         )
         self.tools = EditTools(viewer, state)
         self.kept = KeptLayers(viewer, state)
@@ -455,7 +453,20 @@ class Controller:
         files = image_files(folder)
         output = Path(folder) / "segments" if output is None else Path(output)
         prototypes = self.corrections.shown_prototypes(self.state.example_of(self.state.images))
-        work = jobs.segmenting_files(files, output, self.state, prototypes, existing)
+        state, cut = self.state, self.state.cut
+        work = jobs.segmenting_files(
+            state.model,
+            files=files,
+            output=output,
+            cut=replace(cut, mode="classes") if cut.learns_classes else cut,
+            params=state.segmentation,
+            comparison=state.comparison,
+            axes=state.axes,
+            device=state.device,
+            axes_must_fit=False,  # they were typed for the open images
+            existing=existing,
+            prototypes=prototypes,
+        )
         subject = f"{len(files)} files"
         title, finish = f"Segmenting {subject}", self._take_batch_report
         self.queue.run([Task(subject, title, work, finish, announce=self.batch_done.emit)])
@@ -567,7 +578,7 @@ class Controller:
 
     def _find_objects(self, image: Image, request: ObjectRequest) -> None:
         if not self.alternatives.detects(image, request):  # for its picture
-            self.finder.find(image, request)
+            self.finder.ask(image, request)
 
     # Keep, look, export
 

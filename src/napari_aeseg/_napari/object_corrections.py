@@ -109,7 +109,7 @@ class ObjectCorrections:
         before, result = state.objects[image][1], state.results[image]
         request = state.object_request(image, state.cut)
         request = replace(request, cut=replace(request.cut, edits=(*request.cut.edits, edit)))
-        after = request.labels()  # at once: what was found is kept
+        after = request.answer()  # at once: what was found is kept
         if np.array_equal(before, after):
             raise InputError(unchanged)
         undone = tuple(e for e in result.undone if not isinstance(e, ObjectEdit))

@@ -495,7 +495,7 @@ class DockState:
     def labels(self, image: Image, cut: Cut, example: Image) -> np.ndarray:
         """Return the labels of a cut; classes have their ids from the example image."""
         labels, request = self.cut_labels(image, cut, example)
-        labels = labels if request is None else request.labels()
+        labels = labels if request is None else request.answer()
         return self._chosen(image, cut, example, labels)
 
     def preview_labels(

@@ -1,23 +1,43 @@
-"""What threads work out for the dock: what it depends on, and when two give the same."""
+"""What threads work out for the dock: what it depends on, and when two give the same.
+
+`answer` is called in a thread; `title` says what it does.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from napari_aeseg.regions.cuts.cut import Cut
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from napari.layers import Image
 
-    from napari_aeseg.progress import StopFlag
+    from napari_aeseg.progress import Progress, StopFlag
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
-    from napari_aeseg.regions.cuts.cut import Cut, Mode
+    from napari_aeseg.regions.cuts.cut import Mode
     from napari_aeseg.regions.hierarchy import Hierarchy
     from napari_aeseg.regions.refined_chunks import RefinedChunks
+
+_ALTERNATIVES = 6  # in two rows of the dock
+_THUMBNAIL = 184  # pixels, twice those of the dock: some screens show two where one is counted
+
+
+class Request(Protocol):
+    """What a thread can work out."""
+
+    title: ClassVar[str]
+
+    def answer(self, stop: StopFlag | None = None) -> Any:
+        """Return the answer, or a generator of events that returns it."""
+
+    def gives_same(self, other: Self) -> bool:
+        """Whether the answer to both is the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +47,11 @@ class ObjectRequest:
     hierarchy: Hierarchy
     cut: Cut
     prototypes: Prototypes | None
+    title: ClassVar = "detecting objects"
 
-    def labels(self, stop: StopFlag | None = None) -> np.ndarray:
-        """Return the objects."""
-        return self.cut.labels(self.hierarchy, self.prototypes, stop=stop)
+    def answer(self, stop: StopFlag | None = None) -> np.ndarray:
+        """Return the objects, in memory: the window counts and edits them."""
+        return np.asarray(self.cut.labels(self.hierarchy, self.prototypes, stop=stop))
 
     def sizes_at(self, place: tuple[int, ...]) -> list[int]:
         """Return pixels of what may be an object at a place."""
@@ -62,10 +83,25 @@ class StrokesRequest:
     hierarchies: Mapping[Image, Hierarchy]
     strokes: Mapping[Image, np.ndarray]
     prototypes: Prototypes | None = None  # stored classes; None learns them from the strokes
+    title: ClassVar = "learning classes"
 
-    def gives_same(self, other: StrokesRequest | None) -> bool:
+    def answer(self, stop: StopFlag | None = None) -> LearnedClasses:
+        """Learn classes from strokes, and find them."""
+        cut, prototypes = Cut("markers", markers_are="classes"), self.prototypes
+        for image, strokes in self.strokes.items():
+            prototypes = self.hierarchies[image].prototypes_from(strokes, others=prototypes)
+        assert prototypes is not None, "a request has strokes or prototypes"  # noqa: S101
+        labels = {
+            image: cut.labels(hierarchy, prototypes, self.strokes[image], stop)
+            if image in self.strokes
+            else hierarchy.classes(prototypes=prototypes)
+            for image, hierarchy in self.hierarchies.items()
+        }
+        return LearnedClasses(self, prototypes, labels)
+
+    def gives_same(self, other: StrokesRequest) -> bool:
         """Whether both give the same classes in the same images."""
-        if other is None or not are_same_examples(self.prototypes, other.prototypes):
+        if not are_same_examples(self.prototypes, other.prototypes):
             return False
         if self.strokes.keys() != other.strokes.keys():
             return False
@@ -93,6 +129,7 @@ class BorderRequest:
     prototypes: Prototypes | None
     markers: np.ndarray | None
     coarse: np.ndarray  # the same labels with the borders of patches
+    title: ClassVar = "refining borders"
 
     def gives_same(self, other: BorderRequest | ViewRequest) -> bool:
         """Whether both give the same labels."""
@@ -107,7 +144,7 @@ class BorderRequest:
         one, two = self.markers, other.markers
         return (one is two) or (one is not None and two is not None and np.array_equal(one, two))
 
-    def labels(self, stop: StopFlag | None = None) -> np.ndarray:
+    def answer(self, stop: StopFlag | None = None) -> np.ndarray:
         """Return the labels."""
         return narrow(self.cut.labels(self.hierarchy, self.prototypes, self.markers, stop))
 
@@ -121,6 +158,7 @@ class ViewRequest:
     min_size: int | None
     part: tuple[slice, ...] = ()  # what is seen
     refined: RefinedChunks | None = None  # before
+    title: ClassVar = "refining borders"
 
     def gives_same(self, other: BorderRequest | ViewRequest) -> bool:
         """Whether both give the same labels for the same part."""
@@ -135,7 +173,7 @@ class ViewRequest:
             and self.min_size == other.min_size
         )
 
-    def labels(self, stop: StopFlag | None = None) -> RefinedChunks:
+    def answer(self, stop: StopFlag | None = None) -> RefinedChunks:
         """Return chunks, refined if they are seen; some of them once `stop` is set."""
         from napari_aeseg.regions.refined_chunks import RefinedChunks
 
@@ -154,12 +192,30 @@ class AlternativesRequest:
     mode: AlternativeMode
     number: int  # of classes or regions
     image: np.ndarray | None  # to draw them over, if it is in memory
+    title: ClassVar = "finding alternatives"
 
-    def gives_same(self, other: AlternativesRequest | None) -> bool:
+    def answer(self, stop: StopFlag | None = None) -> Generator[Progress, None, Thumbnails]:
+        """Find alternatives, and draw them small."""
+        from napari_aeseg.regions.alternatives import alternatives_steps
+        from napari_aeseg.regions.small_plane import plane_of
+
+        alternatives = yield from alternatives_steps(
+            self.hierarchy, _ALTERNATIVES, self.mode, self.number, stop
+        )
+        plane = plane_of(self.hierarchy, self.image, _THUMBNAIL)
+        return Thumbnails(
+            self.hierarchy.patches,
+            self.mode,
+            self.number,
+            tuple(a.settings for a in alternatives),
+            plane.picture,
+            tuple(plane.labels(a.label_of_patch) for a in alternatives),
+        )
+
+    def gives_same(self, other: AlternativesRequest) -> bool:
         """Whether both find the same alternatives."""
-        if other is None or self.hierarchy is not other.hierarchy:
-            return False
-        return (self.mode, self.number) == (other.mode, other.number)
+        same = self.hierarchy is other.hierarchy
+        return same and (self.mode, self.number) == (other.mode, other.number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +243,23 @@ class ModesRequest:
     prototypes: Prototypes | None  # of the classes, if they are fixed
     objects: np.ndarray | None  # the newest that are known
     image: np.ndarray | None  # to draw them over, if it is in memory
+    title: ClassVar = "drawing each mode"
+
+    def answer(self, stop: StopFlag | None = None) -> ModePictures:
+        """Draw what each mode shows small."""
+        from napari_aeseg.regions.small_plane import plane_of, small_labels
+
+        hierarchy, objects = self.hierarchy, self.objects
+        plane = plane_of(hierarchy, self.image, _THUMBNAIL)
+        regions = replace(self.cut, mode="regions")
+        classes = replace(self.cut, mode="classes", edits=())
+        labels: dict[Mode, np.ndarray] = {
+            "regions": plane.labels(regions.of_patch(hierarchy)),
+            "classes": plane.labels(classes.of_patch(hierarchy, self.prototypes)),
+        }
+        if objects is not None:
+            labels["objects"] = small_labels(objects, hierarchy.axes.space, _THUMBNAIL)
+        return ModePictures(self, plane.picture, labels)
 
     def gives_same(self, other: ModesRequest) -> bool:
         """Whether both give the same pictures."""

@@ -13,8 +13,8 @@ from _napari.conftest import halves, join_workers
 from napari_aeseg._napari.layers.image_input import image_input
 from napari_aeseg._napari.state import FIRST_CUT, ClassStyle, DockState, Result
 from napari_aeseg._napari.views.choices.modes import ModesView
-from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
+from napari_aeseg._napari.work_requests import AlternativesRequest, ObjectRequest
 from napari_aeseg.regions import alternatives
 from napari_aeseg.regions.cuts.cut import Cut
 
@@ -52,11 +52,11 @@ def starts(monkeypatch):
     """The requests that were begun."""
     requests = []
 
-    def work(request, find=jobs.finding_alternatives):
+    def work(request, stop, answer=AlternativesRequest.answer):
         requests.append((request.mode, request.number, request.hierarchy.comparison.balance))
-        return find(request)
+        return answer(request, stop)
 
-    monkeypatch.setattr("napari_aeseg._napari.work.alternatives.finding_alternatives", work)
+    monkeypatch.setattr(AlternativesRequest, "answer", work)
     return requests
 
 
@@ -88,14 +88,11 @@ def test_objects_on_the_way_are_those_of_the_preview(state, finder, qtbot, monke
     (image,) = state.images
     looked = Event()
 
-    def detecting(requests, detect=jobs.detecting_objects):
-        def work(stop):
-            looked.wait(10)  # not done before the test has looked
-            return (yield from detect(requests)(stop))
+    def detecting(request, stop, answer=ObjectRequest.answer):
+        looked.wait(10)  # not done before the test has looked
+        return answer(request, stop)
 
-        return work
-
-    monkeypatch.setattr("napari_aeseg._napari.work.alternatives.detecting_objects", detecting)
+    monkeypatch.setattr(ObjectRequest, "answer", detecting)
     qtbot.waitUntil(lambda: finder._image is not None, timeout=20_000)
     assert not finder.is_awaited
     state.change_cut(mode="objects")

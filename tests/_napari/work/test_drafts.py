@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from threading import Event
 
 import numpy as np
 import pytest
@@ -69,7 +68,7 @@ def another(qtbot):
 def test_the_work_comes_back_as_it_was(worked_on, saved, another, qtbot):
     expected = worked_on.preview.data
     keeper = worked_on._controller.drafts
-    qtbot.waitUntil(lambda: not (keeper._timer.isActive() or keeper.busy), timeout=10_000)
+    qtbot.waitUntil(lambda: not (keeper._delay.is_waiting or keeper.busy), timeout=10_000)
     (file,) = files(saved)
 
     assert not another(halves(seed=7)).drafts
@@ -127,7 +126,7 @@ def test_what_is_due_is_saved_when_the_dock_is_closed_and_nothing_without_work(
     widget._controller.drafts._save()
     assert not files(saved)
 
-    widget._controller.drafts._timer.setInterval(1_000_000)
+    widget._controller.drafts._delay.setInterval(1_000_000)
     widget.n_regions = 3
     widget._controller.close()
     assert len(files(saved)) == 1
@@ -135,7 +134,7 @@ def test_what_is_due_is_saved_when_the_dock_is_closed_and_nothing_without_work(
 
 def test_work_that_another_window_removed_is_not_offered(worked_on, saved, another, qtbot):
     keeper = worked_on._controller.drafts
-    qtbot.waitUntil(lambda: not (keeper._timer.isActive() or keeper.busy), timeout=10_000)
+    qtbot.waitUntil(lambda: not (keeper._delay.is_waiting or keeper.busy), timeout=10_000)
     widget = another(halves())
     (file,) = widget.drafts.values()
     file.unlink()
@@ -153,5 +152,5 @@ def test_of_too_many_files_those_without_work_by_hand_go_first(segmented, tmp_pa
     paths = [tmp_path / f"{name}.draft.npz" for name in "abcd"]
     for path, draft in zip(paths, (edited, painted, tuned, tuned), strict=True):
         write_draft(draft, path)
-    list(drafts._saving({}, [*paths, tmp_path / "gone.draft.npz"], 3)(Event()))
+    drafts._write({}, [*paths, tmp_path / "gone.draft.npz"], 3)
     assert sorted(tmp_path.iterdir()) == paths[:2]

@@ -8,8 +8,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from psygnal import Signal
-from qtpy.compat import isalive
-from qtpy.QtCore import QTimer
 
 from napari_aeseg._napari.layers.colors import (
     class_colormap,
@@ -22,6 +20,7 @@ from napari_aeseg._napari.layers.hover import hover_table
 from napari_aeseg._napari.layers.image_input import unwrapped
 from napari_aeseg._napari.layers.placement import part_in_view, placed_on
 from napari_aeseg._napari.state import DISPLAYS
+from napari_aeseg._napari.work.delay import Delay
 from napari_aeseg._napari.work.worker import log_unexpected
 from napari_aeseg._napari.work_requests import ViewRequest
 
@@ -70,19 +69,10 @@ class PreviewLayers:
         self._shown_instead: Labels | None = None
         self._colormaps: dict[Image, Any] = {}
         self._outline_colors: WeakKeyDictionary[Image, Any] = WeakKeyDictionary()
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_MILLISECONDS_TO_UPDATE)
-        self._timer.timeout.connect(self._update_in_time)
+        self._delay = Delay(_MILLISECONDS_TO_UPDATE, self._update_in_time)
         self._views: dict[Image, ViewRequest] = {}  # whose borders are refined where they are seen
-        self._view_timer = QTimer()
-        self._view_timer.setSingleShot(True)
-        self._view_timer.setInterval(_MILLISECONDS_TO_LOOK)
-        self._view_timer.timeout.connect(self._refine_views)
-        self._hover_timer = QTimer()
-        self._hover_timer.setSingleShot(True)
-        self._hover_timer.setInterval(_MILLISECONDS_TO_DESCRIBE)
-        self._hover_timer.timeout.connect(self._describe)
+        self._view_delay = Delay(_MILLISECONDS_TO_LOOK, self._refine_views)
+        self._hover_delay = Delay(_MILLISECONDS_TO_DESCRIBE, self._describe)
         for image, layer in state.previews.items():  # of a dock that was closed
             self._connect(layer)
             self._colormaps[image] = self._colormap(state.cut, image)
@@ -98,13 +88,12 @@ class PreviewLayers:
     @property
     def is_up_to_date(self) -> bool:
         """Whether no update is due."""
-        return not (self._timer.isActive() or self._view_timer.isActive())
+        return not (self._delay.is_waiting or self._view_delay.is_waiting)
 
     def close(self) -> None:
         """Leave all layers to napari."""
-        for timer in (self._timer, self._view_timer, self._hover_timer):
-            if isalive(timer):  # Qt deletes timers first when Python ends
-                timer.stop()
+        for delay in (self._delay, self._view_delay, self._hover_delay):
+            delay.cancel()
         self._connections.disconnect_all()
         for layer in self._state.previews.values():
             layer.bind_key(_KEY, None)
@@ -116,17 +105,17 @@ class PreviewLayers:
 
     def request_update(self) -> None:
         """Have the previews updated in a moment."""
-        if not self._timer.isActive():
-            self._timer.start()
+        if not self._delay.is_waiting:
+            self._delay.start()
 
     def update_if_due(self) -> None:
         """Do at once what `request_update` asked for, and raise errors."""
-        if self._timer.isActive():
+        if self._delay.is_waiting:
             self.update(self._state.images, self._state.cut)
 
     def update(self, images: Sequence[Image], cut: Cut) -> None:
         """Show a cut of those images that are segmented; if it is refused, nothing changes."""
-        self._timer.stop()
+        self._delay.cancel()
         state = self._state
         images = [image for image in images if image in state.results]
         if cut.mode == "objects":
@@ -146,11 +135,11 @@ class PreviewLayers:
             self._show(image, values, self._colormap(cut, image))
             if isinstance(missing, ViewRequest):
                 self._views[image] = missing
-                self._view_timer.start()
+                self._view_delay.start()
             else:
                 self._views.pop(image, None)
                 self._refine(image, missing)
-        self._hover_timer.start()
+        self._hover_delay.start()
 
     def _refine_views(self) -> None:
         """Have what is seen of large images refined."""
@@ -166,7 +155,7 @@ class PreviewLayers:
 
     def _on_looked(self) -> None:
         if self._views:
-            self._view_timer.start()
+            self._view_delay.start()
 
     def _describe(self) -> None:
         """Have napari say in its status bar what is under the pointer, once the controls rest."""

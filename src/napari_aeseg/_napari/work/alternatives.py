@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.compat import isalive
-from qtpy.QtCore import QTimer
-
 from napari_aeseg._napari.work.background import Background
-from napari_aeseg._napari.work.jobs import (
-    detecting_objects,
-    finding_alternatives,
-    picturing_modes,
-)
+from napari_aeseg._napari.work.delay import Delay
 from napari_aeseg._napari.work.worker import Done, Failed, Job
 from napari_aeseg._napari.work_requests import (
     AlternativesRequest,
@@ -44,23 +37,18 @@ class AlternativesFinder(Background):
         super().__init__(state)
         self._running: Request | None = None
         self._image: Image | None = None  # whose objects are being detected
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_MILLISECONDS_OF_REST)
-        self._timer.timeout.connect(self._start)
+        self._delay = Delay(_MILLISECONDS_OF_REST, self._start)
         fields = ("cut", "images", "results", "comparison", "classes", "objects", "busy", "shown")
         state.on(*fields, "mode_pictures", "alternatives", draw=self._update)
 
     @property
     def is_up_to_date(self) -> bool:
         """Whether nothing is being found, nor will be in a moment."""
-        return not (self.busy or self._timer.isActive())
+        return not (self.busy or self._delay.is_waiting)
 
     def detects(self, image: Image, request: ObjectRequest) -> bool:
         """Whether these objects of an image are being detected."""
-        running = self._running
-        is_same = isinstance(running, ObjectRequest) and running.gives_same(request)
-        return is_same and image is self._image
+        return image is self._image and _give_same(request, self._running)
 
     @property
     def is_awaited(self) -> bool:
@@ -72,7 +60,7 @@ class AlternativesFinder(Background):
 
     def close(self) -> None:
         """Stop, and ignore the outcome."""
-        self._stop()
+        self._delay.cancel()
         super().close()
 
     def _missing(self) -> Request | None:
@@ -98,38 +86,29 @@ class AlternativesFinder(Background):
             state.mode_pictures = None
         if self.busy and (_give_same(missing, self._running) or self.is_awaited):
             return
-        self._stop()
-        if missing is not None:
-            self._timer.start()
-
-    def _stop(self) -> None:
-        if isalive(self._timer):  # Qt deletes timers first when Python ends
-            self._timer.stop()
+        self._delay.cancel()
         self._runner.abandon()
         self._running = None
+        if missing is not None:
+            self._delay.start()
 
     def _start(self) -> None:
         self._running = request = self._missing()
-        if isinstance(request, ModesRequest):
-            self._runner.start(Job("drawing each mode", picturing_modes(request)))
-        elif isinstance(request, ObjectRequest):
+        if isinstance(request, ObjectRequest):
             self._image = self._state.first_image
-            work = detecting_objects({self._image: request})
-            self._runner.start(Job("detecting objects", work))
-        elif request is not None:
-            self._runner.start(Job("finding alternatives", finding_alternatives(request)))
+        if request is not None:
+            self._runner.start(Job(request.title, request.answer))
 
     def _on_ended(self, outcome: Outcome) -> None:
         request, self._running = self._running, None
-        state = self._state
+        state, image = self._state, self._image
         if isinstance(outcome, Failed):
             self.failed.emit(outcome.error)
         elif not isinstance(outcome, Done):
             return
-        elif isinstance(request, ObjectRequest):
-            objects = {image: (request, labels) for image, labels in outcome.result.items()}
-            state.objects = {**state.objects, **objects}
-            state.choose_mode(next(iter(objects)))
+        elif isinstance(request, ObjectRequest) and image is not None:
+            state.objects = {**state.objects, image: (request, outcome.result)}
+            state.choose_mode(image)
         elif isinstance(outcome.result, ModePictures):
             state.mode_pictures = outcome.result
         else:

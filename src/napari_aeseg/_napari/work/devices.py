@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_aeseg._napari.work.background import Background
+from napari_aeseg._napari.work.delay import Delay
 from napari_aeseg._napari.work.jobs import finding_devices
 from napari_aeseg._napari.work.worker import Done, Job
 
@@ -28,10 +28,8 @@ class DeviceFinder(Background):
     def __init__(self, state: DockState) -> None:
         super().__init__(state)
         self._is_closed = False
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.find)
-        self._timer.start(_MILLISECONDS_TO_TORCH)
+        self._delay = Delay(_MILLISECONDS_TO_TORCH, self.find)
+        self._delay.start()
 
     def find(self) -> None:
         """Begin to look; `state.devices` follows."""
@@ -45,13 +43,12 @@ class DeviceFinder(Background):
             self._start()
 
     def _start(self) -> None:
-        if isalive(self._timer) and not self._runner.busy and not self._is_closed:
+        if not self._runner.busy and not self._is_closed:
             self._runner.start(Job("looking for devices", finding_devices()))
 
     def close(self) -> None:
         """Stop, and ignore the outcome."""
-        if isalive(self._timer):  # Qt deletes timers first when Python ends
-            self._timer.stop()
+        self._delay.cancel()
         self._is_closed = True
         super().close()
 

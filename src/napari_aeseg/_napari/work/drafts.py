@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.compat import isalive
-from qtpy.QtCore import QTimer
-
 from napari_aeseg._napari.drafts import (
     SUFFIX,
     digest_of,
@@ -16,20 +13,19 @@ from napari_aeseg._napari.drafts import (
 )
 from napari_aeseg._napari.manifest.settings import new_path, times_of
 from napari_aeseg._napari.work.background import Background
+from napari_aeseg._napari.work.delay import Delay
 from napari_aeseg._napari.work.worker import Failed, Job, log_unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from threading import Event
 
     from napari.layers import Image
 
     from napari_aeseg._napari.drafts import Draft
     from napari_aeseg._napari.manifest.settings import Settings
     from napari_aeseg._napari.state import DockState
-    from napari_aeseg._napari.work.worker import Outcome, Work
-    from napari_aeseg.progress import Progress
+    from napari_aeseg._napari.work.worker import Outcome
 
 _MILLISECONDS = 2000  # from a change to its file
 _MOST_FILES = 100
@@ -44,10 +40,7 @@ class DraftKeeper(Background):
         self._paths: dict[Image, Path] = {}  # of this dock
         self._known: set[Image] = set()  # images whose drafts were looked for
         self._has_failed = False
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_MILLISECONDS)
-        self._timer.timeout.connect(self._save)
+        self._delay = Delay(_MILLISECONDS, self._save)
         for name in ("results", "cut", "comparison", "classes", "similarity"):
             state.events[name].connect(self.request)
         state.on("open_images", draw=self._find)
@@ -58,20 +51,17 @@ class DraftKeeper(Background):
 
     def request(self, *_: Any) -> None:
         """Have the work saved in a moment."""
-        if not self._timer.isActive() and self._state.results:
-            self._timer.start()
+        if not self._delay.is_waiting and self._state.results:
+            self._delay.start()
 
     def close(self) -> None:
         """Save what has not been saved yet."""
-        is_due = isalive(self._timer) and self._timer.isActive()
-        if isalive(self._timer):  # Qt deletes timers first when Python ends
-            self._timer.stop()
+        is_due = self._delay.is_waiting
+        self._delay.cancel()
         super().close()
         if is_due:
             try:
-                for path, draft in self._drafts().items():
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_draft(draft, path)
+                _write(self._drafts())
             except OSError as error:  # the dock closes all the same
                 log_unexpected(error, "saving the work by hand")
 
@@ -106,12 +96,13 @@ class DraftKeeper(Background):
 
     def _save(self) -> None:
         if self._runner.busy:
-            self._timer.start()
+            self._delay.start()
         elif drafts := self._drafts():
             files = self._files()
             surplus = max(len(files) + len(self._paths) - _MOST_FILES, 0)
             others = [path for path in files if path not in self._state.drafts.values()]
-            self._runner.start(Job("saving the work by hand", _saving(drafts, others, surplus)))
+            work = Job("saving the work by hand", lambda _: _write(drafts, others, surplus))
+            self._runner.start(work)
 
     def _on_ended(self, outcome: Outcome) -> None:
         if isinstance(outcome, Failed) and not self._has_failed:
@@ -119,15 +110,10 @@ class DraftKeeper(Background):
             self.failed.emit(outcome.error)
 
 
-def _saving(drafts: Mapping[Path, Draft], others: list[Path], surplus: int) -> Work:
+def _write(drafts: Mapping[Path, Draft], others: Sequence[Path] = (), surplus: int = 0) -> None:
     """Write drafts, and remove so many others: first those with nothing but moved controls."""
-
-    def work(stop: Event) -> Generator[Progress, None, None]:
-        yield from ()
-        for path, draft in drafts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_draft(draft, path)
-        for path in sorted(others, key=has_work_by_hand)[:surplus]:
-            path.unlink(missing_ok=True)
-
-    return work
+    for path, draft in drafts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_draft(draft, path)
+    for path in sorted(others, key=has_work_by_hand)[:surplus]:
+        path.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ from napari_aeseg._napari.work.imports import import_core
 from napari_aeseg.errors import AesegError, DeviceError, StoppedError, is_out_of_memory
 from napari_aeseg.progress import Progress, TrainingProgress
 
-Work = Callable[[Event], Generator[Progress, None, Any]]
+Work = Callable[[Event], Any]
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_EVENTS = 0.1
@@ -76,8 +76,8 @@ Outcome = Done | Stopped | Failed
 class Job:
     """One piece of work for one thread.
 
-    `work` gets an event that is set when it should stop, and returns a generator of `Progress`
-    events that returns the result. It is called in the thread, so torch is imported there too.
+    `work` gets an event that is set when it should stop, and returns the result, or a generator of
+    `Progress` events that returns it. It is called in the thread, so torch is imported there too.
     """
 
     def __init__(self, title: str, work: Work) -> None:
@@ -95,11 +95,7 @@ class Job:
         self.stop.set()
 
     def run(self) -> Generator[Progress, None, Outcome]:
-        """Do the work in this thread, once; never raise, whatever the work raises.
-
-        As many events are passed on as a window can show. The first and the last of a stage and
-        those with a message always are; so are those of training, at most ten a second.
-        """
+        """Do the work in this thread, once; never raise, whatever the work raises."""
         work, self._work = self._work, None
         assert work is not None, "a job runs once"  # noqa: S101
         if self.abandoned:  # before it began: importing torch would keep the process for seconds
@@ -107,20 +103,34 @@ class Job:
         try:
             with ThreadPoolExecutor(1) as thread:
                 thread.submit(import_core).result()
-            events, last_time, stage = work(self.stop), 0.0, ""
-            while True:
-                event = next(events)
-                is_due = event.stage != stage or event.done >= event.total or bool(event.message)
-                is_due = is_due or isinstance(event, TrainingProgress)
-                if is_due or time.monotonic() - last_time >= _SECONDS_BETWEEN_EVENTS:
-                    last_time, stage = time.monotonic(), event.stage
-                    yield event
-        except StopIteration as end:
-            return Done(end.value, self.stop.is_set())
+            result = work(self.stop)
+            if isinstance(result, Generator):
+                result = yield from _as_many_as_can_be_shown(result)
+            return Done(result, self.stop.is_set())
         except StoppedError as error:
             return Stopped(str(error))
         except Exception as error:  # noqa: BLE001 - what escapes here is swallowed
             return Failed(log_unexpected(error, self.title))
+
+
+def _as_many_as_can_be_shown(
+    events: Generator[Progress, None, Any],
+) -> Generator[Progress, None, Any]:
+    """Pass on the first and the last event of a stage, those with a message, and some others.
+
+    Those of training, at most ten a second, are passed on too.
+    """
+    last_time, stage = 0.0, ""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            return end.value
+        is_due = event.stage != stage or event.done >= event.total or bool(event.message)
+        is_due = is_due or isinstance(event, TrainingProgress)
+        if is_due or time.monotonic() - last_time >= _SECONDS_BETWEEN_EVENTS:
+            last_time, stage = time.monotonic(), event.stage
+            yield event
 
 
 def log_unexpected(error: Exception, title: str) -> Exception:
