@@ -9,7 +9,7 @@ import pytest
 
 import napari_aeseg as aeseg
 from napari_aeseg import samples
-from napari_aeseg.regions.lazy_labels import map_to_pixels_lazily
+from napari_aeseg.regions.lazy_labels import map_to_pixels_lazily, values_by_patch
 from napari_aeseg.regions.refine import Gaussians, PatchEvidence, band_of, refined
 from napari_aeseg.regions.refined_chunks import RefinedChunks, refined_lazily
 
@@ -186,18 +186,11 @@ def test_labels_can_be_sent_to_another_process(lazy):
     assert np.array_equal(pickle.loads(pickle.dumps(labels)).compute(), labels.compute())
 
 
-def test_labels_are_looked_up_by_patch_and_not_by_pixel(lazy):
-    from napari_aeseg.regions.lazy_labels import look_up_lazily
-
-    sizes = []
-
-    def look_up(ids):
-        sizes.append(ids.size)
-        return ids
-
-    chunk = lazy.patches.blocks[0, 0]
-    look_up_lazily(lazy.patches, look_up, np.zeros(1, np.int32)).blocks[0, 0].compute()
-    assert 0 < sum(sizes) < chunk.size / 4
+def test_names_tell_values_apart(lazy):
+    values = np.full(lazy.n_patches, 1), np.full(lazy.n_patches, 1), np.full(lazy.n_patches, 2)
+    one, same, other = (map_to_pixels_lazily(lazy.patches, value) for value in values)
+    assert one.name == same.name != other.name
+    assert values_by_patch(other, lazy.patches)[0] == 2
 
 
 def test_refined_chunks_have_no_seams_whatever_their_size():

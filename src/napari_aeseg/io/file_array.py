@@ -184,7 +184,7 @@ def in_dask(pixels: Any) -> Any:
         return pixels
     import dask.array as da
 
-    return da.from_array(pixels, chunks=pixels.chunks)  # type: ignore[no-untyped-call]
+    return da.from_array(pixels, chunks=pixels.chunks)
 
 
 def channels_once(pixels: Any, axes: str, is_transparent: bool) -> tuple[Any, str | None]:

@@ -153,7 +153,7 @@ def _in_file_order(
         if not hasattr(labels, "transpose"):
             import dask.array as da
 
-            labels = da.from_array(labels)  # type: ignore[no-untyped-call]
+            labels = da.from_array(labels)
         labels = labels.transpose(order)
     return labels, {
         "shape": [shape[i] for i in order],

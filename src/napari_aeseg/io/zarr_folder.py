@@ -269,7 +269,7 @@ def open_lazily(
         if array.nchunks_initialized != array.nchunks:  # zarr reads missing ones as zeros
             raise ValueError(f"{array.nchunks - array.nchunks_initialized} chunks are missing")
     on_disk = _OnDisk(array, path, name, ids_below)
-    return da.from_array(on_disk, chunks=array.chunks)  # type: ignore[no-untyped-call]
+    return da.from_array(on_disk, chunks=array.chunks)
 
 
 def _opened(path: Path, name: str, expected: tuple[tuple[int, ...], str] | None) -> Any:

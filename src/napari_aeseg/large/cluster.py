@@ -33,7 +33,7 @@ def active_client() -> Any:
     from distributed import default_client
 
     try:
-        return default_client()  # type: ignore[no-untyped-call]
+        return default_client()
     except ValueError:  # how distributed says that there is none
         return None
 
@@ -83,7 +83,7 @@ def _sendable(work: BlockWork) -> BlockWork:
         if not path.exists():  # the name says what is in it
             work.model.save(path)
         work = replace(work, model=str(path))
-    if futures_of(work.image.array):  # type: ignore[no-untyped-call]
+    if futures_of(work.image.array):
         raise InputError(
             f"{work.image.name} lies in the memory of the workers and is lost with one of them. "
             "Give the array as it was before persist()."
@@ -98,7 +98,7 @@ def _as_done(client: Any, futures: list[Any], stop: StopFlag | None) -> Iterator
     """Futures as they are done; None when there has been no worker for a while."""
     from distributed import as_completed
 
-    completed: Any = as_completed(futures)  # type: ignore[no-untyped-call]
+    completed: Any = as_completed(futures)
     quiet = time.monotonic()
     while not completed.is_empty():
         raise_if_stopped(stop, "encode")

@@ -70,7 +70,7 @@ class ObjectSearchInBlocks:
             of_block, part = self._objects_of(block, settings, foreground, sources, stop)
             number = _write(labels, of_block, part, number)
         weakref.finalize(labels.array, shutil.rmtree, labels.folder, ignore_errors=True)
-        lazy = da.from_array(labels.array, labels.array.chunks)  # type: ignore[no-untyped-call]
+        lazy = da.from_array(labels.array, labels.array.chunks)
         return axes.to_image_order(lazy)
 
     def sizes_at(self, place: tuple[int, ...], *_: Any) -> list[int]:

@@ -6,7 +6,7 @@ without computing a pixel, so that labels can be measured and edited.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -20,10 +20,6 @@ from napari_aeseg.regions.cuts.markers import (
     pixels_of_pairs,
 )
 from napari_aeseg.regions.patches.graph import RegionGraph, contour_map
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 # Pixels along Y and X of a part that is compared: of flat images, and of volumes.
 _FLAT, _DEEP = 1024, 128
@@ -83,85 +79,6 @@ def _part_matches(
     return bool(np.allclose(means, intensity[whole], rtol=1e-9, atol=0))
 
 
-class StoredIds(Protocol):
-    """Patch ids of an image that are stored as numbers of some other kind."""
-
-    @property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """Pixels of each chunk along each axis."""
-
-    def read(self, part: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers stored in a chunk, and the id that each of them stands for."""
-
-    def __dask_tokenize__(self) -> object:
-        """Identify it to dask."""
-
-
-class _ChunkReader:
-    """Reads a chunk and looks up its ids: once for each id of the block, then once per pixel."""
-
-    def __init__(self, stored: StoredIds, look_up: Callable[[np.ndarray], np.ndarray]) -> None:
-        self.stored = stored
-        self.look_up = look_up
-
-    def __call__(self, block_info: Any = None) -> np.ndarray:
-        location = block_info[None]["array-location"][: len(self.stored.chunks)]
-        numbers, ids = self.stored.read(tuple(slice(*along) for along in location))
-        # No index is out of range; "clip" saves numpy the check.
-        return np.take(self.look_up(ids), numbers, axis=0, mode="clip")
-
-    def __dask_tokenize__(self) -> object:
-        from dask.base import normalize_token
-
-        return type(self).__name__, normalize_token((self.stored, self.look_up))
-
-
-# The reader of each array of `ids_array` that is in use, by the array's name: arrays that look up
-# its ids then read the stored numbers themselves, and skip one array of the size of the image.
-_READERS: WeakValueDictionary[str, _ChunkReader] = WeakValueDictionary()
-
-
-def ids_array(stored: StoredIds) -> Any:
-    """Return stored ids as a dask array of int32."""
-    reader = _ChunkReader(stored, _same)
-    ids = _read(reader, np.dtype(np.int32))
-    _READERS[ids.name] = reader
-    return ids
-
-
-def look_up_lazily(ids: Any, look_up: Callable[[np.ndarray], np.ndarray], like: np.ndarray) -> Any:
-    """Return a dask array of a value for each pixel, looked up by its id.
-
-    `look_up` takes ids of any shape; `like`, shape (n, ...), is an array as it returns for a row of
-    ids. Of an array of `ids_array`, the ids themselves are not computed.
-    """
-    reader, further = _READERS.get(ids.name), like.shape[1:]
-    if reader is not None:
-        return _read(_ChunkReader(reader.stored, look_up), like.dtype, further)
-    more = {"new_axis": [*range(ids.ndim, ids.ndim + len(further))]} if further else {}
-    chunks = (*ids.chunks, *((n,) for n in further))
-    meta = np.empty((0,) * len(chunks), like.dtype)  # dask would call `look_up` to guess it
-    return ids.map_blocks(look_up, dtype=like.dtype, meta=meta, chunks=chunks, **more)
-
-
-def _read(reader: _ChunkReader, dtype: np.dtype[Any], further: tuple[int, ...] = ()) -> Any:
-    import dask.array as da
-    from dask.base import tokenize
-
-    chunks = (*reader.stored.chunks, *((n,) for n in further))
-    return da.map_blocks(  # type: ignore[no-untyped-call]
-        reader,
-        name=f"aeseg-{tokenize(reader)}",
-        chunks=chunks,
-        dtype=dtype,
-        meta=np.empty((0,) * len(chunks), dtype),  # dask would read a chunk to guess it
-    )
-
-
-def _same(ids: np.ndarray) -> np.ndarray:
-    return ids
-
-
 class _PatchValues:
     """Looks up the values of patches; the arrays that need it refer to it."""
 
@@ -202,7 +119,15 @@ def map_to_pixels_lazily(patches: Any, values: np.ndarray) -> Any:
     look_up = _PatchValues(patches, values)
     # Equal arrays have one name: if each had its own, the first to go would take it along.
     look_up = _LOOK_UPS.setdefault(tokenize(look_up), look_up)
-    labels = look_up_lazily(patches, look_up, values)
+    further = values.shape[1:]
+    chunks = (*patches.chunks, *((n,) for n in further))
+    labels = patches.map_blocks(
+        look_up,
+        dtype=values.dtype,
+        meta=np.empty((0,) * len(chunks), values.dtype),  # dask would call `look_up` to guess it
+        chunks=chunks,
+        new_axis=[*range(patches.ndim, len(chunks))] or None,
+    )
     _VALUES[labels.name] = look_up
     return labels
 
@@ -250,7 +175,7 @@ def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, n
 
     ids: list[np.ndarray] = [np.empty(0, np.int64)]
     counts: list[np.ndarray] = [np.empty((3, 0), np.int64)]
-    for part in slices_from_chunks(patches.chunks):  # type: ignore[no-untyped-call]
+    for part in slices_from_chunks(patches.chunks):
         chunk = np.asarray(markers[part])
         at = np.nonzero(chunk)
         if not len(at[0]):
@@ -291,8 +216,8 @@ def marks_on_top_lazily(
     """
     import dask.array as da
 
-    placed: Any = da.asarray(markers).rechunk(patches.chunks)  # type: ignore[no-untyped-call]
-    return da.map_blocks(  # type: ignore[no-untyped-call]
+    placed: Any = da.asarray(markers).rechunk(patches.chunks)
+    return da.map_blocks(
         _with_marks,
         labels,
         placed,
@@ -325,7 +250,7 @@ def contour_lazily(patches: Any, graph: RegionGraph, strength: np.ndarray) -> An
     """Return `contour_map` as a dask array: chunks see one pixel of their neighbours."""
     import dask.array as da
 
-    return da.map_overlap(  # type: ignore[no-untyped-call]
+    return da.map_overlap(
         contour_map,
         patches,
         graph=graph,

@@ -415,7 +415,7 @@ def object_table(labels: Any, axes: Axes) -> pd.DataFrame:
     import dask.array as da
     import pandas as pd
 
-    labels = da.asarray(labels)  # type: ignore[no-untyped-call]
+    labels = da.asarray(labels)
     number = int(labels.max())
     sums = np.zeros((1 + labels.ndim, number + 1))
     starts = [np.cumsum((0, *along))[:-1] for along in labels.chunks]

@@ -88,7 +88,7 @@ def refined_lazily(
 def _by_chunk(function: Any, name: str, labels: Any, *arrays: Any) -> Any:
     import dask.array as da
 
-    result: Any = da.map_blocks(  # type: ignore[no-untyped-call]
+    result: Any = da.map_blocks(
         function,
         *arrays,
         name=name,
