@@ -44,10 +44,15 @@ from napari_aeseg.params import (
     SegmentationParams,
     checked_params,
 )
-from napari_aeseg.progress import Progress, drain
-from napari_aeseg.regions.alternatives import ALTERNATIVE_MODES, alternatives_steps
+from napari_aeseg.progress import Progress, StopFlag, drain
+from napari_aeseg.regions.alternatives import (
+    ALTERNATIVE_MODES,
+    AlternativeMode,
+    AlternativeSettings,
+    alternatives_steps,
+)
 from napari_aeseg.regions.cuts.cut import Cut
-from napari_aeseg.regions.hierarchy import checked_number, load_hierarchy
+from napari_aeseg.regions.hierarchy import Hierarchy, checked_number, load_hierarchy
 from napari_aeseg.regions.measure import object_table
 from napari_aeseg.regions.small_plane import plane_of
 
@@ -60,10 +65,7 @@ if TYPE_CHECKING:
 
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.io.file_array import ImageFile
-    from napari_aeseg.progress import StopFlag
     from napari_aeseg.prototypes import Prototypes
-    from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
-    from napari_aeseg.regions.hierarchy import Hierarchy
 
 Existing = Literal["refuse", "skip", "replace"]
 # Pixels of the longer side of a picture on a contact sheet: three fill the width of a screen.

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_warning
 from psygnal import Signal
 from qtpy.QtCore import Qt, QTimer
@@ -34,6 +34,7 @@ from napari_aeseg._napari.layers.diagnostics import UNCERTAINTY, DiagnosticLayer
 from napari_aeseg._napari.layers.edit_tools import EditTools
 from napari_aeseg._napari.layers.image_input import (
     METADATA_KEY,
+    ImageInput,
     camera_of,
     copied_segments,
     image_input,
@@ -48,13 +49,7 @@ from napari_aeseg._napari.layers.training_preview import TrainingLayer
 from napari_aeseg._napari.layers.visibility import ImageVisibility
 from napari_aeseg._napari.manifest.settings import read_settings, times_of
 from napari_aeseg._napari.saved_state import restored_state, save_state
-from napari_aeseg._napari.state import (
-    EDITS_DISCARDED,
-    OWN_CLASSES,
-    DockState,
-    Origin,
-    Result,
-)
+from napari_aeseg._napari.state import EDITS_DISCARDED, OWN_CLASSES, DockState, Origin, Result, Tool
 from napari_aeseg._napari.views.dock import Dock
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
@@ -74,11 +69,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import numpy as np
-    from napari.layers import Layer
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.layers.image_input import ImageInput
-    from napari_aeseg._napari.state import Tool
     from napari_aeseg._napari.work_requests import ObjectRequest
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing

@@ -8,16 +8,16 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from napari_aeseg._napari.drafts import MOST_STROKES, by_hand
+from napari_aeseg._napari.drafts import MOST_STROKES, Draft, by_hand
 from napari_aeseg._napari.find_similar import Examples
 from napari_aeseg._napari.layers.colors import check_colors, stroke_colors
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.image_input import unwrapped
 from napari_aeseg._napari.layers.placement import checked_place, placed_on
 from napari_aeseg._napari.object_corrections import ObjectCorrections
-from napari_aeseg._napari.state import edits_of
+from napari_aeseg._napari.state import DockState, Result, edits_of
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.cuts.edits import Merge, Split
+from napari_aeseg.regions.cuts.edits import Edit, Merge, Split
 from napari_aeseg.regions.objects.edits import ObjectEdit
 
 if TYPE_CHECKING:
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.drafts import Draft
-    from napari_aeseg._napari.state import DockState, Result
     from napari_aeseg.prototypes import Prototypes
-    from napari_aeseg.regions.cuts.edits import Edit
 
 # In pixels, and as part of the image's shorter side: in small images, more covers whole parts.
 _BRUSH, _PART_OF_SIDE = 10, 40

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg._napari.find_similar import Examples
-from napari_aeseg._napari.state import FIRST_CUT
+from napari_aeseg._napari.state import FIRST_CUT, DockState
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.napari_layers import layer_pixels
 from napari_aeseg.io.atomic_write import atomic_write
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
-    from napari_aeseg._napari.state import DockState
 
 SUFFIX = ".draft.npz"
 MOST_STROKES = 2**27  # pixels of an image whose strokes are saved

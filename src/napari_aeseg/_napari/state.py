@@ -14,7 +14,7 @@ import numpy as np
 from psygnal import SignalGroupDescriptor
 
 from napari_aeseg._napari.class_names import class_pairs, colors_on, names_on
-from napari_aeseg._napari.find_similar import Similarities, only
+from napari_aeseg._napari.find_similar import Examples, Similarities, only
 from napari_aeseg._napari.layers.colors import class_color
 from napari_aeseg._napari.work_requests import (
     AlternativesRequest,
@@ -32,8 +32,8 @@ from napari_aeseg._napari.work_requests import (
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.napari_layers import labels_in, layer_pixels
 from napari_aeseg.params import PRESETS, ComparisonParams, SegmentationParams, TrainingParams
-from napari_aeseg.regions.cuts.cut import Cut
-from napari_aeseg.regions.cuts.edits import edits_on
+from napari_aeseg.regions.cuts.cut import Cut, Mode
+from napari_aeseg.regions.cuts.edits import Edit, edits_on
 from napari_aeseg.regions.cuts.locked_segments import with_locked
 from napari_aeseg.regions.cuts.minimum_size import without_small_pieces_of_pixels
 from napari_aeseg.regions.objects.edits import ObjectEdit
@@ -46,15 +46,12 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_aeseg._napari.export.tables import Legend
-    from napari_aeseg._napari.find_similar import Examples
     from napari_aeseg._napari.layers.image_input import ImageInput
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.progress import Progress
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.alternatives import AlternativeSettings
-    from napari_aeseg.regions.cuts.cut import Mode
-    from napari_aeseg.regions.cuts.edits import Edit
     from napari_aeseg.regions.hierarchy import Hierarchy
 
     AnyEdit = Edit | ObjectEdit

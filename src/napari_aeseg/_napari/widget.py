@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QSizePolicy
 from napari_aeseg._napari.controller import Controller
 from napari_aeseg._napari.layers.colors import check_colors
 from napari_aeseg._napari.layers.image_input import unwrapped
-from napari_aeseg._napari.state import DISPLAYS, TOOLS, Origin
+from napari_aeseg._napari.state import DISPLAYS, TOOLS, Display, Origin, Start, Tool
 from napari_aeseg._napari.views.model import STARTS
 from napari_aeseg.errors import InputError
 from napari_aeseg.io.file_array import check_number
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from psygnal import SignalInstance
 
-    from napari_aeseg._napari.state import Display, Start, Tool
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import Existing
     from napari_aeseg.regions.cuts.cut import Cut, MarkersAre, Mode

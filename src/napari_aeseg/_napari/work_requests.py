@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from napari_aeseg.regions.cuts.cut import Cut
+from napari_aeseg.regions.cuts.cut import Cut, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from napari_aeseg.progress import Progress, StopFlag
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.alternatives import AlternativeMode, AlternativeSettings
-    from napari_aeseg.regions.cuts.cut import Mode
     from napari_aeseg.regions.hierarchy import Hierarchy
     from napari_aeseg.regions.refined_chunks import RefinedChunks
 

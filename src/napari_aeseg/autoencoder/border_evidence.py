@@ -18,18 +18,21 @@ from scipy.linalg import eigh
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.device import without_tf32
-from napari_aeseg.autoencoder.encoding import NOT_FINITE, map_tiles, tiles_to_encode
-from napari_aeseg.autoencoder.network import weighted_windows
+from napari_aeseg.autoencoder.encoding import (
+    NOT_FINITE,
+    EncodedTile,
+    Source,
+    map_tiles,
+    tiles_to_encode,
+)
+from napari_aeseg.autoencoder.network import Autoencoder, weighted_windows
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.parallel import one_blas_thread
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_aeseg.autoencoder.encoding import EncodedTile, Source
-    from napari_aeseg.autoencoder.network import Autoencoder
-    from napari_aeseg.progress import StopFlag
 
 # Directions that are kept; 6 to 16 are equally good.
 _DIRECTIONS = 8

@@ -11,13 +11,12 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.progress import drain
+from napari_aeseg.progress import Progress, drain
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.progress import Progress
 
 _T = TypeVar("_T")
 

@@ -21,12 +21,11 @@ from napari_aeseg.images.intensity import (
     check_precision,
     float_pixels,
 )
-from napari_aeseg.progress import raise_if_stopped
+from napari_aeseg.progress import StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from napari_aeseg.progress import StopFlag
 
 # Windows along each side of a plane, and pixels along each side of a window: intensities are
 # measured in these.

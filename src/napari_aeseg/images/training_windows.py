@@ -10,15 +10,13 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.intensity import Image
-from napari_aeseg.images.tiles import tile_indices
-from napari_aeseg.progress import Progress, raise_if_stopped
+from napari_aeseg.images.tiles import Tile, tile_indices
+from napari_aeseg.progress import Progress, StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_aeseg.images.blocks import BlockImage
-    from napari_aeseg.images.tiles import Tile
-    from napari_aeseg.progress import StopFlag
 
 # Bytes of the windows of an image, and of all images together.
 _BYTES, _ALL_BYTES = 64 * 2**20, 256 * 2**20

@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import read_axes
+from napari_aeseg.images.axes import Axes, read_axes
 from napari_aeseg.images.checks import check_not_masked, check_rectangular
 from napari_aeseg.images.units import unit_name
 from napari_aeseg.io.ome_zarr import ome_zarr_steps
 from napari_aeseg.io.tiff import ome_metadata, tiff_steps
-from napari_aeseg.progress import Progress, drain
+from napari_aeseg.progress import Progress, StopFlag, drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-
-    from napari_aeseg.images.axes import Axes
-    from napari_aeseg.progress import StopFlag
 
     Writer = Callable[[Any, Path, dict[str, Any], StopFlag | None], Generator[Progress, None, None]]
 

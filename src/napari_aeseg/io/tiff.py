@@ -27,12 +27,10 @@ from napari_aeseg.io.file_array import (
     resolution_notes,
     series_notes,
 )
-from napari_aeseg.progress import Clock, Progress, raise_if_stopped
+from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
-
-    from napari_aeseg.progress import StopFlag
 
 
 #: Suffixes of TIFF files.

@@ -13,7 +13,7 @@ from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.memory import trim_heap, unmap_large_arrays_when_freed
-from napari_aeseg.progress import Progress, collect_messages, drain, raise_if_stopped
+from napari_aeseg.progress import Progress, StopFlag, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from napari_aeseg.images.blocks import Block, BlockImage
     from napari_aeseg.large.block_store import BlockStore
     from napari_aeseg.params import SegmentationParams
-    from napari_aeseg.progress import StopFlag
     from napari_aeseg.regions.patches.coarsening import PatchCoarsening
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_aeseg.autoencoder.architecture import anisotropy_warning
 from napari_aeseg.autoencoder.border_evidence import EvidenceProjection
-from napari_aeseg.autoencoder.device import choose_device
+from napari_aeseg.autoencoder.device import Precision, choose_device
 from napari_aeseg.autoencoder.encoding import SQUARE
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import InputError
@@ -23,7 +23,14 @@ from napari_aeseg.large.cluster import process_on_cluster
 from napari_aeseg.large.lazy_ids import lazy_evidence, lazy_ids
 from napari_aeseg.large.objects import ObjectSearchInBlocks
 from napari_aeseg.params import BlockParams, ComparisonParams, SegmentationParams, checked_params
-from napari_aeseg.progress import Clock, Progress, collect_messages, drain, raise_if_stopped
+from napari_aeseg.progress import (
+    Clock,
+    Progress,
+    StopFlag,
+    collect_messages,
+    drain,
+    raise_if_stopped,
+)
 from napari_aeseg.regions.hierarchy import Hierarchy
 from napari_aeseg.regions.patches.blocks import stitch_blocks
 from napari_aeseg.regions.patches.coarsening import PatchCoarsening
@@ -33,9 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from os import PathLike
 
-    from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.images.axes import Axes
-    from napari_aeseg.progress import StopFlag
 
 # Lazy images with more pixels than this are processed in blocks, and others when they would take
 # more than half of the free memory, at so many bytes per pixel.

@@ -13,13 +13,12 @@ from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.large.block import BlockWork, process_block
 from napari_aeseg.params import MODEL_SUFFIX
-from napari_aeseg.progress import Clock, Progress, raise_if_stopped
+from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from napari_aeseg.images.blocks import Block
-    from napari_aeseg.progress import StopFlag
 
 # Times that a block is tried again when working on it fails, seconds between looks at `stop`, and
 # seconds without a finished block after which the number of workers is checked.

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.blocks import Block, plan_blocks
+from napari_aeseg.images.blocks import Block, BlockImage, plan_blocks
 from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.objects.candidates import THIN
 from napari_aeseg.regions.objects.detection import ObjectSearch, best_sources
@@ -23,7 +23,6 @@ from napari_aeseg.regions.objects.maps import brightness_of, channels_of, stain_
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from napari_aeseg.images.blocks import BlockImage
     from napari_aeseg.regions.objects.edits import ObjectEdit
     from napari_aeseg.regions.objects.settings import ObjectSettings
 

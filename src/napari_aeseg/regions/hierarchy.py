@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import channels_first
+from napari_aeseg.images.axes import Axes, channels_first
 from napari_aeseg.images.napari_layers import labels_of_layer
-from napari_aeseg.progress import drain
-from napari_aeseg.regions.alternatives import ALTERNATIVE_MODES, alternatives_steps
-from napari_aeseg.regions.compare.moments import MomentsCache
+from napari_aeseg.progress import Progress, StopFlag, drain
+from napari_aeseg.regions.alternatives import (
+    ALTERNATIVE_MODES,
+    Alternative,
+    AlternativeMode,
+    alternatives_steps,
+)
+from napari_aeseg.regions.compare.moments import FeatureCalibration, MomentsCache
 from napari_aeseg.regions.compared_patches import ComparedPatches
 from napari_aeseg.regions.cuts.classes import (
     BASE_REGIONS,
@@ -65,8 +70,8 @@ from napari_aeseg.regions.measure import (
 )
 from napari_aeseg.regions.objects.detection import FindsObjects, object_search
 from napari_aeseg.regions.objects.settings import ObjectSettings, Polarity
-from napari_aeseg.regions.patches.graph import averaging_matrix, contour_map
-from napari_aeseg.regions.patches.statistics import channel_means
+from napari_aeseg.regions.patches.graph import RegionGraph, averaging_matrix, contour_map
+from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means
 from napari_aeseg.regions.patches.superpixels import patch_shape
 from napari_aeseg.regions.refine import (
     MOST_LABELS,
@@ -84,16 +89,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from napari_aeseg.images.axes import Axes
     from napari_aeseg.params import ComparisonParams, SegmentationParams
-    from napari_aeseg.progress import Progress, StopFlag
     from napari_aeseg.prototypes import Prototypes
-    from napari_aeseg.regions.alternatives import Alternative, AlternativeMode
     from napari_aeseg.regions.compare.descriptor import Descriptor
-    from napari_aeseg.regions.compare.moments import FeatureCalibration
     from napari_aeseg.regions.objects.edits import ObjectEdit
-    from napari_aeseg.regions.patches.graph import RegionGraph
-    from napari_aeseg.regions.patches.statistics import PatchStatistics
 
 _OBJECTS_NEED_PIXELS = (
     "This hierarchy has no pixels to find objects in. Build it from the image again."

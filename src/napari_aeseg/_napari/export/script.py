@@ -13,7 +13,13 @@ from napari_aeseg._napari.manifest.settings import new_path, prepare_folder
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import common_voxel_size
 from napari_aeseg.io.images import open_file, read_file
-from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX
+from napari_aeseg.params import (
+    BASE_MODEL,
+    MODEL_SUFFIX,
+    ComparisonParams,
+    SegmentationParams,
+    TrainingParams,
+)
 from napari_aeseg.samples import SAMPLES
 
 if TYPE_CHECKING:
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
     from napari_aeseg._napari.layers.image_input import ImageInput
     from napari_aeseg._napari.state import DockState, Origin, Result
     from napari_aeseg.autoencoder.model import Model
-    from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
     from napari_aeseg.regions.cuts.cut import Cut
 
 _LARGEST_TO_COMPARE = 500_000_000  # bytes; larger files are not compared with the image

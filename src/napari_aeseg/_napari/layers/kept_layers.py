@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from psygnal import Signal
 
 from napari_aeseg._napari.export.tables import by_label
@@ -14,9 +14,9 @@ from napari_aeseg._napari.layers.colors import class_colormap, label_colors
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.image_input import METADATA_KEY
 from napari_aeseg._napari.layers.placement import placed_on
-from napari_aeseg._napari.state import KeptLayer
+from napari_aeseg._napari.state import DockState, KeptLayer, Result
 from napari_aeseg._napari.work.jobs import measuring, measuring_error
-from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner, wait_until
+from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner, Outcome, wait_until
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.napari_layers import labels_in, with_voxels_of
 from napari_aeseg.regions.lazy_labels import is_lazy
@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
-    from napari.layers import Image
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.state import DockState, Result
-    from napari_aeseg._napari.work.worker import Outcome
     from napari_aeseg.regions.cuts.cut import Cut
 
 

@@ -19,10 +19,15 @@ from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.hover import hover_table
 from napari_aeseg._napari.layers.image_input import unwrapped
 from napari_aeseg._napari.layers.placement import part_in_view, placed_on
-from napari_aeseg._napari.state import DISPLAYS
+from napari_aeseg._napari.state import DISPLAYS, ClassStyle, DockState, Result
 from napari_aeseg._napari.work.delay import Delay
 from napari_aeseg._napari.work.worker import log_unexpected
-from napari_aeseg._napari.work_requests import ViewRequest
+from napari_aeseg._napari.work_requests import (
+    BorderRequest,
+    ObjectRequest,
+    StrokesRequest,
+    ViewRequest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +35,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.state import ClassStyle, DockState, Result
-    from napari_aeseg._napari.work_requests import BorderRequest, ObjectRequest, StrokesRequest
     from napari_aeseg.regions.cuts.cut import Cut
 
 _MILLISECONDS_TO_DESCRIBE = 200

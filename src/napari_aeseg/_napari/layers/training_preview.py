@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_aeseg._napari.layers.image_input import METADATA_KEY, as_layer_dtype, unwrapped
+from napari_aeseg._napari.layers.image_input import (
+    METADATA_KEY,
+    ImageInput,
+    as_layer_dtype,
+    unwrapped,
+)
 from napari_aeseg._napari.layers.placement import move, placed_on
 
 if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.layers.image_input import ImageInput
     from napari_aeseg._napari.state import DockState
 
 _GAP = 1.03  # of the width of the image, from its left border to that of the picture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Signal
@@ -16,7 +15,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_aeseg._napari.state import DISPLAYS
+from napari_aeseg._napari.state import DISPLAYS, Display, DockState
 from napari_aeseg._napari.views.choices.alternatives import AlternativesView
 from napari_aeseg._napari.views.choices.modes import ModesView
 from napari_aeseg._napari.views.classes import ClassesPanel
@@ -38,9 +37,6 @@ from napari_aeseg._napari.views.widgets import (
 from napari_aeseg.params import ComparisonParams
 from napari_aeseg.regions.objects.settings import POLARITIES
 from napari_aeseg.regions.shapes import object_diameters
-
-if TYPE_CHECKING:
-    from napari_aeseg._napari.state import Display, DockState
 
 _TIPS = {
     "n_regions": "How many regions. The slider is logarithmic, and the suggested number is marked.",

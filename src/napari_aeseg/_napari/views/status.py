@@ -9,11 +9,10 @@ from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 
 from napari_aeseg._napari.manifest.settings import times_of
 from napari_aeseg._napari.views.widgets import WrappedLabel, fill_column, in_a_row, push_button
-from napari_aeseg.progress import TrainingProgress
+from napari_aeseg.progress import Progress, TrainingProgress
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
-    from napari_aeseg.progress import Progress
 
 _STAGES = {
     "read": "Reading",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QPushButton, QShortcut, QWidget
 
 from napari_aeseg._napari.layers.edit_tools import MODES_OF_TOOL
-from napari_aeseg._napari.state import edits_of
+from napari_aeseg._napari.state import DockState, Tool, edits_of
 from napari_aeseg._napari.views.widgets import (
     Form,
     NumberSlider,
@@ -17,9 +15,6 @@ from napari_aeseg._napari.views.widgets import (
     in_a_row,
     push_button,
 )
-
-if TYPE_CHECKING:
-    from napari_aeseg._napari.state import DockState, Tool
 
 _TOOLS: dict[Tool, tuple[str, str]] = {
     "add": (

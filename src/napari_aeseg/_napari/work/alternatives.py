@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.delay import Delay
-from napari_aeseg._napari.work.worker import Done, Failed, Job
+from napari_aeseg._napari.work.worker import Done, Failed, Job, Outcome
 from napari_aeseg._napari.work_requests import (
     AlternativesRequest,
     ModePictures,
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_aeseg._napari.state import DockState
-    from napari_aeseg._napari.work.worker import Outcome
 
     Request = AlternativesRequest | ModesRequest | ObjectRequest
 

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.delay import Delay
-from napari_aeseg._napari.work.worker import Done, Failed, Job
-from napari_aeseg._napari.work_requests import ViewRequest
+from napari_aeseg._napari.work.worker import Done, Failed, Job, Outcome
+from napari_aeseg._napari.work_requests import Request, StrokesRequest, ViewRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_aeseg._napari.state import DockState
-    from napari_aeseg._napari.work.worker import Outcome
-    from napari_aeseg._napari.work_requests import Request, StrokesRequest
 
 _MILLISECONDS_OF_REST = 50  # a slider that is dragged changes labels more often
 

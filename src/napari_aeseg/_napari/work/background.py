@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_aeseg._napari.work.worker import JobRunner
+from napari_aeseg._napari.work.worker import JobRunner, Outcome
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
-    from napari_aeseg._napari.work.worker import Outcome
 
 
 class Background:

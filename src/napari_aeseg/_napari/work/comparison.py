@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.jobs import comparing
-from napari_aeseg._napari.work.worker import Done, Failed, Job
+from napari_aeseg._napari.work.worker import Done, Failed, Job, Outcome
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_aeseg._napari.state import DockState
-    from napari_aeseg._napari.work.worker import Outcome
     from napari_aeseg.params import ComparisonParams
     from napari_aeseg.regions.hierarchy import Hierarchy
 

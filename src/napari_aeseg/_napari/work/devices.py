@@ -10,11 +10,10 @@ from qtpy.QtCore import QTimer
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.delay import Delay
 from napari_aeseg._napari.work.jobs import finding_devices
-from napari_aeseg._napari.work.worker import Done, Job
+from napari_aeseg._napari.work.worker import Done, Job, Outcome
 
 if TYPE_CHECKING:
     from napari_aeseg._napari.state import DockState
-    from napari_aeseg._napari.work.worker import Outcome
 
 # After the dock has opened: importing torch takes seconds, which the first click would wait for.
 _MILLISECONDS_TO_TORCH = 700

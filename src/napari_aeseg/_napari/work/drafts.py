@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.drafts import (
     SUFFIX,
+    Draft,
     digest_of,
     draft_of,
     has_work_by_hand,
     write_draft,
 )
-from napari_aeseg._napari.manifest.settings import new_path, times_of
+from napari_aeseg._napari.manifest.settings import Settings, new_path, times_of
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.delay import Delay
-from napari_aeseg._napari.work.worker import Failed, Job, log_unexpected
+from napari_aeseg._napari.work.worker import Failed, Job, Outcome, log_unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
-    from napari_aeseg._napari.drafts import Draft
-    from napari_aeseg._napari.manifest.settings import Settings
     from napari_aeseg._napari.state import DockState
-    from napari_aeseg._napari.work.worker import Outcome
 
 _MILLISECONDS = 2000  # from a change to its file
 _MOST_FILES = 100

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_aeseg._napari.drafts import draft_of, restore_settings
+from napari_aeseg._napari.drafts import Draft, draft_of, restore_settings
 from napari_aeseg._napari.layers.image_input import image_input, unwrapped
-from napari_aeseg._napari.state import EDITS_DISCARDED, Result, model_of
+from napari_aeseg._napari.state import EDITS_DISCARDED, DockState, Result, model_of
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.job_queue import Task
 from napari_aeseg.errors import InputError
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-    from napari_aeseg._napari.drafts import Draft
-    from napari_aeseg._napari.state import DockState
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 

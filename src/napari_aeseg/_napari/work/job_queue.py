@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_aeseg._napari.work.errors import error_text
+from napari_aeseg._napari.work.errors import Reporter, error_text
 from napari_aeseg._napari.work.worker import (
     Failed,
     Job,
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from napari_aeseg._napari.state import DockState
-    from napari_aeseg._napari.work.errors import Reporter
     from napari_aeseg.progress import Progress
 
 

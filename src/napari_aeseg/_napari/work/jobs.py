@@ -9,11 +9,11 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from napari_aeseg._napari.drafts import read_draft, write_draft
+from napari_aeseg._napari.drafts import Draft, read_draft, write_draft
 from napari_aeseg._napari.manifest.settings import prepare_folder
 from napari_aeseg._napari.work.imports import garbage_left_alone
 from napari_aeseg.images.axes import common_voxel_size
-from napari_aeseg.params import BASE_MODEL
+from napari_aeseg.params import BASE_MODEL, ComparisonParams, SegmentationParams, TrainingParams
 from napari_aeseg.progress import Progress, autosaved
 
 if TYPE_CHECKING:
@@ -24,12 +24,10 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from napari_aeseg._napari.drafts import Draft
     from napari_aeseg._napari.layers.image_input import ImageInput
     from napari_aeseg._napari.work.worker import Work
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport
-    from napari_aeseg.params import ComparisonParams, SegmentationParams, TrainingParams
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 _P = ParamSpec("_P")

@@ -11,12 +11,11 @@ import numpy as np
 from scipy import ndimage
 
 from napari_aeseg.images.parallel import cores, in_threads
-from napari_aeseg.prototypes import N_FEATURES
+from napari_aeseg.prototypes import N_FEATURES, StrokeExamples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_aeseg.prototypes import StrokeExamples
 
 # Standard deviations of the Gaussians in pixels; more of them add nothing to what patches know.
 _SIGMAS = (1, 2, 4)

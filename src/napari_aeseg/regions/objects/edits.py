@@ -11,12 +11,10 @@ from skimage.morphology import convex_hull_image
 from skimage.segmentation import watershed
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.regions.objects.candidates import CONTRAST, basins_of, depth_of
+from napari_aeseg.regions.objects.candidates import CONTRAST, Candidates, basins_of, depth_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from napari_aeseg.regions.objects.candidates import Candidates
 
     Place = tuple[int, ...]
     Slices = tuple[slice, ...]
