@@ -22,7 +22,7 @@ from napari_aeseg.params import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from os import PathLike
     from pathlib import Path
 
@@ -35,6 +35,27 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.cuts.cut import Cut, MarkersAre, Mode
     from napari_aeseg.regions.hierarchy import Hierarchy
     from napari_aeseg.regions.objects.settings import Polarity
+
+
+def _of_cut(name: str, doc: str) -> Any:
+    """Return a property for a field of the cut; setting it shows the new cut at once."""
+
+    def change(widget: AESegWidget, value: object) -> None:
+        widget._controller.set_cut(**{name: value})
+
+    return property(lambda widget: getattr(widget.cut, name), change, doc=doc)
+
+
+def _of_state(name: str, doc: str, choices: Iterable[str | None] | None = None) -> Any:
+    """Return a property for a field of the dock's state, one of some choices if there are any."""
+
+    def change(widget: AESegWidget, value: Any) -> None:
+        if choices is not None and value not in choices:
+            listing = ", ".join(map(str, choices))
+            raise InputError(f"{name} = {value!r}: choose one of {listing}.")
+        setattr(widget._state, name, value)
+
+    return property(lambda widget: getattr(widget._state, name), change, doc=doc)
 
 
 class AESegWidget(Container):
@@ -172,14 +193,7 @@ class AESegWidget(Container):
         """How the axes of the chosen images are read, in words, or why they cannot be."""
         return str(self._dock.images.reading.text())
 
-    @property
-    def device(self) -> str:
-        """Where torch works: "auto", "cpu", "cuda:0", "mps"."""
-        return self._state.device
-
-    @device.setter
-    def device(self, device: str) -> None:
-        self._state.device = device
+    device: str = _of_state("device", 'Where torch works: "auto", "cpu", "cuda:0", "mps".')
 
     @property
     def model(self) -> Model | None:
@@ -199,34 +213,20 @@ class AESegWidget(Container):
     def training_params(self, params: TrainingParams) -> None:
         self._state.training = checked_params(TrainingParams, params)
 
-    @property
-    def preset(self) -> str | None:
-        """Name of the training preset: "fast", "balanced", "thorough"; None for other params."""
-        return self._state.preset
+    preset: str | None = _of_state(
+        "preset",
+        'Name of the training preset: "fast", "balanced", "thorough"; None for other params.',
+    )
 
-    @preset.setter
-    def preset(self, preset: str) -> None:
-        self._state.preset = preset
+    start_from: Start = _of_state(
+        "start_from",
+        "Weights that training starts from: new ones, the base model's, those of `model`.",
+        STARTS,
+    )
 
-    @property
-    def start_from(self) -> Start:
-        """Weights that training starts from: new ones, the base model's, those of `model`."""
-        return self._state.start_from
-
-    @start_from.setter
-    def start_from(self, start: Start) -> None:
-        if start not in STARTS:
-            raise InputError(f"start_from = {start!r}: choose one of {', '.join(STARTS)}.")
-        self._state.start_from = start
-
-    @property
-    def watch(self) -> bool:
-        """Whether a layer shows the reconstruction while training goes on."""
-        return self._state.watch
-
-    @watch.setter
-    def watch(self, watch: bool) -> None:
-        self._state.watch = watch
+    watch: bool = _of_state(
+        "watch", "Whether a layer shows the reconstruction while training goes on."
+    )
 
     def train(self) -> None:
         """Begin to train on the chosen images; `trained`, `stopped` or `failed` follows.
@@ -468,14 +468,10 @@ class AESegWidget(Container):
             raise InputError("threshold = None: give a number from 0 to 1, or set n_regions.")
         self._controller.set_cut(n_regions=None, threshold=threshold)
 
-    @property
-    def refine(self) -> bool:
-        """Whether borders of regions, classes and markers follow the pixels, not the patches."""
-        return self.cut.refine
-
-    @refine.setter
-    def refine(self, refine: bool) -> None:
-        self._controller.set_cut(refine=refine)
+    refine: bool = _of_cut(
+        "refine",
+        "Whether borders of regions, classes and markers follow the pixels, not the patches.",
+    )
 
     @property
     def n_classes(self) -> int:
@@ -489,68 +485,35 @@ class AESegWidget(Container):
             raise InputError(f"n_classes = {n_classes}: give 1 to {largest}.")
         self._controller.set_cut(n_classes=n_classes)
 
-    @property
-    def min_size(self) -> int | None:
-        """Pixels of the smallest object; None chooses it from the image."""
-        return self.cut.min_size
+    min_size: int | None = _of_cut(
+        "min_size", "Pixels of the smallest object; None chooses it from the image."
+    )
 
-    @min_size.setter
-    def min_size(self, min_size: int | None) -> None:
-        self._controller.set_cut(min_size=min_size)
+    max_size: int | None = _of_cut(
+        "max_size", "Pixels of the largest object; None chooses it from the image."
+    )
 
-    @property
-    def max_size(self) -> int | None:
-        """Pixels of the largest object; None chooses it from the image."""
-        return self.cut.max_size
+    diameter: float | None = _of_cut(
+        "diameter", "Diameter of a typical object in pixels; None chooses it from the image."
+    )
 
-    @max_size.setter
-    def max_size(self, max_size: int | None) -> None:
-        self._controller.set_cut(max_size=max_size)
+    polarity: Polarity = _of_cut(
+        "polarity",
+        'Whether objects are "bright", "dark" or "both"; "auto" chooses it from the image.',
+    )
 
-    @property
-    def diameter(self) -> float | None:
-        """Diameter of a typical object in pixels; None chooses it from the image."""
-        return self.cut.diameter
+    sensitivity: float = _of_cut(
+        "sensitivity", "0 finds clear objects only, 1 all that may be objects."
+    )
 
-    @diameter.setter
-    def diameter(self, diameter: float | None) -> None:
-        self._controller.set_cut(diameter=diameter)
+    exclude_borders: bool = _of_cut(
+        "exclude_borders", "Whether objects that touch the edge of the image are left out."
+    )
 
-    @property
-    def polarity(self) -> Polarity:
-        """Whether objects are "bright", "dark" or "both"; "auto" chooses it from the image."""
-        return self.cut.polarity
-
-    @polarity.setter
-    def polarity(self, polarity: Polarity) -> None:
-        self._controller.set_cut(polarity=polarity)
-
-    @property
-    def sensitivity(self) -> float:
-        """0 finds clear objects only, 1 all that may be objects."""
-        return self.cut.sensitivity
-
-    @sensitivity.setter
-    def sensitivity(self, sensitivity: float) -> None:
-        self._controller.set_cut(sensitivity=sensitivity)
-
-    @property
-    def exclude_borders(self) -> bool:
-        """Whether objects that touch the edge of the image are left out."""
-        return self.cut.exclude_borders
-
-    @exclude_borders.setter
-    def exclude_borders(self, exclude_borders: bool) -> None:
-        self._controller.set_cut(exclude_borders=exclude_borders)
-
-    @property
-    def channel(self) -> int | None:
-        """Channel in which objects are looked for, 1 for the first; None takes all together."""
-        return self.cut.channel
-
-    @channel.setter
-    def channel(self, channel: int | None) -> None:
-        self._controller.set_cut(channel=channel)
+    channel: int | None = _of_cut(
+        "channel",
+        "Channel in which objects are looked for, 1 for the first; None takes all together.",
+    )
 
     @property
     def class_ids(self) -> tuple[int, ...] | None:
@@ -754,36 +717,21 @@ class AESegWidget(Container):
         self._state.similarity = similarity
         self._controller.previews.update_if_due()
 
-    @property
-    def display(self) -> Display:
-        """How previews are drawn: "fill", "outlines" or "off"; the key O goes on to the next."""
-        return self._state.display
+    display: Display = _of_state(
+        "display",
+        'How previews are drawn: "fill", "outlines" or "off"; the key O goes on to the next.',
+        DISPLAYS,
+    )
 
-    @display.setter
-    def display(self, display: Display) -> None:
-        if display not in DISPLAYS:
-            raise InputError(f"display = {display!r}: choose one of {', '.join(DISPLAYS)}.")
-        self._state.display = display
+    tool: Tool | None = _of_state(
+        "tool",
+        "What clicks on a preview do, one of `TOOLS`; None leaves them to napari.",
+        (*TOOLS, None),
+    )
 
-    @property
-    def tool(self) -> Tool | None:
-        """What clicks on a preview do, one of `TOOLS`; None leaves them to napari."""
-        return self._state.tool
-
-    @tool.setter
-    def tool(self, tool: Tool | None) -> None:
-        if tool not in (*TOOLS, None):
-            raise InputError(f"tool = {tool!r}: choose one of {', '.join(TOOLS)}, or None.")
-        self._state.tool = tool
-
-    @property
-    def markers_are(self) -> MarkersAre:
-        """What strokes are in the mode "markers": "classes", or "segments" that grow."""
-        return self.cut.markers_are
-
-    @markers_are.setter
-    def markers_are(self, markers_are: MarkersAre) -> None:
-        self._controller.set_cut(markers_are=markers_are)
+    markers_are: MarkersAre = _of_cut(
+        "markers_are", 'What strokes are in the mode "markers": "classes", or "segments" that grow.'
+    )
 
     def store_learned_classes(self) -> None:
         """Store the classes of the strokes in the model, and show them in the mode "classes".
