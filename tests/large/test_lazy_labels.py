@@ -60,6 +60,14 @@ def test_markers(lazy, whole, markers, kind):
     assert np.array_equal(found.compute(), whole.from_markers(markers, refine=False))
 
 
+def test_marked_pixels_keep_their_id_where_borders_follow_the_pixels(lazy, markers):
+    markers[:] = 0
+    for k, (y, x) in enumerate(np.random.default_rng(0).integers(0, (180, 240), (30, 2)), 1):
+        markers[y : y + 2, x : x + 12] = k
+    labels = lazy.from_markers(markers).compute()
+    assert np.array_equal(labels[markers > 0], markers[markers > 0])
+
+
 def test_only_parts_with_markers_are_computed(lazy, markers):
     looked = []
 

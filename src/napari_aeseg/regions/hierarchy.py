@@ -30,8 +30,6 @@ from napari_aeseg.regions.cuts.classes import (
 )
 from napari_aeseg.regions.cuts.markers import (
     array_of_markers,
-    checked_markers,
-    labels_of_marks,
     marked_patches,
     marks_on_top,
     spread,
@@ -56,7 +54,6 @@ from napari_aeseg.regions.lazy_labels import (
     contour_lazily,
     is_lazy,
     map_to_pixels_lazily,
-    marks_lazily,
     marks_on_top_lazily,
     matches_image,
     values_by_patch,
@@ -518,7 +515,7 @@ class Hierarchy:
             check_prototypes(others, self.descriptor)
             alike = self._at_scale(others.scale)
             return others.with_strokes_of(alike.prototypes_from(strokes, names, colors))
-        marked, features = self._marked(strokes), self._brightness_features
+        (marked, _), features = self._marked(strokes), self._brightness_features
         minor, pixels, edges = {}, no_pixels(), self.graph.edges
         if features is not None:
             by_pixel = np.asarray(strokes)
@@ -949,17 +946,13 @@ class Hierarchy:
 
     def marker_of_patch(self, markers: np.ndarray) -> np.ndarray:
         """Return the marker that each patch belongs to, shape (P,); see `from_markers`."""
-        marked, values = self._marked(markers), self.descriptor.values
+        marked, values = self._marked(markers)[0], self.descriptor.values
         return spread(marked, self.tree, self.graph.edges, values, self._compared.size)
 
-    def _marked(self, markers: np.ndarray) -> np.ndarray:
-        """The marker with most pixels in each patch, shape (P,); 0 where there is none."""
-        markers = labels_of_layer(markers, self.axes)
-        if self.is_lazy:
-            array = array_of_markers(markers, self.patches.shape)
-            return marks_lazily(array, self.patches, self.n_patches)[0]
-        checked = checked_markers(markers, self.patches.shape)
-        return marked_patches(checked, self.patches, self.n_patches)
+    def _marked(self, markers: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The marker with most pixels in each patch, (P,), 0 where there is none; all markers."""
+        array = array_of_markers(labels_of_layer(markers, self.axes), self.patches.shape)
+        return marked_patches(array, self.patches, self.n_patches)
 
     def with_marks(
         self, markers: np.ndarray, before: np.ndarray, after: np.ndarray, *, refine: bool
@@ -968,17 +961,13 @@ class Hierarchy:
 
         `before` and `after`, shape (P,), are of `marker_of_patch`, without and with edits.
         """
-        labels, markers = self.map_to_pixels(after), labels_of_layer(markers, self.axes)
-        if not self.is_lazy:
-            marks = np.asarray(markers)
-            final = self.refined(labels) if refine else labels
-            labels = marks_on_top(labels, marks, self.patches, before, after)
-            np.copyto(final, labels, where=marks != 0)
-            return final
-        labels = self.refined(labels) if refine else labels
-        _, ids = marks_lazily(markers, self.patches, self.n_patches)
-        label_of_id = labels_of_marks(ids, before, after)
-        return marks_on_top_lazily(labels, markers, self.patches, before, ids, label_of_id)
+        labels, markers = self.pixels_of(after, refine), labels_of_layer(markers, self.axes)
+        ids = self._marked(markers)[1]
+        if self.is_lazy:
+            return marks_on_top_lazily(
+                labels, markers, self.patches, before=before, after=after, ids=ids
+            )
+        return marks_on_top(labels, np.asarray(markers), self.patches, before, after, ids)
 
     def table(
         self,

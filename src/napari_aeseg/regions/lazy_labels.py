@@ -13,12 +13,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first
-from napari_aeseg.regions.cuts.markers import (
-    NO_MARKER,
-    check_ids,
-    majority_markers,
-    pixels_of_pairs,
-)
+from napari_aeseg.regions.cuts.markers import marks_on_top
 from napari_aeseg.regions.patches.graph import RegionGraph, contour_map
 
 # Pixels along Y and X of a part that is compared: of flat images, and of volumes.
@@ -166,84 +161,12 @@ def labels_by_patch(labels: Any, patches: Any, number: int, name: str) -> np.nda
     return values
 
 
-def marks_lazily(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the marker with most pixels in each patch, and all ids; only marked chunks are read.
-
-    As `napari_aeseg.regions.cuts.markers.marked_patches`, for markers that may be a dask array.
-    """
-    from dask.array.core import slices_from_chunks
-
-    ids: list[np.ndarray] = [np.empty(0, np.int64)]
-    counts: list[np.ndarray] = [np.empty((3, 0), np.int64)]
-    for part in slices_from_chunks(patches.chunks):
-        chunk = np.asarray(markers[part])
-        at = np.nonzero(chunk)
-        if not len(at[0]):
-            continue
-        marker = chunk[at].astype(np.int64)
-        check_ids(marker)
-        ids.append(np.unique(marker))  # also where there is no patch: these pixels keep them
-        patch = np.asarray(patches[part])[at].astype(np.int64)
-        place = np.ravel_multi_index(
-            tuple(a + s.start for a, s in zip(at, part, strict=True)), patches.shape
-        )
-        inside = patch >= 0
-        key, first, pixels = pixels_of_pairs(patch[inside], marker[inside])
-        counts.append(np.stack([key, place[inside][first], pixels]))
-    all_ids = np.unique(np.concatenate(ids))
-    key, place, pixels = np.concatenate(counts, axis=1)
-    if not len(all_ids):
-        raise InputError(NO_MARKER)
-    if not len(key):
-        raise InputError("All markers lie where the image could not be read. Mark other parts.")
-    key, row = np.unique(key, return_inverse=True)
-    first = np.full(len(key), place.max())
-    np.minimum.at(first, row, place)
-    return majority_markers(key, first, np.bincount(row, pixels), number), all_ids
-
-
-def marks_on_top_lazily(
-    labels: Any,
-    markers: Any,
-    patches: Any,
-    before: np.ndarray,
-    ids: np.ndarray,
-    label_of_id: np.ndarray,
-) -> Any:
-    """Give marked pixels their label, as `napari_aeseg.regions.cuts.markers.marks_on_top` does.
-
-    `ids` are all markers, sorted, and `label_of_id` the label of each.
-    """
+def marks_on_top_lazily(labels: Any, markers: Any, patches: Any, **values: np.ndarray) -> Any:
+    """Return `napari_aeseg.regions.cuts.markers.marks_on_top` as a dask array."""
     import dask.array as da
 
     placed: Any = da.asarray(markers).rechunk(patches.chunks)
-    return da.map_blocks(
-        _with_marks,
-        labels,
-        placed,
-        patches,
-        before=before,
-        ids=ids,
-        label_of_id=label_of_id,
-        dtype=np.int32,
-    )
-
-
-def _with_marks(
-    labels: np.ndarray,
-    markers: np.ndarray,
-    patches: np.ndarray,
-    before: np.ndarray,
-    ids: np.ndarray,
-    label_of_id: np.ndarray,
-) -> np.ndarray:
-    """One chunk of labels with its marks."""
-    differ = (markers != 0) & ((patches < 0) | (markers != before[patches]))
-    if not differ.any():
-        return labels
-    labels = labels.copy()  # dask may give the same chunk to other arrays
-    labels[differ] = label_of_id[np.searchsorted(ids, markers[differ])]
-    return labels
+    return da.map_blocks(marks_on_top, labels, placed, patches, **values, dtype=np.int32)
 
 
 def contour_lazily(patches: Any, graph: RegionGraph, strength: np.ndarray) -> Any:

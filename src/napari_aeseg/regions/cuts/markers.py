@@ -15,10 +15,7 @@ from napari_aeseg.regions.patches.statistics import region_means
 if TYPE_CHECKING:
     from napari_aeseg.regions.tree.merge_tree import MergeTree
 
-#: Largest id of a marker.
-LARGEST_MARKER = np.iinfo(np.int32).max
-#: What errors say when all ids are 0.
-NO_MARKER = "There is no marker: paint at least one segment, with ids from 1 on."
+_LARGEST_MARKER = np.iinfo(np.int32).max
 
 
 def array_of_markers(markers: Any, shape: tuple[int, ...]) -> Any:
@@ -35,52 +32,66 @@ def array_of_markers(markers: Any, shape: tuple[int, ...]) -> Any:
     return markers
 
 
-def checked_markers(markers: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Return markers as an array of int32, else raise InputError."""
-    array = np.asarray(array_of_markers(markers, shape))
-    check_ids(array)
-    if not array.any():
-        raise InputError(NO_MARKER)
-    return array.astype(np.int32, copy=False)
+def marked_patches(markers: Any, patches: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the marker that has most pixels in each patch, (P,), 0 for none; and all markers.
 
-
-def check_ids(markers: np.ndarray) -> None:
-    """Raise InputError unless ids are from 0 to the largest of int32."""
-    low, high = int(markers.min()), int(markers.max())
-    if low < 0 or high > LARGEST_MARKER:
-        raise InputError(
-            f"markers run from {low} to {high}: give 0 for unmarked and ids from 1 to "
-            f"{LARGEST_MARKER}."
-        )
-
-
-def marked_patches(markers: np.ndarray, patches: np.ndarray, number: int) -> np.ndarray:
-    """Return the marker that has most pixels in each patch, shape (P,); 0 where there is none.
-
-    Of markers with equally many, the one that comes first in the image.
+    Of markers with equally many, the one that comes first in the image. Of dask arrays, only marked
+    chunks of the patches are read. Raises InputError if no patch has a marker, or ids are wrong.
     """
-    flat = markers.ravel()
-    at = np.flatnonzero(flat != 0)  # of booleans: several times faster than of numbers
-    patch, marker = patches.ravel()[at].astype(np.int64), flat[at].astype(np.int64)
-    return majority_markers(*pixels_of_pairs(patch, marker), number)
-
-
-def pixels_of_pairs(
-    patch: np.ndarray, marker: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a key for each pair of patch and marker, its first pixel, and its pixels."""
-    # Markers are below 2**31 (LARGEST_MARKER), so a key holds both.
-    return np.unique(patch * 2**31 + marker, return_index=True, return_counts=True)
-
-
-def majority_markers(
-    key: np.ndarray, first: np.ndarray, pixels: np.ndarray, number: int
-) -> np.ndarray:
-    """Return the marker with most pixels in each patch from values of `pixels_of_pairs`."""
-    best_last = key[np.lexsort((-first, pixels))]  # of equal counts, the earliest pixel
+    ids: list[np.ndarray] = [np.empty(0, np.int64)]
+    counts: list[np.ndarray] = [np.empty((3, 0), np.int64)]
+    for part in _parts_of(patches):
+        flat = np.asarray(markers[part]).ravel()
+        at = np.flatnonzero(flat != 0)  # of booleans: several times faster than of numbers
+        if not len(at):
+            continue
+        _check_ids(flat[at])
+        marker = flat[at].astype(np.int64)
+        ids.append(np.unique(marker))  # also where there is no patch: these pixels keep them
+        patch = np.asarray(patches[part]).ravel()[at].astype(np.int64)
+        within = np.unravel_index(at, [s.stop - s.start for s in part])
+        place = np.ravel_multi_index(
+            tuple(a + s.start for a, s in zip(within, part, strict=True)), patches.shape
+        )
+        inside = patch >= 0
+        # Markers are below 2**31, so a key holds both.
+        key, first, pixels = np.unique(
+            (patch * 2**31 + marker)[inside], return_index=True, return_counts=True
+        )
+        counts.append(np.stack([key, place[inside][first], pixels]))
+    all_ids = np.unique(np.concatenate(ids))
+    key, place, pixels = np.concatenate(counts, axis=1)
+    if not len(all_ids):
+        raise InputError("There is no marker: paint at least one segment, with ids from 1 on.")
+    if not len(key):
+        raise InputError("All markers lie where the image could not be read. Mark other parts.")
+    key, row = np.unique(key, return_inverse=True)
+    first = np.full(len(key), place.max())
+    np.minimum.at(first, row, place)
+    best_last = key[np.lexsort((-first, np.bincount(row, pixels)))]
     marked = np.zeros(number, np.int32)
     marked[best_last // 2**31] = best_last % 2**31  # of equal places, the last stays
-    return marked
+    return marked, all_ids
+
+
+def _parts_of(patches: Any) -> list[tuple[slice, ...]]:
+    """All of an array, or its chunks if it is one of dask."""
+    if isinstance(patches, np.ndarray):
+        return [tuple(slice(0, n) for n in patches.shape)]
+    from dask.array.core import slices_from_chunks
+
+    chunks: list[tuple[slice, ...]] = slices_from_chunks(patches.chunks)
+    return chunks
+
+
+def _check_ids(markers: np.ndarray) -> None:
+    """Raise InputError unless ids are from 0 to the largest of int32."""
+    low, high = int(markers.min()), int(markers.max())
+    if low < 0 or high > _LARGEST_MARKER:
+        raise InputError(
+            f"markers run from {low} to {high}: give 0 for unmarked and ids from 1 to "
+            f"{_LARGEST_MARKER}."
+        )
 
 
 def spread(
@@ -168,23 +179,23 @@ def marks_on_top(
     patches: np.ndarray,
     before: np.ndarray,
     after: np.ndarray,
+    ids: np.ndarray,
 ) -> np.ndarray:
-    """Give marked pixels their label where another marker has the majority of their patch.
+    """Give marked pixels their label, also where another marker has the majority of their patch.
 
-    `labels` is written to and returned. `before` and `after`, shape (P,), are labels of the patches
-    without and with later edits: where a marker was merged into another label as a whole, these
-    pixels go with it.
+    `before` and `after`, shape (P,), are labels of the patches without and with later edits, `ids`
+    all markers, sorted. Where a marker was merged into another label as a whole, all of its pixels
+    go with it.
     """
-    flat = markers.ravel()
-    at = np.flatnonzero(flat != 0)
-    at = at[flat[at] != before[patches.ravel()[at]]]
-    ids, row = np.unique(flat[at], return_inverse=True)
-    labels.flat[at] = labels_of_marks(ids, before, after)[row]
-    return labels
-
-
-def labels_of_marks(ids: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Return what label each marker has become, for `marks_on_top`."""
+    at = np.flatnonzero(markers != 0)
+    if not len(at):
+        return labels
+    marker, patch = markers.ravel()[at], patches.ravel()[at]
     # A merge gives the smallest label; a marker without a patch keeps its own.
-    labels = [int(after[before == marker].min(initial=marker)) for marker in ids]
-    return np.array(labels, np.int32)
+    label_of_id = [int(after[before == k].min(initial=k)) for k in ids]
+    has_majority = (patch >= 0) & (marker == before[patch])
+    labels = labels.copy()  # dask may give the same chunk to other arrays
+    labels.ravel()[at] = np.where(
+        has_majority, after[patch], np.array(label_of_id)[np.searchsorted(ids, marker)]
+    )
+    return labels
