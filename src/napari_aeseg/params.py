@@ -27,7 +27,11 @@ HIERARCHY_SUFFIX = ".aeseg.zarr"
 
 
 class _Params(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        field_title_generator=lambda name, _: name.replace("_", " ").capitalize(),
+    )
 
     def __init__(self, **values: object) -> None:
         try:
@@ -104,21 +108,18 @@ class TrainingParams(_Params):
         3,
         ge=1,
         le=6,
-        title="Levels",
         description="Convolution and pooling levels of the encoder; each halves the resolution.",
     )
     width: int = Field(
         16,
         ge=2,
         le=256,
-        title="Width",
         description="Channels of the first level; every further level has twice as many.",
     )
     convolutions: int = Field(
         2,
         ge=1,
         le=4,
-        title="Convolutions",
         description="Convolutions of 3 pixels along each axis in each level.",
     )
     decoder: Literal["transposed", "unpooling"] = Field(
@@ -129,7 +130,6 @@ class TrainingParams(_Params):
     )
     dimensions: Literal["auto", "2D", "3D"] = Field(
         "auto",
-        title="Dimensions",
         description="2D convolutions on slices, or 3D convolutions on volumes (slower). 'auto' is "
         "3D for volumes of 16 slices or more whose voxels are known to be at most 2.5 times as "
         "long in Z.",
@@ -139,7 +139,6 @@ class TrainingParams(_Params):
         ge=16,
         le=1024,
         multiple_of=8,
-        title="Crop size",
         description="Side in pixels of the random crops that training uses. In volumes, the length "
         "in Z is the same.",
     )
@@ -147,19 +146,15 @@ class TrainingParams(_Params):
         8,
         ge=1,
         le=1024,
-        title="Batch size",
         description="Crops per training step. In volumes there are fewer, with as many pixels in "
         "total.",
     )
-    steps: int = Field(
-        400, ge=1, le=1_000_000, title="Steps", description="Optimisation steps (batches)."
-    )
+    steps: int = Field(400, ge=1, le=1_000_000, description="Optimisation steps (batches).")
     learning_rate: float = Field(
         0.004,
         ge=0.00001,
         le=0.1,
         json_schema_extra={"step": 0.00001},
-        title="Learning rate",
         description="Highest learning rate of the optimiser; it warms up first and decays later.",
     )
     weight_decay: float = Field(
@@ -167,7 +162,6 @@ class TrainingParams(_Params):
         ge=0,
         le=1,
         json_schema_extra={"step": 0.00001},
-        title="Weight decay",
         description="Weight decay of the AdamW optimiser.",
     )
     noise: float = Field(
@@ -175,14 +169,12 @@ class TrainingParams(_Params):
         ge=0,
         le=1,
         json_schema_extra={"step": 0.01},
-        title="Noise",
         description="Standard deviation of the noise that is added to crops, in units of "
         "normalised intensity. The network learns to reconstruct the crop without it.",
     )
-    augment: bool = Field(True, title="Augment", description="Flip and rotate crops at random.")
+    augment: bool = Field(True, description="Flip and rotate crops at random.")
     normalisation: Literal["image", "training"] = Field(
         "image",
-        title="Normalisation",
         description="Scale intensities by the percentiles of each image, or by those of all "
         "training images (for calibrated intensities).",
     )
@@ -190,7 +182,6 @@ class TrainingParams(_Params):
         0,
         ge=0,
         le=2**31 - 1,
-        title="Seed",
         description="The same seed, images, device and number of threads give the same model.",
     )
 
@@ -247,14 +238,12 @@ class SegmentationParams(_Params):
 
     patches: Literal["watershed", "grid"] = Field(
         "watershed",
-        title="Patches",
         description="Small starting regions that follow edges (watershed) or square cells (grid).",
     )
     patch_size: int = Field(
         8,
         ge=2,
         le=256,
-        title="Patch size",
         description="Side in pixels of an average patch. Nothing smaller can be separated.",
     )
     source: Literal["encoder", "decoder"] = Field(
@@ -271,7 +260,6 @@ class SegmentationParams(_Params):
         ge=32,
         le=8192,
         multiple_of=8,
-        title="Tile size",
         description="Side in pixels of the tiles that are encoded one by one (in 3D, cubes of a "
         "quarter of it); larger on a CUDA device with free memory. Changes memory and speed, not "
         "the result.",
@@ -299,7 +287,6 @@ class ComparisonParams(_Params):
         ge=0,
         le=1,
         json_schema_extra={"step": 0.01},
-        title="Balance",
         description="0 compares brightness and colour, 1 compares texture.",
     )
     scale: float | Literal["auto"] = Field(
@@ -328,7 +315,6 @@ class BlockParams(_Params):
 
     block_size: int | Literal["auto"] = Field(
         "auto",
-        title="Block size",
         description="Side in pixels of the blocks that are processed one by one. 'auto' depends on "
         "the free memory.",
     )

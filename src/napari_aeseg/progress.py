@@ -127,19 +127,32 @@ class Pace:
         return None if self.per_second is None else left / self.per_second
 
 
-def collect_messages(
-    work: Generator[Progress, None, _T], notes: list[str]
+def passed_on(
+    work: Generator[Progress, None, _T], change: Callable[[Progress], Progress | None]
 ) -> Generator[Progress, None, _T]:
-    """Pass events on, and add what they tell the user to a list."""
+    """Pass events on, changed, but for those that become None."""
     with closing(work):
         while True:
             try:
                 event = next(work)
             except StopIteration as end:
                 return end.value
-            if event.message:
-                notes.append(event.message)
-            yield event
+            changed = change(event)
+            if changed is not None:
+                yield changed
+
+
+def collect_messages(
+    work: Generator[Progress, None, _T], notes: list[str]
+) -> Generator[Progress, None, _T]:
+    """Pass events on, and add what they tell the user to a list."""
+
+    def noted(event: Progress) -> Progress:
+        if event.message:
+            notes.append(event.message)
+        return event
+
+    return passed_on(work, noted)
 
 
 def autosaved(steps: Generator[Progress, None, _T], path: Path) -> Generator[Progress, None, _T]:
@@ -148,22 +161,21 @@ def autosaved(steps: Generator[Progress, None, _T], path: Path) -> Generator[Pro
     A snapshot that cannot be written is a message, and only the first one: a full disk must not
     end the training.
     """
-    warned = False
-    with closing(steps):
-        while True:
-            try:
-                event = next(steps)
-            except StopIteration as end:
-                return end.value
-            if isinstance(event, TrainingProgress) and event.snapshot is not None:
-                message = event.message
-                try:
-                    event.snapshot.save(path)
-                except OSError as error:
-                    warning = f"The model could not be saved as {path}: {error.strerror or error}."
-                    message, warned = message or ("" if warned else warning), True
-                event = replace(event, snapshot=None, message=message)
-            yield event
+    warnings: list[str] = []
+
+    def saved(event: Progress) -> Progress:
+        if not isinstance(event, TrainingProgress) or event.snapshot is None:
+            return event
+        message = event.message
+        try:
+            event.snapshot.save(path)
+        except OSError as error:
+            warning = f"The model could not be saved as {path}: {error.strerror or error}."
+            message = message or ("" if warnings else warning)
+            warnings.append(warning)
+        return replace(event, snapshot=None, message=message)
+
+    return passed_on(steps, saved)
 
 
 def drain(

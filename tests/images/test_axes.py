@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import channels_first, common_voxel_size, read_axes, z_ratio
+from napari_aeseg.images.axes import channels_first, common_voxel_size, read_axes
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,6 @@ def test_text_of_axes_has_the_voxel_size():
     axes = read_axes((20, 30), "YX").with_voxel_size((0.25, 1 / 3))
     assert str(axes) == "20 x 30 pixels (YX, as given), pixels of 0.25 x 0.3333"
     assert str(axes.with_voxel_size((2, 3), "nanometer")).endswith("pixels of 2 x 3 nanometer")
-
-
-def test_z_ratio_is_the_length_of_a_voxel_in_units_of_its_width():
-    axes = read_axes((20, 64, 64), "ZYX")
-    assert z_ratio((2, 0.25, 1), axes) == 4
-    assert z_ratio(None, axes) == 1
-    assert z_ratio((2, 1), read_axes((64, 64), "YX")) == 1
 
 
 def test_common_voxel_size_is_that_of_all_images_or_none():

@@ -495,13 +495,6 @@ class DockState:
         labels = labels if request is None else request.answer()
         return self._chosen(image, cut, example, labels)
 
-    def preview_labels(
-        self, image: Image, cut: Cut, example: Image
-    ) -> tuple[np.ndarray, BorderRequest | None]:
-        """Return labels that are made at once, and what is missing until they are `labels`."""
-        labels, request = self.cut_labels(image, cut, example)
-        return self._chosen(image, cut, example, labels), request
-
     def _chosen(self, image: Image, cut: Cut, example: Image, labels: np.ndarray) -> np.ndarray:
         """What looks like the examples, if there are any, with locked regions on top."""
         locked = self.results[image].locked if cut.mode == "regions" else None
@@ -522,7 +515,7 @@ class DockState:
     def cut_labels(
         self, image: Image, cut: Cut, example: Image
     ) -> tuple[np.ndarray, BorderRequest | None]:
-        """Return `preview_labels` with all regions, and none of them locked."""
+        """Return `layer_labels` of an image in memory with all regions, and none of them locked."""
         coarse = self.patch_labels(image, cut, example)
         hierarchy = self.results[image].hierarchy
         is_final = cut.mode == "objects" or cut.learns_classes or hierarchy.evidence is None
@@ -578,13 +571,16 @@ class DockState:
     def layer_labels(
         self, image: Image, cut: Cut, example: Image
     ) -> tuple[Any, BorderRequest | ViewRequest | None]:
-        """Return `preview_labels`, of a large image as a list of dask arrays, the finest first.
+        """Return labels that are made at once, and what is missing until they are `labels`.
+
+        Those of a large image are a list of dask arrays, the finest first.
 
         In the finest, chunks that were refined before have borders that follow the pixels.
         """
         hierarchy = self.results[image].hierarchy
         if not hierarchy.coarse or cut.mode in ("objects", "markers"):
-            return self.preview_labels(image, cut, example)
+            labels, missing = self.cut_labels(image, cut, example)
+            return self._chosen(image, cut, example, labels), missing
         levels = hierarchy.map_to_pyramid(self._label_of_patch(image, cut, example))
         # The surroundings of a chunk of a volume are too many pixels for a view.
         if not cut.refine or hierarchy.evidence is None or "Z" in hierarchy.axes.space:

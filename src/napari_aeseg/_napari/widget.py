@@ -13,6 +13,7 @@ from napari_aeseg._napari.layers.image_input import unwrapped
 from napari_aeseg._napari.state import DISPLAYS, TOOLS, Display, Origin, Start, Tool
 from napari_aeseg._napari.views.model import STARTS
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.checks import check_share
 from napari_aeseg.io.file_array import check_number
 from napari_aeseg.params import (
     ComparisonParams,
@@ -712,8 +713,7 @@ class AESegWidget(Container):
 
     @similarity.setter
     def similarity(self, similarity: float) -> None:
-        if not 0 <= similarity <= 1:
-            raise InputError(f"similarity = {similarity!r}: give a number from 0 to 1.")
+        check_share("similarity", similarity)
         self._state.similarity = similarity
         self._controller.previews.update_if_due()
 

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 from napari_aeseg.errors import InputError
-from napari_aeseg.images.axes import Axes, z_ratio
 from napari_aeseg.images.training_windows import WindowSample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_aeseg.images.axes import Axes
     from napari_aeseg.images.intensity import Image
     from napari_aeseg.params import TrainingParams
 
@@ -108,7 +108,7 @@ def architecture_for(
     """Return the network to build for images, and notes for the user about the choice.
 
     The images have equal numbers of channels. `init` is the architecture of the model to start
-    from; it is kept. `voxel_size` (see `z_ratio`) is the same for all images. InputError if all
+    from; it is kept. `voxel_size` is the same for all images. InputError if all
     images are constant, or do not fit `init`, `voxel_size` or the dimensions asked for.
     """
     if all(i.is_constant for i in images):
@@ -118,7 +118,10 @@ def architecture_for(
             "Choose other images."
         )
     channels = len(images[0].pixels)
-    ratio = max(z_ratio(voxel_size, i.axes, i.name) for i in images)
+    ratio = 1.0
+    if voxel_size is not None:
+        measured = (i.axes.with_voxel_size(voxel_size, name=i.name) for i in images)
+        ratio = max(axes.slice_distance for axes in measured)
     if init is not None:
         _check_init(init, channels, images, params)
         architecture = init

@@ -90,9 +90,11 @@ class Axes:
         size = dict(zip(self.spatial, self.voxel_size, strict=True))
         return 2 * size["Z"] / (size["Y"] + size["X"])
 
-    def with_voxel_size(self, voxel_size: Sequence[float], unit: str = "pixel") -> Axes:
+    def with_voxel_size(
+        self, voxel_size: Sequence[float], unit: str = "pixel", name: str = "an image"
+    ) -> Axes:
         """Return the same axes with the size of a voxel; see `checked_voxel_size`."""
-        size = checked_voxel_size(voxel_size, self.letters)
+        size = checked_voxel_size(voxel_size, self.letters, name)
         return replace(self, voxel_size=size, unit=unit)
 
     def to_image_order(self, array: np.ndarray) -> np.ndarray:
@@ -229,18 +231,6 @@ def channels_first(image: Any, axes: Axes) -> Any:
     order = [axes.letters.index(a) for a in "CTZYX" if a in axes.letters]
     moved = image.transpose(order)
     return moved if "C" in axes.letters else moved[np.newaxis]
-
-
-def z_ratio(voxel_size: Sequence[float] | None, axes: Axes, name: str = "an image") -> float:
-    """Return the length of a voxel along Z, in units of its width; 1 without Z or `voxel_size`.
-
-    Width is the geometric mean along Y and X.
-    """
-    if voxel_size is None:
-        return 1.0
-    sizes = checked_voxel_size(voxel_size, axes.letters, name)
-    by_axis = dict(zip(axes.spatial, sizes, strict=True))
-    return by_axis["Z"] / math.sqrt(by_axis["Y"] * by_axis["X"]) if "Z" in by_axis else 1.0
 
 
 def common_voxel_size(images: Sequence[Axes]) -> tuple[float, ...] | None:

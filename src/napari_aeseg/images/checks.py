@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 _LISTED = 20
 
 
+def is_number(value: Any) -> bool:
+    """Return whether something is a finite real number."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and bool(np.isfinite(value))
+
+
+def check_share(name: str, value: Any) -> None:
+    """Raise InputError unless a value is a number from 0 to 1."""
+    if not (is_number(value) and 0 <= value <= 1):
+        raise InputError(f"{name} = {value!r}: give a number from 0 to 1.")
+
+
 def full_resolution(image: Any) -> Any:
     """Return the first, finest level of a layer or multiscale image of napari; others as they are.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from napari_aeseg.params import ComparisonParams
-    from napari_aeseg.regions.patches.statistics import PatchStatistics
 
 AlternativeMode = Literal["classes", "regions"]
 ALTERNATIVE_MODES: tuple[AlternativeMode, ...] = get_args(AlternativeMode)
@@ -67,28 +66,14 @@ class Alternative:
         return self._pixels_of(self.label_of_patch)
 
 
-class _Hierarchy(Protocol):
-    """What is needed of a `Hierarchy`."""
-
-    @property
-    def statistics(self) -> PatchStatistics: ...
-    @property
-    def comparison(self) -> ComparisonParams: ...
-    def compared_by(self, comparison: ComparisonParams) -> Self: ...
-    def prepare(self, stop: StopFlag | None = None) -> Self: ...
-    def class_of_patch(self, n_classes: int) -> np.ndarray: ...
-    def region_of_patch(self, n_regions: int) -> np.ndarray: ...
-    def pixels_of(self, label_of_patch: np.ndarray, refine: bool) -> Any: ...
-
-
 def alternatives_steps(
-    hierarchy: _Hierarchy,
+    hierarchy: Any,
     n: int,
     mode: AlternativeMode,
     number: int,
     stop: StopFlag | None = None,
 ) -> Generator[Progress, None, tuple[Alternative, ...]]:
-    """Find alternatives as `Hierarchy.alternatives` does; a generator of `Progress` events.
+    """Find alternatives of a `Hierarchy` as its `alternatives` does; a generator of events.
 
     Segmentations by a grid of balances and scales are candidates. Greedily, the one is added that
     leaves the candidates nearest to those chosen, on average [1]_: what several agree on is shown,
@@ -133,7 +118,7 @@ def alternatives_steps(
     )
 
 
-def _candidates(hierarchy: _Hierarchy) -> list[list[ComparisonParams]]:
+def _candidates(hierarchy: Any) -> list[list[ComparisonParams]]:
     """The comparisons of the grid, by scale; those by level 0 alone only where it is known."""
     has_image = bool((hierarchy.statistics.level == 0).any())
     return [

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first
+from napari_aeseg.images.checks import check_share
 from napari_aeseg.images.napari_layers import labels_of_layer
 from napari_aeseg.progress import Progress, StopFlag, drain
 from napari_aeseg.regions.alternatives import (
@@ -385,9 +386,7 @@ class Hierarchy:
 
     def n_regions_at(self, threshold: float, min_size: int | None = None) -> int:
         """Return how many regions a threshold leaves; see `regions`."""
-        is_number = isinstance(threshold, int | float | np.number) and threshold is not True
-        if not is_number or not 0 <= threshold <= 1:
-            raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
+        check_share("threshold", threshold)
         return self._compared.n_regions_at(float(threshold), checked_min_size(min_size))
 
     def max_regions(self, min_size: int | None = None) -> int:
@@ -934,9 +933,7 @@ class Hierarchy:
         >>> (similar[20, [8, 24, 40, 56]] > 0).tolist()
         [True, False, True, False]
         """
-        is_number = isinstance(similarity, int | float | np.number) and similarity is not True
-        if not is_number or not 0 <= similarity <= 1:
-            raise InputError(f"similarity = {similarity!r}: give a number from 0 to 1.")
+        check_share("similarity", similarity)
         ids, alike = self.similarity_to(labels, example_ids, other_ids)
         similar = ids[(alike >= similarity) & (alike > 0)]  # 0: nearer to one of the others
         _, of_patch = checked_labels(labels, self.patches, self.n_patches, self.axes.space)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_aeseg.regions.objects.candidates import radius_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,11 +16,6 @@ if TYPE_CHECKING:
 
 # An image is one of objects if there are so many, and they explain more of the variance than this.
 _MANY, _EXPLAINED = 10, 0.5
-
-
-def equivalent_diameters(sizes: np.ndarray, ndim: int) -> np.ndarray:
-    """Return the diameters of circles (balls) of some areas (volumes)."""
-    return 2 * np.sqrt(sizes / np.pi) if ndim == 2 else np.cbrt(6 * sizes / np.pi)
 
 
 def object_diameters(labels: np.ndarray, axes: Axes) -> np.ndarray:
@@ -38,7 +35,7 @@ def object_diameters(labels: np.ndarray, axes: Axes) -> np.ndarray:
     sides = dict(zip(axes.space, axes.spacing or (1.0,) * len(axes.space), strict=True))
     pixel = np.array([sides[letter] for letter in letters])
     volume = float(np.prod(pixel / pixel.min())) if "Z" in letters else 1.0
-    return equivalent_diameters(sizes[sizes > 0] * volume, len(letters))
+    return 2 * radius_of(sizes[sizes > 0] * volume, len(letters))
 
 
 def objects_stand_out(labels: np.ndarray, brightness: np.ndarray) -> bool:
@@ -93,7 +90,7 @@ def shape_columns(rows: np.ndarray, number: int, sides: Sequence[float]) -> dict
     around, hull = np.array([_outline_and_hull(mask, sides) for mask in masks]).reshape(-1, 2).T
     longest, shortest = _axes_of_ellipses(rows, number, sides)
     columns = {
-        "equivalent_diameter": equivalent_diameters(size, rows.ndim),
+        "equivalent_diameter": 2 * radius_of(size, rows.ndim),
         "perimeter" if rows.ndim == 2 else "surface": around,
         "major_axis": longest,
         "minor_axis": shortest,

@@ -14,7 +14,7 @@ from napari_aeseg._napari.layers.colors import class_colormap, label_colors
 from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.image_input import METADATA_KEY
 from napari_aeseg._napari.layers.placement import placed_on
-from napari_aeseg._napari.state import DockState, KeptLayer, Result
+from napari_aeseg._napari.state import DockState, KeptLayer
 from napari_aeseg._napari.work.jobs import measuring, measuring_error
 from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner, Outcome, wait_until
 from napari_aeseg.errors import InputError
@@ -186,7 +186,7 @@ class KeptLayers:
             )
         axes = with_voxels_of(layer, hierarchy.axes)
         spacing = axes.spacing or (1.0,) * labels.ndim
-        pixels, classes = self._pixels(kept.result), self._state.classes
+        pixels, classes = kept.result.pixels, self._state.classes
 
         def table_of(error: np.ndarray | None) -> pd.DataFrame:
             maps = {} if error is None else {"reconstruction_error": error}
@@ -206,12 +206,6 @@ class KeptLayers:
             return by_label(table)
 
         return table_of
-
-    @staticmethod
-    def _pixels(result: Result) -> np.ndarray | None:
-        """The image, to measure objects on it, where it is in memory."""
-        data = result.input.data
-        return data if result.has_image and isinstance(data, np.ndarray) else None
 
     def _put_under_preview(self, layer: Labels, image: Image) -> None:
         layers, preview = self._viewer.layers, self._state.previews.get(image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_aeseg._napari.manifest.commands import dock_widget
 from napari_aeseg.params import MODEL_SUFFIX
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] 
 
 def _read(path: str | list[str]) -> list[tuple[None]]:
     """Load a model into the dock of the current viewer; there is no layer to return."""
-    from napari import current_viewer
-
     from napari_aeseg.errors import InputError
 
     paths = [path] if isinstance(path, str) else path
@@ -27,13 +26,9 @@ def _read(path: str | list[str]) -> list[tuple[None]]:
         raise InputError(
             f"{len(paths)} models at once: open one, the dock works with one at a time."
         )
-    viewer = current_viewer()
-    if viewer is None:
-        raise InputError(
-            "A model opens in napari's dock, and there is no viewer. In a script, use "
-            "napari_aeseg.load_model(path)."
-        )
-    dock, widget = viewer.window.add_plugin_dock_widget("napari-aeseg", "AE Segment")
-    dock.show()
+    widget = dock_widget(
+        "A model opens in napari's dock, and there is no viewer. In a script, use "
+        "napari_aeseg.load_model(path)."
+    )
     widget.load_model(paths[0])
     return [(None,)]

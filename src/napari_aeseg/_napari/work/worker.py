@@ -37,7 +37,7 @@ from qtpy.QtCore import QEventLoop, QThreadPool, QTimer
 
 from napari_aeseg._napari.work.imports import import_core
 from napari_aeseg.errors import AesegError, DeviceError, StoppedError, is_out_of_memory
-from napari_aeseg.progress import Progress, TrainingProgress
+from napari_aeseg.progress import Progress, TrainingProgress, passed_on
 
 Work = Callable[[Event], Any]
 
@@ -105,7 +105,7 @@ class Job:
                 thread.submit(import_core).result()
             result = work(self.stop)
             if isinstance(result, Generator):
-                result = yield from _as_many_as_can_be_shown(result)
+                result = yield from passed_on(result, _as_many_as_can_be_shown())
             return Done(result, self.stop.is_set())
         except StoppedError as error:
             return Stopped(str(error))
@@ -113,24 +113,23 @@ class Job:
             return Failed(log_unexpected(error, self.title))
 
 
-def _as_many_as_can_be_shown(
-    events: Generator[Progress, None, Any],
-) -> Generator[Progress, None, Any]:
-    """Pass on the first and the last event of a stage, those with a message, and some others.
+def _as_many_as_can_be_shown() -> Callable[[Progress], Progress | None]:
+    """Return what leaves the first and the last event of a stage, those with a message, and some.
 
-    Those of training, at most ten a second, are passed on too.
+    Those of training, at most ten a second, are left too.
     """
     last_time, stage = 0.0, ""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            return end.value
+
+    def shown(event: Progress) -> Progress | None:
+        nonlocal last_time, stage
         is_due = event.stage != stage or event.done >= event.total or bool(event.message)
         is_due = is_due or isinstance(event, TrainingProgress)
-        if is_due or time.monotonic() - last_time >= _SECONDS_BETWEEN_EVENTS:
-            last_time, stage = time.monotonic(), event.stage
-            yield event
+        if not is_due and time.monotonic() - last_time < _SECONDS_BETWEEN_EVENTS:
+            return None
+        last_time, stage = time.monotonic(), event.stage
+        return event
+
+    return shown
 
 
 def log_unexpected(error: Exception, title: str) -> Exception:

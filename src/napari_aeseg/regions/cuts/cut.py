@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.checks import check_share, is_number
 from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.cuts.edits import Edit, Merge, Split, edit_of, edited
 from napari_aeseg.regions.objects.edits import ObjectEdit, object_edit_of
@@ -94,8 +95,8 @@ class Cut:
             if not (value is None and name != "n_classes") and not _is_count(value):
                 raise InputError(f"{name} = {value!r}: give a whole number of 1 or more.")
         threshold, ids, edits = self.threshold, self.class_ids, self.edits
-        if threshold is not None and not (_is_number(threshold) and 0 <= threshold <= 1):
-            raise InputError(f"threshold = {threshold!r}: give a number from 0 to 1.")
+        if threshold is not None:
+            check_share("threshold", threshold)
         if ids is not None and not (isinstance(ids, tuple) and ids and all(map(_is_count, ids))):
             raise InputError(f"class_ids = {ids!r}: give a tuple of whole numbers, or None.")
         if not isinstance(self.refine, bool):
@@ -299,8 +300,4 @@ class Cut:
 
 
 def _is_count(value: Any) -> bool:
-    return _is_number(value) and value >= 1 and float(value).is_integer()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return is_number(value) and value >= 1 and float(value).is_integer()

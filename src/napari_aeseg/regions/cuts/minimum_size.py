@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.checks import is_number
 from napari_aeseg.regions.connected_pieces import connected_pieces
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
 from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 
-def checked_min_size(min_size: object) -> int:
+def checked_min_size(min_size: Any) -> int:
     """Return a smallest size in pixels, 1 for None; else raise InputError."""
     if min_size is None:
         return 1
-    whole = isinstance(min_size, int | float | np.number) and not isinstance(min_size, bool)
-    if not whole or not min_size >= 1 or min_size % 1:  # type: ignore[operator]
+    if not is_number(min_size) or min_size < 1 or min_size % 1:
         raise InputError(f"min_size = {min_size!r}: give a whole number of pixels, 1 or more.")
-    return int(min_size)  # type: ignore[call-overload]
+    return int(min_size)
 
 
 def without_small_regions(

@@ -28,7 +28,6 @@ from napari_aeseg.regions.objects.edits import (
     DeleteObject,
     ObjectEdit,
     Option,
-    OptionFinder,
     check_places,
     of_slice,
     places_of,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_aeseg.images.axes import Axes
+    from napari_aeseg.regions.objects.edits import OptionFinder
 
     #: Which map, and whether objects are bright (1) or dark (-1) in it.
     Source = tuple[int, int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -14,9 +14,11 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.regions.objects.candidates import CONTRAST, Candidates, basins_of, depth_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     Place = tuple[int, ...]
+    #: Finds the candidates at a pixel: those of the maps that are shown, or of all maps nearby.
+    OptionFinder = Callable[[Place, bool], list["Option"]]
     Slices = tuple[slice, ...]
 
 # An object that lies in another one with more than this share of its pixels is replaced by it.
@@ -66,13 +68,6 @@ class Option:
                 mask = np.repeat(mask, self.step, axis)
             mask = mask.take(range(min(mask.shape[axis], n - start)), axis)
         return tuple(slice(a, a + n) for a, n in zip(starts, mask.shape, strict=True)), mask
-
-
-class OptionFinder(Protocol):
-    """Finds the candidates at a pixel: those of the maps that are shown, or of all maps nearby."""
-
-    def __call__(self, place: Place, nearby: bool) -> list[Option]:
-        """Return all candidates that may be objects."""
 
 
 def best_option(

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from napari_aeseg.errors import InputError
+from napari_aeseg.images.checks import check_share, is_number
 
 Polarity = Literal["auto", "bright", "dark", "both"]
 POLARITIES: tuple[Polarity, ...] = get_args(Polarity)
@@ -51,11 +52,11 @@ class ObjectSettings:
     channel: int | None = None
 
     def __post_init__(self) -> None:
-        if self.diameter is not None and not (_is_number(self.diameter) and self.diameter > 0):
+        if self.diameter is not None and not (is_number(self.diameter) and self.diameter > 0):
             raise InputError(f"diameter = {self.diameter!r}: give a number of pixels above 0.")
         for name in ("min_size", "max_size", "channel"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value >= 1 and value % 1 == 0):
+            if value is not None and not (is_number(value) and value >= 1 and value % 1 == 0):
                 unit = "" if name == "channel" else " of pixels"
                 raise InputError(f"{name} = {value!r}: give a whole number{unit}, 1 or more.")
         if (self.min_size or 1) > (self.max_size or np.inf):
@@ -66,8 +67,7 @@ class ObjectSettings:
             raise InputError(
                 f"polarity = {self.polarity!r}: choose one of {', '.join(POLARITIES)}."
             )
-        if not (_is_number(self.sensitivity) and 0 <= self.sensitivity <= 1):
-            raise InputError(f"sensitivity = {self.sensitivity!r}: give a number from 0 to 1.")
+        check_share("sensitivity", self.sensitivity)
         if not isinstance(self.exclude_borders, bool):
             raise InputError(f"exclude_borders = {self.exclude_borders!r}: give True or False.")
         plain = {"diameter": float, "min_size": int, "max_size": int, "sensitivity": float}
@@ -91,8 +91,3 @@ class ObjectSettings:
             f"No objects of about {self.diameter:g} pixels stand out. Give another diameter, or "
             "raise the sensitivity."
         )
-
-
-def _is_number(value: Any) -> bool:
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return number and bool(np.isfinite(value))
