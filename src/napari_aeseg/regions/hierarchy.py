@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,7 +50,7 @@ from napari_aeseg.regions.cuts.strokes import (
     pixel_examples,
     uncertainty_of,
 )
-from napari_aeseg.regions.hierarchy_file import HierarchyParts, read_hierarchy, write_hierarchy
+from napari_aeseg.regions.hierarchy_file import read_hierarchy, write_hierarchy
 from napari_aeseg.regions.lazy_labels import (
     contour_lazily,
     is_lazy,
@@ -1176,9 +1176,7 @@ class Hierarchy:
         >>> tree = aeseg.build_hierarchy(image, "base", device="cpu")
         >>> tree.save(tempfile.mkdtemp() + "/image.aeseg.zarr")
         """
-        saved = [f.name for f in fields(HierarchyParts) if f.name != "merges"]
-        values = {name: getattr(self, name) for name in saved}
-        write_hierarchy(HierarchyParts(**values, merges=self._compared.merges), path)
+        write_hierarchy(self, self._compared.merges, path)
 
 
 def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
@@ -1213,8 +1211,7 @@ def load_hierarchy(path: str | PathLike[str]) -> Hierarchy:
     >>> np.array_equal(load_hierarchy(path).regions(n_regions=3), tree.regions(n_regions=3))
     True
     """
-    parts = read_hierarchy(path)
-    return Hierarchy(**{f.name: getattr(parts, f.name) for f in fields(parts)})
+    return Hierarchy(**read_hierarchy(path))
 
 
 def checked_number(name: str, value: object, most: int | None = None, of_what: str = "") -> int:

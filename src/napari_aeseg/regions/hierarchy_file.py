@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
+    Merges = tuple[np.ndarray, np.ndarray]
     ShapeAndType = tuple[tuple[int, ...], str]
 
 #: Arrays of a saved hierarchy: dtype, and shape in P patches, F features, E edges, M merges,
@@ -59,28 +59,6 @@ _OF_PATCHES = ("evidence_of_patches/mean", "evidence_of_patches/within")
 _MEMBERS = {
     name.split("/")[0] for name in (*ARRAYS, _CALIBRATION, _COARSE, _EVIDENCE, *_OF_PATCHES)
 }
-
-
-@dataclass(frozen=True, slots=True)
-class HierarchyParts:
-    """What is saved of a hierarchy: the fields of `napari_aeseg.Hierarchy`. All else follows."""
-
-    patches: Any
-    statistics: PatchStatistics
-    graph: RegionGraph
-    axes: Axes
-    params: SegmentationParams
-    comparison: ComparisonParams
-    brightness: np.ndarray | None
-    evidence: Any
-    model_fingerprint: str
-    notes: tuple[str, ...]
-    coarse: tuple[Any, ...]
-    calibration: FeatureCalibration | None
-    merges: tuple[np.ndarray, np.ndarray] | None
-    stain: np.ndarray | None = None
-    evidence_of_patches: PatchEvidence | None = None
-    channels: np.ndarray | None = None
 
 
 def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAndType]:
@@ -123,42 +101,42 @@ def _ids_shapes(axes: Axes, steps: list[int]) -> dict[str, tuple[int, ...]]:
     }
 
 
-def write_hierarchy(parts: HierarchyParts, path: str | PathLike[str]) -> None:
-    """Write a hierarchy; see `Hierarchy.save`."""
-    header = _header(parts)
-    expected = _expected_arrays(header, parts.axes)
+def write_hierarchy(tree: Any, merges: Merges | None, path: str | PathLike[str]) -> None:
+    """Write a `Hierarchy`, with the merges of its tree if it is built; see `Hierarchy.save`."""
+    header = _header(tree, merges)
+    expected = _expected_arrays(header, tree.axes)
     with ZarrFolderWriter(Path(path), _MEMBERS) as folder:
-        arrays = {n: _as_stored(n, a, expected.get(n)) for n, a in _arrays(parts).items()}
+        arrays = {n: _as_stored(n, a, expected.get(n)) for n, a in _arrays(tree, merges).items()}
         for name, values in arrays.items():
             folder.write(name, values)
-        if is_lazy(parts.patches):
-            names = _ids_shapes(parts.axes, header["steps"])
-            for name, ids in zip(names, (parts.patches, *parts.coarse), strict=True):
+        if is_lazy(tree.patches):
+            names = _ids_shapes(tree.axes, header["steps"])
+            for name, ids in zip(names, (tree.patches, *tree.coarse), strict=True):
                 folder.write_by_chunks(name, ids)
-            if parts.evidence is not None:
-                folder.write_by_chunks(_EVIDENCE, parts.evidence)
+            if tree.evidence is not None:
+                folder.write_by_chunks(_EVIDENCE, tree.evidence)
         folder.close(header)
 
 
-def _arrays(parts: HierarchyParts) -> dict[str, np.ndarray]:
+def _arrays(tree: Any, merges: Merges | None) -> dict[str, np.ndarray]:
     """The arrays that are written whole, by their names in the folder."""
-    arrays = {f"statistics/{name}": getattr(parts.statistics, name) for name in _STATISTICS}
-    arrays |= {"graph/edges": parts.graph.edges, "graph/border": parts.graph.border}
-    if not is_lazy(parts.patches):
-        arrays |= {"patches": parts.patches, "brightness": np.asarray(parts.brightness)}
-    if parts.stain is not None:
-        arrays["stain"] = parts.stain
-    if parts.channels is not None:
-        arrays["channels"] = parts.channels
-    if parts.evidence_of_patches is not None:
-        of_patches = parts.evidence_of_patches
+    arrays = {f"statistics/{name}": getattr(tree.statistics, name) for name in _STATISTICS}
+    arrays |= {"graph/edges": tree.graph.edges, "graph/border": tree.graph.border}
+    if not is_lazy(tree.patches):
+        arrays |= {"patches": tree.patches, "brightness": np.asarray(tree.brightness)}
+    if tree.stain is not None:
+        arrays["stain"] = tree.stain
+    if tree.channels is not None:
+        arrays["channels"] = tree.channels
+    if tree.evidence_of_patches is not None:
+        of_patches = tree.evidence_of_patches
         arrays |= dict(zip(_OF_PATCHES, (of_patches.mean, of_patches.within), strict=True))
-    elif parts.evidence is not None:
-        arrays[_EVIDENCE] = parts.evidence
-    if parts.calibration is not None:
-        arrays |= {_CALIBRATION + name: a for name, a in parts.calibration.arrays().items()}
-    if parts.merges is not None:
-        arrays |= dict(zip(("tree/children", "tree/cost"), parts.merges, strict=True))
+    elif tree.evidence is not None:
+        arrays[_EVIDENCE] = tree.evidence
+    if tree.calibration is not None:
+        arrays |= {_CALIBRATION + name: a for name, a in tree.calibration.arrays().items()}
+    if merges is not None:
+        arrays |= dict(zip(("tree/children", "tree/cost"), merges, strict=True))
     return arrays
 
 
@@ -175,8 +153,8 @@ def _as_stored(name: str, values: np.ndarray, expected: ShapeAndType | None) -> 
     return stored
 
 
-def _header(parts: HierarchyParts) -> dict[str, Any]:
-    axes = parts.axes
+def _header(tree: Any, merges: Merges | None) -> dict[str, Any]:
+    axes = tree.axes
     return {
         "package_version": version("napari-aeseg"),
         "axes": {
@@ -186,20 +164,20 @@ def _header(parts: HierarchyParts) -> dict[str, Any]:
             "voxel_size": axes.voxel_size and list(axes.voxel_size),
             "unit": axes.unit,
         },
-        "patches": parts.graph.number,
-        "features": len(parts.statistics.level),
-        "edges": len(parts.graph.edges),
-        "params": parts.params.model_dump(mode="json"),
-        "comparison": parts.comparison.model_dump(mode="json"),
-        "model": parts.model_fingerprint,
-        "notes": list(parts.notes),
-        "has_tree": parts.merges is not None,
-        "has_stain": parts.stain is not None,
-        "has_channels": parts.channels is not None,
-        "evidence": None if parts.evidence is None else list(parts.evidence.shape),
+        "patches": tree.graph.number,
+        "features": len(tree.statistics.level),
+        "edges": len(tree.graph.edges),
+        "params": tree.params.model_dump(mode="json"),
+        "comparison": tree.comparison.model_dump(mode="json"),
+        "model": tree.model_fingerprint,
+        "notes": list(tree.notes),
+        "has_tree": merges is not None,
+        "has_stain": tree.stain is not None,
+        "has_channels": tree.channels is not None,
+        "evidence": None if tree.evidence is None else list(tree.evidence.shape),
         # Steps between the rows and columns at which there are patch ids.
-        "steps": [2**i for i in range(1 + len(parts.coarse))] if is_lazy(parts.patches) else None,
-        "calibration": None if parts.calibration is None else parts.calibration.numbers(),
+        "steps": [2**i for i in range(1 + len(tree.coarse))] if is_lazy(tree.patches) else None,
+        "calibration": None if tree.calibration is None else tree.calibration.numbers(),
     }
 
 
@@ -213,8 +191,8 @@ def hierarchy_header(path: str | PathLike[str]) -> dict[str, Any]:
     return read_header(saved_folder(Path(path)))
 
 
-def read_hierarchy(path: str | PathLike[str]) -> HierarchyParts:
-    """Read a saved hierarchy; see `napari_aeseg.load_hierarchy`."""
+def read_hierarchy(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the arguments of a saved `Hierarchy`; see `napari_aeseg.load_hierarchy`."""
     folder = saved_folder(Path(path))
     header = read_header(folder)
     with wrapping_errors(folder, "its header"):
@@ -234,24 +212,21 @@ def read_hierarchy(path: str | PathLike[str]) -> HierarchyParts:
     if ids_shapes and header.get("evidence") is not None:
         of_patches = PatchEvidence(*(arrays[name] for name in _OF_PATCHES))
         arrays[_EVIDENCE] = open_lazily(folder, _EVIDENCE, tuple(header["evidence"]), "int8")
-    return HierarchyParts(
-        arrays["patches"],
-        PatchStatistics(*(arrays[f"statistics/{name}"] for name in _STATISTICS)),
-        RegionGraph(n_patches, arrays["graph/edges"], arrays["graph/border"]),
-        axes,
-        params,
-        comparison,
-        arrays.get("brightness"),
-        arrays.get(_EVIDENCE),
-        model,
-        tuple(notes),
-        tuple(arrays[name] for name in ids_shapes if name != "patches"),
-        _calibration(folder, header),
-        (arrays["tree/children"], arrays["tree/cost"]) if header["has_tree"] else None,
-        arrays.get("stain"),
-        of_patches,
-        arrays.get("channels"),
-    )
+    return {
+        "patches": arrays["patches"],
+        "statistics": PatchStatistics(*(arrays[f"statistics/{name}"] for name in _STATISTICS)),
+        "graph": RegionGraph(n_patches, arrays["graph/edges"], arrays["graph/border"]),
+        "axes": axes,
+        "params": params,
+        "comparison": comparison,
+        "model_fingerprint": model,
+        "notes": tuple(notes),
+        "coarse": tuple(arrays[name] for name in ids_shapes if name != "patches"),
+        "calibration": _calibration(folder, header),
+        "merges": (arrays["tree/children"], arrays["tree/cost"]) if header["has_tree"] else None,
+        "evidence_of_patches": of_patches,
+        **{name: arrays.get(name) for name in ("brightness", _EVIDENCE, "stain", "channels")},
+    }
 
 
 def _calibration(folder: Path, header: Mapping[str, Any]) -> FeatureCalibration | None:
