@@ -45,6 +45,10 @@ class Pieces:
         labels[self.piece] = self.label
         return labels
 
+    def labelled(self, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Mark the pixels with one of some labels."""
+        return np.repeat(np.isin(self.label, labels), self.length).reshape(shape)
+
     def any_in_piece(self, mask: np.ndarray) -> np.ndarray:
         """Return for each piece whether one of its pixels is in the mask."""
         is_in_mask = np.zeros(self.number, bool)
@@ -108,7 +112,7 @@ def connected_as_before(
         is_old = pieces.any_in_piece(new == old)
         missing = np.setdiff1d(all_labels, label[is_old])
         if len(missing) or not is_old.all():
-            to_undo = np.isin(old, missing) if len(missing) else np.zeros(old.shape, bool)
+            to_undo = before.labelled(missing, old.shape)
             to_undo.flat[pieces.pixels(~is_old)] = True
             np.copyto(new, old, where=to_undo)
             continue
@@ -120,10 +124,11 @@ def connected_as_before(
             return new
         attempts += 1
         split = np.unique(label[broken])
+        was_split = before.labelled(split, old.shape)
         for box in _boxes_around(pieces, broken, old.shape, reach):
-            np.copyto(new[box], old[box], where=np.isin(old[box], split))
+            np.copyto(new[box], old[box], where=was_split[box])
         if attempts > _LOCAL_REPAIRS:
-            np.copyto(new, old, where=np.isin(old, split) | np.isin(new, split))
+            np.copyto(new, old, where=was_split | np.isin(new, split))
 
 
 def _largest(pieces: Pieces, label: np.ndarray) -> np.ndarray:
@@ -138,14 +143,13 @@ def _boxes_around(
     pieces: Pieces, chosen: np.ndarray, shape: tuple[int, ...], reach: Sequence[int]
 ) -> list[tuple[slice, ...]]:
     """Return a box around each chosen piece, larger by `reach` along each axis."""
-    boxes = []
-    for piece in np.flatnonzero(chosen):
-        only = np.zeros(len(chosen), bool)
-        only[piece] = True
-        at = np.unravel_index(pieces.pixels(only), shape)
-        boxes.append(
-            tuple(
-                slice(max(a.min() - n, 0), a.max() + n + 1) for a, n in zip(at, reach, strict=True)
-            )
-        )
-    return boxes
+    runs = np.flatnonzero(chosen[pieces.piece])
+    runs = runs[np.argsort(pieces.piece[runs], kind="stable")]
+    begins = np.flatnonzero(np.diff(pieces.piece[runs], prepend=-1))
+    first = np.array(np.unravel_index(pieces.start[runs], shape))
+    last = first.copy()
+    last[-1] += pieces.length[runs] - 1
+    margin = np.array(reach)[:, np.newaxis]
+    low = (np.minimum.reduceat(first, begins, axis=1) - margin).clip(min=0)
+    high = np.maximum.reduceat(last, begins, axis=1) + margin + 1
+    return [tuple(map(slice, *ends)) for ends in zip(low.T.tolist(), high.T.tolist(), strict=True)]

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ from scipy.ndimage import uniform_filter1d
 from napari_aeseg.regions.connected_pieces import connected_as_before, connected_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 # Pixels may change up to so many sides of a patch from the border.
 _BAND = 4
@@ -202,6 +203,7 @@ def refined(
     values, cells = _numbered(labels[tuple(slice(None, None, n) for n in step)])
     if not 1 < len(values) <= MOST_LABELS:
         return labels.copy()
+    cells = cells.astype(np.int16, order="C")
     # A cell less than the band, as the pixels of a cell change together.
     reach = tuple(b // s - (s > 1) for b, s in zip(band, step, strict=True))
     depth, limit = _depths(cells, reach)
@@ -215,7 +217,7 @@ def refined(
     stays = (depth >= limit) | is_empty[cells] | (on_step & ~is_wide)
     exchange = _Exchange(cells, stays, limit, is_wide, evidence, reach, is_empty, gaussians)
     new = _without_specks(exchange.run(), stays)
-    by_pixel = values.astype(labels.dtype)[exchange.between_pixels(new, step, labels.shape)]
+    by_pixel = exchange.between_pixels(new, step, labels.shape, values.astype(labels.dtype))
     untouched = _enlarged(stays, step, labels.shape) | (labels == empty) | (by_pixel == empty)
     np.copyto(by_pixel, labels, where=untouched)
     return connected_as_before(by_pixel, labels, band, min_size)
@@ -241,26 +243,16 @@ def _depths(cells: np.ndarray, reach: Sequence[int]) -> tuple[np.ndarray, np.nda
     most, deepest = max(reach), round(max(reach) / _CORE)
     if most < 1:
         return np.zeros(cells.shape, np.uint8), np.zeros(cells.shape, np.uint8)
-    inside = ~_at_border(cells, reach)
-    depth = inside.astype(np.uint8)
+    near_border, all_links = _at_border(cells, reach).view(np.uint8), _links(cells.shape)
+    depth = deepest - near_border
     for i in range(2, deepest + 1):
-        for axis, n in enumerate(reach):
-            if i * n // most > (i - 1) * n // most:  # fewer times along axes of long voxels
-                _erode(inside, axis)
-        depth += inside
+        _grow(near_border, all_links, _step_along(reach, i))
+        depth -= near_border
     # The largest depth that can be reached within the label in so many steps: a bump of a large
     # part may go, a thin part stays.
-    reached = depth.copy()
-    equal = {}
-    for axis in np.flatnonzero(reach).tolist():
-        low, high = _shifted(axis)
-        equal[axis] = cells[low] == cells[high]
+    reached, within = depth.copy(), _links(cells.shape, cells)
     for _ in range(6 * most):
-        for axis, same in equal.items():
-            low, high = _shifted(axis)
-            before = reached.copy()
-            np.maximum(reached[low], before[high] * same, out=reached[low])
-            np.maximum(reached[high], before[low] * same, out=reached[high])
+        _grow(reached, within, reach)
     return depth, np.minimum(most, _CORE * reached).astype(np.uint8)
 
 
@@ -281,29 +273,46 @@ def _at_border(cells: np.ndarray, reach: Sequence[int]) -> np.ndarray:
     return border
 
 
-def _erode(mask: np.ndarray, axis: int) -> None:
-    """Remove the cells of a mask with a neighbour outside it along an axis."""
-    low, high = _shifted(axis)
-    before = mask.copy()
-    mask[low] &= before[high]
-    mask[high] &= before[low]
+def _step_along(reach: Sequence[int], i: int) -> list[bool]:
+    """Return along which axes step i of the largest reach goes: fewer times with long voxels."""
+    return [i * n // max(reach) > (i - 1) * n // max(reach) for n in reach]
+
+
+def _links(shape: tuple[int, ...], cells: np.ndarray | None = None) -> list[np.ndarray]:
+    """Return for each axis 255 where there is a next cell, with the same label if given."""
+    links = []
+    for axis in range(len(shape)):
+        low, high = _shifted(axis)
+        link = np.zeros(shape, np.uint8)
+        link[low] = 255 if cells is None else np.negative((cells[low] == cells[high]).view("u1"))
+        links.append(link.ravel())
+    return links
+
+
+def _grow(values: np.ndarray, links: list[np.ndarray], along: Sequence[int]) -> None:
+    """Give each cell the largest value of those linked to it, axis by axis; uint8, in place."""
+    flat = values.reshape(-1)  # one loop for all rows
+    for axis in np.flatnonzero(along).tolist():
+        stride = prod(values.shape[axis + 1 :])
+        low, high, link = flat[:-stride], flat[stride:], links[axis][:-stride]
+        from_high, from_low = high & link, low & link
+        np.maximum(low, from_high, out=low)
+        np.maximum(high, from_low, out=high)
 
 
 def _grown(mask: np.ndarray, reach: Sequence[int]) -> np.ndarray:
     """Add the cells around a mask, along the axes with a reach."""
-    outside = ~mask
-    for axis in np.flatnonzero(reach).tolist():
-        _erode(outside, axis)
-    return ~outside
+    grown = mask.copy()
+    _grow(grown.view(np.uint8), _links(mask.shape), reach)
+    return grown
 
 
 def _amid_thick_parts(limit: np.ndarray, reach: Sequence[int]) -> np.ndarray:
     """Mark cells around which all parts are thick."""
     most = max(reach)
-    thin = (limit < _THICK * most) | (most < 1)
-    distance = round(_WIDE * most)
-    for i in range(1, distance + 1):
-        thin = _grown(thin, [i * n // most > (i - 1) * n // most for n in reach])
+    thin, links = (limit < _THICK * most) | (most < 1), _links(limit.shape)
+    for i in range(1, round(_WIDE * most) + 1):
+        _grow(thin.view(np.uint8), links, _step_along(reach, i))
     return ~thin
 
 
@@ -357,94 +366,147 @@ class _Exchange:
         is_empty: np.ndarray,
         gaussians: Gaussians,
     ) -> None:
-        self.cells, self.limit, self.reach, self.is_wide = cells, limit, reach, is_wide
+        self.first, self.limit, self.reach, self.is_wide = cells, limit, reach, is_wide
+        self.may_change, self.values = ~stays, evidence.reshape(-1, evidence.shape[-1])
         self.labels = np.flatnonzero(~is_empty).tolist()
-        self.values = evidence.reshape(-1, evidence.shape[-1])
-        self.active = np.flatnonzero(~stays)
         self.boxes = _boxes(cells, len(is_empty), reach)
         # Sums of three neighbours along an axis, twice; once along the axis of long voxels.
         self.sums = [min(2, 3 * n // max(max(reach), 1)) for n in reach]
+        self.joined = [JOINED if n >= JOINED else 1 for n in reach]
         self.weights, self.offsets = gaussians.weights, gaussians.offsets
+        # The share of labels far around the joined cells of their boxes, where it was asked for.
+        self.far: dict[int, np.ndarray] = {}
 
     def run(self) -> np.ndarray:
         """Return the new label of each cell."""
-        cells, active = self.cells, self.active
-        place = _places(cells.shape, active)
-        # For each label the active cells that may get it: in its box, and in `active`.
-        in_box = [self._near(k, place) for k in self.labels]
-        rows = [place[self.boxes[k]].ravel()[at] for k, at in zip(self.labels, in_box, strict=True)]
-        before = cells.ravel()[active]
-        fits = [
-            self.values[active[row]].astype(np.float32) @ self.weights[k]
-            + (self.offsets[k] + np.float32(_BEFORE) * (before[row] == k))
-            for k, row in zip(self.labels, rows, strict=True)
-        ]
-        scores, moved = list(fits), set(self.labels)  # labels that lost or gained cells
-        label = before.copy()
+        cells, self.near = self.first, {k: self._near(k) for k in self.labels}
+        # A cell with no other label around it keeps its own.
+        to_score = self.may_change & self._mixed(cells)
         for _ in range(_EXCHANGES):
-            padded, is_new = self._padded(cells), np.zeros(len(active), bool)
-            for i, (k, at, row) in enumerate(zip(self.labels, in_box, rows, strict=True)):
-                if k in moved:
-                    share = self._share(padded, k, at)
-                    score = np.where(share > 0, fits[i] + share, -np.inf)
-                    is_new[row[score != scores[i]]] = True
-                    scores[i] = score
-            best = np.full(len(active), -np.inf, np.float32)
-            for k, row, score in zip(self.labels, rows, scores, strict=True):
-                to_compare = np.flatnonzero(is_new[row])
-                row, score = row[to_compare], score[to_compare]
-                better = score > best[row]
-                best[row[better]] = score[better]
-                label[row[better]] = k
-            changed = cells.copy()
-            changed.flat[active] = label
-            differ = changed != cells
-            moved = {*cells[differ].tolist(), *changed[differ].tolist()}
-            if not moved:
+            padded = self._padded(cells)
+            scores = (self._scores(k, cells, padded, to_score) for k in self.labels)
+            new = self._most_likely(cells, scores)
+            changed = np.flatnonzero(new != cells)
+            if not len(changed):
                 break
-            cells = changed
+            moved = {*cells.ravel()[changed].tolist(), *new.ravel()[changed].tolist()}
+            cells = new
+            to_score = self._to_score_again(cells, changed, moved)
         return cells
 
-    def _near(self, k: int, place: np.ndarray) -> np.ndarray:
-        """Where in its box active cells are so near to a label that they may get it."""
-        box = self.boxes[k]
-        here, limit = self.cells[box] == k, self.limit[box]
-        near, most = np.zeros_like(here), max(self.reach)
-        for i in range(most, 0, -1):
-            along = [i * n // most > (i - 1) * n // most for n in self.reach]
-            near = _grown(near | (here & (limit >= i)), along)
-        return np.flatnonzero((near | here) & (place[box] >= 0))
+    def _scores(
+        self, k: int, cells: np.ndarray, padded: np.ndarray, among: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells that may get a label, of some, and its scores there."""
+        around = self._around(padded, k)
+        at, cell = self._in_box(k, (around > 0) & self.near[k] & among[self.boxes[k]])
+        before = np.float32(_BEFORE) * (self.first.ravel()[cell] == k)
+        fit = self._likelihood(k, cell) + (self.offsets[k] + before)
+        return cell, fit + self._share(cells, k, around, at, cell)
+
+    def _most_likely(
+        self, cells: np.ndarray, scores: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> np.ndarray:
+        """Return the label of each cell with the highest score, the first of equal ones."""
+        best, label = np.full(cells.size, -np.inf, np.float32), cells.flatten()
+        for k, (cell, score) in zip(self.labels, scores, strict=True):
+            better = score > best[cell]
+            cell = cell.compress(better)
+            best[cell] = score.compress(better)
+            label[cell] = k
+        return label.reshape(cells.shape)
+
+    def _near(self, k: int) -> np.ndarray:
+        """Mark the cells of its box so near to a label that they may get it."""
+        here = self.first[self.boxes[k]] == k
+        limit, links = self.limit[self.boxes[k]] * here, _links(here.shape)
+        near = np.zeros_like(here)
+        for i in range(max(self.reach), 0, -1):
+            near |= limit >= i
+            _grow(near.view(np.uint8), links, _step_along(self.reach, i))
+        return near | here
+
+    def _mixed(self, cells: np.ndarray) -> np.ndarray:
+        """Mark the cells with several labels around them, and a few others."""
+        return self._with_those_around(_at_border(cells, self.reach))
+
+    def _with_those_around(self, mask: np.ndarray) -> np.ndarray:
+        """Add the cells that the marked ones are around."""
+        for i in range(max(self.sums)):
+            mask = _grown(mask, [n > i for n in self.sums])
+        return mask
+
+    def _to_score_again(
+        self, cells: np.ndarray, changed: np.ndarray, moved: set[int]
+    ) -> np.ndarray:
+        """Mark cells with other shares of labels around them than before cells changed."""
+        again = np.zeros(cells.size, bool)
+        again[changed] = True
+        again = self._with_those_around(again.reshape(cells.shape))
+        before = {k: self.far[k] for k in moved & self.far.keys()}
+        if before:
+            sides = zip(cells.shape, self.joined, strict=True)
+            far = np.zeros([-(-size // n) for size, n in sides], bool)
+            for k, share in before.items():
+                self.far[k] = self._far(cells, k)
+                sides = zip(self.boxes[k], self.joined, strict=True)
+                box = tuple(slice(s.start // n, -(-s.stop // n)) for s, n in sides)
+                far[box] |= self.far[k] != share
+            again |= self.is_wide & _enlarged(far, self.joined, cells.shape)
+        return again & self.may_change & self._mixed(cells)
 
     def _padded(self, cells: np.ndarray) -> np.ndarray:
         """Cells with as many more around them as the sums of neighbours need."""
         return np.pad(cells, [(n, n) for n in self.sums], mode="edge")
 
-    def _share(self, padded: np.ndarray, k: int, at: np.ndarray) -> np.ndarray:
-        """Return how much of a label is around cells of its box: the score for it."""
-        box = self.boxes[k]
-        sides = zip(box, self.sums, strict=True)
+    def _around(self, padded: np.ndarray, k: int) -> np.ndarray:
+        """Count a label close around each cell of its box; near ones count more."""
+        sides = list(zip(self.boxes[k], self.sums, strict=True))
         share = padded[tuple(slice(s.start, s.stop + 2 * n) for s, n in sides)] == k
-        inner = tuple(slice(n, size - n) for n, size in zip(self.sums, share.shape, strict=True))
-        total, is_label = 3 ** sum(self.sums), share[inner]
-        share = share.astype(np.uint8 if total < 256 else np.uint16)
+        count = share.astype(np.uint8 if 3 ** sum(self.sums) < 256 else np.uint16)
+        flat = count.reshape(-1)  # one loop for all rows; what crosses their ends is cut off
         for axis, n in enumerate(self.sums):
-            along = (slice(None),) * axis
+            stride = prod(count.shape[axis + 1 :])
             for _ in range(n):
-                three = share[(*along, slice(None, -2))] + share[(*along, slice(1, -1))]
-                three += share[(*along, slice(2, None))]
-                share = three
-        close = share.ravel()[at] * np.float32(1 / total)
-        is_wide = self.is_wide[box].ravel()[at]
-        if not is_wide.any():
-            return _AROUND * close
-        mixed = _CLOSE * close + _FAR * self._far(is_label).ravel()[at]
-        return np.where(is_wide & (close > 0), mixed, _AROUND * close)
+                three = np.empty_like(flat)
+                np.add(flat[: -2 * stride], flat[stride:-stride], out=three[: -2 * stride])
+                three[: -2 * stride] += flat[2 * stride :]
+                flat = three
+        return flat.reshape(count.shape)[tuple(slice(0, s.stop - s.start) for s, _ in sides)]
 
-    def _far(self, is_label: np.ndarray) -> np.ndarray:
-        """Return the share of a label far around the cells of its box."""
-        joined = [JOINED if n >= JOINED else 1 for n in self.reach]
-        count = is_label.astype(np.uint8)
-        for axis, n in enumerate(joined):
+    def _in_box(self, k: int, mask: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Return where in its box cells are, and their flat indices."""
+        at = np.unravel_index(np.flatnonzero(mask), mask.shape)
+        in_image = [a + s.start for a, s in zip(at, self.boxes[k], strict=True)]
+        return at, np.ravel_multi_index(in_image, self.first.shape)
+
+    def _likelihood(self, k: int, cell: np.ndarray) -> np.ndarray:
+        """Return the likelihood of a label in cells, without its offset."""
+        return self.values.take(cell, axis=0).astype(np.float32) @ self.weights[k]
+
+    def _share(
+        self,
+        cells: np.ndarray,
+        k: int,
+        around: np.ndarray,
+        at: tuple[np.ndarray, ...],
+        cell: np.ndarray,
+    ) -> np.ndarray:
+        """Return how much of a label is around cells of its box: the score for it."""
+        close = around[at] * np.float32(1 / 3 ** sum(self.sums))
+        share = _AROUND * close
+        is_wide = np.flatnonzero(self.is_wide.ravel()[cell] & (close > 0))
+        if len(is_wide):
+            if k not in self.far:
+                self.far[k] = self._far(cells, k)
+            far = self.far[k][tuple(a[is_wide] // n for a, n in zip(at, self.joined, strict=True))]
+            share[is_wide] = _CLOSE * close[is_wide] + _FAR * far
+        return share
+
+    def _far(self, cells: np.ndarray, k: int) -> np.ndarray:
+        """Return the share of a label far around the joined cells of its box."""
+        count = (cells[self.boxes[k]] == k).view(np.uint8)
+        for axis, n in enumerate(self.joined):
             missing = [(0, -size % n * (i == axis)) for i, size in enumerate(count.shape)]
             if any(missing[axis]):
                 count = np.pad(count, missing, mode="edge")
@@ -453,49 +515,40 @@ class _Exchange:
                 (count[(*along, slice(i, None, n))] for i in range(1, n)),
                 count[(*along, slice(0, None, n))],
             )
-        far = count * np.float32(1 / np.prod(joined))
-        for axis, (reach, n) in enumerate(zip(self.reach, joined, strict=True)):
+        far = count * np.float32(1 / np.prod(self.joined))
+        for axis, (reach, n) in enumerate(zip(self.reach, self.joined, strict=True)):
             size = 2 * round(_SIZE * reach / n) + 1
             for _ in range(2 * (size > 1)):
                 uniform_filter1d(far, size, axis, far, "nearest")
-        return _enlarged(far, joined, is_label.shape)
+        return far
 
     def between_pixels(
-        self, cells: np.ndarray, step: tuple[int, ...], shape: tuple[int, ...]
+        self, cells: np.ndarray, step: tuple[int, ...], shape: tuple[int, ...], values: np.ndarray
     ) -> np.ndarray:
-        """Return the label of each pixel; at borders, the scores of cells are interpolated."""
-        by_pixel = _enlarged(cells, step, shape)
-        near_border = _grown(_at_border(cells, self.reach), self.reach)
-        strip = np.flatnonzero(near_border)
-        scored = np.flatnonzero(_grown(near_border, step))
-        place, in_strip = _places(cells.shape, scored), _places(cells.shape, strip)
-        own, at = place.ravel()[strip], np.unravel_index(strip, cells.shape)
-        padded = self._padded(cells)
+        """Return the value of each pixel's label; at borders, scores of cells are interpolated."""
+        strip = _grown(_at_border(cells, self.reach), self.reach)
         corners = list(product(*((-1, 1) if s > 1 else (0,) for s in step)))
-        best = np.full((len(corners), len(strip)), -np.inf, np.float32)
-        label = np.repeat(cells.ravel()[strip][np.newaxis], len(corners), axis=0)
-        score, share = np.empty(len(scored), np.float32), np.empty(len(scored), np.float32)
-        beside = _rows_beside(place, at, step)
-        for k in self.labels:
-            box = self.boxes[k]
-            flat = np.flatnonzero(place[box] >= 0)
-            inside, rows = place[box].ravel()[flat], in_strip[box].ravel()
-            score.fill(-np.inf)
-            share.fill(0)
-            share[inside] = self._share(padded, k, flat)
-            values = self.values[scored[inside]].astype(np.float32)
-            score[inside] = values @ self.weights[k] + self.offsets[k] + share[inside]
-            rows = rows[rows >= 0]
-            rows = rows[share[own[rows]] > 0]
-            for c, corner in enumerate(corners):
-                of_pixel = _interpolated(score, beside, corner, rows)
-                better = of_pixel > best[c, rows]
-                best[c, rows[better]] = of_pixel[better]
-                label[c, rows[better]] = k
-        for corner, of_corner in zip(corners, label, strict=True):
-            pixel = [a * s + (d > 0) for a, s, d in zip(at, step, corner, strict=True)]
-            exists = np.all([p < n for p, n in zip(pixel, shape, strict=True)], axis=0)
-            by_pixel[tuple(p[exists] for p in pixel)] = of_corner[exists]
+        padded = self._padded(cells)
+        self.far.clear()
+
+        def in_corners(k: int) -> tuple[np.ndarray, list[np.ndarray]]:
+            """Return the cells that may get a label, and its scores in each corner of them."""
+            around = self._around(padded, k)
+            mask = (around > 0) & strip[self.boxes[k]]
+            beside = _grown(mask, step)
+            at, cell = self._in_box(k, beside)
+            score = np.full(mask.shape, -np.inf, np.float32)
+            fit = self._likelihood(k, cell) + self.offsets[k]
+            score[at] = fit + self._share(cells, k, around, at, cell)
+            interpolated = _at_corners(score, mask, self.boxes[k], cells.shape, corners)
+            return self._in_box(k, mask)[1], interpolated
+
+        scores, by_pixel = [in_corners(k) for k in self.labels], np.empty(shape, values.dtype)
+        for i, corner in enumerate(corners):
+            label = self._most_likely(cells, ((cell, s[i]) for cell, s in scores))
+            place = tuple(slice(int(d > 0), None, s) for d, s in zip(corner, step, strict=True))
+            of_pixel = by_pixel[place]
+            of_pixel[...] = values[label[tuple(slice(0, n) for n in of_pixel.shape)]]
         return by_pixel
 
 
@@ -511,44 +564,42 @@ def _boxes(cells: np.ndarray, number: int, reach: Sequence[int]) -> list[tuple[s
         np.minimum.at(low, runs.label, first[axis])
         np.maximum.at(high, runs.label, last[axis])
         for k in range(number):
-            # At a multiple: cells are joined.
-            boxes[k][axis] = slice(
-                max(int(low[k]) - n - 2, 0) // JOINED * JOINED, min(int(high[k]) + n + 3, size)
-            )
+            # At multiples: cells are joined.
+            start = max(int(low[k]) - n - 2, 0) // JOINED * JOINED
+            boxes[k][axis] = slice(start, min(-(-(int(high[k]) + n + 3) // JOINED) * JOINED, size))
     return [tuple(box) for box in boxes]
 
 
-def _places(shape: tuple[int, ...], cells: np.ndarray) -> np.ndarray:
-    """Return where in a list of cells each cell is, int32; -1 for others."""
-    place = np.full(shape, -1, np.int32)
-    place.flat[cells] = np.arange(len(cells))
-    return place
-
-
-def _rows_beside(
-    place: np.ndarray, at: Sequence[np.ndarray], step: Sequence[int]
-) -> dict[tuple[int, ...], np.ndarray]:
-    """Return for each shift by a cell the value in `place`, there or in the last cell before."""
-    rows = {}
-    for shift in product(*((-1, 0, 1) if s > 1 else (0,) for s in step)):
-        beside = zip(at, shift, place.shape, strict=True)
-        rows[shift] = place[tuple((a + d).clip(0, n - 1) for a, d, n in beside)]
-    return rows
-
-
-def _interpolated(
+def _at_corners(
     score: np.ndarray,
-    beside: dict[tuple[int, ...], np.ndarray],
-    corner: tuple[int, ...],
-    rows: np.ndarray,
-) -> np.ndarray:
-    """Interpolate linearly at the pixels of one corner of the cells."""
-    total = np.zeros(len(rows), np.float32)
-    for shift in product(*((0, d) if d else (0,) for d in corner)):
-        moved = sum(d != 0 for d in shift)
-        weight = 0.25**moved * 0.75 ** (sum(d != 0 for d in corner) - moved)
-        total += np.float32(weight) * score[beside[shift][rows]]
-    return total
+    mask: np.ndarray,
+    box: tuple[slice, ...],
+    shape: tuple[int, ...],
+    corners: list[tuple[int, ...]],
+) -> list[np.ndarray]:
+    """Interpolate scores of cells linearly at the pixel in each corner of those in a mask.
+
+    Beyond the box there is no label; beyond the image, scores are those of its last cells.
+    """
+    score, at = np.pad(score, 1, constant_values=-np.inf), np.flatnonzero(np.pad(mask, 1))
+    for axis, (s, n) in enumerate(zip(box, shape, strict=True)):
+        rows = score.swapaxes(0, axis)
+        if s.start == 0:
+            rows[0] = rows[1]
+        if s.stop == n:
+            rows[-1] = rows[-2]
+    strides = [prod(score.shape[axis + 1 :]) for axis in range(score.ndim)]
+    flat, beside, interpolated = score.ravel(), {}, []
+    for corner in corners:
+        total, to_move = np.zeros(len(at), np.float32), np.count_nonzero(corner)
+        for shift in product(*((0, d) if d else (0,) for d in corner)):
+            offset = sum(d * stride for d, stride in zip(shift, strides, strict=True))
+            if offset not in beside:
+                beside[offset] = flat[at + offset]
+            moved = len(shift) - shift.count(0)
+            total += np.float32(0.25**moved * 0.75 ** (to_move - moved)) * beside[offset]
+        interpolated.append(total)
+    return interpolated
 
 
 def _enlarged(cells: np.ndarray, step: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
