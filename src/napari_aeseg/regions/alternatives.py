@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from scipy import sparse
 
 from napari_aeseg.images.parallel import cores, in_threads, one_blas_thread
 from napari_aeseg.progress import Progress, StopFlag, raise_if_stopped
@@ -166,8 +167,6 @@ def labels_distance(one: np.ndarray, other: np.ndarray, weight: np.ndarray, numb
     >>> round(labels_distance(np.array([1, 1, 2, 2]), np.array([1, 2, 1, 2]), np.ones(4), 2), 6)
     1.0
     """
-    from scipy import sparse  # a window opens sooner without it
-
     joint = sparse.csr_array((weight / weight.sum(), (one, other)))
     information = (
         2 * _entropy(joint.data) - _entropy(joint.sum(axis=0)) - _entropy(joint.sum(axis=1))

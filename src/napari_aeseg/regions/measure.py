@@ -11,6 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage, sparse
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_rectangular
@@ -170,8 +171,6 @@ def _intensities(labelled: LabelledImage) -> Columns:
     """Mean of each channel; with the pixels of the image also the extremes."""
     columns = {}
     if labelled.pixels_of_image is not None:
-        from scipy import ndimage
-
         rows, index = labelled.row_of_pixel, np.arange(1, len(labelled.rows) + 1)
         for channel, image in enumerate(labelled.pixels_of_image, 1):
             for name, measure in (
@@ -328,8 +327,6 @@ def patch_values(values: np.ndarray, patches: np.ndarray, number: int) -> np.nda
 
 def majority_of_patch(values: np.ndarray, patches: np.ndarray, number: int) -> np.ndarray:
     """Return the value that most pixels of each patch have, shape (P,), of equals the largest."""
-    from scipy import sparse  # a window opens sooner without it
-
     names, code = np.unique(values.ravel(), return_inverse=True)
     ones = np.ones(code.size, np.int64)
     pixels = sparse.coo_array((ones, (patches.ravel(), code)), (number, len(names))).tocsr().tocoo()

@@ -6,6 +6,9 @@ from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from skimage.measure import marching_cubes, mesh_surface_area, perimeter
 
 from napari_aeseg.regions.objects.candidates import radius_of
 
@@ -82,8 +85,6 @@ def shape_columns(rows: np.ndarray, number: int, sides: Sequence[float]) -> dict
     {'equivalent_diameter': 11.28, 'perimeter': 48.0, 'major_axis': 23.09, 'minor_axis': 5.77,
      'eccentricity': 0.97, 'solidity': 1.0}
     """
-    from scipy import ndimage  # a window opens sooner without it
-
     size = np.bincount(rows.ravel(), minlength=number + 1)[1:] * np.prod(sides)
     places = ndimage.find_objects(rows, number)
     masks = [rows[place] == k for k, place in enumerate(places, 1)]
@@ -102,12 +103,8 @@ def shape_columns(rows: np.ndarray, number: int, sides: Sequence[float]) -> dict
 
 def _outline_and_hull(mask: np.ndarray, sides: Sequence[float]) -> tuple[float, float]:
     """Length (area) of an outline, and area (volume) of the convex hull."""
-    from scipy.ndimage import binary_erosion
-    from scipy.spatial import ConvexHull
-    from skimage.measure import marching_cubes, mesh_surface_area, perimeter
-
     mask = np.pad(mask, 1)
-    outline = np.argwhere(mask & ~binary_erosion(mask))
+    outline = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     # Middles of pixel faces: the corners would make staircases of smooth outlines.
     faces = np.concatenate([np.eye(mask.ndim), -np.eye(mask.ndim)]) / 2
     points = (outline[:, np.newaxis] + faces).reshape(-1, mask.ndim) * sides

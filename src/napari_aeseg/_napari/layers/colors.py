@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap, label_colormap
 
 from napari_aeseg.errors import InputError
@@ -15,7 +16,6 @@ from napari_aeseg.images.napari_layers import layer_pixels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from napari.layers import Image
     from napari.utils.colormaps.colormap import LabelColormapBase as LabelColormap
 
@@ -70,8 +70,6 @@ def class_colormap(colors: tuple[str, ...]) -> DirectLabelColormap:
 
 def with_one_white(colormap: LabelColormap, largest: int, label: int) -> DirectLabelColormap:
     """Return the colours of labels up to the largest, but one of them in white."""
-    import numpy as np
-
     labels = np.arange(1, largest + 1)
     table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
     table.update(zip(labels.tolist(), colormap.map(labels), strict=True))
@@ -110,8 +108,6 @@ def stroke_colors(class_colors: Sequence[str] | None = None) -> CyclicLabelColor
 
 def some_colors(image: Image) -> np.ndarray:
     """Return the colours of a few pixels all over an RGB layer, from 0 to 1, shape (N, 3)."""
-    import numpy as np
-
     pixels = layer_pixels(image)
     for axis, size in enumerate(pixels.shape[:-1]):
         step = -(-size // _MOST_ROWS)
@@ -126,7 +122,6 @@ def outline_colors(pixels: np.ndarray) -> CyclicLabelColormap:
     `pixels` are some of the image's colours, from 0 to 1, shape (N, 3). Of twelve bright hues,
     those are taken that are farthest from the pixels that are most like them, in CIELAB.
     """
-    import numpy as np
     from skimage.color import rgb2lab
 
     hues = np.array([colorsys.hsv_to_rgb(i / _N_HUES, 1, 1) for i in range(_N_HUES)], np.float32)
@@ -145,7 +140,5 @@ def colors_of_labels(number: int, class_colors: Sequence[str] | None) -> np.ndar
 
     `class_colors` are those of classes, as "#rrggbb"; other labels have those of `cyclic_colormap`.
     """
-    import numpy as np
-
     colormap = cyclic_colormap() if class_colors is None else class_colormap(tuple(class_colors))
     return np.asarray(colormap.map(np.arange(1, number + 1)))[:, :3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from napari_aeseg.regions.compare.whitening import sampled_edges
 
@@ -112,8 +113,6 @@ def _alike_far_apart(along: np.ndarray, cache: MomentsCache) -> float:
 
     1 where neighbours are not correlated, or no patches are so far apart.
     """
-    from scipy.spatial import cKDTree  # a window opens sooner without it
-
     centroid = cache.centroid
     edges = sampled_edges(cache.edges)
     step = np.abs(centroid[edges[:, 0], -2:] - centroid[edges[:, 1], -2:]).max(axis=1)

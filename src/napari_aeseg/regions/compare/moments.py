@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.progress import StopFlag, raise_if_stopped
@@ -33,8 +34,6 @@ from napari_aeseg.regions.tree.ward import MAX_EXACT_NODES, REGIONS_AFTER_ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from scipy import sparse
 
     from napari_aeseg.regions.patches.statistics import PatchStatistics
 

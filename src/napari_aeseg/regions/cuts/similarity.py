@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from napari_aeseg.regions.cuts.strokes import squared_distances, whitening_of_patches
 
 if TYPE_CHECKING:
-    from scipy import sparse
-
     from napari_aeseg.regions.compare.descriptor import Descriptor
 
 # Similarity of two patches that are drawn from the image at random.
@@ -24,8 +23,6 @@ def patches_of_labels(
 
     `of_patch`, shape (P,), is the label of each patch where labels are unions of patches.
     """
-    from scipy import sparse  # a window opens sooner without it
-
     if of_patch is not None:
         label, patch, pixels = of_patch, np.arange(len(count)), count
     else:

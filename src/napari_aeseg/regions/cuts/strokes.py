@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.prototypes import N_FEATURES, Prototypes, StrokeExamples, centres_of
@@ -37,12 +38,9 @@ def strokes_of_patches(marked: np.ndarray, edges: np.ndarray) -> tuple[np.ndarra
 
     A stroke is what hangs together of one class; `marked`, shape (P,), are classes, 0 = unmarked.
     """
-    from scipy import sparse  # a window opens sooner without it
-    from scipy.sparse.csgraph import connected_components
-
     same = edges[(marked[edges[:, 0]] == marked[edges[:, 1]]) & (marked[edges[:, 0]] > 0)]
     joined = sparse.csr_array((np.ones(len(same)), same.T), shape=(len(marked), len(marked)))
-    _, component = connected_components(joined, directed=False)
+    _, component = sparse.csgraph.connected_components(joined, directed=False)
     patches = np.flatnonzero(marked)
     _, first, stroke = np.unique(component[patches], return_index=True, return_inverse=True)
     return stroke, marked[patches[first]]
@@ -193,8 +191,6 @@ def _averaged_over_neighbours(
     probability: np.ndarray, positions: np.ndarray, edges: np.ndarray
 ) -> np.ndarray:
     """Average probabilities (P, K) over neighbours by how alike these are."""
-    from scipy import sparse  # a window opens sooner without it
-
     if not len(edges):
         return probability
     square = ((positions[edges[:, 0]] - positions[edges[:, 1]]).astype(np.float64) ** 2).sum(axis=1)

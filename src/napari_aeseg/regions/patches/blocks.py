@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from napari_aeseg.regions.patches.graph import RegionGraph
 from napari_aeseg.regions.patches.statistics import PatchStatistics
@@ -126,8 +127,6 @@ def _evidence(
 
 def _graph(edges: np.ndarray, border: np.ndarray, number: int) -> RegionGraph:
     """Region graph of edges in any order; its components are linked."""
-    from scipy import sparse
-
     edges = np.sort(edges.astype(np.int64), axis=1)  # new numbers may turn pairs around
     ones = np.ones(len(edges), np.int8)  # the smallest dtype: only their places matter
     matrix = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(number, number))

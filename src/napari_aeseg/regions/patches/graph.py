@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from napari_aeseg.progress import StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
-    from scipy import sparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,6 @@ def averaging_matrix(graph: RegionGraph, weight: np.ndarray, dtype: DTypeLike) -
 
     `weight`, shape (P,), are pixel counts.
     """
-    from scipy import sparse  # a window opens sooner without it
-
     a, b = graph.edges.T
     patch = np.arange(graph.number)
     rows, columns = np.concatenate([patch, a, b]), np.concatenate([patch, b, a])

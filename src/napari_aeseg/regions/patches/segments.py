@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
+from skimage.measure import label
+from skimage.segmentation import relabel_sequential, watershed
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.checks import check_not_masked, plain_array
@@ -73,9 +75,6 @@ def patches_with_segments(
 
 def _connected(ids: np.ndarray, without: np.ndarray, smallest: float) -> np.ndarray:
     """Return connected patches 0 .. P-1; small ones `without` a segment join others of these."""
-    from skimage.measure import label
-    from skimage.segmentation import relabel_sequential, watershed
-
     patches = label(ids, background=-1, connectivity=1)
     is_small = without & (np.bincount(patches.ravel()) < smallest)[patches]
     if is_small.any():

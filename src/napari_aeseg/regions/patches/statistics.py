@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 # Pixels counted together.
 _TOGETHER = 2**20
@@ -51,8 +52,6 @@ def channel_means(patches: np.ndarray, pixels: Any, count: np.ndarray) -> np.nda
 
 def region_means(values: np.ndarray, region: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the weighted mean of the rows of each region 0 .. R-1, shape (R, D); 0 if empty."""
-    from scipy import sparse  # a window opens sooner without it
-
     members = sparse.csr_array((weight, (region, np.arange(len(region)))))
     total = members.sum(axis=1)
     return (members @ values) / np.where(total > 0, total, 1)[:, np.newaxis]
