@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,9 +59,6 @@ from napari_aeseg.regions.measure import object_table
 from napari_aeseg.regions.small_plane import plane_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
-    from os import PathLike
-
     import numpy as np
     import pandas as pd
 

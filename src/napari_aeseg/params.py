@@ -5,16 +5,14 @@ Titles and descriptions are what a user reads in the window and in `--help`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_aeseg.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _P = TypeVar("_P", bound="_Params")
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from napari_aeseg.errors import InputError, StoppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from pathlib import Path
-
     import numpy as np
 
 _T = TypeVar("_T")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Features of a pixel; see `napari_aeseg.regions.cuts.pixel_classifier`.
 N_FEATURES = 9

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from skimage import data
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _SIDE = 384
 _CELLS = 7

@@ -6,8 +6,10 @@ User choices, actions and jobs change the state; the state redraws views and lay
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +67,6 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX, TrainingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from os import PathLike
-
     import numpy as np
     from napari.viewer import Viewer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -21,8 +22,6 @@ from napari_aeseg.regions.cuts.edits import Edit, Merge, Split
 from napari_aeseg.regions.objects.edits import ObjectEdit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 

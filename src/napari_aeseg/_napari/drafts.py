@@ -6,6 +6,7 @@ import hashlib
 import json
 import zipfile
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,6 @@ from napari_aeseg.regions.cuts.edits import Merge, Split, edit_of, edits_on
 from napari_aeseg.regions.objects.edits import object_edit_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari.layers import Image
 
 

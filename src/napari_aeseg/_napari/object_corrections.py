@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ from napari_aeseg.regions.objects.edits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari.layers import Image
 
     from napari_aeseg._napari.state import DockState

@@ -6,7 +6,9 @@ Views draw it and write what the user chooses, jobs write what they made, layers
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -40,9 +42,6 @@ from napari_aeseg.regions.objects.edits import ObjectEdit
 from napari_aeseg.regions.shapes import objects_stand_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from napari.layers import Image, Labels
 
     from napari_aeseg._napari.export.tables import Legend

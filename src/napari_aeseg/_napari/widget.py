@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from magicgui.widgets import Container
@@ -23,10 +26,6 @@ from napari_aeseg.params import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from os import PathLike
-    from pathlib import Path
-
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
     from psygnal import SignalInstance

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -13,8 +14,6 @@ import numpy as np
 from napari_aeseg.regions.cuts.cut import Cut, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
-
     from napari.layers import Image
 
     from napari_aeseg.progress import Progress, StopFlag

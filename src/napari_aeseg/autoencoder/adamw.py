@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch.optim.adamw import adamw
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from napari_aeseg.autoencoder.network import Autoencoder
 
 #: What AdamW keeps for each weight: means of its gradients and of their squares.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,8 +11,6 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.training_windows import WindowSample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.images.intensity import Image
     from napari_aeseg.params import TrainingParams

@@ -8,9 +8,10 @@ before the others, so that features need not be kept. Values are kept in 8 bits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +30,6 @@ from napari_aeseg.autoencoder.network import Autoencoder, weighted_windows
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.parallel import one_blas_thread
 from napari_aeseg.progress import StopFlag, raise_if_stopped
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
 
 # Directions that are kept; 6 to 16 are equally good.
 _DIRECTIONS = 8

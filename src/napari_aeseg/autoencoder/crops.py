@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +13,6 @@ from napari_aeseg.autoencoder.network import channels_last
 from napari_aeseg.images.training_windows import WindowSample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_aeseg.autoencoder.architecture import Architecture
     from napari_aeseg.images.intensity import Image
     from napari_aeseg.params import TrainingParams

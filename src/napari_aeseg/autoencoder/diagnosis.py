@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
 from napari_aeseg.params import TrainingParams
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # Fewer steps show nothing.
 _MIN_STEPS = 50

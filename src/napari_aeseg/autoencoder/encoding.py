@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -28,8 +29,6 @@ from napari_aeseg.images.tiles import Tile, plan_tiles, planes, tile_view
 from napari_aeseg.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-
     from napari_aeseg.autoencoder.architecture import Architecture
 
 _T = TypeVar("_T")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,9 +32,6 @@ from napari_aeseg.images.intensity import Image, IntensityRange, read_image
 from napari_aeseg.progress import Clock, Progress, StopFlag, drain, raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-    from os import PathLike
-
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.prototypes import Prototypes
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -25,10 +27,6 @@ from napari_aeseg.images.intensity import IntensityRange
 from napari_aeseg.io.atomic_write import atomic_write
 from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX, TrainingParams
 from napari_aeseg.prototypes import Prototypes, StrokeExamples
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from os import PathLike
 
 _T = TypeVar("_T")
 

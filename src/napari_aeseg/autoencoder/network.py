@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,6 @@ from torch.nn import functional as F
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from napari_aeseg.autoencoder.architecture import Architecture
 
 

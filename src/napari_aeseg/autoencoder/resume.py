@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,6 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.params import TrainingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
 
     from napari_aeseg.autoencoder.architecture import Architecture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,6 @@ from napari_aeseg.errors import DeviceError, InputError
 from napari_aeseg.params import TrainingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_aeseg.images.intensity import Image, IntensityRange
 
 # After so many steps, the weights are copied if they are the best so far: training may diverge.

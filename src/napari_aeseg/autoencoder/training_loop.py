@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from napari_aeseg.autoencoder.device import precision_used, unless_out_of_memory
@@ -17,8 +18,6 @@ from napari_aeseg.progress import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.autoencoder.trainer import Trainer
 

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from napari_aeseg.errors import AesegError, StoppedError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: Modules of this folder, with a line of help.
 COMMANDS = {

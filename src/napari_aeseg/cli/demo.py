@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_aeseg.cli.options import add_device
 from napari_aeseg.cli.progress import print_training, run_with_progress
 from napari_aeseg.params import MODEL_SUFFIX, TrainingParams
-
-if TYPE_CHECKING:
-    import argparse
 
 # How each sample is cut: a method of the hierarchy and its argument.
 _CUTS: dict[str, tuple[str, int | None]] = {

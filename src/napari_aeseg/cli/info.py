@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,6 @@ from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.params import BASE_MODEL, HIERARCHY_SUFFIX, MODEL_SUFFIX
 
 if TYPE_CHECKING:
-    import argparse
-
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.regions.hierarchy import Hierarchy
 

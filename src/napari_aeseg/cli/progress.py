@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -14,8 +15,6 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.progress import Progress, drain
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
     from napari_aeseg.autoencoder.model import Model
 
 _T = TypeVar("_T")

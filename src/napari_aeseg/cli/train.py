@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,6 @@ from napari_aeseg.params import MODEL_SUFFIX, PRESETS, TrainingParams
 from napari_aeseg.progress import autosaved
 
 if TYPE_CHECKING:
-    import argparse
-
     from napari_aeseg.autoencoder.model import Model
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +23,6 @@ from napari_aeseg.images.intensity import (
     float_pixels,
 )
 from napari_aeseg.progress import StopFlag, raise_if_stopped
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
 
 # Windows along each side of a plane, and pixels along each side of a window: intensities are
 # measured in these.

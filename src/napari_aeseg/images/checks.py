@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, letters_of_names, read_axes
 from napari_aeseg.images.napari_layers import is_layer, layer_axes, layer_pixels
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # Images in an error message at most.
 _LISTED = 20

@@ -5,14 +5,12 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def free_memory() -> int:

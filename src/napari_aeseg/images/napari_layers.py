@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, is_reasonable, read_axes
 from napari_aeseg.images.units import in_one_unit, unit_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # The last axis of an RGB layer is C; the axes before it have only one likely reading.
 _RGB_LETTERS = {3: "YXC", 4: "ZYXC", 5: "TZYXC"}

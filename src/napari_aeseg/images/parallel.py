@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier, Lock
@@ -12,8 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 from napari_aeseg.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-
     from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from napari_aeseg.images.tiles import Tile, tile_indices
 from napari_aeseg.progress import Progress, StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from napari_aeseg.images.blocks import BlockImage
 
 # Bytes of the windows of an image, and of all images together.

@@ -6,16 +6,13 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from napari_aeseg.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from os import PathLike
 
 # Characters of the final name in a temporary name: file systems limit its length.
 _CHARACTERS = 60

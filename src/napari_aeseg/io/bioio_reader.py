@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.memory import check_fits
@@ -15,9 +16,6 @@ from napari_aeseg.io.file_array import (
     resolution_notes,
     series_notes,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # The package that reads a format, by its suffix. bioio has one for each format.
 _PACKAGES = {

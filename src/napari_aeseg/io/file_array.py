@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +15,6 @@ from napari_aeseg.errors import InputError, sanitized
 from napari_aeseg.images.axes import Axes, is_reasonable, read_axes
 from napari_aeseg.images.memory import check_fits
 from napari_aeseg.images.units import in_one_unit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,6 @@ from napari_aeseg.io.ome_zarr import is_zarr, open_zarr
 from napari_aeseg.io.tiff import TIFF_SUFFIXES, is_tiff, open_tiff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from os import PathLike
-
     from napari_aeseg.images.axes import Axes
 
 # Modes of Pillow with transparency, which is no measurement.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,6 @@ from napari_aeseg.io.tiff import ome_metadata, tiff_steps
 from napari_aeseg.progress import Progress, StopFlag, drain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-
     Writer = Callable[[Any, Path, dict[str, Any], StopFlag | None], Generator[Progress, None, None]]
 
 #: Functions that write labels, by the suffix of the file: they get the labels, the path, the

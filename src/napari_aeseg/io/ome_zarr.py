@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +27,6 @@ from napari_aeseg.io.file_array import (
 from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
-    from os import PathLike
-
     Part = tuple[slice, ...]
 
 # Files that make a folder a zarr array or group, of zarr 3 and 2.

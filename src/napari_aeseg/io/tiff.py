@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
@@ -28,10 +29,6 @@ from napari_aeseg.io.file_array import (
     series_notes,
 )
 from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
-
 
 #: Suffixes of TIFF files.
 TIFF_SUFFIXES = (

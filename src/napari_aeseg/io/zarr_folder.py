@@ -6,19 +6,17 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_aeseg.errors import HierarchyFileError, InputError, sanitized
 from napari_aeseg.images.memory import free_memory
 from napari_aeseg.io.atomic_write import remove_folder, temporary_name, with_file_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 #: The attribute of the zarr group that holds everything that is no array.
 KEY = "napari-aeseg"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
@@ -21,8 +22,6 @@ from napari_aeseg.regions.patches.superpixels import make_patches, patch_shape, 
 from napari_aeseg.regions.refine import PatchEvidence
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
     from napari_aeseg.autoencoder.border_evidence import EvidenceProjection
     from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.images.blocks import Block, BlockImage

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +25,6 @@ from napari_aeseg.regions.patches.statistics import PatchStatistics
 from napari_aeseg.regions.refine import PatchEvidence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from os import PathLike
-
     from napari_aeseg.images.blocks import Block
 
 # Side of a chunk in pixels, along rows and columns and along other axes; side of a screen.

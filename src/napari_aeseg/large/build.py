@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import math
+from collections.abc import Generator
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,9 +39,6 @@ from napari_aeseg.regions.patches.coarsening import PatchCoarsening
 from napari_aeseg.regions.patches.superpixels import patch_shape, pixel_density
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from os import PathLike
-
     from napari_aeseg.images.axes import Axes
 
 # Lazy images with more pixels than this are processed in blocks, and others when they would take

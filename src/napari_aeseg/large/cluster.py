@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from napari_aeseg.params import MODEL_SUFFIX
 from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
     from napari_aeseg.images.blocks import Block
 
 # Times that a block is tried again when working on it fails, seconds between looks at `stop`, and

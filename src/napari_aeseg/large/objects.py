@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -21,8 +22,6 @@ from napari_aeseg.regions.objects.detection import ObjectSearch, best_sources
 from napari_aeseg.regions.objects.maps import brightness_of, channels_of, stain_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from napari_aeseg.regions.objects.edits import ObjectEdit
     from napari_aeseg.regions.objects.settings import ObjectSettings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -14,8 +15,6 @@ from napari_aeseg.images.parallel import cores, in_threads, one_blas_thread
 from napari_aeseg.progress import Progress, StopFlag, raise_if_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-
     from napari_aeseg.params import ComparisonParams
 
 AlternativeMode = Literal["classes", "regions"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,9 +11,6 @@ try:  # no wheels for Linux aarch64
     from bioimage_cpp.segmentation import watershed as fast_watershed
 except ImportError:  # pragma: no cover
     fast_watershed = fast_distance = None
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def flood(height: np.ndarray, markers: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:

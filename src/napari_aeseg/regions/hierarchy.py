@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from math import prod
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -82,9 +84,6 @@ from napari_aeseg.regions.refined_chunks import refined_lazily
 from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from os import PathLike
-
     import pandas as pd
 
     from napari_aeseg.params import ComparisonParams, SegmentationParams

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -28,9 +30,6 @@ from napari_aeseg.regions.patches.statistics import PatchStatistics
 from napari_aeseg.regions.refine import PatchEvidence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from os import PathLike
-
     Merges = tuple[np.ndarray, np.ndarray]
     ShapeAndType = tuple[tuple[int, ...], str]
 

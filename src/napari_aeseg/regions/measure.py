@@ -6,6 +6,7 @@ function.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,6 @@ from napari_aeseg.regions.objects.candidates import radius_of
 from napari_aeseg.regions.shapes import shape_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     import pandas as pd
 
     from napari_aeseg.images.axes import Axes

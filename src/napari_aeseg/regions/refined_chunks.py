@@ -7,6 +7,7 @@ labels depend a little on how much is refined at once, and would change as the v
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -19,8 +20,6 @@ from napari_aeseg.regions.lazy_labels import with_values_of
 from napari_aeseg.regions.refine import HALO, JOINED, Gaussians, refined
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from napari_aeseg.progress import StopFlag
 
 #: Bytes of refined chunks that are kept, such as 256 of 512 x 512 in 16 bits. The newest stay.

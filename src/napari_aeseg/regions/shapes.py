@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from skimage.measure import marching_cubes, mesh_surface_area, perimeter
 from napari_aeseg.regions.objects.candidates import radius_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_aeseg.images.axes import Axes
 
 # An image is one of objects if there are so many, and they explain more of the variance than this.

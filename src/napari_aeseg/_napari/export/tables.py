@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.napari_layers import unit_of
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     import pandas as pd
     from napari.viewer import Viewer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,6 @@ from napari_aeseg._napari.layers.placement import arguments_on, lies_at, move
 from napari_aeseg.images.napari_layers import layer_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from napari.layers import Image, Layer
 
     from napari_aeseg._napari.state import DockState

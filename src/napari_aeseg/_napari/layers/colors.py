@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.napari_layers import layer_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari.layers import Image
     from napari.utils.colormaps.colormap import LabelColormapBase as LabelColormap
 

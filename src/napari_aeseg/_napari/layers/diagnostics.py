@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +19,6 @@ from napari_aeseg._napari.work.jobs import measuring_error
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from threading import Event
-
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from psygnal import Signal
 from napari_aeseg._napari.layers.colors import with_one_white
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,6 @@ from napari_aeseg.regions.lazy_labels import is_lazy
 from napari_aeseg.regions.measure import object_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
     from napari.viewer import Viewer
 

@@ -7,6 +7,7 @@ every channel then, and the other axes on those of the image.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,6 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.napari_layers import letters_of, level_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from napari_aeseg._napari.layers.image_input import unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import napari
 
 from napari_aeseg.io.images import read_file
 from napari_aeseg.samples import SAMPLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def show(folder: Path, names: list[str], *, block: bool = True) -> napari.Viewer:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from napari_aeseg._napari.manifest.commands import dock_widget
 from napari_aeseg.params import MODEL_SUFFIX
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from napari_aeseg import samples
 from napari_aeseg.errors import AesegError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LayerData = tuple[Any, dict[str, Any], str]
 

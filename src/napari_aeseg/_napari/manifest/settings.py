@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import platformdirs
 
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import MODEL_SUFFIX
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 PLUGIN = "napari-aeseg"
 

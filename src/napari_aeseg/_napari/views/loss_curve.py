@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from qtpy.QtCore import QEvent
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QWidget
 
 from napari_aeseg._napari.views.widgets import fill_column
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _HEIGHT = 110  # pixels
 _MOST_POINTS = 400  # more than a dock has columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
@@ -24,8 +25,6 @@ from napari_aeseg.params import MODEL_SUFFIX, PRESETS
 from napari_aeseg.progress import TrainingProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_aeseg._napari.state import DockState, Start
     from napari_aeseg.autoencoder.model import Model
 

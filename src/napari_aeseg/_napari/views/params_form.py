@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -13,8 +14,6 @@ from napari_aeseg._napari.views.widgets import ignore_wheel
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from magicgui.widgets.bases import ValueWidget
     from pydantic.fields import FieldInfo
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from napari_aeseg._napari.work.worker import Done, Failed, Job, Outcome
 from napari_aeseg._napari.work_requests import Request, StrokesRequest, ViewRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from napari_aeseg._napari.state import DockState
 
 _MILLISECONDS_OF_REST = 50  # a slider that is dragged changes labels more often

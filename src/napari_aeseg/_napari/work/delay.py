@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Delay(QTimer):

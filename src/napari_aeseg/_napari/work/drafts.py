@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_aeseg._napari.drafts import (
@@ -18,9 +20,6 @@ from napari_aeseg._napari.work.delay import Delay
 from napari_aeseg._napari.work.worker import Failed, Job, Outcome, log_unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from napari.layers import Image
 
     from napari_aeseg._napari.state import DockState

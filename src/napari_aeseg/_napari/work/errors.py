@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
@@ -11,8 +12,6 @@ from napari_aeseg._napari.work.worker import log_unexpected
 from napari_aeseg.errors import AesegError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_aeseg._napari.state import DockState
 
 

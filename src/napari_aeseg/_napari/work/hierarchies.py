@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,6 @@ from napari_aeseg.images.napari_layers import layer_levels
 from napari_aeseg.params import HIERARCHY_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from os import PathLike
-
     from napari.layers import Image
     from napari.viewer import Viewer
 

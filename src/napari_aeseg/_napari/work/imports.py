@@ -6,13 +6,10 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # As torch itself loads them; the second one brings in all others.
 _LIBRARIES = {"torch_global_deps": os.RTLD_GLOBAL, "torch": 0} if os.name == "posix" else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from napari_aeseg._napari.work.worker import (
 from napari_aeseg.errors import AesegError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from napari_aeseg._napari.state import DockState
     from napari_aeseg.progress import Progress
 

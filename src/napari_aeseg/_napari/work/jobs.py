@@ -5,8 +5,11 @@ The core is imported inside the work, because it brings in torch, which takes se
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import wraps
+from os import PathLike
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from napari_aeseg._napari.drafts import Draft, read_draft, write_draft
@@ -17,10 +20,6 @@ from napari_aeseg.params import BASE_MODEL, ComparisonParams, SegmentationParams
 from napari_aeseg.progress import Progress, autosaved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
-    from os import PathLike
-    from threading import Event
-
     import numpy as np
     import pandas as pd
 

@@ -7,12 +7,12 @@ receptive fields are small, so that they do not see across borders.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
 from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.progress import StopFlag, raise_if_stopped
@@ -33,7 +33,7 @@ from napari_aeseg.regions.patches.graph import (
 from napari_aeseg.regions.tree.ward import MAX_EXACT_NODES, REGIONS_AFTER_ROUNDS, SharedMerges
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from scipy import sparse
 
     from napari_aeseg.regions.patches.statistics import PatchStatistics
 

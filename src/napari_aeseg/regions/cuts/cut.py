@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,8 +17,6 @@ from napari_aeseg.regions.objects.edits import ObjectEdit, object_edit_of
 from napari_aeseg.regions.objects.settings import ObjectSettings, Polarity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from napari_aeseg.prototypes import Prototypes
     from napari_aeseg.regions.hierarchy import Hierarchy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from scipy.sparse import coo_array
 from napari_aeseg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from napari_aeseg.regions.tree.merge_tree import MergeTree
 
 

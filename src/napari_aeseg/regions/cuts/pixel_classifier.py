@@ -5,17 +5,13 @@ Features of a pixel are brightness, gradient and Laplacian of the image smoothed
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
 
 from napari_aeseg.images.parallel import cores, in_threads
 from napari_aeseg.prototypes import N_FEATURES, StrokeExamples
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 # Standard deviations of the Gaussians in pixels; more of them add nothing to what patches know.
 _SIGMAS = (1, 2, 4)

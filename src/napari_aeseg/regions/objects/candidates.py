@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, combinations_with_replacement
 from typing import TYPE_CHECKING
@@ -18,8 +19,6 @@ from napari_aeseg.regions.objects.component_tree import component_tree, large_pa
 from napari_aeseg.regions.objects.nested_parts import NestedParts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     Slices = tuple[slice, ...]
 
 # Grey levels of the component tree.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,8 +45,6 @@ from napari_aeseg.regions.objects.settings import ObjectSettings
 from napari_aeseg.regions.objects.walls import cells_between_walls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from napari_aeseg.images.axes import Axes
     from napari_aeseg.regions.objects.edits import OptionFinder
 

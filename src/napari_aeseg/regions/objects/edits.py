@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.regions.objects.candidates import CONTRAST, Candidates, basins_of, depth_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     Place = tuple[int, ...]
     #: Finds the candidates at a pixel: those of the maps that are shown, or of all maps nearby.
     OptionFinder = Callable[[Place, bool], list["Option"]]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -11,9 +11,6 @@ from scipy import sparse
 from napari_aeseg.regions.patches.graph import RegionGraph
 from napari_aeseg.regions.patches.statistics import PatchStatistics
 from napari_aeseg.regions.refine import PatchEvidence
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 # Centroids are compared to this many decimals: rounding depends on where a block begins.
 _DECIMALS = 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,6 @@ from napari_aeseg.regions.patches.statistics import PatchStatistics, region_mean
 from napari_aeseg.regions.tree.ward import SharedMerges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_aeseg.params import ComparisonParams
     from napari_aeseg.progress import StopFlag
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +15,6 @@ from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.flooding import flood
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from napari_aeseg.images.axes import Axes
 
 # How much the distance from the cell's centre counts against the edge strength (as a multiple of

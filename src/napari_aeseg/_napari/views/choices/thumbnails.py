@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from qtpy.QtCore import QSize, Qt
@@ -10,9 +10,6 @@ from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QSizePolicy, QToolButton
 
 from napari_aeseg.io.images import tinted
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _FRAME, GAP = 3, 2  # pixels around a thumbnail, and between two frames
 _STRENGTH = 0.5  # of the colours, as on the preview
