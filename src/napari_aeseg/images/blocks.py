@@ -115,7 +115,10 @@ class BlockImage:
         digests: tuple[str | None, ...] = ()
         if intensity is None or with_digests:
             windows = _read_windows(array, reading, name, stop, leave_out, skip=skip)
-            digests = tuple(None if w is None else _digest(w) for w in windows)
+            digests = tuple(
+                None if w is None else blake2b(w.tobytes(), digest_size=8).hexdigest()
+                for w in windows
+            )
         if intensity is None:
             flat = [w.reshape(len(w), -1) for w in windows if w is not None]
             intensity = IntensityRange.of(np.concatenate(flat, axis=1))
@@ -181,10 +184,6 @@ def _read_windows(
     if all(window is None for window in windows):
         raise unreadable or InputError(f"{name}: all parts are left out.")
     return windows
-
-
-def _digest(pixels: np.ndarray) -> str:
-    return blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).hexdigest()
 
 
 def _scheduler() -> str | None:

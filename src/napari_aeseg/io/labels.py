@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from napari_aeseg.io.ome_zarr import ome_zarr_steps
 from napari_aeseg.io.tiff import ome_metadata, tiff_steps
 from napari_aeseg.progress import Progress, StopFlag, drain
 
-if TYPE_CHECKING:
-    Writer = Callable[[Any, Path, dict[str, Any], StopFlag | None], Generator[Progress, None, None]]
+Writer = Callable[[Any, Path, dict[str, Any], StopFlag | None], Generator[Progress, None, None]]
 
 #: Functions that write labels, by the suffix of the file: they get the labels, the path, the
 #: metadata that `_in_file_order` returns, and the stop flag.

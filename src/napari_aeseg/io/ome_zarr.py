@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import product
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +26,7 @@ from napari_aeseg.io.file_array import (
 )
 from napari_aeseg.progress import Clock, Progress, StopFlag, raise_if_stopped
 
-if TYPE_CHECKING:
-    Part = tuple[slice, ...]
+Part = tuple[slice, ...]
 
 # Files that make a folder a zarr array or group, of zarr 3 and 2.
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
@@ -14,7 +14,7 @@ from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.memory import trim_heap, unmap_large_arrays_when_freed
-from napari_aeseg.progress import Progress, StopFlag, collect_messages, drain, raise_if_stopped
+from napari_aeseg.progress import StopFlag, collect_messages, drain, raise_if_stopped
 from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.graph import RegionGraph, region_graph
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means, geometry
@@ -50,8 +50,8 @@ class BlockWork:
     # Of features to the evidence that borders follow; without it, they are those of patches.
     projection: EvidenceProjection | None = None
 
-    def steps(self, block: Block, stop: StopFlag | None = None) -> Generator[Progress, None, str]:
-        """Process a block and save its patches; return why it was left out, if it was."""
+    def process(self, block: Block, stop: StopFlag | None = None) -> list[str]:
+        """Process a block and save its patches; return notes for the user."""
         try:
             raw = self.image.raw(block.outer)
         except InputError:
@@ -62,11 +62,9 @@ class BlockWork:
             try:
                 raw = self.image.raw(block.outer)
             except InputError as error:
-                return f"{error} The block was left out."
+                return [f"{error} The block was left out."]
         notes: list[str] = []
-        patches, statistics, graph, evidence = yield from collect_messages(
-            self.patch_steps(raw, block, stop), notes
-        )
+        patches, statistics, graph, evidence = self.patches(raw, block, notes, stop)
         if self.coarsening is not None:
             region, statistics = self.coarsening.coarsened(statistics, graph, stop)
             raise_if_stopped(stop, "graph")
@@ -81,14 +79,15 @@ class BlockWork:
             of_patches = PatchEvidence.of(patches, evidence, graph.number)
         block_patches = BlockPatches(block.index, statistics, graph, faces, of_patches)
         self.store.put(block, patches, block_patches, notes, evidence)
-        return ""
+        return notes
 
-    def patch_steps(
-        self, raw: np.ndarray, block: Block, stop: StopFlag | None = None
-    ) -> Generator[
-        Progress, None, tuple[np.ndarray, PatchStatistics, RegionGraph, np.ndarray | None]
-    ]:
-        """Return the patches of a block's inner part, their statistics, graph and evidence."""
+    def patches(
+        self, raw: np.ndarray, block: Block, notes: list[str], stop: StopFlag | None = None
+    ) -> tuple[np.ndarray, PatchStatistics, RegionGraph, np.ndarray | None]:
+        """Return the patches of a block's inner part, their statistics, graph and evidence.
+
+        Notes for the user are added to a list.
+        """
         image = self.image.scaled(raw)
         inside = (slice(None), *block.keep)
         params, axes = self.params, self.image.axes
@@ -104,7 +103,7 @@ class BlockWork:
         model = fitted_model(self.model, axes.channels)
         levels = model.levels(params.levels)
         tile_size = min(params.tile_size, _TILE[model.architecture.dimensions])
-        moments = yield from patch_moments_steps(
+        work = patch_moments_steps(
             model,
             image,
             framed,
@@ -117,6 +116,7 @@ class BlockWork:
             with_evidence=self.projection is not None,
             projection=self.projection,
         )
+        moments = drain(collect_messages(work, notes))
         evidence = moments.evidence
         if evidence is not None:
             evidence = evidence[_in_cells(block.keep, framed.shape, evidence.shape)]
@@ -144,12 +144,10 @@ def process_block(work: BlockWork, block: Block, stop: StopFlag | None = None) -
     if work.store.has(block):
         return []
     unmap_large_arrays_when_freed()
-    notes: list[str] = []
     try:
-        left_out = drain(collect_messages(work.steps(block, stop), notes))
+        return work.process(block, stop)
     finally:
         trim_heap()
-    return [*notes, left_out] if left_out else notes
 
 
 @lru_cache(maxsize=2)

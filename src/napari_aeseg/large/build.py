@@ -29,8 +29,6 @@ from napari_aeseg.progress import (
     Clock,
     Progress,
     StopFlag,
-    collect_messages,
-    drain,
     raise_if_stopped,
 )
 from napari_aeseg.regions.hierarchy import Hierarchy
@@ -154,7 +152,7 @@ def _build(
     """Process the blocks that are not done yet, and stitch all of them together."""
     store, read, model = work.store, work.image, work.model
     todo = [block for block in plan.blocks if not store.has(block)]
-    if plan.joins_patches:
+    if plan.pixels_per_patch > plan.pixels_per_patch_before:
         work = replace(work, coarsening=(yield from _coarsening(work, plan, comparison, stop)))
     if len(todo) == len(plan.blocks) or store.projection() is not None:
         work = replace(work, projection=_projection(work, plan, stop))
@@ -208,12 +206,7 @@ class _Plan:
     blocks: list[Block]
     size: tuple[int, ...]
     pixels_per_patch_before: float  # before patches are joined
-    pixels_per_patch: float
-
-    @property
-    def joins_patches(self) -> bool:
-        """Whether patches are joined to larger ones in each block."""
-        return self.pixels_per_patch > self.pixels_per_patch_before
+    pixels_per_patch: float  # after; if it is the same, they are not joined
 
     @classmethod
     def of(
@@ -330,10 +323,8 @@ def _coarsening(
                 raise
             failed = error
             continue
-        # Only its messages: progress of encoding is counted once.
         messages: list[str] = []
-        steps = collect_messages(work.patch_steps(raw, block, stop), messages)
-        _, statistics, graph, _ = drain(steps)
+        _, statistics, graph, _ = work.patches(raw, block, messages, stop)
         parts.append((statistics, graph))
         trim_heap()
         notes += messages

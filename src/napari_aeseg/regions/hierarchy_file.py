@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -29,9 +29,8 @@ from napari_aeseg.regions.patches.graph import RegionGraph
 from napari_aeseg.regions.patches.statistics import PatchStatistics
 from napari_aeseg.regions.refine import PatchEvidence
 
-if TYPE_CHECKING:
-    Merges = tuple[np.ndarray, np.ndarray]
-    ShapeAndType = tuple[tuple[int, ...], str]
+Merges = tuple[np.ndarray, np.ndarray]
+ShapeAndType = tuple[tuple[int, ...], str]
 
 #: Arrays of a saved hierarchy: dtype, and shape in P patches, F features, E edges, M merges,
 #: C channels and D axes of space.

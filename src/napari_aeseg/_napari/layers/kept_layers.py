@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Image, Labels
@@ -145,10 +145,7 @@ class KeptLayers:
         self._outdated = {layer for layer in self._outdated if layer in layers}
         self._state.kept = {**others, kept.layer: kept}
         changes = events.paint, events.data, events.scale, events.units
-        self._connections.connect(self._on_changed, *changes)
-
-    def _on_changed(self, event: Any) -> None:
-        self._outdated.add(event.source)
+        self._connections.connect(lambda event: self._outdated.add(event.source), *changes)
 
     def table_of_pieces(self, layer: Labels) -> pd.DataFrame:
         """Return a table with a row for each connected piece, while Qt works; or raise."""

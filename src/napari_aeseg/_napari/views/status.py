@@ -53,7 +53,7 @@ class StatusView(QWidget):
         self.layout().insertWidget(0, self.offer)
         self._file = ""
         state.on("drafts", "busy", draw=self._draw_offer)
-        state.on("message", draw=self._draw_message)
+        state.on("message", draw=lambda: self.text.setText(state.message))
         state.on("busy", draw=self._draw_busy)
         state.on("progress", draw=self._draw_progress)
 
@@ -73,9 +73,6 @@ class StatusView(QWidget):
         """Show that Stop was pressed."""
         self.stop_button.setEnabled(False)
         self._state.message = "Stopping …"
-
-    def _draw_message(self) -> None:
-        self.text.setText(self._state.message)
 
     def _draw_busy(self) -> None:
         is_busy = bool(self._state.busy)

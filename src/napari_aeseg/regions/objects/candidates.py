@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, combinations_with_replacement
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -18,8 +17,7 @@ from napari_aeseg.regions.flooding import distance_inside, flood
 from napari_aeseg.regions.objects.component_tree import component_tree, large_parts
 from napari_aeseg.regions.objects.nested_parts import NestedParts
 
-if TYPE_CHECKING:
-    Slices = tuple[slice, ...]
+Slices = tuple[slice, ...]
 
 # Grey levels of the component tree.
 _LEVELS = 64

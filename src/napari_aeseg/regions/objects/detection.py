@@ -342,7 +342,7 @@ class ObjectSearch:
         scored = [of_set for s in sources for of_set in self._scores(s, settings, stop)]
         raise_if_stopped(stop, "objects")
         least = least_score(scored, settings.sensitivity)
-        shape = _coarse_shape(self._maps[0].shape, step)
+        shape = tuple(-(-n // step) for n in self._maps[0].shape)
         labels = self._at_full_size(filled(without_overlaps(scored, least, shape)[0]), step)
         self._chosen = chosen_for, labels
         return labels
@@ -620,10 +620,6 @@ def _binned(view: np.ndarray, step: int) -> np.ndarray:
         sizes = sizes.reshape([-1 if a == axis else 1 for a in range(view.ndim)])
         view = np.add.reduceat(view, starts, axis) / sizes
     return view
-
-
-def _coarse_shape(shape: tuple[int, ...], step: int) -> tuple[int, ...]:
-    return tuple(-(-n // step) for n in shape)
 
 
 def _windows(view: np.ndarray, side: int) -> list[tuple[slice, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -14,11 +14,10 @@ from skimage.segmentation import watershed
 from napari_aeseg.errors import InputError
 from napari_aeseg.regions.objects.candidates import CONTRAST, Candidates, basins_of, depth_of
 
-if TYPE_CHECKING:
-    Place = tuple[int, ...]
-    #: Finds the candidates at a pixel: those of the maps that are shown, or of all maps nearby.
-    OptionFinder = Callable[[Place, bool], list["Option"]]
-    Slices = tuple[slice, ...]
+Place = tuple[int, ...]
+#: Finds the candidates at a pixel: those of the maps that are shown, or of all maps nearby.
+OptionFinder = Callable[[Place, bool], list["Option"]]
+Slices = tuple[slice, ...]
 
 # An object that lies in another one with more than this share of its pixels is replaced by it.
 _COVERED = 0.5
