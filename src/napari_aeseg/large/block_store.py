@@ -21,7 +21,7 @@ from napari_aeseg.regions.compare.moments import FeatureCalibration
 from napari_aeseg.regions.patches.blocks import BlockPatches
 from napari_aeseg.regions.patches.coarsening import PatchCoarsening
 from napari_aeseg.regions.patches.graph import RegionGraph
-from napari_aeseg.regions.patches.statistics import PatchStatistics
+from napari_aeseg.regions.patches.statistics import STATISTICS_IN_FILES, PatchStatistics
 from napari_aeseg.regions.refine import PatchEvidence
 
 if TYPE_CHECKING:
@@ -35,17 +35,8 @@ _RUN, _BEGUN = "run.json", "run.begun"
 _DIGESTS = "pixels"
 # Sentences for the user, in the file of a block.
 _NOTES = "notes"
-#: Arrays in the file of a block: dtype, and shape in P patches, F features, E edges, C channels and
-#: D axes of space.
-_STATISTICS = {
-    "count": ("float64", "P"),
-    "mean": ("float32", "PF"),
-    "second": ("float32", "PF"),
-    "level": ("int64", "F"),
-    "centroid": ("float64", "PD"),
-    "intensity": ("float64", "PC"),
-}
-_ARRAYS = {**_STATISTICS, "edges": ("int64", "E2"), "border": ("float32", "E")}
+# Arrays in the file of a block: dtype, and shape, with E for the number of edges.
+_ARRAYS = {**STATISTICS_IN_FILES, "edges": ("int64", "E2"), "border": ("float32", "E")}
 _COARSENING = ("pixels_per_patch", "projection", "single_floor", "single_projection")
 _CALIBRATION = "calibration/"
 # Of the V values of evidence, in blocks that have them.
@@ -207,7 +198,7 @@ class BlockStore:
             for axis, pair in enumerate(result.faces)
             for end, face in enumerate(pair)
         }
-        arrays = {name: getattr(result.statistics, name) for name in _STATISTICS}
+        arrays = {name: getattr(result.statistics, name) for name in STATISTICS_IN_FILES}
         arrays |= {"edges": result.graph.edges, "border": result.graph.border, **faces}
         if result.evidence is not None:
             arrays["evidence_mean"] = result.evidence.mean
@@ -233,7 +224,7 @@ class BlockStore:
                 raise _damaged(file, f"{name} has shape {shape}")
         return BlockPatches(
             block.index,
-            PatchStatistics(*(arrays[name] for name in _STATISTICS)),
+            PatchStatistics(*(arrays[name] for name in STATISTICS_IN_FILES)),
             RegionGraph(len(arrays["count"]), arrays["edges"], arrays["border"]),
             tuple((arrays[f"face_{axis}_0"], arrays[f"face_{axis}_1"]) for axis in axes),
             PatchEvidence(*(arrays[name] for name in _EVIDENCE)) if kinds != _ARRAYS else None,

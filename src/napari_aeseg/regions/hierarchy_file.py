@@ -26,7 +26,7 @@ from napari_aeseg.params import ComparisonParams, SegmentationParams
 from napari_aeseg.regions.compare.moments import FeatureCalibration
 from napari_aeseg.regions.lazy_labels import is_lazy
 from napari_aeseg.regions.patches.graph import RegionGraph
-from napari_aeseg.regions.patches.statistics import PatchStatistics
+from napari_aeseg.regions.patches.statistics import STATISTICS_IN_FILES, PatchStatistics
 from napari_aeseg.regions.refine import PatchEvidence
 
 Merges = tuple[np.ndarray, np.ndarray]
@@ -39,18 +39,12 @@ ARRAYS: dict[str, tuple[str, str]] = {
     "brightness": ("float16", "space"),
     "stain": ("float16", "space"),
     "channels": ("float16", "C_space"),
-    "statistics/count": ("float64", "P"),
-    "statistics/mean": ("float32", "PF"),
-    "statistics/second": ("float32", "PF"),
-    "statistics/level": ("int64", "F"),
-    "statistics/centroid": ("float64", "PD"),
-    "statistics/intensity": ("float64", "PC"),
+    **{f"statistics/{name}": kind for name, kind in STATISTICS_IN_FILES.items()},
     "graph/edges": ("int64", "E2"),
     "graph/border": ("float32", "E"),
     "tree/children": ("int64", "M2"),
     "tree/cost": ("float64", "M"),
 }
-_STATISTICS = ("count", "mean", "second", "level", "centroid", "intensity")
 _CALIBRATION, _COARSE, _EVIDENCE = "calibration/", "coarse/", "evidence"
 # Of images in blocks.
 _OF_PATCHES = ("evidence_of_patches/mean", "evidence_of_patches/within")
@@ -70,13 +64,8 @@ def _expected_arrays(header: Mapping[str, Any], axes: Axes) -> dict[str, ShapeAn
         expected[_EVIDENCE] = tuple(evidence), "int8"
     elif evidence is not None:
         sides = evidence[-1]
-        expected = dict(
-            zip(
-                _OF_PATCHES,
-                (((n_patches, sides), "float32"), ((sides, sides), "float64")),
-                strict=True,
-            )
-        )
+        shapes = ((n_patches, sides), "float32"), ((sides, sides), "float64")
+        expected = dict(zip(_OF_PATCHES, shapes, strict=True))
     optional = {"stain": "has_stain", "channels": "has_channels"}  # not in files of older versions
     whole = {"space": space, "C_space": (axes.channels, *space)}
     return expected | {
@@ -118,7 +107,7 @@ def write_hierarchy(tree: Any, merges: Merges | None, path: str | PathLike[str])
 
 def _arrays(tree: Any, merges: Merges | None) -> dict[str, np.ndarray]:
     """The arrays that are written whole, by their names in the folder."""
-    arrays = {f"statistics/{name}": getattr(tree.statistics, name) for name in _STATISTICS}
+    arrays = {f"statistics/{name}": getattr(tree.statistics, name) for name in STATISTICS_IN_FILES}
     arrays |= {"graph/edges": tree.graph.edges, "graph/border": tree.graph.border}
     if not is_lazy(tree.patches):
         arrays |= {"patches": tree.patches, "brightness": np.asarray(tree.brightness)}
@@ -212,7 +201,9 @@ def read_hierarchy(path: str | PathLike[str]) -> dict[str, Any]:
         arrays[_EVIDENCE] = open_lazily(folder, _EVIDENCE, tuple(header["evidence"]), "int8")
     return {
         "patches": arrays["patches"],
-        "statistics": PatchStatistics(*(arrays[f"statistics/{name}"] for name in _STATISTICS)),
+        "statistics": PatchStatistics(
+            *(arrays[f"statistics/{name}"] for name in STATISTICS_IN_FILES)
+        ),
         "graph": RegionGraph(n_patches, arrays["graph/edges"], arrays["graph/border"]),
         "axes": axes,
         "params": params,

@@ -24,6 +24,17 @@ class PatchStatistics:
     intensity: np.ndarray  # mean of each channel in the units of the image, float64, shape (P, C)
 
 
+#: The same in files: dtype, and shape in P patches, F features, C channels and D axes of space.
+STATISTICS_IN_FILES = {
+    "count": ("float64", "P"),
+    "mean": ("float32", "PF"),
+    "second": ("float32", "PF"),
+    "level": ("int64", "F"),
+    "centroid": ("float64", "PD"),
+    "intensity": ("float64", "PC"),
+}
+
+
 def geometry(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return pixel counts (P,) and centroids (P, ndim) of patches with ids 0 .. P-1."""
     number = int(patches.max()) + 1
