@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 PATCH = 8
-PRECISIONS = ("float32", "bfloat16")
-BYTES = {"float32": 4, "bfloat16": 2}
 CUTS: dict[str, Callable[[aeseg.Hierarchy], np.ndarray]] = {
     **{f"{n} regions": methodcaller("regions", n_regions=n) for n in (7, 12, 50)},
     "3 classes": methodcaller("classes", n_classes=3),
@@ -73,14 +71,10 @@ def rates(device: torch.device) -> dict[str, float]:
     """Return the best rates of matrix products, in FLOP/s, and of copies, in bytes/s."""
     n, size = (16384, 2**30) if device.type == "cuda" else (512, 2**25)
     found = {}
-    for name, dtype, allowed in (
-        ("float32", torch.float32, "highest"),
-        ("TF32", torch.float32, "high"),
-        ("bfloat16", torch.bfloat16, "high"),
-    ):
+    for name, allowed in (("float32", "highest"), ("TF32", "high")):
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(allowed)
-        a, b = (torch.rand((n, n), device=device).to(dtype) for _ in range(2))
+        a, b = (torch.rand((n, n), device=device) for _ in range(2))
         found[name] = 2 * n**3 / min(seconds(partial(torch.mm, a, b), device))
         torch.set_float32_matmul_precision(before)
     big = torch.zeros(size, dtype=torch.uint8, device=device)
@@ -108,12 +102,12 @@ def values_moved(architecture: Architecture) -> float:
     return architecture.channels + 2 * architecture.convolutions * sum(layers)
 
 
-def floor(architecture: Architecture, known: dict[str, float], precision: str) -> dict[str, float]:
+def floor(architecture: Architecture, known: dict[str, float]) -> dict[str, float]:
     """Return the least seconds for each pixel: to compute, to move, to bring here and there."""
     features = sum(architecture.level_channels)
     return {
-        "operations": 2 * operations(architecture) / known[precision],
-        "memory": BYTES[precision] * values_moved(architecture) / known["memory"],
+        "operations": 2 * operations(architecture) / known["float32"],
+        "memory": 4 * values_moved(architecture) / known["memory"],
         # The image as float32 and the patch ids; then two moments of each feature of each patch.
         "to the device": 4 * (architecture.channels + 1) / known["to the device"],
         "from the device": 8 * features / PATCH**2 / known["from the device"],
@@ -133,33 +127,32 @@ def encoding(args: argparse.Namespace, known: dict[str, float]) -> Iterator[Row]
         image = replace(small, pixels=np.ascontiguousarray(pixels))
         cells = np.arange(side, dtype=np.int32) // PATCH
         patches = cells[:, None] * (cells[-1] + 1) + cells
-        for precision in args.precisions:
-            peak(device)
-            work = partial(staged, model, image, patches, device, precision)
-            stages = [work() for _ in range(args.runs + 1)][1:]
-            parts = {name: statistics.median(s[name] for s in stages) for name in stages[0]}
-            least = floor(model.architecture, known, precision)
-            here = side**2 * max(least["operations"], least["memory"])
-            bus = side**2 * (least["to the device"] + least["from the device"])
-            yield {
-                "what": f"encoding + sums, {side} x {side} RGB, {precision}",
-                "seconds": parts["all"],
-                "gigapixels per second": side**2 / parts["all"] / 1e9,
-                "floor on the device, s": here,
-                "times the floor on the device": parts["all"] / here,
-                "floor of transfers, s": bus,
-                "times the larger floor": parts["all"] / max(here, bus),
-                "parts, s": parts,
-                "peak GiB on the device": peak(device),
-            }
+        peak(device)
+        work = partial(staged, model, image, patches, device)
+        stages = [work() for _ in range(args.runs + 1)][1:]
+        parts = {name: statistics.median(s[name] for s in stages) for name in stages[0]}
+        least = floor(model.architecture, known)
+        here = side**2 * max(least["operations"], least["memory"])
+        bus = side**2 * (least["to the device"] + least["from the device"])
+        yield {
+            "what": f"encoding + sums, {side} x {side} RGB",
+            "seconds": parts["all"],
+            "gigapixels per second": side**2 / parts["all"] / 1e9,
+            "floor on the device, s": here,
+            "times the floor on the device": parts["all"] / here,
+            "floor of transfers, s": bus,
+            "times the larger floor": parts["all"] / max(here, bus),
+            "parts, s": parts,
+            "peak GiB on the device": peak(device),
+        }
 
 
 def staged(
-    model: aeseg.Model, image: Any, patches: np.ndarray, device: torch.device, precision: str
+    model: aeseg.Model, image: Any, patches: np.ndarray, device: torch.device
 ) -> dict[str, float]:
     """Return the seconds of parts of the work; a GPU may lag behind by two tiles."""
     at = [time.perf_counter()]
-    work = patch_moments_steps(model, image, patches, device=str(device), precision=precision)
+    work = patch_moments_steps(model, image, patches, device=str(device))
     drain(work, lambda _: at.append(time.perf_counter()))
     at.append(time.perf_counter())
     return {
@@ -174,29 +167,28 @@ def training(args: argparse.Namespace, _known: dict[str, float]) -> Iterator[Row
     """Train with the default parameters."""
     image = aeseg.load_model("base").read(picture(1024), "YXC")
     params = aeseg.TrainingParams(steps=args.steps)
-    for precision in args.precisions:
-        used: list[str] = []
-        peak(args.device)
-        trained(image, params.updated(steps=5), args.device, precision, used)
-        start = time.perf_counter()
-        model = trained(image, params, args.device, precision, used)
-        taken = time.perf_counter() - start
-        default = "the default run" if params == aeseg.TrainingParams() else f"{args.steps} steps"
-        yield {
-            "what": f"training, {default}, {precision}",
-            "seconds": taken,
-            "steps per second": args.steps / taken,
-            "precision reported": used[-1],
-            "mean of the last 10 losses": float(np.mean(model.losses[-10:])),
-            "peak GiB on the device": peak(args.device),
-        }
+    used: list[str] = []
+    peak(args.device)
+    trained(image, params.updated(steps=5), args.device, used)
+    start = time.perf_counter()
+    model = trained(image, params, args.device, used)
+    taken = time.perf_counter() - start
+    default = "the default run" if params == aeseg.TrainingParams() else f"{args.steps} steps"
+    yield {
+        "what": f"training, {default}",
+        "seconds": taken,
+        "steps per second": args.steps / taken,
+        "precision reported": used[-1],
+        "mean of the last 10 losses": float(np.mean(model.losses[-10:])),
+        "peak GiB on the device": peak(args.device),
+    }
 
 
 def trained(
-    image: Any, params: aeseg.TrainingParams, device: torch.device, precision: str, used: list[str]
+    image: Any, params: aeseg.TrainingParams, device: torch.device, used: list[str]
 ) -> aeseg.Model:
     """Train, and note in `used` what precision events report."""
-    work = training_steps(Trainer([image], params, str(device), precision=precision))
+    work = training_steps(Trainer([image], params, str(device)))
     return drain(work, lambda event: used.append(event.precision))
 
 
@@ -205,21 +197,15 @@ def sameness(args: argparse.Namespace, _known: dict[str, float]) -> Iterator[Row
     model = aeseg.load_model("base")
     images = [samples.textures(seed) for seed in range(args.mosaics)]
     trees = [drain(hierarchy_steps(image, model, axes="YX", device="cpu")) for image in images]
-    for precision in args.precisions:
-        there = [
-            drain(hierarchy_steps(i, model, None, "YX", str(args.device), precision=precision))
-            for i in images
-        ]
-        pairs = list(zip(trees, there, strict=True))
-        shares = {n: [same_pixels(cut(a), cut(b)) for a, b in pairs] for n, cut in CUTS.items()}
-        yield {
-            "what": f"pixels as on the CPU, {args.mosaics} texture mosaic(s), {precision}",
-            **{
-                f"{n}, mean and least": f"{np.mean(s):.4f}, {min(s):.4f}" for n, s in shares.items()
-            },
-            "means of features differ by": max(difference(a, b) for a, b in pairs),
-            "each": shares,
-        }
+    there = [drain(hierarchy_steps(i, model, None, "YX", str(args.device))) for i in images]
+    pairs = list(zip(trees, there, strict=True))
+    shares = {n: [same_pixels(cut(a), cut(b)) for a, b in pairs] for n, cut in CUTS.items()}
+    yield {
+        "what": f"pixels as on the CPU, {args.mosaics} texture mosaic(s)",
+        **{f"{n}, mean and least": f"{np.mean(s):.4f}, {min(s):.4f}" for n, s in shares.items()},
+        "means of features differ by": max(difference(a, b) for a, b in pairs),
+        "each": shares,
+    }
 
 
 def difference(expected: aeseg.Hierarchy, found: aeseg.Hierarchy) -> float:
@@ -256,7 +242,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="of encoding")
     parser.add_argument("--steps", type=int, help="of training")
     parser.add_argument("--mosaics", type=int, help="texture mosaics to be compared")
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     if args.device is None:
@@ -281,7 +266,7 @@ def main(argv: list[str] | None = None) -> None:
         "torch": torch.__version__,
         "rates, per second": known,
         "multiplications and additions per pixel": operations(architecture),
-        "floor, seconds per pixel": {p: floor(architecture, known, p) for p in args.precisions},
+        "floor, seconds per pixel": floor(architecture, known),
     }
     print(json.dumps(facts, indent=1))
     rows = []

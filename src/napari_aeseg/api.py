@@ -13,7 +13,6 @@ import numpy as np
 
 from napari_aeseg.autoencoder.architecture import anisotropy_warning
 from napari_aeseg.autoencoder.device import (
-    Precision,
     number_of_threads,
     oom_as_device_error,
 )
@@ -410,7 +409,6 @@ def hierarchy_steps(
     device: str = "auto",
     stop: StopFlag | None = None,
     name: str = "image",
-    precision: Precision = "float32",
     *,
     comparison: ComparisonParams | None = None,
     voxel_size: Sequence[float] | None = None,
@@ -421,7 +419,7 @@ def hierarchy_steps(
 ) -> Generator[Progress, None, Hierarchy]:
     """Build a hierarchy as `build_hierarchy` does; a generator of events that returns it.
 
-    Errors call the image `name`. `precision` of the network is as of `patch_moments_steps`.
+    Errors call the image `name`.
     """
     params = checked_params(SegmentationParams, params)
     comparison = checked_params(ComparisonParams, comparison)
@@ -435,7 +433,7 @@ def hierarchy_steps(
         if in_blocks:
             raise InputError(f"labels cannot be used with {name} in blocks: crop the image.")
         segments = checked_segments(labels, reading, name)
-    work = (array, model, params, comparison, reading, device, stop, name, precision)
+    work = (array, model, params, comparison, reading, device, stop, name)
     if not in_blocks:
         with oom_as_device_error(name, f"Close other programs, or {_IN_BLOCKS}."):
             return (yield from _steps_in_memory(*work, segments))
@@ -569,7 +567,6 @@ def _steps_in_memory(
     device: str,
     stop: StopFlag | None,
     name: str,
-    precision: Precision,
     segments: np.ndarray | None,
 ) -> Generator[Progress, None, Hierarchy]:
     """Build the hierarchy of an image that is loaded as a whole."""
@@ -595,7 +592,6 @@ def _steps_in_memory(
         device,
         params.tile_size,
         stop,
-        precision,
         with_evidence=segments is None,  # borders that were given stay
     )
     moments = yield from collect_messages(work, notes)

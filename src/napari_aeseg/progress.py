@@ -51,7 +51,7 @@ class TrainingProgress(Progress):
     losses: tuple[float, ...] = ()  # since the previous event, the last one included
     steps_per_second: float | None = None  # at present; None while that is not known
     images_per_second: float | None = None  # the same in crops
-    precision: str = ""  # "float32", "bfloat16", or "tf32" where a GPU rounds float32
+    precision: str = ""  # "float32", or "tf32" where a GPU rounds it
     # The model so far if a snapshot was due: a copy on the CPU whose training can be resumed.
     # Any: what passes on messages need not know torch.
     snapshot: Any = field(default=None, repr=False, compare=False)

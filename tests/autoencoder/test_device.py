@@ -1,4 +1,3 @@
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -8,11 +7,10 @@ from napari_aeseg.autoencoder.device import (
     _tf32_setting,
     available_devices,
     choose_device,
-    dtype_of,
     precision_used,
     without_tf32,
 )
-from napari_aeseg.errors import DeviceError, InputError
+from napari_aeseg.errors import DeviceError
 
 
 def test_cpu_is_always_there_and_last():
@@ -40,33 +38,6 @@ def test_absent_device_is_refused_with_those_there(monkeypatch, device):
     assert repr(device) in str(error.value)
 
 
-@contextmanager
-def current(device):
-    yield
-
-
-@pytest.mark.parametrize("supported", [True, False])
-def test_bfloat16_is_refused_where_it_is_emulated(monkeypatch, supported):
-    cuda = torch.device("cuda:0")
-    answer = {False: supported, True: True}
-    monkeypatch.setattr(torch.cuda, "device", current)
-    monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation: answer[including_emulation]
-    )
-    assert dtype_of("float32", cuda) == torch.float32
-    if supported:
-        assert dtype_of("bfloat16", cuda) == torch.bfloat16
-    else:
-        with pytest.raises(DeviceError, match="cuda:0 does not compute bfloat16: choose"):
-            dtype_of("bfloat16", cuda)
-
-
-@pytest.mark.parametrize("precision", ["float16", "auto", "", None])
-def test_other_precisions_are_refused(precision):
-    with pytest.raises(InputError, match=f"precision = {precision!r}: give 'float32' or"):
-        dtype_of(precision, torch.device("cpu"))
-
-
 @pytest.mark.parametrize(
     ("device", "capability", "setting", "expected"),
     [
@@ -84,12 +55,11 @@ def test_precision_is_what_convolutions_really_use(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     module = SimpleNamespace(fp32_precision=setting)
     monkeypatch.setattr(torch.backends.cudnn, "conv", module, raising=False)
-    assert precision_used("float32", torch.device(device)) == expected
-    assert precision_used("bfloat16", torch.device(device)) == "bfloat16"
+    assert precision_used(torch.device(device)) == expected
     # Before torch 2.9.
     monkeypatch.setattr(torch.backends.cudnn, "conv", None)
     monkeypatch.setattr(type(torch.backends.cudnn), "allow_tf32", setting == "tf32")
-    assert precision_used("float32", torch.device(device)) == expected
+    assert precision_used(torch.device(device)) == expected
 
 
 def test_encoding_on_cuda_is_not_rounded_and_the_setting_is_restored(monkeypatch):

@@ -6,7 +6,7 @@ import torch
 
 from napari_aeseg.autoencoder import encoding, patch_moments
 from napari_aeseg.autoencoder.patch_moments import GpuMoments, patch_moments_steps, sums_of_runs
-from napari_aeseg.errors import DeviceError, InputError, StoppedError
+from napari_aeseg.errors import DeviceError, StoppedError
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.patches.superpixels import make_patches
 
@@ -141,7 +141,7 @@ def out_of_memory_when(monkeypatch, condition, at_tile=1):
     """Let encoding fail at a tile, the second by default, while `condition` holds."""
     map_tiles, tried = patch_moments.map_tiles, []
 
-    def with_little_memory(network, work, pixels, levels, source, device, tile_size, precision):
+    def with_little_memory(network, work, pixels, levels, source, device, tile_size):
         tried.append((device.type, tile_size))
         tiles = map_tiles(network, work, pixels, levels, source, CPU, tile_size)
         for number, found in enumerate(tiles):
@@ -322,26 +322,3 @@ def test_out_of_memory_on_a_gpu_repeats_with_smaller_tiles(monkeypatch, as_accel
     monkeypatch.setattr(GpuMoments, "add", with_little_memory)
     assert_same(moments_in(model, patches, image, tile_size=128), expected)
     assert len(added) == 2 + 3 * 5
-
-
-@pytest.mark.parametrize("accelerator", [False, True])
-def test_moments_in_bfloat16_are_close(as_accelerator, make_model, accelerator):
-    model = make_model(levels=3)
-    patches = make_patches(model.read(IMAGE).pixels, 6, "watershed")
-    expected = moments_in(model, patches)
-    weights = model.fingerprint
-    if accelerator:
-        as_accelerator()
-    found = moments_in(model, patches, precision="bfloat16")
-    assert model.fingerprint == weights
-    difference = np.abs(found.mean - expected.mean)
-    assert difference.max() <= 0.01 * np.abs(expected.mean).max()
-    # The image itself is not rounded, all else is.
-    assert (difference[:, expected.level == 0] <= 1e-6).all()
-    assert (difference[:, expected.level > 0].max(axis=0) > 0).all()
-
-
-def test_another_precision_is_refused(make_model):
-    model = make_model()
-    with pytest.raises(InputError, match="precision = 'float16': give 'float32' or 'bfloat16'"):
-        moments_in(model, np.zeros(IMAGE.shape, int), precision="float16")

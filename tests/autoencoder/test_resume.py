@@ -101,10 +101,10 @@ def test_training_that_began_with_weights_can_be_resumed(every_step, stripes, ti
 def test_smaller_batches_stay_small(every_step, monkeypatch, stripes, tiny_params, tmp_path):
     step = trainer._optimise
 
-    def with_little_memory(network, optimizer, clean, noisy, precision):
+    def with_little_memory(network, optimizer, clean, noisy):
         if len(clean) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return step(network, optimizer, clean, noisy, precision)
+        return step(network, optimizer, clean, noisy)
 
     monkeypatch.setattr(trainer, "_optimise", with_little_memory)
     whole = train(stripes, tiny_params)

@@ -252,11 +252,11 @@ def test_events_say_how_fast_it_goes(monkeypatch, stripes, tiny_params):
 def test_out_of_memory_halves_the_batch_and_says_so(monkeypatch, stripes, tiny_params):
     step, batches = trainer._optimise, []
 
-    def with_little_memory(network, optimizer, clean, noisy, precision):
+    def with_little_memory(network, optimizer, clean, noisy):
         batches.append(len(clean))
         if len(clean) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return step(network, optimizer, clean, noisy, precision)
+        return step(network, optimizer, clean, noisy)
 
     monkeypatch.setattr(trainer, "_optimise", with_little_memory)
     events = []
@@ -295,29 +295,12 @@ def test_other_errors_of_torch_are_not_taken_for_memory(monkeypatch, stripes, ti
 # -- as on a GPU
 
 
-def test_bfloat16_keeps_weights_in_float32_and_is_reported(monkeypatch, stripes, tiny_params):
-    monkeypatch.setattr(training_loop, "_SECONDS_BETWEEN_EVENTS", 0)
-    events = []
-    params = tiny_params.updated(steps=60)
-    plain = trained([stripes], params, precision="float32")
-    rounded = trained([stripes], params, progress=events.append, precision="bfloat16")
-    assert {e.precision for e in events} == {"bfloat16"}
-    assert {w.dtype for w in rounded.network.parameters()} == {torch.float32}
-    assert rounded.losses != plain.losses
-    np.testing.assert_allclose(rounded.losses, plain.losses, rtol=0.1)
-
-
-def test_another_precision_is_refused(stripes, tiny_params):
-    with pytest.raises(InputError, match="precision = 'int8'"):
-        trained([stripes], tiny_params, precision="int8")
-
-
 def test_noise_differs_between_steps_and_is_reproducible(monkeypatch, stripes, tiny_params):
     step, seen = trainer._optimise, []
 
-    def seeing(network, optimizer, clean, noisy, precision):
+    def seeing(network, optimizer, clean, noisy):
         seen.append(noisy - clean)
-        return step(network, optimizer, clean, noisy, precision)
+        return step(network, optimizer, clean, noisy)
 
     monkeypatch.setattr(trainer, "_optimise", seeing)
     first, again = (trained([stripes], tiny_params) for _ in range(2))

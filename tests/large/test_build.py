@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 import napari_aeseg as aeseg
 from napari_aeseg import samples
 from napari_aeseg.api import hierarchy_steps
-from napari_aeseg.large import block as work
 from napari_aeseg.large import build as building
 from napari_aeseg.large.build import needs_blocks
-from napari_aeseg.progress import drain
 
 GRID = aeseg.SegmentationParams(patches="grid", patch_size=8)
 
@@ -546,20 +544,6 @@ def test_parts_that_cannot_be_read_do_not_keep_patches_from_being_joined(image):
     tree = built(da.from_array(bad, chunks=(64, 64, 3)), unreadable="skip", max_patches=300)
     assert tree.n_patches <= 300
     assert tree.notes
-
-
-def test_precision_reaches_the_blocks(image, monkeypatch):
-    seen = []
-    real = work.patch_moments_steps
-
-    def noted(*arguments, **named):
-        seen.append(arguments[-1])
-        return real(*arguments, **named)
-
-    monkeypatch.setattr(work, "patch_moments_steps", noted)
-    blocks = aeseg.BlockParams(block_size=4096)
-    drain(hierarchy_steps(image, "base", GRID, precision="bfloat16", blocks=blocks, device="cpu"))
-    assert seen == ["bfloat16"]
 
 
 def test_an_image_that_would_take_weeks_is_refused_before_any_work():

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock, Thread
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import torch
 
-from napari_aeseg.errors import DeviceError, InputError, is_out_of_memory
+from napari_aeseg.errors import DeviceError, is_out_of_memory
 
 _T = TypeVar("_T")
 
-Precision = Literal["float32", "bfloat16"]
 _TF32_LOCK, _THREADS_LOCK = Lock(), Lock()
 
 
@@ -46,26 +45,10 @@ def is_accelerator(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type in which a network computes on a device.
-
-    InputError for an unknown precision, DeviceError for a CUDA device without bfloat16.
-    """
-    if precision not in get_args(Precision):
-        choices = " or ".join(repr(p) for p in get_args(Precision))
-        raise InputError(f"precision = {precision!r}: give {choices}.")
-    if precision == "bfloat16" and device.type == "cuda":
-        with torch.cuda.device(device):
-            # Older cards have it emulated, slower than float32.
-            if not torch.cuda.is_bf16_supported(including_emulation=False):
-                raise DeviceError(f"{device} does not compute bfloat16: choose 'float32'.")
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-def precision_used(precision: Precision, device: torch.device) -> str:
-    """Return what convolutions compute in: "float32", "bfloat16" or, rounded on the way, "tf32"."""
-    if precision != "float32" or device.type != "cuda":
-        return precision
+def precision_used(device: torch.device) -> str:
+    """Return what convolutions of training compute in: "float32" or, rounded on the way, "tf32"."""
+    if device.type != "cuda":
+        return "float32"
     holder, name, _ = _tf32_setting()
     allowed = getattr(holder, name) in (True, "tf32")
     # Ampere (8.0) and later cards have it.

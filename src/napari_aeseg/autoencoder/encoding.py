@@ -15,8 +15,6 @@ import numpy as np
 import torch
 
 from napari_aeseg.autoencoder.device import (
-    Precision,
-    dtype_of,
     is_accelerator,
     number_of_threads,
     use_one_thread,
@@ -65,8 +63,7 @@ class EncodedTile:
 
     plane: tuple[int, ...]  # index of the plane, or of the volume for a 3D network
     tile: Tile  # where it lies in the plane or volume
-    # Level to (F, *cells), cells of `Architecture.stride(level)` pixels, margin included. Level 0
-    # of the encoder is float32, the others have the precision that was asked for.
+    # Level to (F, *cells), cells of `Architecture.stride(level)` pixels, margin included.
     features: dict[int, torch.Tensor]
 
 
@@ -78,7 +75,6 @@ def map_tiles(
     source: Source = "encoder",
     device: torch.device = _CPU,
     tile_size: int = _CPU_TILE,
-    precision: Precision = "float32",
     tiles: list[tuple[tuple[int, ...], Tile]] | None = None,
 ) -> Generator[_R, None, None]:
     """Encode an image of shape (C, *space) tile by tile; yield what `work` returns for each tile.
@@ -88,11 +84,9 @@ def map_tiles(
     device may still compute the tile. Results come in the order of `tiles_to_encode`; they do not
     depend on `tile_size` (pixels along each side, see `tile_shape`), nor on which `tiles` are
     chosen, by default all. Level 0 is the image itself, or the reconstruction for the decoder.
-    bfloat16 has three digits; GPUs are faster at it.
     """
-    dtype = dtype_of(precision, device)
-    if device.type != "cpu" or dtype != torch.float32:
-        network = inference_copy(network, device).to(dtype)
+    if device.type != "cpu":
+        network = inference_copy(network, device)
     if tiles is None:
         tiles = tiles_to_encode(
             network.architecture, pixels.shape[1:], tile_size, decoded=source == "decoder"
@@ -103,12 +97,10 @@ def map_tiles(
         x = channels_last(x[None])
         with without_tf32(device), torch.autocast(device.type, enabled=False):
             features = (
-                network.encoder_features(x.to(dtype), max(levels))
+                network.encoder_features(x, max(levels))
                 if source == "encoder"
-                else network.decoder_features(x.to(dtype))
+                else network.decoder_features(x)
             )
-        if source == "encoder":
-            features[0] = x  # float32 in every precision: it is the image itself
         return work(EncodedTile(*place, {i: features[i][0] for i in levels}))
 
     def read(place: tuple[tuple[int, ...], Tile]) -> np.ndarray:

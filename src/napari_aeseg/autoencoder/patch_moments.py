@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_aeseg.autoencoder.border_evidence import EvidenceMap, EvidenceProjection
-from napari_aeseg.autoencoder.device import Precision, choose_device, dtype_of, is_accelerator
+from napari_aeseg.autoencoder.device import choose_device, is_accelerator
 from napari_aeseg.autoencoder.encoding import (
     NOT_FINITE,
     SQUARE,
@@ -62,7 +62,6 @@ def patch_moments_steps(
     device: str = "auto",
     tile_size: int = 384,
     stop: StopFlag | None = None,
-    precision: Precision = "float32",
     *,
     with_evidence: bool = False,
     projection: EvidenceProjection | None = None,
@@ -75,10 +74,8 @@ def patch_moments_steps(
     `image` is from `model.read`; `patches` has the ids 0 .. P-1, all present, of its pixels. The
     result does not depend on `tile_size`, in pixels along each side (see `tile_shape`): CUDA
     devices with free memory take larger tiles, and a device that runs out of memory smaller ones,
-    down to 64 pixels, before the CPU takes over; an event says so. `precision` is that of weights
-    and activations; sums are float32. In bfloat16 regions change: one pixel in ten or more on
-    texture mosaics (docs/performance.md). `with_evidence` keeps an `EvidenceMap`,
-    by a `projection` that is estimated if none is given.
+    down to 64 pixels, before the CPU takes over; an event says so. `with_evidence` keeps an
+    `EvidenceMap`, by a `projection` that is estimated if none is given.
     InputError if features are not finite, or too large for their squares.
     """
     levels = model.levels(levels)
@@ -105,7 +102,7 @@ def patch_moments_steps(
                 evidence.add(encoded)
             return moments.prepare(encoded)
 
-        tiles = map_tiles(model.network, work, pixels, levels, source, device, tile_size, precision)
+        tiles = map_tiles(model.network, work, pixels, levels, source, device, tile_size)
         # Closed when stopped, so that no thread works on.
         with closing(tiles):
             for done, prepared in enumerate(tiles, 1):
@@ -119,7 +116,6 @@ def patch_moments_steps(
         return PatchMoments(mean, second, np.repeat(levels, list(channels.values())), values)
 
     chosen = choose_device(device)
-    dtype_of(precision, chosen)
     tile_size = device_tile_size(tile_size, chosen, model.architecture)
     return (yield from retry_on_oom(sums, chosen, tile_size))
 

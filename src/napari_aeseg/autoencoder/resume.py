@@ -27,7 +27,7 @@ class TrainingRecord:
     device: str = ""  # where it ended, if it went on with the CPU
     notes: tuple[str, ...] = ()  # what differed from what was asked for, such as a smaller batch
     voxel_size: tuple[float, ...] | None = None  # as given, one number for each axis of space
-    precision: str = "float32"  # or "bfloat16", or "tf32" where a GPU rounded float32
+    precision: str = "float32"  # or "tf32" where a GPU rounded float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +15,7 @@ from napari_aeseg.autoencoder.adamw import AdamW
 from napari_aeseg.autoencoder.architecture import PARAM_FIELDS, architecture_for
 from napari_aeseg.autoencoder.crops import CropSampler
 from napari_aeseg.autoencoder.device import (
-    Precision,
     choose_device,
-    dtype_of,
     is_accelerator,
     oom_as_device_error,
     precision_used,
@@ -49,8 +46,7 @@ class Trainer:
     `init` gives architecture and weights to start from. With `resume`, its unfinished training goes
     on, on the same images; on the CPU, the result is that of a training that was never stopped, bit
     for bit. `intensity` is stored in the model: the range by which every later image is to be
-    scaled. `precision` is that of activations, by default float32 or that in which a resumed
-    training began; weights are float32 in any case.
+    scaled.
     """
 
     @training_modes()
@@ -63,7 +59,6 @@ class Trainer:
         intensity: IntensityRange | None = None,
         *,
         resume: bool = False,
-        precision: Precision | None = None,
         voxel_size: Sequence[float] | None = None,
     ) -> None:
         params = params or TrainingParams()
@@ -78,9 +73,6 @@ class Trainer:
         self.voxel_size = None if voxel_size is None else tuple(map(float, voxel_size))
         self.images, self.intensity = images, intensity
         self.device = choose_device(device)
-        began = init.record.precision if resume and init is not None else ""
-        self.precision = precision or ("bfloat16" if began == "bfloat16" else "float32")
-        dtype_of(self.precision, self.device)  # raises before images take memory
         self.network = Autoencoder(
             architecture, torch.Generator("cpu").manual_seed(self.params.seed)
         )
@@ -162,9 +154,7 @@ class Trainer:
         noise = torch.randn(
             clean.shape, generator=generator, dtype=torch.float32, device=self.device
         )
-        return _optimise(
-            self.network, self.optimizer, clean, clean + self.params.noise * noise, self.precision
-        )
+        return _optimise(self.network, self.optimizer, clean, clean + self.params.noise * noise)
 
     def _need_less_memory(self) -> None:
         """Halve the batch, or go on with the CPU; raise DeviceError if neither is left."""
@@ -257,7 +247,7 @@ class Trainer:
             device=str(self.device),
             notes=tuple(self.notes),
             voxel_size=self.voxel_size,
-            precision=precision_used(self.precision, self.device),
+            precision=precision_used(self.device),
         )
         return Model(network, self.intensity, record, checkpoint)
 
@@ -275,15 +265,10 @@ def _optimise(
     optimizer: AdamW,
     clean: torch.Tensor,
     noisy: torch.Tensor,
-    precision: Precision = "float32",
 ) -> float:
     """Take one optimisation step on a batch and return its loss: NaN if the weights are lost."""
     network.zero_grad(set_to_none=True)
-    # Weights, and what AdamW makes of them, are float32 in any case.
-    rounded = precision == "bfloat16"
-    with torch.autocast(clean.device.type, torch.bfloat16) if rounded else nullcontext():
-        rebuilt = network(noisy)
-    loss = F.mse_loss(rebuilt.float(), clean)  # bfloat16 has three digits
+    loss = F.mse_loss(network(noisy), clean)
     loss.backward()
     # One step on a rare bright crop must not undo the steps before it.
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -103,7 +103,7 @@ class _Reporter:
             losses=tuple(trainer.losses[self._reported :]),
             steps_per_second=speed,
             images_per_second=None if speed is None else speed * trainer.batch_size,
-            precision=precision_used(trainer.precision, trainer.device),
+            precision=precision_used(trainer.device),
             preview=self._preview(messages),
             snapshot=self._snapshot(messages),
             message=" ".join(messages),  # last: preview and snapshot may add to them

@@ -23,7 +23,6 @@ from napari_aeseg.regions.refine import PatchEvidence
 
 if TYPE_CHECKING:
     from napari_aeseg.autoencoder.border_evidence import EvidenceProjection
-    from napari_aeseg.autoencoder.device import Precision
     from napari_aeseg.images.blocks import Block, BlockImage
     from napari_aeseg.large.block_store import BlockStore
     from napari_aeseg.params import SegmentationParams
@@ -46,7 +45,6 @@ class BlockWork:
     # Leave out a block that cannot be read, or only its margin if that cannot be read.
     skip: bool = False
     coarsening: PatchCoarsening | None = None  # how patches are joined to larger ones
-    precision: Precision = "float32"
     # Of features to the evidence that borders follow; without it, they are those of patches.
     projection: EvidenceProjection | None = None
 
@@ -112,7 +110,6 @@ class BlockWork:
             self.device,
             tile_size,
             stop,
-            self.precision,
             with_evidence=self.projection is not None,
             projection=self.projection,
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_aeseg.autoencoder.architecture import anisotropy_warning
 from napari_aeseg.autoencoder.border_evidence import EvidenceProjection
-from napari_aeseg.autoencoder.device import Precision, choose_device
+from napari_aeseg.autoencoder.device import choose_device
 from napari_aeseg.autoencoder.encoding import SQUARE
 from napari_aeseg.autoencoder.model import Model
 from napari_aeseg.errors import InputError
@@ -82,7 +82,6 @@ def block_hierarchy_steps(
     device: str = "auto",
     stop: StopFlag | None = None,
     name: str = "image",
-    precision: Precision = "float32",
     blocks: BlockParams | None = None,
     store: str | PathLike[str] | None = None,
     client: Any = None,
@@ -120,9 +119,9 @@ def block_hierarchy_steps(
     yield Progress("read", 1, 1)
     raise_if_stopped(stop, "read")
     plan = _Plan.of(read, blocks, params, model, tuple(earlier_run["block"]))
-    run = {**_run_settings(read, model, params, blocks, plan), "precision": precision}
+    run = _run_settings(read, model, params, blocks, plan)
     folder = BlockStore.opened(store, run, read.shape, plan.size)
-    work = BlockWork(read, model, params, device, folder, skip, precision=precision)
+    work = BlockWork(read, model, params, device, folder, skip)
     try:
         hierarchy = yield from _build(work, plan, comparison, stop, client, temporary=store is None)
     except BaseException as error:  # a generator that is closed too
@@ -295,6 +294,7 @@ def _run_settings(
         "block": list(plan.size),
         "max_patches": blocks.max_patches,
         "pixels": list(read.digests),
+        "precision": "float32",
     }
 
 
