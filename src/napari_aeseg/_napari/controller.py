@@ -133,11 +133,13 @@ class Controller:
         self.queue.progressed.connect(self._on_progress)
         self.previews.painted.connect(self._on_painted)
         self.kept.measured.connect(self._update_columns)
-        self.state.events.busy.connect(self._update_columns)
+        for name in ("busy", "shown"):
+            self.state.events[name].connect(self._update_columns)
         self.state.events.open_images.connect(self._connect_images)
         for name in ("cut", "comparison", "model", "similarity"):
             self.state.events[name].connect(self._on_choice)
         self._connections.connect(self._on_active_layer, self.viewer.layers.selection.events.active)
+        self.state.events.previews.connect(self._on_active_layer)  # a new one is active before
         corrections, tools = self.corrections, self.tools
         for signal, action in (
             (tools.merged, corrections.merge),
@@ -492,15 +494,11 @@ class Controller:
             raise
 
     def current_image(self, image: Image | None = None) -> Image:
-        """Return the image given, else that of the active preview, else the first segmented."""
-        if image is not None:
-            return unwrapped(image)
-        images = list(self.state.hierarchies)
-        if not images:
+        """Return the image given, else the segmented one in sight, whose numbers are shown."""
+        image = self.state.first_image if image is None else image
+        if image is None:
             raise InputError("No chosen image is segmented yet: press Segment first.")
-        active = unwrapped(self.viewer.layers.selection.active)
-        active = next((i for i in images if self.state.previews.get(i) is active), None)
-        return active or self.state.first_image or images[0]
+        return unwrapped(image)
 
     def correct(
         self, action: Callable[..., Any], image: Image | None = None, *arguments: Any
@@ -598,10 +596,14 @@ class Controller:
         else:
             self.show_diagnostic(name)
 
+    def _measured_layer(self) -> Labels | None:
+        shown = self.state.first_image
+        return measured_layer(self.viewer, [] if shown is None else self._layers_on(shown))
+
     def _measured(self, layer: Labels | None) -> Labels:
         """Return a layer with an up-to-date table: the one given, the active, or the newest."""
         self.kept.wait()
-        layer = measured_layer(self.viewer) if layer is None else unwrapped(layer)
+        layer = self._measured_layer() if layer is None else unwrapped(layer)
         if layer is None:
             raise InputError("There is no Labels layer with measurements: press Keep to make one.")
         self.kept.remeasure(layer)
@@ -750,6 +752,9 @@ class Controller:
         )
 
     def _on_active_layer(self, *_: object) -> None:
+        state, active = self.state, unwrapped(self.viewer.layers.selection.active)
+        under = (i for i in state.results if active in (i, *self._layers_on(i)))
+        state.shown = next(under, state.shown)  # controls and clicks are about the same image
         if self.state.tool is not None:
             QTimer.singleShot(0, self._put_down_tool)  # a new preview may not be in the state yet
         self._update_columns()
@@ -770,7 +775,7 @@ class Controller:
             show_warning(event.message)
 
     def _update_columns(self) -> None:
-        columns = columns_of(measured_layer(self.viewer))
+        columns = columns_of(self._measured_layer())
         self.state.table_columns = None if columns is None else tuple(columns)
 
     # Wait and close

@@ -552,13 +552,21 @@ class DockState:
             return narrow(replace(cut, refine=False).labels(result.hierarchy, markers=strokes))
         return result.hierarchy.map_to_pixels(self._label_of_patch(image, cut, example))
 
+    def number_shown(self, image: Image) -> int:
+        """How many regions or classes an image shows, after edits by hand and locks."""
+        cut, example = self.cut, self.example_of(self.images) or image
+        if cut.mode == "regions" and self.results[image].locked is not None:
+            labels, _ = self.layer_labels(image, cut, example)
+        else:
+            labels = self._label_of_patch(image, cut, example)
+        return int(np.count_nonzero(np.bincount(labels.ravel())[1:]))
+
     def summary(self, image: Image) -> str:
         """Return what is found in an image, such as "12 regions"; of objects without a number."""
         cut = self.cut
         if cut.mode in ("objects", "markers"):
             return "Segmented"
-        labels = self._label_of_patch(image, cut, self.example_of(self.images) or image)
-        number = len(np.unique(labels))
+        number = self.number_shown(image)
         one, more = ("region", "regions") if cut.mode == "regions" else ("class", "classes")
         return f"{number} {one if number == 1 else more}"
 

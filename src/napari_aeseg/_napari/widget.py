@@ -392,7 +392,7 @@ class AESegWidget(Container):
         path : path_like
             Conventionally named ``*.aeseg.zarr``.
         image : napari.layers.Image, optional
-            By default that of the active preview, else the first chosen one that is segmented.
+            By default the segmented one in sight, else the first chosen one that is segmented.
 
         Raises
         ------
@@ -606,7 +606,7 @@ class AESegWidget(Container):
         *places : tuple of int
             Pixels of the labels, such as (row, column).
         image : napari.layers.Image, optional
-            By default that of the active preview, else the first chosen one that is segmented.
+            By default the segmented one in sight, else the first chosen one that is segmented.
 
         Raises
         ------

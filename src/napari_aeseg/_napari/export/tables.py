@@ -17,7 +17,10 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.napari_layers import unit_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+    from napari.layers import Layer
     from napari.viewer import Viewer
 
 LABEL = "label"
@@ -63,10 +66,15 @@ def columns_of(layer: Any) -> list[str] | None:
     return [str(name) for name in layer.features.columns if name != "index"]
 
 
-def measured_layer(viewer: Viewer) -> Labels | None:
-    """Return the active layer if it has measurements, else the topmost that has; None if none."""
-    layers = [viewer.layers.selection.active, *reversed(viewer.layers)]
-    return next((layer for layer in map(unwrapped, layers) if columns_of(layer) is not None), None)
+def measured_layer(viewer: Viewer, in_sight: Sequence[Layer]) -> Labels | None:
+    """Return the active layer if it has measurements, else the topmost that has; None if none.
+
+    Layers on the image in sight come before others.
+    """
+    layers = [unwrapped(layer) for layer in reversed(viewer.layers)]
+    layers.sort(key=lambda layer: layer not in in_sight)
+    layers.insert(0, unwrapped(viewer.layers.selection.active))
+    return next((layer for layer in layers if columns_of(layer) is not None), None)
 
 
 def color_by(layer: Labels, column: str) -> Legend | None:

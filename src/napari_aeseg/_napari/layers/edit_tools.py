@@ -140,15 +140,13 @@ class EditTools:
         _leave_to_napari(layer)
 
     def _on_tool(self) -> None:
-        """Prepare the previews; the first one of a chosen image is made the active layer."""
+        """Prepare the previews; that of the image in sight is made the active layer."""
         self._forget_first()
         for layer in self._layers.values():
             self._prepare(layer)
-        tool, layers = self._state.tool, self._viewer.layers
-        previews = [self._layers[i] for i in self._state.hierarchies if i in self._layers]
-        active = layers.selection.active
-        if tool is not None and previews and active not in previews and previews[0] in layers:
-            layers.selection.active = previews[0]
+        tool, shown = self._state.tool, self._state.first_image
+        if tool is not None and shown in self._layers:
+            self._viewer.layers.selection.active = self._layers[shown]
         self._state.message = _HINTS.get(tool, "")
 
     def _prepare(self, layer: Labels) -> None:

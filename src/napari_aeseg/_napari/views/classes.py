@@ -102,7 +102,7 @@ class ClassesPanel(QWidget):
         self._row_layout.setContentsMargins(0, 0, 0, 0)
         self._row_layout.setSpacing(2)
         fill_column(self, form, self._row_layout, self.fix_box)
-        state.on("cut", "classes", "images", "results", draw=self._draw)
+        state.on("cut", "classes", "images", "shown", "results", draw=self._draw)
 
     def _draw(self) -> None:
         is_fixed = self._state.classes.prototypes is not None

@@ -71,7 +71,9 @@ class MarkersPanel(QWidget):
             self.keep_button,
             self.hint,
         )
-        state.on("cut", "images", "results", "learned", "diagnostics", "busy", draw=self._draw)
+        state.on(
+            "cut", "images", "shown", "results", "learned", "diagnostics", "busy", draw=self._draw
+        )
 
     def _draw(self) -> None:
         state, choice = self._state, self._state.cut.markers_are

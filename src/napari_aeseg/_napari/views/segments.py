@@ -43,6 +43,8 @@ _TIPS = {
     "starting_segments": "What Segment starts from: small patches, or the segments of a Labels "
     "layer, for example from Cellpose, StarDist or SAM. They are merged and classified, and never "
     "cut; pixels with label 0 are cut into patches.",
+    "shown": "How many regions are shown where this is another number: after merges, splits and "
+    "locks, and where there cannot be so many.",
     "threshold": "Neighbours that differ less than this merge: 0 keeps every patch apart, 1 gives "
     "one region. The same threshold means the same difference in every image.",
     "smallest": "Pixels of the smallest region, or connected piece of a class. Smaller ones are "
@@ -101,12 +103,14 @@ class RegionsPanel(QWidget):
             "Take the number of regions at which the cost of merging jumps, for each image.",
         )
         self.suggest_button.clicked.connect(lambda: self._choose(None, None))
+        self.shown = QLabel()
+        self.shown.setToolTip(_TIPS["shown"])
         form = Form()
         form.add("Regions", self.n_regions, _TIPS["n_regions"])
         form.add("Threshold", self.threshold, _TIPS["threshold"])
-        form.addRow("", self.suggest_button)
+        form.addRow(self.shown, self.suggest_button)
         self.setLayout(form)
-        state.on("cut", "images", "results", draw=self._draw)
+        state.on("cut", "images", "shown", "results", "refined", draw=self._draw)
 
     def _draw(self) -> None:
         """Show the cut; what depends on an image is that of the first one."""
@@ -120,6 +124,9 @@ class RegionsPanel(QWidget):
         if hierarchy is not None:
             self.n_regions.value = cut.n_regions or cut.regions_in(hierarchy)
             self.threshold.value = cut.threshold_in(hierarchy)
+        image = self._state.first_image if cut.mode == "regions" else None
+        number = None if image is None else self._state.number_shown(image)
+        self.shown.setText("" if number in (None, self.n_regions.value) else f"{number} shown")
 
     def _choose(self, n_regions: int | None, threshold: float | None) -> None:
         self._state.change_cut(n_regions=n_regions, threshold=threshold)
@@ -160,7 +167,7 @@ class ObjectsPanel(QWidget):
         form.addRow(self.number)
         form.addRow(self.sizes_shown)
         self.setLayout(form)
-        state.on("cut", "images", "results", "objects", draw=self._draw)
+        state.on("cut", "images", "shown", "results", "objects", draw=self._draw)
 
     def _add_size(self, form: Form, name: str) -> None:
         text, largest, _ = _SIZES[name]
@@ -270,7 +277,7 @@ class SmallestPanel(QWidget):
         form = Form()
         form.add("Min. size", self.min_size, _TIPS["smallest"])
         self.setLayout(form)
-        state.on("cut", "images", "results", draw=self._draw)
+        state.on("cut", "images", "shown", "results", draw=self._draw)
 
     def _draw(self) -> None:
         cut, hierarchy = self._state.cut, self._state.hierarchy
@@ -303,7 +310,7 @@ class ComparisonPanel(QWidget):
         row = in_a_row(self.auto_scale, self.scale)
         form.add("Smoothing\nscale", self.scale, str(fields["scale"].description), row)
         self.setLayout(form)
-        state.on("comparison", "cut", "images", "results", draw=self._draw)
+        state.on("comparison", "cut", "images", "shown", "results", draw=self._draw)
 
     def _draw(self) -> None:
         comparison, hierarchy = self._state.comparison, self._state.hierarchy
@@ -340,7 +347,7 @@ class SegmentsView(QWidget):
         self.smooth_borders.clicked.connect(lambda on: state.change_cut(refine=on))
         self._lay_out()
         state.on("segmentation", draw=self._draw_params)
-        state.on("cut", "images", "results", draw=self._draw_mode)
+        state.on("cut", "images", "shown", "results", draw=self._draw_mode)
 
     def _make_buttons(self) -> None:
         self.segment_button = push_button(

@@ -91,7 +91,7 @@ class ToolsPanel(QWidget):
             in_a_row(lock, similar, self.forget_button),
             self._slider,
         ).setSpacing(3)
-        state.on("cut", "images", "results", "similarity", draw=self._draw)
+        state.on("cut", "images", "shown", "results", "similarity", draw=self._draw)
         state.on("tool", draw=self._draw_tool)
 
     def _draw(self) -> None:

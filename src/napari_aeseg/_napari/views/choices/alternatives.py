@@ -43,7 +43,14 @@ class AlternativesView(QWidget):
         fill_column(self, QLabel("Which looks right?"), self._grid)
         self.setStyleSheet(STYLE)
         state.on(
-            "alternatives", "cut", "images", "results", "comparison", "classes", draw=self._draw
+            "alternatives",
+            "cut",
+            "images",
+            "shown",
+            "results",
+            "comparison",
+            "classes",
+            draw=self._draw,
         )
 
     def _draw(self) -> None:
