@@ -305,7 +305,7 @@ class Controller:
             # Saving overwrites the weights it started from, so a script can no longer repeat the
             # training.
             origin = replace(origin, params=None)
-        state.origin = origin
+        state.models = {**state.models, state.model: origin}
         state.message = f"Saved as {path.name}."
 
     # Segment

@@ -68,9 +68,7 @@ class Draft:
 def draft_of(state: DockState, image: Image) -> Draft:
     """Return a draft of what the dock shows of a segmented image; arrays are copies."""
     result = state.results[image]
-    origin = state.models.get(result.model) if result.model is not None else None
-    if result.model is state.model:
-        origin = state.origin
+    origin = None if result.model is None else state.models.get(result.model)
     patches, strokes = result.hierarchy.patches, result.strokes
     if strokes is not None and (strokes.size > MOST_STROKES or not strokes.any()):
         strokes = None

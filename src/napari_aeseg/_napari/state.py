@@ -203,8 +203,7 @@ class DockState:
     similarity: float = 0.7  # the least of segments that are shown as similar to examples
     classes: ClassStyle = field(default_factory=ClassStyle)
     model: Model | None = None
-    origin: Origin = field(default_factory=Origin)  # of the model
-    models: Mapping[Model, Origin] = field(default_factory=dict)  # of this session
+    models: Mapping[Model, Origin] = field(default_factory=dict)  # of this session, this one too
     autosaved: tuple[Path, ...] = ()  # the newest model files that were saved by themselves
     results: Mapping[Image, Result] = field(default_factory=dict)  # the segmented images
     example: Image | None = None  # whose classes the others have; None is the first of them
@@ -241,7 +240,7 @@ class DockState:
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
         equality_operators={
-            **dict.fromkeys(("model", "origin", "classes", "learned", "progress"), operator.is_),
+            **dict.fromkeys(("model", "classes", "learned", "progress"), operator.is_),
             # Setting a form anew clears what does not fit in it, also if the value is the same.
             **dict.fromkeys(("training", "segmentation"), operator.is_),
             "message": lambda new, old: False,  # shown anew, also when it is the same
@@ -307,15 +306,15 @@ class DockState:
 
     # Model and results
 
+    @property
+    def origin(self) -> Origin:
+        """Where the current model comes from."""
+        return Origin() if self.model is None else self.models.get(self.model, Origin())
+
     def assign_model(self, model: Model | None, origin: Origin) -> None:
         """Use a model from now on, and the classes that it brings along."""
-        models = dict(self.models)
-        if self.model is not None:
-            models[self.model] = self.origin
-        if model is not None:
-            models[model] = origin
-        self.models = dict(list(models.items())[-_MOST_MODELS:])
-        self.origin, self.model = origin, model
+        models = dict(self.models) if model is None else {**self.models, model: origin}
+        self.models, self.model = dict(list(models.items())[-_MOST_MODELS:]), model
         if any(result.model is None for result in self.results.values()):
             self.results = {
                 image: replace(result, model=result.model or model_of(result.hierarchy, model))

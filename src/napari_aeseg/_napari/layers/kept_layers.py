@@ -16,6 +16,7 @@ from napari_aeseg._napari.layers.connections import Connections
 from napari_aeseg._napari.layers.image_input import METADATA_KEY
 from napari_aeseg._napari.layers.placement import placed_on
 from napari_aeseg._napari.state import DockState, KeptLayer
+from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.jobs import measuring, measuring_error
 from napari_aeseg._napari.work.worker import Done, Failed, Job, JobRunner, Outcome, wait_until
 from napari_aeseg.errors import InputError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.cuts.cut import Cut
 
 
-class KeptLayers:
+class KeptLayers(Background):
     """Makes layers of cuts, and measures them in a thread.
 
     The reconstruction error needs the decoder, which takes seconds: that column of the table comes
@@ -38,26 +39,18 @@ class KeptLayers:
     """
 
     measured = Signal(object)  # Labels layer whose table has come
-    failed = Signal(object)  # Exception
 
     def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer
-        self._state = state
+        super().__init__(state)
         # Layers to measure, and whether with the reconstruction error; the first is at work.
         self._waiting: list[tuple[KeptLayer, bool]] = []
         self._outdated: set[Labels] = set()
         self._connections = Connections()
-        self._runner = JobRunner()
-        self._runner.ended.connect(self._on_ended)
         for kept in list(state.kept.values()):  # of a dock that was closed
             self._follow(kept)
             if isinstance(kept.layer.data, np.ndarray):  # else it cannot be painted on
                 self._outdated.add(kept.layer)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a table still waits for a column."""
-        return self._runner.busy
 
     def wait(self) -> None:
         """Let Qt work until every layer has its table, with or without the last column."""
@@ -66,7 +59,7 @@ class KeptLayers:
     def close(self) -> None:
         """Stop, and leave all layers to napari."""
         self._waiting.clear()
-        self._runner.abandon()
+        super().close()
         self._connections.disconnect_all()
 
     def keep(self) -> list[Labels]:

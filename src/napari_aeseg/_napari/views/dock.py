@@ -109,7 +109,7 @@ class Dock(QWidget):
         state.on(*_OUTDATED_BY, draw=self._draw_outdated)
         state.on("table_columns", draw=self._draw_columns)
         state.on("results", draw=self._fold_sections)
-        state.on("images", "shown", "model", "origin", draw=self._draw_summaries)
+        state.on("images", "shown", "model", "models", draw=self._draw_summaries)
 
     def _lay_out(self) -> None:
         content = QWidget()

@@ -94,8 +94,8 @@ class ModelView(QWidget):
         state.on("device", "devices", draw=self._draw_device)
         state.on("start_from", "watch", draw=self._draw_choices)
         state.on("progress", draw=self._draw_progress)
-        state.on("model", "origin", "busy", draw=self._draw_model)
-        state.on("model", "origin", "models", "autosaved", draw=self._draw_models)
+        state.on("model", "models", "busy", draw=self._draw_model)
+        state.on("model", "models", "autosaved", draw=self._draw_models)
 
     def _make_buttons(self) -> None:
         self.train_button = push_button(
@@ -175,12 +175,11 @@ class ModelView(QWidget):
     def _draw_models(self) -> None:
         """List the base model, those of this session, and files that were saved by themselves."""
         state, box = self._state, self.model_box
-        models = {**state.models, **({} if state.model is None else {state.model: state.origin})}
-        files = {origin.path for origin in models.values()}
+        files = {origin.path for origin in state.models.values()}
         with signals_blocked(box):
             box.clear()
             box.addItem("Base model (built in)", BASE)
-            for model, origin in models.items():
+            for model, origin in state.models.items():
                 if not model.any_channels:
                     box.addItem(f"{origin.text}, {model.record.steps} steps", model)
             for path in state.autosaved:
