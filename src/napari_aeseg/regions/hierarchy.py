@@ -68,7 +68,7 @@ from napari_aeseg.regions.measure import (
     merge_heights,
     region_table,
 )
-from napari_aeseg.regions.objects.detection import FindsObjects, object_search
+from napari_aeseg.regions.objects.detection import object_search
 from napari_aeseg.regions.objects.settings import ObjectSettings, Polarity
 from napari_aeseg.regions.patches.graph import RegionGraph, averaging_matrix, contour_map
 from napari_aeseg.regions.patches.statistics import PatchStatistics, channel_means
@@ -136,7 +136,8 @@ class Hierarchy:
     merges: InitVar[tuple[np.ndarray, np.ndarray] | None] = None
     # These two are shared with the hierarchies that `reweighted` returns.
     _moments: MomentsCache | None = field(default=None, repr=False, compare=False)
-    _search: FindsObjects | None = field(default=None, repr=False, compare=False)
+    # An `ObjectSearch`, or one in time or in blocks.
+    _search: Any = field(default=None, repr=False, compare=False)
     _compared: ComparedPatches = field(init=False, repr=False, compare=False)
     _foregrounds: dict[bytes, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -798,7 +799,7 @@ class Hierarchy:
         return self._object_search.sizes_at(place, ObjectSettings(**settings), foreground)
 
     @property
-    def _object_search(self) -> FindsObjects:
+    def _object_search(self) -> Any:
         if self._search is None:
             raise InputError(_OBJECTS_NEED_PIXELS)
         return self._search

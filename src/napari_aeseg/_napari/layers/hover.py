@@ -25,17 +25,8 @@ def hover_table(
 ) -> pd.DataFrame | None:
     """Return a row for each label, with its name, area and share of all pixels; None if large.
 
-    Parameters
-    ----------
-    labels : ndarray of int
-    kind : str
-        What a label is called, such as "region".
-    names : sequence of str
-        Of labels 1, 2, ...; the others are called by their number.
-    axes : Axes
-        Of the image, with the size of a pixel if it is known.
-    locked : ndarray of int, optional
-        Labels of locked segments, 0 elsewhere.
+    `kind` is what a label is called, such as "region", `names` are those of labels 1, 2, ...; the
+    others are called by their number. `axes` have the size of a pixel if it is known.
     """
     import pandas as pd
 

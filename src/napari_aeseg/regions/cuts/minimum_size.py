@@ -32,23 +32,9 @@ def without_small_regions(
     others, in the order of the tree. Such a part joins that patch beside it, in what it merges
     with, with which it shares the longest border. So regions are connected and cuts are nested.
 
-    Parameters
-    ----------
-    tree : MergeTree
-        Of the P patches.
-    graph : RegionGraph
-        Of the same patches.
-    pixels : ndarray, shape (P,)
-        Of each patch.
-    min_size : int
-        Pixels of the smallest region. An image that is smaller is one region.
-
-    Returns
-    -------
-    group : ndarray of int, shape (P,)
-        The leaf, 0 .. G - 1, of the tree that each patch belongs to.
-    tree : MergeTree
-        Of the G leaves, with the merges that remain.
+    Tree and graph are of the same P patches with so many `pixels`, shape (P,). Returned are the
+    leaf, 0 .. G - 1, that each patch belongs to, and the tree of the G leaves, with the merges that
+    remain. An image of fewer pixels than `min_size` is one region.
     """
     leaves = tree.leaves
     small = tree.sums(pixels)[tree.children] < min_size
@@ -88,16 +74,8 @@ def without_small_pieces(
 ) -> np.ndarray:
     """Give connected pieces of fewer than `min_size` pixels to the label around them.
 
-    The smallest come first; each takes the label with which it shares the longest border.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (P,)
-        Of each patch.
-    graph : RegionGraph
-    pixels : ndarray, shape (P,)
-        Of each patch.
-    min_size : int
+    The smallest come first; each takes the label with which it shares the longest border. `labels`
+    and `pixels`, shape (P,), are of the patches.
 
     Examples
     --------

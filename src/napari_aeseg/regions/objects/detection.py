@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -89,47 +89,20 @@ _WINDOW = {2: 256, 3: 64}
 _DEFAULTS = ObjectSettings()
 
 
-class FindsObjects(Protocol):
-    """What finds the objects of a hierarchy: in all of its image, by frame or by block."""
-
-    def find(
-        self,
-        settings: ObjectSettings,
-        foreground: Any = None,
-        stop: StopFlag | None = None,
-        *,
-        edits: Sequence[ObjectEdit] = (),
-    ) -> Any:
-        """Return labels of the objects."""
-
-    def sizes_at(
-        self, place: tuple[int, ...], settings: ObjectSettings, foreground: Any = None
-    ) -> list[int]:
-        """Return pixels of the candidates that a place lies in."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Found:
     """Objects before edits, and what they were found with."""
 
     settings: ObjectSettings
-    foreground: np.ndarray | None
+    foreground: Any
     given: Sequence[Source] | None
     sources: tuple[Source, ...]
     labels: np.ndarray
 
-    def is_for(
-        self,
-        settings: ObjectSettings,
-        foreground: np.ndarray | None,
-        given: Sequence[Source] | None,
-    ) -> bool:
+    def is_for(self, settings: ObjectSettings, foreground: Any, given: Any) -> bool:
         """Whether the same would be found again."""
-        if settings != self.settings or given != self.given:
-            return False
-        if foreground is None or self.foreground is None:
-            return foreground is self.foreground
-        return np.array_equal(foreground, self.foreground)
+        same = (settings, given) == (self.settings, self.given)
+        return same and np.array_equal(foreground, self.foreground)
 
 
 class ObjectSearch:
