@@ -19,6 +19,7 @@ from napari_aeseg.progress import StopFlag, raise_if_stopped
 from napari_aeseg.regions.compare.trend import gradient_of, is_volume, relative_centroid
 from napari_aeseg.regions.compare.whitening import (
     NoiseModel,
+    edge_differences,
     noise_variance,
     quietest,
     sampled_edges,
@@ -129,7 +130,7 @@ class LogMoments:
             self.unit = calibration.unit
         difference /= spread
         values = self.centred(sample) * (1 / spread).astype(np.float32)
-        step = (centroid[edges[:, 0]] - centroid[edges[:, 1]]).astype(np.float64)
+        step = edge_differences(centroid, edges)
         self._slope = gradient_of(difference, step, values, centroid[sample])
         if calibration is not None:
             self.full_noise, self.local_noise = calibration.full_noise, calibration.local_noise

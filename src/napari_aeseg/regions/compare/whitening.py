@@ -21,6 +21,11 @@ def sampled_edges(edges: np.ndarray) -> np.ndarray:
     return edges[:: max(1, len(edges) // _ENOUGH_EDGES)]
 
 
+def edge_differences(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return differences across edges, float64, shape (E, D)."""
+    return (values[edges[:, 0]] - values[edges[:, 1]]).astype(np.float64)
+
+
 def quietest(difference: np.ndarray) -> np.ndarray:
     """Return the shortest four fifths of differences, shape (E', D): others may be borders."""
     if not len(difference):
