@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from napari_aeseg.autoencoder.model import Model
     from napari_aeseg.batch import BatchReport, Existing
     from napari_aeseg.progress import Progress
+    from napari_aeseg.regions.cuts.cut import Cut
     from napari_aeseg.regions.hierarchy import Hierarchy
 
 
@@ -136,6 +137,7 @@ class Controller:
         for name in ("busy", "shown"):
             self.state.events[name].connect(self._update_columns)
         self.state.events.open_images.connect(self._connect_images)
+        self.state.events.cut.connect(self._on_cut)
         for name in ("cut", "comparison", "model", "similarity"):
             self.state.events[name].connect(self._on_choice)
         self._connections.connect(self._on_active_layer, self.viewer.layers.selection.events.active)
@@ -737,6 +739,10 @@ class Controller:
             text = shape_changed_text(image)
         if not self.state.busy:
             self.state.message = text
+
+    def _on_cut(self, new: Cut, old: Cut) -> None:
+        if old.mode == "markers" != new.mode:  # its button is gone
+            self.diagnostics.remove(UNCERTAINTY)
 
     def _on_choice(self) -> None:
         """Take back a line on what was shown before; images that have changed are still so."""

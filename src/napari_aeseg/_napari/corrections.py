@@ -38,6 +38,7 @@ _IN_BLOCKS = "This image is processed in blocks: open a part of it that fits int
 _UNSAVED = (
     "Strokes on an image of this size do not save themselves: press Save session now and then."
 )
+_STORED = "The classes are stored in the model: press Save model to have them another day."
 _ONE_REGION = "These places are in the same region: choose places in two regions."
 
 
@@ -322,6 +323,7 @@ class ManualCorrections:
         self._check_model(image)
         prototypes = self._state.cut.prototypes_of(self._state.results[image].hierarchy)
         self._store(prototypes=prototypes, model=model)
+        self._state.message = _STORED
 
     def _check_model(self, image: Image) -> None:
         if self._state.results[image].model is not self._state.model:
@@ -338,6 +340,7 @@ class ManualCorrections:
         self._check_model(next(iter(learned.request.hierarchies)))
         self._store(prototypes=learned.prototypes, model=state.model)
         state.change_cut(mode="classes")
+        state.message = _STORED
 
     def shown_prototypes(self, image: Image | None) -> Prototypes | None:
         """Return the classes that are shown, with names and colours, to find them in files."""

@@ -131,3 +131,14 @@ def test_uncertainty_is_a_layer(learning):
     ((_, (shown,)),) = looked
     prototypes = widget.hierarchy.prototypes_from(layer.data)
     np.testing.assert_allclose(shown.data, widget.hierarchy.class_uncertainty(prototypes))
+    assert shown.visible
+
+    # It goes with the strokes, and nothing of a hidden image is shown.
+    widget.store_learned_classes()
+    assert shown not in widget.viewer_model.layers
+    assert "stored in the model" in widget._dock.status.text.text()
+    widget.images[0].visible = False
+    widget.look("border strength")
+    widget.wait(20)
+    assert not looked[-1][1][0].visible
+    assert widget.viewer_model.layers.selection.active is layer

@@ -142,7 +142,8 @@ class DiagnosticLayers:
         ):  # it stays on top, hidden until a control is changed
             layers.move(layers.index(layer), layers.index(preview))
             preview.visible = False
-        if name == UNCERTAINTY:  # painting goes on
+        layer.visible = image.visible
+        if name == UNCERTAINTY or not image.visible:  # painting goes on; clicks go to what is seen
             layers.selection = selected
         self._layers[image, name] = layer
         self.update_names()
