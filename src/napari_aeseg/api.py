@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from napari_aeseg.autoencoder.device import (
     oom_as_device_error,
 )
 from napari_aeseg.autoencoder.model import Model
-from napari_aeseg.autoencoder.patch_moments import patch_moments_steps
+from napari_aeseg.autoencoder.patch_moments import PatchMoments, patch_moments_steps
 from napari_aeseg.autoencoder.resume import check_images_to_resume, params_to_resume
 from napari_aeseg.autoencoder.trainer import Trainer
 from napari_aeseg.autoencoder.training_loop import training_steps
@@ -35,6 +36,7 @@ from napari_aeseg.images.intensity import (
 )
 from napari_aeseg.images.memory import trim_heap
 from napari_aeseg.images.napari_layers import is_layer
+from napari_aeseg.images.parallel import together
 from napari_aeseg.images.training_windows import window_sample_steps
 from napari_aeseg.large.build import block_hierarchy_steps, needs_blocks
 from napari_aeseg.large.cluster import active_client
@@ -558,6 +560,13 @@ def _maps_for_objects(pixels: np.ndarray, axes: Axes) -> dict[str, Any]:
     }
 
 
+def _statistics(patches: np.ndarray, pixels: Any, moments: PatchMoments) -> PatchStatistics:
+    """Complete the moments of patches."""
+    count, centroid = geometry(patches)
+    intensity = channel_means(patches, pixels, count)
+    return PatchStatistics(count, moments.mean, moments.second, moments.level, centroid, intensity)
+
+
 def _steps_in_memory(
     array: Any,
     model: Model,
@@ -598,19 +607,16 @@ def _steps_in_memory(
     del work
     trim_heap()  # threads that encode leave much behind
     # From here on in the order of the image's axes, as the labels will be.
-    maps = _maps_for_objects(read.pixels, axes)
-    del read  # the scaled image is large
     patches = _in_image_order(axes, patches)
     evidence = _evidence_in_image_order(axes, moments.evidence)
     pixels = axes.to_image_order(channels_first(array, axes))
     raise_if_stopped(stop, "graph")
-    graph = region_graph(patches, stop)
-    count, centroid = geometry(patches)
-    raise_if_stopped(stop, "graph")
-    intensity = channel_means(patches, pixels, count)
-    statistics = PatchStatistics(
-        count, moments.mean, moments.second, moments.level, centroid, intensity
+    graph, maps, statistics = together(
+        partial(region_graph, patches, stop),
+        partial(_maps_for_objects, read.pixels, axes),
+        partial(_statistics, patches, pixels, moments),
     )
+    del read  # the scaled image is large
     yield Progress("graph", 1, 1)
     raise_if_stopped(stop, "graph")
     hierarchy = Hierarchy(

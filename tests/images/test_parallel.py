@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from napari_aeseg.images.parallel import cores, in_threads, one_blas_thread
+from napari_aeseg.images.parallel import cores, in_threads, one_blas_thread, together
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
@@ -30,6 +30,14 @@ def test_every_thread_is_prepared_before_any_works():
     list(in_threads(work, range(6), 3, lambda: prepared.add(threading.get_ident())))
     assert {thread for thread, _ in working} == prepared
     assert {known for _, known in working} == {3}
+
+
+@pytest.mark.parametrize("number", ["1", "3"])
+def test_work_done_together_returns_its_results_in_order_or_the_error_of_one(number, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", number)
+    assert together(lambda: 1, lambda: 2, lambda: 3) == [1, 2, 3]
+    with pytest.raises(ZeroDivisionError):
+        together(lambda: 1, lambda: 1 // 0)
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -13,7 +14,7 @@ from napari_aeseg.errors import InputError
 from napari_aeseg.images.axes import Axes, channels_first
 from napari_aeseg.images.checks import check_not_masked, image_axes, plain_array
 from napari_aeseg.images.illumination import illumination
-from napari_aeseg.images.parallel import cores, in_threads
+from napari_aeseg.images.parallel import cores, in_threads, together
 
 # Percentiles that are mapped to 0 and 1: robust against a few hot pixels.
 _LOW, _HIGH = 0.5, 99.5
@@ -40,11 +41,13 @@ class IntensityRange:
         flat = pixels.reshape(len(pixels), -1)
         # A million pixels give a percentile well within the noise of the scaling.
         sample = flat[:, :: max(1, flat.shape[1] // 1_000_000)]
-        low, high = np.percentile(sample, (_LOW, _HIGH), axis=1)
+        low, high = np.transpose(
+            together(*(partial(np.percentile, channel, (_LOW, _HIGH)) for channel in sample))
+        )
         # Rare bright spots on a flat ground: the percentiles coincide, the extremes do not.
-        flat_channels = high <= low
-        low = np.where(flat_channels, flat.min(axis=1), low)
-        high = np.where(flat_channels, flat.max(axis=1), high)
+        if (is_flat := high <= low).any():
+            low = np.where(is_flat, flat.min(axis=1), low)
+            high = np.where(is_flat, flat.max(axis=1), high)
         return cls(tuple(low.tolist()), tuple(high.tolist()))
 
     def apply(self, pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier, Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_aeseg.errors import DeviceError
 
@@ -58,6 +58,19 @@ def in_threads(
             yield pending.popleft().result()
     finally:
         # A caller that ends early waits for the items that have begun: they use memory.
+        pool.shutdown(cancel_futures=True)
+
+
+def together(*work: Callable[[], Any]) -> list[Any]:
+    """Do several things beside each other, the first in this thread; return their results."""
+    threads = min(len(work), cores()) - 1
+    if threads < 1:
+        return [do() for do in work]
+    pool = _prepared_threads(threads, int)
+    try:
+        others = [pool.submit(do) for do in work[1:]]
+        return [work[0](), *(other.result() for other in others)]
+    finally:
         pool.shutdown(cancel_futures=True)
 
 

@@ -51,6 +51,8 @@ _FLAT = 1e-5
 _ENOUGH_PATCHES = 8_192
 # Patches whose energies are computed together, rows of a thread, features averaged together.
 _PATCHES_TOGETHER, _ROWS, _FEATURES = 1024, 8192, 32
+# Most threads: each needs its own memory.
+_THREADS = 4
 # Scales whose moments are kept besides 1.
 _SCALES_KEPT = 2
 # Patches that shared merges join to one region.
@@ -111,13 +113,15 @@ class LogMoments:
         if calibration is None:
             self.floor = (_FLOOR * usual + np.finfo(np.float32).tiny).astype(np.float32)
             self.offset = np.zeros(2 * len(level), np.float32)
-            self.offset = self.centred(sample).mean(axis=0)
-            spread = self.centred(sample).std(axis=0, dtype=np.float64)
+            values = self.centred(sample)
+            self.offset = values.mean(axis=0)
+            values -= self.offset
+            spread = values.std(axis=0, dtype=np.float64)
             spread[np.tile(flat, 2) | (spread == 0)] = np.inf
         else:
             self.floor = calibration.floor
             self.offset = calibration.offset.astype(np.float32)
-            spread = np.full(len(calibration.gain), np.inf)
+            values, spread = self.centred(sample), np.full(len(calibration.gain), np.inf)
             np.divide(1, calibration.gain, out=spread, where=calibration.gain > 0)
         self.spread = spread
         raise_if_stopped(stop, "tree")
@@ -129,7 +133,7 @@ class LogMoments:
         else:
             self.unit = calibration.unit
         difference /= spread
-        values = self.centred(sample) * (1 / spread).astype(np.float32)
+        values *= (1 / spread).astype(np.float32)
         step = edge_differences(centroid, edges)
         self._slope = gradient_of(difference, step, values, centroid[sample])
         if calibration is not None:
@@ -153,14 +157,22 @@ class LogMoments:
         """
         columns = np.ones_like(self.shallow) if columns is None else columns
         of_mean, of_energy = np.split(columns, 2)
-        mean = self._mean[rows]
-        energy = self._second[rows].compress(of_energy, axis=1)
-        energy -= np.square(mean.compress(of_energy, axis=1))
-        np.maximum(energy, 0, out=energy)
-        energy += self.floor[of_energy]
-        np.log(energy, out=energy)
-        values = np.concatenate([mean.compress(of_mean, axis=1), energy], axis=1)
-        values -= self.offset[columns]
+        mean, second = (
+            part[rows] if isinstance(rows, slice) else part.take(rows, axis=0)
+            for part in (self._mean, self._second)
+        )
+        values = np.empty((len(mean), np.count_nonzero(columns)), np.float32)
+        means, energies = np.split(values, [np.count_nonzero(of_mean)], axis=1)
+        floor, offset = self.floor[of_energy], self.offset[columns]
+        for start in range(0, len(mean), _PATCHES_TOGETHER):  # they stay in the processor's cache
+            part = slice(start, start + _PATCHES_TOGETHER)
+            means[part] = _chosen(mean[part], of_mean)
+            energy = np.square(_chosen(mean[part], of_energy))
+            np.subtract(_chosen(second[part], of_energy), energy, out=energy)
+            np.maximum(energy, 0, out=energy)
+            energy += floor
+            np.log(energy, out=energies[part])
+            values[part] -= offset
         return values
 
     def differences(self, edges: np.ndarray) -> np.ndarray:
@@ -211,7 +223,7 @@ class LogMoments:
             np.matmul(self.centred(rows, columns), needed, out=product[rows])
 
         parts = (slice(i, i + _ROWS) for i in range(0, self.number, _ROWS))
-        threads = min(2, cores()) if self.number > _ROWS else 1
+        threads = min(_THREADS, cores()) if self.number > _ROWS else 1
         deque(in_threads(fill, parts, threads), maxlen=0)
         return product
 
@@ -385,7 +397,7 @@ class MomentsCache:
 
         # A few features at a time: averaging copies them.
         parts = (slice(i, i + _FEATURES) for i in range(0, values.shape[1], _FEATURES))
-        deque(in_threads(fill, parts, min(2, cores())), maxlen=0)
+        deque(in_threads(fill, parts, min(_THREADS, cores())), maxlen=0)
         return result
 
 
@@ -400,6 +412,11 @@ def _within_frames(statistics: PatchStatistics, graph: RegionGraph, time: int) -
 def is_shallow(level: np.ndarray) -> np.ndarray:
     """Which features are shallow: of the image and the first level."""
     return level <= max(_DEEPEST_SHALLOW_LEVEL, int(level.min()))
+
+
+def _chosen(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return some columns; all without a copy."""
+    return values if columns.all() else values.compress(columns, axis=1)
 
 
 def _flat_and_usual(mean: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import ceil
 
 import numpy as np
 
@@ -284,7 +285,9 @@ def _reciprocal_pairs(
     cheapest = np.full(patches, np.inf)
     np.minimum.at(cheapest, a, cost)  # `at`: a region is the end of many edges
     np.minimum.at(cheapest, b, cost)
-    limit = np.quantile(cheapest[cheapest < np.inf], _ROUND_QUANTILE, method="higher")
+    finite = cheapest[cheapest < np.inf]
+    place = ceil(_ROUND_QUANTILE * (len(finite) - 1))  # several times as fast as np.quantile
+    limit = np.partition(finite, place)[place]
     edge = np.flatnonzero(cost <= limit)
     edge = edge[(cost[edge] == cheapest[a[edge]]) & (cost[edge] == cheapest[b[edge]])]
     # Of pairs that cost the same, chance decides: by their order, few of a flat image could merge.
@@ -345,8 +348,8 @@ class _Regions:
         self.costs.append(cost)
         self.rounds.append((first, second))
         both = w[first] + w[second]
-        mean = x[first]
-        step = x[second]
+        mean = x.take(first, axis=0)
+        step = x.take(second, axis=0)
         step -= mean
         step *= (w[second] / both).astype(np.float32)[:, np.newaxis]
         mean += step
