@@ -51,7 +51,7 @@ from napari_aeseg._napari.layers.training_preview import TrainingLayer
 from napari_aeseg._napari.layers.visibility import ImageVisibility
 from napari_aeseg._napari.manifest.settings import read_settings, times_of
 from napari_aeseg._napari.saved_state import restored_state, save_state
-from napari_aeseg._napari.state import EDITS_DISCARDED, OWN_CLASSES, DockState, Origin, Result, Tool
+from napari_aeseg._napari.state import EDITS_DISCARDED, OWN_CLASSES, DockState, Origin, Result
 from napari_aeseg._napari.views.dock import Dock
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
@@ -142,15 +142,7 @@ class Controller:
             self.state.events[name].connect(self._on_choice)
         self._connections.connect(self._on_active_layer, self.viewer.layers.selection.events.active)
         self.state.events.previews.connect(self._on_active_layer)  # a new one is active before
-        corrections, tools = self.corrections, self.tools
-        for signal, action in (
-            (tools.merged, corrections.merge),
-            (tools.split_between, corrections.split),
-            (tools.undo, corrections.undo),
-            (tools.redo, corrections.redo),
-        ):
-            signal.connect(partial(self.reporter.run_showing_errors, self.correct, action))
-        tools.clicked.connect(partial(self.reporter.run_showing_errors, self._click))
+        self.tools.used.connect(partial(self.reporter.run_showing_errors, self._use_tool))
 
     def _connect_buttons(self) -> None:
         dock, slot, corrections = self.dock, self.reporter.slot, self.corrections
@@ -331,14 +323,15 @@ class Controller:
         begun, total = time.monotonic(), len(images)
         segments = state.starting_segments
         for number, (image, read) in enumerate(images, 1):
-            start = segments, copied_segments(segments, read.axes)
+            labels = copied_segments(segments, read.axes)
+            result = partial(Result, model=model, input=read, segments=segments, labels=labels)
             subject = f"{read.name} ({number} of {total})" if total > 1 else read.name
-            left = total - number
+            since = begun if number == total else None
             yield Task(
                 subject,
                 f"Segmenting {subject}",
-                jobs.segmenting(read, model, *settings, start[1]),
-                partial(self._take_hierarchy, image, read, model, start, begun, total, left),
+                jobs.segmenting(read, model, *settings, labels),
+                partial(self._take_hierarchy, image, result, total, since),
                 announce=self.segmented.emit,
                 independent=True,
             )
@@ -346,24 +339,19 @@ class Controller:
     def _take_hierarchy(
         self,
         image: Image,
-        read: ImageInput,
-        model: Model,
-        start: tuple[Labels | None, np.ndarray | None],
-        begun: float,
+        result_of: Callable[[Hierarchy], Result],
         total: int,
-        left: int,
+        since: float | None,  # when the first image was begun, where this is the last
         hierarchy: Hierarchy,
         stopped: bool,
     ) -> list[str]:
-        lines = []
+        lines, result = [], result_of(hierarchy)
         if image in self.viewer.layers:
-            if not read.has_shape_of(image):
+            if not result.input.has_shape_of(image):
                 raise InputError(shape_changed_text(image))
             lines = list(hierarchy.notes)
-            segments, labels = start
-            result = Result(hierarchy, model, read, segments=segments, labels=labels)
             before, cut = self.state.results.get(image), self.state.cut
-            other = before is not None and before.model not in (None, model)
+            other = before is not None and before.model not in (None, result.model)
             if before is not None and other and total == 1 and cut.mode == "classes":
                 lines += alike_lines(before.hierarchy, hierarchy, cut.classes_in(hierarchy))
             if not self.state.add_result(image, result):
@@ -371,16 +359,16 @@ class Controller:
             classes = self.state.classes
             if classes.prototypes is not None and classes.fixed_for(result) is None:
                 lines.append(OWN_CLASSES)
-            if not read.has_data_of(image):
+            if not result.input.has_data_of(image):
                 lines.append(pixels_changed_text(image))
             if image in self._restoring:
                 self.corrections.restore(image, self._restoring.pop(image))
             self._show_result(image)
         if total > 1:
             lines = [f"{image.name}: {line}" for line in lines]
-        if not left and image in self.state.results:
+        if since is not None and image in self.state.results:
             summary = self.state.summary(image) if total == 1 else f"{total} images segmented"
-            lines.insert(0, f"{summary}, {time.monotonic() - begun:.1f} s.")
+            lines.insert(0, f"{summary}, {time.monotonic() - since:.1f} s.")
         if stopped:
             lines.append(f"Stopped after {image.name}; its segmentation is kept.")
         return lines
@@ -510,10 +498,14 @@ class Controller:
         self.previews.update_if_due()
         return done
 
-    def _click(self, tool: Tool, image: Image, place: tuple[int, ...]) -> None:
-        """Do what a tool does where its user has clicked."""
+    def _use_tool(self, name: str, image: Image, places: tuple[tuple[int, ...], ...]) -> None:
+        """Do what a tool does where its user has clicked, or what a key stands for."""
         corrections, objects = self.corrections, self.corrections.objects
-        actions: dict[Tool, Callable[..., None]] = {
+        actions: dict[str, Callable[..., object]] = {
+            "merge": corrections.merge,
+            "split": corrections.split,
+            "undo": corrections.undo,
+            "redo": corrections.redo,
             "lock": corrections.lock,
             "similar": corrections.find_similar,
             "add": objects.add,
@@ -521,7 +513,7 @@ class Controller:
             "larger": objects.larger,
             "smaller": objects.smaller,
         }
-        self.correct(actions.get(tool, corrections.split), image, place)
+        self.correct(actions[name], image, *places)
 
     def _on_strokes(self) -> None:
         if self.state.message == _UNCERTAIN:

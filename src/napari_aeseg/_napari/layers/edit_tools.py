@@ -39,7 +39,7 @@ MODES_OF_TOOL: dict[Tool, tuple[Mode, ...]] = {
     "lock": ("regions",),
     "similar": ("regions", "objects"),
 }
-_KEYS = ("Control-Z", "Control-Shift-Z")  # undo, redo
+_KEYS = {"Control-Z": "undo", "Control-Shift-Z": "redo"}
 _KEYS_AT_POINTER: dict[str, Tool] = {"Shift-Up": "larger", "Shift-Down": "smaller"}
 _LEAST_DRAG = 4  # pixels; a click is seldom quite still
 _LEAVE = "Escape"
@@ -49,11 +49,7 @@ _MOST_MARKED = 5000  # labels, whose colours take 0.1 s
 class EditTools:
     """Turns clicks on previews into places, while a tool is chosen."""
 
-    merged = Signal(object, tuple, tuple)  # image layer, two places in data coordinates
-    clicked = Signal(object, object, tuple)  # another tool, image layer, place
-    split_between = Signal(object, tuple, tuple)  # image layer, two places in one object
-    undo = Signal(object)  # image layer: the key was pressed on its preview
-    redo = Signal(object)
+    used = Signal(str, object, tuple)  # tool, "undo" or "redo"; image layer; places in its labels
 
     def __init__(self, viewer: Viewer, state: DockState) -> None:
         self._viewer = viewer
@@ -86,14 +82,12 @@ class EditTools:
         self._layers[image] = layer
         self._callbacks[image] = partial(self._on_drag, image)
         layer.mouse_drag_callbacks.append(self._callbacks[image])
-        for key, signal in zip(_KEYS, (self.undo, self.redo), strict=True):
-            layer.bind_key(key, lambda _, signal=signal: signal.emit(image), overwrite=True)
+        # A partial has no name, which napari looks at.
+        for key, name in _KEYS.items():
+            layer.bind_key(key, lambda _, n=name: self.used.emit(n, image, ()), overwrite=True)
         for key, tool in _KEYS_AT_POINTER.items():
-            # A partial has no name, which napari looks at.
             layer.bind_key(
-                key,
-                lambda layer, tool=tool: self._use_at_pointer(tool, image, layer),
-                overwrite=True,
+                key, lambda at, t=tool: self._use_at_pointer(t, image, at), overwrite=True
             )
         layer.bind_key(_LEAVE, self._leave, overwrite=True)
         self._prepare(layer)
@@ -101,7 +95,7 @@ class EditTools:
     def _use_at_pointer(self, tool: Tool, image: Image, layer: Labels) -> None:
         place = _place(layer, self._viewer.cursor.position)
         if place is not None and self._state.cut.mode in MODES_OF_TOOL[tool]:
-            self.clicked.emit(tool, image, place)
+            self.used.emit(tool, image, (place,))
 
     def _leave(self, *_: Any) -> None:
         """Put the tool down."""
@@ -171,16 +165,16 @@ class EditTools:
         if start is None:
             return
         if self._is_split(layer, start, end):
-            self.split_between.emit(image, start, end)
+            self.used.emit("split", image, (start, end))
         elif self._state.tool != "merge":
-            self.clicked.emit(self._state.tool, image, start)
+            self.used.emit(self._state.tool, image, (start,))
         elif end is not None and _value(layer, start) != _value(layer, end):
             self._forget_first()
-            self.merged.emit(image, start, end)
+            self.used.emit("merge", image, (start, end))
         elif self._first is not None and self._first[0] is image:
             first = self._first[1]
             self._forget_first()
-            self.merged.emit(image, first, start)
+            self.used.emit("merge", image, (first, start))
         else:
             self._mark_first(image, layer, start)
             self._state.message = "Now click what to merge it with."
