@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_aeseg._napari.find_similar import Examples
-from napari_aeseg._napari.state import FIRST_CUT, DockState
+from napari_aeseg._napari.state import FIRST_CUT, DockState, carried_over
 from napari_aeseg.errors import InputError
 from napari_aeseg.images.napari_layers import layer_pixels
 from napari_aeseg.io.atomic_write import atomic_write
 from napari_aeseg.params import ComparisonParams, SegmentationParams
 from napari_aeseg.regions.cuts.cut import Cut
-from napari_aeseg.regions.cuts.edits import Merge, Split, edit_of, edits_on
+from napari_aeseg.regions.cuts.edits import edit_of
 from napari_aeseg.regions.objects.edits import object_edit_of
 
 if TYPE_CHECKING:
@@ -103,10 +103,7 @@ def by_hand(draft: Draft, patches: np.ndarray) -> dict[str, Any]:
     """Return what was done by hand, on these patches, but for the strokes: fields of a `Result`."""
     edits: dict[str, Any] = {"edits": draft.cut.edits, "undone": draft.undone}
     if draft.patches is not None and not np.array_equal(draft.patches, patches):
-        for name, all_edits in edits.items():
-            moved = [edit for edit in all_edits if isinstance(edit, Merge | Split)]
-            others = [edit for edit in all_edits if edit not in moved]
-            edits[name] = (*edits_on(patches, moved, draft.patches)[0], *others)
+        edits = {name: carried_over(patches, e, draft.patches)[0] for name, e in edits.items()}
     fits = draft.locked is not None and draft.locked.shape == patches.shape
     return {**edits, "examples": draft.examples, "locked": draft.locked if fits else None}
 

@@ -719,8 +719,8 @@ def _edits_on(
         return (), (), not before.edits
     if np.array_equal(old.patches, hierarchy.patches):
         return before.edits, before.undone, True
-    edits, lost = _carried_over(hierarchy.patches, before.edits, old.patches)
-    undone, _ = _carried_over(hierarchy.patches, before.undone, old.patches)
+    edits, lost = carried_over(hierarchy.patches, before.edits, old.patches)
+    undone, _ = carried_over(hierarchy.patches, before.undone, old.patches)
     return edits, undone, not lost
 
 
@@ -729,10 +729,10 @@ def edits_of(edits: tuple[AnyEdit, ...], mode: Mode) -> list[AnyEdit]:
     return list(Cut(mode, edits=edits).edits_used)
 
 
-def _carried_over(
+def carried_over(
     patches: np.ndarray, edits: tuple[AnyEdit, ...], made_on: np.ndarray
 ) -> tuple[tuple[AnyEdit, ...], bool]:
-    """Edits on other patches, and whether some are lost; those of objects name pixels."""
+    """Return edits on other patches, and whether some are lost; those of objects name pixels."""
     of_objects = [edit for edit in edits if isinstance(edit, ObjectEdit)]
     of_patches = [edit for edit in edits if not isinstance(edit, ObjectEdit)]
     moved, lost = edits_on(patches, of_patches, made_on)

@@ -99,21 +99,9 @@ class BlockStore:
 
     def _make(self, run: dict[str, Any], shape: tuple[int, ...], block: tuple[int, ...]) -> None:
         """Make the arrays of patch ids, then the file that says that all is made."""
-        import zarr
-        from zarr.codecs import ZstdCodec
-
         (self.folder / "blocks").mkdir(exist_ok=True)
         for step, (size, chunks) in _arrays_of_ids(shape, block).items():
-            zarr.create_array(
-                store=str(self._ids(step)),
-                shape=size,
-                chunks=chunks,
-                dtype="int32",
-                # With the checksum, damaged chunks raise an error instead of giving wrong ids.
-                compressors=ZstdCodec(level=0, checksum=True),
-                fill_value=0,
-                overwrite=True,  # an interrupted call may have left it
-            )
+            _make_array(self._ids(step), size, chunks, "int32")
         with atomic_write(self.folder / _RUN) as part:
             part.write_text(json.dumps(run, indent=1), encoding="utf-8")
 
@@ -239,23 +227,12 @@ class BlockStore:
 
     def put_projection(self, projection: EvidenceProjection, step: tuple[int, ...]) -> None:
         """Make the array of the evidence, with a value for each cell of so many pixels."""
-        import zarr
-        from zarr.codecs import ZstdCodec
-
         ids, number = self.patches(), len(projection.offset)
         cells, chunks = (
             tuple(-(-n // s) for n, s in zip(sides, step, strict=True))
             for sides in (ids.shape, ids.chunks)
         )
-        zarr.create_array(
-            store=str(self.folder / "evidence"),
-            shape=(*cells, number),
-            chunks=(*chunks, number),
-            dtype="int8",
-            compressors=ZstdCodec(level=0, checksum=True),
-            fill_value=0,
-            overwrite=True,
-        )
+        _make_array(self.folder / "evidence", (*cells, number), (*chunks, number), "int8")
         # Last, because this file says that the array is there.
         arrays = {name: getattr(projection, name) for name in _PROJECTION}
         _write_npz(self.folder / "evidence.npz", arrays, ())
@@ -323,6 +300,18 @@ def _steps_of(shape: tuple[int, ...], block: tuple[int, ...]) -> list[int]:
     ):
         steps.append(2 * steps[-1])
     return steps
+
+
+def _make_array(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> None:
+    """Make a zarr array of zeros, also where an interrupted call has left one."""
+    import zarr
+    from zarr.codecs import ZstdCodec
+
+    # With the checksum, damaged chunks raise an error instead of giving wrong values.
+    codec = ZstdCodec(level=0, checksum=True)
+    zarr.create_array(
+        str(path), shape=shape, chunks=chunks, dtype=dtype, compressors=codec, overwrite=True
+    )
 
 
 def _arrays_of_ids(

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,9 +66,7 @@ class ObjectSearchInBlocks:
         for block in blocks:
             of_block, part = self._objects_of(block, settings, foreground, sources, stop)
             number = _write(labels, of_block, part, number)
-        weakref.finalize(labels.array, shutil.rmtree, labels.folder, ignore_errors=True)
-        lazy = da.from_array(labels.array, labels.array.chunks)
-        return axes.to_image_order(lazy)
+        return axes.to_image_order(da.from_array(labels, labels.chunks))
 
     def sizes_at(self, place: tuple[int, ...], *_: Any) -> list[int]:
         """Refuse: there are no candidates of the whole image."""
@@ -137,21 +134,15 @@ class ObjectSearchInBlocks:
         return labels, outer
 
 
-@dataclass(frozen=True, slots=True)
-class _Labels:
-    array: Any
-    folder: Path
-
-
-def _labels_on_disk(shape: tuple[int, ...], side: int) -> _Labels:
+def _labels_on_disk(shape: tuple[int, ...], side: int) -> Any:
+    """Return an array of zeros in a temporary folder, which is removed with it."""
     import zarr
 
-    folder = Path(tempfile.mkdtemp(prefix="aeseg-objects-"))
+    folder = tempfile.mkdtemp(prefix="aeseg-objects-")
     chunks = tuple(min(side, n) for n in shape)
-    array = zarr.create_array(
-        store=str(folder / "labels"), shape=shape, chunks=chunks, dtype="int32", fill_value=0
-    )
-    return _Labels(array, folder)
+    array = zarr.create_array(f"{folder}/labels", shape=shape, chunks=chunks, dtype="int32")
+    weakref.finalize(array, shutil.rmtree, folder, ignore_errors=True)
+    return array
 
 
 def _widened(block: Block, doubling: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -187,11 +178,11 @@ def _edges(
             yield place, outer[axis].start == 0 if end == 0 else outer[axis].stop == shape[axis]
 
 
-def _write(stored: _Labels, labels: np.ndarray, part: tuple[slice, ...], number: int) -> int:
+def _write(stored: Any, labels: np.ndarray, part: tuple[slice, ...], number: int) -> int:
     """Add objects to those stored, numbered on from `number`; return the last number."""
     if not labels.any():
         return number
-    before = np.asarray(stored.array[part])
+    before = np.asarray(stored[part])
     for label, place in enumerate(ndimage.find_objects(labels), 1):
         if place is None:
             continue
@@ -201,5 +192,5 @@ def _write(stored: _Labels, labels: np.ndarray, part: tuple[slice, ...], number:
             continue
         number += 1
         before[place][free] = number
-    stored.array[part] = before
+    stored[part] = before
     return number
