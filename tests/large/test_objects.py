@@ -29,7 +29,7 @@ def discs(shape, pitch, radius):
 
 
 @pytest.mark.parametrize(
-    ("shape", "pitch", "radius"), [((192, 160), 20, 7), ((16, 80, 80), 16, 5.5)]
+    ("shape", "pitch", "radius"), [((192, 160), 20, 7), ((16, 64, 64), 16, 5.5)]
 )
 def test_blocks_find_the_objects_of_the_whole_image(small_blocks, shape, pitch, radius):
     axes = "ZYX"[-len(shape) :]
