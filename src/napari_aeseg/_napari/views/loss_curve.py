@@ -36,8 +36,9 @@ class LossCurve(QWidget):
     def show_losses(self, losses: Sequence[float], total: int) -> None:
         """Show the losses of a whole training."""
         self.losses, self.total = list(losses), total
+        is_seen = self.isVisible()
         self.setVisible(bool(self.losses))
-        if self.losses:
+        if is_seen and self.losses:
             self._draw()
 
     def changeEvent(self, event: QEvent) -> None:
@@ -47,6 +48,7 @@ class LossCurve(QWidget):
 
     def showEvent(self, event: QEvent) -> None:
         super().showEvent(event)
+        self._draw()
         self._colour()
 
     def _draw(self) -> None:

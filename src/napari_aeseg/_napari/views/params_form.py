@@ -105,7 +105,9 @@ class ParamsForm(QWidget):
         control.native.setToolTip(error or description)
         is_default = getattr(self._value, name) == self._defaults[name]
         style = "color: gray;" if is_default else ""
-        control.native.setStyleSheet("border: 1px solid #d32f2f;" if error else style)
+        style = "border: 1px solid #d32f2f;" if error else style
+        if control.native.styleSheet() != style:  # Qt takes its time, also for the same one
+            control.native.setStyleSheet(style)
 
 
 def make_control(name: str, info: FieldInfo) -> ValueWidget:
