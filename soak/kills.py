@@ -50,7 +50,7 @@ def _child(work: Callable[[], object]) -> int:
 def _seconds(output: Output, folder: Path) -> float:
     """Seconds that writing takes if nothing disturbs it."""
     seconds = []
-    for number in range(3):
+    for number in range(2):
         path = folder / str(number) / output.name
         path.parent.mkdir()
         if output.put_old is not None:

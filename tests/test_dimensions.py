@@ -10,7 +10,7 @@ from napari_aeseg.images.axes import read_axes
 from napari_aeseg.progress import drain
 from napari_aeseg.regions.patches.superpixels import make_patches, patch_shape
 
-SIZES = {"T": 4, "C": 2, "Z": 12, "Y": 40, "X": 36}
+SIZES = {"T": 3, "C": 2, "Z": 12, "Y": 40, "X": 36}
 FINE = aeseg.SegmentationParams(patch_size=6)
 
 
@@ -48,9 +48,7 @@ def balls(letters):
     return image.transpose([order.index(a) for a in letters])
 
 
-@pytest.mark.parametrize(
-    "letters", ["TYX", "YXT", "ZYX", "XYZ", "ZCYX", "CZYX", "TZYX", "TCZYX", "XTCZY"]
-)
+@pytest.mark.parametrize("letters", ["TYX", "YXT", "XYZ", "ZCYX", "XTCZY"])
 def test_everything_works_in_any_order_of_axes(letters):
     image = balls(letters)
     voxels = [2 if a == "Z" else 1 for a in letters if a in "ZYX"]
@@ -107,10 +105,9 @@ def test_light_of_one_slice_is_evened_out_as_that_of_the_image():
     assert "illumination was corrected" in notes[0][0]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("distance", [1, 4])
-def test_two_textures_of_a_volume_are_told_apart(distance, seed):
-    rng = np.random.default_rng(seed)
+def test_two_textures_of_a_volume_are_told_apart(distance):
+    rng = np.random.default_rng(0)
     shape = (48 // distance, 64, 64)
     fine, coarse = (texture(rng, shape, (s / distance, s, s)) for s in (0.5, 2.0))
     z, y, x = np.indices(shape)
@@ -195,20 +192,20 @@ def test_table_is_in_voxels_where_they_are_known_and_can_be_in_pixels():
 
 
 def test_blocks_have_the_same_patches_in_volumes_and_time():
-    image = np.random.default_rng(0).random((2, 8, 64, 64))
+    image = np.random.default_rng(0).random((2, 8, 32, 64))
     params = aeseg.SegmentationParams(patches="grid")
     blocks = aeseg.BlockParams(block_size=32, max_patches=10**6)
     options = {"axes": "TZYX", "device": "cpu", "voxel_size": (4, 1, 1)}
     whole = aeseg.build_hierarchy(image, "base", params, **options)
     tree = aeseg.build_hierarchy(image, "base", params, blocks=blocks, **options)
-    assert whole.n_patches == tree.n_patches == 2 * 4 * 8 * 8
+    assert whole.n_patches == tree.n_patches == 2 * 4 * 4 * 8
     assert np.array_equal(np.asarray(tree.patches), whole.patches)
     assert tree.voxel_size == (4, 1, 1)
 
 
 def test_a_saved_hierarchy_knows_its_voxels(tmp_path):
-    axes = read_axes((4, 12, 40, 36), "TZYX").with_voxel_size((2, 0.5, 0.5), "micrometer")
-    tree = drain(hierarchy_steps(balls("TZYX"), "base", axes=axes, device="cpu"))
+    axes = read_axes((12, 40, 36), "ZYX").with_voxel_size((2, 0.5, 0.5), "micrometer")
+    tree = drain(hierarchy_steps(balls("ZYX"), "base", axes=axes, device="cpu"))
     tree.save(tmp_path / "a.aeseg.zarr")
     loaded = aeseg.load_hierarchy(tmp_path / "a.aeseg.zarr")
     assert loaded.axes == axes

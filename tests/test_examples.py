@@ -83,11 +83,11 @@ def test_batch(run, tmp_path):
 
 @pytest.mark.viewer
 def test_drive_the_widget(run, tmp_path, monkeypatch, make_napari_viewer):
-    tissue = samples.tissue()[:256, :256]
+    tissue = samples.tissue()[:160, :160]
     monkeypatch.setitem(samples.SAMPLES, "tissue", lambda: tissue)
     out = tmp_path / "out"
     printed = run(EXAMPLES / "drive_the_widget.py", "--close", "--output", out)
-    assert "3 channels, 256 x 256 pixels" in printed
+    assert "3 channels, 160 x 160 pixels" in printed
     table = pd.read_csv(out / "regions.csv")
     assert len(table) == 11  # 12, two of them merged
     assert table["reconstruction_error"].notna().all()

@@ -13,9 +13,9 @@ from napari_aeseg.regions.alternatives import labels_distance
 @pytest.fixture(scope="module")
 def tree(hierarchy_of):
     """Two greys, each smooth and grained: brightness and texture give different halves."""
-    y, x = np.mgrid[:64, :64]
-    grain = np.random.default_rng(0).normal(0, 1, (64, 64)) * np.where(y < 32, 0.02, 0.2)
-    image = np.where(x < 32, 0.3, 0.6) + grain
+    y, x = np.mgrid[:48, :48]
+    grain = np.random.default_rng(0).normal(0, 1, (48, 48)) * np.where(y < 24, 0.02, 0.2)
+    image = np.where(x < 24, 0.3, 0.6) + grain
     return hierarchy_of(np.stack([image, grain]), 4, levels=[0, 1])
 
 
@@ -23,7 +23,7 @@ def tree(hierarchy_of):
 def lazy(tree):
     import dask.array as da
 
-    return replace(tree, patches=da.from_array(tree.patches, chunks=32))
+    return replace(tree, patches=da.from_array(tree.patches, chunks=24))
 
 
 MODES = [("classes", {"n_classes": 4}), ("classes", {}), ("regions", {"n_regions": 12}),
