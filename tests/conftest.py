@@ -30,6 +30,14 @@ def quick_collections():
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """What tests write need not survive a power cut; a slow disk takes seconds for a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def stripes() -> np.ndarray:
     """Grey uint8 image, 48 x 40: the left half smooth, the right half striped, equal means."""

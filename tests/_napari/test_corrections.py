@@ -71,7 +71,7 @@ def test_what_is_shown_is_the_edited_cut_of_the_core(cut):
     assert np.array_equal(cut.preview.data, expected)
 
 
-def test_buttons_undo_and_redo(cut):
+def test_buttons_undo_and_redo_until_there_is_a_new_edit(cut):
     tools = cut._dock.segments.tools
     assert not tools.undo_button.isEnabled()
     merge(cut, 1, 2)
@@ -85,18 +85,17 @@ def test_buttons_undo_and_redo(cut):
 
     assert number(cut) == 5
     assert not tools.redo_button.isEnabled()
-
-
-def test_a_new_edit_forgets_what_was_undone(cut):
-    merge(cut, 1, 2)
     cut.undo()
     merge(cut, 3, 4)
-
     assert not cut.redo()
 
 
-def test_edits_survive_the_slider(cut):
+def test_edits_survive_what_leaves_the_patches_as_they_are(cut):
     one, two = merge(cut, 1, 2)
+    cut.mode = "classes"
+    assert np.array_equal(cut.preview.data, cut.hierarchy.classes(3, refine=False))
+    cut.mode = "regions"
+    assert cut.preview.data[one] == cut.preview.data[two]
     for n in (9, 3, 6):
         cut.n_regions = n
         assert cut.preview.data[one] == cut.preview.data[two]
@@ -106,28 +105,11 @@ def test_edits_survive_the_slider(cut):
     cut.undo()
     cut.n_regions = 6
     assert cut.preview.data[one] != cut.preview.data[two]
-
-
-def test_edits_survive_reweighting(cut):
-    one, two = merge(cut, 1, 2)
+    cut.redo()
     cut.balance = 0.9
     cut.wait(20)
-
-    assert cut.preview.data[one] == cut.preview.data[two]
-    assert cut.undo()
-
-
-def test_edits_survive_another_mode(cut):
-    one, two = merge(cut, 1, 2)
-    cut.mode = "classes"
-    assert np.array_equal(cut.preview.data, cut.hierarchy.classes(3, refine=False))
-    cut.mode = "regions"
-
     assert cut.preview.data[one] == cut.preview.data[two]
 
-
-def test_edits_survive_segmenting_again_into_the_same_patches(cut):
-    one, two = merge(cut, 1, 2)
     cut.segmentation_params = cut.segmentation_params.updated(levels=(1,))
     cut.segment()
     cut.wait(20)
@@ -135,6 +117,7 @@ def test_edits_survive_segmenting_again_into_the_same_patches(cut):
     assert cut.hierarchy.params.levels == (1,)
     assert cut.preview.data[one] == cut.preview.data[two]
     assert "were discarded" not in cut._dock.status.text.text()
+    assert cut.undo()
 
 
 def split_in_two(widget) -> tuple[np.ndarray, np.ndarray]:
@@ -175,6 +158,11 @@ def test_edits_follow_to_another_model_and_to_other_patches(cut):
 
 
 def test_edits_without_a_meaning_in_the_new_patches_are_dropped_with_a_word_and_a_way_back(cut):
+    cut.segmentation_params = cut.segmentation_params.updated(patch_size=6)
+    cut.segment()
+    cut.wait(20)
+    assert "the new patches" not in cut._dock.status.text.text()  # there are no edits
+
     before = cut.hierarchy
     cut.n_regions = before.n_patches
     cut.merge((1, 1), (1, 9))
@@ -185,14 +173,6 @@ def test_edits_without_a_meaning_in_the_new_patches_are_dropped_with_a_word_and_
     assert "do not fit the new patches" in cut._dock.status.text.text()
     assert cut.undo()  # the way back
     assert cut.hierarchy is before
-
-
-def test_segmenting_anew_without_edits_says_nothing_of_them(cut):
-    cut.segmentation_params = cut.segmentation_params.updated(patch_size=6)
-    cut.segment()
-    cut.wait(20)
-
-    assert "were discarded" not in cut._dock.status.text.text()
 
 
 def test_each_image_has_edits_of_its_own(cut):
@@ -310,14 +290,9 @@ def stroke(layer, label: int, row: int, columns: range) -> None:
         layer.paint((row, column), label)
 
 
-def test_without_strokes_nothing_is_shown(segmented):
-    segmented.mode = "markers"
-
-    assert not segmented.preview.data.any()
-
-
-def test_strokes_grow_into_segments_while_they_are_painted(strokes):
+def test_strokes_grow_into_segments_while_they_are_painted_and_until_they_are_erased(strokes):
     widget, layer = strokes
+    assert not widget.preview.data.any()
     stroke(layer, 1, 10, range(3, 12))
     stroke(layer, 2, 30, range(36, 44))
     widget.wait(5)
@@ -327,6 +302,9 @@ def test_strokes_grow_into_segments_while_they_are_painted(strokes):
     assert set(np.unique(widget.preview.data)) == {1, 2}
     assert widget.preview.data[40, 5] == 1
     assert widget.preview.data[5, 40] == 2
+    layer.data = np.zeros_like(layer.data)
+    widget.wait(5)
+    assert not widget.preview.data.any()
 
 
 def test_undoing_a_stroke_in_napari_is_followed(strokes):
@@ -346,16 +324,6 @@ def test_undoing_a_stroke_in_napari_is_followed(strokes):
     widget.wait(5)
 
     assert widget.preview.data.max() == 2
-
-
-def test_erasing_all_strokes_shows_nothing_again(strokes):
-    widget, layer = strokes
-    stroke(layer, 1, 10, range(3, 12))
-    widget.wait(5)
-    layer.data = np.zeros_like(layer.data)
-    widget.wait(5)
-
-    assert not widget.preview.data.any()
 
 
 def test_the_strokes_layer_is_made_once_with_the_brush_chosen(strokes):
@@ -403,21 +371,15 @@ def test_strokes_survive_segmenting_anew(strokes):
     )
 
 
-def test_painting_in_another_mode_changes_nothing(strokes):
-    widget, layer = strokes
-    widget.mode = "regions"
-    shown = widget.preview.data
-    stroke(layer, 1, 10, range(3, 12))
-    widget.wait(5)
-
-    assert np.array_equal(widget.preview.data, shown)
-
-
-def test_strokes_are_seen_while_they_steer_only(strokes):
+def test_strokes_are_seen_and_change_labels_while_they_steer_only(strokes):
     widget, layer = strokes
     assert layer.visible
 
     widget.mode = "regions"
+    shown = widget.preview.data
+    stroke(layer, 1, 10, range(3, 12))
+    widget.wait(5)
+    assert np.array_equal(widget.preview.data, shown)
     assert not layer.visible
     layer.visible = True  # what the user shows stays
     widget.n_regions = 5
@@ -449,12 +411,29 @@ def classes(segmented):
     return segmented
 
 
-def test_classes_have_names_and_colors_from_the_start(classes):
+def test_classes_have_names_and_colors_from_the_start_and_by_the_list(classes, monkeypatch):
+    from qtpy.QtGui import QColor
+
     assert classes.class_names == ("class 1", "class 2")
     assert classes.class_colors == ("#e69f00", "#56b4e9")
     rows = classes._dock.segments.classes.rows
     shown = [row.name.placeholderText() for row in rows if not row.isHidden()]  # in grey
     assert shown == ["class 1", "class 2"]
+
+    row = rows[1]
+    row.name.setText("gland")
+    row.name.editingFinished.emit()
+    dialog = "napari_aeseg._napari.views.classes.QColorDialog.getColor"
+    monkeypatch.setattr(dialog, lambda *_: QColor("#102030"))
+    row.swatch.click()
+    classes.wait(5)
+    assert classes.class_names == ("class 1", "gland")
+    assert classes.class_colors[1] == "#102030"
+    assert np.allclose(classes.preview.get_color(2), np.array([0x10, 0x20, 0x30, 255]) / 255)
+    assert "#102030" in row.swatch.styleSheet()
+    monkeypatch.setattr(dialog, lambda *_: QColor())
+    row.swatch.click()  # and thinks better of it
+    assert classes.class_colors[1] == "#102030"
 
 
 def test_names_and_colors_by_property(classes):
@@ -469,36 +448,11 @@ def test_names_and_colors_by_property(classes):
     classes.n_classes = 3
     assert classes.class_names == ("dark", "bright", "class 3")
 
-
-def test_names_and_colors_by_the_list(classes, monkeypatch):
-    from qtpy.QtGui import QColor
-
-    row = classes._dock.segments.classes.rows[1]
-    row.name.setText("gland")
-    row.name.editingFinished.emit()
-    monkeypatch.setattr(
-        "napari_aeseg._napari.views.classes.QColorDialog.getColor", lambda *_: QColor("#102030")
-    )
-    row.swatch.click()
-    classes.wait(5)
-
-    assert classes.class_names == ("class 1", "gland")
-    assert classes.class_colors[1] == "#102030"
-    assert np.allclose(classes.preview.get_color(2), np.array([0x10, 0x20, 0x30, 255]) / 255)
-    assert "#102030" in row.swatch.styleSheet()
-    monkeypatch.setattr(
-        "napari_aeseg._napari.views.classes.QColorDialog.getColor", lambda *_: QColor()
-    )
-    row.swatch.click()  # and thinks better of it
-    assert classes.class_colors[1] == "#102030"
-
-
-def test_names_and_colors_that_do_not_fit_are_refused(classes):
-    for name, value in [
+    for name, value in [  # which do not fit
         ("class_names", ("one",)),
-        ("class_names", ("a", 2)),
+        ("class_names", ("a", 2, "c")),
         ("class_colors", ("#112233",)),
-        ("class_colors", ("#112233", "red")),
+        ("class_colors", ("#112233", "#445566", "red")),
     ]:
         before = getattr(classes, name)
         with pytest.raises(InputError, match=name):
@@ -528,15 +482,6 @@ def test_fixed_classes_are_kept_with_the_model_and_its_file(classes, tmp_path):
     assert np.array_equal(classes.preview.data, shown)
 
 
-def test_names_given_after_fixing_reach_the_model(classes):
-    classes.classes_fixed = True
-    classes.class_names = ("dark", "bright")
-    classes.class_colors = ("#112233", "#445566")
-
-    assert classes.model.prototypes.names == ("dark", "bright")
-    assert classes.model.prototypes.colors == ("#112233", "#445566")
-
-
 def test_fixed_classes_have_the_same_ids_in_a_second_image(classes):
     fix = classes._dock.segments.classes.fix_box
     fix.click()
@@ -562,12 +507,16 @@ def test_fixed_classes_have_the_same_ids_in_a_second_image(classes):
     assert np.array_equal(classes.previews[image].data, classes.hierarchy.classes(2, refine=False))
 
 
-def test_fixed_classes_do_not_follow_n_classes(classes):
+def test_fixed_classes_follow_names_and_colors_but_not_n_classes(classes):
     classes.classes_fixed = True
     shown = classes.preview.data
     classes.n_classes = 5
     assert np.array_equal(classes.preview.data, shown)
     assert classes.class_names == ("class 1", "class 2")
+    classes.class_names = ("dark", "bright")
+    classes.class_colors = ("#112233", "#445566")
+    assert classes.model.prototypes.names == ("dark", "bright")
+    assert classes.model.prototypes.colors == ("#112233", "#445566")
 
     classes.classes_fixed = False
     classes.wait(5)

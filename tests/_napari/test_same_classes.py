@@ -65,18 +65,18 @@ def test_objects_are_detected_in_the_classes_of_the_example(bright_objects):
     assert [request.prototypes is None for request in requests] == [True, False]
 
 
-@pytest.mark.parametrize("fixed", [False, True])
-def test_an_image_with_other_channels_has_classes_of_its_own(widget, fixed):
+def test_an_image_with_other_channels_has_classes_of_its_own(widget):
     widget.mode, widget.n_classes = "classes", 2
     widget.segment()
     widget.wait(20)
-    if fixed:
-        widget.classes_fixed = True
     rgb = np.stack([halves()] * 3, axis=-1).clip(0, 1)
     colour = add_image(widget, rgb, "colour", choose=False, rgb=True)
-    widget.images = [*widget.images, colour]
-    widget.segment()
-    widget.wait(30)
+    for fixed in (False, True):
+        if fixed:
+            widget.classes_fixed = True
+        widget.images = widget.viewer_model.layers["halves"], colour
+        widget.segment()
+        widget.wait(30)
 
-    assert widget.previews[colour].data[24, [4, 44]].tolist() == [1, 2]
-    assert ("classes of its own" in widget._dock.status.text.text()) == fixed
+        assert widget.previews[colour].data[24, [4, 44]].tolist() == [1, 2]
+        assert ("classes of its own" in widget._dock.status.text.text()) == fixed

@@ -152,11 +152,10 @@ def test_another_model_is_not_taken_for_its_own(widget, saved):
         widget.classes_fixed = True
 
 
-@pytest.mark.parametrize("open_image", [True, False])
 @pytest.mark.parametrize(
     ("axes", "kind"), [("CYX", {}), ("YXC", {}), ("YXC", {"rgb": True}), ("ZYX", {})]
 )
-def test_images_of_all_kinds(widget, path, axes, kind, open_image):
+def test_images_of_all_kinds(widget, path, axes, kind):
     widget.viewer_model.layers.clear()
     shape = {"C": 3, "Z": 5, "Y": 24, "X": 20}
     rng = np.random.default_rng(0)
@@ -165,22 +164,24 @@ def test_images_of_all_kinds(widget, path, axes, kind, open_image):
     tree.save(path)
     if kind:  # with an alpha channel, which is no part of the image
         data = np.concatenate([data, np.full((24, 20, 1), 255, np.uint8)], axis=-1)
-    if open_image:
-        layer = Image(data, name="it", **kind)
-        layer.scale = (2.0, 0.5, 0.5)[-layer.ndim :]
-        widget.viewer_model.add_layer(layer)
-    widget.open_hierarchy(path)
-    widget.n_regions = 4
+    layer = Image(data, name="it", **kind)
+    layer.scale = (2.0, 0.5, 0.5)[-layer.ndim :]
+    for name in ("tissue brightness", "it"):
+        widget.viewer_model.layers.clear()
+        if name == "it":
+            widget.viewer_model.add_layer(layer)
+        widget.open_hierarchy(path)
+        widget.n_regions = 4
 
-    assert widget.images[0].name == ("it" if open_image else "tissue brightness")
-    assert np.array_equal(labels_in(widget.preview.data, tree.axes), tree.regions(4, refine=False))
-    if open_image:
-        kept_axes = slice(1 if axes[0] == "C" else 0, None)
-        size = 3 if axes == "YXC" and not layer.rgb else 1  # one step for all channels
-        assert np.array_equal(widget.preview.scale[:2], layer.scale[kept_axes][:2])
-        assert widget.preview.scale[-1] == size * layer.scale[-1]
-    (kept,) = widget.keep()
-    assert len(measured(kept)) == 4
+        assert widget.images[0].name == name
+        found = labels_in(widget.preview.data, tree.axes)
+        assert np.array_equal(found, tree.regions(4, refine=False))
+        (kept,) = widget.keep()
+        assert len(measured(kept)) == 4
+    kept_axes = slice(1 if axes[0] == "C" else 0, None)
+    size = 3 if axes == "YXC" and not layer.rgb else 1  # one step for all channels
+    assert np.array_equal(widget.preview.scale[:2], layer.scale[kept_axes][:2])
+    assert widget.preview.scale[-1] == size * layer.scale[-1]
 
 
 def test_edits_and_strokes_stay_when_the_same_is_opened_again(segmented, path):
@@ -228,15 +229,17 @@ def test_saving_and_opening_wait_for_other_tasks(widget, saved):
     assert not widget._dock.segments.open_button.isEnabled()
 
 
-@pytest.mark.parametrize("typed", ["a", "a.zarr", "a.aeseg.zarr"])
-def test_the_dialog_gives_the_ending(segmented, tmp_path, monkeypatch, typed):
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / typed), ""))
-    segmented._dock.segments.save_button.click()
-    segmented.wait(20)
-    assert load_hierarchy(tmp_path / "a.aeseg.zarr").n_patches == segmented.hierarchy.n_patches
-
-
-def test_thinking_better_of_it_does_nothing(segmented, monkeypatch):
+def test_the_dialog_gives_the_ending_and_thinking_better_of_it_does_nothing(
+    segmented, tmp_path, monkeypatch
+):
+    for typed in ("a", "b.zarr", "c.aeseg.zarr"):
+        monkeypatch.setattr(
+            QFileDialog, "getSaveFileName", lambda *_, t=typed: (f"{tmp_path}/{t}", "")
+        )
+        segmented._dock.segments.save_button.click()
+        segmented.wait(20)
+        path = tmp_path / f"{typed[0]}.aeseg.zarr"
+        assert load_hierarchy(path).n_patches == segmented.hierarchy.n_patches
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: ("", ""))
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
     before = segmented.hierarchy

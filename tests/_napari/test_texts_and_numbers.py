@@ -36,34 +36,29 @@ def rest(widget) -> None:
 # Errors
 
 
-@pytest.mark.parametrize(
-    ("target", "act"),
-    [
-        ("layers.kept_layers.KeptLayers._keep", lambda dock: dock.segments.keep_button.click()),
-        (
-            "corrections.ManualCorrections.fix_classes",
-            lambda dock: dock.segments.classes.fix_box.click(),
-        ),
-        ("controller.script_of", lambda dock: dock.script_button.click()),
-        ("controller.color_by", lambda dock: dock.color_box.textActivated.emit("label")),
-    ],
-)
-def test_errors_of_buttons_are_reported_once(segmented, shown, monkeypatch, target, act):
-    if target.startswith("corrections"):
-        segmented.mode = "classes"
+def test_errors_of_buttons_are_reported_once(segmented, shown, monkeypatch):
+    dock = segmented._dock
+    segmented.mode = "classes"
     segmented.keep()
     segmented.wait(30)
-    segmented.n_regions = 4
     events = heard(segmented, "failed")
-    with monkeypatch.context() as patch:
-        patch.setattr(f"napari_aeseg._napari.{target}", refuse)
-        act(segmented._dock)
-        with pytest.raises(RuntimeError, match="it broke"):
-            segmented.wait(30)
+    for target, act in {
+        "layers.kept_layers.KeptLayers._keep": dock.segments.keep_button.click,
+        "corrections.ManualCorrections.fix_classes": dock.segments.classes.fix_box.click,
+        "controller.script_of": dock.script_button.click,
+        "controller.color_by": lambda: dock.color_box.textActivated.emit("label"),
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(f"napari_aeseg._napari.{target}", refuse)
+            act()
+            with pytest.raises(RuntimeError, match="it broke"):
+                segmented.wait(30)
 
-    assert len(events) == 1
-    assert shown == ["RuntimeError: it broke"]
-    rest(segmented)
+        assert len(events) == 1, target
+        assert shown == ["RuntimeError: it broke"], target
+        rest(segmented)
+        events.clear()
+        shown.clear()
 
 
 def test_errors_of_the_preview_are_reported(segmented, shown, monkeypatch):
@@ -267,35 +262,34 @@ def kept(widget):
 
 
 @pytest.mark.parametrize(
-    ("axes", "scale", "units", "unit", "area"),
+    ("axes", "scale", "given"),
     [
-        ("YX", (2, 0.5), ("um", "um"), "micrometer", 1.0),
-        ("YX", (2, 0.5), ("um", "nm"), "nanometer", 1000.0),
-        ("YX", (2, 0.5), ("um", "pixel"), "pixel", 1.0),
-        ("YX", (2, 0.5), None, "pixel", 1.0),
-        ("ZYX", (3, 500, 250), ("um", "nm", "nm"), "nanometer", 3e3 * 500 * 250),
-        ("TYX", (60, 2, 0.5), ("s", "um", "um"), "micrometer", 1.0),
+        ("YX", (2, 0.5), [(("um", "um"), "micrometer", 1.0), (("um", "nm"), "nanometer", 1000.0),
+                          (("um", "pixel"), "pixel", 1.0), (None, "pixel", 1.0)]),
+        ("ZYX", (3, 500, 250), [(("um", "nm", "nm"), "nanometer", 3e3 * 500 * 250)]),
+        ("TYX", (60, 2, 0.5), [(("s", "um", "um"), "micrometer", 1.0)]),
     ],
 )  # fmt: skip
 def test_lengths_in_tables_are_in_the_unit_that_they_say(
-    widget, tmp_path, axes, scale, units, unit, area
+    widget, model, tmp_path, axes, scale, given
 ):
     data = halves() if axes == "YX" else np.stack([halves()] * 3)
-    add_image(widget, data, "other", scale=scale, units=units)
-    widget.axes = axes
+    image = add_image(widget, data, "other", scale=scale)
+    widget.axes, widget.model = axes, model
     widget.segment()
     widget.wait(30)
     widget.n_regions = 1
-    layer = kept(widget)
-    path = tmp_path / "kept.csv"
-    widget.export_table(path, layer)
+    for units, unit, area in given:
+        image.units = units
+        path = tmp_path / "kept.csv"
+        widget.export_table(path, kept(widget))
 
-    table = pd.read_csv(path)
-    assert table["unit"].tolist() == [unit]
-    assert table["area"].item() == pytest.approx(data.size * area)
-    y, x = table["centroid_y"].item(), table["centroid_x"].item()
-    thousand = 1000 if units == ("um", "nm") else 1
-    assert (y, x) == pytest.approx((23.5 * scale[-2] * thousand, 23.5 * scale[-1]))
+        table = pd.read_csv(path)
+        assert table["unit"].tolist() == [unit]
+        assert table["area"].item() == pytest.approx(data.size * area)
+        y, x = table["centroid_y"].item(), table["centroid_x"].item()
+        thousand = 1000 if units == ("um", "nm") else 1
+        assert (y, x) == pytest.approx((23.5 * scale[-2] * thousand, 23.5 * scale[-1]))
 
 
 def test_a_layer_that_is_given_another_unit_is_measured_in_it(segmented, tmp_path):

@@ -48,7 +48,7 @@ def run(runner, tmp_path):
     """Return a function that runs a script in another process, and gives what it wrote by name."""
 
     def run_script(text: str) -> dict[str, np.ndarray]:
-        folder = tmp_path / "run"
+        folder = tmp_path / f"run {len(list(tmp_path.glob('run *')))}"
         folder.mkdir()
         (folder / "script.py").write_text(text)
         print(folder / "script.py", file=runner.stdin, flush=True)
@@ -82,7 +82,6 @@ def objects(widget) -> None:
 
 
 def objects_of_classes(widget) -> None:
-    objects(widget)
     widget.n_classes, widget.class_ids = 2, (2,)
     widget.wait(60)
 
@@ -94,10 +93,8 @@ def fixed_classes(widget) -> None:
 
 
 def objects_of_fixed_classes(widget) -> None:
-    fixed_classes(widget)
     objects(widget)
-    widget.class_ids = (2,)
-    widget.wait(60)
+    objects_of_classes(widget)
 
 
 def strokes(widget) -> None:
@@ -139,28 +136,41 @@ def several(widget) -> None:
 
 
 SHOWN = {
-    "suggested": lambda w: None,
-    "locked and similar": locked_and_similar,
     "regions": lambda w: setattr(w, "n_regions", 7),
     "threshold": lambda w: setattr(w, "threshold", 0.3),
     "classes": lambda w: setattr(w, "mode", "classes"),
     "too many classes": lambda w: (setattr(w, "n_classes", 30), setattr(w, "mode", "classes")),
+    "weights": weights,
+    "locked and similar": locked_and_similar,
+    "edits": edits,
+    "strokes": strokes,
     "fixed classes": fixed_classes,
     "objects": objects,
     "objects of classes": objects_of_classes,
     "objects of fixed classes": objects_of_fixed_classes,
-    "strokes": strokes,
-    "edits": edits,
-    "weights": weights,
     "several images": several,
 }
 
 
-@pytest.mark.parametrize("shown", SHOWN)
-def test_what_is_shown_is_made_again(segmented, run, shown):
-    SHOWN[shown](segmented)
+@pytest.mark.parametrize(
+    "together",
+    [
+        ("regions", "threshold", "classes", "too many classes"),
+        ("locked and similar",),
+        ("edits",),
+        ("strokes",),
+        ("weights", "objects", "objects of classes"),
+        ("fixed classes", "objects of fixed classes"),
+        ("several images",),
+    ],
+    ids=", ".join,
+)
+def test_what_is_shown_is_made_again(segmented, run, together):
+    """One dock for what does not depend on what was shown before."""
+    for shown in together:
+        SHOWN[shown](segmented)
 
-    assert_same(segmented, run(segmented.script))
+        assert_same(segmented, run(segmented.script))
 
 
 def test_patches_of_other_kinds(segmented, run):
@@ -215,12 +225,14 @@ def test_an_image_file(quick, run, tmp_path, saved, axes):
     assert_same(quick, run(script))
 
 
-def test_an_image_in_memory_is_saved(segmented, run, saved):
+def test_an_image_in_memory_and_a_model_of_a_script_are_saved(segmented, run, saved):
     script = segmented.script
 
     (path,) = saved.glob("*.npy")
     assert f"np.load({str(path)!r})" in script
     assert np.array_equal(np.load(path), segmented.images[0].data)
+    assert list(saved.glob("model *.aeseg.safetensors"))
+    assert_same(segmented, run(script))
 
 
 def test_an_image_that_was_changed_after_it_was_opened_is_saved(quick, run, tmp_path, model):
@@ -273,7 +285,9 @@ def test_the_base_model(widget, run):
     assert_same(widget, run(script))
 
 
-def test_a_model_that_was_loaded(widget, run, model, tmp_path):
+def test_a_model_that_was_loaded_or_saved_where_its_file_is_gone(
+    widget, run, model, tmp_path, saved
+):
     path = tmp_path / "cells.aeseg.safetensors"
     model.save(path)
     widget.load_model(path)
@@ -283,22 +297,11 @@ def test_a_model_that_was_loaded(widget, run, model, tmp_path):
 
     assert f"aeseg.load_model({str(path)!r})" in script
     assert_same(widget, run(script))
-
-
-def test_a_model_whose_file_is_gone_is_saved(widget, run, model, tmp_path, saved):
-    path = tmp_path / "cells.aeseg.safetensors"
-    model.save(path)
-    widget.load_model(path)
-    segment(widget)
+    assert not list(saved.glob("model *"))
     path.unlink()
 
     assert_same(widget, run(widget.script))
     assert list(saved.glob("model *"))
-
-
-def test_a_model_of_a_script_is_saved(segmented, run, saved):
-    assert_same(segmented, run(segmented.script))
-    assert list(saved.glob("model *.aeseg.safetensors"))
 
 
 @pytest.mark.parametrize("start", ["new", "base", "current"])
@@ -394,19 +397,19 @@ def test_the_button_copies_it(segmented):
     assert "on the clipboard" in segmented._dock.status.text.text()
 
 
-@pytest.mark.parametrize("shown", ["regions", "fixed classes", "weights", "strokes", "edits"])
-def test_what_was_opened_is_opened_again(segmented, run, tmp_path, saved, shown):
+def test_what_was_opened_is_opened_again(segmented, run, tmp_path):
     path = tmp_path / "halves.aeseg.zarr"
     segmented.save_hierarchy(path)
     segmented.open_hierarchy(path)
-    SHOWN[shown](segmented)
+    for shown in ("regions", "edits", "weights", "strokes", "fixed classes"):
+        SHOWN[shown](segmented)
 
-    script = segmented.script
+        script = segmented.script
 
-    assert f"aeseg.load_hierarchy({str(path)!r})" in script
-    assert ("model = " in script) is (shown == "fixed classes")
-    assert "build_hierarchy" not in script
-    assert_same(segmented, run(script))
+        assert f"aeseg.load_hierarchy({str(path)!r})" in script
+        assert ("model = " in script) is (shown == "fixed classes")
+        assert "build_hierarchy" not in script
+        assert_same(segmented, run(script))
 
 
 def test_opened_and_segmented_images_are_in_one_script(segmented, run, tmp_path, model):

@@ -57,6 +57,7 @@ def test_columns(segmented):
     table = measured(layer)
     assert list(table.columns) == COLUMNS
     labels, image = layer.data, segmented.images[0].data
+    assert segmented.hierarchy.axes.inferred
     error = segmented.model.reconstruction_error(image, device="cpu")
     for _, row in table.iterrows():
         here = labels == row["index"]
@@ -74,19 +75,15 @@ def test_columns(segmented):
 
 def test_units(segmented):
     image = segmented.images[0]
-    image.scale, image.units = (0.5, 0.25), ("um", "um")
-    layer = kept(segmented)
-
-    assert layer.features["area"].sum() == pytest.approx(48 * 48 / 8)
-    assert str(layer.units[0]) == "micrometer"
-
-
-def test_an_image_without_a_scale_is_measured_in_pixels(segmented):
-    segmented.images[0].scale = (1, 1)
+    image.scale = (1, 1)
     table = kept(segmented).features
-
     assert "area_pixels" not in table
     assert table["area"].sum() == 48 * 48
+
+    image.scale, image.units = (0.5, 0.25), ("um", "um")
+    layer = kept(segmented)
+    assert layer.features["area"].sum() == pytest.approx(48 * 48 / 8)
+    assert str(layer.units[0]) == "micrometer"
 
 
 def test_a_volume_has_three_coordinates_and_channels_have_means(widget):
@@ -131,15 +128,11 @@ def test_objects_have_a_class_too(segmented):
     assert list(table["class"]) == [f"class {number}" for number in largest]
 
 
-def test_a_second_layer_has_all_columns_at_once(segmented):
+def test_a_second_layer_has_all_columns_at_once_until_the_image_is_segmented_anew(segmented):
     kept(segmented)
     segmented.n_regions = 7
-
     assert list(kept(segmented, wait=False).features.columns) == COLUMNS
 
-
-def test_segmenting_anew_measures_anew(segmented, model):
-    kept(segmented)
     segmented.segment()
     segmented.wait(20)
 
@@ -260,10 +253,6 @@ def test_a_volume_is_segmented_by_its_voxels_and_says_how_it_was_read(widget):
     assert "voxel_size=(4.0, 0.5, 0.5)" in widget.script
     table = kept(widget).features
     assert table["area"].sum() == 4 * 48 * 48
-
-
-def test_a_hierarchy_says_whether_its_axes_were_inferred(segmented):
-    assert segmented.hierarchy.axes.inferred
 
 
 def test_time_is_counted_in_frames(widget):

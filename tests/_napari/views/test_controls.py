@@ -618,23 +618,21 @@ def test_the_smallest_size_of_objects_cannot_be_set_above_the_largest(segmented)
     assert (segmented.min_size, segmented.max_size) == (12, 12)
 
 
-@pytest.mark.parametrize(
-    ("act", "argument", "expected"),
-    [
-        (lambda w: choose(1)(w._dock.model.device_box), "device", "cpu"),
-        (lambda w: choose(1)(w._dock.model.start_box), "init", "base"),
-        (lambda w: choose(2)(w._dock.model.start_box), "init", "the model"),
-        (lambda w: write("XY")(w._dock.images.axes_field), "axes", ["XY"]),
-    ],
-)
-def test_other_choices_reach_the_training(widget, calls, act, argument, expected):
+def test_other_choices_reach_the_training(widget, calls):
     widget.device = "auto"
-    act(widget)
-    model = widget.model
-    widget.train()
-    widget.wait(20)
-
-    assert calls[-1][1][argument] == (model if expected == "the model" else expected)
+    dock, model = widget._dock, widget.model
+    for act, argument, expected in [
+        (lambda: choose(1)(dock.model.device_box), "device", "cpu"),
+        (lambda: choose(1)(dock.model.start_box), "init", "base"),
+        (lambda: choose(2)(dock.model.start_box), "init", model),
+        (lambda: write("XY")(dock.images.axes_field), "axes", ["XY"]),
+        (lambda: None, "preview_seconds", None),
+        (lambda: click(dock.model.watch_box), "preview_seconds", 1.0),
+    ]:
+        act()
+        widget.train()
+        widget.wait(20)
+        assert calls[-1][1][argument] == expected, argument
 
 
 def test_device_and_axes_reach_the_segmentation(widget, calls):
@@ -645,17 +643,6 @@ def test_device_and_axes_reach_the_segmentation(widget, calls):
 
     assert calls[-1][1]["device"] == "cpu"
     assert calls[-1][1]["axes"].letters == "XY"
-
-
-def test_watching_reaches_the_training(widget, calls):
-    widget.train()
-    widget.wait(20)
-    assert calls[-1][1]["preview_seconds"] is None
-    click(widget._dock.model.watch_box)
-    widget.train()
-    widget.wait(20)
-
-    assert calls[-1][1]["preview_seconds"] == 1.0
 
 
 def test_resume_reaches_the_training(widget, calls, monkeypatch):
@@ -671,31 +658,25 @@ def test_resume_reaches_the_training(widget, calls, monkeypatch):
 # Presets
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets(widget, name):
-    widget.training_params = QUICK.updated(seed=7)
+def test_presets(widget):
     box = widget._dock.model.preset_box
-    assert widget.preset is None
-    assert box.currentText() == "Custom"
+    for name in PRESETS:
+        widget.training_params = QUICK.updated(seed=7)
+        assert widget.preset is None
+        assert box.currentText() == "Custom"
+        choose(box.findText("Custom"))(box)
+        assert widget.training_params == QUICK.updated(seed=7)
 
-    choose(box.findData(name))(box)
+        choose(box.findData(name))(box)
 
-    assert widget.preset == name
-    assert widget.training_params == TrainingParams.preset(name).updated(seed=7)
-    assert box.findText("Custom") < 0
-    change(widget._dock.model.form.controls["width"])
-    assert widget.preset is None
-    assert box.currentText() == "Custom"
-    widget.preset = name
-    assert widget._dock.model.form.controls["width"].value == widget.training_params.width
-
-
-def test_choosing_custom_changes_nothing(widget):
-    widget.training_params = QUICK
-    box = widget._dock.model.preset_box
-    choose(box.findText("Custom"))(box)
-
-    assert widget.training_params == QUICK
+        assert widget.preset == name
+        assert widget.training_params == TrainingParams.preset(name).updated(seed=7)
+        assert box.findText("Custom") < 0
+        change(widget._dock.model.form.controls["width"])
+        assert widget.preset is None
+        assert box.currentText() == "Custom"
+        widget.preset = name
+        assert widget._dock.model.form.controls["width"].value == widget.training_params.width
 
 
 def test_unknown_names_are_refused(widget):

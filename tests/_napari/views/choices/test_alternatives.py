@@ -81,9 +81,7 @@ def test_a_click_sets_the_controls_and_the_preview_follows(with_thumbnails, view
         assert np.array_equal(with_thumbnails.preview.data, expected)
         assert [b.isChecked() for b in visible(view)].index(True) == number
         assert sum(b.isChecked() for b in visible(view)) == 1
-
-
-def test_the_space_bar_is_a_click(with_thumbnails, view, qtbot):
+    # So does the space bar
     qtbot.keyClick(visible(view)[1], Qt.Key.Key_Space)
     assert with_thumbnails.comparison == with_thumbnails._state.alternatives.settings[1].comparison
 
