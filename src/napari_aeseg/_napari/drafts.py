@@ -142,8 +142,9 @@ def write_draft(draft: Draft, path: Path) -> None:
     values["cut"]["edits"] = [edit.record for edit in draft.cut.edits]
     if draft.is_by_hand:  # edits of images in blocks and examples have no array of their own
         arrays[_BY_HAND] = np.array(True)
+    text = json.dumps(values, default=lambda number: number.item())  # scripts give NumPy's numbers
     with atomic_write(path) as part:
-        np.savez_compressed(part, values=np.array(json.dumps(values)), **arrays)
+        np.savez_compressed(part, values=np.array(text), **arrays)
 
 
 def has_work_by_hand(path: Path) -> bool:

@@ -29,7 +29,7 @@ def worked_on(segmented, saved, model):
     segmented.load_model(saved.with_name("model.aeseg.safetensors"))
     segmented.segment()
     segmented.wait(20)
-    segmented.n_regions = 8
+    segmented.n_regions = np.int64(8)  # as scripts get it from labels
     segmented.merge((4, 4), (4, 40))
     segmented.lock((40, 40))
     segmented.class_names = ("dark", "bright", "other")
