@@ -42,12 +42,14 @@ def run(codes, page, **names):
 
 @pytest.fixture
 def quick(request, monkeypatch, tmp_path):
-    """Let trainings take four steps, samples be small, and files go to a folder of their own."""
+    """Let trainings take four steps of a small network, samples be small; files go to a folder."""
     train_steps = pipeline.train_steps
 
     def quick_steps(images, params=None, *arguments, **options):
         if not options.get("resume"):
-            params = (params or pipeline.TrainingParams()).updated(steps=4, batch_size=2)
+            small = {} if options.get("init") else {"width": 4, "convolutions": 1}
+            params = params or pipeline.TrainingParams()
+            params = params.updated(steps=4, batch_size=2, **small)
         return train_steps(images, params, *arguments, **options)
 
     side = SIDES["widget" if "widget" in request.node.name else "script"]

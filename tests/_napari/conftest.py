@@ -39,7 +39,7 @@ def no_pauses():
         patch.setattr("napari_aeseg._napari.work.worker._MILLISECONDS_BETWEEN_CHECKS", 1)
         patch.setattr("napari_aeseg._napari.layers.preview._MILLISECONDS_TO_UPDATE", 1)
         patch.setattr("napari_aeseg._napari.work.alternatives._MILLISECONDS_OF_REST", 40)
-        patch.setattr("napari_aeseg._napari.work.refinement._MILLISECONDS_OF_REST", 5)
+        patch.setattr("napari_aeseg._napari.work.answers._MILLISECONDS_OF_REST", 5)
         yield
 
 

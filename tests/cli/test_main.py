@@ -78,16 +78,24 @@ def test_an_error_is_printed_without_traceback(run, files, grey_model, tmp_path,
     assert not list(tmp_path.glob("m*"))
 
 
-def test_an_error_of_the_installed_command_is_one_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "napari_aeseg.cli", "info", tmp_path / "lost"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+CLI = """
+import atexit, runpy, sys
+
+def say():
+    print(*sorted(m for m in sys.modules if m.startswith("napari_aeseg.cli.")))
+
+atexit.register(say)
+runpy.run_module("napari_aeseg.cli", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_an_error_of_the_command_is_one_line_and_only_its_module_is_imported(tmp_path):
+    command = [sys.executable, "-c", CLI, "info", tmp_path / "lost"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("napari-aeseg: There is no file")
     assert len(done.stderr.splitlines()) == 1
+    assert done.stdout.split() == ["napari_aeseg.cli.info", "napari_aeseg.cli.options"]
 
 
 def test_interruption_is_not_an_error(run, files, tmp_path, monkeypatch):
@@ -125,17 +133,6 @@ def test_wrong_usage_is_shown(capsys, arguments):
         main(arguments)
     assert end.value.code == 2
     assert "usage: napari-aeseg" in capsys.readouterr().err
-
-
-def test_only_the_module_of_the_command_is_imported(tmp_path):
-    code = (
-        "import sys\n"
-        "from napari_aeseg.cli import main\n"
-        f"main(['info', {str(tmp_path / 'lost')!r}])\n"
-        "print(*sorted(m for m in sys.modules if m.startswith('napari_aeseg.cli.')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["napari_aeseg.cli.info", "napari_aeseg.cli.options"]
 
 
 def test_help_lists_the_commands(capsys):

@@ -463,13 +463,26 @@ def test_the_ends_of_balance_are_named(widget):
     assert [label.text() for label in balance.findChildren(QLabel)] == ["brightness", "texture"]
 
 
-@pytest.mark.parametrize("prepare", dict.fromkeys(row[0] for row in CONTROLS.values()))
-def test_every_control_has_an_effect(ready, prepare):
-    """One dock for all controls with the same preparation: opening it takes most of the time."""
+#: Preparations in one dock, since opening it takes most of the time; the others have one each.
+IN_ONE_DOCK = [
+    (objects, objects_of_a_size, objects_of_a_largest_size, objects_of_a_diameter,
+     objects_at_the_edge, objects_of_classes),
+    (of_six_regions, edited, undone, with_examples, outlined, own_scale),
+    (classes, markers, segments, examples),
+]  # fmt: skip
+IN_ONE_DOCK += [
+    (prepare,)
+    for prepare in dict.fromkeys(row[0] for row in CONTROLS.values())
+    if prepare not in sum(IN_ONE_DOCK, ())
+]
+
+
+@pytest.mark.parametrize("preparations", IN_ONE_DOCK, ids=lambda some: some[0].__name__)
+def test_every_control_has_an_effect(ready, preparations):
     state = ready._state
     images, results, cut = state.images, state.results, state.cut
-    for path, (preparation, act, effect) in CONTROLS.items():
-        if preparation is not prepare:
+    for path, (prepare, act, effect) in CONTROLS.items():
+        if prepare not in preparations:
             continue
         state.images, state.results = images, {**state.results, **results}
         state.cut, state.tool = cut, None
