@@ -165,3 +165,18 @@ def test_borders_follow_the_pixels_where_they_are_seen(large):
     large.refine = False
     large.wait(60)
     assert np.array_equal(preview.data[0].compute(), coarse)
+
+
+def test_a_saved_hierarchy_opens_without_its_image(large, tmp_path):
+    path = tmp_path / "large.aeseg.zarr"
+    large.n_regions = 5
+    large.save_hierarchy(path)
+    expected = large.preview.data[0].compute()
+    large.viewer_model.layers.clear()
+
+    for _ in range(2):  # opened again, in the same layer
+        large.open_hierarchy(path)
+        large.wait(60)
+
+    assert len(large.viewer_model.layers) == 2
+    assert np.array_equal(large.preview.data[0].compute(), expected)

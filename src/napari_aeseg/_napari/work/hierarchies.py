@@ -94,10 +94,14 @@ class HierarchyIO:
 
     def _brightness_layer(self, path: Path, hierarchy: Hierarchy) -> Image:
         """Show the brightness that the hierarchy stores, for the labels to lie on."""
-        values = np.asarray(hierarchy.brightness, np.float32)
+        values: Any = np.asarray(hierarchy.brightness, np.float32)
+        if hierarchy.brightness is None:  # of an image in blocks: there is that of each patch
+            levels = hierarchy.map_to_pyramid(hierarchy.statistics.intensity.mean(axis=1))
+            values = levels if len(levels) > 1 else levels[0]
         name = f"{path.name.removesuffix(HIERARCHY_SUFFIX)} brightness"
         for image, result in self._state.results.items():
-            if result.path == path and not result.has_image and image.data.shape == values.shape:
+            is_same = image.data.shape == hierarchy.axes.space_shape
+            if result.path == path and not result.has_image and is_same:
                 image.data = values  # opened again
                 return image
         return unwrapped(self._viewer.add_image(values, name=name))
