@@ -251,15 +251,13 @@ def read_array(
     return values
 
 
-def open_ids(path: Path, name: str, shape: tuple[int, ...], n_patches: int) -> Any:
-    """Return the patch ids of a folder as a dask array of int32; chunks are checked when read."""
-    return open_lazily(path, name, shape, "int32", ids_below=n_patches)
-
-
 def open_lazily(
     path: Path, name: str, shape: tuple[int, ...], dtype: str, ids_below: int | None = None
 ) -> Any:
-    """Return an array of a folder as a dask array; chunks are checked when read."""
+    """Return an array of a folder as a dask array; chunks are checked when read.
+
+    Of patch ids, `ids_below` is the number of patches.
+    """
     import dask.array as da
 
     with wrapping_errors(path, name):

@@ -15,7 +15,6 @@ from napari_aeseg.images.axes import Axes, Source, read_axes
 from napari_aeseg.io.zarr_folder import (
     ZarrFolderWriter,
     check_memory,
-    open_ids,
     open_lazily,
     read_array,
     read_header,
@@ -194,7 +193,8 @@ def read_hierarchy(path: str | PathLike[str]) -> dict[str, Any]:
     check_memory(folder, expected)
     arrays = {name: read_array(folder, header, name, expected[name]) for name in expected}
     n_patches = len(arrays["statistics/count"])
-    arrays |= {name: open_ids(folder, name, s, n_patches) for name, s in ids_shapes.items()}
+    for name, shape in ids_shapes.items():
+        arrays[name] = open_lazily(folder, name, shape, "int32", ids_below=n_patches)
     of_patches = None
     if ids_shapes and header.get("evidence") is not None:
         of_patches = PatchEvidence(*(arrays[name] for name in _OF_PATCHES))

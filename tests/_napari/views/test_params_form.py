@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_aeseg import ComparisonParams, InputError, SegmentationParams, TrainingParams
+from napari_aeseg import InputError, SegmentationParams, TrainingParams
 from napari_aeseg._napari.views.params_form import ParamsForm, as_shown, as_value
 
 STAGES = [TrainingParams, SegmentationParams]
@@ -133,16 +133,6 @@ def test_setting_the_value_clears_invalid_entries(qtbot):
     form.value = SegmentationParams()
 
     form.check()
-
-
-def test_excluded_fields_keep_their_value(qtbot):
-    form = ParamsForm(ComparisonParams(balance=0.3), exclude=("balance",))
-    qtbot.addWidget(form)
-
-    form.controls["scale"].value = "20"
-
-    assert "balance" not in form.controls
-    assert form.value == ComparisonParams(balance=0.3, scale=20)
 
 
 def test_shown_text():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -31,9 +30,7 @@ class ParamsForm(QWidget):
 
     changed = Signal(object)  # the new value, when the user has changed it
 
-    def __init__(
-        self, value: TrainingParams | SegmentationParams, exclude: Collection[str] = ()
-    ) -> None:
+    def __init__(self, value: TrainingParams | SegmentationParams) -> None:
         super().__init__()
         self._value = value
         self.controls: dict[str, ValueWidget] = {}
@@ -43,8 +40,7 @@ class ParamsForm(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for name, info in type(value).model_fields.items():
-            if name not in exclude:
-                self._add(name, info, layout)
+            self._add(name, info, layout)
         self._show()
 
     @property
