@@ -7,11 +7,12 @@ import shutil
 import numpy as np
 import pytest
 from napari.layers import Image
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_aeseg as aeseg
 from _napari.conftest import QUICK, add_image, halves, heard, measured
 from napari_aeseg import HierarchyFileError, InputError, load_hierarchy
+from napari_aeseg._napari.views.dock import FolderDialog
 from napari_aeseg.images.napari_layers import labels_in
 
 
@@ -229,18 +230,33 @@ def test_saving_and_opening_wait_for_other_tasks(widget, saved):
     assert not widget._dock.segments.open_button.isEnabled()
 
 
+def test_a_session_is_saved_again_under_its_name(segmented, tmp_path, monkeypatch):
+    """Qt's dialog entered the folder and stayed open."""
+    segmented.images[0].name, segmented._dock._last_folder = "a", str(tmp_path)
+    monkeypatch.setattr(FolderDialog, "exec_", lambda self: self.accept() or self.result())
+    asked, path = [], tmp_path / "a.aeseg.zarr"
+    for answer in (None, QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes):
+        monkeypatch.setattr(
+            QMessageBox, "question", lambda *a, answer=answer: asked.append(a[-1]) or answer
+        )
+        before = path.stat().st_ino if path.exists() else None
+        segmented._dock.segments.save_button.click()
+        segmented.wait(20)
+        is_replaced = path.stat().st_ino != before
+        assert is_replaced == (answer != QMessageBox.StandardButton.No)
+    assert asked == ["a.aeseg.zarr exists already. Do you want to replace it?"] * 2
+
+
 def test_the_dialog_gives_the_ending_and_thinking_better_of_it_does_nothing(
     segmented, tmp_path, monkeypatch
 ):
     for typed in ("a", "b.zarr", "c.aeseg.zarr"):
-        monkeypatch.setattr(
-            QFileDialog, "getSaveFileName", lambda *_, t=typed: (f"{tmp_path}/{t}", "")
-        )
+        monkeypatch.setattr(FolderDialog, "ask", lambda *_, t=typed: (f"{tmp_path}/{t}", ""))
         segmented._dock.segments.save_button.click()
         segmented.wait(20)
         path = tmp_path / f"{typed[0]}.aeseg.zarr"
         assert load_hierarchy(path).n_patches == segmented.hierarchy.n_patches
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: ("", ""))
+    monkeypatch.setattr(FolderDialog, "ask", lambda *_: ("", ""))
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
     before = segmented.hierarchy
     segmented._dock.segments.save_button.click()

@@ -22,6 +22,8 @@ from napari_aeseg.io.atomic_write import remove_folder, temporary_name, with_fil
 KEY = "napari-aeseg"
 #: Raised whenever an older package could misread the folder.
 FORMAT_VERSION = 1
+#: What was done by hand in the window, beside the arrays.
+WORK_FILE = "work.npz"
 # The metadata file of a zarr group, and files that file managers leave in any folder.
 _GROUP_FILE, _FOREIGN_FILES = "zarr.json", {".DS_Store", "Thumbs.db", "desktop.ini"}
 # Numbers in a chunk.
@@ -134,7 +136,8 @@ def _check_replaceable(path: Path, members: set[str]) -> None:
     reason = "is no folder that napari-aeseg wrote"
     try:
         read_header(path)
-        foreign = {e.name for e in path.iterdir()} - members - _FOREIGN_FILES - {_GROUP_FILE}
+        foreign = {e.name for e in path.iterdir()} - members - _FOREIGN_FILES
+        foreign -= {_GROUP_FILE, WORK_FILE}
         if not foreign:
             return
         reason = f"has files that are not of a hierarchy ({', '.join(sorted(foreign)[:3])})"

@@ -30,6 +30,7 @@ from napari_aeseg import ComparisonParams, Cut, InputError, SegmentationParams, 
 from napari_aeseg._napari.layers.diagnostics import DIAGNOSTICS
 from napari_aeseg._napari.layers.image_input import camera_of
 from napari_aeseg._napari.state import DISPLAYS
+from napari_aeseg._napari.views.dock import FolderDialog
 from napari_aeseg.params import PRESETS
 from napari_aeseg.regions.cuts.cut import MODES
 from napari_aeseg.regions.objects.settings import POLARITIES
@@ -432,6 +433,7 @@ def ready(segmented, model, tmp_path, monkeypatch):
     }
     for name, answer in answers.items():
         monkeypatch.setattr(QFileDialog, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(FolderDialog, "ask", lambda *_: answers["getSaveFileName"])
     monkeypatch.setattr(
         "napari_aeseg._napari.views.classes.QColorDialog.getColor", lambda *_: QColor("#123456")
     )

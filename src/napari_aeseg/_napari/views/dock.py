@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QLabel,
+    QMessageBox,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -251,11 +252,10 @@ class Dock(QWidget):
         return self._remembered(QFileDialog.getExistingDirectory(self, title, self._folder))
 
     def ask_where_to_save_hierarchy(self, name: str) -> str | None:
-        """Ask for a folder that is to be made; None when the user cancels."""
+        """Ask for a folder that is to be made or replaced; None when the user cancels."""
         file_filter = f"AE Segment segmentations (*{HIERARCHY_SUFFIX})"
-        return self._ask_where(
-            "Save the segmentation", Path(name).stem, HIERARCHY_SUFFIX, file_filter
-        )
+        title = "Save the segmentation"
+        return self._ask_where(title, Path(name).stem, HIERARCHY_SUFFIX, file_filter)
 
     def ask_where_to_export(self, name: str) -> str | None:
         """Ask for a CSV file; None when the user cancels."""
@@ -263,8 +263,36 @@ class Dock(QWidget):
 
     def _ask_where(self, title: str, name: str, suffix: str, file_filter: str) -> str | None:
         start = str(Path(self._folder) / (name + suffix))
-        path, _ = QFileDialog.getSaveFileName(self, title, start, file_filter)
-        if self._remembered(path) is None or path.lower().endswith(suffix):
-            return path or None
-        # Some dialogs leave the ending out, or its first half.
-        return path.removesuffix(Path(suffix).suffix) + suffix
+        is_folder = suffix == HIERARCHY_SUFFIX
+        ask = FolderDialog.ask if is_folder else QFileDialog.getSaveFileName
+        path, _ = ask(self, title, start, file_filter)
+        if self._remembered(path) is None:
+            return None
+        has_asked = not is_folder and path.lower().endswith(suffix)  # whether to replace a file
+        if not path.lower().endswith(suffix):
+            # Some dialogs leave the ending out, or its first half.
+            path = path.removesuffix(Path(suffix).suffix) + suffix
+        return path if has_asked or not Path(path).exists() or self._may_replace(path) else None
+
+    def _may_replace(self, path: str) -> bool:
+        text = f"{Path(path).name} exists already. Do you want to replace it?"
+        return bool(QMessageBox.question(self, "Replace", text) == QMessageBox.StandardButton.Yes)
+
+
+class FolderDialog(QFileDialog):
+    """Asks for a folder to write; other dialogs enter one that is there already."""
+
+    @classmethod
+    def ask(cls, parent: QWidget, title: str, start: str, file_filter: str) -> tuple[str, str]:
+        """Return the path and the filter, as `QFileDialog.getSaveFileName` does."""
+        dialog = cls(parent, title, str(Path(start).parent), file_filter)
+        dialog.setOption(cls.Option.DontUseNativeDialog)
+        dialog.setAcceptMode(cls.AcceptMode.AcceptSave)
+        dialog.selectFile(Path(start).name)
+        return (dialog.selectedFiles()[0] if dialog.exec_() else ""), file_filter
+
+    def accept(self) -> None:
+        if self.selectedFiles()[0].lower().endswith(HIERARCHY_SUFFIX):
+            self.done(int(True))
+        else:
+            super().accept()

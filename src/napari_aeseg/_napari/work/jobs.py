@@ -16,6 +16,7 @@ from napari_aeseg._napari.drafts import Draft, read_draft, write_draft
 from napari_aeseg._napari.manifest.settings import prepare_folder
 from napari_aeseg._napari.work.imports import garbage_left_alone
 from napari_aeseg.images.axes import common_voxel_size
+from napari_aeseg.io.zarr_folder import WORK_FILE
 from napari_aeseg.params import BASE_MODEL, ComparisonParams, SegmentationParams, TrainingParams
 from napari_aeseg.progress import Progress, autosaved
 
@@ -33,7 +34,6 @@ _P = ParamSpec("_P")
 
 _SECONDS_BETWEEN_SAVES = 30.0
 _SECONDS_BETWEEN_PICTURES = 1.0
-_DRAFT = "work.npz"  # in the folder of a hierarchy
 
 
 def _later(function: Callable[Concatenate[Event, _P], Any]) -> Callable[_P, Work]:
@@ -170,7 +170,7 @@ def saving_hierarchy(
 ) -> None:
     """Write a hierarchy and the work on it to a folder."""
     hierarchy.save(path)
-    write_draft(draft, Path(path) / _DRAFT)
+    write_draft(draft, Path(path) / WORK_FILE)
 
 
 @_later
@@ -185,7 +185,7 @@ def opening_hierarchy(
 
     hierarchy = _warm(load_hierarchy(path).prepare(stop))
     matching = (index for index, image in enumerate(images) if hierarchy.matches_image(image))
-    draft = Path(path) / _DRAFT
+    draft = Path(path) / WORK_FILE
     return hierarchy, next(matching, None), read_draft(draft) if draft.is_file() else None
 
 
