@@ -186,8 +186,8 @@ class CpuMoments(_MomentSums):
         super().__init__(*arguments)
         self._mean, self._second = (np.zeros(self._shape, np.float32) for _ in range(2))
         self._counts = {s: c.count.numpy() for s, c in self._cells.items()}
-        # Of each level, and of patches in several tiles: sums of features and squares.
-        self._open: dict[int, dict[int, np.ndarray]] = {level: {} for level in self._columns}
+        # Of each level, and of patches in several tiles: sums of features and squares in each tile.
+        self._open: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {level: [] for level in self._columns}
 
     def _ids(self, planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
         # torch shares the memory of arrays that are writable.
@@ -218,9 +218,7 @@ class CpuMoments(_MomentSums):
         """Add what `prepare` returned."""
         for level, sums in summed.items():
             self._put(level, sums.ids, sums.means)
-            parts = self._open[level]
-            for patch, row in zip(sums.open_ids.tolist(), sums.open_sums, strict=True):
-                parts[patch] = parts[patch] + row if patch in parts else row
+            self._open[level].append((sums.open_ids, sums.open_sums))
 
     def _put(self, level: int, ids: np.ndarray, means: np.ndarray) -> None:
         columns = self._columns[level]
@@ -229,10 +227,11 @@ class CpuMoments(_MomentSums):
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
         for level, parts in self._open.items():
-            ids = np.fromiter(parts, np.int64, len(parts))
-            if len(ids):
-                count = self._counts[self._strides[level]][ids]
-                self._put(level, ids, np.stack(list(parts.values())) / count[:, np.newaxis])
+            ids, place = np.unique(np.concatenate([p for p, _ in parts]), return_inverse=True)
+            sums = np.zeros((len(ids), parts[0][1].shape[1]))
+            np.add.at(sums, place, np.concatenate([s for _, s in parts]))  # in the order of tiles
+            count = self._counts[self._strides[level]][ids]
+            self._put(level, ids, sums / count[:, np.newaxis])
         return self._mean, self._second
 
 

@@ -93,15 +93,14 @@ def connected_pieces(labels: np.ndarray) -> Pieces:
 
 
 def connected_as_before(
-    new: np.ndarray, old: np.ndarray, reach: Sequence[int], min_size: int = 1
+    new: np.ndarray, old: np.ndarray, before: Pieces, reach: Sequence[int], min_size: int = 1
 ) -> np.ndarray:
     """Undo changes of labels that broke a label, or made it vanish; `new` is written to.
 
     Labels that are connected in `old` are so afterwards, no label is missing, and no piece of a
-    label lies where the label was not. `reach` is how far around a break changes are undone. Where
-    pieces of `min_size` pixels or more were, no piece has fewer.
+    label lies where the label was not. `before` are the pieces of `old`, `reach` is how far around
+    a break changes are undone. Where pieces of `min_size` pixels or more were, no piece has fewer.
     """
-    before = connected_pieces(old)
     was_large = before.size >= min_size
     all_labels, n_pieces = np.unique(before.label_of_piece, return_counts=True)
     connected = all_labels[n_pieces == 1]

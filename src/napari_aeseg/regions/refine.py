@@ -26,6 +26,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from napari_aeseg.images.parallel import together
 from napari_aeseg.regions.connected_pieces import connected_as_before, connected_pieces
 
 if TYPE_CHECKING:
@@ -206,12 +208,14 @@ def refined(
     cells = cells.astype(np.int16, order="C")
     # A cell less than the band, as the pixels of a cell change together.
     reach = tuple(b // s - (s > 1) for b, s in zip(band, step, strict=True))
-    depth, limit = _depths(cells, reach)
     is_empty = values == empty
-    if gaussians is None:
-        gaussians = Gaussians.of_cells(values, cells, evidence, is_empty)
-    else:
-        gaussians = gaussians.of_labels(values)
+    (depth, limit), before, gaussians = together(
+        partial(_depths, cells, reach),
+        partial(connected_pieces, labels),
+        partial(Gaussians.of_cells, values, cells, evidence, is_empty)
+        if gaussians is None
+        else partial(gaussians.of_labels, values),
+    )
     is_wide = _amid_thick_parts(limit, reach)
     on_step = _on_steps(cells, evidence, reach, gaussians, channels)
     stays = (depth >= limit) | is_empty[cells] | (on_step & ~is_wide)
@@ -220,7 +224,7 @@ def refined(
     by_pixel = exchange.between_pixels(new, step, labels.shape, values.astype(labels.dtype))
     untouched = _enlarged(stays, step, labels.shape) | (labels == empty) | (by_pixel == empty)
     np.copyto(by_pixel, labels, where=untouched)
-    return connected_as_before(by_pixel, labels, band, min_size)
+    return connected_as_before(by_pixel, labels, before, band, min_size)
 
 
 def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -369,7 +373,7 @@ class _Exchange:
         self.first, self.limit, self.reach, self.is_wide = cells, limit, reach, is_wide
         self.may_change, self.values = ~stays, evidence.reshape(-1, evidence.shape[-1])
         self.labels = np.flatnonzero(~is_empty).tolist()
-        self.boxes = _boxes(cells, len(is_empty), reach)
+        self.boxes, self.links = _boxes(cells, len(is_empty), reach), _links(cells.shape)
         # Sums of three neighbours along an axis, twice; once along the axis of long voxels.
         self.sums = [min(2, 3 * n // max(max(reach), 1)) for n in reach]
         self.joined = [JOINED if n >= JOINED else 1 for n in reach]
@@ -381,7 +385,8 @@ class _Exchange:
         """Return the new label of each cell."""
         cells, self.near = self.first, {k: self._near(k) for k in self.labels}
         # A cell with no other label around it keeps its own.
-        to_score = self.may_change & self._mixed(cells)
+        self.mixed = self._with_those_around(_at_border(cells, self.reach))
+        to_score = self.mixed & self.may_change
         for _ in range(_EXCHANGES):
             padded = self._padded(cells)
             scores = (self._scores(k, cells, padded, to_score) for k in self.labels)
@@ -426,14 +431,10 @@ class _Exchange:
             _grow(near.view(np.uint8), links, _step_along(self.reach, i))
         return near | here
 
-    def _mixed(self, cells: np.ndarray) -> np.ndarray:
-        """Mark the cells with several labels around them, and a few others."""
-        return self._with_those_around(_at_border(cells, self.reach))
-
     def _with_those_around(self, mask: np.ndarray) -> np.ndarray:
-        """Add the cells that the marked ones are around."""
+        """Add the cells that the marked ones are around, to the mask itself."""
         for i in range(max(self.sums)):
-            mask = _grown(mask, [n > i for n in self.sums])
+            _grow(mask.view(np.uint8), self.links, [n > i for n in self.sums])
         return mask
 
     def _to_score_again(
@@ -443,6 +444,7 @@ class _Exchange:
         again = np.zeros(cells.size, bool)
         again[changed] = True
         again = self._with_those_around(again.reshape(cells.shape))
+        self.mixed |= again
         before = {k: self.far[k] for k in moved & self.far.keys()}
         if before:
             sides = zip(cells.shape, self.joined, strict=True)
@@ -452,8 +454,8 @@ class _Exchange:
                 sides = zip(self.boxes[k], self.joined, strict=True)
                 box = tuple(slice(s.start // n, -(-s.stop // n)) for s, n in sides)
                 far[box] |= self.far[k] != share
-            again |= self.is_wide & _enlarged(far, self.joined, cells.shape)
-        return again & self.may_change & self._mixed(cells)
+            again |= self.is_wide & self.mixed & _enlarged(far, self.joined, cells.shape)
+        return again & self.may_change
 
     def _padded(self, cells: np.ndarray) -> np.ndarray:
         """Cells with as many more around them as the sums of neighbours need."""
