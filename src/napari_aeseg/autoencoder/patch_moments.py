@@ -187,7 +187,9 @@ class CpuMoments(_MomentSums):
         self._mean, self._second = (np.zeros(self._shape, np.float32) for _ in range(2))
         self._counts = {s: c.count.numpy() for s, c in self._cells.items()}
         # Of each level, and of patches in several tiles: sums of features and squares in each tile.
-        self._open: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {level: [] for level in self._columns}
+        self._open: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {
+            level: [] for level in self._columns
+        }
 
     def _ids(self, planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
         # torch shares the memory of arrays that are writable.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,6 +24,8 @@ _COMPACTNESS = 1.0
 _TRUNCATE, _STRIP_PIXELS = 4.0, 131_072  # in the cache
 # Pixels that are flooded together, and rows of cells at least: a strip in one call.
 _WATERSHED_PIXELS, _FEWEST_CELLS = 2**19, 8  # in the cache: 2**21 take 1.5 x the time
+# Values that a median is looked for with.
+_SAMPLE = 2**16
 # Standard deviations in pixels below which an axis is not smoothed, and below which its slope is
 # the difference of neighbours: a Gaussian's derivative at so few points is far too small.
 _LEAST_SMOOTHING, _LEAST_DERIVATIVE = 0.3, 0.6
@@ -75,7 +77,7 @@ def _watershed(
     height = edge_strength(pixels, stop=stop, density=densities)
     raise_if_stopped(stop, "patches")
     # The median is 0 where most of an image is flat.
-    typical = float(np.median(height)) or float(height.mean()) or 1.0
+    typical = _median(height) or float(height.mean()) or 1.0
     patches = np.empty(shape, np.int32)
     weight, per_row = np.float32(_COMPACTNESS * typical), int(np.prod(number[1:]))
 
@@ -96,6 +98,18 @@ def _watershed(
     ends = [number[0] * i // strips for i in range(strips + 1)]
     deque(in_threads(cut_strip, pairwise(ends), min(cores(), strips)), maxlen=0)
     return patches
+
+
+def _median(values: np.ndarray) -> float:
+    """Return the median; only values near that of a sample are sorted, a fifth of the time."""
+    flat = values.ravel()
+    low, high = np.quantile(flat[:: max(1, flat.size // _SAMPLE)], (0.48, 0.52)).tolist()
+    near = np.sort(flat[(flat >= low) & (flat <= high)])
+    first = (flat.size - 1) // 2 - np.count_nonzero(flat < low)
+    last = first + 1 - flat.size % 2
+    if first < 0 or last >= len(near):
+        return float(np.median(flat))
+    return float(near[[first, last]].mean())
 
 
 def _slice_by_slice(
@@ -260,16 +274,21 @@ def _lowest_pixels(height: np.ndarray, cell_of: list[np.ndarray], cells: list[in
     # between the searched parts keeps markers of neighbouring cells apart.
     sizes = [max(1, int(np.diff(s).min())) for s in starts]
     margins = [1 if n >= 4 else 0 for n in sizes]
-    offsets = [range(m, n - m) for m, n in zip(margins, sizes, strict=True)]
-    corners = np.ix_(*(s[:-1] for s in starts))
-    best = np.full(cells, np.inf, np.float32)
-    best_at = [np.zeros(cells, np.intp) for _ in cells]
-    for offset in product(*offsets):
-        at = tuple(c + o for c, o in zip(corners, offset, strict=True))
-        heights = height[at]
-        lower = heights < best
-        best[lower] = heights[lower]
-        for index, best_index in zip(at, best_at, strict=True):
-            best_index[lower] = np.broadcast_to(index, heights.shape)[lower]
-    markers[tuple(best_at)] = np.arange(1, best.size + 1).reshape(cells)
+    searched = [
+        np.add.outer(s[:-1], range(m, n - m))
+        for s, m, n in zip(starts, margins, sizes, strict=True)
+    ]
+    inner = height
+    for axis, index in enumerate(searched):
+        inner = inner.take(index.ravel(), axis)
+    # From cell, pixel, cell, pixel to cells, pixels; of equal ones the first is taken.
+    inner = inner.reshape([n for index in searched for n in index.shape])
+    inner = np.moveaxis(inner, range(1, inner.ndim, 2), range(-len(cells), 0))
+    lowest = inner.reshape(*cells, -1).argmin(axis=-1)
+    within = np.unravel_index(lowest, [index.shape[1] for index in searched])
+    at = (
+        index[_along(np.arange(len(index)), axis, len(cells)), w]
+        for axis, (index, w) in enumerate(zip(searched, within, strict=True))
+    )
+    markers[tuple(at)] = np.arange(1, lowest.size + 1).reshape(cells)
     return markers
