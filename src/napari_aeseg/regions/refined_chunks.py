@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -27,7 +27,10 @@ MOST_BYTES = 2**27
 
 
 class _Refiner:
-    """Refines parts of labels, with so much around them that they fit to their neighbours."""
+    """Refines parts of labels, with so much around them that they fit to their neighbours.
+
+    No dataclass: dask would compute its fields.
+    """
 
     def __init__(
         self,
@@ -121,7 +124,8 @@ class RefinedChunks:
     def array(self) -> Any:
         """The labels as a dask array."""
         # No two have one name: viewers keep computed chunks by it.
-        return _by_chunk(_WithChunks(self.chunks), f"aeseg-{uuid4()}", self.labels, self.labels)
+        function = partial(_with_chunks, self.chunks)
+        return _by_chunk(function, f"aeseg-{uuid4()}", self.labels, self.labels)
 
     def has(self, part: Sequence[slice]) -> bool:
         """Whether all of a part is refined."""
@@ -154,11 +158,8 @@ class RefinedChunks:
         return list(product(*along))
 
 
-class _WithChunks:
-    """Replaces chunks of labels by refined ones, where there are any."""
-
-    def __init__(self, chunks: Mapping[tuple[int, ...], np.ndarray]) -> None:
-        self.chunks = chunks
-
-    def __call__(self, labels: np.ndarray, block_info: Any = None) -> np.ndarray:
-        return self.chunks.get(tuple(block_info[0]["chunk-location"]), labels)
+def _with_chunks(
+    chunks: Mapping[tuple[int, ...], np.ndarray], labels: np.ndarray, block_info: Any = None
+) -> np.ndarray:
+    """Replace a chunk of labels by the refined one, if there is one."""
+    return chunks.get(tuple(block_info[0]["chunk-location"]), labels)
