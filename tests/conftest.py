@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # until all is imported, of which nothing is garbage
 # No deadline and no chance: a slow machine or a new seed must not fail a run.
 settings.register_profile(
     "tests",
@@ -28,6 +29,7 @@ def quick_collections():
     """Spare `gc.collect` what was there before: torch and napari alone take half a second."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -67,9 +67,14 @@ def test_corrections_are_undone_and_done_again_one_by_one(objects):
     assert number(objects) == 4
 
 
-def test_what_is_shown_is_the_edited_cut_of_the_core(objects):
+def test_what_is_shown_and_kept_is_the_edited_cut_of_the_core(objects):
     objects.delete(LARGE)
+    number(objects)
+    kept = objects.keep()[0]
+    assert np.array_equal(kept.data, objects.preview.data)
+    assert f"edits=(aeseg.DeleteObject(place={LARGE}),)" in objects.script
     objects.add(LARGE)
+    number(objects)
     edits = (DeleteObject(LARGE), TakeObject(LARGE))
     expected = aeseg.Cut("objects", edits=edits).labels(objects.hierarchy)
     assert np.array_equal(objects.preview.data, expected)
@@ -118,11 +123,3 @@ def test_the_buttons_choose_tools_and_undo(objects):
     objects.mode = "regions"
     assert objects.tool is None
     assert tools.buttons["delete"].isHidden()
-
-
-def test_kept_layers_and_scripts_have_the_corrections(objects):
-    objects.delete(LARGE)
-    number(objects)
-    kept = objects.keep()[0]
-    assert np.array_equal(kept.data, objects.preview.data)
-    assert f"edits=(aeseg.DeleteObject(place={LARGE}),)" in objects.script
