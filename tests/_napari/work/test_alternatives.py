@@ -74,6 +74,15 @@ def test_what_is_shown_comes_first(state, hierarchy, found):
     )
 
 
+def test_nothing_moves_when_the_pictures_of_modes_come(state, found, qtbot):
+    view = ModesView(state)
+    qtbot.addWidget(view)
+    before = [button.minimumHeight() for button in view.buttons.values()]
+    found()
+    assert state.mode_pictures is not None
+    assert [button.minimumHeight() for button in view.buttons.values()] == before
+
+
 def test_each_mode_is_pictured_and_objects_are_found_on_the_way(state, found):
     found()
     pictures, (image,) = state.mode_pictures, state.images

@@ -155,6 +155,7 @@ def test_a_training_that_is_gone_on_with_is_saved_like_any_other(widget, saved, 
     widget.wait(60)
 
     assert not widget.model.unfinished
+    assert "Stopped after 3" not in widget._dock.status.text.text()  # which was said then
     assert widget._dock.model.resume_button.isHidden()
     last = max(files(saved), key=lambda path: path.stat().st_mtime)
     assert aeseg.load_model(last).record.steps == 20

@@ -88,7 +88,8 @@ class AlternativesView(QWidget):
     def _fit(self) -> None:
         """Let the thumbnails fill the width of the dock."""
         if (thumbnails := self._state.alternatives) is not None:
-            fit_thumbnails(self.buttons, thumbnails.picture, self.width(), _COLUMNS, _SIDES)
+            shape = thumbnails.picture.shape
+            fit_thumbnails(self.buttons, shape, self.width(), _COLUMNS, _SIDES)
 
     def _add_button(self) -> None:
         number = len(self.buttons)

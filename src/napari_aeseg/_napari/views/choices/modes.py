@@ -55,6 +55,7 @@ class ModesView(QWidget):
         self.setStyleSheet(STYLE)
         state.on("cut", draw=self._draw_chosen)
         state.on("mode_pictures", "classes", draw=self._draw_pictures)
+        state.on("images", "shown", "results", draw=self._fit)
 
     def _choose(self, mode: Mode) -> None:
         self._state.mode_is_open = False  # also where it is shown already
@@ -69,6 +70,7 @@ class ModesView(QWidget):
         if pictures is None:
             for button in self.buttons.values():
                 button.show_nothing()
+            self._fit()
             return
         for mode, button in self.buttons.items():
             labels = pictures.labels.get(mode, np.zeros(pictures.picture.shape[:2], int))
@@ -82,7 +84,8 @@ class ModesView(QWidget):
         self._fit()
 
     def _fit(self) -> None:
-        if (pictures := self._state.mode_pictures) is not None:
-            line = self.fontMetrics().height() + _TEXT
+        """Give pictures their room as soon as there is a result: nothing moves when they come."""
+        if (hierarchy := self._state.hierarchy) is not None:
+            line, shape = self.fontMetrics().height() + _TEXT, hierarchy.axes.space_shape[-2:]
             buttons = list(self.buttons.values())
-            fit_thumbnails(buttons, pictures.picture, self.width(), len(buttons), _SIDES, line)
+            fit_thumbnails(buttons, shape, self.width(), len(buttons), _SIDES, line)

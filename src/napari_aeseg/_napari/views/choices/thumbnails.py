@@ -50,7 +50,7 @@ class ThumbnailButton(QToolButton):
 
 def fit_thumbnails(
     buttons: Sequence[ThumbnailButton],
-    picture: np.ndarray,
+    shape: Sequence[int],
     width: int,
     columns: int,
     sides: tuple[int, int],
@@ -58,12 +58,12 @@ def fit_thumbnails(
 ) -> None:
     """Let thumbnails share a width; `text` is the height of a line below each of them.
 
-    `sides` are the smallest and the largest width of one.
+    `shape` is (Y, X) of the picture or of its image, `sides` are the smallest and the largest width
+    of one.
     """
     column = (width - (columns - 1) * GAP) // columns - 2 * _FRAME
     side = min(max(column, sides[0]), sides[1])
-    shape = QSize(picture.shape[1], picture.shape[0])
-    size = shape.scaled(side, side, Qt.AspectRatioMode.KeepAspectRatio)
+    size = QSize(shape[1], shape[0]).scaled(side, side, Qt.AspectRatioMode.KeepAspectRatio)
     for button in buttons:
         button.setIconSize(size)
         button.setFixedHeight(size.height() + 2 * _FRAME + text)
