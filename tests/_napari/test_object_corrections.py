@@ -119,6 +119,7 @@ def test_the_buttons_choose_tools_and_undo(objects):
     objects.delete(LARGE)
     assert tools.undo_button.text() == "Undo (1)"
     tools.undo_button.click()
+    assert objects._dock.status.text.text().endswith(" objects.")
     assert number(objects) == 5
     objects.mode = "regions"
     assert objects.tool is None

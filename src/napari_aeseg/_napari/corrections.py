@@ -115,7 +115,10 @@ class ManualCorrections:
             return False
         edits = [edit for edit in getattr(result, source) if edit is not mine[-1]]
         moved = (*getattr(result, target), mine[-1])
+        is_found = self._state.objects_of(image, self._state.cut) is not None
         self._state.change_result(image, **{source: tuple(edits), target: moved})
+        if self._state.cut.mode == "objects" and is_found:
+            self.objects.detect_now(image)
         self._state.message = f"{self._state.summary(image)}."
         return True
 

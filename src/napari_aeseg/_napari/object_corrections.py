@@ -84,6 +84,11 @@ class ObjectCorrections:
             raise InputError(unchanged)
         self._edit(image, TakeObject(at, nearest), unchanged)
 
+    def detect_now(self, image: Image) -> None:
+        """Show objects with other corrections at once: what was found before these is kept."""
+        request = self._state.object_request(image, self._state.cut)
+        self._state.objects = {**self._state.objects, image: (request, request.answer())}
+
     def _objects_at(self, image: Image, place: Sequence[int]) -> tuple[tuple[int, ...], np.ndarray]:
         """The place in the labels, and all objects."""
         state = self._state
@@ -114,5 +119,4 @@ class ObjectCorrections:
         undone = tuple(e for e in result.undone if not isinstance(e, ObjectEdit))
         state.change_result(image, edits=(*result.edits, edit), undone=undone)
         state.objects = {**state.objects, image: (request, after)}
-        number = len(np.unique(after[after > 0]))
-        state.message = f"{number} object{'' if number == 1 else 's'}."
+        state.message = f"{state.summary(image)}."

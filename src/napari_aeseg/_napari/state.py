@@ -552,22 +552,24 @@ class DockState:
         return result.hierarchy.map_to_pixels(self._label_of_patch(image, cut, example))
 
     def number_shown(self, image: Image) -> int:
-        """How many regions or classes an image shows, after edits by hand and locks."""
+        """How many labels the preview of an image has, after edits by hand and locks."""
         cut, example = self.cut, self.example_of(self.images) or image
-        if cut.mode == "regions" and self.results[image].locked is not None:
+        if cut.mode == "objects" or (
+            cut.mode == "regions" and self.results[image].locked is not None
+        ):
             labels, _ = self.layer_labels(image, cut, example)
         else:
             labels = self._label_of_patch(image, cut, example)
         return int(np.count_nonzero(np.bincount(labels.ravel())[1:]))
 
     def summary(self, image: Image) -> str:
-        """Return what is found in an image, such as "12 regions"; of objects without a number."""
-        cut = self.cut
-        if cut.mode in ("objects", "markers"):
+        """Return what is found in an image, such as "12 regions", without a number if unknown."""
+        mode = self.cut.mode
+        if mode == "markers" or (mode == "objects" and self.objects_of(image, self.cut) is None):
             return "Segmented"
         number = self.number_shown(image)
-        one, more = ("region", "regions") if cut.mode == "regions" else ("class", "classes")
-        return f"{number} {one if number == 1 else more}"
+        one = "class" if mode == "classes" else mode.removesuffix("s")
+        return f"{number} {one if number == 1 else mode}"
 
     def _strokes(self, image: Image) -> np.ndarray | None:
         """What was painted to grow segments from, a copy; None while there is nothing."""

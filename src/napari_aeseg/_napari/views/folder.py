@@ -63,6 +63,7 @@ class FolderView(QWidget):
         self._state = state
         self.folder = FolderField("Choose the folder with images")
         self.output = FolderField("Choose the folder for results")
+        self.output.line.setPlaceholderText("segments, inside the folder")
         self.existing = choice_box(_EXISTING)
         self.button = push_button("Segment folder", _FOLDER_TIP)
         self.report = WrappedLabel()
