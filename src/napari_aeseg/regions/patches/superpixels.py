@@ -103,7 +103,8 @@ def _watershed(
 def _median(values: np.ndarray) -> float:
     """Return the median; only values near that of a sample are sorted, a fifth of the time."""
     flat = values.ravel()
-    low, high = np.quantile(flat[:: max(1, flat.size // _SAMPLE)], (0.48, 0.52)).tolist()
+    step = flat.size // _SAMPLE | 1  # odd: not the same few columns of every row
+    low, high = np.quantile(flat[::step], (0.48, 0.52)).tolist()
     near = np.sort(flat[(flat >= low) & (flat <= high)])
     first = (flat.size - 1) // 2 - np.count_nonzero(flat < low)
     last = first + 1 - flat.size % 2
