@@ -220,23 +220,21 @@ def test_a_bad_image_fails_with_its_text_and_everything_can_be_pressed_again(wid
     widget.wait(1)  # an error is raised once
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("sizes differ"), torch.OutOfMemoryError("CUDA out of memory")]
-)
-def test_errors_that_napari_workers_would_swallow_are_reported(widget, monkeypatch, error):
-    def broken(*args, **kwargs):
-        yield from ()
-        raise error
+def test_errors_that_napari_workers_would_swallow_are_reported(widget, monkeypatch):
+    for error in RuntimeError("sizes differ"), torch.OutOfMemoryError("CUDA out of memory"):
 
-    monkeypatch.setattr("napari_aeseg.api.train_steps", broken)
-    events = heard(widget)
+        def broken(*_, error=error, **__):
+            yield from ()
+            raise error
 
-    widget.train()
-    with pytest.raises(Exception, match=str(error)):
-        widget.wait(20)
+        monkeypatch.setattr("napari_aeseg.api.train_steps", broken)
+        events = heard(widget, "failed")
+        widget.train()
+        with pytest.raises(Exception, match=str(error)):
+            widget.wait(20)
 
-    assert [name for name, _ in events] == ["failed"]
-    assert buttons(widget)["train"]
+        assert len(events) == 1
+        assert buttons(widget)["train"]
 
 
 def test_one_bad_image_does_not_keep_the_others_from_being_segmented(widget, model):
@@ -256,15 +254,20 @@ def test_one_bad_image_does_not_keep_the_others_from_being_segmented(widget, mod
     assert list(widget.hierarchies) == [viewer.layers["halves"]]
 
 
-def test_nothing_chosen_fails_with_words(widget):
+def test_nothing_chosen_fails_with_words_that_napari_shows(widget, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
     widget.images = []
     events = heard(widget)
 
-    widget.train()
+    widget._dock.model.train_button.setEnabled(True)
+    widget._dock.model.train_button.click()
     widget.segment()
 
     assert [name for name, _ in events] == ["failed", "failed"]
-    assert "No image is chosen" in str(events[0][1])
+    assert len(shown) == 2
+    for text in (shown[0], str(events[0][1])):
+        assert "No image is chosen" in text
 
 
 def test_a_model_for_other_channels_fails_with_words(widget, model):
@@ -295,18 +298,6 @@ def test_a_fallback_is_a_warning_and_the_work_goes_on(widget, monkeypatch, model
     assert warned == ["cuda ran out of memory: going on with cpu."]
     assert [event.device for event in events] == ["cpu"]
     assert widget.model is model
-
-
-def test_errors_are_shown_by_napari(widget, monkeypatch):
-    shown = []
-    monkeypatch.setattr("napari_aeseg._napari.work.errors.show_error", shown.append)
-    widget.images = []
-
-    widget._dock.model.train_button.setEnabled(True)
-    widget._dock.model.train_button.click()
-
-    assert len(shown) == 1
-    assert "No image is chosen" in shown[0]
 
 
 # Model files
@@ -347,7 +338,7 @@ def test_saving_without_a_model_asks_to_train_or_load_one(widget, tmp_path):
 # Tuning
 
 
-def test_the_preview_follows_the_properties(segmented):
+def test_the_preview_follows_the_properties_and_comes_again_when_it_was_removed(segmented):
     segmented.n_regions = 6
     assert segmented.preview.data.max() == 6
     assert np.array_equal(segmented.preview.data, segmented.hierarchy.regions(6, refine=False))
@@ -362,6 +353,11 @@ def test_the_preview_follows_the_properties(segmented):
     segmented.mode = "regions"
     segmented.n_regions = None
     assert segmented.preview.data.max() == segmented.hierarchy.suggest_n_regions()
+
+    segmented.viewer_model.layers.remove(segmented.preview)
+    assert segmented.preview is None
+    segmented.n_regions = 3
+    assert segmented.preview.data.max() == 3
 
 
 def test_the_preview_follows_the_slider_and_the_newest_wins(segmented, qtbot):
@@ -413,7 +409,7 @@ def test_a_refused_value_changes_nothing(segmented):
 
 
 def test_balance_and_scale_act_without_encoding_again(segmented):
-    patches = segmented.hierarchy.patches
+    patches, view = segmented.hierarchy.patches, segmented._dock.segments
 
     segmented.balance, segmented.scale = 1.0, 30
     segmented.wait(20)
@@ -422,11 +418,7 @@ def test_balance_and_scale_act_without_encoding_again(segmented):
     assert segmented.hierarchy.patches is patches
     assert segmented.preview.data.max() == segmented.n_regions
 
-
-def test_sliders_for_balance_and_scale_reach_the_hierarchy(segmented):
-    view = segmented._dock.segments
     view.comparison.balance.number.setValue(0.2)
-    view.comparison.auto_scale.click()
     view.comparison.scale.number.setValue(50)
     segmented.wait(20)
 
@@ -521,15 +513,6 @@ def test_a_painted_preview_is_left_to_the_user(segmented):
 
 
 # Layers that go meanwhile
-
-
-def test_removing_the_preview_brings_a_new_one(segmented):
-    segmented.viewer_model.layers.remove(segmented.preview)
-    assert segmented.preview is None
-
-    segmented.n_regions = 3
-
-    assert segmented.preview.data.max() == 3
 
 
 def test_removing_the_image_while_it_is_segmented(widget, model):

@@ -139,50 +139,36 @@ def test_a_second_layer_has_all_columns_at_once_until_the_image_is_segmented_ane
     assert list(kept(segmented, wait=False).features.columns) == COLUMNS[:-1]
 
 
-def test_layers_kept_one_after_the_other_are_all_completed(segmented):
-    layers = []
+def test_layers_kept_one_after_the_other_are_all_completed_but_one_that_is_removed(segmented):
+    removed, layers = kept(segmented, wait=False), []
+    segmented.viewer_model.layers.remove(removed)
     for n in (3, 5, 7):
         segmented.n_regions = n
         layers.append(kept(segmented, wait=False))
     segmented.wait(30)
+    assert list(removed.features.columns) == COLUMNS[:-1]
 
     assert [len(measured(layer)) for layer in layers] == [3, 5, 7]
     assert all(list(layer.features.columns) == COLUMNS for layer in layers)
 
 
-def test_a_layer_that_is_removed_before_the_column_comes_is_left_alone(segmented):
-    layer = kept(segmented, wait=False)
-    segmented.viewer_model.layers.remove(layer)
+def test_what_changes_meanwhile_reaches_the_kept_layer_only_if_it_is_painted_on(segmented):
     segmented.n_regions = 3
-    other = kept(segmented)
-
-    assert list(layer.features.columns) == COLUMNS[:-1]
-    assert list(other.features.columns) == COLUMNS
-
-
-def test_a_layer_that_is_painted_on_meanwhile_is_measured_as_it_is(segmented):
-    segmented.n_regions = 3
+    other = kept(segmented, wait=False)
+    heights = list(measured(other)["merge_height"])
     layer = kept(segmented, wait=False)
     painted = layer.data.copy()
     painted[20:30, 20:30] = 9
     layer.data = painted
+    segmented.balance = 1.0
     segmented.wait(30)
 
+    assert list(other.features.columns) == COLUMNS
+    assert list(measured(other)["merge_height"]) == heights
     table = layer.features
     assert 9 in list(table["index"])
     assert table.loc[table["index"] == 9, "area_pixels"].item() == 100
     assert "reconstruction_error" in table
-
-
-def test_what_changes_meanwhile_does_not_reach_the_kept_layer(segmented):
-    segmented.n_regions = 5
-    layer = kept(segmented, wait=False)
-    heights = list(measured(layer)["merge_height"])
-    segmented.balance = 1.0
-    segmented.wait(30)
-
-    assert "reconstruction_error" in layer.features
-    assert list(measured(layer)["merge_height"]) == heights
 
 
 def test_a_layer_that_got_another_shape_meanwhile_is_an_error(segmented):
