@@ -34,9 +34,8 @@ def discs() -> np.ndarray:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_pauses():
-    """Look often whether work has ended, and show a change without waiting for the next one."""
+    """Show a change without waiting for the next one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_aeseg._napari.work.worker._MILLISECONDS_BETWEEN_CHECKS", 1)
         patch.setattr("napari_aeseg._napari.layers.preview._MILLISECONDS_TO_UPDATE", 1)
         patch.setattr("napari_aeseg._napari.work.alternatives._MILLISECONDS_OF_REST", 40)
         patch.setattr("napari_aeseg._napari.work.answers._MILLISECONDS_OF_REST", 5)
