@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QWidget
 
 from napari_aeseg._napari.manifest.settings import times_of
@@ -23,6 +24,16 @@ _STAGES = {
     "tree": "Merging patches of",
     "error": "Reconstructing",
 }
+# Where the bar is at the beginning and the end of each stage, in percent, as their times are.
+_PERCENT = {
+    "read": (0, 8),
+    "patches": (8, 20),
+    "encode": (20, 70),
+    "graph": (70, 80),
+    "tree": (80, 100),
+    "train": (8, 100),
+}
+_UNKNOWN_AFTER = 1000  # milliseconds without news, until the bar says only that work goes on
 
 
 class StatusView(QWidget):
@@ -34,6 +45,10 @@ class StatusView(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(10)
+        # A bar that runs to and fro has the whole window drawn again 25 times a second, which costs
+        # more than the work itself where OpenGL has no GPU.
+        self._unknown = QTimer(self, singleShot=True, interval=_UNKNOWN_AFTER)
+        self._unknown.timeout.connect(lambda: self.bar.setRange(0, 0))
         self.text = WrappedLabel(least_lines=1)
         self.stop_button = push_button(
             "Stop", "Stop what is running. A training that is stopped keeps the model so far."
@@ -77,8 +92,10 @@ class StatusView(QWidget):
     def _draw_busy(self) -> None:
         is_busy = bool(self._state.busy)
         self._file = ""
-        self.bar.setRange(0, 0)
+        self.bar.setRange(0, 100)
+        self.bar.setValue(0)
         self.bar.setVisible(is_busy)
+        self._unknown.start() if is_busy else self._unknown.stop()
         self.stop_button.setVisible(is_busy)
         self.stop_button.setEnabled(is_busy)
 
@@ -88,9 +105,10 @@ class StatusView(QWidget):
             return
         if event.stage == "file":  # the stages that follow are those of this file
             self._file = event.message
-        # A stage of one step has nothing to show but that it goes on.
-        self.bar.setRange(0, event.total if event.total > 1 else 0)
-        self.bar.setValue(event.done)
+        self._unknown.stop()
+        self.bar.setRange(0, 100)
+        start, end = _PERCENT.get(event.stage, (0, 100))
+        self.bar.setValue(round(start + (end - start) * event.done / max(event.total, 1)))
         self.text.setText(progress_text(event, self._file or self._state.busy))
 
 
