@@ -153,6 +153,13 @@ def test_few_pixels_of_any_shape():
         assert np.array_equal(np.unique(found), np.unique(labels))
 
 
+def test_borders_move_as_far_with_patches_of_any_size():
+    labels = np.repeat([[1] * 36 + [2] * 44], 32, axis=0)
+    evidence = np.repeat([[[0.0]] * 20 + [[9.0]] * 20], 16, axis=0).reshape(16, 40, 1)
+    found = refined(labels, evidence, band_of((256, 256)))  # depths are above 255
+    assert np.array_equal(found, np.repeat([[1] * 40 + [2] * 40], 32, axis=0))
+
+
 def test_slices_of_long_voxels_change_less_far():
     labels = blobs((24, 48, 48), 4, 0)
     evidence = noise(labels.shape, (1, 2, 2), 0)

@@ -40,6 +40,8 @@ from napari_aeseg.regions.connected_pieces import connected_as_before, connected
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numpy.typing import DTypeLike
+
 # Pixels may change up to so many sides of a patch from the border.
 _BAND = 4
 # How much a cell's log-likelihood counts (cells are correlated), how much the labels around it, and
@@ -245,19 +247,20 @@ def _depths(cells: np.ndarray, reach: Sequence[int]) -> tuple[np.ndarray, np.nda
     That is half of the depth of the label around it: so much it may shrink, or grow into others.
     """
     most, deepest = max(reach), round(max(reach) / _CORE)
+    kind = np.min_scalar_type(max(deepest, 0))
     if most < 1:
-        return np.zeros(cells.shape, np.uint8), np.zeros(cells.shape, np.uint8)
-    near_border, all_links = _at_border(cells, reach).view(np.uint8), _links(cells.shape)
+        return np.zeros(cells.shape, kind), np.zeros(cells.shape, kind)
+    near_border, all_links = _at_border(cells, reach).astype(kind), _links(cells.shape, kind)
     depth = deepest - near_border
     for i in range(2, deepest + 1):
         _grow(near_border, all_links, _step_along(reach, i))
         depth -= near_border
     # The largest depth that can be reached within the label in so many steps: a bump of a large
     # part may go, a thin part stays.
-    reached, within = depth.copy(), _links(cells.shape, cells)
+    reached, within = depth.copy(), _links(cells.shape, kind, cells)
     for _ in range(6 * most):
         _grow(reached, within, reach)
-    return depth, np.minimum(most, _CORE * reached).astype(np.uint8)
+    return depth, np.minimum(most, _CORE * reached).astype(kind)
 
 
 def _shifted(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -282,19 +285,22 @@ def _step_along(reach: Sequence[int], i: int) -> list[bool]:
     return [i * n // max(reach) > (i - 1) * n // max(reach) for n in reach]
 
 
-def _links(shape: tuple[int, ...], cells: np.ndarray | None = None) -> list[np.ndarray]:
-    """Return for each axis 255 where there is a next cell, with the same label if given."""
+def _links(
+    shape: tuple[int, ...], kind: DTypeLike = np.uint8, cells: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Return for each axis all bits where there is a next cell, with the same label if given."""
     links = []
     for axis in range(len(shape)):
         low, high = _shifted(axis)
-        link = np.zeros(shape, np.uint8)
-        link[low] = 255 if cells is None else np.negative((cells[low] == cells[high]).view("u1"))
+        link = np.zeros(shape, kind)
+        same = True if cells is None else cells[low] == cells[high]
+        link[low] = np.negative(same, dtype=kind)
         links.append(link.ravel())
     return links
 
 
 def _grow(values: np.ndarray, links: list[np.ndarray], along: Sequence[int]) -> None:
-    """Give each cell the largest value of those linked to it, axis by axis; uint8, in place."""
+    """Give each cell the largest value of those linked to it, axis by axis, in place."""
     flat = values.reshape(-1)  # one loop for all rows
     for axis in np.flatnonzero(along).tolist():
         stride = prod(values.shape[axis + 1 :])
