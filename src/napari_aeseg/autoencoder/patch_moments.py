@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _LARGEST_SQUARE = 1e30
 # Pixels of patch ids that are brought to a GPU at a time.
 _BLOCK = 2**24
+# Rows of sums that are kept before those of the same patches are added.
+_FEW_OPEN = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,7 @@ class CpuMoments(_MomentSums):
         self._open: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {
             level: [] for level in self._columns
         }
+        self._not_joined = dict.fromkeys(self._columns, 0)
 
     def _ids(self, planes: np.ndarray, device: torch.device, stop: StopFlag | None) -> torch.Tensor:
         # torch shares the memory of arrays that are writable.
@@ -220,7 +223,12 @@ class CpuMoments(_MomentSums):
         """Add what `prepare` returned."""
         for level, sums in summed.items():
             self._put(level, sums.ids, sums.means)
-            self._open[level].append((sums.open_ids, sums.open_sums))
+            parts = self._open[level]
+            parts.append((sums.open_ids, sums.open_sums))
+            self._not_joined[level] += len(sums.open_ids)
+            # Of a volume, slices are tiles: all patches are open, and come again in many.
+            if self._not_joined[level] > max(_FEW_OPEN, len(parts[0][0]) // 2):
+                self._open[level], self._not_joined[level] = [_joined(parts)], 0
 
     def _put(self, level: int, ids: np.ndarray, means: np.ndarray) -> None:
         columns = self._columns[level]
@@ -229,12 +237,19 @@ class CpuMoments(_MomentSums):
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Return means and mean squares, each of shape (P, F); to be called once, at the end."""
         for level, parts in self._open.items():
-            ids, place = np.unique(np.concatenate([p for p, _ in parts]), return_inverse=True)
-            sums = np.zeros((len(ids), parts[0][1].shape[1]))
-            np.add.at(sums, place, np.concatenate([s for _, s in parts]))  # in the order of tiles
+            ids, sums = _joined(parts)
             count = self._counts[self._strides[level]][ids]
             self._put(level, ids, sums / count[:, np.newaxis])
         return self._mean, self._second
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of all parts, and the sums of their rows, added in the order of parts."""
+    ids = np.unique(np.concatenate([of_part for of_part, _ in parts]))
+    sums = np.zeros((len(ids), parts[0][1].shape[1]))
+    for of_part, rows in parts:
+        sums[np.searchsorted(ids, of_part)] += rows
+    return ids, sums
 
 
 class GpuMoments(_MomentSums):
