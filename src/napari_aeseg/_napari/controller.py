@@ -576,9 +576,11 @@ class Controller:
 
     def show_diagnostic(self, name: str) -> None:
         """Begin to compute a diagnostic layer."""
+        mode = self.state.cut.mode
 
         def show(values: dict[Image, np.ndarray]) -> None:
-            self.diagnostic_shown.emit(self.diagnostics.show(name, values))
+            is_left = name == UNCERTAINTY and mode == "markers" != self.state.cut.mode
+            self.diagnostic_shown.emit(self.diagnostics.show(name, {} if is_left else values))
 
         work = self.diagnostics.work(name)
         self.queue.run([Task(name, f"Computing the {name}", work, lambda *_: [], announce=show)])

@@ -84,6 +84,18 @@ def test_a_hidden_preview_is_shown_when_a_control_is_changed(state, show):
     assert layer.visible
 
 
+def test_a_new_preview_of_a_hidden_image_leaves_the_selection(viewer, state, show):
+    (image,) = state.images
+    image.visible = False
+    for selected in (set(), {image}):
+        viewer.layers.selection = selected
+        viewer.layers.remove(show(3))
+        viewer.layers.selection = selected
+        layer = show(4)
+        assert not layer.visible
+        assert viewer.layers.selection == selected
+
+
 def test_it_comes_back_after_it_was_removed(viewer, previews, state, show):
     viewer.layers.remove(show(3))
     assert previews.layer_of(state.images[0]) is None

@@ -34,6 +34,22 @@ def test_the_bar_fills_from_the_first_stage_of_segmenting_to_the_last(view):
     assert (values[0], values[-1]) == (0, 100)
 
 
+def test_the_bar_of_a_folder_fills_from_the_first_file_to_the_last(view):
+    view, state = view
+    state.busy = "2 files"
+    values = []
+    for number in (1, 2):
+        for stage, done, total in [("file", number, 2), ("classes", 1, 1), ("encode", 1, 1)]:
+            state.progress = Progress(stage, done, total)
+            values.append(view.bar.value())
+        state.progress = Progress("tree", 1, 1)
+        values.append(view.bar.value())
+    assert values == [0, 0, 35, 50, 50, 50, 85, 100]
+    state.busy = "one image"
+    state.progress = Progress("tree", 1, 1)
+    assert view.bar.value() == 100
+
+
 def test_work_that_says_nothing_of_its_progress_is_seen_to_go_on(view, qtbot):
     view, state = view
     state.busy = "cells"

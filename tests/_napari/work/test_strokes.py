@@ -142,3 +142,11 @@ def test_uncertainty_is_a_layer(learning):
     widget.wait(20)
     assert not looked[-1][1][0].visible
     assert widget.viewer_model.layers.selection.active is layer
+
+    # Nor does it come when the mode was left meanwhile.
+    widget.mode = "markers"
+    widget.wait(20)
+    widget.look("class uncertainty")
+    widget.mode = "regions"
+    widget.wait(20)
+    assert looked[-1] == ("looked", [])

@@ -279,8 +279,7 @@ class PreviewLayers:
 
     def _new_layer(self, image: Image, labels: Any, place: dict[str, Any]) -> Labels:
         self._release([image])
-        selection = self._viewer.layers.selection
-        active = selection.active
+        selected = set(self._viewer.layers.selection)
         layer = unwrapped(
             self._viewer.add_labels(
                 labels,
@@ -293,8 +292,8 @@ class PreviewLayers:
         layers.move(layers.index(layer), layers.index(image) + 1)
         self._draw(layer)
         layer.visible = layer.visible and image.visible
-        if not image.visible and active in layers:  # clicks go to what is seen
-            selection.active = active
+        if not image.visible:  # clicks go to what is seen
+            layers.selection = selected
         self._connect(layer)
         self._state.previews = {**self._state.previews, image: layer}
         return layer

@@ -32,6 +32,9 @@ _PERCENT = {
     "graph": (70, 80),
     "tree": (80, 100),
     "train": (8, 100),
+    "file": (0, 0),  # of several, each with the stages above
+    "classes": (0, 0),
+    "write": (100, 100),
 }
 _UNKNOWN_AFTER = 1000  # milliseconds without news, until the bar says only that work goes on
 
@@ -66,7 +69,6 @@ class StatusView(QWidget):
         self.dismiss_button.setFixedWidth(28)
         self.offer = in_a_row(self.bring_button, self.dismiss_button)
         self.layout().insertWidget(0, self.offer)
-        self._file = ""
         state.on("drafts", "busy", draw=self._draw_offer)
         state.on("message", draw=lambda: self.text.setText(state.message))
         state.on("busy", draw=self._draw_busy)
@@ -91,7 +93,7 @@ class StatusView(QWidget):
 
     def _draw_busy(self) -> None:
         is_busy = bool(self._state.busy)
-        self._file = ""
+        self._file, self._files_done, self._files = "", 0, 1
         self.bar.setRange(0, 100)
         self.bar.setValue(0)
         self.bar.setVisible(is_busy)
@@ -104,11 +106,12 @@ class StatusView(QWidget):
         if event is None:
             return
         if event.stage == "file":  # the stages that follow are those of this file
-            self._file = event.message
+            self._file, self._files_done, self._files = event.message, event.done - 1, event.total
         self._unknown.stop()
         self.bar.setRange(0, 100)
         start, end = _PERCENT.get(event.stage, (0, 100))
-        self.bar.setValue(round(start + (end - start) * event.done / max(event.total, 1)))
+        percent = start + (end - start) * event.done / max(event.total, 1)
+        self.bar.setValue(round((100 * self._files_done + percent) / self._files))
         self.text.setText(progress_text(event, self._file or self._state.busy))
 
 
