@@ -193,10 +193,10 @@ def test_each_image_has_edits_of_its_own(cut):
     assert not cut.undo(first)
     # Without an image named, the one in sight is meant, and the controls are about it.
     assert cut.viewer_model.layers.selection.active is cut.previews[first]
-    undo, shown = cut._dock.segments.tools.undo_button, cut._dock.segments.regions.shown
-    assert (undo.text(), shown.text()) == ("Undo", "")
+    undo, in_preview = cut._dock.segments.tools.undo_button, cut._dock.segments.regions.n_in_preview
+    assert (undo.text(), in_preview.text()) == ("Undo", "")
     cut.viewer_model.layers.selection.active = cut.previews[second]
-    assert (undo.text(), shown.text()) == ("Undo (1)", "5 shown")
+    assert (undo.text(), in_preview.text()) == ("Undo (1)", "5 shown")
     assert cut.undo()
 
 
@@ -237,7 +237,7 @@ def test_a_locked_region_keeps_its_pixels_until_it_is_unlocked(cut):
     cut.lock(place)
     label = cut.preview.data[place]
     merge(cut, 2, 3)
-    assert cut._dock.segments.regions.shown.text() == f"{number(cut)} shown"
+    assert cut._dock.segments.regions.n_in_preview.text() == f"{number(cut)} shown"
     for change in ({"n_regions": 2}, {"n_regions": 20}, {"refine": True}, {"balance": 0.9}):
         for name, value in change.items():
             setattr(cut, name, value)

@@ -204,8 +204,10 @@ class Controller:
         params, init = (None, state.model) if resume else (state.training, self._initial_model())
         names, announce = _listed(inputs), self.trained.emit
         work = jobs.training(inputs, params, state.device, init, resume, state.watch, path)
-        known = len(state.model.record.notes) if resume and state.model is not None else 0
-        finish = partial(self._take_trained, self._origin(inputs, init, resume, path), known)
+        n_earlier_notes = len(state.model.record.notes) if resume and state.model is not None else 0
+        finish = partial(
+            self._take_trained, self._origin(inputs, init, resume, path), n_earlier_notes
+        )
         self.queue.run([Task(names, f"Training on {names}", work, finish, announce)])
         state.autosave = path
         self.training_layer.begin(state.images[0], inputs[0])
@@ -235,10 +237,12 @@ class Controller:
             inputs = inputs if current.inputs else ()
         return Origin(text, path, inputs, self.state.device, init=before)
 
-    def _take_trained(self, origin: Origin, known: int, model: Model, stopped: bool) -> list[str]:
+    def _take_trained(
+        self, origin: Origin, n_earlier_notes: int, model: Model, stopped: bool
+    ) -> list[str]:
         params = None if model.unfinished else TrainingParams(**model.record.params)
         self.state.assign_model(model, replace(origin, params=params))
-        steps, notes = model.record.steps, list(model.record.notes)[known:]
+        steps, notes = model.record.steps, list(model.record.notes)[n_earlier_notes:]
         if not model.unfinished:
             return [*notes, f"Trained, {steps} steps. Press Segment to use the new model."]
         # The last note says why it ended: it was stopped, or memory ran out.
@@ -594,8 +598,8 @@ class Controller:
             self.show_diagnostic(name)
 
     def _measured_layer(self) -> Labels | None:
-        shown = self.state.first_image
-        return measured_layer(self.viewer, [] if shown is None else self._layers_on(shown))
+        image = self.state.first_image
+        return measured_layer(self.viewer, [] if image is None else self._layers_on(image))
 
     def _measured(self, layer: Labels | None) -> Labels:
         """Return a layer with an up-to-date table: the one given, the active, or the newest."""

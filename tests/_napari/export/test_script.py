@@ -135,7 +135,7 @@ def several(widget) -> None:
     segment(widget)
 
 
-SHOWN = {
+CHOICES = {
     "regions": lambda w: setattr(w, "n_regions", 7),
     "threshold": lambda w: setattr(w, "threshold", 0.3),
     "classes": lambda w: setattr(w, "mode", "classes"),
@@ -167,8 +167,8 @@ SHOWN = {
 )
 def test_what_is_shown_is_made_again(segmented, run, together):
     """One dock for what does not depend on what was shown before."""
-    for shown in together:
-        SHOWN[shown](segmented)
+    for choice in together:
+        CHOICES[choice](segmented)
 
         assert_same(segmented, run(segmented.script))
 
@@ -401,13 +401,13 @@ def test_what_was_opened_is_opened_again(segmented, run, tmp_path):
     path = tmp_path / "halves.aeseg.zarr"
     segmented.save_hierarchy(path)
     segmented.open_hierarchy(path)
-    for shown in ("regions", "edits", "weights", "strokes", "fixed classes"):
-        SHOWN[shown](segmented)
+    for choice in ("regions", "edits", "weights", "strokes", "fixed classes"):
+        CHOICES[choice](segmented)
 
         script = segmented.script
 
         assert f"aeseg.load_hierarchy({str(path)!r})" in script
-        assert ("model = " in script) is (shown == "fixed classes")
+        assert ("model = " in script) is (choice == "fixed classes")
         assert "build_hierarchy" not in script
         assert_same(segmented, run(script))
 

@@ -138,9 +138,9 @@ class EditTools:
         self._forget_first()
         for layer in self._layers.values():
             self._prepare(layer)
-        tool, shown = self._state.tool, self._state.first_image
-        if tool is not None and shown in self._layers:
-            self._viewer.layers.selection.active = self._layers[shown]
+        tool, image = self._state.tool, self._state.first_image
+        if tool is not None and image in self._layers:
+            self._viewer.layers.selection.active = self._layers[image]
         self._state.message = _HINTS.get(tool, "")
 
     def _prepare(self, layer: Labels) -> None:

@@ -43,8 +43,8 @@ _TIPS = {
     "starting_segments": "What Segment starts from: small patches, or the segments of a Labels "
     "layer, for example from Cellpose, StarDist or SAM. They are merged and classified, and never "
     "cut; pixels with label 0 are cut into patches.",
-    "shown": "How many regions are shown where this is another number: after merges, splits and "
-    "locks, and where there cannot be so many.",
+    "n_in_preview": "How many regions are shown where this is another number: after merges, splits "
+    "and locks, and where there cannot be so many.",
     "threshold": "Neighbours that differ less than this merge: 0 keeps every patch apart, 1 gives "
     "one region. The same threshold means the same difference in every image.",
     "smallest": "Pixels of the smallest region, or connected piece of a class. Smaller ones are "
@@ -103,12 +103,12 @@ class RegionsPanel(QWidget):
             "Take the number of regions at which the cost of merging jumps, for each image.",
         )
         self.suggest_button.clicked.connect(lambda: self._choose(None, None))
-        self.shown = QLabel()
-        self.shown.setToolTip(_TIPS["shown"])
+        self.n_in_preview = QLabel()
+        self.n_in_preview.setToolTip(_TIPS["n_in_preview"])
         form = Form()
         form.add("Regions", self.n_regions, _TIPS["n_regions"])
         form.add("Threshold", self.threshold, _TIPS["threshold"])
-        form.addRow(self.shown, self.suggest_button)
+        form.addRow(self.n_in_preview, self.suggest_button)
         self.setLayout(form)
         state.on("cut", "images", "shown", "results", "refined", draw=self._draw)
 
@@ -126,7 +126,9 @@ class RegionsPanel(QWidget):
             self.threshold.value = cut.threshold_in(hierarchy)
         image = self._state.first_image if cut.mode == "regions" else None
         number = None if image is None else self._state.number_shown(image)
-        self.shown.setText("" if number in (None, self.n_regions.value) else f"{number} shown")
+        self.n_in_preview.setText(
+            "" if number in (None, self.n_regions.value) else f"{number} shown"
+        )
 
     def _choose(self, n_regions: int | None, threshold: float | None) -> None:
         self._state.change_cut(n_regions=n_regions, threshold=threshold)

@@ -120,7 +120,7 @@ def _as_many_as_can_be_shown() -> Callable[[Progress], Progress | None]:
     """
     last_time, stage = 0.0, ""
 
-    def shown(event: Progress) -> Progress | None:
+    def if_due(event: Progress) -> Progress | None:
         nonlocal last_time, stage
         is_due = event.stage != stage or event.done >= event.total or bool(event.message)
         is_due = is_due or isinstance(event, TrainingProgress)
@@ -129,7 +129,7 @@ def _as_many_as_can_be_shown() -> Callable[[Progress], Progress | None]:
         last_time, stage = time.monotonic(), event.stage
         return event
 
-    return shown
+    return if_due
 
 
 def log_unexpected(error: Exception, title: str) -> Exception:
