@@ -649,7 +649,7 @@ class Batch:
 
 def _options_of(settings: AlternativeSettings) -> str:
     """The options of the command line that give an alternative."""
-    values = {settings.mode: settings.number, **settings.comparison.model_dump()}
+    values = {settings.mode: settings.number, **settings.values}
     texts = {k: v if isinstance(v, str) else f"{v:g}" for k, v in values.items()}
     return " ".join(f"--{name.replace('_', '-')} {text}" for name, text in texts.items())
 

@@ -293,6 +293,12 @@ class ComparisonParams(_Params):
         description="Patches averaged over before they are compared: 1 is fine, 100 coarse; "
         "'auto' chooses from the image.",
     )
+    whitening: Literal["neighbours", "regions"] = Field(
+        "neighbours",
+        description="For classes: what counts as noise, differences between 'neighbours', or all "
+        "variation within 'regions'. With 'regions', brightness counts less, and what is the same "
+        "all over a region more.",
+    )
 
     @field_validator("scale", mode="after")
     @classmethod

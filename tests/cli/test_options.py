@@ -39,7 +39,7 @@ OTHER = {
         "levels": (0, 2),
         "tile_size": 64,
     },
-    ComparisonParams: {"balance": 0.75, "scale": 3.5},
+    ComparisonParams: {"balance": 0.75, "scale": 3.5, "whitening": "regions"},
 }
 
 

@@ -60,7 +60,7 @@ def test_all_differ_visibly(tree, mode, number):
     for one, other in combinations(alternatives, 2):
         labels = one.label_of_patch, other.label_of_patch
         weight, count = tree.statistics.count, one.settings.number
-        assert labels_distance(*labels, weight, count) >= 0.1
+        assert labels_distance(*labels, weight, count) >= 0.05
     comparisons = [alternative.settings.comparison for alternative in alternatives]
     assert len(set(map(repr, comparisons))) == len(comparisons)
 

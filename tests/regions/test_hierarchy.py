@@ -121,7 +121,18 @@ def test_reweighting_to_the_same_gives_the_same(noisy):
     assert noisy.reweighted().params == noisy.params
 
 
-@pytest.mark.parametrize("change", [{"balance": 2}, {"scale": 0}, {"scale": "fine"}])
+def test_another_whitening_changes_classes_but_no_region(noisy):
+    changed = noisy.reweighted(whitening="regions")
+    assert changed.tree is noisy.tree  # nothing is computed again
+    assert np.array_equal(changed.regions(12), noisy.regions(12))
+    assert not np.array_equal(changed.classes(4), noisy.classes(4))
+    again = changed.reweighted(whitening="neighbours", balance=0.9)
+    assert np.array_equal(again.classes(4), noisy.reweighted(balance=0.9).classes(4))
+
+
+@pytest.mark.parametrize(
+    "change", [{"balance": 2}, {"scale": 0}, {"scale": "fine"}, {"whitening": "region"}]
+)
 def test_reweighting_checks_its_values(noisy, change):
     with pytest.raises(InputError, match=next(iter(change))):
         noisy.reweighted(**change)

@@ -551,6 +551,15 @@ class AESegWidget(Container):
     def scale(self, scale: float | Literal["auto"]) -> None:
         self._state.change_comparison(scale=scale)
 
+    @property
+    def whitening(self) -> Literal["neighbours", "regions"]:
+        """What counts as noise in classes: differences of neighbours, or variation in regions."""
+        return self.comparison.whitening
+
+    @whitening.setter
+    def whitening(self, whitening: Literal["neighbours", "regions"]) -> None:
+        self._state.change_comparison(whitening=whitening)
+
     # Classes
 
     @property

@@ -24,9 +24,11 @@ ALTERNATIVE_MODES: tuple[AlternativeMode, ...] = get_args(AlternativeMode)
 # patches with their neighbours, single patches ("auto" chooses the first or the last). The scale
 # that takes longest comes first.
 _BALANCES, _SCALES = (0.0, 0.1, 0.5, 0.9), (16.0, 4.0, 1.0)
-# Candidates that are nearer to a chosen one are not offered: of two equal classes, 1 % of the
-# pixels have changed, of three 2 %, of fifty regions 5 %.
-_LEAST_DISTANCE = 0.1
+# Classes whitened within regions differ so much from these that one balance is enough.
+_BALANCE_WITHIN_REGIONS = 0.3
+# Candidates that are nearer to a chosen one are not offered: of two equal classes, .6 % of the
+# pixels have changed, of three 1 %, of fifty regions 5 %.
+_LEAST_DISTANCE = 0.05
 _STAGE = "alternatives"
 
 
@@ -47,6 +49,14 @@ class AlternativeSettings:
     def number(self) -> int:
         """Number of classes or regions."""
         return (self.n_classes if self.mode == "classes" else self.n_regions) or 1
+
+    @property
+    def values(self) -> dict[str, float | str]:
+        """Balance and scale, and the whitening of classes where it is not the default."""
+        values = self.comparison.model_dump()
+        if self.mode == "regions" or values["whitening"] == "neighbours":
+            del values["whitening"]
+        return values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,10 +85,10 @@ def alternatives_steps(
 ) -> Generator[Progress, None, tuple[Alternative, ...]]:
     """Find alternatives of a `Hierarchy` as its `alternatives` does; a generator of events.
 
-    Segmentations by a grid of balances and scales are candidates. Greedily, the one is added that
-    leaves the candidates nearest to those chosen, on average [1]_: what several agree on is shown,
-    and with 6 of 13, the best was mIoU .60 on eight kinds of images (all 13: .61). The farthest
-    from those chosen, .59, is often an outlier.
+    Segmentations by a grid of balances and scales are candidates, and classes whitened within
+    regions at each scale. In turn, one of each whitening is added: the one that leaves the
+    candidates of this whitening nearest to those chosen, on average [1]_. So what several agree on
+    is shown; the farthest from those chosen is often an outlier.
 
     References
     ----------
@@ -99,7 +109,8 @@ def alternatives_steps(
         with one_blas_thread():
             return [labelled(comparison) for comparison in comparisons]
 
-    groups = [[hierarchy.comparison], *(_candidates(hierarchy) if n > 1 and number > 1 else ())]
+    others = _candidates(hierarchy, mode) if n > 1 and number > 1 else ()
+    groups = [[hierarchy.comparison], *others]
     labels: list[np.ndarray] = []
     # One scale is one piece of work: its moments are computed once, for all balances.
     for done, group in enumerate(in_threads(all_labelled, groups, min(2, cores())), 1):
@@ -107,6 +118,7 @@ def alternatives_steps(
         yield Progress(_STAGE, done, len(groups))
     raise_if_stopped(stop, _STAGE)
     comparisons = [comparison for group in groups for comparison in group]
+    of_regions = np.array([comparison.whitening == "regions" for comparison in comparisons])
     counts = {"n_classes": number} if mode == "classes" else {"n_regions": number}
     return tuple(
         Alternative(
@@ -114,34 +126,42 @@ def alternatives_steps(
             labels[i],
             partial(hierarchy.pixels_of, refine=True),
         )
-        for i in _representatives(labels, hierarchy.statistics.count, n, number)
+        for i in _representatives(labels, of_regions, hierarchy.statistics.count, n, number)
     )
 
 
-def _candidates(hierarchy: Any) -> list[list[ComparisonParams]]:
+def _candidates(hierarchy: Any, mode: AlternativeMode) -> list[list[ComparisonParams]]:
     """The comparisons of the grid, by scale; those by level 0 alone only where it is known."""
     has_image = bool((hierarchy.statistics.level == 0).any())
+    changes: list[tuple[float, str]] = [(b, "neighbours") for b in _BALANCES if b > 0 or has_image]
+    if mode == "classes":  # regions do not depend on the whitening
+        changes.append((_BALANCE_WITHIN_REGIONS, "regions"))
     return [
         [
-            hierarchy.comparison.updated(balance=balance, scale=scale)
-            for balance in _BALANCES
-            if balance > 0 or has_image
+            hierarchy.comparison.updated(balance=balance, scale=scale, whitening=whitening)
+            for balance, whitening in changes
         ]
         for scale in _SCALES
     ]
 
 
 def _representatives(
-    labels: Sequence[np.ndarray], weight: np.ndarray, n: int, number: int
+    labels: Sequence[np.ndarray], of_regions: np.ndarray, weight: np.ndarray, n: int, number: int
 ) -> list[int]:
-    """Indices of at most `n` labellings that differ, the first one first."""
+    """Indices of at most `n` labellings that differ, the first one first.
+
+    `of_regions`, bool, tells those whitened within regions: they come in turn with the others.
+    """
     distance = np.zeros((len(labels), len(labels)))
     for i, j in combinations(range(len(labels)), 2):
         distance[i, j] = distance[j, i] = labels_distance(labels[i], labels[j], weight, number)
     chosen, nearest = [0], distance[0]  # of each labelling, the distance to those chosen
     while len(chosen) < n and (nearest >= _LEAST_DISTANCE).any():
-        left = np.minimum(nearest, distance).sum(axis=1)
-        left[nearest < _LEAST_DISTANCE] = np.inf
+        turn = of_regions != of_regions[chosen[-1]]
+        if not (turn & (nearest >= _LEAST_DISTANCE)).any():
+            turn = ~turn  # none that differs is left
+        left = np.minimum(nearest, distance)[:, turn].sum(axis=1)
+        left[~turn | (nearest < _LEAST_DISTANCE)] = np.inf
         chosen.append(int(left.argmin()))
         nearest = np.minimum(nearest, distance[chosen[-1]])
     return chosen

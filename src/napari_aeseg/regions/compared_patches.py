@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from napari_aeseg.images.parallel import one_blas_thread
 from napari_aeseg.regions.compare.descriptor import Descriptor, describe, is_coarse
-from napari_aeseg.regions.cuts.classes import class_tree
+from napari_aeseg.regions.compare.whitening import whitening_within_regions
+from napari_aeseg.regions.cuts.classes import BASE_REGIONS, class_tree
 from napari_aeseg.regions.cuts.minimum_size import without_small_regions
 from napari_aeseg.regions.tree.contrast import merged_by_contrast
 from napari_aeseg.regions.tree.merge_tree import (
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
     from napari_aeseg.regions.patches.graph import RegionGraph
     from napari_aeseg.regions.patches.statistics import PatchStatistics
 
+# Patches that a region has on average, at least, where it tells what varies within regions.
+_PATCHES_OF_REGION = 12
+_FEWEST_REGIONS = 8
+
 
 @dataclass(eq=False)
 class ComparedPatches:
-    """The patches of one image, compared by one balance and scale; computed when it is needed."""
+    """The patches of one image, compared in one way; computed when it is needed."""
 
     statistics: PatchStatistics
     graph: RegionGraph
@@ -90,7 +95,24 @@ class ComparedPatches:
     @cached_property
     def base_classes(self) -> tuple[np.ndarray, MergeTree]:
         """Base region of each patch, and the tree that groups them; see `class_tree`."""
-        return class_tree(self.merged_by_ward(), self.described().appearance, self.size)
+        positions, within = self.described().appearance, self.whitening_of_classes
+        if within is not None:
+            positions = positions @ within.astype(np.float32)
+        return class_tree(self.merged_by_ward(), positions, self.size)
+
+    @cached_property
+    def whitening_of_classes(self) -> np.ndarray | None:
+        """Map from `Descriptor.appearance` to where classes are compared, (E, E); None if equal."""
+        if self.params.whitening == "neighbours":
+            return None
+        tree, positions = self.merged_by_ward(), self.described().appearance
+        number = max(min(BASE_REGIONS, tree.leaves // _PATCHES_OF_REGION), _FEWEST_REGIONS)
+        region = tree.cut(min(number, tree.leaves)) - 1
+        return whitening_within_regions(positions, region, self.size)
+
+    def whitened_otherwise(self, params: ComparisonParams) -> ComparedPatches:
+        """Return the same descriptor and trees with `params` that differ in the whitening only."""
+        return replace(self, params=params)
 
     @cached_property
     def merge_thresholds(self) -> np.ndarray:

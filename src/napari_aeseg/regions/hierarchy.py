@@ -225,7 +225,10 @@ class Hierarchy:
         return self
 
     def reweighted(
-        self, balance: float | None = None, scale: float | Literal["auto"] | None = None
+        self,
+        balance: float | None = None,
+        scale: float | Literal["auto"] | None = None,
+        whitening: Literal["neighbours", "regions"] | None = None,
     ) -> Hierarchy:
         """Return a hierarchy that compares the same patches differently; nothing is encoded again.
 
@@ -235,19 +238,26 @@ class Hierarchy:
             0 compares brightness and colour, 1 compares texture.
         scale : float or "auto", optional
             Patches averaged over before they are compared.
+        whitening : {"neighbours", "regions"}, optional
+            What counts as noise where classes are compared: differences between neighbouring
+            patches, or all variation within regions.
 
         Raises
         ------
         InputError
             If a value is out of range.
         """
-        changes = {"balance": balance, "scale": scale}
+        changes = {"balance": balance, "scale": scale, "whitening": whitening}
         changes = {name: value for name, value in changes.items() if value is not None}
         return self.compared_by(self.comparison.updated(**changes))
 
     def compared_by(self, comparison: ComparisonParams) -> Hierarchy:
         """Return a hierarchy whose patches are compared in this way; see `reweighted`."""
-        return replace(self, comparison=comparison)
+        other = replace(self, comparison=comparison)
+        if comparison == self.comparison.updated(whitening=comparison.whitening):
+            compared = self._compared.whitened_otherwise(comparison)
+            object.__setattr__(other, "_compared", compared)  # the class is frozen
+        return other
 
     def map_to_pixels(self, lut: np.ndarray) -> np.ndarray:
         """Return labels from a value per patch: ``lut[patches]``, shape of the space axes."""
@@ -624,7 +634,8 @@ class Hierarchy:
 
     def prototypes(self, n_classes: int = 3) -> Prototypes:
         """Return the appearance of each class, to find the same classes in other images."""
-        return prototypes_of(self.descriptor, self.class_of_patch(n_classes), self.statistics.count)
+        labels, within = self.class_of_patch(n_classes), self._compared.whitening_of_classes
+        return prototypes_of(self.descriptor, labels, self.statistics.count, within)
 
     def alternatives(
         self,
@@ -637,7 +648,8 @@ class Hierarchy:
     ) -> tuple[Alternative, ...]:
         """Return a few segmentations that differ, to choose from by eye.
 
-        They differ in balance and scale; the number of classes or regions is the same in all.
+        They differ in balance, scale and, for classes, whitening; the number of classes or regions
+        is the same in all.
 
         Parameters
         ----------

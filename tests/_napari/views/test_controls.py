@@ -378,6 +378,7 @@ CONTROLS = {
     "segments.comparison.scale.slider": (own_scale, slide, compared),
     "segments.comparison.scale.number": (own_scale, step, compared),
     "segments.comparison.auto_scale": (own_scale, click, compared),
+    "segments.comparison.whitening": (classes, choose(1), compared),
     **{
         f"folds[{name!r}].button": (
             nothing, click, value(f"dock.folds[{name!r}].content.isHidden()")
@@ -568,6 +569,7 @@ def test_every_parameter_of_the_comparison_has_a_control_that_reaches_the_core(w
     controls = {
         "balance": (step, view.comparison.balance.number),
         "scale": (click, view.comparison.auto_scale),
+        "whitening": (choose(1), view.comparison.whitening),
     }
     assert set(controls) == set(ComparisonParams.model_fields)
     for name, (act, control) in controls.items():

@@ -5,8 +5,10 @@ from napari_aeseg.regions.compare.whitening import (
     edge_differences,
     noise_variance,
     quietest,
+    whitening_within_regions,
 )
 from napari_aeseg.regions.patches.graph import region_graph
+from napari_aeseg.regions.patches.statistics import region_means
 
 PATCHES = np.arange(1600).reshape(40, 40)
 EDGES = region_graph(PATCHES).edges
@@ -64,3 +66,42 @@ def test_a_feature_without_weight_does_not_count():
 def test_without_edges_nothing_breaks():
     white = whitening(np.ones((1, 2)), np.empty((0, 2), int), 1.0, np.ones(2))
     assert np.isfinite(white).all()
+
+
+def test_within_regions_variation_is_equal_in_all_directions():
+    values = noisy()
+    region = PATCHES.ravel() // 100
+    white = values @ whitening_within_regions(values, region, np.ones(1600))
+    within = white - white.reshape(16, 100, 3).mean(axis=1)[region]
+    np.testing.assert_allclose(np.cov(within.T, bias=True), np.eye(3), atol=0.03)
+
+
+def test_what_varies_within_regions_counts_less_than_what_differs_between_them():
+    y, x = np.divmod(PATCHES.ravel(), 40)
+    wave = 5 * np.sin(x)  # all of it is in every region
+    values = np.stack([wave, np.where(y < 20, 0, 1.0)], axis=1) + 0.1 * noisy()[:, :2]
+    region = y // 10
+
+    def contrast(values):
+        within = values - region_means(values, region, np.ones(1600))[region]
+        halves = values[y >= 20].mean(axis=0) - values[y < 20].mean(axis=0)
+        return np.linalg.norm(halves) / np.sqrt((within**2).sum(axis=1).mean())
+
+    white = values @ whitening_within_regions(values, region, np.ones(1600))
+    assert contrast(white) > 10 * contrast(values)
+
+
+def test_patches_that_are_like_their_regions_stay_as_they_are():
+    values = np.repeat([[1.0, 2.0], [5.0, 0.0]], 3, axis=0)
+    white = whitening_within_regions(values, np.repeat([0, 1], 3), np.ones(6))
+    assert np.array_equal(white, np.eye(2))
+
+
+def test_sizes_of_patches_count():
+    values = np.random.default_rng(1).normal(size=(30, 2)) @ MIX[:2, :2]
+    region, weight = np.arange(30) % 3, np.random.default_rng(2).integers(1, 4, 30)
+    again = np.repeat(np.arange(30), weight)
+    np.testing.assert_allclose(
+        whitening_within_regions(values, region, weight),
+        whitening_within_regions(values[again], region[again], np.ones(len(again))),
+    )

@@ -62,8 +62,24 @@ def test_number_of_classes_is_checked(tree, n_classes):
         tree.classes(n_classes)
 
 
-def test_prototypes_give_the_same_ids_on_the_same_image(tree):
+@pytest.mark.parametrize("whitening", ["neighbours", "regions"])
+def test_prototypes_give_the_same_ids_on_the_same_image(tree, whitening):
+    tree = tree.reweighted(whitening=whitening)
     assert np.array_equal(tree.classes(3, prototypes=tree.prototypes(3)), tree.classes(3))
+
+
+def test_what_varies_within_regions_divides_no_class_whitened_by_it(hierarchy_of):
+    rng = np.random.default_rng(0)
+    bricks = np.kron(rng.normal(0, 1, (24, 24)), np.ones((4, 4)))  # bright and dark, at random
+    halves = np.where(np.arange(96) < 48, 0, 0.4)[:, np.newaxis]  # two stains
+    image = np.stack([bricks, bricks + halves]) + rng.normal(0, 0.05, (2, 96, 96))
+    tree = hierarchy_of(image, 4, scale=1)
+
+    def difference_of_halves(classes):
+        return abs(np.mean(classes[:48] == 1) - np.mean(classes[48:] == 1))
+
+    assert difference_of_halves(tree.classes(2)) < 0.3
+    assert difference_of_halves(tree.reweighted(whitening="regions").classes(2)) > 0.9
 
 
 def test_prototypes_find_the_same_classes_in_another_image(tree, hierarchy_of):

@@ -290,6 +290,10 @@ class SmallestPanel(QWidget):
         self.min_size.value = value
 
 
+# Texts of the choices of `ComparisonParams.whitening`.
+_WHITENINGS = {"neighbours": "between neighbours", "regions": "within regions"}
+
+
 class ComparisonPanel(QWidget):
     """How patches are compared: a row for each field of `ComparisonParams`."""
 
@@ -306,17 +310,25 @@ class ComparisonPanel(QWidget):
         self.auto_scale.clicked.connect(
             lambda auto: state.change_comparison(scale="auto" if auto else self.scale.value)
         )
+        self.whitening = choice_box(_WHITENINGS)
+        self.whitening.activated.connect(
+            lambda: state.change_comparison(whitening=self.whitening.currentData())
+        )
         fields = ComparisonParams.model_fields
-        form = Form()
+        self.form = form = Form()
         form.add("Balance", self.balance, str(fields["balance"].description))
         row = in_a_row(self.auto_scale, self.scale)
         form.add("Smoothing\nscale", self.scale, str(fields["scale"].description), row)
+        form.add("Whitening", self.whitening, str(fields["whitening"].description))
         self.setLayout(form)
         state.on("comparison", "cut", "images", "shown", "results", draw=self._draw)
 
     def _draw(self) -> None:
         comparison, hierarchy = self._state.comparison, self._state.hierarchy
         self.balance.value = comparison.balance
+        self.whitening.setCurrentIndex(self.whitening.findData(comparison.whitening))
+        for part in (self.form.labelForField(self.whitening), self.whitening):
+            part.setVisible(self._state.cut.needs_classes)
         self.auto_scale.setChecked(comparison.scale == "auto")
         self.scale.setEnabled(comparison.scale != "auto")
         scale = comparison.scale

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_aeseg.regions.patches.statistics import region_means
+
 # Share of the edges, the quietest, from which the noise is estimated; the others may cross borders.
 QUIET = 0.8  # the quieter half loses textures, all edges lose the alloy (docs/how_it_works.md)
 # Edges that are enough to estimate the noise; of more, every n-th is taken.
@@ -39,6 +41,37 @@ def noise_variance(difference: np.ndarray) -> np.ndarray:
     # A difference of two patches has twice the noise of one.
     noise = (difference**2).sum(axis=0) / max(2 * len(difference), 1)
     return noise + max(_LEAST_PART * float(noise.mean()), _LEAST_NOISE)
+
+
+def whitening_within_regions(
+    positions: np.ndarray, region: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Return the linear map to the space where patches vary alike in all directions within regions.
+
+    Regions are then compared as by Fisher's linear discriminant [1]_, with regions in place of
+    classes. `positions` are (P, E), `region` 0 .. R-1 of each patch and `weight` its size, both
+    (P,); the map is (E, E), the identity where all patches are like their region.
+
+    References
+    ----------
+    .. [1] R. A. Fisher, The use of multiple measurements in taxonomic problems, Annals of Eugenics
+           7, 1936.
+
+    Examples
+    --------
+    >>> positions = np.array([[0.0, 0], [4, 1], [0, 3], [4, 2]])
+    >>> white = positions @ whitening_within_regions(positions, np.array([0, 0, 1, 1]), np.ones(4))
+    >>> np.round(np.ptp(white[:2], axis=0), 1)  # before, 4 and 1
+    array([2., 2.])
+    """
+    difference = positions - region_means(positions, region, weight)[region]
+    covariance = (difference * (weight / weight.sum())[:, np.newaxis]).T @ difference
+    variance, vectors = np.linalg.eigh(covariance.astype(np.float64))
+    least = _LEAST_PART * variance.max(initial=0)
+    if least <= 0:
+        return np.eye(len(covariance))
+    # The symmetric root keeps the axes.
+    return (vectors / np.sqrt(np.maximum(variance, 0) + least)) @ vectors.T
 
 
 @dataclass(frozen=True, slots=True)

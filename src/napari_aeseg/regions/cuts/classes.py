@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 BASE_REGIONS = 300
 
 
-def prototypes_of(descriptor: Descriptor, labels: np.ndarray, weight: np.ndarray) -> Prototypes:
-    """Return the prototypes of classes 1 .. K, of which every one occurs; `labels` is (P,)."""
+def prototypes_of(
+    descriptor: Descriptor, labels: np.ndarray, weight: np.ndarray, within: np.ndarray | None
+) -> Prototypes:
+    """Return the prototypes of classes 1 .. K, of which every one occurs; `labels` is (P,).
+
+    `within` maps positions to those in which classes are compared, (E, E), where it is another
+    space.
+    """
     centres = region_means(descriptor.raw, labels - 1, weight).astype(np.float64)
     whitening = np.asarray(descriptor.whitening, np.float64)
+    whitening = whitening if within is None else whitening @ within
     return Prototypes(centres, whitening, float(descriptor.scale))
 
 

@@ -116,7 +116,6 @@ class AlternativesView(QWidget):
 def _text_of(settings: AlternativeSettings) -> str:
     """The values of the controls, by their names in the dock."""
     fields = ComparisonParams.model_fields
-    values = settings.comparison.model_dump()
-    texts = {k: v if isinstance(v, str) else f"{v:g}" for k, v in values.items()}
+    texts = {k: v if isinstance(v, str) else f"{v:g}" for k, v in settings.values.items()}
     text = ", ".join(f"{fields[k].title} {text}".lower() for k, text in texts.items())
     return text.capitalize()
