@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 AlternativeMode = Literal["classes", "regions"]
 ALTERNATIVE_MODES: tuple[AlternativeMode, ...] = get_args(AlternativeMode)
 
-# Candidates are all pairs: colour alone, mostly colour, both, mostly texture; parts of textures,
+# Candidates are all pairs: colour alone, the default, both, mostly texture; parts of textures,
 # patches with their neighbours, single patches ("auto" chooses the first or the last). The scale
 # that takes longest comes first.
-_BALANCES, _SCALES = (0.0, 0.1, 0.5, 0.9), (16.0, 4.0, 1.0)
+_BALANCES, _SCALES = (0.0, 0.3, 0.5, 0.9), (16.0, 4.0, 1.0)
 # Classes whitened within regions differ so much from these that one balance is enough.
 _BALANCE_WITHIN_REGIONS = 0.3
 # Candidates that are nearer to a chosen one are not offered: of two equal classes, .6 % of the
@@ -96,19 +96,19 @@ def alternatives_steps(
            float, Management Science 23, 1977.
     """
 
-    def labelled(comparison: ComparisonParams) -> np.ndarray:
-        raise_if_stopped(stop, _STAGE)
-        # The default's own tree is built already.
-        is_default = comparison == hierarchy.comparison
-        compared = hierarchy if is_default else hierarchy.compared_by(comparison)
-        compared.prepare(stop)
-        cut = compared.class_of_patch if mode == "classes" else compared.region_of_patch
-        return cut(number)
-
     def all_labelled(comparisons: Sequence[ComparisonParams]) -> list[np.ndarray]:
+        labels, compared = [], hierarchy
         with one_blas_thread():
-            return [labelled(comparison) for comparison in comparisons]
+            for comparison in comparisons:
+                raise_if_stopped(stop, _STAGE)
+                # One that differs from the one before in the whitening only has the same tree.
+                compared = compared.compared_by(comparison).prepare(stop)
+                cut = compared.class_of_patch if mode == "classes" else compared.region_of_patch
+                labels.append(cut(number))
+        return labels
 
+    raise_if_stopped(stop, _STAGE)
+    hierarchy.prepare(stop)  # the scale that "auto" chose is known then
     others = _candidates(hierarchy, mode) if n > 1 and number > 1 else ()
     groups = [[hierarchy.comparison], *others]
     labels: list[np.ndarray] = []
@@ -132,17 +132,20 @@ def alternatives_steps(
 
 def _candidates(hierarchy: Any, mode: AlternativeMode) -> list[list[ComparisonParams]]:
     """The comparisons of the grid, by scale; those by level 0 alone only where it is known."""
-    has_image = bool((hierarchy.statistics.level == 0).any())
-    changes: list[tuple[float, str]] = [(b, "neighbours") for b in _BALANCES if b > 0 or has_image]
-    if mode == "classes":  # regions do not depend on the whitening
-        changes.append((_BALANCE_WITHIN_REGIONS, "regions"))
-    return [
-        [
-            hierarchy.comparison.updated(balance=balance, scale=scale, whitening=whitening)
-            for balance, whitening in changes
-        ]
-        for scale in _SCALES
-    ]
+    own, has_image = hierarchy.comparison, bool((hierarchy.statistics.level == 0).any())
+    groups = []
+    for scale in _SCALES:
+        group = []
+        for balance in _BALANCES[0 if has_image else 1 :]:
+            is_own = (balance, scale) == (own.balance, hierarchy.descriptor.scale)
+            comparison = own if is_own else own.updated(balance=balance, scale=scale)
+            group.append(comparison.updated(whitening="neighbours"))
+            if mode == "classes" and balance == _BALANCE_WITHIN_REGIONS:
+                group.append(comparison.updated(whitening="regions"))
+        # The hierarchy's own tree is built already: what shares it comes first.
+        group.sort(key=lambda c: (c.balance, c.scale) != (own.balance, own.scale))
+        groups.append([comparison for comparison in group if comparison != own])
+    return groups
 
 
 def _representatives(
