@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Where the merge trees are cut for partitions: one threshold for the set, or one per image.
 THRESHOLDS = np.linspace(0.02, 0.98, 49)
+#: Alternatives to choose from.
+OFFERED = 6
 
 
 def axes_of(image: NDArray) -> str:
@@ -63,6 +65,15 @@ class Ours:
         return segmented(self.hierarchy(image), kind, n)
 
 
+class Alternatives(Ours):
+    """The classes that are offered to choose from; the best for each image is what counts."""
+
+    def __call__(self, kind: str, image: NDArray, n: int) -> list[NDArray]:
+        offered = self.hierarchy(image).alternatives(OFFERED, mode="classes", n_classes=n)
+        labels = [alternative.labels for alternative in offered]
+        return labels + labels[:1] * (OFFERED - len(labels))  # as many for every image
+
+
 def trained(images: Sequence[NDArray]) -> Ours:
     """With a model trained on the very images."""
     return Ours(aeseg.train(list(images), axes=axes_of(images[0])))
@@ -77,3 +88,12 @@ METHODS: dict[str, Maker] = {
     "napari-aeseg": trained,
     "napari-aeseg, base model": loaded("base"),
 }
+#: For classes only.
+ALTERNATIVES = "napari-aeseg, base, six alternatives"
+
+
+def methods_of(kind: str) -> dict[str, Maker]:
+    """The methods for a kind of set."""
+    if kind != "classes":
+        return METHODS
+    return METHODS | {ALTERNATIVES: lambda _images: Alternatives(aeseg.load_model("base"))}

@@ -196,8 +196,7 @@ SCORES: dict[str, dict[str, Score]] = {
 def methods_for(kind: str, wanted: list[str]) -> dict[str, Callable]:
     """Name and maker of every method for a kind of set; this project comes first."""
     makers: dict[str, Callable] = {}
-    if ours := _ours():
-        makers.update(ours)
+    makers.update(_ours(kind))
     for name, peer in PEERS[kind].items():
         makers[name] = lambda _images, peer=peer: lambda _kind, image, n: peer(image, n)
     return wanted_of(makers, wanted)
@@ -212,14 +211,14 @@ def wanted_of(makers: dict[str, Callable], wanted: list[str]) -> dict[str, Calla
     }
 
 
-def _ours() -> dict[str, Callable]:
+def _ours(kind: str) -> dict[str, Callable]:
     """This project's methods, or none where only the peers can run."""
     try:
-        from ours import METHODS
+        from ours import methods_of
     except ImportError as error:
         print(f"Only the peers are measured: {error}", file=sys.stderr)
         return {}
-    return METHODS
+    return methods_of(kind)
 
 
 def measure(kind: str, samples: list[Sample], maker: Callable) -> dict:
