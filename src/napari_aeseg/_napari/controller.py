@@ -55,7 +55,12 @@ from napari_aeseg._napari.state import EDITS_DISCARDED, OWN_CLASSES, DockState, 
 from napari_aeseg._napari.views.dock import Dock
 from napari_aeseg._napari.work import jobs
 from napari_aeseg._napari.work.alternatives import AlternativesFinder
-from napari_aeseg._napari.work.answers import Answerer, BorderRefiner, StrokeLearner
+from napari_aeseg._napari.work.answers import (
+    Answerer,
+    BorderRefiner,
+    StrokeLearner,
+    UncertaintyFinder,
+)
 from napari_aeseg._napari.work.comparison import Comparer
 from napari_aeseg._napari.work.devices import LOADING, DeviceFinder
 from napari_aeseg._napari.work.drafts import DraftKeeper
@@ -63,6 +68,7 @@ from napari_aeseg._napari.work.errors import Reporter
 from napari_aeseg._napari.work.hierarchies import HierarchyIO
 from napari_aeseg._napari.work.job_queue import JobQueue, Task
 from napari_aeseg._napari.work.worker import wait_until
+from napari_aeseg._napari.work_requests import UncertaintyRequest
 from napari_aeseg.errors import InputError
 from napari_aeseg.params import BASE_MODEL, MODEL_SUFFIX, TrainingParams
 
@@ -104,6 +110,7 @@ class Controller:
         self.comparer = Comparer(state)
         self.alternatives = AlternativesFinder(state)
         self.learner, self.refiner = StrokeLearner(state), BorderRefiner(state)
+        self.uncertainty = UncertaintyFinder(state)
         self.previews = PreviewLayers(
             viewer, state, self._find_objects, self.learner.learn, self.refiner.ask
         )
@@ -129,8 +136,10 @@ class Controller:
 
     def _connect_signals(self) -> None:
         finders = (self.finder, self.learner, self.refiner, self.comparer, self.alternatives)
-        for part in (*finders, self.previews, self.kept, self.drafts):
+        for part in (*finders, self.uncertainty, self.previews, self.kept, self.drafts):
             part.failed.connect(self.reporter.report)
+        self.state.events.learned.connect(self._on_learned)
+        self.uncertainty.found.connect(self._on_uncertainty)
         self.queue.progressed.connect(self._on_progress)
         self.previews.painted.connect(self._on_painted)
         self.kept.measured.connect(self._update_columns)
@@ -526,6 +535,20 @@ class Controller:
         self.previews.request_update()
         self.drafts.request()
 
+    def _on_learned(self) -> None:
+        """Have the layers of uncertainty follow the strokes; without classes there are none."""
+        prototypes, images = self.state.learned_prototypes, self.diagnostics.images_of(UNCERTAINTY)
+        if prototypes is None and images:
+            self.diagnostics.remove(UNCERTAINTY)
+        elif prototypes is not None:
+            for image in images:
+                hierarchy = self.state.results[image].hierarchy
+                self.uncertainty.ask(image, UncertaintyRequest(hierarchy, prototypes))
+
+    def _on_uncertainty(self, values: dict[Image, np.ndarray]) -> None:
+        left = self.diagnostics.images_of(UNCERTAINTY)  # others were removed meanwhile
+        self.diagnostics.show(UNCERTAINTY, {i: v for i, v in values.items() if i in left})
+
     def paint(self, image: Image | None = None) -> Labels:
         """Make the strokes layer of an image the active one, with the brush."""
         return self.corrections.paint(self.current_image(image))
@@ -788,8 +811,8 @@ class Controller:
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing runs and the previews are up to date."""
-        parts = (self.finder, self.learner, self.refiner, self.comparer, self.kept)
-        is_busy = self.state.busy or any(part.busy for part in parts)
+        finders = (self.finder, self.learner, self.uncertainty, self.refiner)
+        is_busy = self.state.busy or any(p.busy for p in (*finders, self.comparer, self.kept))
         return not (is_busy or self.alternatives.is_awaited) and self.previews.is_up_to_date
 
     def wait(self, timeout: float | None = None) -> None:
@@ -833,6 +856,7 @@ class Controller:
             self.alternatives,
             self.comparer,
             self.learner,
+            self.uncertainty,
             self.finder,
             self.refiner,
             self.queue,

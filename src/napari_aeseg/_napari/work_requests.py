@@ -119,6 +119,23 @@ class LearnedClasses:
 
 
 @dataclass(frozen=True, eq=False)
+class UncertaintyRequest:
+    """How uncertain the classes from strokes are, everywhere in an image."""
+
+    hierarchy: Hierarchy
+    prototypes: Prototypes
+    title: ClassVar = "finding uncertain places"
+
+    def answer(self, stop: StopFlag | None = None) -> np.ndarray:
+        """Return 0 to 1 for each pixel."""
+        return self.hierarchy.class_uncertainty(self.prototypes)
+
+    def gives_same(self, other: UncertaintyRequest) -> bool:
+        """Whether both give the same values."""
+        return self.hierarchy is other.hierarchy and self.prototypes is other.prototypes
+
+
+@dataclass(frozen=True, eq=False)
 class BorderRequest:
     """Labels whose borders are to follow the pixels."""
 

@@ -133,6 +133,15 @@ def test_uncertainty_is_a_layer(learning):
     np.testing.assert_allclose(shown.data, widget.hierarchy.class_uncertainty(prototypes))
     assert shown.visible
 
+    # It follows the strokes, in the same layer, and keeps the brush.
+    layer.data[30:40, 8:12] = 2
+    layer.refresh()
+    widget.wait(20)
+    prototypes = widget.hierarchy.prototypes_from(layer.data)
+    np.testing.assert_allclose(shown.data, widget.hierarchy.class_uncertainty(prototypes))
+    assert sum("uncertainty" in other.name for other in widget.viewer_model.layers) == 1
+    assert widget.viewer_model.layers.selection.active is layer
+
     # It goes with the strokes, and nothing of a hidden image is shown.
     widget.store_learned_classes()
     assert shown not in widget.viewer_model.layers

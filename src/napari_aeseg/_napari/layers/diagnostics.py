@@ -86,6 +86,11 @@ class DiagnosticLayers:
 
         return work
 
+    def images_of(self, name: str) -> list[Image]:
+        """Return the images that have a layer of a diagnostic."""
+        self.update_names()
+        return [image for image, other in self._layers if other == name]
+
     def layers_on(self, image: Image) -> list[Layer]:
         """Return the layers that were made for an image."""
         return [layer for (other, _), layer in self._layers.items() if other is image]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+
 from napari_aeseg._napari.work.background import Background
 from napari_aeseg._napari.work.delay import Delay
 from napari_aeseg._napari.work.worker import Done, Failed, Job, Outcome
@@ -83,6 +85,18 @@ class StrokeLearner(Answerer):
 
     def _take(self, requests: Mapping[Any, Request], answers: Mapping[Any, Any]) -> None:
         (self._state.learned,) = answers.values()
+
+
+class UncertaintyFinder(Answerer):
+    """Finds how uncertain classes from strokes are, for the layers that show it."""
+
+    found = Signal(dict)  # values of each image
+
+    def __init__(self, state: DockState) -> None:
+        super().__init__(state, "", _MILLISECONDS_OF_REST)
+
+    def _take(self, requests: Mapping[Any, Request], answers: Mapping[Any, Any]) -> None:
+        self.found.emit(dict(answers))
 
 
 class BorderRefiner(Answerer):
