@@ -537,13 +537,14 @@ class Controller:
 
     def _on_learned(self) -> None:
         """Have the layers of uncertainty follow the strokes; without classes there are none."""
-        prototypes, images = self.state.learned_prototypes, self.diagnostics.images_of(UNCERTAINTY)
-        if prototypes is None and images:
+        learned, images = self.state.learned, self.diagnostics.images_of(UNCERTAINTY)
+        if learned is None and images:
             self.diagnostics.remove(UNCERTAINTY)
-        elif prototypes is not None:
-            for image in images:
-                hierarchy = self.state.results[image].hierarchy
-                self.uncertainty.ask(image, UncertaintyRequest(hierarchy, prototypes))
+        elif learned is not None:
+            for image, hierarchy in learned.request.hierarchies.items():
+                if image in images:
+                    request = UncertaintyRequest(hierarchy, learned.prototypes)
+                    self.uncertainty.ask(image, request)
 
     def _on_uncertainty(self, values: dict[Image, np.ndarray]) -> None:
         left = self.diagnostics.images_of(UNCERTAINTY)  # others were removed meanwhile

@@ -52,6 +52,28 @@ def test_other_images_have_the_same_classes(learning):
     assert (mirrored == np.where(halves(seed=1)[:, ::-1] > 0.5, 2, 1)).mean() > 0.95
 
 
+def test_uncertainty_of_a_removed_image_does_not_stop_the_others(learning):
+    widget, layer = learning
+    one, other = widget.images[0], add_image(widget, halves(seed=1), "other")
+    widget.images = [one, other]
+    widget.segment()
+    widget.wait(20)
+    layer.data[10:20, 8], layer.data[10:20, 40] = 1, 2
+    layer.refresh()
+    widget.wait(20)
+    looked = heard(widget, "looked")
+    widget.look("class uncertainty")
+    widget.wait(20)
+    ((_, shown),) = looked
+    before = {id(uncertainty): uncertainty.data.copy() for uncertainty in shown}
+    widget.viewer_model.layers.remove(other)
+    layer.data[30:40, 8:12] = 2
+    layer.refresh()
+    widget.wait(20)
+    changed = [not np.array_equal(u.data, before[id(u)]) for u in shown]
+    assert changed == [u.name.startswith(one.name) for u in shown]
+
+
 def test_strokes_grow_into_segments_again(learning):
     widget, layer = learning
     layer.data[10:20, 8], layer.data[10:20, 40] = 1, 2
