@@ -536,7 +536,7 @@ class Batch:
             if value != saved:
                 raise InputError(
                     f"{name} = {value!r}: this hierarchy was saved with {saved!r}, and only its "
-                    "balance and scale can be changed. Segment the image instead."
+                    "balance, scale and whitening can be changed. Segment the image instead."
                 )
         changes = self.comparison.model_dump(exclude_unset=True)
         return tree.compared_by(tree.comparison.updated(**changes))
@@ -608,7 +608,7 @@ class Batch:
             tinted(plane.picture, plane.labels(a.label_of_patch), colours, 0.35, outlines=True)
             for a in alternatives
         ]
-        captions = [_options_of(a.settings) for a in alternatives]
+        captions = [_options_of(a.settings, tree.comparison) for a in alternatives]
         with atomic_write(path) as part:
             write_picture(contact_sheet(pictures, captions), part)
 
@@ -647,9 +647,11 @@ class Batch:
         return (yield from write_labels_steps(labels, path, axes.space, axes.spacing, unit, stop))
 
 
-def _options_of(settings: AlternativeSettings) -> str:
-    """The options of the command line that give an alternative."""
+def _options_of(settings: AlternativeSettings, own: ComparisonParams) -> str:
+    """The options of the command line that give an alternative to how a hierarchy compares."""
     values = {settings.mode: settings.number, **settings.values}
+    if settings.mode == "classes" and own.whitening != "neighbours":
+        values["whitening"] = settings.comparison.whitening  # a saved hierarchy has it otherwise
     texts = {k: v if isinstance(v, str) else f"{v:g}" for k, v in values.items()}
     return " ".join(f"--{name.replace('_', '-')} {text}" for name, text in texts.items())
 

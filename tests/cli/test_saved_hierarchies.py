@@ -60,6 +60,27 @@ def test_the_comparison_of_a_saved_hierarchy_can_be_changed(run, tree_file, tmp_
     assert again.comparison == tree.comparison.updated(balance=1.0)
 
 
+def test_options_of_its_alternatives_change_the_whitening_it_was_saved_with(
+    run, tree_file, tmp_path, monkeypatch
+):
+    drawn = []
+
+    def sheet(pictures, captions, draw=batch.contact_sheet):
+        drawn.append((pictures, captions))
+        return draw(pictures, captions)
+
+    monkeypatch.setattr(batch, "contact_sheet", sheet)
+    saved = tmp_path / "grey.aeseg.zarr"
+    load_hierarchy(tree_file).reweighted(whitening="regions").save(saved)
+    given = ["segment", saved, "--output", tmp_path / "out", "--overwrite"]
+    assert run(*given, "--classes=3", "--alternatives").code == 0
+    ((pictures, captions),) = drawn
+    assert any("neighbours" in caption for caption in captions)
+    for picture, options in zip(pictures, captions, strict=True):
+        assert run(*given, *options.split(), "--alternatives", 1).code == 0
+        assert np.array_equal(drawn[-1][0][0], picture)
+
+
 def test_other_parameters_of_a_saved_hierarchy_are_refused(run, tree_file, tmp_path):
     done = run("segment", tree_file, "--output", tmp_path, "--patch-size=9")
     assert done.code == 1

@@ -65,6 +65,12 @@ def test_all_differ_visibly(tree, mode, number):
     assert len(set(map(repr, comparisons))) == len(comparisons)
 
 
+def test_regions_leave_the_whitening_of_classes_as_it_is(tree):
+    alternatives = tree.reweighted(whitening="regions").alternatives(mode="regions", n_regions=12)
+    assert {a.settings.comparison.whitening for a in alternatives} == {"regions"}
+    assert len(alternatives) == len(tree.alternatives(mode="regions", n_regions=12))
+
+
 def test_there_are_at_most_n_and_more_only_add_to_fewer(tree):
     settings = [a.settings for a in tree.alternatives(n=20, n_classes=4)]
     assert len(settings) > 3

@@ -189,8 +189,8 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=6,
         metavar="NUMBER",
-        help="write NAME_alternatives.png: a few segmentations that differ in balance and scale, "
-        "with the options that give them, the one asked for first (default: 6)",
+        help="write NAME_alternatives.png: a few segmentations that differ in balance, scale or "
+        "whitening, with the options that give them, the one asked for first (default: 6)",
     )
     existing = group.add_mutually_exclusive_group()
     existing.add_argument(

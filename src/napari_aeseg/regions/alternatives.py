@@ -139,8 +139,11 @@ def _candidates(hierarchy: Any, mode: AlternativeMode) -> list[list[ComparisonPa
         for balance in _BALANCES[0 if has_image else 1 :]:
             is_own = (balance, scale) == (own.balance, hierarchy.descriptor.scale)
             comparison = own if is_own else own.updated(balance=balance, scale=scale)
+            if mode == "regions":  # the same with any whitening
+                group.append(comparison)
+                continue
             group.append(comparison.updated(whitening="neighbours"))
-            if mode == "classes" and balance == _BALANCE_WITHIN_REGIONS:
+            if balance == _BALANCE_WITHIN_REGIONS:
                 group.append(comparison.updated(whitening="regions"))
         # The hierarchy's own tree is built already: what shares it comes first.
         group.sort(key=lambda c: (c.balance, c.scale) != (own.balance, own.scale))
