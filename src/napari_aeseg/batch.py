@@ -608,7 +608,12 @@ class Batch:
             tinted(plane.picture, plane.labels(a.label_of_patch), colours, 0.35, outlines=True)
             for a in alternatives
         ]
-        captions = [_options_of(a.settings, tree.comparison) for a in alternatives]
+        # A saved hierarchy may have another whitening than the default, or than was asked for now.
+        says_whitening = mode == "classes" and (
+            tree.comparison.whitening != "neighbours"
+            or "whitening" in self.comparison.model_fields_set
+        )
+        captions = [_options_of(a.settings, says_whitening) for a in alternatives]
         with atomic_write(path) as part:
             write_picture(contact_sheet(pictures, captions), part)
 
@@ -647,11 +652,11 @@ class Batch:
         return (yield from write_labels_steps(labels, path, axes.space, axes.spacing, unit, stop))
 
 
-def _options_of(settings: AlternativeSettings, own: ComparisonParams) -> str:
-    """The options of the command line that give an alternative to how a hierarchy compares."""
+def _options_of(settings: AlternativeSettings, says_whitening: bool) -> str:
+    """The options of the command line that give an alternative."""
     values = {settings.mode: settings.number, **settings.values}
-    if settings.mode == "classes" and own.whitening != "neighbours":
-        values["whitening"] = settings.comparison.whitening  # a saved hierarchy has it otherwise
+    if says_whitening:
+        values["whitening"] = settings.comparison.whitening
     texts = {k: v if isinstance(v, str) else f"{v:g}" for k, v in values.items()}
     return " ".join(f"--{name.replace('_', '-')} {text}" for name, text in texts.items())
 

@@ -60,8 +60,9 @@ def test_the_comparison_of_a_saved_hierarchy_can_be_changed(run, tree_file, tmp_
     assert again.comparison == tree.comparison.updated(balance=1.0)
 
 
+@pytest.mark.parametrize("changes", [[], ["--whitening=neighbours"]])
 def test_options_of_its_alternatives_change_the_whitening_it_was_saved_with(
-    run, tree_file, tmp_path, monkeypatch
+    run, tree_file, tmp_path, monkeypatch, changes
 ):
     drawn = []
 
@@ -73,7 +74,7 @@ def test_options_of_its_alternatives_change_the_whitening_it_was_saved_with(
     saved = tmp_path / "grey.aeseg.zarr"
     load_hierarchy(tree_file).reweighted(whitening="regions").save(saved)
     given = ["segment", saved, "--output", tmp_path / "out", "--overwrite"]
-    assert run(*given, "--classes=3", "--alternatives").code == 0
+    assert run(*given, "--classes=3", "--alternatives", *changes).code == 0
     ((pictures, captions),) = drawn
     assert any("neighbours" in caption for caption in captions)
     for picture, options in zip(pictures, captions, strict=True):
